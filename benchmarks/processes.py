@@ -1,0 +1,142 @@
+"""The benchmark's own processes: start them on one processor, read what they cost, end them.
+
+CPU time and memory come from /proc (Linux only), of a process with its descendants. Only processes started here
+are ever ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "out"
+TOOLS = ("mcpup", "mcpload")
+PATIENCE = 20.0
+"""Seconds that a process gets to become ready."""
+_FLAGS = ("-O2", "-Wall", "-Wextra")
+
+
+def cpus() -> tuple[int, int]:
+    """(the processor of the target, the one of the load and the upstream); the same where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+@contextlib.contextmanager
+def pinned(cpu: int) -> Iterator[None]:
+    """What is started inside inherits this processor; pinning a child after its start would miss its threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def build(folder: Path = OUT) -> None:
+    """Compiles the C programs where they are older than their sources. Without a compiler it exits and says so."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise SystemExit("the benchmark needs a C compiler for its load generator and upstream: apt-get install gcc")
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = max(source.stat().st_mtime for source in (HERE / "src").iterdir())
+    for tool in TOOLS:
+        program = folder / tool
+        if not program.exists() or program.stat().st_mtime < changed:
+            new = folder / f"{tool}.new"
+            argv = [compiler, *_FLAGS, "-o", str(new), str(HERE / "src" / f"{tool}.c")]
+            subprocess.run(argv, check=True, timeout=120)
+            # renamed when complete, so that two runs at once never start half a program
+            new.replace(program)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Process:
+    """A child on one processor, with its output in a file; it is ready for calls when the constructor returns.
+
+    Ready is an open `port`, or, with `ready` given, status 200 at that path. Raises `RuntimeError` with the end of the
+    child's output when it ends or is not ready in time.
+    """
+
+    def __init__(self, argv: Sequence[str], *, cpu: int, port: int, log: Path, ready: str = "") -> None:
+        # without the bytecode cache every start of a Python target would compile its imports anew
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        with log.open("wb") as output, pinned(cpu):
+            self._child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
+            )
+        self.pid = self._child.pid
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while not _serves(port, ready):
+                ended = self._child.poll()
+                if ended is not None or time.monotonic() > deadline:
+                    why = f"not ready after {PATIENCE:.0f} s" if ended is None else f"it ended with {ended}"
+                    raise RuntimeError(f"{Path(argv[0]).name}: {why}: {log.read_text(errors='replace')[-400:].strip()}")
+                time.sleep(0.02)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for end in (self._child.terminate, self._child.kill):
+            end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(5)
+                return
+
+
+def _serves(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.connect()
+        if not path:
+            return True
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _tree(pid: int) -> list[int]:
+    pids = [pid]
+    for known in pids:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{known}/task"):
+                pids += map(int, Path(f"/proc/{known}/task/{task}/children").read_text().split())
+    return pids
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, its threads and its descendants, in seconds, exact to a scheduler tick."""
+    total = 0
+    for each in _tree(pid):
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{each}/task"):
+                total += int(Path(f"/proc/{each}/task/{task}/schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process and its descendants, in MB."""
+    pages = 0
+    for each in _tree(pid):
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,11 @@
+"""All upstreams' tools, resources, templates and prompts as one table, under the names that agents see.
+
+`Catalog` rebuilds an immutable `Snapshot` whenever an upstream's list changes; a call is a look-up in it. Names are
+a function of the configuration file and of the upstreams' last known lists, never of who is healthy right now.
+"""
+
+from gateway_core.catalog.catalog import Catalog
+from gateway_core.catalog.lists import SERVER_INFO
+from gateway_core.catalog.snapshot import Entry, Snapshot, Target
+
+__all__ = ["SERVER_INFO", "Catalog", "Entry", "Snapshot", "Target"]

@@ -1,0 +1,182 @@
+"""The catalog itself: rebuilds, looks up, answers lists, tells who wants to know that something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from loguru import logger
+
+from gateway_core.catalog.lists import SERVER_INFO, Lists
+from gateway_core.catalog.publish import Published, Resolver, publish
+from gateway_core.catalog.snapshot import Snapshot, Target, TemplateMatch, template_pattern
+from gateway_core.config import ProxyConfig
+from gateway_core.types import Era, Kind, Tool
+from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.upstream.upstream import Upstream
+
+_LIST_NAME: Final[Mapping[Kind, str]] = {
+    "tool": "tools",
+    "prompt": "prompts",
+    "resource": "resources",
+    "template": "resources",
+}
+
+Listener = Callable[[frozenset[str]], None]
+
+
+class Catalog:
+    """Everything the upstreams offer under the names agents see."""
+
+    def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver) -> None:
+        self._config = config
+        self._upstreams = tuple(upstreams)
+        self._by_name = {upstream.name: upstream for upstream in upstreams}
+        self._resolve = resolve
+        self._listeners: list[Listener] = []
+        self._lists = Lists(config.limits.page_size)
+        self.snapshot = Snapshot()
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs."""
+        before, after = self.snapshot, self._build()
+        self.snapshot = after
+        changed = frozenset(
+            _LIST_NAME[kind]
+            for kind, method in LIST_METHODS.items()
+            if before.pages.get((method, "modern")) != after.pages.get((method, "modern"))
+        )
+        for warning in after.warnings:
+            if warning not in before.warnings:
+                logger.warning("{}", warning)
+        if changed and before.pages:
+            for listener in tuple(self._listeners):
+                listener(changed)
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """Have `callback` told which of `tools`, `resources`, `prompts` changed; returns how to stop that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    # -- look-ups -----------------------------------------------------------------------------------------------
+
+    def tool(self, name: str) -> Target | None:
+        """Who serves a tool: by published name, or `upstream:tool`, which reaches it listed or not."""
+        entry = self.snapshot.tools.get(name)
+        if entry is not None:
+            return Target(entry.original, entry.upstreams, entry.tool)
+        upstream, original = self._explicit(name)
+        if upstream is None or not original:
+            return None
+        allowed = upstream.config.tools
+        if allowed is not None and original not in allowed:
+            return None
+        return Target(original, (upstream,), self._tool_of(upstream, original))
+
+    def _tool_of(self, upstream: Upstream, original: str) -> Tool | None:
+        """What plugins see of an explicitly named tool: its published entry, so that no rule is walked around."""
+        entry = self.snapshot.tools_by_owner.get((upstream.name, original))
+        if entry is not None:
+            return entry.tool
+        item = upstream.inventory.find("tool", original) if upstream.inventory is not None else None
+        return (
+            None if item is None else Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
+        )
+
+    def prompt(self, name: str) -> Target | None:
+        """Who serves a prompt: by published name, or `upstream:prompt`."""
+        entry = self.snapshot.prompts.get(name)
+        if entry is not None:
+            return Target(entry.original, entry.upstreams)
+        upstream, prompt = self._explicit(name)
+        return Target(prompt, (upstream,)) if upstream is not None and prompt else None
+
+    def resource(self, uri: str) -> Target | None:
+        """Who serves a resource: by exact URI, then by template, then the only upstream that has any resources."""
+        entry = self.snapshot.resources.get(uri)
+        if entry is not None:
+            return Target(entry.original, entry.upstreams)
+        for match in self.snapshot.patterns:
+            original = match.original_of(uri)
+            if original is not None:
+                return Target(original, match.entry.upstreams)
+        owners = [upstream for upstream in self._upstreams if "resources" in upstream.capabilities]
+        return Target(uri, (owners[0],)) if len(owners) == 1 else None
+
+    def template(self, uri_template: str) -> Target | None:
+        """Who completes the variables of a template (or of a resource's URI, which the protocol allows too)."""
+        entry = self.snapshot.templates.get(uri_template)
+        return Target(entry.original, entry.upstreams) if entry is not None else self.resource(uri_template)
+
+    def _explicit(self, name: str) -> tuple[Upstream | None, str]:
+        prefix, colon, rest = name.partition(":")
+        return (self._by_name.get(prefix), rest) if colon else (None, "")
+
+    # -- lists --------------------------------------------------------------------------------------------------
+
+    def page(self, method: str, era: Era, cursor: str | None) -> bytes:
+        """The result object of a list request, from memory; upstreams whose lists have expired are asked meanwhile.
+
+        Raises `RpcError(INVALID_PARAMS)` for a cursor that is not ours.
+        """
+        for upstream in self._upstreams:
+            if upstream.lists_expired():
+                upstream.on_list_changed(upstream)
+        pages = self.snapshot.pages[method, era]
+        if cursor is None:
+            return pages[0]
+        # A list that got shorter meanwhile ends with its last page: walks need not be consistent (utilities/caching).
+        return pages[min(self._lists.read_cursor(method, cursor), len(pages) - 1)]
+
+    def identity(self, era: Era) -> dict[str, Any]:
+        """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
+        capabilities: dict[str, Any] = {
+            "tools": {"listChanged": True},
+            "resources": {"listChanged": True},
+            "prompts": {"listChanged": True},
+        }
+        if any("completions" in upstream.capabilities for upstream in self._upstreams):
+            capabilities["completions"] = {}
+        identity: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(SERVER_INFO)}
+        instructions = [
+            (upstream.name, upstream.instructions) for upstream in self._upstreams if upstream.instructions is not None
+        ]
+        if len(self._upstreams) == 1 and instructions:
+            identity["instructions"] = instructions[0][1]
+        elif instructions:
+            identity["instructions"] = "\n\n".join(f"# {name}\n{text}" for name, text in instructions)
+        return identity
+
+    # -- building -----------------------------------------------------------------------------------------------
+
+    def _build(self) -> Snapshot:
+        published: dict[Kind, Published] = {
+            kind: publish(
+                kind,
+                self._upstreams,
+                self._resolve,
+                separator=self._config.separator,
+                declared_only=self._config.replicas == "declared",
+            )
+            for kind in LIST_METHODS
+        }
+        known = [upstream.inventory for upstream in self._upstreams if upstream.inventory is not None]
+        pages = self._lists.pages({kind: outcome.entries for kind, outcome in published.items()}, known)
+        templates = published["template"].entries
+        patterns = ((entry, template_pattern(entry.original)) for entry in templates.values())
+        return Snapshot(
+            tools=published["tool"].entries,
+            prompts=published["prompt"].entries,
+            resources=published["resource"].entries,
+            templates=templates,
+            patterns=tuple(TemplateMatch(entry, pattern) for entry, pattern in patterns if pattern is not None),
+            tools_by_owner={
+                (upstream.name, entry.original): entry
+                for entry in published["tool"].entries.values()
+                for upstream in entry.upstreams
+            },
+            pages=pages,
+            decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
+            warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
+        )

@@ -1,0 +1,55 @@
+"""What a failed hook leads to: one log record without any payload, and what `on_error` says."""
+
+from __future__ import annotations
+
+import traceback
+
+from loguru import logger
+
+from gateway_core.chain.hooks import Hook
+from gateway_core.errors import PLUGIN_FAILED, RpcError
+from gateway_core.types import Call, CallResult, Outcome
+
+
+class Misuse(Exception):
+    """A plugin broke a hook's contract. Unlike a plugin's own exceptions, its text is ours and safe to log."""
+
+
+def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
+    """The verdict of a `before_call` that raised; None goes on without it."""
+    log_failure(hook, error, call.exchange_id)
+    if hook.plugin.on_error == "ignore":
+        return None
+    return CallResult.failed(refusal(hook, "the call was not sent"), Outcome.REFUSED)
+
+
+def failed_after(hook: Hook, call: Call, result: CallResult, error: BaseException) -> CallResult:
+    """What goes on instead of `result`: an error, because the plugin may have been about to hide something in it."""
+    log_failure(hook, error, call.exchange_id)
+    if hook.plugin.on_error == "ignore" or result.error is not None:
+        return result
+    ran = result.upstream is not None
+    what = "the call was executed and its result is withheld" if ran else "the result is withheld"
+    return CallResult.failed(refusal(hook, what), Outcome.ERROR, result.upstream)
+
+
+def refusal(hook: Hook, what: str) -> RpcError:
+    """The error for the agent; `what` became of its call."""
+    name = hook.plugin.name
+    return RpcError.of_gateway(
+        PLUGIN_FAILED, f"the plugin {name} failed in {hook.name}; {what}", plugin=name, hook=hook.name
+    )
+
+
+def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
+    """One record: whose hook failed, at what (an exchange's id, an upstream's name), how and where."""
+    what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
+    logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
+        "plugin {} failed in {} for {}: {}", hook.plugin.name, hook.name, subject, what
+    )
+
+
+def where(error: BaseException) -> str:
+    """The innermost calls that led to an exception, as `file:line in function`; never its text or values."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)][1:]
+    return " < ".join(f"{code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames[-3:])) or "?"

@@ -1,0 +1,234 @@
+"""The commands, their options and their help. What they do is elsewhere, and imported only when it is asked for:
+`status` and `stop` answer at once because they load neither the gateway nor anything that it stands on.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway_core.cli import probe
+from gateway_core.cli.control import UsageError
+from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put, put_json
+
+app = typer.Typer(
+    name="rad",
+    help="Radium: one MCP server in front of many. Everything is under `rad mcp proxy`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+mcp = typer.Typer(help="Model Context Protocol: the gateway (proxy).", no_args_is_help=True)
+proxy = typer.Typer(
+    help="The MCP gateway: agents connect to one address and use the tools of many MCP servers.\n\n"
+    "First steps: `rad mcp proxy init`, edit the file it writes, `rad mcp proxy start`. "
+    "To see it at work without any server of your own: `rad mcp proxy demo`.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not running.",
+    no_args_is_help=True,
+)
+app.add_typer(mcp, name="mcp")
+mcp.add_typer(proxy, name="proxy")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration file. Without it: the nearest .radium/mcp-proxy.toml, from here upwards.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        put(f"rad {version('gateway-core')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show tracebacks of unexpected errors ({DEBUG_VARIABLE}=1).")
+    ] = False,
+) -> None:
+    """Radium: one MCP server in front of many. Everything is under `rad mcp proxy`."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"  # a detached gateway inherits it
+
+
+@proxy.command()
+def init(
+    force: Annotated[bool, typer.Option("--force", help="Write it anew if there is one.")] = False,
+    path: Annotated[
+        Path | None,
+        typer.Option("--path", metavar="PATH", help="The file to write, or the folder to make .radium in."),
+    ] = None,
+) -> None:
+    """Write a first configuration file, with comments.
+
+    It goes to .radium/mcp-proxy.toml in the current folder, and can be started as it is.
+
+    Example: rad mcp proxy init
+    """
+    from gateway_core.cli.init import init as run  # noqa: PLC0415
+
+    run(path, force=force)
+
+
+@proxy.command()
+def start(
+    config: ConfigOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background; return once it listens, or with its error.")
+    ] = False,
+    stdio: Annotated[bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port.")] = False,
+    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+) -> None:
+    """Start the gateway.
+
+    Connects to the upstreams of the configuration and serves agents until Ctrl+C or `rad mcp proxy stop`. Calls in
+    flight may then still finish; a second Ctrl+C ends it at once.
+
+    Example: rad mcp proxy start --detach
+    """
+    if detach and stdio:
+        raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
+    if detach:
+        from gateway_core.cli import detach as background  # noqa: PLC0415
+
+        raise typer.Exit(background.start(config))
+    from gateway_core.cli.serve import start as run  # noqa: PLC0415
+
+    run(config, stdio=stdio, ready_fd=ready_fd)
+
+
+@proxy.command()
+def stop(
+    config: ConfigOption = None,
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for calls in flight.")] = False,
+) -> None:
+    """Stop the running gateway and wait until it has gone.
+
+    Calls in flight get the configured drain_timeout to finish. Exit code 3: none was running.
+
+    Example: rad mcp proxy stop
+    """
+    probe.stop(config, now=now)
+
+
+@proxy.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show whether the gateway runs, its address, and how each upstream does.
+
+    Exit code 3: it is not running.
+
+    Example: rad mcp proxy status
+    """
+    found = probe.fetch(probe.find_running(config), "status")
+    if as_json:
+        put_json(found)
+        return
+    from gateway_core.cli.render import show_status  # noqa: PLC0415
+
+    show_status(found)
+
+
+@proxy.command()
+def check(
+    config: ConfigOption = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether the configuration is right, and list everything that is not.
+
+    Starts nothing. With --connect every upstream is tried once; exit code 1 if one fails.
+
+    Example: rad mcp proxy check --connect
+    """
+    from gateway_core.cli.views import check as run  # noqa: PLC0415
+
+    run(config, connect=connect, as_json=as_json)
+
+
+@proxy.command()
+def tools(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the tools that agents see, who serves them, and how clashes of names were solved.
+
+    Asks the running gateway; if none is running, connects to the upstreams itself.
+
+    Example: rad mcp proxy tools
+    """
+    from gateway_core.cli.views import tools as run  # noqa: PLC0415
+
+    run(config, as_json=as_json)
+
+
+@proxy.command()
+def call(
+    name: Annotated[str, typer.Argument(help="The tool, as `rad mcp proxy tools` lists it, or upstream:tool.")],
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="KEY=VALUE", help="One argument; may be repeated. JSON, or else a string."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Call one tool and print its result.
+
+    Goes through the running gateway like an agent's call; if none is running, through one of its own.
+    Exit code 1: the call failed, or the tool reports an error.
+
+    Example: rad mcp proxy call add --arg a=2 --arg b=3
+    """
+    from gateway_core.cli.call import call as run  # noqa: PLC0415
+
+    run(config, name, args=arg or [], data=data, as_json=as_json)
+
+
+@proxy.command()
+def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the plugins: the enabled ones in the order in which they run, then the others that are installed.
+
+    Example: rad mcp proxy plugins
+    """
+    from gateway_core.cli.views import list_plugins  # noqa: PLC0415
+
+    list_plugins(config, as_json=as_json)
+
+
+@proxy.command()
+def demo() -> None:
+    """Show the gateway at work on bundled servers: catalog, routing, failover, limits, redaction.
+
+    Needs no configuration, leaves nothing behind, and takes less than 20 seconds.
+
+    Example: rad mcp proxy demo
+    """
+    from gateway_core.demo import run  # noqa: PLC0415
+
+    raise typer.Exit(run())
+
+
+def run() -> int:
+    """Run the command line; returns the exit code of a command, and exits itself for wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, not an error
+    try:
+        return guarded(lambda: app(prog_name="rad"))
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else ExitCode.DONE

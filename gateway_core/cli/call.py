@@ -1,0 +1,152 @@
+"""`rad mcp proxy call`: one tool call, as an agent of the running gateway or straight through one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from gateway_core import jsonrpc
+from gateway_core.cli.control import Instance, UsageError, locate, pid_file, read_instance
+from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.config import Config
+from gateway_core.log.lines import escape
+
+MAX_STDIN: Final = 16 * 1024 * 1024
+CONNECT_TIMEOUT: Final = 5.0
+
+
+def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
+    """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
+    arguments = parse_arguments(args, data)
+    path = locate(config)
+    running = read_instance(pid_file(path))
+    if isinstance(running, Instance):
+        answer = asyncio.run(_through(running, name, arguments))
+    else:
+        say("no gateway is running for this file: connecting to its upstreams …")
+        answer = asyncio.run(_directly(load_config(path), name, arguments))
+    if as_json:
+        put_json(answer.get("result", {"error": answer.get("error")}))
+    _finish(answer, quiet=as_json)
+
+
+def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
+    """The arguments of `--data JSON` (`-`: read stdin), and over them those of `--arg key=value`.
+
+    A value that is JSON counts as such, any other is a string. Raises `UsageError`.
+    """
+    arguments: dict[str, Any] = {}
+    if data is not None:
+        try:
+            found = _json(sys.stdin.read(MAX_STDIN) if data == "-" else data)
+        except ValueError as error:
+            raise UsageError(f"--data is not valid JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise UsageError("""--data must be a JSON object, for example: --data '{"city": "Paris"}'""")
+        arguments = found
+    seen = set()
+    for arg in args:
+        key, equals, text = arg.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--arg {arg}: must be key=value, for example: --arg city=Paris")
+        if key in seen:
+            raise UsageError(f"--arg {key}: is given twice; a list is JSON: --arg '{key}=[1, 2]'")
+        seen.add(key)
+        try:
+            arguments[key] = _json(text)
+        except ValueError:
+            arguments[key] = text
+    return arguments
+
+
+def _json(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")  # Python's parser takes NaN and Infinity
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Call as an agent of the running gateway, with the official client: `{"result"}` or `{"error"}`."""
+    import httpx2  # noqa: PLC0415 - half a second that only this command needs
+    from mcp import Client, MCPError  # noqa: PLC0415
+    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
+    from mcp_types import Implementation  # noqa: PLC0415
+
+    # No timeout for the answer: the gateway's own deadlines hold. No proxy from the environment: it is our gateway.
+    timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    try:
+        async with (
+            httpx2.AsyncClient(trust_env=False, timeout=timeout) as http,
+            Client(
+                streamable_http_client(f"{instance.address}/mcp", http_client=http),
+                client_info=Implementation(name="rad", version=version("gateway-core")),
+            ) as client,
+        ):
+            try:
+                result = await client.call_tool(name, arguments)
+            except MCPError as error:
+                return {"error": error.error.model_dump(mode="json", by_alias=True, exclude_none=True)}
+            return {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    except (httpx2.HTTPError, MCPError, OSError, ExceptionGroup) as error:
+        raise Failed(f"the running gateway (pid {instance.pid}, {instance.address}): {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
+async def _directly(config: Config, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async with local_gateway(config) as gateway:
+        answer = await gateway.call_once(name, arguments)
+    if answer.error is not None:
+        error = answer.error
+        return {"error": {"code": error.code, "message": error.message, "data": error.data}}
+    return {"result": jsonrpc.value(answer.raw)}
+
+
+def _finish(answer: dict[str, Any], *, quiet: bool) -> None:
+    error = answer.get("error")
+    if error is not None:
+        data = error.get("data")
+        more = f"\n{json.dumps(data)}" if data and set(data if isinstance(data, dict) else ()) != {"source"} else ""
+        raise Failed(f"{error['message']} (code {error['code']}){more}")
+    result = answer["result"]
+    if not quiet:
+        blocks = result.get("content") or []
+        for block in blocks:
+            put(_shown(block))
+        if not blocks and "structuredContent" in result:
+            put_json(result["structuredContent"])
+    if result.get("isError"):
+        raise Failed("the tool reports an error")
+
+
+def _shown(block: dict[str, Any]) -> str:
+    """A content block for people. On a terminal, control characters of the server's text are escaped."""
+    kind = block.get("type")
+    resource = block.get("resource") or {}
+    text = block.get("text") if kind == "text" else resource.get("text")
+    if isinstance(text, str):
+        return "\n".join(map(_line, text.split("\n"))) if sys.stdout.isatty() else text
+    if kind == "resource_link":
+        return f"[link to {escape(str(block.get('uri')))}]"
+    if kind == "resource":
+        return f"[resource {escape(str(resource.get('uri')))}, {len(resource.get('blob', ''))} characters of base64]"
+    media = escape(str(block.get("mimeType", "")))
+    return f"[{escape(str(kind))} {media}, {len(str(block.get('data', '')))} characters of base64]"
+
+
+def _line(text: str) -> str:
+    return "\t".join(map(escape, text.split("\t")))

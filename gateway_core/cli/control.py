@@ -1,0 +1,262 @@
+"""The running instance: its pid file, and how other processes find it.
+
+An **instance** is a gateway that holds an exclusive lock on the pid file beside its configuration file, from before
+it binds its port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
+no lock, so a stale, foreign or garbled file blocks nobody, and the pid in an unlocked file is never signalled.
+
+Imports stay light here: `status` and `stop` must answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from gateway_core.errors import GatewayError
+
+FOLDER: Final = ".radium"
+CONFIG_NAME: Final = "mcp-proxy.toml"
+MAX_PID_FILE: Final = 16 * 1024
+LOCK_PATIENCE: Final = 0.3
+"""Seconds that a start tries for the lock: whoever only looks at the file holds it for microseconds."""
+READ_PATIENCE: Final = 0.5
+"""Seconds that a locked file gets to show its owner's contents: locking and writing are two steps."""
+
+
+class UsageError(GatewayError):
+    """The command cannot work like this: a file is missing, an option is wrong."""
+
+
+class NotRunning(GatewayError):
+    """No gateway runs for this configuration file."""
+
+
+class AlreadyRunning(GatewayError):
+    """Another process runs the gateway for this configuration file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What the pid file says about a running gateway."""
+
+    pid: int
+    host: str
+    port: int
+    token: str
+    """Bearer token of the admin pages; a secret, which is why the file has mode 0600."""
+    started: float
+    """Unix time."""
+    drain_timeout: float = 30.0
+
+    @property
+    def connect_host(self) -> str:
+        """The host to connect to: an address that only means "all interfaces" becomes loopback."""
+        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
+    def address(self) -> str:
+        """Base URL to connect to."""
+        host = self.connect_host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"Instance(pid={self.pid}, address={self.address!r})"
+
+
+def locate(config: Path | None, *, start: Path | None = None) -> Path:
+    """The configuration file that a command means: the one named, else the nearest `.radium/mcp-proxy.toml`.
+
+    Looks from `start` (the working directory) upwards. A file whose gateway runs counts even when it was deleted.
+    Raises `UsageError` when there is none.
+    """
+    if config is not None:
+        path = Path(os.path.abspath(config))
+        if path.is_file() or pid_file(path).is_file():
+            return path
+        raise UsageError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    here = start or Path.cwd()
+    for folder in (here, *here.parents):
+        path = folder / FOLDER / CONFIG_NAME
+        if path.is_file() or pid_file(path).is_file():
+            return path
+    raise UsageError(
+        f"no {FOLDER}/{CONFIG_NAME} in {here} or the folders above it\n"
+        "  to write one:        rad mcp proxy init\n"
+        "  to use another file: --config FILE"
+    )
+
+
+def pid_file(config: Path) -> Path:
+    """The pid file that belongs to a configuration file: `mcp-proxy.pid` beside `mcp-proxy.toml`."""
+    return config.with_suffix(".pid")
+
+
+class Hold:
+    """The lock on a pid file, held for the life of the process that serves. Made by `acquire`."""
+
+    def __init__(self, path: Path, fd: int, instance: Instance) -> None:
+        self.path = path
+        self.instance = instance
+        self._fd = fd
+        self._publish()
+
+    def listening(self, port: int) -> None:
+        """Publish the port that was really bound."""
+        if port != self.instance.port:
+            self.instance = replace(self.instance, port=port)
+            self._publish()
+
+    def release(self) -> None:
+        """Remove the file and let go of the lock, in this order: nobody may find our file unlocked."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            if _same(self.path, fd):
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+    def _publish(self) -> None:
+        data = json.dumps(asdict(self.instance)).encode() + b"\n"
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+
+
+def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) -> Hold:
+    """Become the instance of `config`. Raises `AlreadyRunning`, or `GatewayError` when the file cannot be written."""
+    path = pid_file(config)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        fd = _open(path)
+        if _try_lock(fd, fcntl.LOCK_EX):
+            if _same(path, fd):
+                break
+            os.close(fd)  # its owner ended and removed it between our two steps: the name means a new file now
+            continue
+        os.close(fd)
+        if time.monotonic() >= deadline:
+            raise AlreadyRunning(_already(path, read_instance(path)))
+        time.sleep(0.02)
+    instance = Instance(
+        pid=os.getpid(),
+        host=host,
+        port=port,
+        token=secrets.token_urlsafe(32),
+        started=time.time(),
+        drain_timeout=drain_timeout,
+    )
+    try:
+        os.fchmod(fd, 0o600)
+        return Hold(path, fd, instance)
+    except OSError as error:
+        os.close(fd)
+        raise GatewayError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A locked pid file that does not say who holds it."""
+
+    path: Path
+
+
+def read_instance(path: Path) -> Instance | Locked | None:
+    """Who holds the pid file `path`: None if nobody does, `Locked` if the holder's contents cannot be made out."""
+    deadline = time.monotonic() + READ_PATIENCE
+    last: Instance | None = None
+    while True:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise GatewayError(f"cannot read the pid file {path}: {error.strerror}") from error
+        try:
+            if _try_lock(fd, fcntl.LOCK_SH):
+                return None
+            found = _parse(os.read(fd, MAX_PID_FILE))
+            holders = _holders(os.fstat(fd).st_ino)
+        finally:
+            os.close(fd)
+        if found is not None and found.pid in holders:
+            return found
+        # A start that has just locked an old file has not yet replaced what its last owner wrote. Where the system
+        # does not tell who holds the lock, contents count once they have stayed the same for a while.
+        last = None if holders else found
+        if time.monotonic() >= deadline:
+            return last or Locked(path)
+        time.sleep(0.02)
+
+
+def _already(path: Path, instance: Instance | Locked | None) -> str:
+    if isinstance(instance, Instance):
+        return (
+            f"already running (pid {instance.pid}, {instance.address})\n"
+            "  to look at it: rad mcp proxy status\n"
+            "  to stop it:    rad mcp proxy stop"
+        )
+    return f"another start is under way: {path} is locked"
+
+
+def _open(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise GatewayError(f"cannot write the pid file {path}: {reason}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise GatewayError(f"cannot write the pid file {path}: it is no ordinary file")
+    return fd
+
+
+def _try_lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same(path: Path, fd: int) -> bool:
+    """Whether `path` still names the open file `fd`."""
+    try:
+        there = path.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    ours = os.fstat(fd)
+    return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
+
+
+def _holders(inode: int) -> set[int]:
+    """The pids that hold an exclusive flock on a file with this inode number; empty where the system does not tell."""
+    try:
+        table = Path("/proc/locks").read_text()
+    except OSError:
+        return set()
+    return {int(pid) for pid in re.findall(rf"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+\S+:{inode}\s", table)}
+
+
+def _parse(data: bytes) -> Instance | None:
+    """The contents of a pid file, or None for anything that `acquire` would not have written."""
+    try:
+        raw: Any = json.loads(data)
+        instance = Instance(**raw)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    fields = (instance.pid, instance.host, instance.port, instance.token, instance.started, instance.drain_timeout)
+    types = ((int,), (str,), (int,), (str,), (int, float), (int, float))
+    if not all(type(value) in allowed for value, allowed in zip(fields, types, strict=True)):
+        return None
+    # kill(0) and kill(-1) would reach far more than one process.
+    return instance if instance.pid > 0 and 0 < instance.port < 65536 else None

@@ -1,0 +1,125 @@
+"""`rad mcp proxy start --detach`: a gateway in a session of its own, whose starter waits until it listens.
+
+The child reports over a pipe, one JSON object: `{"address"}` once it listens, or `{"error", "code"}` as text and
+exit code. Its output goes to `mcp-proxy.log` beside the configuration file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from gateway_core.cli.control import locate
+from gateway_core.cli.report import ExitCode, describe, put, say_error
+
+READY_TIMEOUT: Final = 60.0
+"""Seconds for a start; plugins may open connections of their own before the gateway listens."""
+MAX_REPORT: Final = 64 * 1024
+
+
+def log_file(config: Path) -> Path:
+    """Where a detached gateway writes when the configuration names no log file."""
+    return config.with_suffix(".log")
+
+
+class Starter:
+    """The child's end of the pipe. Leaving the context with an exception reports that."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        os.set_inheritable(fd, False)
+
+    def __enter__(self) -> Starter:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            text, code = describe(error)
+            self._send({"error": text, "code": int(code)})
+
+    def ready(self, address: str) -> None:
+        self._send({"address": address})
+
+    def _send(self, report: dict[str, Any]) -> None:
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            os.write(fd, json.dumps(report).encode()[:MAX_REPORT])
+        except OSError:
+            return  # whoever started us has gone: the log has it all
+        finally:
+            os.close(fd)
+
+
+def start(config: Path | None) -> int:
+    """Start a detached gateway and return its exit code, or 0 once it listens."""
+    path = locate(config)
+    log = log_file(path)
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", "--config", str(path)]
+    try:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [*command, "--ready-fd", str(writer)],
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=fd,
+            pass_fds=(writer,),
+            start_new_session=True,
+        )
+    finally:
+        os.close(fd)
+        os.close(writer)
+    try:
+        report = _report(reader)
+    finally:
+        os.close(reader)
+    if "address" in report:
+        child.returncode = 0  # it is meant to outlive us: no warning about that
+        put(f"started: pid {child.pid}, {report['address']}\n  log: {log}\n  to stop it: rad mcp proxy stop")
+        return ExitCode.DONE
+    if "error" in report:
+        say_error(str(report["error"]))
+        child.wait()
+        return int(report.get("code", ExitCode.FAILED))
+    return _gave_no_report(child, log)
+
+
+def _report(reader: int) -> dict[str, Any]:
+    """The child's report; empty when it ended, or took longer than `READY_TIMEOUT`, without one."""
+    deadline = time.monotonic() + READY_TIMEOUT
+    data = b""
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        chunk = os.read(reader, MAX_REPORT)
+        if not chunk:
+            break
+        data += chunk
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _gave_no_report(child: subprocess.Popen[bytes], log: Path) -> int:
+    code = child.poll()
+    if code is None:
+        try:
+            code = child.wait(1.0)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGTERM)
+            say_error(f"the gateway does not listen after {READY_TIMEOUT:g} s and is told to stop; see {log}")
+            return ExitCode.FAILED
+    say_error(f"the gateway ended at once (status {code}); see {log}")
+    return code if code > 0 else ExitCode.FAILED

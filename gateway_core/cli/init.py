@@ -1,0 +1,43 @@
+"""`rad mcp proxy init`: a first configuration file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from gateway_core.cli.control import CONFIG_NAME, FOLDER
+from gateway_core.cli.report import Failed, put
+from gateway_core.config import default_file
+
+
+def init(path: Path | None, *, force: bool) -> None:
+    """Write the default file: at `path`, in `.radium/` below it if that is a folder, or here.
+
+    Readable by its owner only, because it may come to hold secrets. Raises `Failed` if there is one already.
+    """
+    target = path if path is not None else Path.cwd()
+    if target.is_dir():
+        target = target / FOLDER / CONFIG_NAME
+    target = Path(os.path.abspath(target))
+    if not target.parent.exists():
+        target.parent.mkdir(mode=0o700, parents=True)
+    if target.exists() and not force:
+        raise Failed(f"{target} exists; to write it anew: rad mcp proxy init --force")
+    # Written aside and moved into place whole: whoever reads it never sees half a file.
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(default_file())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    option = "" if path is None else f" --config {target}"
+    put(
+        f"wrote {target}\n"
+        "next:\n"
+        "  1. add your MCP servers to it, as [[mcp.proxy.upstreams]]\n"
+        f"  2. rad mcp proxy check{option} --connect\n"
+        f"  3. rad mcp proxy start{option}"
+    )

@@ -1,0 +1,73 @@
+"""Who holds a port, where the system tells: Linux lists sockets in `/proc/net` and their owners in `/proc/PID/fd`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from pathlib import Path
+from typing import Final
+
+LISTEN: Final = "0A"
+SEARCH_TIME: Final = 0.5
+"""Seconds for the search: the command has promised to end within one."""
+
+
+def in_use_message(error: OSError, host: str, port: int) -> str:
+    """What to tell somebody whose gateway could not bind `host`:`port`."""
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if error.errno != errno.EADDRINUSE:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return f"cannot listen on {shown}: {reason}"
+    holder = find_holder(port)
+    return (
+        f"port {port} is already in use: cannot listen on {shown}\n"
+        + (f"  held by:           {holder}\n" if holder else "")
+        + "  is it a gateway?   rad mcp proxy status\n"
+        "  to stop that one:  rad mcp proxy stop\n"
+        "  or change the port in the configuration file: [mcp.proxy] port = …"
+    )
+
+
+def find_holder(port: int) -> str | None:
+    """The process that listens on TCP `port`, as `name (pid N)`; None where that cannot be seen."""
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    if not wanted:
+        return None
+    deadline = time.monotonic() + SEARCH_TIME
+    with contextlib.suppress(OSError):
+        for process in Path("/proc").iterdir():
+            if time.monotonic() > deadline:
+                break
+            if process.name.isdigit() and _holds(process, wanted):
+                return f"{_name(process)} (pid {process.name})"
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(fields[9])
+    return inodes
+
+
+def _holds(process: Path, wanted: set[str]) -> bool:
+    with contextlib.suppress(OSError):  # other users' processes do not show their files
+        for fd in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.readlink(fd) in wanted:
+                    return True
+    return False
+
+
+def _name(process: Path) -> str:
+    # The name only: an argument of a stranger's command line may be a secret.
+    with contextlib.suppress(OSError):
+        return re.sub(r"[^\w.:/+-]", "?", (process / "comm").read_text(errors="replace").strip())
+    return "a process"

@@ -1,0 +1,60 @@
+"""What the commands need from the configuration: the loaded file, and a gateway without a listener."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from gateway_core.cli.control import UsageError, locate
+from gateway_core.config import Config, load
+from gateway_core.log.output import setup
+
+if TYPE_CHECKING:
+    from gateway_core.gateway import Gateway
+
+DISCOVERY_TIMEOUT: Final = 30.0
+"""Seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietLog:
+    """Logging of a command that answers a question: only what is wrong, on stderr."""
+
+    level: Literal["ERROR"] = "ERROR"
+    format: Literal["text"] = "text"
+    file: None = None
+
+
+def load_config(config: Path | None) -> Config:
+    """The configuration that a command means. Raises `UsageError`, `ConfigError`."""
+    return load(locate(config))
+
+
+def require_enabled(config: Config) -> None:
+    """Raise `UsageError` for a file that says `enable = false`, or nothing about it."""
+    if not config.proxy.enable:
+        raise UsageError(
+            f"{config.path}: the proxy is switched off (mcp.proxy.enable is false)\n"
+            "  to switch it on, set this in the file:\n"
+            "    [mcp.proxy]\n"
+            "    enable = true"
+        )
+
+
+@asynccontextmanager
+async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
+    """A gateway of this command's own, connected to all upstreams, with no port; stopped at the end."""
+    from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do without
+
+    setup(QuietLog(), to_terminal=False)
+    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32))
+    try:
+        await gateway.start(listen=False)
+        await gateway.wait_first_discovery(DISCOVERY_TIMEOUT)
+        yield gateway
+    finally:
+        await gateway.stop()

@@ -1,0 +1,144 @@
+"""`check`, `tools` and `plugins`: what the configuration means, without serving anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gateway_core import plugins
+from gateway_core.cli import probe, render
+from gateway_core.cli.control import Instance, UsageError, locate, pid_file, read_instance
+from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.config import DEFAULT_PLUGINS, Config
+from gateway_core.errors import ConfigError, PluginError
+from gateway_core.log.lines import escape
+
+
+def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
+    """Validate the file and its plugins; with `connect`, try every upstream once. Raises `Failed` if one fails."""
+    path = locate(config)
+    try:
+        settings = load_config(path)
+        loaded = plugins.load(settings.proxy.plugins, str(path))
+    except (ConfigError, PluginError) as error:
+        if as_json:
+            put_json({"ok": False, "config": str(path), "problems": str(error).splitlines(), "upstreams": []})
+        raise
+    found = asyncio.run(_try_upstreams(settings)) if connect else []
+    failed = [one["name"] for one in found if one["state"] != "healthy"]
+    proxy = settings.proxy
+    if as_json:
+        names = [plugin.name for plugin in loaded]
+        put_json(
+            {
+                "ok": not failed,
+                "config": str(path),
+                "problems": [],
+                "enable": proxy.enable,
+                "plugins": names,
+                "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
+            }
+        )
+    else:
+        put(f"ok: {escape(str(path))}: {len(proxy.upstreams)} upstreams, {len(loaded)} plugins")
+        for one in found:
+            put(_line(one))
+        if not proxy.enable:
+            put("note: `start` will refuse this file, because mcp.proxy.enable is false")
+    if failed:
+        raise Failed(f"{len(failed)} of {len(found)} upstreams failed: {', '.join(failed)}")
+
+
+async def _try_upstreams(config: Config) -> list[dict[str, Any]]:
+    async with local_gateway(config) as gateway:
+        found: list[dict[str, Any]] = gateway.status()["upstreams"]
+        return found
+
+
+def _line(one: dict[str, Any]) -> str:
+    name, target = escape(one["name"]), escape(one["target"])
+    if one["state"] == "healthy":
+        server = escape(one["server"] or "unnamed server")
+        return f"  ok      {name}  {target}  {server}, {one['era']} {one['protocol_version']}, {one['tools']} tools"
+    return f"  failed  {name}  {target}  {escape(one['last_error'] or 'no answer yet: ' + one['state'])}"
+
+
+def tools(config: Path | None, *, as_json: bool) -> None:
+    """What agents see: asked of the running gateway, or found out by connecting to the upstreams now."""
+    path = locate(config)
+    running = read_instance(pid_file(path))
+    if isinstance(running, Instance):
+        answer = probe.fetch(running, "tools")
+    else:
+        say("no gateway is running for this file: connecting to its upstreams …")
+        answer = asyncio.run(_tools_now(load_config(path)))
+    if as_json:
+        put_json(answer)
+    else:
+        render.show_tools(answer)
+
+
+async def _tools_now(config: Config) -> dict[str, Any]:
+    async with local_gateway(config) as gateway:
+        for one in gateway.status()["upstreams"]:
+            if one["state"] != "healthy":
+                say(f"warning: {_line(one).strip()}")
+        return gateway.tools()
+
+
+def list_plugins(config: Path | None, *, as_json: bool) -> None:
+    """The enabled plugins in their order with hooks and version, then those that are installed and not enabled."""
+    try:
+        path = locate(config)
+    except UsageError:
+        if config is not None:
+            raise
+        rows = _installed_only()
+        say(f"no configuration file here; a new one enables: {', '.join(DEFAULT_PLUGINS)}")
+    else:
+        rows = _enabled(load_config(path), path)
+    if as_json:
+        put_json({"plugins": rows})
+        return
+    columns = ("order", "plugin", "version", "hooks", "on_error", "distribution")
+    render.show_table(columns, [[_cell(row[column]) for column in columns] for row in rows], right={"order"})
+
+
+def _enabled(config: Config, path: Path) -> list[dict[str, Any]]:
+    loaded = plugins.load(config.proxy.plugins, str(path))
+    rows = [
+        {
+            "order": order,
+            "plugin": plugin.name,
+            "version": plugin.version,
+            "hooks": list(plugin.hooks),
+            "on_error": plugin.on_error,
+            "distribution": plugin.distribution,
+        }
+        for order, plugin in enumerate(loaded, 1)
+    ]
+    names = {plugin.name for plugin in loaded}
+    return rows + [row for row in _installed_only() if row["plugin"] not in names]
+
+
+def _installed_only() -> list[dict[str, Any]]:
+    # Not enabled is not imported, so nothing is known about the hooks.
+    return [
+        {
+            "order": None,
+            "plugin": plugin.name,
+            "version": plugin.version,
+            "hooks": None,
+            "on_error": None,
+            "distribution": plugin.distribution,
+        }
+        for plugin in plugins.installed()
+    ]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,269 @@
+"""`docs/configuration.md`, made from the models: `python -m gateway_core.config.docs [FILE]` writes it anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
+from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
+from gateway_core.config.models import FileTable, McpTable, Section
+from gateway_core.config.report import bounds_of, section_in, sections, toml_value
+from gateway_core.errors import ConfigError
+
+OUTPUT: Final = Path("docs", "configuration.md")
+COMMAND: Final = "python -m gateway_core.config.docs"
+
+BUNDLED_PLUGINS: Final = (
+    "routing_priority",
+    "routing_roundrobin",
+    "conflict_autoprefix",
+    "conflict_priority",
+    "conflict_reject",
+    "security_ratelimit",
+    "security_redact",
+)
+
+COMPLETE: Final = """\
+[mcp.proxy]
+enable = true
+host = "127.0.0.1"
+port = 3000
+transport = "http"
+max_connections = 100
+separator = "__"
+replicas = "schema"
+allowed_hosts = ["gateway.example.com"]
+allowed_origins = ["https://app.example.com"]
+drain_timeout = 30.0
+timeout = 60.0
+max_timeout = 300.0
+
+[mcp.proxy.limits]
+request_body = 4194304
+response_body = 16777216
+in_flight = 1024
+sessions = 10000
+sessions_per_principal = 100
+session_idle = 1800.0
+page_size = 1000
+
+[mcp.proxy.log]
+level = "INFO"
+format = "json"
+file = "gateway.log"
+
+[mcp.proxy.security]
+log_requests = true
+log_responses = false
+redact_patterns = ["api[_-]?key", "password", "token"]
+rate_limit_per_minute = 120
+
+[[mcp.proxy.upstreams]]
+name = "files"
+transport = "stdio"
+command = "npx"
+args = ["-y", "@modelcontextprotocol/server-filesystem", "."]
+env = { LOG_LEVEL = "warn", API_KEY = "${FILES_API_KEY}" }
+cwd = ".."
+tools = ["read_text_file", "list_directory"]
+isolation = "agent"
+max_in_flight = 16
+
+[[mcp.proxy.upstreams]]
+name = "search"
+transport = "http"
+url = "https://search.example.com/mcp"
+priority = 1
+health_check_interval = 30
+group = "search-fleet"
+timeout = 20.0
+retry = { search = "safe" }
+trust_annotations = false
+
+[mcp.proxy.upstreams.auth]
+auth_type = "oauth"
+token_url = "https://auth.example.com/oauth/token"
+client_id = "gateway"
+client_secret = "${file:search.secret}"
+scope = "tools:read tools:call"
+resource = "https://search.example.com/mcp"
+
+[[mcp.proxy.upstreams]]
+name = "search-backup"
+transport = "sse"
+url = "http://localhost:8081/sse"
+headers = { Authorization = "Bearer ${SEARCH_TOKEN}" }
+priority = 2
+group = "search-fleet"
+
+[[mcp.proxy.plugins]]
+name = "routing_priority"
+
+[[mcp.proxy.plugins]]
+name = "conflict_autoprefix"
+
+[[mcp.proxy.plugins]]
+name = "security_ratelimit"
+
+[[mcp.proxy.plugins]]
+name = "security_redact"
+enabled = true
+on_error = "reject"
+redact_results = true
+"""
+"""Every key once, in a file that loads."""
+
+_SCALARS: Final[dict[Any, str]] = {
+    bool: "boolean",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    SecretStr: "text",
+}
+
+_MISTAKES: Final = """\
+[mcp.proxy]
+enable = true
+prot = 3000
+
+[[mcp.proxy.upstreams]]
+name = "github"
+transport = "http"
+priority = "high"
+"""
+
+_INTRO = f"""\
+# Configuration
+
+<!-- Generated from gateway_core/config/models.py. Do not edit; run `{COMMAND}`. -->
+
+The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
+folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and
+`rad mcp proxy check` tells whether a file is right without starting anything.
+
+- Times are in seconds (`30` or `2.5`), sizes in bytes.
+- Relative paths (`cwd`, `log.file`, `${{file:PATH}}`) start at the folder of the configuration file.
+- The file may hold up to {FILE_LIMIT // 1024} KiB of UTF-8. Because it names commands that the gateway runs, a file
+  that its group or everybody may write is refused, and so is another user's file (unless that user is root).
+
+## Environment variables and files
+
+| in any text | becomes |
+|---|---|
+| `${{NAME}}` | the environment variable `NAME`; it is an error when it is not set |
+| `${{file:PATH}}` | the content of a file of at most 64 KiB, without one newline at its end |
+| `$${{` | the characters `${{` |
+
+Keep secrets out of the file with these two. What came out of them is never shown in an error message.
+
+## Errors
+
+Every problem of the file is reported at once, and nothing is started:
+
+```text
+@ERRORS@
+```
+
+Unknown keys are errors. Indexes count from 0, in the order of the file. Secrets are never repeated: not the values of
+`env`, `headers`, `args` and `auth`, nor of keys that look like secrets.
+
+## Keys
+"""
+
+_NOTES: Final = {
+    "[mcp.proxy.security]": "In a file with its own `[[mcp.proxy.plugins]]` each key given here fills in the setting "
+    "of its plugin; a key whose plugin is not listed, or whose entry has the setting already, is an error.\n\n"
+    + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
+    "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
+    "`url`, `headers` and `auth` for `http` and `sse`. A name must not contain the `separator`.",
+    "[[mcp.proxy.plugins]]": "One table for each, in the order in which they run.\n\n"
+    "A file without this list gets " + ", ".join(f"`{name}`" for name in DEFAULT_PLUGINS) + "; `plugins = []` in "
+    "`[mcp.proxy]` means none at all. Settings of the bundled plugins: "
+    + ", ".join(f"[{name}](../plugins/{name}/README.md)" for name in BUNDLED_PLUGINS)
+    + ".",
+}
+
+
+def render() -> str:
+    """The whole page, in Markdown."""
+    parts = [_INTRO.replace("@ERRORS@", _errors())]
+    for header, model in sections(FileTable):
+        if model is not McpTable:
+            parts.append(_section(header, model))
+    parts.append(f"## A complete example\n\nEvery key once.\n\n```toml\n{COMPLETE}```\n")
+    return "\n".join(parts)
+
+
+def _errors() -> str:
+    """What the loader says about a file with mistakes."""
+    try:
+        loads(_MISTAKES, RELATIVE_PATH, {})
+    except ConfigError as error:
+        return str(error)
+    raise AssertionError("the file with mistakes has none")
+
+
+def _section(header: str, model: type[Section]) -> str:
+    lines = [
+        f"### `{header}`",
+        "",
+        *_paragraphs(header, model),
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for key in model.file_keys():
+        field = model.model_fields[key]
+        if section_in(field.annotation) is None:
+            default = "required" if field.is_required() else _default(field)
+            lines.append(f"| `{key}` | {type_words(field)} | {default} | {_cell(field.description or '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(header: str, model: type[Section]) -> list[str]:
+    texts = [(model.__doc__ or "").strip(), _NOTES.get(header, "")]
+    return [line for text in texts if text for line in (text, "")]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return "none" if value is None else f"`{_cell(toml_value(value))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def type_words(field: FieldInfo) -> str:
+    """A field's type in words, with its bounds."""
+    words = _words(field.annotation)
+    return f"{words}, {bounds}" if (bounds := bounds_of(field)) else words
+
+
+def _words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f'`"{choice}"`' for choice in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(inner) for inner in arguments if inner is not NoneType)
+    if origin in (Annotated, tuple):
+        return _words(arguments[0]) if origin is Annotated else f"list of {_words(arguments[0])}"
+    if origin is dict:
+        choice = get_origin(arguments[1]) is Literal
+        return "a table of tool names with one of these each" if choice else f"table of {_words(arguments[1])}"
+    return _SCALARS[annotation]
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page to the file that the first argument names, or to `docs/configuration.md`."""
+    output = Path(arguments[0]) if arguments else OUTPUT
+    output.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

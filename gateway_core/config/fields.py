@@ -1,0 +1,216 @@
+"""The values a configuration key can hold, each with the rule that checks it.
+
+A rule that fails raises `mistake(...)`: a sentence that says what would be right and never repeats the value,
+because the value may be a secret. What may be shown of a value is decided where messages are made (`report.py`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import re2
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
+_OWN_HEADERS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "cookie", "host", "keep-alive"}
+    | {"last-event-id", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+_PLACEHOLDER = re.compile(
+    r"<.*>|x{3,}|\*+|\.{3,}|change[-_ ]?(me|it|this)|placeholder|todo|your[-_ ].*|replace[-_ ]?me|"
+    r"(client[-_ ])?secret[-_ ](goes[-_ ])?here|insert[-_ ].*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+RetryRule = Literal["never", "safe"]
+
+
+def mistake(message: str, detail: str = "") -> PydanticCustomError:
+    """An error of one of these rules. `detail` is shown only where the value itself may be shown."""
+    return PydanticCustomError("rule", "{message}", {"message": message, "detail": detail})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine: `localhost`, a name under it (RFC 6761), or a loopback address."""
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def as_tuple(value: Any) -> Any:
+    """Strict mode takes no list for a tuple, and TOML knows only lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise mistake(message)
+        return value
+
+    return check
+
+
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise mistake("must not be empty")
+    if "\0" in value:
+        raise mistake("must not hold a NUL character")
+    return value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise mistake("must not hold a NUL character")
+    return value
+
+
+def _env_name(value: str) -> str:
+    if not value or "=" in value or "\0" in value:
+        raise mistake('is not a name of an environment variable: it must not be empty nor hold "="')
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise mistake("is not a header name: letters, digits and hyphens, for example X-Api-Key")
+    if value.lower() in _OWN_HEADERS or value.lower().startswith("mcp-"):
+        raise mistake("is a header that the gateway writes itself; remove it")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if any(ord(char) < 32 and char != "\t" for char in value) or "\x7f" in value:
+        raise mistake("must not hold line breaks or other control characters")
+    if value != value.strip():
+        raise mistake("must not begin or end with white space")
+    return value
+
+
+def split_url(value: str) -> SplitResult:
+    """Take an absolute http or https URL apart. Raises a `mistake` for everything else."""
+    if any(ord(char) <= 32 or ord(char) == 127 for char in value):
+        raise mistake("must be a URL without spaces or control characters")
+    try:
+        url = urlsplit(value)
+        valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise mistake("must be an absolute http:// or https:// URL with a host and, if any, a port from 1 to 65535")
+    if url.username is not None or url.password is not None:
+        raise mistake(
+            "must not hold a user name or password: URLs end up in logs; "
+            'send them with headers = { Authorization = "${NAME}" } or [mcp.proxy.upstreams.auth]'
+        )
+    if url.fragment:
+        raise mistake('must not have a fragment (the part after "#"): it is never sent')
+    return url
+
+
+def _url(value: str) -> str:
+    split_url(value)
+    return value
+
+
+def _token_url(value: str) -> str:
+    url = split_url(value)
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+        raise mistake("must be an https:// URL, because the client secret is sent to it (http:// only on loopback)")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not text:
+        raise mistake("must not be empty")
+    if _PLACEHOLDER.fullmatch(text):
+        raise mistake("is still a placeholder; put the real secret into an environment variable or a file")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not value:
+        raise mistake("must not be empty: an empty pattern matches every key")
+    options = re2.Options()
+    options.log_errors = False  # it would print to stderr by itself
+    try:
+        re2.compile(value, options)
+    except re2.error as error:
+        reason = error.args[0]
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        raise mistake("is not a regular expression of RE2 (no look-around, no back-references)", text) from None
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            raise mistake("must be an IP address or a host name, without scheme and port") from None
+    return value
+
+
+def _allowed_host(value: str) -> str:
+    name, _, port = value.rpartition(":")
+    host = name if port.isdecimal() and (name.endswith("]") or ":" not in name) else value
+    _host(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    return value
+
+
+def _origin(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        valid = bool(url.scheme and url.hostname) and url.port != 0 and value == f"{url.scheme}://{url.netloc}"
+    except ValueError:
+        valid = False
+    if not valid or "@" in value or "*" in value:
+        raise mistake('must be "scheme://host" or "scheme://host:port", without a path and without wildcards')
+    return value
+
+
+def _retry(value: Any) -> Any:
+    rules = list(value.values()) if isinstance(value, dict) else [value]
+    if any(rule not in ("never", "safe") for rule in rules):
+        raise mistake('must be "never", "safe", or a table of tool names with one of these each')
+    return value
+
+
+Filled = Annotated[str, AfterValidator(_filled)]
+Strings = Annotated[tuple[Filled, ...], BeforeValidator(as_tuple)]
+Arguments = Annotated[tuple[Annotated[str, AfterValidator(_no_nul)], ...], BeforeValidator(as_tuple)]
+Name = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            NAME_PATTERN,
+            'must be 1 to 64 letters, digits, ".", "_" or "-" (":" is kept for calls to upstream:tool)',
+        )
+    ),
+]
+Separator = Annotated[str, AfterValidator(_matching(_SEPARATOR, 'must be 1 to 8 letters, digits, ".", "_" or "-"'))]
+Host = Annotated[str, AfterValidator(_host)]
+AllowedHosts = Annotated[tuple[Annotated[str, AfterValidator(_allowed_host)], ...], BeforeValidator(as_tuple)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(as_tuple)]
+Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
+Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+Url = Annotated[str, AfterValidator(_url)]
+TokenUrl = Annotated[str, AfterValidator(_token_url)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
+Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

@@ -1,0 +1,111 @@
+"""`${NAME}` and `${file:PATH}` in the strings of a configuration.
+
+Every string of the file is looked at, plugin settings too. `$${` stands for a literal `${`. What came out of a
+variable or a file counts as secret from then on: `Interpolated.touched` tells the error messages not to show it.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from gateway_core.config.source import Path
+
+FILE_LIMIT: Final = 64 * 1024
+"""Bytes of a file that `${file:…}` reads."""
+
+_MARK = re.compile(r"\$\$\{|\$\{([^{}\n]*)\}|\$\{")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(slots=True)
+class Interpolated:
+    """A document with its placeholders filled in."""
+
+    data: Any
+    touched: set[Path] = field(default_factory=set)
+    """Strings that had a placeholder: their values may be secrets."""
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    """What could not be filled in."""
+
+
+class _MissingError(Exception):
+    pass
+
+
+def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:
+    """Fill in every string of `data`; relative paths of `${file:…}` start at `folder`.
+
+    A string that cannot be filled in is left as it is and reported in `problems`.
+    """
+    filled = Interpolated(None)
+    filled.data = _fill(data, (), env, folder, filled)
+    return filled
+
+
+def _fill(value: Any, path: Path, env: Mapping[str, str], folder: FilePath, filled: Interpolated) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(item, (*path, key), env, folder, filled) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, (*path, index), env, folder, filled) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    found_problem = False
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal found_problem
+        if match.group() == "$${":
+            return "${"
+        filled.touched.add(path)
+        try:
+            return _lookup(match.group(1), env, folder)
+        except _MissingError as error:
+            found_problem = True
+            filled.problems.append((path, str(error)))
+            return match.group()
+
+    result = _MARK.sub(replace, value)
+    return value if found_problem else result
+
+
+def _lookup(placeholder: str | None, env: Mapping[str, str], folder: FilePath) -> str:
+    if placeholder is None:
+        raise _MissingError('has "${" without its "}"; write "$${" for a literal "${"')
+    if placeholder.startswith("file:"):
+        return _read(placeholder.removeprefix("file:"), folder)
+    if not _NAME.fullmatch(placeholder):
+        raise _MissingError(
+            'has a placeholder that is neither "${NAME}" nor "${file:PATH}"; write "$${" for a literal "${"'
+        )
+    if placeholder not in env:
+        raise _MissingError(
+            f"environment variable {placeholder} is not set; set it where the gateway is started, "
+            f'for example: export {placeholder}="…"'
+        )
+    return env[placeholder]
+
+
+def _read(name: str, folder: FilePath) -> str:
+    """The text of a file without one trailing newline."""
+    try:
+        path = folder / FilePath(name).expanduser()
+        if not name or not stat.S_ISREG(path.stat().st_mode):
+            # A pipe or device could block the start or never end.
+            raise _MissingError(f"${{file:{name}}}: {path} is not a regular file")
+        with path.open("rb") as file:
+            content = file.read(FILE_LIMIT + 1)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _MissingError(f"${{file:{name}}} cannot be read: {reason} (looked from {folder})") from None
+    if len(content) > FILE_LIMIT:
+        raise _MissingError(f"${{file:{name}}} is larger than {FILE_LIMIT // 1024} KiB")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _MissingError(f"${{file:{name}}} is not UTF-8 text") from None
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")

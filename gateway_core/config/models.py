@@ -1,0 +1,288 @@
+"""The keys of `.radium/mcp-proxy.toml`, one frozen model per table.
+
+Every field has a description and, where the default does not show its form, an example: `docs/configuration.md`
+and the error messages are made from them. Sizes are bytes, times are seconds. What holds between keys (a
+`command` only for stdio, unique names, …) is checked in `rules.py`, so that all mistakes are found at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from gateway_core.config.fields import (
+    AllowedHosts,
+    Arguments,
+    Environment,
+    Filled,
+    Headers,
+    Host,
+    Name,
+    Origins,
+    Patterns,
+    Retry,
+    Secret,
+    Separator,
+    Strings,
+    TokenUrl,
+    Url,
+    as_tuple,
+)
+from gateway_core.types import Transport
+
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """Base of every table: no unknown keys, no conversions between types, no values in error texts."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=False
+    )
+
+    not_in_file: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `load` fills in and that are no keys of the file."""
+
+    @classmethod
+    def file_keys(cls) -> list[str]:
+        """The keys that the table may have in the file."""
+        return [key for key in cls.model_fields if key not in cls.not_in_file]
+
+
+class LimitsConfig(Section):
+    """Upper bounds of the gateway itself. Sizes are bytes, `session_idle` is seconds."""
+
+    request_body: int = Field(default=4 * MIB, gt=0, description="Largest request body of an agent, bytes.")
+    response_body: int = Field(
+        default=16 * MIB,
+        gt=0,
+        description="Largest answer of an upstream, bytes after decompression; also its longest line or event.",
+    )
+    in_flight: int = Field(default=1024, gt=0, description="Requests in flight in the whole gateway; more are refused.")
+    sessions: int = Field(default=10_000, gt=0, description="Sessions of legacy agents in all.")
+    sessions_per_principal: int = Field(default=100, gt=0, description="Sessions of one legacy agent.")
+    session_idle: float = Field(default=1800.0, gt=0, description="A session unused for this many seconds is closed.")
+    page_size: int = Field(default=1000, gt=0, description="Entries in one page of a list.")
+
+
+class LogConfig(Section):
+    """What the gateway says about itself, and where."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe level written."
+    )
+    format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object per line."
+    )
+    file: Filled | None = Field(
+        default=None,
+        description="File that lines are appended to; relative paths start at the configuration file's folder. "
+        "Without it, the log goes to standard error.",
+        examples=["gateway.log"],
+    )
+
+
+class SecurityConfig(Section):
+    """The keys of older files. They set the plugins `security_ratelimit` and `security_redact`."""
+
+    log_requests: bool = Field(default=True, description="Log the payloads of requests, redacted (`security_redact`).")
+    log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
+    redact_patterns: Patterns = Field(
+        default=("api[_-]?key", "password", "token"),
+        description="RE2 patterns of keys whose values are hidden in the log (`security_redact.patterns`).",
+    )
+    rate_limit_per_minute: int = Field(
+        default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
+    )
+
+
+class AuthConfig(Section):
+    """How the gateway proves itself to an upstream: the OAuth 2.0 client-credentials grant."""
+
+    auth_type: Literal["oauth"] = Field(default="oauth", description="The client-credentials grant is the only one.")
+    token_url: TokenUrl = Field(
+        description="Token endpoint; https, or http on loopback.", examples=["https://auth.example.com/oauth/token"]
+    )
+    client_id: Filled = Field(description="Client identifier.", examples=["gateway"])
+    client_secret: Secret = Field(
+        description="Client secret; from the environment or a file.", examples=["${CLIENT_SECRET}"], repr=False
+    )
+    scope: Filled | None = Field(
+        default=None, description="Scopes to ask for, separated by spaces.", examples=["tools:read tools:call"]
+    )
+    resource: Url | None = Field(
+        default=None,
+        description="Resource the token is for (RFC 8707), when the server wants it named.",
+        examples=["https://mcp.example.com/mcp"],
+    )
+
+
+class UpstreamConfig(Section):
+    """One MCP server behind the gateway."""
+
+    name: Name = Field(
+        description="Unique name, in logs, in prefixed names and in `upstream:tool`.", examples=["github"]
+    )
+    transport: Transport = Field(
+        description="`stdio`: a child process; `http`: Streamable HTTP; `sse`: the older HTTP with SSE.",
+        examples=["http"],
+    )
+    command: Filled | None = Field(
+        default=None, description="Program to run (stdio; required there).", examples=["uvx"]
+    )
+    args: Arguments = Field(
+        default=(),
+        description="Its arguments, passed as they are, without a shell (stdio).",
+        examples=[["mcp-server-time"]],
+        repr=False,
+    )
+    env: Environment = Field(
+        default_factory=dict,
+        description="Environment variables for it, besides HOME, LOGNAME, PATH, SHELL, TERM and USER (stdio).",
+        examples=[{"API_KEY": "${API_KEY}"}],
+        repr=False,
+    )
+    cwd: Filled | None = Field(
+        default=None,
+        description="Folder it runs in; relative paths start at the configuration file's folder. "
+        "Without it, the folder the gateway was started in (stdio).",
+        examples=["../data"],
+    )
+    url: Url | None = Field(
+        default=None,
+        description="Address of the MCP endpoint (http and sse; required there).",
+        examples=["http://localhost:8080/mcp"],
+        repr=False,
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Headers sent with every request (http and sse).",
+        examples=[{"Authorization": "Bearer ${TOKEN}"}],
+        repr=False,
+    )
+    priority: int = Field(default=1, gt=0, description="A lower number is preferred; equal numbers share the load.")
+    health_check_interval: float = Field(default=30, gt=0, description="Seconds between two health checks.")
+    tools: Strings | None = Field(
+        default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]
+    )
+    timeout: float | None = Field(
+        default=None, gt=0, description="Seconds for one call, in place of `mcp.proxy.timeout`.", examples=[20.0]
+    )
+    group: Name | None = Field(
+        default=None,
+        description='Upstreams of one group may serve the same tool under `replicas = "declared"`.',
+        examples=["search-fleet"],
+    )
+    isolation: Literal["shared", "agent", "call"] = Field(
+        default="shared",
+        description="Connections of stdio and sse upstreams: one for all agents, one per agent session, or one "
+        "leased to each call.",
+    )
+    retry: Retry = Field(
+        default="never",
+        description="`safe`: a call whose outcome is unknown may be sent once more; for all its tools, or per tool.",
+        examples=[{"search": "safe"}],
+    )
+    trust_annotations: bool = Field(
+        default=False, description="Believe its `readOnlyHint` and `idempotentHint`: such calls may be sent once more."
+    )
+    max_in_flight: int | None = Field(
+        default=None,
+        gt=0,
+        description="Calls in flight to it; without it 128 for http and sse, 32 for stdio.",
+        examples=[64],
+    )
+    auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
+
+
+class PluginEntry(Section):
+    """One plugin to load. All keys but `name`, `enabled` and `on_error` are the plugin's own settings."""
+
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"settings", "line", "key_lines"})
+
+    name: Name = Field(
+        description="The plugin's name, as `rad mcp proxy plugins` shows it.", examples=["security_redact"]
+    )
+    enabled: bool = Field(default=True, description="`false` keeps the entry and does not load the plugin.")
+    on_error: Literal["reject", "ignore"] = Field(
+        default="reject",
+        description="What becomes of a call in which the plugin fails: refused, or carried on without it.",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="The plugin's own keys.", repr=False)
+    line: int | None = Field(default=None, description="Line of the entry's header.", repr=False)
+    key_lines: dict[str, int] = Field(
+        default_factory=dict,
+        description="Lines of its settings, by dotted path inside the entry (`patterns`, `patterns[1]`, `a.b`).",
+        repr=False,
+    )
+
+
+class ProxyConfig(Section):
+    """The gateway: where it listens, its limits, and what stands behind it."""
+
+    enable: bool = Field(
+        default=False, description="`start` refuses to run a file that does not say `true`.", examples=[True]
+    )
+    host: Host = Field(
+        default="127.0.0.1", description="Address to listen on; other machines can only reach what is not loopback."
+    )
+    port: int = Field(default=3000, ge=1, le=65535, description="TCP port to listen on.")
+    transport: Literal["http", "sse"] = Field(
+        default="http", description="What agents speak: Streamable HTTP, or the older HTTP with SSE."
+    )
+    max_connections: int = Field(default=100, gt=0, description="Agents' connections at a time.")
+    separator: Separator = Field(default="__", description="Stands between upstream and tool in prefixed names.")
+    replicas: Literal["schema", "declared"] = Field(
+        default="schema",
+        description="Which upstreams serve a tool together: those with the same name and schemas, or only those of "
+        "them in one `group`.",
+    )
+    allowed_hosts: AllowedHosts = Field(
+        default=(),
+        description="Host names that agents may use, besides loopback names and `host`.",
+        examples=[["gateway.example.com"]],
+    )
+    allowed_origins: Origins = Field(
+        default=(),
+        description="Web origins whose pages may call, besides loopback ones.",
+        examples=[["https://app.example.com"]],
+    )
+    drain_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds that calls in flight get to end when it stops."
+    )
+    timeout: float = Field(
+        default=60.0, gt=0, description="Seconds for one call; progress from the upstream starts them again."
+    )
+    max_timeout: float = Field(default=300.0, gt=0, description="Seconds after which a call ends even with progress.")
+    limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
+    log: LogConfig = Field(default=LogConfig(), description="The log.")
+    security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
+    upstreams: Annotated[tuple[UpstreamConfig, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), description="The MCP servers, in order."
+    )
+    plugins: Annotated[tuple[PluginEntry, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), description="The plugins, in the order in which they run. Without it, the default set."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole file: where it was read, and its `[mcp.proxy]` with the plugin entries expanded."""
+
+    path: Path | None
+    proxy: ProxyConfig
+
+
+class McpTable(Section):
+    """`[mcp]` holds nothing but the gateway's own table."""
+
+    proxy: ProxyConfig = Field(description="The gateway's table.")
+
+
+class FileTable(Section):
+    """A whole file as it stands in TOML."""
+
+    mcp: McpTable = Field(description="The file's only table.")

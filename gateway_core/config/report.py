@@ -1,0 +1,238 @@
+"""Problems in a file, as sentences: what is wrong, and what would be right.
+
+A `Problem` is a path and a sentence. Values appear in it only where they cannot be secret: numbers, booleans and
+short texts of keys whose values are names or choices, unless they came out of `${…}`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal, get_args, get_origin
+
+import tomli_w
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway_core.config.models import FileTable, Section
+from gateway_core.config.source import Path, show
+
+_SECRET_KEY = re.compile(r"secret|token|password|passwd|api[_-]?key|authorization|credential", re.IGNORECASE)
+_SECRET_TABLES: Final = frozenset({"env", "headers", "args", "auth", "settings"})
+_SHOWN_TEXTS: Final = frozenset({"name", "separator", "host", "group", "redact_patterns", "allowed_hosts"})
+_TYPES: Final = {
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "secret_type": "text in quotes",
+    "finite_number": "a finite number",
+}
+_KINDS: Final[tuple[tuple[type, str], ...]] = (
+    (bool, "a boolean"),  # before int, which a boolean is, too
+    (int, "a whole number"),
+    (float, "a number"),
+    (str, "text"),
+    (list, "a list"),
+    (tuple, "a list"),
+    (dict, "a table"),
+)
+_BOUNDS: Final = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding. `message` is one sentence without the path."""
+
+    path: Path
+    message: str
+
+
+def from_pydantic(error: ErrorDetails, touched: set[Path]) -> Problem:
+    """Turn one of pydantic's errors into a problem. `touched` are the paths whose values came out of `${…}`."""
+    path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    field = field_of(path)
+    value = error.get("input")
+    secret = path in touched
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return Problem(path, _unknown_key(path))
+    if kind == "missing":
+        return Problem(path, f"is required{_example(path, field)}")
+    if kind == "rule":
+        context = error.get("ctx", {})
+        detail = context.get("detail") if not secret else ""
+        found = "" if secret or not _shown_text(path, field) else f"; found {found_value(path, value)}"
+        return Problem(path, f"{context['message']}{f': {one_line(detail)}' if detail else found}")
+    if kind == "literal_error" and field is not None:
+        return Problem(path, _not_a_choice(path, field, value, secret))
+    if kind in _BOUNDS and field is not None:
+        found = "" if secret else f", but is {found_value(path, value)}"
+        return Problem(path, f"must be {bounds_of(field)}{found}{_example(path, field)}")
+    found = found_type(value) if secret else found_value(path, value)
+    return Problem(path, f"must be {_TYPES.get(kind, 'something else')}, but is {found}{_example(path, field)}")
+
+
+def found_type(value: Any) -> str:
+    """What kind of TOML value this is, in words."""
+    for kind, words in _KINDS:
+        if isinstance(value, kind):
+            return words
+    return "a date or time"
+
+
+def found_value(path: Path, value: Any) -> str:
+    """The value where it is harmless, else what kind of value it is."""
+    if any(isinstance(part, str) and (part in _SECRET_TABLES or _SECRET_KEY.search(part)) for part in path):
+        return found_type(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float) and len(str(value)) <= 30:
+        return str(value)
+    if isinstance(value, str) and len(value) <= 60 and _shown_text(path, field_of(path)):
+        return f'the text "{one_line(value)}"'
+    return found_type(value)
+
+
+def one_line(text: str) -> str:
+    """`text` without characters that would break a line or a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def field_of(path: Path) -> FieldInfo | None:
+    """The model field that a path belongs to; for elements of lists and free tables that of the list or table."""
+    model: type[Section] | None = FileTable
+    field: FieldInfo | None = None
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return None
+        model = section_in(field.annotation)
+    return field
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The model inside an annotation such as `tuple[Model, ...]` or `Model | None`."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation if issubclass(annotation, Section) else None
+    return next((found for inner in get_args(annotation) if (found := section_in(inner))), None)
+
+
+def sections(model: type[Section] = FileTable, prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """Every table of the file with its header as it is written: `[mcp.proxy]`, `[[mcp.proxy.upstreams]]`, …"""
+    for key, field in model.model_fields.items():
+        inner = section_in(field.annotation)
+        if inner is None:
+            continue
+        name = f"{prefix}.{key}" if prefix else key
+        yield (f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"), inner
+        yield from sections(inner, name)
+
+
+@cache
+def _homes() -> dict[str, list[str]]:
+    """Key -> the tables it can stand in."""
+    homes: dict[str, list[str]] = {}
+    for header, model in sections():
+        for key in model.file_keys():
+            homes.setdefault(key, []).append(header)
+    return homes
+
+
+def _unknown_key(path: Path) -> str:
+    key = str(path[-1])
+    parent = field_of(path[:-1])
+    model = (section_in(parent.annotation) if parent else None) or FileTable
+    if homes := _homes().get(key):
+        return f"is not a key of this table; it belongs in {' or '.join(homes)}"
+    known = model.file_keys()
+    if close := difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6):
+        return f'is not a known key; did you mean "{close[0]}"?'
+    return f"is not a known key; known here: {', '.join(known)}"
+
+
+def _not_a_choice(path: Path, field: FieldInfo, value: Any, secret: bool) -> str:
+    choices = [str(choice) for choice in _choices(field.annotation)]
+    listed = ", ".join(f'"{choice}"' for choice in choices)
+    message = f"must be {'one of ' if len(choices) > 1 else ''}{listed}"
+    if secret:
+        return message
+    message += f", but is {found_value(path, value)}"
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(str(value).lower(), list(by_lower), n=1) if isinstance(value, str) else []
+    return f'{message}; did you mean "{by_lower[close[0]]}"?' if close else message
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((found for inner in get_args(annotation) if (found := _choices(inner))), ())
+
+
+def _shown_text(path: Path, field: FieldInfo | None) -> bool:
+    if field is None or not path:
+        return False
+    key = next((part for part in reversed(path) if isinstance(part, str)), "")
+    return key in _SHOWN_TEXTS or field.annotation in (int, float, bool) or bool(_choices(field.annotation))
+
+
+def bounds_of(field: FieldInfo) -> str:
+    """A number's bounds in words; empty when it has none."""
+    bounds = {
+        name: getattr(rule, name) for rule in field.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)
+    }
+    if "ge" in bounds and "le" in bounds:
+        return f"from {bounds['ge']} to {bounds['le']}"
+    if "gt" in bounds:
+        return f"greater than {bounds['gt']}"
+    return f"{bounds['ge']} or more" if "ge" in bounds else ""
+
+
+def example_of(key: str, field: FieldInfo) -> str:
+    """`key = value` as one would write it, from the field's example or its default; empty when there is neither."""
+    value = field.examples[0] if field.examples else field.default
+    if isinstance(value, tuple):
+        value = list(value)
+    if not isinstance(value, bool | int | float | str | list | dict) or value in ([], {}):
+        return ""
+    return f"{key} = {toml_value(value)}"
+
+
+def toml_value(value: Any) -> str:
+    """A value in one line of TOML."""
+    if isinstance(value, dict):
+        inner = ", ".join(tomli_w.dumps({key: item}).strip() for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    return tomli_w.dumps({"k": value}).strip().removeprefix("k = ")
+
+
+def _example(path: Path, field: FieldInfo | None) -> str:
+    """`; for example: …`, with the header where a table is meant."""
+    if field is None:
+        return ""
+    key = next((part for part in reversed(path) if isinstance(part, str)), "")
+    section = section_in(field.annotation)
+    if section is not None:
+        header = next(header for header, model in sections() if model is section)
+        return f"; write its keys below {header}"
+    if get_origin(field.annotation) is dict and path[-1] != key_of(field, path):
+        return f'; for example: {show((path[-1],))} = "text"'
+    example = example_of(key, field)
+    return f"; for example: {example}" if example else ""
+
+
+def key_of(field: FieldInfo, path: Path) -> str | int:
+    """The last part of `path` that names `field` itself; what follows are keys of a free table or indexes."""
+    while len(path) > 1 and field_of(path[:-1]) is field:
+        path = path[:-1]
+    return path[-1]

@@ -1,0 +1,145 @@
+"""What holds between the keys of a file.
+
+The checks run on the raw TOML beside the models, and take nothing for granted about types: a file gets all its
+problems told at once, also when some values are of the wrong type (which the models report).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
+from gateway_core.config.models import ProxyConfig
+from gateway_core.config.report import Problem
+from gateway_core.config.source import Path
+
+_PROXY: Path = ("mcp", "proxy")
+_STDIO_ONLY = ("command", "args", "env", "cwd")
+_HTTP_ONLY = ("url", "headers")
+
+
+def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
+    """Yield what is wrong between the keys of `[mcp.proxy]`, given as TOML values."""
+    yield from _times(proxy)
+    upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
+    yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
+    for index, upstream in upstreams:
+        path: Path = (*_PROXY, "upstreams", index)
+        yield from _separator(proxy, upstream, path)
+        yield from _transport(upstream, path)
+        yield from _upstream_time(proxy, upstream, path)
+    plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
+    yield from _names(plugins, PLUGINS, lines)
+    if "plugins" in proxy:
+        yield from _security(proxy, [plugin for _, plugin in plugins])
+
+
+def _list(table: dict[str, Any], key: str) -> list[Any]:
+    value = table.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _number(table: dict[str, Any], key: str) -> float | None:
+    value = table.get(key)
+    if value is None and key in ProxyConfig.model_fields:
+        value = ProxyConfig.model_fields[key].default
+    return value if isinstance(value, int | float) else None
+
+
+def _times(proxy: dict[str, Any]) -> Iterator[Problem]:
+    timeout, hard = _number(proxy, "timeout"), _number(proxy, "max_timeout")
+    if timeout is not None and hard is not None and timeout > hard:
+        key = "timeout" if "timeout" in proxy else "max_timeout"
+        yield Problem((*_PROXY, key), f"timeout ({timeout:g}) must not be more than max_timeout ({hard:g}); change one")
+
+
+def _upstream_time(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    timeout, hard = upstream.get("timeout"), _number(proxy, "max_timeout")
+    if isinstance(timeout, int | float) and hard is not None and timeout > hard:
+        yield Problem(
+            (*path, "timeout"),
+            f"must not be more than mcp.proxy.max_timeout ({hard:g}), where every call ends; raise that too",
+        )
+
+
+def _names(tables: list[tuple[int, dict[str, Any]]], path: Path, lines: dict[Path, int]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, table in tables:
+        name = table.get("name")
+        if not isinstance(name, str):
+            continue
+        if name in seen:
+            line = lines.get((*path, seen[name], "name"))
+            where = f" on line {line}" if line else ""
+            yield Problem((*path, index, "name"), f"is taken{where}: names must be unique; choose another")
+        seen.setdefault(name, index)
+
+
+def _separator(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    name = upstream.get("name")
+    separator = proxy.get("separator", ProxyConfig.model_fields["separator"].default)
+    if isinstance(name, str) and isinstance(separator, str) and separator and separator in name:
+        yield Problem(
+            (*path, "name"),
+            f'must not contain the separator "{separator}", which splits prefixed names; '
+            "rename it or set another mcp.proxy.separator",
+        )
+
+
+def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    transport = upstream.get("transport")
+    if transport == "stdio":
+        if "command" not in upstream:
+            yield Problem((*path, "command"), 'is required for transport = "stdio"; for example: command = "uvx"')
+        for key in _HTTP_ONLY:
+            if key in upstream:
+                yield Problem(
+                    (*path, key), 'does not belong to transport = "stdio"; remove it, or write transport = "http"'
+                )
+        if "auth" in upstream:
+            yield Problem(
+                (*path, "auth"),
+                "is refused for stdio, which has no OAuth; remove it and hand credentials to the child through env",
+            )
+    elif transport in ("http", "sse"):
+        if "url" not in upstream:
+            yield Problem(
+                (*path, "url"),
+                f'is required for transport = "{transport}"; for example: url = "http://localhost:8080/mcp"',
+            )
+        for key in _STDIO_ONLY:
+            if key in upstream:
+                yield Problem(
+                    (*path, key),
+                    f'does not belong to transport = "{transport}"; remove it, or write transport = "stdio"',
+                )
+        headers = upstream.get("headers")
+        if "auth" in upstream and isinstance(headers, dict):
+            for name in headers:
+                if name.lower() == "authorization":
+                    yield Problem(
+                        (*path, "headers", name), "is also written by this upstream's auth; remove one of the two"
+                    )
+
+
+def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[Problem]:
+    """Security keys beside an explicit plugin list: each must reach exactly one plugin, once."""
+    security = proxy.get("security")
+    if not isinstance(security, dict):
+        return
+    entries = {plugin["name"]: plugin for plugin in reversed(plugins) if isinstance(plugin.get("name"), str)}
+    for key, (plugin, setting) in SECURITY_KEYS.items():
+        if key not in security:
+            continue
+        if plugin not in entries:
+            yield Problem(
+                (*SECURITY, key),
+                f"would be read by nothing, because [[mcp.proxy.plugins]] does not list {plugin}; "
+                f'remove it, or add an entry with name = "{plugin}"',
+            )
+        elif setting in entries[plugin]:
+            yield Problem(
+                (*SECURITY, key),
+                f"would be read by nothing, because the entry of {plugin} sets {setting} itself; remove one of the two",
+            )

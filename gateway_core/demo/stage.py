@@ -1,0 +1,171 @@
+"""What the tour's steps share: its folder, its processes, and the words on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+from mcp.client.client import Client
+from rich.console import Console
+from rich.markup import escape
+
+from gateway_core.demo.processes import Children
+
+RAD: Final = (sys.executable, "-m", "gateway_core.cli", "mcp", "proxy")
+CALLS_PER_MINUTE: Final = 8
+PATIENCE: Final = 15.0
+"""Seconds that anything may take on a slow machine."""
+# JSON's strings are TOML's, too, so a path needs no other quoting.
+CONFIGURATION: Final = """\
+[mcp.proxy]
+enable = true
+port = {port}
+log = {{ file = {log} }}
+
+[[mcp.proxy.upstreams]]
+name = "toolbox"
+transport = "stdio"
+command = {python}
+args = ["-m", "gateway_core.demo.stdio_server"]
+
+[[mcp.proxy.upstreams]]
+name = "primary"
+transport = "http"
+url = "http://127.0.0.1:{primary}/mcp"
+priority = 1
+health_check_interval = 1
+
+[[mcp.proxy.upstreams]]
+name = "backup"
+transport = "http"
+url = "http://127.0.0.1:{backup}/mcp"
+priority = 2
+health_check_interval = 1
+
+[[mcp.proxy.plugins]]
+name = "routing_priority"
+
+[[mcp.proxy.plugins]]
+name = "conflict_autoprefix"
+
+[[mcp.proxy.plugins]]
+name = "security_ratelimit"
+rate_limit_per_minute = {limit}
+
+[[mcp.proxy.plugins]]
+name = "security_redact"
+"""
+
+
+class StepFailed(Exception):
+    """A step of the tour did not show what it should: what was expected, and what came."""
+
+    def __init__(self, expected: str, got: object) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+
+
+def expect(expected: str, holds: bool, got: object) -> None:
+    """Raises `StepFailed` unless it holds."""
+    if not holds:
+        raise StepFailed(expected, got)
+
+
+class Stage:
+    """One run's folder, configuration and processes."""
+
+    def __init__(self, console: Console, folder: Path, children: Children) -> None:
+        self.console = console
+        self.children = children
+        self.config = folder / ".radium" / "mcp-proxy.toml"
+        self.log = folder / "gateway.log"
+        self.servers: dict[str, asyncio.subprocess.Process] = {}
+        self.ports: dict[str, int] = {}
+        self._steps = 0
+
+    def step(self, title: str) -> None:
+        """Begin the next step."""
+        self._steps += 1
+        self.console.print(f"\n[bold cyan]{self._steps}. {escape(title)}[/]")
+
+    def say(self, text: str) -> None:
+        """Tell one thing that happened in this step."""
+        self.console.print(f"   {escape(text)}", highlight=False)
+
+    async def start_server(self, name: str, port: int) -> None:
+        """Start an instance of `http_server` and remember its process and port; port 0 takes a free one."""
+        command = (sys.executable, "-m", "gateway_core.demo.http_server", "--name", name, "--port", str(port))
+        server = await self.children.start(name, command, piped=True)
+        address = await self.children.first_line(server, PATIENCE)
+        expect(f"{name} to print its address", "http://" in address, address or self.children.errors(name))
+        self.servers[name] = server
+        self.ports[name] = int(address.rsplit(":", 1)[1].split("/")[0])
+        self.say(f"started {address} (process {server.pid})")
+
+    def write_config(self, port: int) -> None:
+        """Write the gateway's configuration, for the servers that run by now."""
+        text = CONFIGURATION.format(
+            port=port,
+            log=json.dumps(str(self.log)),
+            python=json.dumps(sys.executable),
+            primary=self.ports["primary"],
+            backup=self.ports["backup"],
+            limit=CALLS_PER_MINUTE,
+        )
+        self.config.parent.mkdir()
+        self.config.write_text(text)
+        self.config.chmod(0o600)
+
+    async def rad(self, command: str, *options: str) -> Any:
+        """Run one of the gateway's own commands; its JSON where it was asked for."""
+        child = await self.children.start(command, (*RAD, command, "--config", str(self.config), *options), piped=True)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                output, _ = await child.communicate()
+        except TimeoutError:
+            raise StepFailed(f"`rad mcp proxy {command}` to end", "no end") from None
+        expect(f"`rad mcp proxy {command}` to succeed", child.returncode == 0, self.children.errors(command))
+        return json.loads(output) if "--json" in options else None
+
+    async def until(
+        self, what: str, holds: Callable[[], Awaitable[bool]], possible: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Wait until something holds. Raises `StepFailed` after `PATIENCE`, or as soon as it is not `possible`."""
+        deadline = time.monotonic() + PATIENCE
+        while not await holds():
+            if time.monotonic() > deadline or not possible():
+                raise StepFailed(what, f"nothing of it.\n{self.children.errors('gateway')}")
+            await asyncio.sleep(0.1)
+
+    def logged(self, *words: str) -> str:
+        """The first line of the gateway's log that has all the words; empty when none has."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return next((line for line in lines if all(word in line for word in words)), "")
+
+
+async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool; its structured content. Raises `StepFailed` for a tool's error, `MCPError` for a protocol one."""
+    result = await client.call_tool(name, arguments)
+    expect(f"{name} to succeed", not result.is_error and result.structured_content is not None, result.content)
+    return result.structured_content or {}
+
+
+async def is_ready(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

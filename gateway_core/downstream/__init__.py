@@ -1,0 +1,12 @@
+"""The agents' side: everything between a socket (or stdin) and `pipeline.call()`.
+
+A **message** arrives over one of three ways. `app.py` is the HTTP server: `connections.py` counts and times TCP
+connections, `security.py` checks Host and Origin, `intake.py` reads one body within its bounds, and the message goes
+to `modern.py` (stateless, 2026-07-28 on) or `legacy_http.py` (sessions, up to 2025-11-25). `sse.py` is the older
+HTTP+SSE transport, `stdio.py` serves one agent on stdin and stdout; both are one two-way channel per agent, which
+`duplex.py` drives.
+
+What the ways share: `legacy.py` and `modern.py` say what a request means in their era, `sessions.py` keeps legacy
+agents, `subscriptions.py` the modern agents' change streams, `stream.py` the bounded mailbox that everything an
+agent is told goes through, and the answer to one POST. `services.py` names what is needed from the rest.
+"""

@@ -1,0 +1,225 @@
+"""The HTTP server that agents talk to: which request goes where, after the checks that every request passes.
+
+`/mcp` and `/` are Streamable HTTP in both eras, `/sse` and `/messages` the older transport where it is switched on,
+`/healthz`, `/readyz` and `/admin/*` are for operators and answer even when agents' connections are used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+from loguru import logger
+from mcp.shared.inbound import MCP_METHOD_HEADER, unsupported_protocol_version_rejection
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.downstream import sse
+from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.connections import AgentConnection, AgentServer
+from gateway_core.downstream.intake import (
+    SESSION_HEADER,
+    VERSION_HEADER,
+    Refusal,
+    check_header_size,
+    header,
+    read_message,
+)
+from gateway_core.downstream.legacy import INITIALIZE
+from gateway_core.downstream.legacy_http import LegacyHttp
+from gateway_core.downstream.modern import ModernHttp, is_modern
+from gateway_core.downstream.security import HostGuard, canonical_address
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.stream import json_response
+from gateway_core.errors import INTERNAL_ERROR, UNSUPPORTED_PROTOCOL_VERSION, RpcError
+from gateway_core.jsonrpc import Message
+
+MCP_PATHS: Final = frozenset({"/mcp", "/"})
+_ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz", "/admin/status", "/admin/tools"})
+
+
+class App:
+    """Answers HTTP requests."""
+
+    def __init__(self, services: Services) -> None:
+        config = services.config
+        self._services = services
+        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
+        self._modern = ModernHttp(services)
+        self._legacy = LegacyHttp(services)
+        self._sse = sse.SseHttp(services) if config.transport == "sse" else None
+        self.connections = AgentServer(self.handle, config.max_connections)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever it is."""
+        connection = request.protocol
+        assert isinstance(connection, AgentConnection)
+        connection.waiting_since = None
+        connection.serving = True
+        try:
+            return await self._checked(request, connection)
+        except Refusal as refusal:
+            return refusal.response()
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - aiohttp's own answer to a bug would quote the request
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("{} while answering an agent\n{}", type(error).__name__, where)
+            return Refusal(500, RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed"), close=True).response()
+        finally:
+            connection.serving = False
+
+    async def _checked(self, request: web.BaseRequest, connection: AgentConnection) -> web.StreamResponse:
+        check_header_size(request)
+        refused = self._guard.check(request.headers)
+        if refused is not None:
+            raise Refusal(*refused)
+        path = request.raw_path.partition("?")[0]
+        if path in _ALWAYS_SERVED:
+            return self._operators(request, path)
+        if not self.connections.admit(connection):
+            limit = self._services.config.max_connections
+            refusal = Refusal.busy(f"{limit} connections are open, which is the limit")
+            refusal.close = True
+            raise refusal
+        return await self._agents(request, path)
+
+    async def _agents(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        address = canonical_address(request.remote or "")
+        if path in MCP_PATHS:
+            if request.method == "POST":
+                return await self._post(request, address)
+            if request.method in {"GET", "DELETE"}:
+                version = header(request, VERSION_HEADER)
+                if version in MODERN_PROTOCOL_VERSIONS and SESSION_HEADER not in request.headers:
+                    raise _wrong_method("POST")
+                if request.method == "GET":
+                    return await self._legacy.get(request, address)
+                return await self._legacy.delete(request, address)
+            raise _wrong_method("GET, POST, DELETE")
+        if self._sse is not None and path == sse.STREAM_PATH:
+            if request.method != "GET":
+                raise _wrong_method("GET")
+            return await self._sse.get(request, address)
+        if self._sse is not None and path == sse.MESSAGE_PATH:
+            if request.method != "POST":
+                raise _wrong_method("POST")
+            return await self._sse.post(request, address)
+        return json_response(jsonrpc.encode({"error": "nothing is here; the MCP endpoint is /mcp"}), 404)
+
+    async def _post(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+        message = await read_message(request, self._services.config.limits.request_body)
+        try:
+            params = jsonrpc.members(message.params)
+            meta = meta_of(params)
+        except RpcError as error:
+            raise Refusal(400, error, message=message) from None
+        if _speaks_modern(request, message, meta):
+            return await self._modern.post(request, message, params, meta, address)
+        return await self._legacy.post(request, message, address)
+
+    def _operators(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if request.method not in {"GET", "HEAD"}:
+            raise _wrong_method("GET, HEAD")
+        if path == "/healthz":
+            return json_response(b'{"status":"ok"}')
+        if path == "/readyz":
+            ready = self._services.ready()
+            return json_response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
+        token = self._services.admin_token
+        offered = (header(request, "Authorization") or "").encode(errors="surrogateescape")
+        if not token or not hmac.compare_digest(offered, f"Bearer {token}".encode()):
+            raise Refusal(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
+        admin = self._services.admin
+        return json_response(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
+
+
+def _wrong_method(allow: str) -> Refusal:
+    return Refusal(405, f"this address answers {allow}", headers={"Allow": allow})
+
+
+def _speaks_modern(request: web.BaseRequest, message: Message, meta: dict[str, Raw]) -> bool:
+    """Which era a POST is of: modern `_meta` or a modern version header, else legacy (basic/versioning).
+
+    `initialize` is legacy unless a modern version header is on it. Raises `Refusal` (400) for a version that is
+    neither, outside a session.
+    """
+    version = request.headers.get(VERSION_HEADER)
+    if message.method == INITIALIZE and version not in MODERN_PROTOCOL_VERSIONS:
+        return False
+    if is_modern(meta):
+        return True
+    if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in request.headers:
+        return False
+    if version in MODERN_PROTOCOL_VERSIONS or MCP_METHOD_HEADER in request.headers:
+        return True
+    rejection = unsupported_protocol_version_rejection(version)
+    assert rejection is not None
+    error = RpcError.of_gateway(UNSUPPORTED_PROTOCOL_VERSION, rejection.message, **rejection.data)
+    raise Refusal(400, error, message=message)
+
+
+class Server:
+    """The listening socket, the agents on it, and their orderly end."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._app = App(services)
+        self._listener: asyncio.Server | None = None
+        self._chores: asyncio.Task[None] | None = None
+        self._forget_changes: Callable[[], None] = lambda: None
+        self.port = 0
+        """The port that is listened on, once started."""
+
+    @property
+    def connections(self) -> int:
+        """Agents' TCP connections, those above the limit not counted."""
+        return self._app.connections.admitted
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 takes a free one. Raises `OSError` when the address cannot be used."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._app.connections, host, port, reuse_address=True, backlog=1024)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self._forget_changes = self._services.catalog.listen(self._changed)
+        self._chores = loop.create_task(self._keep_house())
+
+    async def stop_accepting(self) -> None:
+        """Take no new connections and no new requests; those in flight go on, and so do the streams."""
+        self._services.gate.closing = True
+        if self._listener is not None:
+            self._listener.close()
+
+    async def close(self, grace: float = 30.0) -> None:
+        """Wait up to `grace` seconds for requests in flight, end all streams with their last message, hang up."""
+        await self.stop_accepting()
+        await self._services.gate.wait_empty(grace)
+        self._forget_changes()
+        for subscription in list(self._services.subscriptions):
+            subscription.end()
+        for session in list(self._services.sessions):
+            await self._services.end_session(session)
+        self._app.connections.pre_shutdown()
+        await self._app.connections.shutdown(1.0)
+        if self._chores is not None:
+            self._chores.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._chores
+
+    def _changed(self, kinds: frozenset[str]) -> None:
+        for session in self._services.sessions:
+            session.changed(kinds)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._app.connections.sweep()
+            for session in self._services.sessions.expire():
+                logger.debug("session of {} ended: unused for too long", session.owner)
+                await self._services.end_session(session)

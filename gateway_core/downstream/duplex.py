@@ -1,0 +1,140 @@
+"""One agent on one two-way channel (HTTP+SSE, stdio): what arrives is acted on, what leaves goes through a mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.agents import exchange_for, meta_of, request_key, start_call
+from gateway_core.downstream.legacy import INITIALIZE, Legacy, cancelled_key
+from gateway_core.downstream.modern import DISCOVER, LISTEN, admit, discover, is_modern, unknown_method
+from gateway_core.downstream.services import METHODS, Services, overloaded
+from gateway_core.downstream.sessions import Session
+from gateway_core.downstream.stream import Keep
+from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
+from gateway_core.errors import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from gateway_core.jsonrpc import Message
+
+MAX_SUBSCRIPTIONS: Final = 64
+"""Listen requests that may be open on one channel."""
+
+
+class ChannelBack:
+    """The back channel of one request on a two-way channel."""
+
+    def __init__(self, session: Session, *, can_ask: bool) -> None:
+        self._session = session
+        self._can_ask = can_ask
+
+    def notify(self, method: str, params: bytes) -> None:
+        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
+        self._session.mailbox.put(jsonrpc.notification(method, Raw(params)), keep)
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        if not self._can_ask:
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
+        return await self._session.questions.ask(
+            lambda message: self._session.mailbox.put(message, Keep.ALWAYS), method, params
+        )
+
+
+class Duplex:
+    """Dispatches an agent's messages; everything for it goes into its session's mailbox."""
+
+    def __init__(self, services: Services, session: Session, *, modern: bool) -> None:
+        """`modern`: requests that carry modern `_meta` are served as such, next to a legacy conversation."""
+        self._services = services
+        self._session = session
+        self._modern = modern
+        self._legacy = Legacy(services)
+        self._subscriptions: dict[int | str, Subscription] = {}
+
+    def receive(self, message: Message) -> None:
+        """Act on one message; never waits for what it starts."""
+        self._session.touch()
+        if message.is_response:
+            self._session.questions.answer(message)
+        elif message.is_notification:
+            self._notification(message)
+        else:
+            try:
+                answer = self._request(message)
+            except RpcError as error:
+                answer = jsonrpc.error(message.id, error)
+            if isinstance(answer, asyncio.Task):
+                answer.add_done_callback(self._answered)
+            elif answer is not None:
+                self.send(answer)
+
+    def send(self, message: bytes) -> None:
+        self._session.mailbox.put(message, Keep.ALWAYS)
+
+    def close(self) -> None:
+        """The channel is gone: forget its subscriptions."""
+        for subscription in self._subscriptions.values():
+            subscription.close()
+        self._subscriptions.clear()
+
+    def end_subscriptions(self) -> None:
+        """End the subscriptions, each with its final response."""
+        for subscription in list(self._subscriptions.values()):
+            subscription.end()
+
+    def _answered(self, task: asyncio.Task[bytes]) -> None:
+        if not task.cancelled():  # a cancelled request is not answered (basic/patterns/cancellation)
+            self.send(task.result())
+
+    def _notification(self, message: Message) -> None:
+        if message.method == "notifications/cancelled":
+            key = cancelled_key(message)
+            subscription = self._subscriptions.pop(key, None) if key is not None else None
+            if subscription is not None:
+                subscription.close()
+                return
+        self._legacy.notification(self._session, message)
+
+    def _request(self, message: Message) -> bytes | asyncio.Task[bytes] | None:
+        if request_key(message.id) in self._subscriptions:
+            raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+        if message.method == INITIALIZE:
+            return self._initialize(message)
+        params = jsonrpc.members(message.params)
+        meta = meta_of(params)
+        if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
+            return self._legacy.request(self._session, message, ChannelBack(self._session, can_ask=True))
+        agent = admit(message, params, meta, self._session.address)
+        if message.method == DISCOVER:
+            return jsonrpc.result(message.id, discover(self._services))
+        if message.method == LISTEN:
+            self._listen(message, params)
+            return None
+        if message.method not in METHODS:
+            raise unknown_method(message)
+        exchange = exchange_for(agent, message, meta, ChannelBack(self._session, can_ask=False))
+        return start_call(self._services, self._session, message, exchange)
+
+    def _initialize(self, message: Message) -> bytes:
+        if self._session.agent is not None:
+            raise RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
+        agent = self._legacy.introduce(message, self._session.address)
+        return self._legacy.initialize(self._session, message, agent)
+
+    def _listen(self, message: Message, params: dict[str, Raw]) -> None:
+        key = request_key(message.id)
+        if key in self._session.calls:
+            raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
+        self._subscriptions[key] = Subscription(
+            self._services,
+            message,
+            wanted_kinds(params),
+            self._session.mailbox,
+            ended=lambda: self._forget(key),
+        )
+
+    def _forget(self, key: int | str) -> None:
+        self._subscriptions.pop(key, None)

@@ -1,0 +1,143 @@
+"""One HTTP request before anybody acts on it: what it accepts, its body within bounds, headers given once.
+
+Whatever is wrong is a `Refusal`, which `app.py` turns into the response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.services import RETRY_AFTER
+from gateway_core.downstream.stream import json_response
+from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RpcError
+from gateway_core.jsonrpc import Message
+
+BODY_TIMEOUT: Final = 30.0
+MAX_HEADER_BYTES: Final = 32 * 1024
+SESSION_HEADER: Final = "Mcp-Session-Id"
+VERSION_HEADER: Final = "MCP-Protocol-Version"
+
+
+class Refusal(Exception):
+    """An HTTP request that is refused: `status`, and the JSON-RPC error that the body carries."""
+
+    def __init__(
+        self,
+        status: int,
+        problem: RpcError | str,
+        *,
+        message: Message | None = None,
+        headers: Mapping[str, str] | None = None,
+        close: bool = False,
+    ) -> None:
+        """`message`: the request whose id the error is for, if it could be read. `close`: end the connection."""
+        self.error = RpcError.of_gateway(INVALID_REQUEST, problem) if isinstance(problem, str) else problem
+        super().__init__(self.error.message)
+        self.status = status
+        self.message = message
+        self.headers = headers
+        self.close = close
+
+    @classmethod
+    def busy(cls, problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> Refusal:
+        """For a limit of the gateway's own: says when to come back."""
+        error = RpcError.of_gateway(OVERLOADED, problem) if isinstance(problem, str) else problem
+        return cls(status, error, message=message, headers={"Retry-After": f"{RETRY_AFTER:.0f}"})
+
+    def response(self) -> web.Response:
+        request_id = self.message.id if self.message is not None else None
+        return json_response(jsonrpc.error(request_id, self.error), self.status, self.headers, close=self.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """Which forms of answer the request's Accept header allows; without one, both."""
+
+    json: bool = True
+    stream: bool = True
+
+
+def accepts(request: web.BaseRequest) -> Accepts:
+    """What may be answered with. Raises `Refusal` (406) when it is neither JSON nor a stream."""
+    found = _accepts(request.headers.get("Accept", "*/*"))
+    if not (found.json or found.stream):
+        raise Refusal(406, "answers are application/json or text/event-stream, and Accept names neither")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _accepts(value: str) -> Accepts:
+    offered = {part.partition(";")[0].strip().lower() for part in value.split(",")}
+    anything = "*/*" in offered
+    return Accepts(
+        anything or not offered.isdisjoint({"application/json", "application/*"}),
+        anything or not offered.isdisjoint({"text/event-stream", "text/*"}),
+    )
+
+
+def header(request: web.BaseRequest, name: str) -> str | None:
+    """A header that may be given once, None when it is absent. Raises `Refusal` (400) when it is given twice."""
+    values = request.headers.getall(name, None)
+    if values is None:
+        return None
+    if len(values) > 1:
+        raise Refusal(400, f"the header {name} is given more than once")
+    return values[0]
+
+
+def check_header_size(request: web.BaseRequest) -> None:
+    """Raises `Refusal` (431) when all headers together are too large; aiohttp bounds each one and their number."""
+    if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEADER_BYTES:
+        raise Refusal(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes", close=True)
+
+
+async def read_message(request: web.BaseRequest, limit: int) -> Message:
+    """The one JSON-RPC message that the body is. Raises `Refusal` (400, 408, 413, 415)."""
+    media_type = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Refusal(415, "the Content-Type must be application/json", close=True)
+    if (header(request, "Content-Encoding") or "identity").lower() != "identity":
+        raise Refusal(415, "compressed bodies are not accepted", close=True)
+    body = await _read_body(request, limit)
+    try:
+        return jsonrpc.decode(body)
+    except RpcError as error:
+        raise Refusal(400, error) from None
+
+
+async def _read_body(request: web.BaseRequest, limit: int) -> bytes:
+    too_large = Refusal(413, f"the body is larger than {limit} bytes", close=True)
+    if (request.content_length or 0) > limit:
+        raise too_large
+    content = request.content
+    if content.is_eof():  # usually it came in one piece with the headers, and needs no clock
+        return await _collect(content, limit, too_large)
+    if (request.headers.get("Expect") or "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await _collect(content, limit, too_large)
+    except TimeoutError:
+        raise Refusal(408, f"the body did not arrive within {BODY_TIMEOUT:.0f} seconds", close=True) from None
+
+
+async def _collect(content: StreamReader, limit: int, too_large: Refusal) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        while chunk := await content.readany():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            chunks.append(chunk)
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise Refusal(400, "the body is not framed as HTTP requires", close=True) from None
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,0 +1,106 @@
+"""Legacy agents (up to 2025-11-25): what their messages mean, whatever transport they come over.
+
+`initialize` makes an agent of a session; its requests run in tasks of their own, so that a lost connection cancels
+nothing (2025-11-25, basic/transports, Sending Messages to the Server) and only `notifications/cancelled` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.agents import (
+    exchange_for,
+    meta_of,
+    principal_of,
+    request_key,
+    require_object,
+    start_call,
+)
+from gateway_core.downstream.services import METHODS, Services
+from gateway_core.downstream.sessions import Session
+from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange import Agent, BackChannel
+from gateway_core.jsonrpc import Message
+
+INITIALIZE: Final = "initialize"
+
+
+class Legacy:
+    """The legacy protocol on a session."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def introduce(self, message: Message, address: str) -> Agent:
+        """The agent that an `initialize` request introduces, at the version agreed on; its session is still to come.
+
+        Raises `RpcError(INVALID_PARAMS)`.
+        """
+        params = jsonrpc.members(message.params)
+        client_info = require_object(params.get("clientInfo"), "clientInfo")
+        try:
+            requested = jsonrpc.text(params.get("protocolVersion", Raw(b"null")), "protocolVersion")
+        except RpcError as error:
+            raise RpcError.of_gateway(INVALID_PARAMS, error.message) from None
+        known = requested in HANDSHAKE_PROTOCOL_VERSIONS
+        return Agent(
+            principal=principal_of(client_info, address),
+            era="legacy",
+            protocol_version=requested if known else LATEST_HANDSHAKE_VERSION,
+            client_info=client_info,
+            capabilities=require_object(params.get("capabilities"), "capabilities") or b"{}",
+        )
+
+    def initialize(self, session: Session, message: Message, introduced: Agent) -> bytes:
+        """Make `introduced` the agent of `session`; returns the response."""
+        session.agent = Agent(
+            principal=introduced.principal,
+            era=introduced.era,
+            protocol_version=introduced.protocol_version,
+            client_info=introduced.client_info,
+            capabilities=introduced.capabilities,
+            session_id=session.id,
+        )
+        identity = self._services.catalog.identity("legacy")
+        result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}
+        return jsonrpc.result(message.id, jsonrpc.encode(result))
+
+    def request(self, session: Session, message: Message, back: BackChannel) -> bytes | asyncio.Task[bytes]:
+        """The response to a request other than `initialize`, or the task that ends in it (see `start_call`)."""
+        try:
+            if message.method == "ping":
+                return jsonrpc.result(message.id, b"{}")
+            if session.agent is None:
+                raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
+            if message.method not in METHODS:
+                raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
+            meta = meta_of(jsonrpc.members(message.params))
+            exchange = exchange_for(session.agent, message, meta, back)
+            return start_call(self._services, session, message, exchange)
+        except RpcError as error:
+            return jsonrpc.error(message.id, error)
+
+    def notification(self, session: Session, message: Message) -> None:
+        """Act on a notification; what it names and what is not there (any more) is ignored."""
+        if message.method == "notifications/initialized":
+            session.ready = session.agent is not None
+        elif message.method == "notifications/cancelled":
+            cancelled = cancelled_key(message)
+            task = session.calls.get(cancelled) if cancelled is not None else None
+            if task is not None:
+                task.cancel()
+
+
+def cancelled_key(message: Message) -> int | str | None:
+    """The request that a `notifications/cancelled` names, as `request_key` would; None when it names none."""
+    try:
+        raw = jsonrpc.members(message.params).get("requestId", Raw())
+        key = request_key(raw) if bytes(raw) else None
+    except RpcError:
+        return None
+    return key if type(key) in {int, str} else None

@@ -1,0 +1,106 @@
+"""Streamable HTTP as legacy agents speak it: sessions by header, POST for messages, GET for a standing stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.intake import SESSION_HEADER, VERSION_HEADER, Refusal, accepts, header
+from gateway_core.downstream.legacy import INITIALIZE, Legacy
+from gateway_core.downstream.services import Services, overloaded
+from gateway_core.downstream.sessions import Session, TooManySessions
+from gateway_core.downstream.stream import Reply, event_stream, json_response, write_events
+from gateway_core.errors import CANCELLED, RpcError
+from gateway_core.jsonrpc import Message
+
+MAX_STREAMS: Final = 8
+"""Standing streams that one session may have open."""
+
+
+class LegacyHttp:
+    """Serves the requests of legacy agents to `/mcp`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._legacy = Legacy(services)
+
+    async def post(self, request: web.BaseRequest, message: Message, address: str) -> web.StreamResponse:
+        """Answer a message. Raises `Refusal`. A disconnect leaves the call running (clause: Disconnection)."""
+        accepted = accepts(request)
+        if message.method == INITIALIZE and message.is_request:
+            return self._initialize(request, message, address)
+        session = self._session(request, address)
+        session.touch()
+        if message.is_response:
+            session.questions.answer(message)
+            return web.Response(status=202)
+        if message.is_notification:
+            self._legacy.notification(session, message)
+            return web.Response(status=202)
+        reply = Reply(request, accepted, session.questions)
+        answer = self._legacy.request(session, message, reply)
+        try:
+            if isinstance(answer, asyncio.Task):
+                await asyncio.wait([answer])
+                if answer.cancelled():
+                    error = RpcError.of_gateway(CANCELLED, "the request was cancelled")
+                    return await reply.finish(jsonrpc.error(message.id, error))
+                return await reply.finish(answer.result())
+            return await reply.finish(answer)
+        except asyncio.CancelledError:
+            reply.detach()
+            raise
+
+    async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+        """A standing stream for what belongs to no request. Several share the session's messages, one each."""
+        if not accepts(request).stream:
+            raise Refusal(406, "the answer to GET is text/event-stream")
+        session = self._session(request, address)
+        if session.streams >= MAX_STREAMS:
+            raise Refusal.busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
+        response = event_stream()
+        session.streams += 1
+        try:
+            await response.prepare(request)
+            await write_events(response, session.mailbox)
+        finally:
+            session.streams -= 1
+            session.touch()
+        return response
+
+    async def delete(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+        """End a session; its calls in flight are cancelled."""
+        await self._services.end_session(self._session(request, address))
+        return web.Response(status=204)
+
+    def _initialize(self, request: web.BaseRequest, message: Message, address: str) -> web.StreamResponse:
+        if header(request, SESSION_HEADER) is not None:
+            self._session(request, address)
+            raise Refusal(400, "this session is initialized already", message=message)
+        if self._services.gate.closing:
+            raise Refusal.busy(overloaded("the gateway is stopping"), message=message)
+        try:
+            agent = self._legacy.introduce(message, address)
+            session = self._services.sessions.create(address, agent.principal.id)
+        except TooManySessions as error:
+            raise Refusal.busy(error, 503 if error.everybody else 429, message=message) from None
+        except RpcError as error:
+            return json_response(jsonrpc.error(message.id, error))
+        return json_response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
+
+    def _session(self, request: web.BaseRequest, address: str) -> Session:
+        """The session of a request. Raises `Refusal`: 400 without an id, 404 for one that is not this agent's."""
+        session_id = header(request, SESSION_HEADER)
+        if session_id is None:
+            raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
+        session = self._services.sessions.get(address, session_id)
+        if session is None or session.ended:
+            raise Refusal(404, "no such session; begin a new one with initialize")
+        version = header(request, VERSION_HEADER)
+        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+            raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
+        return session

@@ -1,0 +1,222 @@
+"""Modern agents (2026-07-28 on): every request carries its version, client and capabilities, and stands alone.
+
+`admit` is the validation ladder for all transports, `ModernHttp` the POST of Streamable HTTP. There the answer's
+status tells what went wrong, and an agent that closes its connection has cancelled its request
+(basic/transports/streamable-http).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
+    NAME_BEARING_METHODS,
+    InboundLadderRejection,
+    classify_inbound_request,
+    find_duplicated_routing_header,
+    unsupported_protocol_version_rejection,
+)
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    PROTOCOL_VERSION_META_KEY,
+    SERVER_INFO_META_KEY,
+)
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
+from gateway_core.downstream.intake import VERSION_HEADER, Accepts, Refusal, accepts, header
+from gateway_core.downstream.services import METHODS, Services
+from gateway_core.downstream.stream import Mailbox, Reply, event_stream, json_response, write_events
+from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    OVERLOADED,
+    RpcError,
+)
+from gateway_core.exchange import Agent
+from gateway_core.jsonrpc import Message
+
+DISCOVER: Final = "server/discover"
+LISTEN: Final = "subscriptions/listen"
+DISCOVER_TTL_MS: Final = 60_000
+"""Capabilities follow the upstreams, which come and go; a minute is what an agent may be behind."""
+
+_HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
+
+
+def is_modern(meta: dict[str, Raw]) -> bool:
+    """Whether a request's `_meta` marks it as modern."""
+    return PROTOCOL_VERSION_META_KEY in meta
+
+
+def admit(
+    message: Message,
+    params: dict[str, Raw],
+    meta: dict[str, Raw],
+    address: str,
+    headers: Mapping[str, str] | None = None,
+) -> Agent:
+    """The agent behind a request that passes the ladder: `_meta` complete, headers match, version supported.
+
+    `headers`: the routing headers, by lower-case name; None for transports without. Raises `RpcError` with
+    `INVALID_PARAMS`, `HEADER_MISMATCH` or `UNSUPPORTED_PROTOCOL_VERSION`.
+    """
+    envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_META_KEY,) if key in meta}
+    if is_modern(meta):
+        envelope[PROTOCOL_VERSION_META_KEY] = jsonrpc.value(meta[PROTOCOL_VERSION_META_KEY])
+    body: dict[str, Any] = {"method": message.method, "params": {"_meta": envelope}}
+    named = NAME_BEARING_METHODS.get(message.method)
+    if named is not None and named in params:
+        body["params"][named] = jsonrpc.value(params[named])
+    verdict = classify_inbound_request(body, headers=headers)
+    if isinstance(verdict, InboundLadderRejection):
+        raise _rejection(verdict)
+    client_info = require_object(meta.get(CLIENT_INFO_META_KEY), f"_meta[{CLIENT_INFO_META_KEY!r}]")
+    return Agent(
+        principal=principal_of(client_info, address),
+        era="modern",
+        protocol_version=verdict.protocol_version,
+        client_info=client_info,
+        capabilities=require_object(meta.get(CLIENT_CAPABILITIES_META_KEY), f"_meta[{CLIENT_CAPABILITIES_META_KEY!r}]"),
+    )
+
+
+def discover(services: Services) -> bytes:
+    """The result of `server/discover`."""
+    identity = services.catalog.identity("modern")
+    result: dict[str, Any] = {
+        "resultType": "complete",
+        "supportedVersions": list(MODERN_PROTOCOL_VERSIONS),
+        "capabilities": identity["capabilities"],
+        "ttlMs": DISCOVER_TTL_MS,
+        "cacheScope": "public",
+        "_meta": {SERVER_INFO_META_KEY: identity["serverInfo"]},
+    }
+    if "instructions" in identity:
+        result["instructions"] = identity["instructions"]
+    return jsonrpc.encode(result)
+
+
+def unknown_method(message: Message) -> RpcError:
+    return RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
+
+
+def _rejection(rejection: InboundLadderRejection) -> RpcError:
+    return RpcError.of_gateway(rejection.code, rejection.message, **(rejection.data or {}))
+
+
+class ModernHttp:
+    """Serves one POST of a modern agent."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def post(
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
+    ) -> web.StreamResponse:
+        """Answer a message. Raises `Refusal`; `CancelledError` when the agent disconnects."""
+        if message.is_response:
+            raise Refusal(400, "a client of this protocol version sends no responses")
+        if message.is_notification:
+            return _acknowledge(request, meta)
+        accepted = accepts(request)
+        try:
+            agent = self._admit(request, message, params, meta, address)
+            if message.method == DISCOVER:
+                return json_response(jsonrpc.result(message.id, discover(self._services)))
+            if message.method == LISTEN:
+                return await self._listen(request, message, params, accepted)
+            if message.method not in METHODS:
+                raise unknown_method(message)
+            return await self._call(request, message, meta, agent, accepted)
+        except RpcError as error:
+            if error.code == OVERLOADED:
+                raise Refusal.busy(error, message=message) from None
+            raise Refusal(ERROR_CODE_HTTP_STATUS.get(error.code, 400), error, message=message) from None
+
+    def _admit(
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
+    ) -> Agent:
+        duplicated = find_duplicated_routing_header(request.headers.items())
+        if duplicated is not None:
+            raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {duplicated} is given more than once")
+        names = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+        routing = {name: request.headers[name] for name in names if name in request.headers}
+        return admit(message, params, meta, address, routing)
+
+    async def _call(
+        self, request: web.BaseRequest, message: Message, meta: dict[str, Raw], agent: Agent, accepted: Accepts
+    ) -> web.StreamResponse:
+        headers = _param_headers(request)
+        reply = Reply(request, accepted)
+        self._services.gate.enter()
+        try:
+            exchange = exchange_for(agent, message, meta, reply, headers)
+            result = await self._services.call(exchange, bytes(message.params))
+            status = 200 if result.error is None else _status(result.error)
+            return await reply.finish(response_to(message, result), status)
+        except asyncio.CancelledError:
+            reply.detach()
+            raise
+        finally:
+            self._services.gate.leave()
+
+    async def _listen(
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], accepted: Accepts
+    ) -> web.StreamResponse:
+        if not accepted.stream:
+            raise Refusal(406, f"the answer to {LISTEN} is text/event-stream", message=message)
+        kinds = wanted_kinds(params)
+        response = event_stream()
+        mailbox = Mailbox()
+        subscription = Subscription(self._services, message, kinds, mailbox, ended=mailbox.close)
+        try:
+            await response.prepare(request)
+            await write_events(response, mailbox)
+        finally:
+            subscription.close()
+        return response
+
+
+def _acknowledge(request: web.BaseRequest, meta: dict[str, Raw]) -> web.StreamResponse:
+    """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
+    version = header(request, VERSION_HEADER)
+    if version is None and is_modern(meta):
+        version = str(jsonrpc.value(meta[PROTOCOL_VERSION_META_KEY]))
+    rejection = unsupported_protocol_version_rejection(version or "")
+    if rejection is not None:
+        raise Refusal(400, _rejection(rejection))
+    return web.Response(status=202)
+
+
+def _param_headers(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
+    """The `Mcp-Param-*` headers, which travel on. Raises `RpcError(HEADER_MISMATCH)`: bad characters, given twice."""
+    prefix = MCP_PARAM_HEADER_PREFIX.lower()
+    found = [(name, value) for name, value in request.headers.items() if name.lower().startswith(prefix)]
+    if len({name.lower() for name, _ in found}) != len(found):
+        raise RpcError.of_gateway(HEADER_MISMATCH, "an Mcp-Param header is given more than once")
+    for name, value in found:
+        if _HEADER_TEXT.fullmatch(value) is None:
+            raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} contains invalid characters")
+    return tuple(found)
+
+
+def _status(error: RpcError) -> int:
+    """The HTTP status of a pipeline's error: those that the specification gives one have it, others are answers."""
+    if error.code == INVALID_REQUEST:
+        return 200
+    return ERROR_CODE_HTTP_STATUS.get(error.code, 200)

@@ -1,0 +1,130 @@
+"""What the agents' side needs from the rest of the gateway, as shapes, and the figures it counts itself."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from loguru import logger
+
+from gateway_core.errors import INTERNAL_ERROR, OVERLOADED, RpcError
+from gateway_core.types import CallResult, Era
+
+if TYPE_CHECKING:
+    from gateway_core.config import ProxyConfig
+    from gateway_core.downstream.sessions import Session, SessionStore
+    from gateway_core.downstream.subscriptions import Subscription
+    from gateway_core.exchange import Exchange
+
+METHODS: Final = frozenset(
+    [
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+    ]
+)
+"""What goes to the pipeline; every other method is answered here."""
+
+RETRY_AFTER: Final = 1.0
+"""Seconds that an agent is told to wait when the gateway itself is full."""
+
+
+class PipelineLike(Protocol):
+    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+        """Serve one request; the result is in the agent's era. Never raises, except `CancelledError`."""
+
+
+class CatalogLike(Protocol):
+    def identity(self, era: Era) -> dict[str, Any]:
+        """`capabilities`, `serverInfo` and, where there are any, `instructions`."""
+
+    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Tell `callback` which of `tools`, `resources`, `prompts` changed; returns how to stop."""
+
+
+class AdminLike(Protocol):
+    def status(self) -> dict[str, Any]: ...
+    def tools(self) -> dict[str, Any]: ...
+
+
+@dataclass(slots=True)
+class Gate:
+    """Counts requests in flight in the whole gateway, and keeps new ones out when it is full or stopping."""
+
+    limit: int
+    in_flight: int = 0
+    closing: bool = False
+    _emptied: asyncio.Future[None] | None = None
+
+    def enter(self) -> None:
+        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once."""
+        if self.closing:
+            raise overloaded("the gateway is stopping")
+        if self.in_flight >= self.limit:
+            raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
+        self.in_flight += 1
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if not self.in_flight and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def wait_empty(self, seconds: float) -> bool:
+        """Wait for the requests in flight; False when some are left after `seconds`."""
+        if self.in_flight:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._emptied], timeout=seconds)
+        return not self.in_flight
+
+
+def overloaded(message: str) -> RpcError:
+    """The error for a limit of the gateway's own; waiting helps."""
+    return RpcError.of_gateway(OVERLOADED, message, retryAfterMs=int(RETRY_AFTER * 1000))
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything that serving an agent needs. One object for all agents and transports."""
+
+    config: ProxyConfig
+    pipeline: PipelineLike
+    catalog: CatalogLike
+    sessions: SessionStore
+    ready: Callable[[], bool]
+    """Whether `/readyz` says 200."""
+    admin: AdminLike
+    admin_token: str = field(repr=False)
+    """What `/admin/*` asks for; with an empty one nobody gets in."""
+    on_session_end: Callable[[str], Awaitable[None] | None]
+    """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
+    gate: Gate = field(init=False)
+    subscriptions: set[Subscription] = field(init=False, default_factory=set)
+    """The change streams of modern agents that are open."""
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.config.limits.in_flight)
+
+    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+        """`pipeline.call`, whatever happens in there. Raises only `CancelledError`."""
+        try:
+            return await self.pipeline.call(exchange, params)
+        except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
+            where = "".join(traceback.format_tb(error.__traceback__))  # not the message: it may quote a payload
+            logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where)
+            return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request"))
+
+    async def end_session(self, session: Session) -> None:
+        """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go."""
+        self.sessions.delete(session)
+        session.end()
+        waiting = self.on_session_end(session.id)
+        if waiting is not None:
+            await waiting

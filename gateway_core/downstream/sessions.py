@@ -1,0 +1,199 @@
+"""Legacy agents between their requests: who they are, what they have in flight, what they are still to be told.
+
+A session is found by the address that opened it together with its id, so that somebody else's session and one that
+never was look alike. It is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.services import overloaded
+from gateway_core.downstream.stream import Keep, Mailbox
+from gateway_core.errors import CANCELLED, INTERNAL_ERROR, RpcError
+from gateway_core.exchange import Agent
+from gateway_core.jsonrpc import Message
+
+MAX_QUESTIONS: Final = 64
+"""Questions to one agent that may wait for an answer at a time."""
+
+LIST_CHANGED: Final = {
+    kind: jsonrpc.notification(f"notifications/{kind}/list_changed") for kind in ("tools", "resources", "prompts")
+}
+
+
+class TooManySessions(RpcError):
+    """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
+
+    def __init__(self, message: str, *, everybody: bool) -> None:
+        error = overloaded(message)
+        super().__init__(error.code, error.message, error.data)
+        self.everybody = everybody
+
+
+class Questions:
+    """What the gateway has asked one legacy agent and not been told yet. Ids are the gateway's own."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, asyncio.Future[bytes]] = {}
+        self._last = 0
+        self._ended = False
+
+    async def ask(self, send: Callable[[bytes], None], method: str, params: bytes) -> bytes:
+        """`send` a request and wait for the result object. Raises `RpcError` when there is none to be had.
+
+        Whoever stops waiting makes the agent stop, too: it gets `notifications/cancelled`.
+        """
+        if self._ended or len(self._waiting) >= MAX_QUESTIONS:
+            raise overloaded("this client cannot be asked any more questions now")
+        self._last += 1
+        number = self._last
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            send(jsonrpc.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": Raw(params or b"{}")}))
+            return await answer
+        except asyncio.CancelledError:
+            send(jsonrpc.notification("notifications/cancelled", {"requestId": number}))
+            raise
+        finally:
+            del self._waiting[number]
+
+    def answer(self, message: Message) -> None:
+        """Hand a response of the agent's to whoever asked. One that nobody waits for is dropped."""
+        number = jsonrpc.value(message.id) if bytes(message.id) else None
+        waiting = self._waiting.get(number) if type(number) is int else None
+        if waiting is None or waiting.done():
+            return
+        if bytes(message.error):
+            waiting.set_exception(jsonrpc.error_of(message.error))
+        elif bytes(message.result)[:1] == b"{":
+            waiting.set_result(bytes(message.result))
+        else:
+            waiting.set_exception(RpcError.of_gateway(INTERNAL_ERROR, "the client's answer is not an object"))
+
+    def end(self) -> None:
+        """Nobody will answer any more."""
+        self._ended = True
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(RpcError.of_gateway(CANCELLED, "the client's session has ended"))
+
+
+class Session:
+    """One legacy agent: by its session id over HTTP, or for the life of its channel (SSE, stdio)."""
+
+    def __init__(self, address: str, owner: str) -> None:
+        """`owner` is the principal's id, which caps are counted under; it stays, whatever the agent says later."""
+        self.id = secrets.token_urlsafe(32)
+        self.address = address
+        self.owner = owner
+        self.agent: Agent | None = None
+        """None until `initialize`."""
+        self.ready = False
+        """Whether the agent has sent `notifications/initialized`; before, it is told nothing unasked."""
+        self.mailbox = Mailbox()
+        """What belongs to no request: the standalone streams take from it, each message on one stream only."""
+        self.streams = 0
+        """Standalone streams that are open."""
+        self.calls: dict[int | str, asyncio.Task[bytes]] = {}
+        """Requests in flight by the agent's own ids, typed: `1` is not `"1"`."""
+        self.questions = Questions()
+        self.used = time.monotonic()
+        self.ended = False
+
+    def touch(self) -> None:
+        self.used = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """In use right now, however long ago its last request came."""
+        return self.streams > 0 or bool(self.calls)
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Tell the agent that lists have changed; a message that waits already is not repeated."""
+        if self.ready:
+            for kind in LIST_CHANGED.keys() & kinds:
+                self.mailbox.put(LIST_CHANGED[kind], Keep.NOTICE, once=True)
+
+    def end(self) -> None:
+        """Cancel what is in flight and close the streams. Use `Services.end_session`, which tells everybody else."""
+        self.ended = True
+        for task in list(self.calls.values()):
+            task.cancel()
+        self.questions.end()
+        self.mailbox.close()
+
+
+class SessionStore(Protocol):
+    """Where sessions are kept. The one place to replace for sessions that outlive or are shared by processes."""
+
+    def create(self, address: str, owner: str) -> Session:
+        """A new session. Raises `TooManySessions`."""
+
+    def get(self, address: str, session_id: str) -> Session | None:
+        """The session of that id, if that address opened it."""
+
+    def delete(self, session: Session) -> None:
+        """Forget a session; one that is unknown already is no error."""
+
+    def expire(self) -> list[Session]:
+        """Forget the sessions that nobody has used for too long, and return them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Session]: ...
+
+
+class InMemorySessions:
+    """Sessions of this process. Ages count on the monotonic clock."""
+
+    def __init__(self, limit: int, per_principal: int, idle: float) -> None:
+        """`limit` sessions in all, `per_principal` of one owner, `idle` seconds without use."""
+        self._limit = limit
+        self._per_principal = per_principal
+        self._idle = idle
+        self._sessions: dict[tuple[str, str], Session] = {}
+        self._owned: dict[str, int] = {}
+
+    def create(self, address: str, owner: str) -> Session:
+        if self._owned.get(owner, 0) >= self._per_principal:
+            raise TooManySessions(f"{owner} has {self._per_principal} sessions open, its limit", everybody=False)
+        if len(self._sessions) >= self._limit:
+            raise TooManySessions(f"{self._limit} sessions are open, which is the limit", everybody=True)
+        session = Session(address, owner)
+        self._sessions[address, session.id] = session
+        self._owned[owner] = self._owned.get(owner, 0) + 1
+        return session
+
+    def get(self, address: str, session_id: str) -> Session | None:
+        return self._sessions.get((address, session_id))
+
+    def delete(self, session: Session) -> None:
+        if self._sessions.pop((session.address, session.id), None) is None:
+            return
+        left = self._owned[session.owner] - 1
+        if left:
+            self._owned[session.owner] = left
+        else:
+            del self._owned[session.owner]
+
+    def expire(self) -> list[Session]:
+        oldest = time.monotonic() - self._idle
+        expired = [session for session in self if session.used < oldest and not session.busy]
+        for session in expired:
+            self.delete(session)
+        return expired
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))

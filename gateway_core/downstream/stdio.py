@@ -1,0 +1,184 @@
+"""One agent on stdin and stdout, in either era: a message is a line (basic/transports/stdio).
+
+The two descriptors are taken away from the rest of the process while they carry the protocol, so that nothing that
+prints can break it. Works on pipes, sockets, terminals and plain files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Final
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.duplex import Duplex
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import Session
+from gateway_core.errors import INVALID_REQUEST, RpcError
+
+ADDRESS: Final = "stdio"
+WRITE_TIMEOUT: Final = 30.0
+MAX_UNWRITTEN: Final = 256
+"""Answers that may wait to be written before no more is read."""
+_CHUNK: Final = 64 * 1024
+
+Read = Callable[[], Awaitable[bytes]]
+Write = Callable[[bytes], Awaitable[None]]
+Close = Callable[[], None]
+
+
+class StdioServer:
+    """Serves the agent at the other end of stdin and stdout until it closes its end."""
+
+    def __init__(self, services: Services, stdin: int | None = None, stdout: int | None = None) -> None:
+        """`stdin`, `stdout`: descriptors to use; None takes those of the process."""
+        self._services = services
+        self._descriptors = (stdin, stdout)
+        self._session = Session(ADDRESS, principal_of(b"", ADDRESS).id)
+        self._channel = Duplex(services, self._session, modern=True)
+        self._reading: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve until stdin ends or `stop` is called; then let what is in flight finish, within `drain_timeout`."""
+        with _claimed(*self._descriptors) as (stdin, stdout):
+            write, close_writer = await _open_writer(stdout)
+            read, close_reader = await _open_reader(stdin)
+            loop = asyncio.get_running_loop()
+            self._reading = loop.create_task(self._read(read))
+            writing = loop.create_task(self._write(write))
+            forget_changes = self._services.catalog.listen(self._session.changed)
+            try:
+                await asyncio.wait([self._reading, writing], return_when=asyncio.FIRST_COMPLETED)
+                if not writing.done():
+                    await self._finish(writing)
+            finally:
+                forget_changes()
+                for task in (self._reading, writing):
+                    task.cancel()
+                await asyncio.gather(self._reading, writing, return_exceptions=True)
+                self._channel.close()
+                await self._services.end_session(self._session)
+                close_reader()
+                close_writer()
+
+    def stop(self) -> None:
+        """Read no more; `run` then ends as it does when the agent closes stdin."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _finish(self, writing: asyncio.Task[None]) -> None:
+        if self._session.calls:
+            await asyncio.wait(list(self._session.calls.values()), timeout=self._services.config.drain_timeout)
+        self._channel.end_subscriptions()
+        self._session.mailbox.close()
+        await asyncio.wait([writing], timeout=WRITE_TIMEOUT)
+
+    async def _read(self, read: Read) -> None:
+        limit = self._services.config.limits.request_body
+        async with contextlib.aclosing(_lines(read, limit)) as lines:
+            async for line in lines:
+                if line is None:
+                    problem = RpcError.of_gateway(INVALID_REQUEST, f"a line is longer than {limit} bytes")
+                    self._channel.send(jsonrpc.error(None, problem))
+                elif line.strip():
+                    self._receive(line)
+                await self._session.mailbox.wait_room(MAX_UNWRITTEN)
+
+    def _receive(self, line: bytes) -> None:
+        try:
+            message = jsonrpc.decode(line)
+        except RpcError as error:
+            self._channel.send(jsonrpc.error(None, error))
+        else:
+            self._channel.receive(message)
+
+    async def _write(self, write: Write) -> None:
+        """Write messages one after the other; ends when the agent has gone, or does not read for too long."""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            while (message := await self._session.mailbox.get()) is not None:
+                async with asyncio.timeout(WRITE_TIMEOUT):
+                    await write(message + b"\n")
+
+
+@contextlib.contextmanager
+def _claimed(stdin: int | None, stdout: int | None) -> Iterator[tuple[int, int]]:
+    """Descriptors that carry the protocol. The process's own are replaced meanwhile, by nothing and by stderr."""
+    if stdin is not None and stdout is not None:
+        yield stdin, stdout
+        return
+    blocking = (os.get_blocking(0), os.get_blocking(1))
+    wires = (os.dup(0), os.dup(1))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    try:
+        yield wires[0] if stdin is None else stdin, wires[1] if stdout is None else stdout
+    finally:
+        for descriptor, wire in enumerate(wires):
+            os.dup2(wire, descriptor)
+            os.close(wire)
+            os.set_blocking(descriptor, blocking[descriptor])
+
+
+def _is_stream(descriptor: int) -> bool:
+    """Whether the event loop can wait for it; plain files and the null device are always ready."""
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+
+
+async def _open_reader(descriptor: int) -> tuple[Read, Close]:
+    """How to read the next piece, empty at the end; and how to close what that takes."""
+    loop = asyncio.get_running_loop()
+    if not _is_stream(descriptor):
+        return lambda: loop.run_in_executor(None, os.read, descriptor, _CHUNK), lambda: None
+    stream = asyncio.StreamReader(limit=_CHUNK)
+    own = os.fdopen(os.dup(descriptor), "rb", buffering=0)  # the transport closes its own, when it pleases
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), own)
+    return lambda: stream.read(_CHUNK), transport.close
+
+
+async def _open_writer(descriptor: int) -> tuple[Write, Close]:
+    """How to write all of a message and wait until it is taken; and how to close what that takes."""
+    loop = asyncio.get_running_loop()
+    if not _is_stream(descriptor):
+        return lambda data: loop.run_in_executor(None, _write_all, descriptor, data), lambda: None
+    own = os.fdopen(os.dup(descriptor), "wb", buffering=0)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, own)
+    transport.set_write_buffer_limits(0)  # so that `drain` waits until everything has left
+    stream = asyncio.StreamWriter(transport, protocol, None, loop)
+
+    async def write(data: bytes) -> None:
+        stream.write(data)
+        await stream.drain()
+
+    return write, transport.abort
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
+    """Lines without their end; None stands for one that is longer than `limit`, which is thrown away."""
+    pending = bytearray()
+    too_long = False
+    while chunk := await read():
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            line = bytes(pending) + part
+            pending.clear()
+            yield None if too_long or len(line) > limit else line
+            too_long = False
+        pending += rest
+        if len(pending) > limit:
+            too_long = True
+            pending.clear()
+    if pending or too_long:
+        yield None if too_long else bytes(pending)

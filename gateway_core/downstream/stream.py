@@ -1,0 +1,201 @@
+"""What an agent is told, in order and within bounds: the mailbox, server-sent events, and the answer to one POST.
+
+A **mailbox** is the bounded queue between those who have something to say and the one stream that writes it. When it
+is full the oldest progress goes first, then the oldest other notification; answers and questions are never dropped
+(`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
+nothing was said before the result, a stream of events from the first thing said on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import METHOD_NOT_FOUND, RpcError
+
+if TYPE_CHECKING:
+    from gateway_core.downstream.intake import Accepts
+    from gateway_core.downstream.sessions import Questions
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
+MAX_MESSAGES: Final = 256
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+SSE_HEADERS: Final[Mapping[str, str]] = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+class Keep(enum.IntEnum):
+    """How dearly a message is held when its mailbox is full."""
+
+    PROGRESS = 0
+    NOTICE = 1
+    ALWAYS = 2
+
+
+class Mailbox:
+    """A bounded queue of messages to one agent. Never blocks whoever puts; several streams may take from it."""
+
+    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+        self._items: deque[tuple[Keep, bytes]] = deque()
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+        self.closed = False
+        self.kept = 0
+        """Answers and questions that wait to be written."""
+        self.dropped = 0
+
+    def put(self, message: bytes, keep: Keep = Keep.NOTICE, *, once: bool = False) -> None:
+        """Queue a message; `once`: not if the same one waits already. Into a closed mailbox nothing goes."""
+        if self.closed or (once and any(message == waiting for _, waiting in self._items)):
+            return
+        self._items.append((keep, message))
+        self._bytes += len(message)
+        self.kept += keep is Keep.ALWAYS
+        while (len(self._items) > self._max_messages or self._bytes > self._max_bytes) and self._drop():
+            self.dropped += 1
+        self._changed.set()
+
+    def _drop(self) -> bool:
+        """Let the least precious of the oldest go; False when there is none, or it is all there is."""
+        for keep in (Keep.PROGRESS, Keep.NOTICE):
+            for index, (held, message) in enumerate(self._items):
+                if held is keep and len(self._items) > 1:
+                    del self._items[index]
+                    self._bytes -= len(message)
+                    return True
+        return False
+
+    async def get(self) -> bytes | None:
+        """The next message; None once the mailbox is closed and empty."""
+        while not self._items:
+            if self.closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        keep, message = self._items.popleft()
+        self._bytes -= len(message)
+        self.kept -= keep is Keep.ALWAYS
+        self._taken.set()
+        return message
+
+    async def wait_room(self, limit: int) -> None:
+        """Wait until at most `limit` answers and questions wait to be written."""
+        while self.kept > limit:
+            self._taken.clear()
+            await self._taken.wait()
+
+    def close(self) -> None:
+        """Take nothing more in; what waits can still be taken out."""
+        self.closed = True
+        self._changed.set()
+
+
+def event(message: bytes, name: str = "message") -> bytes:
+    """One server-sent event. A message never contains a newline (see `jsonrpc`), so it is one `data` line."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), message)
+
+
+def event_stream(headers: Mapping[str, str] | None = None) -> web.StreamResponse:
+    """A response that is a stream of events; not yet started."""
+    return web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
+
+
+async def write_events(response: web.StreamResponse, mailbox: Mailbox) -> None:
+    """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`."""
+    while True:
+        try:
+            async with asyncio.timeout(KEEP_ALIVE):
+                message = await mailbox.get()
+        except TimeoutError:
+            await response.write(b": keep-alive\n\n")
+            continue
+        if message is None:
+            return
+        await response.write(event(message))
+
+
+def json_response(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, *, close: bool = False
+) -> web.Response:
+    """A response with a JSON body; `close`: and the end of the connection."""
+    response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
+    if close:
+        response.force_close()
+    return response
+
+
+class Reply:
+    """The answer to one POST, and the back channel of the exchange behind it."""
+
+    def __init__(self, request: web.BaseRequest, accepts: Accepts, questions: Questions | None = None) -> None:
+        """`questions`: the session's, where this agent can be asked; None for modern agents."""
+        self._request = request
+        self._accepts = accepts
+        self._questions = questions
+        self._mailbox = Mailbox()
+        self._response: web.StreamResponse | None = None
+        self._writer: asyncio.Task[None] | None = None
+
+    def notify(self, method: str, params: bytes) -> None:
+        """Tell the agent something before the result. Dropped when it accepts no stream, or is gone."""
+        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
+        self._say(jsonrpc.notification(method, Raw(params)), keep)
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        """Put a question on this stream and wait for the answer, which comes in a POST of its own.
+
+        Raises `RpcError` when the agent refuses, cannot be asked, or is gone.
+        """
+        if self._questions is None or not self._accepts.stream or self._mailbox.closed:
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
+        return await self._questions.ask(lambda message: self._say(message, Keep.ALWAYS), method, params)
+
+    def _say(self, message: bytes, keep: Keep) -> None:
+        if not self._accepts.stream or self._mailbox.closed:
+            return
+        self._mailbox.put(message, keep)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        self._response = event_stream()
+        try:
+            await self._response.prepare(self._request)
+            await write_events(self._response, self._mailbox)
+        except ConnectionError:
+            self._mailbox.close()
+
+    async def finish(
+        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        """Send the JSON-RPC response; `status` and `headers` count only where no stream has begun."""
+        if self._writer is None and (self._accepts.json or status != 200):
+            return json_response(body, status, headers)
+        self._say(body, Keep.ALWAYS)
+        self._mailbox.close()
+        if self._writer is not None:
+            await self._writer
+        if self._response is None:
+            raise ConnectionResetError("the agent left before its answer")
+        return self._response
+
+    def detach(self) -> None:
+        """The agent is gone: nothing more is written, what is said from now on is dropped."""
+        self._mailbox.close()
+        if self._writer is not None:
+            self._writer.cancel()

@@ -1,0 +1,223 @@
+"""The composition root: builds everything from a `Config`, starts it in order and stops it in reverse.
+
+Order of starting: plugins, the listener (a port in use must be found out before any child is started), upstreams in
+the background. Order of stopping: not ready, no new connections, calls in flight finish, streams end politely,
+upstreams and their children end, plugins leave.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from loguru import logger
+
+from gateway_core import jsonrpc, plugins
+from gateway_core.catalog import Catalog
+from gateway_core.chain import Chain
+from gateway_core.config import Config, UpstreamConfig
+from gateway_core.downstream.app import Server
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import InMemorySessions
+from gateway_core.downstream.stdio import StdioServer
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.health import HealthMonitor
+from gateway_core.pipeline import Pipeline
+from gateway_core.router import Router
+from gateway_core.types import CallResult, Principal, UpstreamState
+from gateway_core.upstream.pool import UpstreamPool
+
+FIRST_DISCOVERY: Final = 30.0
+CLOSE_GRACE: Final = 5.0
+"""Seconds, of `drain_timeout`, that are kept for ending streams and children."""
+
+
+class Gateway:
+    """One gateway process. Use: `start`, then wait, then `drain`, then `stop`."""
+
+    def __init__(self, config: Config, *, admin_token: str = "") -> None:
+        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded."""
+        self.config = config
+        proxy = config.proxy
+        source = str(config.path) if config.path is not None else "configuration"
+        self.chain = Chain(plugins.load(proxy.plugins, source))
+        self.pool = UpstreamPool(proxy)
+        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict)
+        self.router = Router(self.chain)
+        self.pipeline = Pipeline(proxy, self.catalog, self.router, self.chain)
+        self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
+        limits = proxy.limits
+        self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
+        self._services = Services(
+            config=proxy,
+            pipeline=self.pipeline,
+            catalog=self.catalog,
+            sessions=self.sessions,
+            ready=lambda: self.ready,
+            admin=self,
+            admin_token=admin_token,
+            on_session_end=self.pool.end_session,
+        )
+        self._server: Server | None = None
+        self._stdio: StdioServer | None = None
+        self._started = time.time()
+        self._entered = False
+        self._stopped = False
+        self.draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether agents are served: at least one upstream was reached (or none is configured), and no drain."""
+        if self.draining:
+            return False
+        upstreams = self.pool.upstreams
+        return not upstreams or any(upstream.facts.state is UpstreamState.HEALTHY for upstream in upstreams)
+
+    @property
+    def address(self) -> str:
+        """Where agents connect, `http://127.0.0.1:3000`; empty without a listener."""
+        if self._server is None:
+            return ""
+        host = self.config.proxy.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self, *, listen: bool = True) -> None:
+        """Enter the plugins, bind the port, begin to connect to the upstreams; returns without waiting for them.
+
+        Raises `PluginError`, or `OSError` when the port cannot be had; nothing is left running then.
+        """
+        await self.chain.__aenter__()
+        self._entered = True
+        try:
+            if listen:
+                server = Server(self._services)
+                await server.start(self.config.proxy.host, self.config.proxy.port)
+                self._server = server
+            self.health.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait_first_discovery(self, timeout: float = FIRST_DISCOVERY) -> None:
+        """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
+        await self.health.wait_first_attempts(timeout)
+
+    async def serve_stdio(self) -> None:
+        """Serve one agent on stdin and stdout until it closes stdin."""
+        await self.wait_first_discovery()
+        self._stdio = StdioServer(self._services)
+        await self._stdio.run()
+
+    async def drain(self) -> None:
+        """Take no new connections, let calls in flight finish within `drain_timeout`, then `stop`."""
+        self.draining = True
+        logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
+        if self._server is not None:
+            await self._server.stop_accepting()
+        if self._stdio is not None:
+            self._stdio.stop()
+        if not await self.pipeline.wait_idle(max(0.0, self.config.proxy.drain_timeout - CLOSE_GRACE)):
+            logger.warning("{} calls did not finish in time and are cancelled", self.pipeline.in_flight)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End everything now: streams, upstreams and their children, plugins. Safe to call twice."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.draining = True
+        if self._server is not None:
+            await self._server.close(CLOSE_GRACE)
+        await self.health.stop()
+        await self.pool.close()
+        if self._entered:
+            await self.chain.__aexit__(None, None, None)
+        logger.info("stopped")
+
+    # -- for people ---------------------------------------------------------------------------------------------
+
+    async def call_once(self, name: str, arguments: dict[str, Any]) -> CallResult:
+        """Call one tool as the operator, for `rad mcp proxy call` without a running gateway."""
+        agent = Agent(Principal("operator@cli", address="cli"), "modern", "2026-07-28")
+        return await self.pipeline.call(
+            Exchange(agent, "tools/call"), jsonrpc.encode({"name": name, "arguments": arguments})
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What `rad mcp proxy status` shows; no secrets, no session ids."""
+        return {
+            "pid": os.getpid(),
+            "version": version("gateway-core"),
+            "started": self._started,
+            "uptime": time.time() - self._started,
+            "address": self.address,
+            "transport": self.config.proxy.transport,
+            "config": str(self.config.path) if self.config.path is not None else None,
+            "ready": self.ready,
+            "draining": self.draining,
+            "connections": self._server.connections if self._server is not None else 0,
+            "sessions": len(self.sessions),
+            "in_flight": self.pipeline.in_flight,
+            "calls": self.pipeline.calls,
+            "upstreams": [upstream.status(_target(upstream.config)) for upstream in self.pool.upstreams],
+            "plugins": [
+                {
+                    "name": plugin.name,
+                    "version": plugin.version,
+                    "hooks": list(plugin.hooks),
+                    "on_error": plugin.on_error,
+                }
+                for plugin in self.chain.plugins
+            ],
+        }
+
+    def tools(self) -> dict[str, Any]:
+        """What `rad mcp proxy tools` shows: the published tools, and how clashes were solved."""
+        snapshot = self.catalog.snapshot
+        return {
+            "tools": [
+                {
+                    "name": entry.name,
+                    "original_name": entry.original,
+                    "upstreams": [upstream.name for upstream in entry.upstreams],
+                    "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
+                }
+                for entry in snapshot.tools.values()
+            ],
+            "conflicts": [
+                {
+                    "kind": decision.kind,
+                    "name": decision.name,
+                    "outcome": decision.outcome,
+                    "claims": [
+                        {"upstreams": list(upstreams), "published": published}
+                        for published, upstreams in decision.published
+                    ],
+                }
+                for decision in snapshot.decisions
+            ],
+            "warnings": [
+                *snapshot.warnings,
+                *(
+                    warning
+                    for upstream in self.pool.upstreams
+                    if upstream.inventory is not None
+                    for warning in upstream.inventory.warnings
+                ),
+            ],
+        }
+
+
+def _target(config: UpstreamConfig) -> str:
+    """An upstream's address for people: the command without arguments, or the URL without what may be secret."""
+    if config.url is None:
+        return config.command or ""
+    parts = urlsplit(config.url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"

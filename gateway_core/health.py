@@ -1,0 +1,306 @@
+"""Watches every upstream: connects, checks, ejects, reconnects; and keeps its part of the catalog fresh.
+
+One task per upstream walks a circle: connect (with backoff until it works), then supervise until the connection is
+lost. *Active* checks run every `health_check_interval`, and faster while in doubt. *Passive* checks count what calls
+met: only failures of the transport, never a tool's own error. Numbers: RELIABILITY section 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from loguru import logger
+
+from gateway_core.chain import Chain
+from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.types import UpstreamState
+from gateway_core.upstream.upstream import PING_TIMEOUT, Upstream
+
+BACKOFF_FIRST: Final = 1.0
+BACKOFF_MAX: Final = 60.0
+BACKOFF_RESET: Final = 60.0
+"""Seconds of health after which the next failure starts at `BACKOFF_FIRST` again."""
+FALL: Final = 3
+"""Failed checks in a row that take an upstream down."""
+DOUBT_INTERVAL: Final = 2.0
+"""Seconds between checks while the last one failed."""
+JITTER: Final = 0.1
+
+EJECT_CONSECUTIVE: Final = 5
+EJECT_SHARE: Final = 0.5
+EJECT_MIN_CALLS: Final = 10
+EJECT_WINDOW: Final = 60.0
+EJECT_FIRST: Final = 30.0
+EJECT_MAX: Final = 300.0
+EJECT_JITTER: Final = 0.2
+REFRESH_SPACING: Final = 1.0
+"""Least seconds between two fetches of one upstream's lists (fault 32: a storm of `list_changed`)."""
+
+
+class Backoff:
+    """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._failures = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next attempt."""
+        ceiling = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        return self._rng.uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        self._failures = 0
+
+
+@dataclass(slots=True)
+class _Passive:
+    """What calls met at one upstream: (loop time, whether the transport failed)."""
+
+    seen: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=1000))
+    consecutive: int = 0
+    ejections: int = 0
+
+    def count(self, now: float, failed: bool) -> bool:
+        """Take one call into account; True when it is the one that ejects."""
+        self.consecutive = self.consecutive + 1 if failed else 0
+        self.seen.append((now, failed))
+        while self.seen and self.seen[0][0] < now - EJECT_WINDOW:
+            self.seen.popleft()
+        if not failed:
+            return False
+        failures = sum(1 for _, bad in self.seen if bad)
+        too_many = len(self.seen) >= EJECT_MIN_CALLS and failures >= EJECT_SHARE * len(self.seen)
+        return self.consecutive >= EJECT_CONSECUTIVE or too_many
+
+    def clear(self) -> None:
+        self.seen.clear()
+        self.consecutive = 0
+
+
+class HealthMonitor:
+    """Runs the watching tasks. `on_change` is called whenever an upstream's lists or state changed."""
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        chain: Chain,
+        on_change: Callable[[], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._upstreams = tuple(upstreams)
+        self._chain = chain
+        self._on_change = on_change
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._watches: dict[str, _Watch] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start watching; returns at once, connecting goes on in the background."""
+        for upstream in self._upstreams:
+            watch = _Watch(upstream, self._chain, self._on_change, self._rng)
+            self._watches[upstream.name] = watch
+            self._tasks.append(asyncio.create_task(watch.run(), name=f"watch {upstream.name}"))
+
+    async def wait_first_attempts(self, timeout: float) -> None:
+        """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
+        waits = [asyncio.ensure_future(watch.attempted.wait()) for watch in self._watches.values()]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=timeout)
+            for wait in late:
+                wait.cancel()
+
+    async def stop(self) -> None:
+        """Stop watching; the upstreams' connections are left to their owner."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+
+class _Watch:
+    """The circle of one upstream."""
+
+    def __init__(self, upstream: Upstream, chain: Chain, on_change: Callable[[], None], rng: random.Random) -> None:
+        self.attempted = asyncio.Event()
+        """Set after the first attempt to connect, whatever came of it."""
+        self._upstream = upstream
+        self._chain = chain
+        self._on_change = on_change
+        self._rng = rng
+        self._backoff = Backoff(rng)
+        self._passive = _Passive()
+        self._wake = asyncio.Event()
+        self._stale = False
+        self._doubt = False
+        upstream.on_transport = self._transport
+        upstream.on_list_changed = self._list_changed
+        upstream.on_refreshed = lambda _: on_change()
+
+    # -- events from the path of calls: quick, never waiting ----------------------------------------------------
+
+    def _transport(self, upstream: Upstream, failure: str | None) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._passive.count(now, failure is not None) and upstream.facts.state is UpstreamState.HEALTHY:
+            self._eject(now)
+        if failure is not None and not self._doubt:
+            # Ask the server itself at once instead of at the next interval.
+            self._doubt = True
+            upstream.suspect_sessions()
+            self._wake.set()
+
+    def _list_changed(self, upstream: Upstream) -> None:
+        self._stale = True
+        self._wake.set()
+
+    def _eject(self, now: float) -> None:
+        self._passive.ejections += 1
+        seconds = min(EJECT_FIRST * self._passive.ejections, EJECT_MAX)
+        seconds *= 1 + self._rng.uniform(-EJECT_JITTER, EJECT_JITTER)
+        self._upstream.facts.state = UpstreamState.EJECTED
+        self._upstream.retry_at = now + seconds
+        self._passive.clear()
+        self._wake.set()
+        logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)
+
+    # -- the circle ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect and supervise for ever; ends by cancellation only."""
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            failure = await self._connect()
+            if failure is None:
+                healthy_since = loop.time()
+                failure = await self._supervise()
+                if loop.time() - healthy_since >= BACKOFF_RESET:
+                    self._backoff.reset()
+            await self._go_down(failure, not_before=started + BACKOFF_FIRST)
+
+    async def _connect(self) -> str | None:
+        upstream = self._upstream
+        try:
+            await upstream.connect()
+        except (DeliveryError, RpcError) as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this upstream alone is affected
+            logger.opt(exception=True).error("upstream {}: a bug in the gateway", upstream.name)
+            return f"{type(error).__name__}: {error}"
+        finally:
+            self.attempted.set()
+        upstream.facts.state = UpstreamState.HEALTHY
+        upstream.retry_at = None
+        self._passive.clear()
+        self._stale = self._doubt = False
+        assert upstream.info is not None
+        tools = len(upstream.inventory.of("tool")) if upstream.inventory is not None else 0
+        logger.bind(upstream=upstream.name).info(
+            "upstream {} is up: {} tools, protocol {}", upstream.name, tools, upstream.info.protocol_version
+        )
+        self._on_change()
+        return None
+
+    async def _go_down(self, reason: str, *, not_before: float) -> None:
+        loop = asyncio.get_running_loop()
+        upstream = self._upstream
+        upstream.facts.state = UpstreamState.DOWN
+        upstream.last_error = reason
+        # Never two attempts within a second: each may fork a child (fault 4).
+        delay = max(self._backoff.next(), not_before - loop.time())
+        upstream.retry_at = loop.time() + delay
+        logger.bind(upstream=upstream.name).warning(
+            "upstream {} is down: {}; next attempt in {:.1f} s", upstream.name, reason, delay
+        )
+        self._on_change()
+        await upstream.disconnect()
+        await asyncio.sleep(max(0.0, upstream.retry_at - loop.time()))
+
+    async def _supervise(self) -> str:
+        """Check and refresh until the connection is lost; returns why."""
+        upstream = self._upstream
+        connection = upstream.connection
+        assert connection is not None
+        lost = asyncio.ensure_future(connection.wait_closed())
+        failures = 0
+        try:
+            while True:
+                if await self._idle(lost, DOUBT_INTERVAL if failures else upstream.config.health_check_interval):
+                    return lost.result()
+                if self._stale:
+                    await self._refresh()
+                problem = await self._check()
+                if problem is None:
+                    failures = 0
+                    self._recovered()
+                    continue
+                failures += 1
+                logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, problem)
+                if failures >= FALL:
+                    return f"{FALL} health checks failed: {problem}"
+        finally:
+            lost.cancel()
+
+    async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
+        """Wait for the next check, or for a reason to check earlier; True when the connection is lost."""
+        upstream = self._upstream
+        loop = asyncio.get_running_loop()
+        wait = interval * (1 + self._rng.uniform(-JITTER, JITTER))
+        if upstream.facts.state is UpstreamState.EJECTED and upstream.retry_at is not None:
+            wait = min(wait, max(0.0, upstream.retry_at - loop.time()))
+        woken = asyncio.ensure_future(self._wake.wait())
+        events: set[asyncio.Future[Any]] = {lost, woken}
+        try:
+            await asyncio.wait(events, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        self._wake.clear()
+        return lost.done()
+
+    async def _refresh(self) -> None:
+        self._stale = False
+        try:
+            await self._upstream.refresh()
+        except (DeliveryError, RpcError, TimeoutError) as error:
+            logger.bind(upstream=self._upstream.name).warning(
+                "lists of upstream {} could not be fetched, the last known ones stay: {}", self._upstream.name, error
+            )
+        else:
+            self._on_change()
+        await asyncio.sleep(REFRESH_SPACING)
+
+    async def _check(self) -> str | None:
+        """One active check; returns what is wrong, None when nothing is."""
+        upstream = self._upstream
+        try:
+            if self._chain.has_health_check:
+                async with asyncio.timeout(PING_TIMEOUT):
+                    health = await self._chain.check_health(upstream.view)
+                if health is not None:
+                    return None if health.healthy else health.reason or "a plugin says so"
+            await upstream.ping()
+        except TimeoutError:
+            return f"no answer within {PING_TIMEOUT:g} s"
+        except (DeliveryError, RpcError) as error:
+            return str(error)
+        return None
+
+    def _recovered(self) -> None:
+        """A check went well: an ejection whose time is up ends."""
+        self._doubt = False
+        upstream = self._upstream
+        if upstream.facts.state is not UpstreamState.EJECTED:
+            return
+        if upstream.retry_at is not None and upstream.retry_at > asyncio.get_running_loop().time():
+            return
+        upstream.facts.state = UpstreamState.HEALTHY
+        upstream.retry_at = None
+        self._passive.clear()
+        logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
+        self._on_change()

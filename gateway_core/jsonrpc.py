@@ -1,0 +1,260 @@
+"""JSON-RPC envelopes in, envelopes out; payloads stay bytes.
+
+A `Message` holds the members of the envelope as they came; `params`, `result` and `error` are `Raw`, slices of
+the bytes that arrived. Nothing here knows a method. Every message that leaves is built here anew, so that what
+the gateway has checked is exactly what the next hop reads, even if its parser is laxer than ours.
+
+Raw payloads never contain a newline: JSON allows one only between tokens, so it becomes a space on the way in,
+which keeps stdio lines and server-sent events whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting of arrays and objects that is accepted (RELIABILITY: limits)."""
+MAX_ID_BYTES: Final = 1024
+
+EMPTY_OBJECT: Final = Raw(b"{}")
+
+
+class Message(msgspec.Struct, gc=False):
+    """One decoded envelope. An absent member is an empty `Raw` (or an empty `method`)."""
+
+    jsonrpc: str = ""
+    id: Raw = Raw()
+    method: str = ""
+    params: Raw = Raw()
+    result: Raw = Raw()
+    error: Raw = Raw()
+
+    @property
+    def is_request(self) -> bool:
+        return bool(self.method) and bool(bytes(self.id))
+
+    @property
+    def is_notification(self) -> bool:
+        return bool(self.method) and not bytes(self.id)
+
+    @property
+    def is_response(self) -> bool:
+        return not self.method
+
+
+class _ErrorObject(msgspec.Struct):
+    code: int
+    message: str = ""
+    data: Any = None
+
+
+_WATCHED: Final = frozenset(
+    [
+        "jsonrpc",
+        "id",
+        "method",
+        "params",
+        "result",
+        "error",
+        "name",
+        "uri",
+        "arguments",
+        "_meta",
+        "cursor",
+        "ref",
+        "inputResponses",
+        "requestState",
+    ]
+)
+_WATCHED_FOLDED: Final = frozenset(key.casefold() for key in _WATCHED)
+_WATCHED_BYTES: Final = frozenset(key.encode() for key in _WATCHED)
+_WATCHED_KEY: Final = re.compile(rb'"(' + b"|".join(sorted(_WATCHED_BYTES)) + rb')"[ \t]*:', re.IGNORECASE)
+_ENVELOPE: Final = msgspec.json.Decoder(Message)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_ERROR: Final = msgspec.json.Decoder(_ErrorObject)
+_ENCODER: Final = msgspec.json.Encoder()
+_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(b for b in range(256) if b not in b"[]{}")
+_INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)")
+
+
+def decode(data: bytes) -> Message:
+    """Decode one message and check its envelope.
+
+    Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0
+    message, deeper than `MAX_DEPTH`, a member given twice or in another case). An envelope that is
+    refused has no id to trust, so the answer to it carries none.
+    """
+    if b"\n" in data or b"\r" in data:
+        data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    try:
+        if not data.isascii():
+            data.decode()
+        message = _ENVELOPE.decode(data)
+    except msgspec.ValidationError as error:
+        what = "a JSON array: batches are not part of MCP" if data.lstrip()[:1] == b"[" else str(error)
+        raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON-RPC message: {what}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RpcError.of_gateway(PARSE_ERROR, f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels") from None
+    _check_depth(data)
+    if message.method:
+        _check_keys(data)
+    if message.jsonrpc != "2.0":
+        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "jsonrpc" must be "2.0"')
+    raw_id = bytes(message.id)
+    if raw_id and not _valid_id(raw_id):
+        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "id" must be a string or an integer')
+    if not message.method and not (bytes(message.result) or bytes(message.error)):
+        raise RpcError.of_gateway(INVALID_REQUEST, "neither a request, a notification nor a response")
+    if not message.method and not raw_id and not bytes(message.error):
+        raise RpcError.of_gateway(INVALID_REQUEST, "a response without an id")
+    params = bytes(message.params)
+    if params and params[:1] != b"{":
+        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "params" must be an object')
+    return message
+
+
+def _valid_id(raw: bytes) -> bool:
+    if len(raw) > MAX_ID_BYTES:
+        return False
+    return raw[:1] == b'"' or _INTEGER.fullmatch(raw) is not None
+
+
+def _check_depth(data: bytes) -> None:
+    """Raise if brackets nest deeper than `MAX_DEPTH`. `data` is known to be valid JSON."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return
+    brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):  # each pass removes at least the innermost level, at the speed of C
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not brackets:
+            return
+    raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_keys(data: bytes) -> None:
+    """Refuse members of the envelope or of `params` that parsers read differently.
+
+    A key given twice: Python keeps the last, others the first. A key in another case: Go's parser takes `Name`
+    for `name`. Either would let the next hop see another request than the one that was checked.
+    """
+    found = _WATCHED_KEY.findall(data)
+    if b"\\u" not in data and len(found) == len(_WATCHED_BYTES.intersection(found)):
+        return
+    envelope = json.loads(data, object_pairs_hook=_Pairs)
+    for level in (envelope, envelope.get("params")):
+        if not isinstance(level, _Pairs):
+            continue
+        seen: set[str] = set()
+        for key, _ in level:
+            if key in seen:
+                raise RpcError.of_gateway(INVALID_REQUEST, f"the member {key!r} is given twice")
+            if key not in _WATCHED and key.casefold() in _WATCHED_FOLDED:
+                raise RpcError.of_gateway(INVALID_REQUEST, f"the member {key!r} is in the wrong case")
+            seen.add(key)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    def get(self, key: str) -> Any:
+        return next((value for name, value in self if name == key), None)
+
+
+def members(raw: Raw | bytes) -> dict[str, Raw]:
+    """The members of a JSON object, undecoded; an absent (empty) payload has none.
+
+    Raises `RpcError(INVALID_REQUEST)` when it is not an object.
+    """
+    if not bytes(raw):
+        return {}
+    try:
+        return _MEMBERS.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON object: {error}") from None
+
+
+def value(raw: Raw | bytes) -> Any:
+    """Decode a payload for somebody who reads it; integers of any size are kept exactly.
+
+    Raises `RpcError(INVALID_REQUEST)` for what cannot be written back unaltered: a member given twice in one
+    object, a number outside the range of a double.
+    """
+    try:
+        return json.loads(bytes(raw), object_pairs_hook=_object_once, parse_float=_finite)
+    except RecursionError:
+        raise RpcError.of_gateway(INVALID_REQUEST, "nested too deeply") from None
+    except ValueError as error:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"not valid JSON: {error}") from None
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise RpcError.of_gateway(INVALID_REQUEST, "an object gives one of its members twice")
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise RpcError.of_gateway(INVALID_REQUEST, "a number is out of range")
+    return number
+
+
+def text(raw: Raw | bytes, what: str) -> str:
+    """Decode a payload that must be a JSON string; raises `RpcError(INVALID_REQUEST)` naming `what`."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"{what} must be a string") from None
+
+
+def error_of(raw: Raw | bytes) -> RpcError:
+    """Decode an error object that an upstream sent; a malformed one becomes a readable error."""
+    try:
+        found = _ERROR.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return RpcError(-32603, "the upstream answered with a malformed error object")
+    return RpcError(found.code, found.message, found.data)
+
+
+def encode(obj: Any) -> bytes:
+    """Encode a value (dicts, lists, scalars, `Raw`) to JSON bytes without newlines."""
+    return _ENCODER.encode(obj)
+
+
+def request(request_id: int, method: str, params: Mapping[str, Any]) -> bytes:
+    """A request of the gateway's own, with its own id. Values of `params` may be `Raw`."""
+    return _ENCODER.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+
+
+def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> bytes:
+    """A notification; without `params` the member is left out."""
+    if params is None:
+        return _ENCODER.encode({"jsonrpc": "2.0", "method": method})
+    return _ENCODER.encode({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def result(request_id: Raw | bytes, payload: Raw | bytes) -> bytes:
+    """A success response to the request whose id came as `request_id` (raw JSON, so `1` and `"1"` differ)."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(payload))
+
+
+def error(request_id: Raw | bytes | None, problem: RpcError) -> bytes:
+    """An error response; `None` or an empty id leaves the id out (the request could not be read)."""
+    body: dict[str, Any] = {"code": problem.code, "message": problem.message}
+    if problem.data is not None:
+        body["data"] = problem.data
+    head = b'{"jsonrpc":"2.0",'
+    if request_id is not None and bytes(request_id):
+        head += b'"id":%b,' % bytes(request_id)
+    return head + b'"error":%b}' % _ENCODER.encode(body)

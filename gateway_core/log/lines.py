@@ -1,0 +1,115 @@
+"""What a log line looks like: one record in, one line out.
+
+Everything in a record may come from strangers, so control characters are escaped, fields are capped, and an
+exception is one field of the same line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+MAX_FIELD: Final = 8192
+"""Characters of one field (message, value, exception) that are kept."""
+
+_COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
+_RESET: Final = "\x1b[0m"
+
+Format = Literal["text", "json"]
+
+
+def escape(text: str) -> str:
+    """`text` in one line that can do nothing to a terminal: all but printable characters and spaces escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    short = {9: "\\t", 10: "\\n", 13: "\\r"}.get(code)
+    return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+
+
+class Renderer:
+    """`Renderer(form, colour)(record)` is the line of `record`, without its newline."""
+
+    def __init__(self, form: Format, colour: bool) -> None:
+        self._json = form == "json"
+        self._colour = colour
+
+    def __call__(self, record: Record) -> str:
+        fields = {_safe_str(key): value for key, value in record["extra"].items()}
+        if record["exception"] is not None:
+            fields["exception"] = _exception(record["exception"].value)
+        message, level = _cap(record["message"]), record["level"].name
+        if self._json:
+            return self._object(record["time"].isoformat(timespec="milliseconds"), level, message, fields)
+        return self._text(record["time"].strftime("%H:%M:%S"), level, message, fields)
+
+    def _text(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
+        shown = f"{level:<7}"
+        if self._colour and level in _COLOURS:
+            shown = f"{_COLOURS[level]}{shown}{_RESET}"
+        parts = [when, shown, escape(message)]
+        parts += [f"{escape(key)}={_value(value)}" for key, value in fields.items()]
+        return " ".join(parts)
+
+    def _object(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
+        out: dict[str, Any] = {"time": when, "level": level, "message": message}
+        for key, value in fields.items():
+            # A field never replaces what the gateway itself says about the event.
+            out[f"{key}_" if key in out else key] = value if _is_number(value) else _cap(_plain(value))
+        # ASCII only: line separators, bidirectional marks and lone surrogates are escaped for every reader.
+        return json.dumps(out, ensure_ascii=True)
+
+
+def _is_number(value: object) -> bool:
+    # Infinities are no JSON, and integers past 64 bits are refused by many a reader.
+    return value is None or (isinstance(value, bool | int | float) and -(2**63) <= value < 2**63)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple | dict):
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            return json.dumps(value, ensure_ascii=False, default=_safe_str)
+    return _safe_str(value)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "true", False: "false"}[value]
+    text = _cap(_plain(value))
+    if not text or any(c in ' "=' for c in text) or not text.isprintable():
+        return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+    return text
+
+
+def _safe_str(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - a value that cannot be shown must not break the line
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def _cap(text: str) -> str:
+    return text if len(text) <= MAX_FIELD else f"{text[:MAX_FIELD]}… ({len(text) - MAX_FIELD} more)"
+
+
+def _exception(error: BaseException | None) -> str:
+    if error is None:
+        return "unknown"
+    try:
+        text = "".join(traceback.format_exception(error, limit=-20))
+    except Exception:  # noqa: BLE001 - an exception whose own text fails
+        text = type(error).__name__
+    # The end names the error and where it came from.
+    return text.strip() if len(text) <= MAX_FIELD else "… " + text[-MAX_FIELD + 2 :].strip()

@@ -1,0 +1,92 @@
+"""Set-up of the log: where records go.
+
+Nothing ever goes to stdout, which belongs to the protocol in `--stdio` mode. Records of the standard library's
+logging come along from WARNING.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from loguru import logger
+
+from gateway_core.log.lines import Format, Renderer
+from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+_LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+_active: list[LineSink] = []
+
+
+class LogSettings(Protocol):
+    """What `[mcp.proxy.log]` says."""
+
+    @property
+    def level(self) -> str: ...
+    @property
+    def format(self) -> Format: ...
+    @property
+    def file(self) -> str | None:
+        """None: stderr."""
+
+
+def setup(log: LogSettings, *, to_terminal: bool) -> None:
+    """Send all log records where `log` says; what was set up before is ended first.
+
+    `to_terminal`: a person watches stderr, so it gets text lines too when the log goes to a file.
+    Raises `OSError` when the file cannot be opened now; a file that breaks later only loses lines.
+    """
+    sinks = []
+    if log.file is not None:
+        sinks.append(LineSink(FileTarget(Path(log.file)), Renderer(log.format, colour=False)))
+    if log.file is None or to_terminal:
+        form: Format = "text" if log.file is not None else log.format
+        sinks.append(LineSink(StderrTarget(), Renderer(form, colour=_wants_colour())))
+    logger.remove()
+    _active[:] = sinks
+    for sink in sinks:
+        logger.add(sink, level=log.level, format=_no_format, backtrace=False, diagnose=False, catch=True)
+    logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
+
+
+def flush(timeout: float = FLUSH_TIMEOUT) -> None:
+    """Wait until what was logged has been written, at most `timeout` seconds."""
+    for sink in _active:
+        sink.flush(timeout)
+
+
+def reopen() -> None:
+    """Open the log file again, for a rotation that tells by a signal; a changed file is noticed anyway."""
+    for sink in _active:
+        sink.target.reopen()
+
+
+def _no_format(_record: Record) -> str:
+    return ""  # lines are rendered by the sink: loguru's own format would put exceptions on lines of their own
+
+
+def _wants_colour() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+class _Intercept(logging.Handler):
+    """Records of the libraries that use the standard library's logging, as records of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):
+            message = str(record.msg)
+        error = record.exc_info[1] if record.exc_info else None
+        level = record.levelname if record.levelname in _LEVELS else "WARNING"
+        logger.bind(logger=record.name).opt(exception=error).log(level, message)
+
+
+atexit.register(flush)

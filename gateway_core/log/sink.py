@@ -1,0 +1,220 @@
+"""The way out of a log line: a bounded queue and a thread.
+
+A terminal, a pipe or a disk that stalls must never stall the event loop. What does not fit, or cannot be written,
+is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+MAX_LINES: Final = 10_000
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Bounds of the queue between the event loop and the writer."""
+MAX_CHUNK: Final = 64 * 1024
+"""Bytes handed to the target at once; what is lost together when it refuses them."""
+REPORT_INTERVAL: Final = 60.0
+"""Seconds between two lines that tell how many lines were dropped."""
+REOPEN_INTERVAL: Final = 1.0
+"""Seconds between two looks at whether the file was rotated away."""
+STALL_TIMEOUT: Final = 5.0
+"""Seconds that one write to a non-blocking pipe or terminal may wait before its lines are dropped."""
+FLUSH_TIMEOUT: Final = 2.0
+
+
+class Target(Protocol):
+    """Where bytes go; `write` raises `OSError` when they did not get out."""
+
+    def write(self, data: bytes) -> None: ...
+    def reopen(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class StderrTarget:
+    """File descriptor 2, unbuffered: a buffered stream's lock would block the end of the process."""
+
+    def write(self, data: bytes) -> None:
+        _write_all(2, data)
+
+    def reopen(self) -> None:
+        """Stderr stays what it is."""
+
+    def close(self) -> None:
+        """Stderr is not ours to close."""
+
+
+class FileTarget:
+    """A log file, appended to and opened again when it was moved or deleted. Mode 0600: logs tell who does what."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._looked = time.monotonic()
+        self._fd = self._open()
+
+    def write(self, data: bytes) -> None:
+        now = time.monotonic()
+        if self._fd < 0 or now - self._looked >= REOPEN_INTERVAL:
+            self._looked = now
+            if self._fd < 0 or self._rotated():
+                fresh = self._open()
+                self.close()
+                self._fd = fresh
+        try:
+            _write_all(self._fd, data)
+        except OSError:
+            self._looked = 0.0  # the disk may have been replaced: look again at the next write
+            raise
+
+    def reopen(self) -> None:
+        self._looked = 0.0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _rotated(self) -> bool:
+        try:
+            there, ours = self._path.stat(), os.fstat(self._fd)
+        except OSError:
+            return True
+        return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+
+    def _open(self) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # a terminal or pipe shared with a process that made it non-blocking
+            if not select.select([], [fd], [], STALL_TIMEOUT)[1]:
+                raise
+
+
+class LineSink:
+    """A sink for loguru that never blocks: `write` queues a line, a thread writes it to `target`.
+
+    `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
+    about it is written at most every `REPORT_INTERVAL` seconds.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        render: Callable[[Record], str],
+        *,
+        max_lines: int = MAX_LINES,
+        max_bytes: int = MAX_BYTES,
+        report: float = REPORT_INTERVAL,
+    ) -> None:
+        self.target = target
+        self.render = render
+        self.dropped = 0
+        self._max_lines, self._max_bytes, self._report = max_lines, max_bytes, report
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._told, self._told_at = 0, -report
+        self._torn = self._closing = self._writing = False
+        self._state = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, message: Message) -> None:
+        """Queue the record of `message`; called by loguru, from any thread."""
+        self.put(self._encoded(message.record))
+
+    def put(self, line: bytes) -> None:
+        """Queue one line, its newline included, or drop and count it."""
+        with self._state:
+            if self._closing or len(self._lines) >= self._max_lines or self._bytes + len(line) > self._max_bytes:
+                self.dropped += 1
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._state.notify_all()
+
+    def _encoded(self, record: Record) -> bytes:
+        return self.render(record).encode("utf-8", "backslashreplace") + b"\n"
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
+        """Wait until the queue is written; False if that took longer than `timeout` seconds."""
+        with self._state:
+            return self._state.wait_for(lambda: not self._lines and not self._writing, timeout)
+
+    def stop(self) -> None:
+        """Write what is queued within `FLUSH_TIMEOUT` and end the thread; called by loguru."""
+        with self._state:
+            self._closing = True
+            self._state.notify_all()
+        self._thread.join(FLUSH_TIMEOUT)
+
+    def _run(self) -> None:
+        while True:
+            with self._state:
+                self._state.wait_for(lambda: self._lines or self._closing, self._report)
+                batch = list(self._lines)
+                self._lines.clear()
+                self._bytes = 0
+                self._writing = bool(batch)
+                finished = self._closing and not batch
+            self._write(batch)
+            self._tell()
+            with self._state:
+                self._writing = False
+                self._state.notify_all()
+            if finished:
+                self.target.close()
+                return
+
+    def _write(self, batch: list[bytes]) -> None:
+        start = 0
+        while start < len(batch):
+            end, size = start, 0
+            while end < len(batch) and (size == 0 or size + len(batch[end]) <= MAX_CHUNK):
+                size += len(batch[end])
+                end += 1
+            # A line that was cut off by a full disk must not swallow the first one after it.
+            data = (b"\n" if self._torn else b"") + b"".join(batch[start:end])
+            try:
+                self.target.write(data)
+                self._torn = False
+            except OSError:
+                self._torn = True
+                with self._state:
+                    self.dropped += end - start
+            start = end
+
+    def _tell(self) -> None:
+        with self._state:
+            lost, now = self.dropped - self._told, time.monotonic()
+            if not lost or self._torn or now - self._told_at < self._report:
+                return
+            self._told, self._told_at = self.dropped, now
+        # Straight to the target that lost them, past the queue and the configured level.
+        record: Any = {
+            "time": datetime.now().astimezone(),
+            "level": logger.level("WARNING"),
+            "message": "log lines were dropped",
+            "extra": {"dropped": lost},
+            "exception": None,
+        }
+        with contextlib.suppress(OSError):
+            self.target.write(self._encoded(record))

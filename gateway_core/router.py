@@ -1,0 +1,198 @@
+"""From a target to one upstream's answer: candidates, `route_tool`, failover.
+
+The one rule that everything here serves: a `tools/call` is sent again only if it provably never ran (RELIABILITY
+section 4, R1 to R11). `NotSent` goes to the next candidate. `OutcomeUnknown` ends the call, unless repeating it is
+harmless by the protocol (a read) or by the operator's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.catalog import Target
+from gateway_core.chain import Chain
+from gateway_core.errors import (
+    UPSTREAM_FAILED,
+    UPSTREAM_UNAVAILABLE,
+    NotSent,
+    OutcomeUnknown,
+    RefusedUpstream,
+    RpcError,
+)
+from gateway_core.exchange import Exchange
+from gateway_core.types import Call, CallResult, Outcome, UpstreamState
+from gateway_core.upstream.base import Reply
+from gateway_core.upstream.bridge import bridge_error
+from gateway_core.upstream.upstream import REPEATABLE, Upstream
+
+OUTCOME_KEY: Final = "dev.radium.gateway/outcome"
+"""`_meta` key of a result that tells that nobody knows whether the tool ran (rule R9)."""
+IDEMPOTENCY_KEY: Final = "dev.radium.gateway/idempotencyKey"
+"""`_meta` key of a request, constant over all attempts, by which a server may recognise a repetition (rule R11)."""
+MIN_RETRIES: Final = 3
+RETRY_SHARE: Final = 0.2
+"""Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
+
+
+@dataclass(slots=True)
+class Request:
+    """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
+
+    method: str
+    params: Mapping[str, Any]
+    meta: Mapping[str, Any] | None
+
+
+class Router:
+    """Chooses upstreams and keeps the retry budget."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._in_flight = 0
+        self._repeating = 0
+
+    async def dispatch(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
+        """Send `request` to one of the target's upstreams and return how it ended; raises only for plugin failures.
+
+        Every attempt happens inside the exchange's deadline, which the caller keeps.
+        """
+        self._in_flight += 1
+        try:
+            return await self._attempts(call, exchange, target, request)
+        finally:
+            self._in_flight -= 1
+
+    async def _attempts(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
+        candidates = available(target.upstreams)
+        failures: list[str] = []
+        repeated = False
+        while candidates:
+            upstream = self._choose(call, candidates)
+            exchange.sent = False
+            exchange.upstream = upstream.name
+            try:
+                if repeated:
+                    reply = await self._repeat(upstream, exchange, request)
+                else:
+                    reply = await upstream.request(exchange, request.method, request.params, request.meta)
+            except NotSent as problem:
+                failures.append(f"{upstream.name}: {problem.reason}")
+                candidates.remove(upstream)
+                continue
+            except RefusedUpstream as problem:
+                return _refused(upstream, problem)
+            except OutcomeUnknown as problem:
+                if not repeated and self._may_repeat(exchange, upstream, target, request):
+                    repeated = True
+                    failures.append(f"{upstream.name}: {problem.reason}")
+                    if len(candidates) > 1:
+                        candidates.remove(upstream)
+                    continue
+                return unknown_outcome(request.method, upstream.name, problem.reason)
+            return _answered(upstream, reply, exchange)
+        return _unavailable(target, failures)
+
+    def _choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
+        chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
+        if chosen is None:
+            return candidates[0]
+        return next(upstream for upstream in candidates if upstream.view is chosen)
+
+    async def _repeat(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
+        self._repeating += 1
+        try:
+            return await upstream.request(exchange, request.method, request.params, request.meta)
+        finally:
+            self._repeating -= 1
+
+    def _may_repeat(self, exchange: Exchange, upstream: Upstream, target: Target, request: Request) -> bool:
+        """Whether a request whose fate is unknown may be sent once more (rules R2, R4 and R7)."""
+        if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self._in_flight):
+            return False
+        if request.method in REPEATABLE:
+            return "inputResponses" not in request.params and "requestState" not in request.params
+        return request.method == "tools/call" and _declared_safe(upstream, target)
+
+
+def _declared_safe(upstream: Upstream, target: Target) -> bool:
+    """Whether the operator said that this tool may run twice, or trusts the server that says so (rule R2)."""
+    retry = upstream.config.retry
+    if (retry if isinstance(retry, str) else retry.get(target.original, "never")) == "safe":
+        return True
+    if not upstream.config.trust_annotations or target.tool is None:
+        return False
+    hints = target.tool.annotations
+    return hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True
+
+
+def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The healthy ones; when there are none, the ejected one that is due soonest (RELIABILITY section 1)."""
+    healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
+    if healthy:
+        return healthy
+    ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
+    return [min(ejected, key=lambda upstream: upstream.retry_in() or 0.0)] if ejected else []
+
+
+def _answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
+    if reply.error is not None:
+        error = bridge_error(reply.error, exchange.agent.era)
+        return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
+    outcome = Outcome.TOOL_ERROR if _is_tool_error(exchange.method, reply.result) else Outcome.OK
+    return CallResult(raw=reply.result, outcome=outcome, upstream=upstream.name, era=upstream.facts.era)
+
+
+def _is_tool_error(method: str, raw: bytes) -> bool:
+    """Whether a tool's result says `isError`; the cheap test first, since almost none does."""
+    if method != "tools/call" or b'"isError"' not in raw:
+        return False
+    return bytes(jsonrpc.members(raw).get("isError", Raw(b"false"))) == b"true"
+
+
+def _unavailable(target: Target, failures: Sequence[str]) -> CallResult:
+    """Nobody could take the call: say who was tried, why not, and for how long waiting may help."""
+    tried = list(failures)
+    waits = []
+    for upstream in target.upstreams:
+        wait = upstream.retry_in()
+        if wait is not None:
+            waits.append(wait)
+        if not any(line.startswith(f"{upstream.name}: ") for line in tried):
+            reason = upstream.last_error or "not reached yet"
+            tried.append(f"{upstream.name}: {upstream.facts.state} ({reason})")
+    data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
+    if waits:
+        data["retryAfterMs"] = int(min(waits) * 1000)
+    message = f"no upstream could take the call, it was not executed. {'; '.join(tried)}"
+    return CallResult.failed(RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE)
+
+
+def _refused(upstream: Upstream, problem: RefusedUpstream) -> CallResult:
+    data: dict[str, Any] = {"upstream": upstream.name, "status": problem.status}
+    if problem.retry_after is not None:
+        data["retryAfterMs"] = int(problem.retry_after * 1000)
+    message = f"upstream {upstream.name} refused the call, it was not executed: {problem.reason}"
+    return CallResult.failed(
+        RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE, upstream.name
+    )
+
+
+def unknown_outcome(method: str, upstream: str, reason: str) -> CallResult:
+    """What an agent gets when a request left and no answer came (rule R9).
+
+    For a tool it is a result with `isError`, because agents show those to their model, which can find out.
+    """
+    if method != "tools/call":
+        error = RpcError.of_gateway(UPSTREAM_FAILED, f"upstream {upstream} did not answer: {reason}", upstream=upstream)
+        return CallResult.failed(error, Outcome.UNKNOWN, upstream)
+    text = (
+        f"Outcome unknown: upstream {upstream} got the call and did not answer ({reason}). "
+        "It may have been executed; verify before retrying."
+    )
+    content = {"content": [{"type": "text", "text": text}], "isError": True, "_meta": {OUTCOME_KEY: "unknown"}}
+    return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.UNKNOWN, upstream=upstream)

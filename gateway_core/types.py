@@ -1,0 +1,353 @@
+"""What plugins see: calls, results, verdicts, tools, upstreams and conflicts, as frozen values and read-only views.
+
+Payloads are bytes until somebody looks: `Call.arguments` and `CallResult.content` decode once, on first use. A
+call whose arguments nobody rewrote leaves the gateway as the bytes that came in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as _replace
+from typing import Any, Literal
+
+from msgspec import Raw
+from pydantic import BaseModel, ConfigDict
+
+from gateway_core import jsonrpc
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
+
+Era = Literal["legacy", "modern"]
+"""`legacy`: revisions up to 2025-11-25 (initialize, sessions); `modern`: 2026-07-28 and later (stateless)."""
+
+Transport = Literal["stdio", "sse", "http"]
+Kind = Literal["tool", "prompt", "resource", "template"]
+
+
+class PluginConfig(BaseModel):
+    """Base of a plugin's nested `Config`: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who the agent is. `verified` tells whether `id` was proven or only put together from what it said."""
+
+    id: str
+    """Stable key for limits and audit, e.g. `claude-code@127.0.0.1`."""
+    verified: bool = False
+    client_name: str = ""
+    client_version: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A published tool: what agents see, and who can serve it."""
+
+    name: str
+    """The name agents use."""
+    original_name: str
+    """The name its upstreams use."""
+    definition: Mapping[str, Any]
+    """The definition as agents see it: `description`, `inputSchema`, `annotations`, …"""
+    upstreams: tuple[str, ...]
+    """Names of the upstreams that serve it, in file order."""
+
+    @property
+    def annotations(self) -> Mapping[str, Any]:
+        """The tool's hints (`readOnlyHint`, …): its server's own claims, untrusted (server/tools, Annotations)."""
+        found = self.definition.get("annotations")
+        return found if isinstance(found, dict) else {}
+
+
+class _Scope:
+    """The state of one exchange as plugins see it: a dict for each plugin, shared by all rewrites of its call."""
+
+    __slots__ = ("current", "states")
+
+    def __init__(self) -> None:
+        self.states: dict[str, dict[str, Any]] = {}
+        self.current = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of an agent that reached the pipeline."""
+
+    method: str
+    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, or a list method."""
+    name: str
+    """The tool's or prompt's published name, the resource's URI; empty for lists."""
+    principal: Principal
+    era: Era
+    exchange_id: str
+    """Identifies this exchange in every log record about it."""
+    raw_arguments: bytes = b""
+    """The JSON of `arguments` as it came in; empty when the request has none."""
+    raw_meta: bytes = b""
+    """The JSON of `_meta` as it came in; empty when the request has none."""
+    tool: Tool | None = None
+    """The catalog's entry; None for other methods, and for names that nobody serves."""
+    _others: Mapping[str, Raw] = field(default_factory=dict, repr=False)
+    _scope: _Scope = field(default_factory=_Scope, repr=False, compare=False)
+    _decoded: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The decoded arguments; decoded once. Do not change them in place: use `replace(arguments=…)`.
+
+        Raises `RpcError` for arguments that are no object or that parsers read differently (a key given twice).
+        """
+        if not self._decoded:
+            decoded = jsonrpc.value(self.raw_arguments) if self.raw_arguments else {}
+            if not isinstance(decoded, dict):
+                raise RpcError.of_gateway(INVALID_PARAMS, "the member 'arguments' must be an object")
+            self._decoded.append(decoded)
+        arguments: Mapping[str, Any] = self._decoded[0]
+        return arguments
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The decoded `_meta` of the request."""
+        meta: Mapping[str, Any] = jsonrpc.value(self.raw_meta) if self.raw_meta else {}
+        return meta
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict of the running plugin's own, kept from `before_call` to `after_call` of the same call."""
+        return self._scope.states.setdefault(self._scope.current, {})
+
+    def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
+        """This call under another name, or with other arguments: return it from `before_call` to rewrite."""
+        raw = self.raw_arguments if arguments is None else jsonrpc.encode(arguments)
+        return _replace(
+            self,
+            name=self.name if name is None else name,
+            raw_arguments=raw,
+            tool=self.tool if name is None or name == self.name else None,
+            _decoded=list(self._decoded) if arguments is None else [arguments],
+        )
+
+
+class Outcome(enum.StrEnum):
+    """How an exchange ended, as logs, status and plugins name it."""
+
+    OK = "ok"
+    TOOL_ERROR = "tool_error"
+    """The tool ran and says so itself: a result with `isError`."""
+    ERROR = "error"
+    """The upstream answered with a JSON-RPC error, or the request was wrong."""
+    REFUSED = "refused"
+    """A plugin refused it."""
+    UNAVAILABLE = "unavailable"
+    """No upstream could take it; it was not executed."""
+    UNKNOWN = "unknown"
+    """It was sent and no answer came: it may have been executed."""
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """The end of a call: a result object (`raw`) or an `error`, never both."""
+
+    raw: bytes = b""
+    """The JSON of the result object."""
+    error: RpcError | None = None
+    outcome: Outcome = Outcome.OK
+    upstream: str | None = None
+    """The upstream that answered; None when the gateway or a plugin did."""
+    era: Era | None = None
+    """The era in which `raw` was written; None for results of the gateway's own."""
+    _decoded: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """The decoded result object (for a tool: `content`, `structuredContent`, `isError`); decoded once.
+
+        Empty for an error. Do not change it in place: use `replace(…)`.
+        """
+        if not self._decoded:
+            self._decoded.append(jsonrpc.value(self.raw) if self.raw else {})
+        content: Mapping[str, Any] = self._decoded[0]
+        return content
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the call ended in anything but a good result."""
+        return self.outcome is not Outcome.OK
+
+    def replace(self, content: Mapping[str, Any]) -> CallResult:
+        """The same end of the call with another result object: return it from `after_call` to rewrite."""
+        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[content])
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> CallResult:
+        """A result object of a plugin's own, to answer in the upstream's place."""
+        outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
+        return cls(raw=jsonrpc.encode(content), outcome=outcome, _decoded=[content])
+
+    @classmethod
+    def text(cls, text: str, *, is_error: bool = False) -> CallResult:
+        """A tool result of one text block."""
+        return cls.of({"content": [{"type": "text", "text": text}], "isError": is_error})
+
+    @classmethod
+    def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
+        """The end of a call in a JSON-RPC error."""
+        return cls(error=error, outcome=outcome, upstream=upstream)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
+
+    `retry_after`: seconds until trying again may help; the agent reads it as `data.retryAfterMs`.
+    """
+
+    message: str
+    code: int = REJECTED
+    retry_after: float | None = None
+
+
+class UpstreamState(enum.StrEnum):
+    """What the gateway believes about an upstream."""
+
+    CONNECTING = "connecting"
+    HEALTHY = "healthy"
+    EJECTED = "ejected"
+    """Reachable, but too many calls failed in transport; tried again when the time is up."""
+    DOWN = "down"
+    """Not reachable; reconnected with backoff."""
+    STOPPED = "stopped"
+
+
+class UpstreamView:
+    """One upstream as plugins see it: fixed settings, and live figures that change under the reader's eyes."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: UpstreamFacts) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    @property
+    def transport(self) -> Transport:
+        return self._core.transport
+
+    @property
+    def url(self) -> str | None:
+        """The configured URL; None for stdio."""
+        return self._core.url
+
+    @property
+    def priority(self) -> int:
+        """A lower number is preferred."""
+        return self._core.priority
+
+    @property
+    def group(self) -> str | None:
+        return self._core.group
+
+    @property
+    def order(self) -> int:
+        """Position in the configuration file, from 0."""
+        return self._core.order
+
+    @property
+    def era(self) -> Era | None:
+        """None until it was reached once."""
+        return self._core.era
+
+    @property
+    def state(self) -> UpstreamState:
+        return self._core.state
+
+    @property
+    def healthy(self) -> bool:
+        return self._core.state is UpstreamState.HEALTHY
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it is working on now."""
+        return self._core.in_flight
+
+    @property
+    def latency(self) -> float | None:
+        """Moving average of answered calls, in seconds; None before the first."""
+        return self._core.latency
+
+    def __repr__(self) -> str:
+        return f"<UpstreamView {self.name} {self.state}>"
+
+
+@dataclass(slots=True)
+class UpstreamFacts:
+    """What the core keeps about an upstream; `UpstreamView` is its read-only face."""
+
+    name: str
+    transport: Transport = "http"
+    url: str | None = None
+    priority: int = 1
+    group: str | None = None
+    order: int = 0
+    era: Era | None = None
+    state: UpstreamState = UpstreamState.CONNECTING
+    in_flight: int = 0
+    latency: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One definition under a name, and the upstreams that share it (replicas of one tool)."""
+
+    name: str
+    """The name the upstreams gave it: a tool's or prompt's name, a resource's URI, a template."""
+    definition: Mapping[str, Any]
+    upstreams: tuple[UpstreamView, ...]
+    """In file order; never empty."""
+
+    @property
+    def owner(self) -> UpstreamView:
+        """The first of its upstreams in file order."""
+        return self.upstreams[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolConflict:
+    """A name and everybody who claims it, in file order. One claim only: nothing clashes.
+
+    `resolve_conflict` is asked for every name, so that a strategy may rename what does not clash, too.
+    """
+
+    kind: Kind
+    name: str
+    claims: tuple[Claim, ...]
+    separator: str = "__"
+
+    @property
+    def clashes(self) -> bool:
+        return len(self.claims) > 1
+
+    def qualified(self, claim: Claim) -> str:
+        """The claim's name with its first upstream's name on it: `{upstream}{separator}{name}`.
+
+        A resource or template gets `#upstream={upstream}` instead, because its URI must stay one (RFC 3986).
+        """
+        if self.kind in {"resource", "template"}:
+            mark = "&" if "#" in self.name else "#"
+            return f"{self.name}{mark}upstream={claim.owner.name}"
+        return f"{claim.owner.name}{self.separator}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a `check_health` hook found. `reason` is for people."""
+
+    healthy: bool
+    reason: str = ""

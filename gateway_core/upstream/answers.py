@@ -1,0 +1,151 @@
+"""What an HTTP answer says about the request that it answers: the bodies of Streamable HTTP, and its statuses.
+
+A *stray* message is one that answers nothing that was asked: another id, the same id of another type, a body that
+is no JSON-RPC. Strays are told to the caller, never accepted. Sources: transports/streamable-http (both revisions),
+rule R8 for the statuses that prove that nothing was executed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+from aiohttp import ClientError, ClientResponse
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError
+from gateway_core.jsonrpc import Message
+from gateway_core.upstream.base import Reply, SessionEnded
+from gateway_core.upstream.era import NoMcpAnswer
+from gateway_core.upstream.events import EventParser, EventTooLarge
+
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
+"""Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""
+MAX_ERROR_BODY: Final = 64 * 1024
+MAX_RETRY_AFTER: Final = 3600.0
+
+_BROKEN: Final = (ClientError, OSError, TimeoutError)
+
+
+class _ErrorBody(msgspec.Struct):
+    """An error response. Its id may be null or absent: the server had not read the request yet."""
+
+    jsonrpc: str
+    error: Raw
+    id: Raw = Raw(b"null")
+
+
+async def read_body(response: ClientResponse, limit: int) -> bytes:
+    """The whole body. Raises `OutcomeUnknown` when it breaks off or is larger than `limit` bytes."""
+    body = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    except _BROKEN:
+        raise OutcomeUnknown("its answer broke off") from None
+    return bytes(body)
+
+
+async def read_events(
+    response: ClientResponse, parser: EventParser, take: Callable[[Message], bool], stray: Callable[[str], None]
+) -> bool:
+    """Give the messages of an event stream to `take`, until it returns True or the stream ends in whatever way.
+
+    Returns whether `take` had enough. Raises `OutcomeUnknown` for an event larger than the parser's limit.
+    """
+    try:
+        async for chunk in response.content.iter_any():
+            for event in parser.feed(chunk):
+                if event.event != "message" or not event.data:
+                    continue
+                try:
+                    message = jsonrpc.decode(event.data)
+                except RpcError as error:
+                    stray(error.message)
+                    continue
+                if take(message):
+                    return True
+    except EventTooLarge as error:
+        raise OutcomeUnknown(str(error)) from None
+    except _BROKEN:
+        pass
+    return False
+
+
+def answers(message: Message, request_id: int) -> bool:
+    """Whether this is the response to our request: same id, same type (`3` is not `"3"`)."""
+    return message.is_response and bytes(message.id) == b"%d" % request_id
+
+
+def reply_of(message: Message) -> Reply:
+    """A response, as the caller of a request gets it."""
+    if bytes(message.error):
+        return Reply(error=jsonrpc.error_of(message.error))
+    return Reply(result=bytes(message.result))
+
+
+async def read_json(response: ClientResponse, request_id: int, limit: int, stray: Callable[[str], None]) -> Reply:
+    """The reply in a JSON body. Raises `OutcomeUnknown` when it is not there."""
+    body = await read_body(response, limit)
+    try:
+        message = jsonrpc.decode(body)
+    except RpcError as error:
+        raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
+    if not answers(message, request_id):
+        stray("a response to another request")
+        raise OutcomeUnknown("it answered another request than the one it was sent")
+    return reply_of(message)
+
+
+async def read_failure(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Reply:
+    """The reply in an answer that is not 200. Raises what the status stands for when there is none.
+
+    `in_session`: the request carried a legacy session id, so that 404 means that the session is over. The words
+    of a body that is no JSON-RPC error are shown to nobody: it may be a page with anything in it.
+    """
+    status = response.status
+    error, ours = None, False
+    if 400 <= status <= 599 and status != 401 and response.content_type == JSON:
+        error, ours = _error_of(await read_body(response, MAX_ERROR_BODY), request_id)
+    if status == 404 and in_session and not (ours and error is not None and error.code == METHOD_NOT_FOUND):
+        raise SessionEnded("the server has ended the session")
+    retry_after = _retry_after(response.headers.get("Retry-After", ""))
+    refused = status in REFUSALS or (status == 503 and retry_after is not None)
+    if error is not None and (ours or (status < 500 and not refused)):
+        return Reply(error=error)
+    if refused:
+        raise RefusedUpstream(f"HTTP {status}", status=status, retry_after=retry_after)
+    if 300 <= status <= 399:
+        raise NoMcpAnswer(f"HTTP {status}: redirects are not followed")
+    raise NoMcpAnswer(f"HTTP {status}" if status >= 400 else f"HTTP {status} without an answer")
+
+
+def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, bool]:
+    """The JSON-RPC error in a body, and whether it names our request."""
+    try:
+        found = msgspec.json.decode(body, type=_ErrorBody)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None, False
+    if found.jsonrpc != "2.0" or bytes(found.error)[:1] != b"{":
+        return None, False
+    return jsonrpc.error_of(found.error), request_id is not None and bytes(found.id) == b"%d" % request_id
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds of a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date."""
+    value = value.strip()
+    if value.isdecimal() and value.isascii():
+        return min(float(value[:9]), MAX_RETRY_AFTER)
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)

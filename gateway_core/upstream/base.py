@@ -1,0 +1,113 @@
+"""What every hop to an upstream offers: a `Connection` that carries requests in the upstream's own era.
+
+A connection is one MCP session over one transport: a child process, an SSE stream, or a Streamable HTTP session.
+It mints its own request ids and progress tokens, so agents' ids never meet (clauses 23 and 25). Its `request`
+ends in one of four ways, and the difference between the first two is what keeps a tool from running twice:
+
+- raises `NotSent`: not one byte left, the caller may go elsewhere;
+- raises `OutcomeUnknown`: a byte may have left and no answer came;
+- raises `RefusedUpstream`: the upstream refused before executing (an HTTP status says so);
+- returns a `Reply`: the upstream's own answer, final.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Raw
+
+from gateway_core.errors import OutcomeUnknown, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.types import Era
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An upstream's answer: the JSON of its result object, or its error."""
+
+    result: bytes = b""
+    error: RpcError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What negotiation found out about a server (`initialize` or `server/discover`)."""
+
+    era: Era
+    protocol_version: str
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    version: str = ""
+    instructions: str | None = None
+
+
+NotificationHandler = Callable[[str, Raw], None]
+"""Called with method and raw params of a notification that belongs to no request (`…/list_changed`)."""
+
+
+class SessionEnded(OutcomeUnknown):
+    """A legacy server answered 404 to a session id: the session must be opened anew (2025-11-25, transports).
+
+    A 404 can arrive after the tool ran, so it is an `OutcomeUnknown` (rule R6).
+    """
+
+
+class Connection(ABC):
+    """One MCP session with an upstream. Made unopened; `open` connects and negotiates, `close` ends it."""
+
+    info: ServerInfo | None = None
+    """Set once `open` succeeded."""
+
+    @abstractmethod
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        """Connect the transport and negotiate the era, probing with the specification's own rules.
+
+        `known_era` is what the same server spoke last time: it is tried first, and re-probed when that fails.
+        Raises `NotSent` when the transport cannot be set up, `RpcError` when the server refuses every version,
+        `OutcomeUnknown` when it goes away in the middle. The caller bounds the time.
+        """
+
+    @abstractmethod
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        exchange: Exchange | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send one request and wait for its answer; the caller bounds the time by cancelling.
+
+        `params` are members without `_meta`; values may be `Raw`. `meta` are the agent's own `_meta` keys, without
+        the reserved ones: the connection adds those of its own hop. With an `exchange`, progress is passed to it
+        (and a progress token minted if the agent asked for one), and `exchange.mark_sent()` is called just before
+        the first byte may leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
+
+        Being cancelled tells the upstream, in its own era's way, without waiting for it.
+        """
+
+    @abstractmethod
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """Send a notification. Raises as `request` does."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the session politely, then firmly; bounded in time; safe to call twice."""
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the server ties a session to this connection (`Mcp-Session-Id`), so that agents must not share it."""
+        return False
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether it can carry no more requests (the child died, the stream ended, `close` was called)."""
+
+    @abstractmethod
+    async def wait_closed(self) -> str:
+        """Wait until `closed`, and say why, for people: `exited with status 1`."""

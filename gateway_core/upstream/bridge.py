@@ -1,0 +1,181 @@
+"""Results and errors of one era, rewritten for agents of the other.
+
+Works on bytes: the members of a result object are taken apart and put together again, their values stay the
+bytes that came. Sources: basic/index (Result Responses, Error Codes, `_meta`), server/utilities/caching,
+basic/patterns/mrtr, server/resources (Error Handling), server/tools (structured content).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    MISSING_CLIENT_CAPABILITY,
+    RESOURCE_NOT_FOUND_LEGACY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    UPSTREAM_FAILED,
+    UPSTREAM_UNAVAILABLE,
+    RpcError,
+)
+from gateway_core.types import Era
+from gateway_core.upstream.era import RESERVED_PREFIX, SERVER_INFO_KEY
+
+CACHEABLE: Final = frozenset(
+    {
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+    }
+)
+"""Methods whose complete results carry `ttlMs` and `cacheScope` (server/utilities/caching)."""
+MAY_ASK: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""Methods that may be answered with `input_required` (basic/patterns/mrtr)."""
+
+_HOP_KEYS: Final = frozenset(
+    RESERVED_PREFIX + name
+    for name in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel", "subscriptionId", "serverInfo")
+)
+"""Keys of a result's `_meta` that describe the hop it came over, not its content."""
+
+_COMPLETE: Final = Raw(b'"complete"')
+_NEVER_FRESH: Final = Raw(b"0")
+_PRIVATE: Final = Raw(b'"private"')
+_SCOPES: Final = frozenset({b'"private"', b'"public"'})
+_HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+_URL_ELICITATION_REQUIRED: Final = -32042
+
+
+def bridge_result(
+    method: str, raw: bytes, *, from_era: Era | None, to_era: Era, server: Mapping[str, str] | None = None
+) -> bytes:
+    """The result object `raw` of `method`, as an agent of `to_era` has to get it.
+
+    `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `server` is the
+    `Implementation` to name in `_meta` towards modern agents. A legacy result for a legacy agent keeps its bytes.
+
+    Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
+    `resultType`, a question where none is allowed or none can be passed on.
+    """
+    if from_era == "legacy" and to_era == "legacy":
+        if raw.lstrip()[:1] != b"{":
+            raise _invalid("its result is not an object")
+        return raw
+    try:
+        members = jsonrpc.members(raw)
+    except RpcError:
+        members = {}
+    if not members and raw.strip() != b"{}":
+        raise _invalid("its result is not an object")
+    # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
+    asks = from_era != "legacy" and _asks(method, members, to_era)
+    meta = _meta_of_content(members)
+    if to_era == "modern":
+        if not asks:
+            members["resultType"] = _COMPLETE
+            if method in CACHEABLE:
+                _complete_caching(members, trusted=from_era != "legacy")
+        if server is not None:
+            meta[SERVER_INFO_KEY] = Raw(jsonrpc.encode(server))
+    else:
+        _strip_modern(method, members)
+    if meta:
+        members["_meta"] = Raw(jsonrpc.encode(meta))
+    return jsonrpc.encode(members)
+
+
+def _asks(method: str, members: Mapping[str, Raw], to_era: Era) -> bool:
+    """Whether the result is a question instead of an answer; an absent type means `complete`."""
+    raw_type = members.get("resultType")
+    if raw_type is None:
+        return False
+    try:
+        result_type = msgspec.json.decode(raw_type, type=str)
+    except msgspec.DecodeError:
+        raise _invalid("its resultType is not a string") from None
+    if result_type == "complete":
+        return False
+    if result_type != "input_required":
+        raise _invalid(f"unknown resultType {result_type[:40]!r}")
+    if method not in MAY_ASK:
+        raise _invalid(f"it may not ask for input on {method}")
+    if to_era == "legacy":
+        raise _invalid("it asks for input during the call, which cannot be passed to this client")
+    return True
+
+
+def _meta_of_content(members: dict[str, Raw]) -> dict[str, Raw]:
+    """Take `_meta` out of `members`, without the keys of the hop."""
+    raw = members.pop("_meta", None)
+    if raw is None:
+        return {}
+    try:
+        meta = jsonrpc.members(raw)
+    except RpcError:
+        raise _invalid("its _meta is not an object") from None
+    return {key: value for key, value in meta.items() if key not in _HOP_KEYS}
+
+
+def _complete_caching(members: dict[str, Raw], *, trusted: bool) -> None:
+    ttl = bytes(members.get("ttlMs", b"")) if trusted else b""
+    if not ttl.isdigit():
+        members["ttlMs"] = _NEVER_FRESH
+    if not trusted or bytes(members.get("cacheScope", b"")) not in _SCOPES:
+        members["cacheScope"] = _PRIVATE
+
+
+def _strip_modern(method: str, members: dict[str, Raw]) -> None:
+    members.pop("resultType", None)
+    if method in CACHEABLE:
+        members.pop("ttlMs", None)
+        members.pop("cacheScope", None)
+    structured = members.get("structuredContent")
+    if method == "tools/call" and structured is not None and bytes(structured)[:1] != b"{":
+        # Up to 2025-11-25 it is an object; a client of that era would refuse the whole result. The text stays.
+        del members["structuredContent"]
+
+
+def _invalid(what: str) -> RpcError:
+    return RpcError.of_gateway(UPSTREAM_FAILED, f"the upstream's answer is invalid: {what}")
+
+
+def bridge_error(error: RpcError, to_era: Era) -> RpcError:
+    """An upstream's error as an agent of `to_era` may see it (basic/index, Error Codes).
+
+    A resource that is not there is -32002 for legacy agents and -32602 for modern ones. Errors about the hop
+    between gateway and upstream (headers, versions, capabilities) become the gateway's own: to the agent they
+    would speak of its own request, which was in order. Codes that the modern revision does not define become
+    -32603, with the upstream's code in `data.upstreamCode`.
+    """
+    if error.code in _HOP_ERRORS:
+        return RpcError.of_gateway(
+            UPSTREAM_UNAVAILABLE,
+            f"the upstream refused the gateway's request, it was not executed: {error.message}",
+            upstreamCode=error.code,
+        )
+    if to_era == "legacy":
+        # Only "not found" names the URI in its data; a legacy -32602 for wrong parameters stays what it is.
+        not_found = error.code == INVALID_PARAMS and isinstance(error.data, dict) and set(error.data) == {"uri"}
+        return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data) if not_found else error
+    if error.code == RESOURCE_NOT_FOUND_LEGACY:
+        return RpcError(INVALID_PARAMS, error.message, error.data)
+    if error.code == _URL_ELICITATION_REQUIRED:
+        return RpcError.of_gateway(
+            UPSTREAM_FAILED,
+            f"the upstream asks the user to open a URL, which cannot be passed to this client: {error.message}",
+            upstreamCode=error.code,
+        )
+    if -32099 <= error.code <= -32020:
+        data = error.data if isinstance(error.data, dict) else {} if error.data is None else {"data": error.data}
+        return RpcError(INTERNAL_ERROR, error.message, {**data, "upstreamCode": error.code})
+    return error

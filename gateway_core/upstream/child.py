@@ -1,0 +1,241 @@
+"""One server as a child process: started under a guard, watched, and ended whole.
+
+What is started is `_guard.py`, which starts the server in a process group of its own and holds the other end of the
+**lifeline**: when that ends, because `stop` shuts it down or because the gateway died, the guard ends the group.
+stdin, stdout and stderr are the server's own pipes; the guard copies nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from gateway_core.config import UpstreamConfig
+from gateway_core.errors import NotSent
+from gateway_core.upstream.stderr import StderrTail
+
+INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
+"""All that a child gets of the gateway's environment; the rest is what `env` names (threat: env leak)."""
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds that a message may wait in the pipe until the server counts as stuck."""
+STDIN_GRACE: Final = 2.0
+"""Seconds that a server has to exit by itself after its stdin was closed (transports/stdio, Shutdown)."""
+GUARD_GRACE: Final = 3.5
+"""Seconds that the guard has for SIGTERM, two seconds, SIGKILL and reaping."""
+HANGUP_GRACE: Final = 0.5
+"""Seconds from a closed pipe to the conclusion that the server will not say more by exiting."""
+FLUSH_GRACE: Final = 0.1
+"""Seconds after an exit for what the pipes still hold."""
+
+_GUARD: Final = Path(__file__).with_name("_guard.py")
+
+
+def environment(explicit: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
+    """A child's environment. Exported shell functions (values that begin with `()`) are code, so they stay out."""
+    kept = {key: inherited[key] for key in INHERITED if not inherited.get(key, "()").startswith("()")}
+    return {**kept, **explicit}
+
+
+class Child(asyncio.SubprocessProtocol):
+    """A child process. `on_output` gets its stdout as it comes, `on_end` one reason, once: `exited with status 1`."""
+
+    def __init__(
+        self, config: UpstreamConfig, on_output: Callable[[bytes], None], on_end: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._on_output = on_output
+        self._on_end = on_end
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stdin: asyncio.WriteTransport | None = None
+        self._lifeline: socket.socket | None = None
+        self._reports: dict[bytes, int] = {}
+        self._stderr = StderrTail(config.name, config.env.values())
+        self._open_pipes = {1, 2}
+        self._exited = asyncio.Event()
+        self._ended = False
+        self._stall: asyncio.TimerHandle | None = None
+        self.writable = asyncio.Event()
+        """Set while the pipe holds no unread remainder of a message, and for ever once the child has ended."""
+
+    async def start(self) -> None:
+        """Start it. Raises `NotSent` when there is nothing to start; a failure after that is reported by `on_end`."""
+        command, cwd = self._config.command or "", self._config.cwd
+        env = environment(self._config.env, os.environ)
+        _check_startable(command, cwd, env)
+        try:
+            self._lifeline, guards_end = socket.socketpair()
+        except OSError as error:
+            raise NotSent(f"cannot start {command!r}: {error.strerror}") from None
+        self._lifeline.setblocking(False)
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: self,
+                *(sys.executable, "-I", "-S", str(_GUARD), str(guards_end.fileno()), "--"),
+                *(command, *self._config.args),
+                env=env,
+                cwd=cwd,
+                pass_fds=(guards_end.fileno(),),
+                start_new_session=True,
+            )
+        )
+        starting.add_done_callback(lambda _: guards_end.close())
+        try:
+            # Cancelling it would kill the guard before it could end what it has perhaps just started.
+            transport, _ = await asyncio.shield(starting)
+        except (OSError, ValueError) as error:
+            self._lifeline.close()
+            raise NotSent(f"cannot start {command!r}: {error}") from None
+        except asyncio.CancelledError:
+            self._lifeline.close()
+            starting.add_done_callback(_ignore_failure)
+            raise
+        self._transport = transport
+        self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))  # uvloop's has other bases
+        self._stdin.set_write_buffer_limits(high=0)
+        if not self._ended:
+            self.writable.set()
+
+    def write(self, line: bytes) -> None:
+        """Hand a line to the pipe, whole; only while `writable`. A rest that does not fit clears `writable`."""
+        if self._stdin is not None and not self._stdin.is_closing():
+            self._stdin.write(line)
+
+    async def stop(self) -> None:
+        """End it and all of its process group: stdin closed, SIGTERM, SIGKILL. Takes less than 6 seconds."""
+        self._end("was stopped")
+        if self._transport is None or self._lifeline is None:
+            return
+        if self._stdin is not None:
+            self._stdin.close()
+        if not await self._exits_within(STDIN_GRACE):
+            with contextlib.suppress(OSError):
+                self._lifeline.shutdown(socket.SHUT_WR)
+            if not await self._exits_within(GUARD_GRACE):
+                self._kill(self._transport.get_pid())
+                self._kill_orphans()
+                await self._exits_within(FLUSH_GRACE)
+        self._transport.close()
+        self._lifeline.close()
+
+    async def _exits_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    # asyncio.SubprocessProtocol
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 2:
+            self._stderr.feed(data)
+        elif not self._ended:
+            self._on_output(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open_pipes.discard(fd)
+        if self._exited.is_set():
+            if not self._open_pipes:
+                self._end(self._how_it_ended())
+        elif fd != 2:
+            what = "closed its stdin" if fd == 0 else "closed its stdout"
+            asyncio.get_running_loop().call_later(HANGUP_GRACE, self._end, what)
+
+    def process_exited(self) -> None:
+        # The guard is gone, and with it, normally, the group. What the server wrote last may still be in the pipes,
+        # which a grandchild in another group may hold open for ever.
+        self._exited.set()
+        self._read_reports()
+        self._kill_orphans()
+        if self._open_pipes:
+            asyncio.get_running_loop().call_later(FLUSH_GRACE, lambda: self._end(self._how_it_ended()))
+        else:
+            self._end(self._how_it_ended())
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+        self._stall = asyncio.get_running_loop().call_later(WRITE_TIMEOUT, self._end, "does not read its stdin")
+
+    def resume_writing(self) -> None:
+        self._stop_stall_clock()
+        self.writable.set()
+
+    # The end
+
+    def _end(self, reason: str) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._stop_stall_clock()
+        self.writable.set()  # whoever waits to write must see that it is over
+        self._on_end(reason)
+
+    def _stop_stall_clock(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _read_reports(self) -> None:
+        if self._lifeline is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._lifeline.recv(512).splitlines():
+                word, _, number = line.partition(b" ")
+                self._reports[word] = int(number)
+
+    def _how_it_ended(self) -> str:
+        if (errno := self._reports.get(b"failed")) is not None:
+            return f"could not be run: {self._config.command!r}: {os.strerror(errno)}"
+        status = self._reports.get(b"status")
+        if status is None:
+            text = "was left without its guard process, and was killed"
+        elif status < 0:
+            text = f"was ended by {_signal_name(-status)}"
+        else:
+            text = f"exited with status {status}"
+        last = self._stderr.last
+        return f"{text}: {last}" if last else text
+
+    def _kill_orphans(self) -> None:
+        """Kill the server's group, if the guard was ended by force and could not do it."""
+        self._read_reports()
+        if b"child" in self._reports and b"status" not in self._reports:
+            self._kill(self._reports[b"child"])
+
+    def _kill(self, group: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> None:
+    """Say what is missing before anything is started: the system's own error would not say which of the two it is."""
+    if cwd is not None and not os.path.isdir(cwd):
+        raise NotSent(f"cannot start {command!r}: its working directory {cwd!r} does not exist")
+    path = env.get("PATH", os.defpath)
+    if os.sep in command:
+        found = shutil.which(os.path.join(cwd or "", command))
+        where = "no such executable file"
+    else:
+        found = shutil.which(command, path=path)
+        where = f"command not found in PATH={path}"
+    if found is None:
+        raise NotSent(f"cannot start {command!r}: {where}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _ignore_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

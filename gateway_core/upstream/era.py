@@ -1,0 +1,266 @@
+"""Which era a server speaks, and the `_meta` that one hop to it needs.
+
+A **modern** server answers `server/discover`; a **legacy** one gets the `initialize` handshake. `negotiate` finds
+out over any `Wire` (a transport that can carry one request), by the specification's own probing rules
+(basic/versioning, transports/stdio and transports/streamable-http, Backward Compatibility). It never probes with
+a method that could have an effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from importlib.metadata import version as distribution_version
+from typing import Any, Final, Protocol
+
+import msgspec
+from mcp_types.version import (
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    LATEST_HANDSHAKE_VERSION,
+    LATEST_MODERN_VERSION,
+    MODERN_PROTOCOL_VERSIONS,
+)
+from msgspec import Raw
+
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    MISSING_CLIENT_CAPABILITY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    UPSTREAM_FAILED,
+    OutcomeUnknown,
+    RpcError,
+)
+from gateway_core.types import Era
+from gateway_core.upstream.base import Reply, ServerInfo
+
+RESERVED_PREFIX: Final = "io.modelcontextprotocol/"
+PROTOCOL_VERSION_KEY: Final = RESERVED_PREFIX + "protocolVersion"
+CLIENT_INFO_KEY: Final = RESERVED_PREFIX + "clientInfo"
+CLIENT_CAPABILITIES_KEY: Final = RESERVED_PREFIX + "clientCapabilities"
+SERVER_INFO_KEY: Final = RESERVED_PREFIX + "serverInfo"
+
+CLIENT_INFO: Final[Mapping[str, str]] = {
+    "name": "radium-mcp-gateway",
+    "version": distribution_version("gateway-core"),
+}
+"""How the gateway names itself to every upstream."""
+CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {}
+"""What the gateway can be asked for on any connection: nothing that it could not route back (clause 20)."""
+
+
+class NoMcpAnswer(OutcomeUnknown):
+    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are no JSON-RPC.
+
+    For a probe that is a verdict (a legacy server), for any other request it is a failure like the others.
+    """
+
+
+class Wire(Protocol):
+    """One transport, before anything was negotiated on it."""
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
+        """One request; `params` are complete, `_meta` included. Raises `DeliveryError`."""
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """One notification. Raises `DeliveryError`."""
+
+    def adopt(self, protocol_version: str) -> None:
+        """From now on speak that version: headers, if the transport has any, and what a cancellation looks like."""
+
+
+class _Implementation(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class _Initialized(msgspec.Struct, rename="camel"):
+    protocol_version: str
+    capabilities: dict[str, Any]
+    server_info: _Implementation = msgspec.field(default_factory=_Implementation)
+    instructions: str | None = None
+
+
+class _Discovered(msgspec.Struct, rename="camel"):
+    supported_versions: list[str]
+    capabilities: dict[str, Any]
+    instructions: str | None = None
+    meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
+
+
+async def negotiate(
+    wire: Wire, known_era: Era | None, *, probe_timeout: float = 5.0, modern_possible: bool = True
+) -> ServerInfo:
+    """Find out what the server speaks, and leave `wire` ready to speak it.
+
+    `known_era` is what it spoke last time: a server known to be legacy is greeted with `initialize` at once, and
+    probed only if that fails. `probe_timeout` is how many seconds of silence mean "legacy"; the handshake itself
+    is bounded by the caller. `modern_possible=False` for transports that only legacy servers have.
+
+    Raises `RpcError` when the server refuses, or shares no version with the gateway; `DeliveryError` as the wire
+    does: an outage is never a verdict about the era.
+    """
+    if not modern_possible:
+        return await _initialize(wire)
+    if known_era == "legacy":
+        try:
+            return await _initialize(wire)
+        except (RpcError, NoMcpAnswer) as refusal:
+            found = await _probe(wire, probe_timeout, _mutual_version(refusal) or LATEST_MODERN_VERSION)
+            if found is None:
+                raise
+            return found
+    found = await _probe(wire, probe_timeout, LATEST_MODERN_VERSION)
+    if found is not None:
+        return found
+    try:
+        return await _initialize(wire)
+    except RpcError as refusal:
+        # A probe that timed out here may still have arrived: the server is modern after all, and says so.
+        version = _mutual_version(refusal)
+        if version is None:
+            raise
+        found = await _probe(wire, probe_timeout, version)
+        if found is None:
+            raise
+        return found
+
+
+async def _probe(wire: Wire, timeout: float, version: str) -> ServerInfo | None:
+    """Ask `server/discover`, once more at a version that the server names; None means that it is legacy.
+
+    Raises `RpcError` for a modern server that cannot be spoken to: that is not a reason to fall back.
+    """
+    for attempt in range(2):
+        wire.adopt(version)
+        try:
+            async with asyncio.timeout(timeout):
+                reply = await wire.send("server/discover", {"_meta": _modern_meta(version)})
+        except (TimeoutError, NoMcpAnswer):
+            return None
+        error = reply.error
+        if error is None:
+            return _adopt_discovered(wire, reply.result)
+        if error.code in (HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY):
+            raise error
+        if error.code != UNSUPPORTED_PROTOCOL_VERSION:
+            return None
+        mutual = _mutual_version(error)
+        if mutual is not None and attempt == 0:
+            version = mutual
+            continue
+        supported = _supported(error)
+        if supported is not None and not any(known in HANDSHAKE_PROTOCOL_VERSIONS for known in supported):
+            raise error
+    return None
+
+
+def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
+    """The server's own description. None when it is unreadable, or advertises legacy versions only."""
+    try:
+        found = msgspec.json.decode(result, type=_Discovered)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in found.supported_versions]
+    if not mutual:
+        return None
+    try:
+        server = msgspec.json.decode(found.meta.get(SERVER_INFO_KEY, b"{}"), type=_Implementation)
+    except msgspec.DecodeError:
+        server = _Implementation()
+    wire.adopt(mutual[-1])
+    return ServerInfo(
+        era="modern",
+        protocol_version=mutual[-1],
+        capabilities=found.capabilities,
+        name=server.name,
+        version=server.version,
+        instructions=found.instructions,
+    )
+
+
+async def _initialize(wire: Wire) -> ServerInfo:
+    """The legacy handshake, up to and including `notifications/initialized`."""
+    wire.adopt(LATEST_HANDSHAKE_VERSION)
+    reply = await wire.send(
+        "initialize",
+        {
+            "protocolVersion": LATEST_HANDSHAKE_VERSION,
+            "capabilities": CLIENT_CAPABILITIES,
+            "clientInfo": CLIENT_INFO,
+        },
+    )
+    if reply.error is not None:
+        raise reply.error
+    try:
+        found = msgspec.json.decode(reply.result, type=_Initialized)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError.of_gateway(UPSTREAM_FAILED, f"the answer to initialize is malformed: {error}") from None
+    if found.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        raise RpcError.of_gateway(
+            UPSTREAM_FAILED,
+            f"the server answered initialize with protocol version {found.protocol_version[:40]!r}, "
+            f"which the gateway does not speak (it speaks {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)})",
+        )
+    wire.adopt(found.protocol_version)
+    await wire.notify("notifications/initialized")
+    return ServerInfo(
+        era="legacy",
+        protocol_version=found.protocol_version,
+        capabilities=found.capabilities,
+        name=found.server_info.name,
+        version=found.server_info.version,
+        instructions=found.instructions,
+    )
+
+
+def _supported(error: Exception) -> list[str] | None:
+    """The versions that an `UnsupportedProtocolVersionError` names; None when it is another error, or names none."""
+    if not isinstance(error, RpcError) or error.code != UNSUPPORTED_PROTOCOL_VERSION:
+        return None
+    named = error.data.get("supported") if isinstance(error.data, dict) else None
+    return [str(version) for version in named] if isinstance(named, list) else None
+
+
+def _mutual_version(error: Exception) -> str | None:
+    """The newest modern version that both sides speak, if the error names one."""
+    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in (_supported(error) or ())]
+    return mutual[-1] if mutual else None
+
+
+def _modern_meta(version: str) -> dict[str, Any]:
+    return {
+        PROTOCOL_VERSION_KEY: version,
+        CLIENT_INFO_KEY: CLIENT_INFO,
+        CLIENT_CAPABILITIES_KEY: CLIENT_CAPABILITIES,
+    }
+
+
+def request_meta(
+    info: ServerInfo, agent_meta: Mapping[str, Any] | None, progress_token: str | int | None
+) -> dict[str, Any] | None:
+    """The `_meta` of one request to the server `info` describes; None when there is nothing to say.
+
+    The agent's own keys pass (`traceparent` and vendors' keys among them), except those that belong to one hop
+    (basic/index, `_meta`): `progressToken` and everything reserved, which are the gateway's own here.
+    """
+    meta = {
+        key: value
+        for key, value in (agent_meta or {}).items()
+        if key != "progressToken" and not key.startswith(RESERVED_PREFIX)
+    }
+    if progress_token is not None:
+        meta["progressToken"] = progress_token
+    if info.era == "modern":
+        meta.update(_modern_meta(info.protocol_version))
+    return meta or None
+
+
+def with_meta(
+    params: Mapping[str, Any], info: ServerInfo, agent_meta: Mapping[str, Any] | None, progress_token: str | int | None
+) -> dict[str, Any]:
+    """`params` complete for one hop: `_meta` as `request_meta` builds it, or none."""
+    complete = {key: value for key, value in params.items() if key != "_meta"}
+    meta = request_meta(info, agent_meta, progress_token)
+    if meta is not None:
+        complete["_meta"] = meta
+    return complete

@@ -1,0 +1,114 @@
+"""Server-sent events in: an incremental, bounded parser that never sees the network.
+
+`EventParser.feed` takes bytes as they arrive, split anywhere, and gives back the events that they complete. Source:
+WHATWG HTML, section 9.2.6 "Interpreting an event stream". `data` stays bytes: whoever decodes the message inside
+checks its UTF-8 too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_BOM: Final = b"\xef\xbb\xbf"
+_MAX_RETRY_DIGITS: Final = 9
+
+
+class EventTooLarge(Exception):
+    """An event, or an unfinished line, is larger than the parser's limit. The parser is of no use afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dispatched event. `event` is its type (`message` unless the stream says otherwise).
+
+    `id` is the last event id of the stream at that moment (empty before the first), `retry` the reconnection time
+    in milliseconds that the stream last asked for.
+    """
+
+    event: str
+    data: bytes
+    id: str = ""
+    retry: int | None = None
+
+
+class EventParser:
+    """Cuts one event stream into events. `limit`: bytes of data that one event may have."""
+
+    def __init__(self, limit: int) -> None:
+        self.last_id = ""
+        """What a reconnecting client sends as `Last-Event-ID`; also set by events without data."""
+        self.retry: int | None = None
+        """Milliseconds to wait before a reconnection; None until the stream says."""
+        self._limit = limit
+        self._line = bytearray()
+        self._data = bytearray()
+        self._has_data = False
+        self._type = ""
+        self._after_cr = False
+        self._head: bytes | None = b""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that `chunk` completes. Raises `EventTooLarge`."""
+        if self._head is not None:
+            chunk = self._skip_bom(chunk)
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk[:1] == b"\n":
+                chunk = chunk[1:]
+        if not chunk:
+            return []
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        events: list[Event] = []
+        *lines, rest = chunk.split(b"\n")
+        for part in lines:
+            line = part
+            if self._line:
+                line = bytes(self._line + part)
+                self._line.clear()
+            if line:
+                self._field(line)
+            elif (event := self._dispatch()) is not None:
+                events.append(event)
+        self._line += rest
+        self._check_size(len(self._line))
+        return events
+
+    def _skip_bom(self, chunk: bytes) -> bytes:
+        """Hold back a first one or two bytes that may turn out to be a byte order mark."""
+        start = (self._head or b"") + chunk
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            self._head = start
+            return b""
+        self._head = None
+        return start.removeprefix(_BOM)
+
+    def _field(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._check_size(len(value) + 1)
+            self._data += value
+            self._data += b"\n"
+            self._has_data = True
+        elif name == b"event":
+            self._type = value.decode("utf-8", "replace")
+        elif name == b"id" and b"\0" not in value:
+            self.last_id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
+            self.retry = int(value)
+
+    def _dispatch(self) -> Event | None:
+        event = None
+        if self._has_data:
+            event = Event(self._type or "message", bytes(self._data[:-1]), self.last_id, self.retry)
+        self._data.clear()
+        self._has_data = False
+        self._type = ""
+        return event
+
+    def _check_size(self, more: int) -> None:
+        if len(self._data) + more > self._limit:
+            raise EventTooLarge(f"an event of the stream is larger than {self._limit} bytes")

@@ -1,0 +1,298 @@
+"""Streamable HTTP to an upstream: one MCP session, every message its own POST.
+
+A *modern* request is complete in itself: headers that mirror its body, an answer of its own, a closed stream as its
+cancellation. A *legacy* session has an id, a GET stream for what the server says by itself (`listen.py`), and
+streams that can be resumed. What statuses and bodies mean is in `answers.py`, what all messages of a session share
+in `http_session.py`, where "not sent" ends in `client.py`. Sources: transports/streamable-http of 2026-07-28,
+transports of 2025-11-25.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import ClientResponse
+from mcp.shared.inbound import NAME_BEARING_METHODS, encode_header_value
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.jsonrpc import Message
+from gateway_core.types import Era
+from gateway_core.upstream.answers import (
+    EVENT_STREAM,
+    JSON,
+    answers,
+    read_body,
+    read_events,
+    read_failure,
+    read_json,
+    reply_of,
+)
+from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
+from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.http_session import HttpSession
+from gateway_core.upstream.listen import changing_lists, list_changed, listen
+
+RESUMPTIONS: Final = 3
+"""Attempts in a row to resume an answer's stream that bring nothing new."""
+RESUME_DELAY: Final = 1.0
+"""Seconds before each of them, unless the server's `retry:` says something else."""
+_TAIL: Final = 64 * 1024
+"""Bytes read after a reply, to use its connection again; a stream that goes on for longer is cut."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request on its way."""
+
+    id: int
+    exchange: Exchange | None = None
+    sent: bool = False
+    reply: Reply | None = None
+
+    def mark_sent(self) -> None:
+        self.sent = True
+        if self.exchange is not None:
+            self.exchange.mark_sent()
+
+
+class HttpConnection(Connection):
+    """One MCP session over Streamable HTTP."""
+
+    def __init__(
+        self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler, http: HttpClient
+    ) -> None:
+        self._name = config.name
+        self._limit = limits.response_body
+        self._on_notification = on_notification
+        self._session = HttpSession(config.name, http, on_notification)
+        self._ids = itertools.count(1)
+        self._listener: asyncio.Task[None] | None = None
+        self._drains: set[asyncio.Task[None]] = set()
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        info = await negotiate(self, known_era)
+        self.info = info
+        kinds = changing_lists(info.capabilities)
+        # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
+        if kinds or self.stateful:
+            self._listener = asyncio.create_task(self._listen(kinds, info), name=f"listen to {self._name}")
+        return info
+
+    async def close(self) -> None:
+        listener, self._listener = self._listener, None
+        background = [*self._drains] if listener is None else [*self._drains, listener]
+        for task in background:
+            task.cancel()
+        if background:
+            await asyncio.wait(background)
+        await self._session.close()
+
+    @property
+    def stateful(self) -> bool:
+        return self._session.id is not None
+
+    @property
+    def closed(self) -> bool:
+        return self._session.ended.is_set()
+
+    async def wait_closed(self) -> str:
+        await self._session.ended.wait()
+        return self._session.why_ended
+
+    @property
+    def strays(self) -> int:
+        """Messages from the server that answered nothing, or could not be read."""
+        return self._session.strays
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        exchange: Exchange | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        if self.closed:
+            raise NotSent(f"its session is over: {self._session.why_ended}")
+        assert self.info is not None, "open() comes first"
+        call = _Call(next(self._ids), exchange)
+        token = call.id if exchange is not None and exchange.progress_token else None
+        return await self._request(call, method, with_meta(params, self.info, meta, token), headers)
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
+        """One request of the negotiation; see `era.Wire`."""
+        return await self._request(_Call(next(self._ids)), method, params, None)
+
+    def adopt(self, protocol_version: str) -> None:
+        """Speak that version from now on; see `era.Wire`."""
+        self._session.version = protocol_version
+        if self._session.modern:
+            self._session.id = None
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        try:
+            await self._session.post(jsonrpc.notification(method, params))
+        except RpcError as error:
+            raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
+
+    async def _request(
+        self, call: _Call, method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None
+    ) -> Reply:
+        session = self._session
+        starts = method == "initialize"
+        own = _mirror(method, params, param_headers) if session.modern else {}
+        body = jsonrpc.request(call.id, method, params)
+        try:
+            response = await session.open("POST", own, body, before_send=call.mark_sent, fresh=starts)
+            try:
+                call.reply = await self._read(response, call, starts)
+            finally:
+                self._finish(response, call)
+        except SessionEnded as end:
+            session.end(end.reason)
+            raise
+        except asyncio.CancelledError:
+            # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing (clause 8),
+            # and `initialize` must not be cancelled.
+            if call.sent and not session.modern and not starts and not self.closed:
+                notice = jsonrpc.notification("notifications/cancelled", {"requestId": call.id})
+                session.aside(lambda: session.post(notice))
+            raise
+        return call.reply
+
+    async def _read(self, response: ClientResponse, call: _Call, starts: bool) -> Reply:
+        session = self._session
+        if response.status != 200:
+            return await read_failure(response, call.id, in_session=session.id is not None and not starts)
+        if starts:
+            session.begin(response)
+        if response.content_type == JSON:
+            return await read_json(response, call.id, self._limit, session.stray)
+        if response.content_type != EVENT_STREAM:
+            raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
+        parser = EventParser(self._limit)
+        await read_events(response, parser, lambda message: self._take(message, call), session.stray)
+        return call.reply or await self._resume(parser, call)
+
+    async def _resume(self, parser: EventParser, call: _Call) -> Reply:
+        """The rest of an answer's stream that ended without the answer (2025-11-25, Resumability and Redelivery).
+
+        A legacy server may end the connection on purpose, for us to come back; nothing is executed again by that.
+        """
+        last_id, retry, attempts = parser.last_id, parser.retry, 0
+        while not self._session.modern and last_id and attempts < RESUMPTIONS:
+            attempts += 1
+            await asyncio.sleep(RESUME_DELAY if retry is None else max(0.01, retry / 1000))
+            parser = EventParser(self._limit)
+            try:
+                response = await self._session.open("GET", {"Last-Event-ID": last_id})
+            except DeliveryError:
+                continue
+            try:
+                if response.status != 200 or response.content_type != EVENT_STREAM:
+                    raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
+                await read_events(response, parser, lambda message: self._take(message, call), self._session.stray)
+            finally:
+                response.close()
+            if call.reply is not None:
+                return call.reply
+            if parser.last_id and parser.last_id != last_id:
+                last_id, attempts = parser.last_id, 0
+            retry = retry if parser.retry is None else parser.retry
+        raise OutcomeUnknown("its answer's stream ended without the answer")
+
+    def _finish(self, response: ClientResponse, call: _Call) -> None:
+        """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
+        if call.reply is None or response.content.at_eof():
+            response.close()  # after the end of the body this closes nothing but the answer itself
+        else:
+            drain = asyncio.create_task(_drain(response))
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
+
+    # -- what the server says -----------------------------------------------------------------------------------
+
+    def _take(self, message: Message, call: _Call) -> bool:
+        """One message of a request's stream; True for its response, which is kept in the call."""
+        if answers(message, call.id):
+            call.reply = reply_of(message)
+            return True
+        if message.method == "notifications/progress" and message.is_notification:
+            self._progress(message, call)
+            return False
+        return self._session.other(message)
+
+    def _progress(self, message: Message, call: _Call) -> None:
+        try:
+            token = bytes(jsonrpc.members(message.params).get("progressToken", Raw()))
+            if call.exchange is None or not call.exchange.progress_token or token != b"%d" % call.id:
+                self._session.stray("progress of another request")
+            else:
+                call.exchange.progress(message.params)
+        except RpcError as error:
+            self._session.stray(error.message)
+
+    async def _listen(self, kinds: tuple[str, ...], info: ServerInfo) -> None:
+        session = self._session
+        wanted = {"notifications": {f"{kind}ListChanged": True for kind in kinds}}
+
+        async def open_stream(last_id: str) -> ClientResponse | None:
+            if session.modern:
+                body = jsonrpc.request(next(self._ids), "subscriptions/listen", with_meta(wanted, info, None, None))
+                response = await session.open("POST", {"Mcp-Method": "subscriptions/listen"}, body)
+            else:
+                response = await session.open("GET", {"Last-Event-ID": last_id} if last_id else {})
+            if response.status == 200 and response.content_type == EVENT_STREAM:
+                return response
+            response.close()
+            if response.status == 404 and session.id is not None:
+                session.end("the server has ended the session")
+            if response.status >= 500 or response.status == 429:
+                raise OutcomeUnknown(f"HTTP {response.status}")
+            return None
+
+        def gap() -> None:
+            for kind in kinds:
+                self._on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT)
+
+        def take(message: Message) -> bool:
+            # The response to `subscriptions/listen` is its graceful end (basic/patterns/subscriptions).
+            return (session.modern and message.is_response) or session.other(message)
+
+        await listen(open_stream, take, gap, session.stray, self._limit)
+
+
+def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers that mirror a modern request's body (Standard Request Headers, Custom Headers)."""
+    own = {name: value for name, value in (param_headers or {}).items() if name.lower().startswith("mcp-param-")}
+    own["Mcp-Method"] = method
+    member = NAME_BEARING_METHODS.get(method)
+    if member is not None and member in params:
+        name = params[member]
+        own["Mcp-Name"] = encode_header_value(jsonrpc.text(name, member) if isinstance(name, Raw) else name)
+    return own
+
+
+async def _drain(response: ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(1.0):
+            await read_body(response, _TAIL)
+    except (DeliveryError, TimeoutError):
+        pass
+    finally:
+        response.close()

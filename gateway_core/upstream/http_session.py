@@ -1,0 +1,168 @@
+"""What all messages of one Streamable HTTP session share: its headers, its id, its end, and what the server says.
+
+`HttpSession` sends single HTTP requests and deals with everything that is no answer to a request of ours. Messages
+*aside* are those that nobody waits for: a cancellation, an answer to the server's `ping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from aiohttp import ClientResponse
+from loguru import logger
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from multidict import CIMultiDict
+
+from gateway_core import jsonrpc
+from gateway_core.errors import METHOD_NOT_FOUND, DeliveryError, RefusedUpstream, RpcError
+from gateway_core.jsonrpc import Message
+from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.base import NotificationHandler, SessionEnded
+from gateway_core.upstream.client import HttpClient
+
+FAREWELL: Final = 2.0
+"""Seconds for a message that nobody waits for."""
+MAX_ASIDE: Final = 64
+"""Such messages under way at a time; more are dropped."""
+
+_SESSION: Final = "Mcp-Session-Id"
+_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
+_LIST_CHANGED: Final = re.compile(r"notifications/(tools|resources|prompts)/list_changed")
+
+
+class HttpSession:
+    """One session's state and its single HTTP requests."""
+
+    def __init__(self, name: str, http: HttpClient, on_notification: NotificationHandler) -> None:
+        self.version = ""
+        """The protocol version that is spoken; empty before the negotiation."""
+        self.id: str | None = None
+        """What a legacy server handed out; None when it keeps no sessions."""
+        self.ended = asyncio.Event()
+        self.why_ended = ""
+        self.strays = 0
+        """Messages from the server that answered nothing, or could not be read."""
+        self._name = name
+        self._http = http
+        self._on_notification = on_notification
+        self._aside: set[asyncio.Task[None]] = set()
+
+    @property
+    def modern(self) -> bool:
+        return self.version in MODERN_PROTOCOL_VERSIONS
+
+    def begin(self, response: ClientResponse) -> None:
+        """Take the session's id from the answer to `initialize` (2025-11-25, Session Management)."""
+        session_id = response.headers.get(_SESSION, "")
+        self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
+
+    def end(self, why: str) -> None:
+        if not self.ended.is_set():
+            self.why_ended = why
+            self.ended.set()
+
+    async def close(self) -> None:
+        """End the session and wait for the messages aside, at most `FAREWELL` seconds."""
+        if self.id is not None and not self.ended.is_set():
+            self.aside(self._delete)
+        self.end("closed")
+        if self._aside:
+            await asyncio.wait(self._aside, timeout=FAREWELL)
+        for task in self._aside:
+            task.cancel()
+
+    async def _delete(self) -> None:
+        # 405 is the server's right: then the session ends when it thinks so.
+        (await self.open("DELETE", {})).close()
+
+    async def open(
+        self,
+        verb: str,
+        own: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        before_send: Callable[[], None] | None = None,
+        fresh: bool = False,
+    ) -> ClientResponse:
+        """Send one HTTP request with this session's headers and `own`; after a 401, once more with a new token.
+
+        `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises
+        `NotSent`, `OutcomeUnknown`, and `RefusedUpstream` for the 401.
+        """
+        again = True
+        while True:
+            headers = CIMultiDict(await self._http.headers())
+            headers["Accept"] = EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"
+            if body is not None:
+                headers["Content-Type"] = JSON
+            if not fresh:
+                headers["MCP-Protocol-Version"] = self.version
+                if self.id is not None:
+                    headers[_SESSION] = self.id
+            headers.update(own)
+            response = await self._http.open(verb, headers, body=body, before_send=before_send)
+            if response.status != 401:
+                return response
+            response.close()
+            if not again or not await self._http.refresh_auth(headers.get("Authorization")):
+                raise RefusedUpstream("HTTP 401", status=401)
+            again = False
+
+    async def post(self, body: bytes) -> None:
+        """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one."""
+        response = await self.open("POST", {}, body)
+        try:
+            if 200 <= response.status <= 299:
+                await read_body(response, MAX_ERROR_BODY)
+                return
+            reply = await read_failure(response, None, in_session=self.id is not None)
+            assert reply.error is not None
+            raise reply.error
+        except SessionEnded as end:
+            self.end(end.reason)
+            raise
+        finally:
+            response.close()
+
+    def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do `work` in the background: best effort, at most `FAREWELL` seconds."""
+        if len(self._aside) >= MAX_ASIDE:
+            self.stray("what needs more messages aside than there may be")
+            return
+        task = asyncio.create_task(_best_effort(work), name=f"aside to {self._name}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    def other(self, message: Message) -> bool:
+        """Anything that is no answer of ours and no progress: pass on changed lists, answer a legacy server's requests.
+
+        Returns False: it never ends a stream.
+        """
+        if message.is_notification:
+            if _LIST_CHANGED.fullmatch(message.method):
+                self._on_notification(message.method, message.params)
+        elif not message.is_request:
+            self.stray("a response to another request")
+        elif self.modern:
+            self.stray(f"a request, which its protocol version does not allow: {message.method[:80]!r}")
+        elif message.method == "ping":
+            self.aside(lambda: self.post(jsonrpc.result(message.id, b"{}")))
+        else:
+            refusal = RpcError(METHOD_NOT_FOUND, f"this client does not support {message.method[:80]!r}")
+            self.aside(lambda: self.post(jsonrpc.error(message.id, refusal)))
+        return False
+
+    def stray(self, what: str) -> None:
+        """Count what is ignored, and tell the operator of the first."""
+        self.strays += 1
+        logger.log("WARNING" if self.strays == 1 else "DEBUG", "upstream {}: ignored {}", self._name, what)
+
+
+async def _best_effort(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
+        async with asyncio.timeout(FAREWELL):
+            await work()

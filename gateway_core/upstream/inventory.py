@@ -1,0 +1,229 @@
+"""What one upstream offers: its tools, resources, templates and prompts, as last fetched from it.
+
+An `Item` keeps the definition both as the bytes that came (they go to agents unchanged unless its name changes) and
+decoded. `Item.identity` is what two upstreams must share to count as replicas of one thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, RpcError
+from gateway_core.types import Kind
+from gateway_core.upstream.base import Reply, ServerInfo
+
+MAX_PAGES: Final = 64
+MAX_ITEMS: Final = 10_000
+"""Where a list that never ends is cut (RELIABILITY, fault 30)."""
+
+LIST_METHODS: Final[Mapping[Kind, str]] = {
+    "tool": "tools/list",
+    "resource": "resources/list",
+    "template": "resources/templates/list",
+    "prompt": "prompts/list",
+}
+NAME_KEYS: Final[Mapping[Kind, str]] = {"tool": "name", "resource": "uri", "template": "uriTemplate", "prompt": "name"}
+RESULT_KEYS: Final[Mapping[Kind, str]] = {
+    "tool": "tools",
+    "resource": "resources",
+    "template": "resourceTemplates",
+    "prompt": "prompts",
+}
+_CAPABILITY: Final[Mapping[Kind, str]] = {
+    "tool": "tools",
+    "resource": "resources",
+    "template": "resources",
+    "prompt": "prompts",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One definition that an upstream sent."""
+
+    kind: Kind
+    name: str
+    """A tool's or prompt's name, a resource's URI, a template's URI template."""
+    raw: bytes
+    definition: Mapping[str, Any]
+    identity: str
+    header_map: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Property path of a tool's parameter -> name of the `Mcp-Param-*` header that mirrors it (SEP-2243)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All that one upstream offers, in its own order, and for how long it vouches for it."""
+
+    items: Mapping[Kind, tuple[Item, ...]] = field(default_factory=dict)
+    ttl_ms: int = 0
+    cache_scope: str = "private"
+    warnings: tuple[str, ...] = ()
+    _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index = {kind: {item.name: number for number, item in enumerate(found)} for kind, found in self.items.items()}
+        object.__setattr__(self, "_positions", index)
+
+    def of(self, kind: Kind) -> tuple[Item, ...]:
+        return self.items.get(kind, ())
+
+    def find(self, kind: Kind, name: str) -> Item | None:
+        position = self.positions(kind).get(name)
+        return None if position is None else self.items[kind][position]
+
+    def positions(self, kind: Kind) -> Mapping[str, int]:
+        """Name -> place in the upstream's own order."""
+        return self._positions.get(kind, {})
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    tools: list[Raw] = []
+    resources: list[Raw] = []
+    resource_templates: list[Raw] = []
+    prompts: list[Raw] = []
+    next_cursor: str | None = None
+    ttl_ms: int | float | None = None
+    cache_scope: str | None = None
+
+    def entries(self, kind: Kind) -> list[Raw]:
+        by_kind = {
+            "tool": self.tools,
+            "resource": self.resources,
+            "template": self.resource_templates,
+            "prompt": self.prompts,
+        }
+        return by_kind[kind]
+
+
+_PAGE: Final = msgspec.json.Decoder(_Page)
+
+Send = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
+
+
+async def fetch(upstream: str, send: Send, info: ServerInfo, wanted_tools: tuple[str, ...] | None) -> Inventory:
+    """Fetch every list that the server's capabilities announce.
+
+    `wanted_tools` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept
+    as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when a list cannot be fetched.
+    """
+    return await _Fetch(upstream, send).run(info, wanted_tools)
+
+
+class _Fetch:
+    """One walk over all lists of one upstream."""
+
+    def __init__(self, upstream: str, send: Send) -> None:
+        self._upstream = upstream
+        self._send = send
+        self._warnings: list[str] = []
+        self._ttls: list[int] = []
+        self._scopes: set[str] = set()
+
+    async def run(self, info: ServerInfo, wanted_tools: tuple[str, ...] | None) -> Inventory:
+        items: dict[Kind, tuple[Item, ...]] = {}
+        for kind in LIST_METHODS:
+            if _CAPABILITY[kind] not in info.capabilities:
+                continue
+            found = await self._list(kind)
+            if kind == "tool" and wanted_tools is not None:
+                found = self._wanted(found, wanted_tools)
+            items[kind] = tuple(found)
+        modern = info.era == "modern"
+        return Inventory(
+            items,
+            ttl_ms=min(self._ttls, default=0) if modern else 0,
+            cache_scope="public" if modern and self._scopes == {"public"} else "private",
+            warnings=tuple(self._warnings),
+        )
+
+    def _wanted(self, found: list[Item], wanted: tuple[str, ...]) -> list[Item]:
+        missing = set(wanted) - {item.name for item in found}
+        if missing:
+            names = ", ".join(sorted(missing))
+            self._warnings.append(f"upstream {self._upstream} does not have what its key `tools` asks for: {names}")
+        return [item for item in found if item.name in wanted]
+
+    async def _list(self, kind: Kind) -> list[Item]:
+        """All pages of one list, bounded by `MAX_PAGES` and `MAX_ITEMS` (fault 30: cursors that never end)."""
+        method = LIST_METHODS[kind]
+        found: dict[str, Item] = {}
+        cursors: set[str] = set()
+        params: dict[str, Any] = {}
+        for _ in range(MAX_PAGES):
+            page = await self._page(method, params)
+            if page is None:
+                break
+            for raw in page.entries(kind):
+                item = self._item(kind, bytes(raw))
+                if item is not None:
+                    found.setdefault(item.name, item)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+            if cursor in cursors or len(found) >= MAX_ITEMS:
+                self._cut(method, len(found))
+                break
+            cursors.add(cursor)
+            params = {"cursor": cursor}
+        else:
+            self._cut(method, len(found))
+        return list(found.values())[:MAX_ITEMS]
+
+    async def _page(self, method: str, params: Mapping[str, Any]) -> _Page | None:
+        reply = await self._send(method, params)
+        if reply.error is not None:
+            if reply.error.code == METHOD_NOT_FOUND:  # announced, yet not there: servers do this with templates
+                return None
+            raise reply.error
+        try:
+            page = _PAGE.decode(reply.result)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RpcError(INTERNAL_ERROR, f"its answer to {method} is malformed: {error}") from None
+        self._ttls.append(int(page.ttl_ms) if page.ttl_ms and page.ttl_ms > 0 else 0)
+        self._scopes.add(page.cache_scope or "private")
+        return page
+
+    def _cut(self, method: str, kept: int) -> None:
+        self._warnings.append(f"{method} of upstream {self._upstream} does not end: kept the first {kept} entries")
+
+    def _item(self, kind: Kind, raw: bytes) -> Item | None:
+        try:
+            definition = jsonrpc.value(raw)
+        except RpcError as error:
+            self._warnings.append(f"upstream {self._upstream} offers a malformed {kind}: {error.message}")
+            return None
+        name = definition.get(NAME_KEYS[kind]) if isinstance(definition, dict) else None
+        if not isinstance(name, str) or not name:
+            self._warnings.append(f"upstream {self._upstream} offers a {kind} without {NAME_KEYS[kind]!r}")
+            return None
+        header_map: Mapping[tuple[str, ...], str] = {}
+        if kind == "tool" and b"x-mcp-header" in raw:
+            # One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
+            invalid = find_invalid_x_mcp_header(definition.get("inputSchema"))
+            if invalid is not None:
+                self._warnings.append(f"tool {name!r} of upstream {self._upstream} is left out: {invalid}")
+                return None
+            header_map = x_mcp_header_map(definition.get("inputSchema"))
+        return Item(kind, name, raw, definition, _identity(kind, definition), header_map)
+
+
+_IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "tool": ("inputSchema", "outputSchema"),
+    "prompt": ("arguments",),
+    "resource": ("name", "mimeType", "size"),
+    "template": ("name", "mimeType"),
+}
+
+
+def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
+    """Canonical JSON of the parts that make two definitions of one name the same thing."""
+    return json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)

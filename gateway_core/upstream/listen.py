@@ -1,0 +1,83 @@
+"""The stream on which a Streamable HTTP server tells what changed, kept open as long as its connection.
+
+A legacy server has a GET stream for that, a modern one `subscriptions/listen`. Either may end at any time: it is
+opened again, not sooner than the server's `retry:` or the backoff, and with `Last-Event-ID` where the server gave
+ids. What was said in between is lost otherwise, so the lists count as changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import ClientResponse
+
+from gateway_core.errors import DeliveryError
+from gateway_core.jsonrpc import Message
+from gateway_core.upstream.answers import read_events
+from gateway_core.upstream.events import EventParser
+
+FIRST_DELAY: Final = 1.0
+MAX_DELAY: Final = 60.0
+"""Seconds between two attempts; doubled while they fail or streams end soon after they began."""
+SETTLED: Final = 5.0
+"""Seconds that a stream must have lived for the delay to begin at `FIRST_DELAY` again."""
+LISTS: Final = ("tools", "resources", "prompts")
+
+
+def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
+    """The lists whose changes the server says it announces (`listChanged`)."""
+    return tuple(
+        kind
+        for kind in LISTS
+        if isinstance(capabilities.get(kind), dict) and capabilities[kind].get("listChanged") is True
+    )
+
+
+def list_changed(kind: str) -> str:
+    return f"notifications/{kind}/list_changed"
+
+
+async def listen(
+    open_stream: Callable[[str], Awaitable[ClientResponse | None]],
+    on_message: Callable[[Message], bool],
+    on_gap: Callable[[], None],
+    stray: Callable[[str], None],
+    limit: int,
+) -> None:
+    """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
+
+    `on_message` returns True when the message ends the stream.
+
+    `open_stream` gets the last event id (empty for none) and gives the answer, or None when the server has no such
+    stream. `on_gap` is called when a stream was opened again without a way to learn what was missed. `limit`:
+    bytes of one event.
+    """
+    last_id = ""
+    delay = FIRST_DELAY
+    opened_before = False
+    loop = asyncio.get_running_loop()
+    while True:
+        parser = EventParser(limit)
+        started = loop.time()
+        try:
+            response = await open_stream(last_id)
+            if response is None:
+                return
+            if opened_before and not last_id:
+                on_gap()
+            opened_before = True
+            try:
+                await read_events(response, parser, on_message, stray)
+            finally:
+                response.close()
+        except DeliveryError:
+            pass  # the server is away for now: health checks tell the operator, this only tries again
+        if loop.time() - started > SETTLED:
+            delay = FIRST_DELAY
+        last_id = parser.last_id or last_id
+        asked = parser.retry / 1000 if parser.retry is not None else 0.0
+        await asyncio.sleep(max(asked, delay * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads reconnections
+        delay = min(delay * 2, MAX_DELAY)

@@ -1,0 +1,23 @@
+"""All configured upstreams, in file order."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway_core.config import ProxyConfig
+from gateway_core.upstream.upstream import Upstream
+
+
+class UpstreamPool:
+    """Owns the upstreams: what concerns all of them goes through here."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self.upstreams = tuple(Upstream(upstream, config, order) for order, upstream in enumerate(config.upstreams))
+
+    async def end_session(self, session_id: str) -> None:
+        """An agent's session has ended: close what the upstreams kept for it."""
+        await asyncio.gather(*(upstream.end_session(session_id) for upstream in self.upstreams))
+
+    async def close(self) -> None:
+        """Close all of them at once; each bounds its own closing, so one that hangs delays no other."""
+        await asyncio.gather(*(upstream.close() for upstream in self.upstreams))

@@ -1,0 +1,177 @@
+"""The HTTP+SSE transport of revision 2024-11-05, which only legacy servers have: answers come on one event stream,
+messages go by POST to the **endpoint** that the stream's first event names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from aiohttp import ClientError, ClientResponse
+from yarl import URL
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.base import NotificationHandler
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection, Pending
+from gateway_core.upstream.events import Event, EventParser, EventTooLarge
+
+ENDPOINT_TIMEOUT: Final = 10.0
+"""Seconds that the stream may take to name its endpoint."""
+MAX_ENDPOINT: Final = 4096
+"""Bytes of the endpoint's URL."""
+_GONE: Final = frozenset({404, 410})
+
+
+class SseConnection(DuplexConnection):
+    """One event stream of a server, and the POSTs that belong to it."""
+
+    modern_possible = False
+
+    def __init__(
+        self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler, http: HttpClient
+    ) -> None:
+        super().__init__(config, limits, on_notification)
+        self._http = http
+        self._endpoint: asyncio.Future[URL] | None = None
+        self._stream: ClientResponse | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._posts: set[asyncio.Task[None]] = set()
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._stream = await self._open_stream()
+        self._endpoint = loop.create_future()
+        self._reader = loop.create_task(self._read(self._stream, self._endpoint))
+        try:
+            async with asyncio.timeout(ENDPOINT_TIMEOUT):
+                await self._endpoint
+        except TimeoutError:
+            raise NotSent(f"the event stream named no endpoint within {ENDPOINT_TIMEOUT:g} s") from None
+
+    async def _open_stream(self) -> ClientResponse:
+        """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
+        refreshed = False
+        while True:
+            headers = {**await self._http.headers(), "Accept": EVENT_STREAM, "Cache-Control": "no-store"}
+            try:
+                response = await self._http.open("GET", headers)
+            except OutcomeUnknown as error:
+                raise NotSent(error.reason) from None
+            if response.status == 200 and response.content_type == EVENT_STREAM:
+                return response
+            response.close()
+            if response.status == 401 and not refreshed:
+                refreshed = True
+                if await self._http.refresh_auth(headers.get("Authorization")):
+                    continue
+            if response.status == 200:
+                raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
+            raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
+
+    async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
+        parser = EventParser(self._limits.response_body)
+        reason = "ended its event stream"
+        try:
+            async for chunk in stream.content.iter_any():
+                for event in parser.feed(chunk):
+                    self._take(event, endpoint)
+        except EventTooLarge:
+            reason = f"sent an event larger than {self._limits.response_body} bytes"
+        except (ClientError, OSError, TimeoutError):
+            reason = "broke off its event stream"
+        if not endpoint.done():
+            endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
+        self._lost(reason)
+
+    def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
+        if event.event == "message":
+            if event.data:
+                self._receive(event.data)
+        elif event.event != "endpoint" or endpoint.done():
+            self._odd("unknown event")
+        else:
+            try:
+                endpoint.set_result(self._checked_endpoint(event.data))
+            except NotSent as error:
+                endpoint.set_exception(error)
+
+    def _checked_endpoint(self, data: bytes) -> URL:
+        """The endpoint, which must have the origin of the configured URL: it gets our credentials and our calls."""
+        base = self._http.url
+        try:
+            if len(data) > MAX_ENDPOINT:
+                raise ValueError
+            url = base.join(URL(data.decode("ascii"), encoded=True)).with_fragment(None)
+            same = url.origin() == base.origin() and url.raw_user in (None, base.raw_user)
+        except ValueError:
+            raise NotSent("the event stream named an endpoint that is no URL") from None
+        if not same:
+            raise NotSent(f"the event stream named an endpoint of another origin than {base.origin()}")
+        return url
+
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+        if self._endpoint is None or not self._endpoint.done():
+            raise NotSent("the event stream is not open")
+        endpoint = self._endpoint.result()
+        if pending is None:
+            await self._post(endpoint, data, None)
+            return
+        # Some servers answer on the stream first, and finish the POST when they like.
+        posting = asyncio.get_running_loop().create_task(self._post(endpoint, data, pending))
+        self._posts.add(posting)
+        posting.add_done_callback(self._post_ended)
+        waiting: set[asyncio.Future[Any]] = {posting, pending.answer}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            posting.cancel()
+            raise
+        if pending.answer.done():
+            grace = BACKGROUND_TIMEOUT if len(self._posts) <= MAX_BACKGROUND else 0
+            asyncio.get_running_loop().call_later(grace, posting.cancel)
+        else:
+            await posting
+
+    def _post_ended(self, task: asyncio.Task[None]) -> None:
+        self._posts.discard(task)
+        if not task.cancelled():
+            task.exception()  # it went to whoever waits; a request that was answered meanwhile has nobody
+
+    async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
+        """POST one message and see that it was taken. Raises `DeliveryError`."""
+        refreshed = False
+        while True:
+            headers = {**await self._http.headers(), "Content-Type": JSON, "Accept": JSON}
+            response = await self._http.open(
+                "POST", headers, body=data, url=endpoint, before_send=pending.mark_sent if pending else None
+            )
+            try:
+                if 200 <= response.status <= 299:
+                    with contextlib.suppress(OutcomeUnknown):  # it was taken, whatever becomes of the rest
+                        await read_body(response, MAX_ERROR_BODY)
+                    return
+                if response.status in _GONE:
+                    self._lost(f"has forgotten the session (HTTP {response.status})")
+                if response.status == 401 and not refreshed:
+                    refreshed = True
+                    if await self._http.refresh_auth(headers.get("Authorization")):
+                        continue
+                reply = await read_failure(response, pending.number if pending else 0, in_session=False)
+                if pending is not None and not pending.answer.done():
+                    pending.answer.set_result(reply)
+                return
+            finally:
+                response.release()
+
+    async def _release(self) -> None:
+        tasks = [*self._posts, *([self._reader] if self._reader else [])]
+        for task in tasks:
+            task.cancel()
+        if self._stream is not None:
+            self._stream.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)

@@ -1,0 +1,146 @@
+"""The stdio transport: a child process, one JSON-RPC message per line (transports/stdio).
+
+`Lines` cuts the child's stdout into lines without ever holding more than one that is too long; `StdioConnection`
+carries messages over a `Child`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Final
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
+from gateway_core.types import Era
+from gateway_core.upstream.base import NotificationHandler, ServerInfo
+from gateway_core.upstream.child import Child
+from gateway_core.upstream.duplex import DuplexConnection, Pending
+
+MAX_QUEUED: Final = 256
+"""Messages that may wait for a full pipe; more are refused as not sent."""
+
+_ID_AHEAD: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,')
+_ID_BEHIND: Final = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
+
+
+class TooLong:
+    """What is kept of a line that was longer than the limit: its first and its last bytes."""
+
+    __slots__ = ("head", "tail")
+    KEPT: Final = 256
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head[: self.KEPT]
+        self.tail = b""
+
+    def more(self, data: bytes) -> None:
+        self.tail = (self.tail + data[-self.KEPT :])[-self.KEPT :]
+
+    @property
+    def request_id(self) -> int | None:
+        """The id of the request that the line answered, if it stands where the usual libraries write it."""
+        found = _ID_AHEAD.match(self.head) or _ID_BEHIND.search(self.tail)
+        return int(found[1]) if found else None
+
+
+class Lines:
+    """Bytes in, lines out, without their ends; each byte is looked at once. `limit`: bytes of one line."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._part = bytearray()
+        self._too_long: TooLong | None = None
+
+    def feed(self, data: bytes) -> list[bytes | TooLong]:
+        """The lines that `data` completes; empty ones are left out."""
+        lines: list[bytes | TooLong] = []
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._take(end)
+            if self._too_long is not None:
+                lines.append(self._too_long)
+                self._too_long = None
+            elif self._part.strip():
+                lines.append(bytes(self._part))
+            self._part.clear()
+        self._take(rest)
+        return lines
+
+    def _take(self, data: bytes) -> None:
+        if self._too_long is not None:
+            self._too_long.more(data)
+        elif len(self._part) + len(data) > self._limit:
+            self._too_long = TooLong(bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT])
+            self._too_long.more(data)
+            self._part = bytearray()
+        else:
+            self._part += data
+
+
+class StdioConnection(DuplexConnection):
+    """A server that the gateway starts itself, spoken to over its stdin and stdout."""
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler) -> None:
+        super().__init__(config, limits, on_notification)
+        self._child: Child | None = None
+        self._lines = Lines(limits.response_body)
+        self._queued = 0
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        """As `Connection.open`. Some legacy servers exit at a request before `initialize`, which the probe for the
+        modern era is; so a server that dies of it without a word is started once more, as a legacy one.
+        """
+        try:
+            return await super().open(known_era)
+        except DeliveryError:
+            if self._child is None or self._heard or known_era == "legacy":
+                raise
+        await self.close()
+        self._ended = asyncio.Event()
+        self.modern_possible = False
+        return await super().open("legacy")
+
+    async def _connect(self) -> None:
+        child = Child(self._config, self._output, self._lost)
+        await child.start()
+        self._child = child
+
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+        child = self._child
+        if child is None:
+            raise NotSent("the server was not started")
+        if not child.writable.is_set():
+            await self._wait_for_room(child)
+        self._check_open()
+        if pending is not None:
+            pending.mark_sent()
+        child.write(data + b"\n")
+
+    async def _wait_for_room(self, child: Child) -> None:
+        if self._queued >= MAX_QUEUED:
+            raise NotSent("the server does not read its stdin: too many messages wait for it")
+        self._queued += 1
+        try:
+            while not child.writable.is_set():  # the first that wakes may have filled the pipe again
+                await child.writable.wait()
+        finally:
+            self._queued -= 1
+
+    async def _release(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    def _output(self, data: bytes) -> None:
+        for line in self._lines.feed(data):
+            if isinstance(line, TooLong):
+                self._answer_too_long(line)
+            else:
+                self._receive(line)
+
+    def _answer_too_long(self, line: TooLong) -> None:
+        limit = self._limits.response_body
+        self._odd("line longer than the limit", f"{limit} bytes")
+        pending = self._pending.get(line.request_id or 0)
+        if pending is not None and pending.sent:
+            pending.fail(OutcomeUnknown(f"the server's answer is longer than {limit} bytes"))

@@ -1,0 +1,361 @@
+"""One configured MCP server: its connections, its place in the queue, its figures.
+
+A shared *main* connection serves discovery, health, modern agents and, by default, everybody. A legacy server that
+hands out sessions gets one per agent session beside it; `isolation` gives agents connections of their own. Whoever
+asks for a connection gets one that is open, or `NotSent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+from loguru import logger
+from mcp.shared.inbound import mcp_param_headers
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.errors import HEADER_MISMATCH, DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.upstream.base import Connection, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.http import HttpConnection
+from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.sessions import Lease, SessionConnections
+from gateway_core.upstream.sse import SseConnection
+from gateway_core.upstream.stdio import StdioConnection
+
+CONNECT_TIMEOUT: Final = 30.0
+"""Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
+SESSION_TIMEOUT: Final = 10.0
+"""Seconds to open one more session with a server that is known to be up."""
+PING_TIMEOUT: Final = 5.0
+
+REPEATABLE: Final = frozenset({"resources/read", "prompts/get", "completion/complete"})
+"""What agents send that changes nothing at the server: sent again when its fate is unknown (rule R7)."""
+
+
+class Upstream:
+    """One MCP server behind the gateway."""
+
+    def __init__(self, config: UpstreamConfig, proxy: ProxyConfig, order: int) -> None:
+        self.config = config
+        self.timeout = config.timeout or proxy.timeout
+        self.facts = UpstreamFacts(
+            name=config.name,
+            transport=config.transport,
+            url=config.url,
+            priority=config.priority,
+            group=config.group,
+            order=order,
+        )
+        self.view = UpstreamView(self.facts)
+        self.info: ServerInfo | None = None
+        """What it said about itself when it was last reached."""
+        self.inventory: Inventory | None = None
+        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
+        self.calls = 0
+        self.errors = 0
+        self.last_error: str | None = None
+        self.retry_at: float | None = None
+        """Loop time of the next attempt to reach it, while it is down or ejected."""
+        self.on_transport: Callable[[Upstream, str | None], None] = lambda upstream, failure: None
+        """Told after every delivery: None for an answer, the reason for a failure of the transport."""
+        self.on_list_changed: Callable[[Upstream], None] = lambda upstream: None
+        """Told when the server says that a list of its changed."""
+        self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
+        """Told when `inventory` was fetched anew on the path of a call."""
+        self._limits = proxy.limits
+        self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
+        self._main: Connection | None = None
+        limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
+        self._slots = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._waiting = 0
+        self._fetched_at = 0.0
+        self._own = SessionConnections(self._open_session)
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def connection(self) -> Connection | None:
+        """The main connection while there is one."""
+        return self._main
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """Its `ServerCapabilities`; empty until it was reached once."""
+        return self.info.capabilities if self.info is not None else {}
+
+    @property
+    def instructions(self) -> str | None:
+        """What it tells agents about itself as a whole."""
+        return self.info.instructions if self.info is not None else None
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Open the main connection and fetch the lists.
+
+        Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
+        """
+        connection = self._make()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.open(self.facts.era)
+                await self._fetch(connection)
+        except TimeoutError:
+            await connection.close()
+            raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
+        except BaseException:
+            await connection.close()
+            raise
+        await self._own.drop_all()
+        self._main = connection
+        assert connection.info is not None
+        self.info = connection.info
+        self.facts.era = connection.info.era
+        self.last_error = None
+
+    async def disconnect(self) -> None:
+        """Close all connections, bounded in time."""
+        main, self._main = self._main, None
+        await self._own.drop_all()
+        if main is not None:
+            await main.close()
+
+    async def close(self) -> None:
+        """`disconnect`, and give up what lives longer than a connection."""
+        self.facts.state = UpstreamState.STOPPED
+        await self.disconnect()
+        if self._http is not None:
+            await self._http.close()
+
+    def suspect_sessions(self) -> None:
+        """The server seems to have gone away: sessions opened so far are replaced before they are used again."""
+        self._own.retire_all()
+
+    async def end_session(self, session_id: str) -> None:
+        """An agent's session has ended: close the connections that were its own."""
+        await self._own.drop(session_id)
+
+    async def refresh(self) -> None:
+        """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
+        connection = self._main
+        if connection is None:
+            raise NotSent("not connected")
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await self._fetch(connection)
+
+    def lists_expired(self) -> bool:
+        """Whether its lists are to be fetched again before they are vouched for (server/utilities/caching).
+
+        A server that gives no lifetime and announces no changes is asked again after each health-check interval.
+        """
+        if self.inventory is None or self._main is None:
+            return False
+        age = time.monotonic() - self._fetched_at
+        if self.inventory.ttl_ms > 0:
+            return age * 1000 >= self.inventory.ttl_ms
+        announced = any(isinstance(part, dict) and part.get("listChanged") for part in self.capabilities.values())
+        return not announced and age >= self.config.health_check_interval
+
+    async def ping(self) -> None:
+        """The core's own health check: `ping` on the live session, `server/discover` for a modern server.
+
+        Raises `DeliveryError`, `RpcError` or `TimeoutError`.
+        """
+        connection = self._main
+        if connection is None:
+            raise NotSent("not connected")
+        async with asyncio.timeout(PING_TIMEOUT):
+            reply = await connection.request("server/discover" if self.facts.era == "modern" else "ping", {})
+        # A server that answers anything is alive: some answer an unknown method to `ping`.
+        if reply.error is not None and reply.error.code not in {-32601, -32602}:
+            raise reply.error
+
+    async def _fetch(self, connection: Connection) -> None:
+        assert connection.info is not None
+        self.inventory = await fetch(self.name, connection.request, connection.info, self.config.tools)
+        self._fetched_at = time.monotonic()
+        for warning in self.inventory.warnings:
+            logger.warning("{}", warning)
+
+    def _make(self) -> Connection:
+        if self.config.transport == "stdio":
+            return StdioConnection(self.config, self._limits, self._notified)
+        assert self._http is not None
+        if self.config.transport == "sse":
+            return SseConnection(self.config, self._limits, self._notified, self._http)
+        return HttpConnection(self.config, self._limits, self._notified, self._http)
+
+    def _notified(self, method: str, params: Raw) -> None:
+        if method.endswith("/list_changed"):
+            self.on_list_changed(self)
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    async def request(
+        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
+    ) -> Reply:
+        """Deliver one request of an agent; see `Connection.request` for how it can end."""
+        self.calls += 1
+        started = time.monotonic()
+        try:
+            async with self._slot():
+                reply = await self._deliver(exchange, method, params, meta)
+        except (NotSent, OutcomeUnknown) as problem:
+            self.errors += 1
+            self.last_error = problem.reason
+            self.on_transport(self, problem.reason)
+            raise
+        except DeliveryError as problem:
+            self.errors += 1
+            self.last_error = problem.reason
+            raise
+        if reply.error is not None:
+            self.errors += 1
+        self._took(time.monotonic() - started)
+        self.on_transport(self, None)
+        return reply
+
+    async def _deliver(
+        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
+    ) -> Reply:
+        try:
+            reply = await self._once(exchange, method, params, meta)
+        except SessionEnded:
+            # Rule R6: the session is opened anew for the next call, but a 404 can arrive after the tool ran.
+            await self._own.drop(exchange.agent.session_id or "")
+            if method not in REPEATABLE:
+                raise
+            return await self._once(exchange, method, params, meta)
+        if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
+            # Refused before it ran: our idea of the tool's headers is old (rule R8, Client Behavior).
+            try:
+                await self.refresh()
+            except (DeliveryError, RpcError, TimeoutError):
+                return reply
+            self.on_refreshed(self)
+            return await self._once(exchange, method, params, meta)
+        return reply
+
+    async def _once(
+        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
+    ) -> Reply:
+        async with self._lease(exchange) as connection:
+            return await connection.request(
+                method, params, meta=meta, exchange=exchange, headers=self._param_headers(exchange, method, params)
+            )
+
+    def _param_headers(self, exchange: Exchange, method: str, params: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """`Mcp-Param-*` headers: those the agent sent, and those this server's tool asks for, from the body."""
+        if self.config.transport != "http" or method != "tools/call":
+            return None
+        headers = dict(exchange.headers)
+        item = self.inventory.find("tool", params["name"]) if self.inventory is not None else None
+        if item is not None and item.header_map and "arguments" in params:
+            arguments = params["arguments"]
+            if isinstance(arguments, Raw):
+                arguments = jsonrpc.value(arguments)
+            if isinstance(arguments, dict):
+                own = mcp_param_headers(item.header_map, arguments)
+                taken = {name.lower() for name in own}
+                headers = {name: value for name, value in headers.items() if name.lower() not in taken} | own
+        return headers or None
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """A place among the requests in flight; a full queue is `NotSent` at once."""
+        if self._slots.locked():
+            if self._waiting >= 2 * self._limit:
+                raise NotSent(f"{self._limit} calls in flight and {self._waiting} waiting", retry_after=1.0)
+            self._waiting += 1
+            try:
+                await self._slots.acquire()
+            finally:
+                self._waiting -= 1
+        else:
+            await self._slots.acquire()
+        self.facts.in_flight += 1
+        try:
+            yield
+        finally:
+            self.facts.in_flight -= 1
+            self._slots.release()
+
+    def _took(self, seconds: float) -> None:
+        latency = self.facts.latency
+        self.facts.latency = seconds if latency is None else latency + 0.1 * (seconds - latency)
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _lease(self, exchange: Exchange) -> AsyncIterator[Connection]:
+        """The connection that this exchange is to use, open."""
+        main = self._main
+        if main is None or main.closed:
+            raise NotSent("not connected", retry_after=self.retry_in())
+        session = exchange.agent.session_id
+        if self.config.isolation == "call":
+            lease: Lease = await self._own.borrow()
+            try:
+                yield lease.connection
+            finally:
+                await self._own.give_back(lease)
+        elif session is not None and (self.config.isolation == "agent" or main.stateful):
+            yield await self._own.of_session(session)
+        else:
+            yield main
+
+    async def _open_session(self) -> Connection:
+        """Open one more connection like the main one. Raises `NotSent` whatever the reason: nothing was asked yet."""
+        connection = self._make()
+        try:
+            async with asyncio.timeout(SESSION_TIMEOUT):
+                await connection.open(self.facts.era)
+        except (DeliveryError, RpcError, TimeoutError) as problem:
+            await connection.close()
+            raise NotSent(f"no session: {problem or 'timed out'}") from None
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def retry_in(self) -> float | None:
+        """Seconds until this upstream is tried again, where that is known."""
+        if self.retry_at is None:
+            return None
+        return max(0.0, self.retry_at - asyncio.get_running_loop().time())
+
+    def status(self, target: str) -> dict[str, Any]:
+        """What `rad mcp proxy status` shows; `target` is its address for people."""
+        inventory = self.inventory or Inventory()
+        retry = self.retry_in()
+        return {
+            "name": self.name,
+            "transport": self.config.transport,
+            "target": target,
+            "priority": self.config.priority,
+            "group": self.config.group,
+            "state": str(self.facts.state),
+            "era": self.facts.era,
+            "protocol_version": self.info.protocol_version if self.info is not None else None,
+            "server": f"{self.info.name} {self.info.version}".strip() if self.info is not None else None,
+            "tools": len(inventory.of("tool")),
+            "resources": len(inventory.of("resource")),
+            "prompts": len(inventory.of("prompt")),
+            "in_flight": self.facts.in_flight,
+            "calls": self.calls,
+            "errors": self.errors,
+            "latency_ms": None if self.facts.latency is None else round(self.facts.latency * 1000, 1),
+            "last_error": self.last_error,
+            "next_retry_in": None if retry is None else round(retry, 1),
+        }

@@ -1,0 +1,34 @@
+"""The first upstream in file order keeps a name that clashes; the others' get their upstream's name as a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from gateway_core import Claim, PluginConfig, ToolConflict, hookimpl
+
+
+class AutoPrefix:
+    """Nothing is lost: every claim is published under some name."""
+
+    class Config(PluginConfig):
+        """Settings of `conflict_autoprefix`."""
+
+        prefix: Literal["conflict", "always"] = Field(
+            default="conflict",
+            description="conflict: only later claims on a name are prefixed; always: every tool and prompt is",
+        )
+
+    def __init__(self, config: Config) -> None:
+        self._always = config.prefix == "always"
+
+    @hookimpl
+    def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim]:
+        first, *later = conflict.claims
+        # A URI that clashes with nothing keeps its form: results of tools quote it, and agents read what they quote.
+        prefix_first = self._always and conflict.kind in {"tool", "prompt"}
+        names = {conflict.qualified(first) if prefix_first else conflict.name: first}
+        names.update((conflict.qualified(claim), claim) for claim in later)
+        return names

@@ -1,0 +1,1 @@
+"""Gateway plugin `conflict_reject`: the first upstream keeps a name that clashes, later ones are dropped."""

@@ -1,0 +1,1 @@
+"""Gateway plugin `routing_roundrobin`: calls rotate over all upstreams that have the tool."""

@@ -1,0 +1,1 @@
+"""Gateway plugin `security_ratelimit`: limits calls per agent and tool."""

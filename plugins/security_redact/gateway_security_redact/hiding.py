@@ -1,0 +1,118 @@
+"""Find secrets in decoded JSON and in text, and put `[REDACTED]` in their place.
+
+A pattern names a **key**. In JSON the whole value of a matching key is hidden, and so is `value` in
+`{"name": "password", "value": …}`; strings that hold JSON are read as JSON too. In text, what follows a matching key
+and `=` or `:` is hidden, up to the closing quote or the next blank. Where it is unclear how far a secret goes,
+rather more is hidden than less.
+
+RE2 does not backtrack: the time is linear in the text, whatever the patterns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import re2
+
+REDACTED: Final = "[REDACTED]"
+MAX_LEVELS: Final = 4
+"""How deep JSON in strings in JSON is read; what is deeper is hidden."""
+
+_SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
+_VALUE: Final = (
+    r"""(?:(?:bearer|basic|digest|token)\s+)?"""  # Authorization: Bearer …
+    r"""(?:\\+"[^"]*(?:"|$)"""  # \"escaped quotes\", of JSON in a string
+    r"""|"(?:[^"\\]|\\.)*\\?(?:"|$)"""
+    r"""|'(?:[^'\\]|\\.)*\\?(?:'|$)"""
+    r"""|\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)"""
+    r"""|[^\s&;"'<>]+)"""
+)
+
+
+class Hider:
+    """Hides the values of what `patterns` name. Raises `ValueError` for patterns that RE2 cannot compile."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        for pattern in patterns:
+            if _compile(pattern).search("") is not None:
+                raise ValueError(f"the pattern {pattern!r} matches every key; name a part of a key")
+        whole = "|".join(f"(?:{pattern})" for pattern in patterns)
+        inside = "|".join(_inside(pattern) for pattern in patterns)
+        self._keys = _compile(f"(?i){whole}") if patterns else None
+        self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}") if patterns else None
+
+    def value(self, value: Any, level: int = 0) -> Any:
+        """A copy of decoded JSON with secrets hidden; the very same object where there are none."""
+        if isinstance(value, str):
+            return self.text(value, level)
+        if isinstance(value, list):
+            items = [self.value(item, level) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        if isinstance(value, dict):
+            return self._members(value, level)
+        return value
+
+    def text(self, text: str, level: int = 0) -> str:
+        """The same for text."""
+        if self._text is None:
+            return text
+        if text.lstrip()[:1] in {"{", "["}:
+            try:
+                decoded = json.loads(text, object_pairs_hook=_object_once)
+                hidden = REDACTED if level >= MAX_LEVELS else self.value(decoded, level + 1)
+            except ValueError:
+                pass  # text that only looks like JSON, or JSON that shows each reader something else
+            except RecursionError:
+                return REDACTED
+            else:
+                return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
+        clean = _encodable(text)
+        replaced: str = self._text.sub(r"\1" + REDACTED, clean)
+        return text if replaced == clean else replaced
+
+    def _members(self, members: dict[str, Any], level: int) -> dict[str, Any]:
+        label = members.get("name", members.get("key"))
+        labelled = isinstance(label, str) and self._is_secret(label)
+        hidden = {
+            self.text(key, level): REDACTED
+            if self._is_secret(key) or (labelled and key == "value")
+            else self.value(value, level)
+            for key, value in members.items()
+        }
+        same = hidden.keys() == members.keys() and all(hidden[key] is members[key] for key in members)
+        return members if same else hidden
+
+    def _is_secret(self, key: str) -> bool:
+        return self._keys is not None and self._keys.search(_encodable(key)) is not None
+
+
+def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is given twice")
+    return members
+
+
+def _compile(pattern: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"the pattern {pattern!r} is not valid RE2: {reason}") from None
+
+
+def _inside(pattern: str) -> str:
+    """The pattern for a key within text: as a part of a word, unless it is anchored."""
+    anchored = pattern.startswith("^")
+    ended = pattern.endswith("$") and not pattern.endswith(r"\$")
+    body = pattern[anchored : len(pattern) - ended]
+    return (r"\b" if anchored else r"[\w.\-]*") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
+
+
+def _encodable(text: str) -> str:
+    """RE2 works on UTF-8, which has no lone surrogates; JSON has."""
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -1,0 +1,120 @@
+"""Write requests and answers to the log with secrets hidden: the only code that writes payloads to the log.
+
+With `redact_results` the agent's answer has them hidden as well. Requests always reach the upstream as they came.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from loguru import logger
+from pydantic import Field, field_validator
+
+from gateway_core import Call, CallResult, PluginConfig, hookimpl
+from gateway_core.errors import REJECTED, RpcError
+from gateway_security_redact.hiding import Hider
+
+MAX_SCANNED: Final = 256 * 1024
+"""Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
+_MAX_NAME: Final = 256
+
+
+class Redact:
+    """Logs payloads, hides secrets."""
+
+    class Config(PluginConfig):
+        """Settings of `security_redact`."""
+
+        patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
+            default=("api[_-]?key", "password", "token"),
+            description="RE2 patterns, case ignored, of the keys whose values are hidden",
+        )
+        log_requests: bool = Field(default=True, description="log the arguments of calls")
+        log_responses: bool = Field(default=True, description="log the results of calls")
+        redact_results: bool = Field(default=False, description="hide secrets from the agent, too")
+        max_logged_bytes: int = Field(
+            default=4096, ge=256, le=8000, description="bytes of a payload that are logged; the rest is cut"
+        )
+
+        @field_validator("patterns")
+        @classmethod
+        def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+            Hider(patterns)
+            return patterns
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._hider = Hider(config.patterns)
+
+    @hookimpl
+    def before_call(self, call: Call) -> None:
+        if self._config.log_requests:
+            raw = call.raw_arguments or b"{}"
+            self._log("request", call, self._shown(raw, self._hider.value(_decoded(raw))))
+
+    @hookimpl
+    def after_call(self, call: Call, result: CallResult) -> CallResult | None:
+        if not (self._config.log_responses or self._config.redact_results):
+            return None
+        if result.error is not None:
+            return self._after_error(call, result, result.error)
+        content = _decoded(result.raw)
+        hidden = self._hider.value(content)
+        if self._config.log_responses:
+            self._log("response", call, f"{result.outcome} {self._shown(result.raw, hidden)}")
+        if not self._config.redact_results:
+            return None
+        if content is None:
+            return _withheld(result)
+        return None if hidden is content else result.replace(hidden)
+
+    def _after_error(self, call: Call, result: CallResult, error: RpcError) -> CallResult | None:
+        """Errors quote what they complain about."""
+        message, data = self._hider.text(error.message), self._hider.value(error.data)
+        if self._config.log_responses:
+            self._log("response", call, f"{result.outcome} {error.code} {self._cut(message)}")
+        if not self._config.redact_results or (message is error.message and data is error.data):
+            return None
+        return replace(result, error=RpcError(error.code, message, data))
+
+    def _shown(self, raw: bytes, hidden: Any) -> str:
+        """A payload as the log may show it. `hidden`: its decoded form without secrets, None if there is none."""
+        if hidden is None:
+            return f"[{len(raw)} bytes, not logged]" if len(raw) > MAX_SCANNED else f"[unparsable, {len(raw)} bytes]"
+        return self._cut(json.dumps(hidden, ensure_ascii=False, separators=(",", ":")))
+
+    def _cut(self, text: str) -> str:
+        data = text.encode(errors="backslashreplace")
+        if len(data) > self._config.max_logged_bytes:
+            text = f"{data[: self._config.max_logged_bytes].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
+        return _escaped(text)
+
+    def _log(self, what: str, call: Call, shown: str) -> None:
+        name = _escaped(self._hider.text(call.name)[:_MAX_NAME])
+        # The payload is an argument, not a part of the format: it may hold braces.
+        logger.bind(exchange=call.exchange_id).info("{} {} {} {}", what, call.method, name, shown)
+
+
+def _decoded(raw: bytes) -> Any:
+    """The decoded payload; None for one that is too large, or that cannot be read."""
+    if len(raw) > MAX_SCANNED:
+        return None
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _withheld(result: CallResult) -> CallResult:
+    reason = f"{len(result.raw)} bytes, {MAX_SCANNED} at most" if len(result.raw) > MAX_SCANNED else "unreadable"
+    message = f"the answer is withheld: security_redact cannot search it for secrets ({reason}); the call was executed"
+    return CallResult.failed(RpcError.of_gateway(REJECTED, message, plugin="security_redact"), upstream=result.upstream)
+
+
+def _escaped(text: str) -> str:
+    """Text that stays on its line and can do nothing to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,229 @@
+"""`security_redact`: payloads in the log, secrets in none."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from gateway_security_redact import plugin
+from gateway_security_redact.plugin import Redact
+from loguru import logger
+from pydantic import ValidationError
+
+from gateway_core import CallResult
+from gateway_core.errors import RpcError
+from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
+from gateway_core.types import Call, Principal
+
+
+@pytest.fixture
+def lines():
+    seen = []
+    handler = logger.add(lambda message: seen.append(message.record["message"]), level="INFO", format="{message}")
+    yield seen
+    logger.remove(handler)
+
+
+def redactor(**settings):
+    return configured(Redact, **settings).instance
+
+
+def logged_request(lines, arguments, **settings):
+    raw = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace")
+    run_hook(redactor(**settings), "before_call", replace(make_call(), raw_arguments=raw))
+    (line,) = lines
+    return line
+
+
+def logged_response(lines, result, **settings):
+    run_hook(redactor(**settings), "after_call", make_call(), result)
+    (line,) = lines
+    return line
+
+
+def test_values_of_named_keys_are_hidden_in_the_request(lines):
+    line = logged_request(lines, {"api_key": "secret123", "password": "mypass", "city": "Oslo"})
+    assert line == 'request tools/call echo {"api_key":"[REDACTED]","password":"[REDACTED]","city":"Oslo"}'
+
+
+@pytest.mark.parametrize("key", ["apikey", "API-Key", "my_api_key_2", "Password", "access_token", "tokens"])
+def test_a_pattern_names_a_part_of_a_key_in_any_case(lines, key):
+    assert "hush" not in logged_request(lines, {key: "hush"})
+
+
+@pytest.mark.parametrize("value", [{"deep": ["hush"]}, ["hush"], 424242, None, True])
+def test_the_whole_value_is_hidden_whatever_it_is(lines, value):
+    assert logged_request(lines, {"a": [{"token": value}]}) == 'request tools/call echo {"a":[{"token":"[REDACTED]"}]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=hush",
+        "password: hush",
+        "Password = 'hush hush'",
+        "https://host/?a=1&api_key=hush&b=2",
+        '"api_key": "hush \\" hush"',
+        "Authorization-Token: Bearer hush",
+        'text before {"password": "hush"} and after',
+        '{"password": "hush", "password": "hush"}',
+        '{"broken": 1, "password": ["hush", "hush"',
+        '\\"password\\": \\"hush\\"',
+        '"password": "hush without an end',
+        "token => hush",
+        "\ud800 password=hush",
+        "\x00password=hush",
+    ],
+)
+def test_values_are_hidden_inside_strings(lines, text):
+    line = logged_request(lines, {"note": text})
+    assert "hush" not in line
+    assert "[REDACTED]" in line
+
+
+def test_text_around_a_hidden_value_stays(lines):
+    assert "/?a=1&api_key=[REDACTED]&b=2" in logged_request(lines, {"url": "/?a=1&api_key=hush&b=2"})
+
+
+@pytest.mark.parametrize("levels", range(1, 9))
+def test_json_inside_strings_is_read_and_what_is_too_deep_is_hidden(lines, levels):
+    value = {"password": "hush"}
+    for _ in range(levels):
+        value = {"body": json.dumps(value)}
+    assert "hush" not in logged_request(lines, value)
+
+
+def test_json_inside_a_string_stays_json(lines):
+    line = logged_request(lines, {"body": '{"password": "hush", "n": 1}'})
+    body = json.loads(line.removeprefix("request tools/call echo "))["body"]
+    assert json.loads(body) == {"password": "[REDACTED]", "n": 1}
+
+
+def test_name_and_value_pairs_are_hidden(lines):
+    line = logged_request(lines, {"headers": [{"name": "X-Api-Key", "value": "hush"}, {"name": "A", "value": "b"}]})
+    assert "hush" not in line
+    assert '"value":"b"' in line
+
+
+def test_secrets_in_keys_and_in_the_name_are_hidden(lines):
+    call = make_call("https://host/?token=hush", {"password=hush": 1}, method="resources/read")
+    run_hook(redactor(), "before_call", call)
+    assert "hush" not in lines[0]
+
+
+def test_own_patterns_replace_the_default_ones(lines):
+    line = logged_request(lines, {"pin": "hush", "spin": "x", "password": "y"}, patterns=["^pin$"])
+    assert line.endswith('{"pin":"[REDACTED]","spin":"x","password":"y"}')
+
+
+def test_without_patterns_nothing_is_hidden(lines):
+    assert logged_request(lines, {"password": "x=1"}, patterns=[]).endswith('{"password":"x=1"}')
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [("(open", "not valid RE2"), (r"(a)\1", "not valid RE2"), (".*", "every key"), ("", "every key")],
+)
+def test_a_bad_pattern_is_a_settings_error(pattern, why):
+    with pytest.raises(ValidationError, match=why):
+        configured(Redact, patterns=["password", pattern])
+
+
+def test_a_pattern_that_makes_other_engines_backtrack_is_quick(lines):
+    line = logged_request(lines, {"note": "a" * 200_000 + "!"}, patterns=["(a+)+b"])
+    assert "[cut, " in line
+
+
+def test_the_response_is_logged_with_its_outcome(lines):
+    line = logged_response(lines, make_result('{"password": "hush"}', is_error=True))
+    assert line.startswith('response tools/call echo tool_error {"content":[{"type":"text","text":')
+    assert "hush" not in line
+
+
+def test_errors_are_logged_without_secrets(lines):
+    error = RpcError(-32602, "cannot use password=hush", {"given": {"password": "hush"}})
+    assert logged_response(lines, CallResult.failed(error)) == (
+        "response tools/call echo error -32602 cannot use password=[REDACTED]"
+    )
+
+
+def test_what_is_switched_off_is_not_logged(lines):
+    quiet = redactor(log_requests=False, log_responses=False)
+    run_hook(quiet, "before_call", make_call(arguments={"a": 1}))
+    assert run_hook(quiet, "after_call", make_call(), make_result()) is None
+    assert lines == []
+
+
+async def test_agent_and_upstream_get_what_was_sent(lines):
+    upstream = FakeUpstream('{"token": "for the agent"}')
+    call = make_call(arguments={"password": "for the upstream"})
+    result = await run_call(call, upstream, Redact)
+    assert upstream.calls[0] is call
+    assert upstream.calls[0].raw_arguments == b'{"password":"for the upstream"}'
+    assert b"for the agent" in result.raw
+    assert len(lines) == 2
+    assert not any("for the" in line for line in lines)
+
+
+async def test_redact_results_hides_from_the_agent_too(lines):
+    content = {
+        "content": [{"type": "text", "text": '{"token": "hush", "n": 1}'}],
+        "structuredContent": {"token": "hush", "n": 12345678901234567890123},
+    }
+    upstream = FakeUpstream(CallResult.of(content))
+    result = await run_call(make_call(), upstream, configured(Redact, redact_results=True, log_responses=False))
+    assert json.loads(result.raw) == {
+        "content": [{"type": "text", "text": '{"token": "[REDACTED]", "n": 1}'}],
+        "structuredContent": {"token": "[REDACTED]", "n": 12345678901234567890123},
+    }
+
+
+async def test_redact_results_hides_in_errors_too():
+    upstream = FakeUpstream(RpcError(-32602, "bad token=hush", {"token": "hush"}))
+    result = await run_call(make_call(), upstream, configured(Redact, redact_results=True))
+    assert (result.error.message, result.error.data) == ("bad token=[REDACTED]", {"token": "[REDACTED]"})
+
+
+async def test_a_clean_result_keeps_its_bytes():
+    clean = CallResult(raw=b'{"content": [ ], "n": 1.10}', upstream="upstream")
+    assert await run_call(make_call(), FakeUpstream(clean), configured(Redact, redact_results=True)) is clean
+
+
+@pytest.mark.parametrize("raw", [b'{"password": "hush"', b'{"a": "' + b"x" * plugin.MAX_SCANNED + b'"}'])
+async def test_what_cannot_be_searched_is_withheld_if_it_must_be_clean(lines, raw):
+    unreadable = CallResult(raw=raw, upstream="upstream")
+    result = await run_call(make_call(), FakeUpstream(unreadable), configured(Redact, redact_results=True))
+    assert result.error is not None
+    assert "the call was executed" in result.error.message
+    assert await run_call(make_call(), FakeUpstream(unreadable), Redact) is unreadable
+
+
+def test_large_payloads_are_cut_and_say_so(lines):
+    line = logged_request(lines, {"note": "é" * 3000}, max_logged_bytes=1001)
+    assert line.endswith(" [cut, 6011 bytes in all]")
+    assert len(line.encode()) < 1100
+
+
+def test_payloads_that_are_too_large_to_search_are_not_logged(lines):
+    line = logged_request(lines, {"note": "x" * plugin.MAX_SCANNED})
+    assert line == f"request tools/call echo [{plugin.MAX_SCANNED + 11} bytes, not logged]"
+
+
+@pytest.mark.parametrize("raw", [b'{"password": "hush"', b"\xff", b'{"n": ' + b"1" * 5000 + b"}", b"[" * 100_000])
+def test_unreadable_arguments_are_not_logged(lines, raw):
+    call = Call("tools/call", "echo", Principal("agent"), "modern", "exchange", raw_arguments=raw)
+    run_hook(redactor(), "before_call", call)
+    assert lines == [f"request tools/call echo [unparsable, {len(raw)} bytes]"]
+
+
+def test_a_payload_cannot_break_its_line_or_format_it(lines):
+    line = logged_request(lines, {"note": "\u2028\x1b[31m\x7f {0} {} {payload} \n end"})
+    assert line.isprintable()
+    assert "{0} {} {payload}" in line
+
+
+def test_records_carry_the_exchange():
+    seen = []
+    handler = logger.add(lambda message: seen.append(message.record["extra"]), level="INFO")
+    run_hook(redactor(), "before_call", make_call(arguments={}))
+    logger.remove(handler)
+    assert seen == [{"exchange": "exchange"}]

@@ -1,0 +1,82 @@
+"""Real `rad` child processes, each in a folder of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+RAD = [sys.executable, "-m", "gateway_core.cli"]
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def project(tmp_path: Path, free_port: int) -> Path:
+    """A folder with a configuration file that listens on a free port and has no upstream."""
+    folder = tmp_path / ".radium"
+    folder.mkdir()
+    config = folder / "mcp-proxy.toml"
+    config.write_text(f"[mcp.proxy]\nenable = true\nport = {free_port}\n")
+    config.chmod(0o600)
+    return tmp_path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RADIUM_", "COLUMNS"))}
+    return {**kept, "PYTHONWARNINGS": "error::ResourceWarning"}
+
+
+@pytest.fixture
+def rad(project: Path, environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`rad("status", …)` runs `rad mcp proxy status …` in `project` to its end."""
+
+    def run(*arguments: str, cwd: Path = project, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [*RAD, "mcp", "proxy", *arguments]
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=50, check=False, **options
+        )
+
+    return run
+
+
+@pytest.fixture
+def spawn(project: Path, environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`spawn("start")` begins `rad mcp proxy start` in `project`; what still runs at the end is killed."""
+    children: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, **options: object) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        child = subprocess.Popen([*RAD, "mcp", "proxy", *arguments], cwd=project, env=environment, text=True, **pipes)
+        children.append(child)
+        return child
+
+    yield begin
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """`wait_for(condition)`: until it is true, 20 seconds at most."""
+
+    def wait(condition: Callable[[], object], seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "did not happen in time"
+            time.sleep(0.05)
+
+    return wait

@@ -1,0 +1,75 @@
+import io
+import json
+
+import pytest
+
+from gateway_core.cli import call
+from gateway_core.cli.call import parse_arguments
+from gateway_core.cli.control import UsageError
+from gateway_core.cli.report import Failed
+
+
+def test_values_are_json_when_valid_and_strings_otherwise():
+    given = ["a=2", "b=true", "c=[1, 2]", "d=Paris", 'e="7"', "f=", "g=x=y", "h=NaN", "i=01", "j=null"]
+    assert parse_arguments(given, None) == {
+        "a": 2,
+        "b": True,
+        "c": [1, 2],
+        "d": "Paris",
+        "e": "7",
+        "f": "",
+        "g": "x=y",
+        "h": "NaN",
+        "i": "01",
+        "j": None,
+    }
+
+
+def test_arg_goes_over_data():
+    assert parse_arguments(["a=1"], '{"a": 0, "b": 2}') == {"a": 1, "b": 2}
+
+
+def test_data_from_stdin(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1}'))
+    assert parse_arguments([], "-") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("args", "data"),
+    [(["a"], None), (["=1"], None), (["a=1", "a=2"], None), ([], "{oops"), ([], "[1]"), ([], '{"a": Infinity}')],
+)
+def test_wrong_arguments_are_wrong_usage(args, data):
+    with pytest.raises(UsageError, match="--arg|--data"):
+        parse_arguments(args, data)
+
+
+@pytest.mark.parametrize(
+    ("block", "shown"),
+    [
+        ({"type": "text", "text": "two\nlines"}, "two\nlines"),
+        ({"type": "image", "mimeType": "image/png", "data": "QUJD"}, "[image image/png, 4 characters of base64]"),
+        ({"type": "resource_link", "uri": "file:///x"}, "[link to file:///x]"),
+        ({"type": "resource", "resource": {"uri": "file:///x", "text": "inside"}}, "inside"),
+        ({"type": "resource", "resource": {"uri": "a:b", "blob": "QUJD"}}, "[resource a:b, 4 characters of base64]"),
+    ],
+)
+def test_content_is_readable(block, shown, capsys):
+    call._finish({"result": {"content": [block]}}, quiet=False)
+    assert capsys.readouterr().out == shown + "\n"
+
+
+def test_a_terminal_gets_no_control_characters(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert call._shown({"type": "text", "text": "a\tb\n\x1b]0;x\x07"}) == "a\tb\n\\x1b]0;x\\x07"
+
+
+def test_structured_content_alone_is_shown(capsys):
+    call._finish({"result": {"content": [], "structuredContent": {"sum": 5}}}, quiet=False)
+    assert json.loads(capsys.readouterr().out) == {"sum": 5}
+
+
+def test_errors_of_tool_and_protocol_fail_the_command():
+    with pytest.raises(Failed, match="tool reports an error"):
+        call._finish({"result": {"content": [], "isError": True}}, quiet=True)
+    with pytest.raises(Failed, match=r"unknown tool \(code -32602\)\n.*retryAfterMs"):
+        call._finish({"error": {"code": -32602, "message": "unknown tool", "data": {"retryAfterMs": 5}}}, quiet=True)

@@ -1,0 +1,237 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway_core.cli import control
+from gateway_core.cli.control import (
+    AlreadyRunning,
+    Instance,
+    Locked,
+    UsageError,
+    acquire,
+    locate,
+    pid_file,
+    read_instance,
+)
+from gateway_core.errors import GatewayError
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from gateway_core.cli.control import AlreadyRunning, acquire
+try:
+    hold = acquire(Path(sys.argv[1]), host="127.0.0.1", port=3000)
+except AlreadyRunning as error:
+    print("lost", error, flush=True)
+else:
+    print("won", flush=True)
+    sys.stdin.read()
+    hold.release()
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "mcp-proxy.toml"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def holder(config):
+    """`holder()` starts a process that becomes the instance of `config`, and gives its first line of output."""
+    children = []
+
+    def start() -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def test_the_file_is_private_and_says_who_runs(config):
+    hold = acquire(config, host="127.0.0.1", port=3000, drain_timeout=7.5)
+    path = config.with_name("mcp-proxy.pid")
+    assert path.stat().st_mode & 0o777 == 0o600
+    found = read_instance(path)
+    assert isinstance(found, Instance)
+    assert (found.pid, found.host, found.port, found.drain_timeout) == (os.getpid(), "127.0.0.1", 3000, 7.5)
+    assert len(found.token) >= 32
+    assert set(json.loads(path.read_text())) >= {"pid", "host", "port", "token", "started"}
+    hold.listening(3100)
+    assert read_instance(path).port == 3100
+    hold.release()
+    hold.release()
+    assert not path.exists()
+    assert read_instance(path) is None
+
+
+def test_the_token_is_not_shown(config):
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    assert hold.instance.token not in repr(hold.instance)
+    hold.release()
+
+
+def test_a_second_start_is_refused_with_pid_and_address(config):
+    hold = acquire(config, host="0.0.0.0", port=3000)
+    begun = time.monotonic()
+    with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, http://127.0.0.1:3000"):
+        acquire(config, host="127.0.0.1", port=3001)
+    assert time.monotonic() - begun < 1
+    hold.release()
+
+
+def test_twenty_parallel_starts_leave_exactly_one(config, holder):
+    pid_file(config).write_text('{"pid": 1, "garbage')
+    children = [holder() for _ in range(20)]
+    said = [child.stdout.readline() for child in children]
+    assert sum(line == "won\n" for line in said) == 1
+    winner = children[said.index("won\n")]
+    assert read_instance(pid_file(config)).pid == winner.pid
+    assert all(f"pid {winner.pid}" in line for line in said if line != "won\n")
+
+
+def test_a_killed_process_blocks_nobody(config, holder):
+    child = holder()
+    assert child.stdout.readline() == "won\n"
+    child.kill()
+    child.wait()
+    assert pid_file(config).exists()
+    assert read_instance(pid_file(config)) is None
+    acquire(config, host="127.0.0.1", port=3000).release()
+
+
+def test_a_stale_file_with_the_pid_of_a_stranger_blocks_nobody(config):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        stale = {"pid": stranger.pid, "host": "127.0.0.1", "port": 3000, "token": "t", "started": time.time()}
+        pid_file(config).write_text(json.dumps(stale))
+        assert read_instance(pid_file(config)) is None
+        hold = acquire(config, host="127.0.0.1", port=3000)
+        assert read_instance(pid_file(config)).pid == os.getpid()
+        hold.release()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff\x00\n", b"[1]", b"{}", b"[" * 100_000, b"12345\n", b'{"pid": -1}'])
+def test_garbage_blocks_nobody(config, garbage):
+    pid_file(config).write_bytes(garbage)
+    assert read_instance(pid_file(config)) is None
+    acquire(config, host="127.0.0.1", port=3000).release()
+
+
+@pytest.mark.parametrize("pid", [-1, 0, True, "5", None])
+def test_a_locked_file_never_names_a_pid_that_means_more_than_a_process(config, pid, monkeypatch):
+    monkeypatch.setattr(control, "READ_PATIENCE", 0.1)
+    instance = {"pid": pid, "host": "h", "port": 1, "token": "t", "started": 1.0, "drain_timeout": 1.0}
+    pid_file(config).write_text(json.dumps(instance))
+    with pid_file(config).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read_instance(pid_file(config)) == Locked(pid_file(config))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="only Linux tells who holds a lock")
+def test_a_start_that_has_not_written_yet_is_not_taken_for_its_predecessor(config, monkeypatch):
+    """Between locking and writing, the file still names a process that ended long ago: it must not be signalled."""
+    monkeypatch.setattr(control, "READ_PATIENCE", 0.2)
+    acquired = acquire(config, host="127.0.0.1", port=3000)
+    stale = {**json.loads(pid_file(config).read_text()), "pid": 999_999}
+    acquired.release()
+    pid_file(config).write_text(json.dumps(stale))
+    with pid_file(config).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read_instance(pid_file(config)) == Locked(pid_file(config))
+
+
+def test_looking_does_not_disturb_a_start(config, holder):
+    with pid_file(config).open("w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        child = holder()
+        time.sleep(0.1)
+        fcntl.flock(reader, fcntl.LOCK_UN)
+        assert child.stdout.readline() == "won\n"
+
+
+def test_the_file_of_a_successor_is_not_removed(config):
+    first = acquire(config, host="127.0.0.1", port=3000)
+    pid_file(config).unlink()
+    second = acquire(config, host="127.0.0.1", port=3001)
+    first.release()
+    assert read_instance(pid_file(config)) == second.instance
+    second.release()
+
+
+def test_a_symbolic_link_is_not_followed(config, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    pid_file(config).symlink_to(precious)
+    with pytest.raises(GatewayError, match="symbolic link"):
+        acquire(config, host="127.0.0.1", port=3000)
+    assert precious.read_text() == "keep"
+
+
+def test_a_folder_that_is_missing_is_a_plain_message(tmp_path):
+    with pytest.raises(GatewayError, match=r"cannot write the pid file .*: No such file"):
+        acquire(tmp_path / "gone" / "x.toml", host="127.0.0.1", port=3000)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:3000"),
+        ("0.0.0.0", "http://127.0.0.1:3000"),
+        ("::", "http://[::1]:3000"),
+        ("::1", "http://[::1]:3000"),
+        ("gateway.local", "http://gateway.local:3000"),
+    ],
+)
+def test_address_is_one_that_can_be_connected_to(host, address):
+    assert Instance(1, host, 3000, "t", 0.0).address == address
+
+
+def test_the_nearest_file_upwards_is_found(tmp_path):
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / ".radium").mkdir()
+    outer = tmp_path / ".radium" / "mcp-proxy.toml"
+    outer.touch()
+    assert locate(None, start=below) == outer
+    (tmp_path / "a" / ".radium").mkdir()
+    inner = tmp_path / "a" / ".radium" / "mcp-proxy.toml"
+    inner.touch()
+    assert locate(None, start=below) == inner
+
+
+def test_the_name_is_the_one_that_the_configuration_uses():
+    from gateway_core.config import RELATIVE_PATH
+
+    assert str(RELATIVE_PATH) == f"{control.FOLDER}/{control.CONFIG_NAME}"
+
+
+def test_a_running_gateway_is_found_after_its_file_was_deleted(tmp_path):
+    (tmp_path / ".radium").mkdir()
+    config = tmp_path / ".radium" / "mcp-proxy.toml"
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    assert locate(None, start=tmp_path) == config
+    assert locate(config) == config
+    hold.release()
+
+
+def test_a_missing_file_is_wrong_usage(tmp_path):
+    with pytest.raises(UsageError, match="rad mcp proxy init"):
+        locate(None, start=tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        locate(tmp_path / "x.toml")
+    with pytest.raises(UsageError, match="is a folder"):
+        locate(tmp_path)

@@ -1,0 +1,37 @@
+import pytest
+
+from gateway_core.cli.init import init
+from gateway_core.cli.report import Failed
+from gateway_core.config import load
+
+
+def test_the_file_is_private_and_valid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    init(None, force=False)
+    path = tmp_path / ".radium" / "mcp-proxy.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert load(path).proxy.enable is True
+    assert list(path.parent.iterdir()) == [path]
+    said = capsys.readouterr().out
+    assert f"wrote {path}" in said
+    assert "rad mcp proxy start" in said
+
+
+def test_a_file_that_exists_is_kept_without_force(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("mine")
+    with pytest.raises(Failed, match="--force"):
+        init(path, force=False)
+    assert path.read_text() == "mine"
+    init(path, force=True)
+    assert load(path).proxy.enable is True
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_path_may_be_a_folder_or_a_file(tmp_path, capsys):
+    init(tmp_path, force=False)
+    assert (tmp_path / ".radium" / "mcp-proxy.toml").is_file()
+    init(tmp_path / "etc" / "gateway.toml", force=False)
+    assert (tmp_path / "etc" / "gateway.toml").is_file()
+    assert f"start --config {tmp_path / 'etc' / 'gateway.toml'}" in capsys.readouterr().out

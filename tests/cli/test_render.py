@@ -1,0 +1,100 @@
+import pytest
+
+from gateway_core.cli import render
+
+UPSTREAM = {
+    "name": "time",
+    "transport": "stdio",
+    "target": "uvx",
+    "priority": 1,
+    "group": None,
+    "state": "down",
+    "era": None,
+    "protocol_version": None,
+    "server": None,
+    "tools": 2,
+    "resources": 0,
+    "prompts": 0,
+    "in_flight": 0,
+    "calls": 12,
+    "errors": 3,
+    "latency_ms": 1.25,
+    "last_error": "refused\x1b[2J [red]x[/red]",
+    "next_retry_in": 61.0,
+}
+STATUS = {
+    "pid": 4711,
+    "version": "0.1.0",
+    "started": 0.0,
+    "uptime": 7500.0,
+    "address": "http://127.0.0.1:3000",
+    "transport": "http",
+    "config": "/x/mcp-proxy.toml",
+    "ready": False,
+    "draining": False,
+    "connections": 1,
+    "sessions": 2,
+    "in_flight": 3,
+    "calls": 120,
+    "upstreams": [UPSTREAM],
+    "plugins": [{"name": "routing_priority", "version": "0.1.0", "hooks": ["route_tool"], "on_error": "reject"}],
+}
+
+
+def test_status_shows_all_that_was_promised(capsys):
+    render.show_status(STATUS)
+    shown = capsys.readouterr().out
+    for text in ("pid 4711", "2 h 5 min", "http://127.0.0.1:3000/mcp", "1 connection,", "2 sessions", "120 so far"):
+        assert text in shown
+    for text in ("time", "down", "12", "1.2 ms", "in 1 min 1 s", "not ready", "routing_priority"):
+        assert text in shown
+
+
+def test_texts_of_upstreams_are_neither_markup_nor_control(capsys):
+    render.show_status(STATUS)
+    assert "refused\\x1b[2J [red]x[/red]" in capsys.readouterr().out
+
+
+def test_a_table_in_a_pipe_is_not_cut_to_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    render.show_status(STATUS)
+    assert len([line for line in capsys.readouterr().out.splitlines() if "time" in line]) == 1
+
+
+def test_status_without_upstreams_says_what_to_add(capsys):
+    render.show_status({**STATUS, "upstreams": [], "transport": "sse"})
+    shown = capsys.readouterr().out
+    assert "[[mcp.proxy.upstreams]]" in shown
+    assert "http://127.0.0.1:3000/sse" in shown
+
+
+def test_start_summary_lists_upstreams_and_plugins_in_order():
+    shown = render.start_summary(STATUS)
+    assert "http://127.0.0.1:3000/mcp" in shown
+    assert "time  stdio  uvx  priority 1" in shown
+    assert "routing_priority" in shown
+
+
+def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
+    claims = [{"upstreams": ["a"], "published": "x"}, {"upstreams": ["b"], "published": None}]
+    render.show_tools(
+        {
+            "tools": [{"name": "x", "original_name": "x", "upstreams": ["a"], "description": "does\nthings " * 40}],
+            "conflicts": [{"kind": "tool", "name": "x", "outcome": "the first keeps it", "claims": claims}],
+            "warnings": ["a: too many"],
+        }
+    )
+    shown = capsys.readouterr().out
+    assert "does things" in shown
+    assert "…" in shown
+    assert "the first keeps it" in shown
+    assert "a: published as x" in shown
+    assert "b: dropped" in shown
+    assert "warning: a: too many" in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (185, "3 min 5 s"), (7500, "2 h 5 min"), (90_000, "1 d 1 h")]
+)
+def test_durations(seconds, text):
+    assert render.duration(seconds) == text

@@ -1,0 +1,285 @@
+"""A real server over a small pipeline that does what the called tool's name says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway_core import jsonrpc
+from gateway_core.config import LimitsConfig, ProxyConfig
+from gateway_core.downstream.app import Server
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import InMemorySessions
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.types import CallResult, Outcome
+
+TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big"]
+
+
+@dataclass
+class FakePipeline:
+    exchanges: list[Exchange] = field(default_factory=list)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+        self.exchanges.append(exchange)
+        decoded = json.loads(params or b"{}")
+        if exchange.method == "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+            return self._result(exchange, {"tools": tools, "ttlMs": 0, "cacheScope": "private"})
+        if exchange.method != "tools/call":
+            return CallResult.failed(RpcError.of_gateway(INVALID_PARAMS, "no such thing"))
+        try:
+            self.started.set()
+            return self._result(exchange, await self._tool(exchange, decoded))
+        except RpcError as error:
+            return CallResult.failed(error)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        finally:
+            self.finished.set()
+
+    async def _tool(self, exchange: Exchange, params: dict[str, Any]) -> dict[str, Any]:
+        arguments = params.get("arguments", {})
+        match params.get("name"):
+            case "echo":
+                text = json.dumps(arguments, sort_keys=True)
+            case "progress":
+                for step in range(arguments.get("steps", 3)):
+                    exchange.progress(jsonrpc.Raw(b'{"progress":%d,"total":3}' % (step + 1)))
+                    if arguments.get("slow"):
+                        await asyncio.sleep(0.01)
+                text = "done"
+            case "ask":
+                question = {"message": "name?", "requestedSchema": {"type": "object", "properties": {}}}
+                answer = await exchange.back.ask("elicitation/create", json.dumps(question).encode())
+                text = answer.decode()
+            case "sleep":
+                await asyncio.sleep(3600)
+                text = "never"
+            case "nap":
+                await self.released.wait()
+                text = "woken"
+            case "big":
+                text = "x" * arguments["bytes"]
+            case "refuse":
+                raise RpcError.of_gateway(REJECTED, "not today", retryAfterMs=1000)
+            case "bug":
+                raise ZeroDivisionError("secret payload")
+            case _:
+                raise RpcError.of_gateway(INVALID_PARAMS, "unknown tool")
+        return {"content": [{"type": "text", "text": text}], "isError": False}
+
+    @staticmethod
+    def _result(exchange: Exchange, content: dict[str, Any]) -> CallResult:
+        if exchange.agent.era == "modern":
+            content = {"resultType": "complete", **content}
+        else:
+            content = {key: value for key, value in content.items() if key not in {"ttlMs", "cacheScope"}}
+        return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.OK)
+
+
+class FakeCatalog:
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def identity(self, era: str) -> dict[str, Any]:
+        capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
+        return {
+            "capabilities": capabilities,
+            "serverInfo": {"name": "gateway", "version": "1"},
+            "instructions": f"hello {era}",
+        }
+
+    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        self.listeners.append(callback)
+        return lambda: self.listeners.remove(callback) if callback in self.listeners else None
+
+    def change(self, *kinds: str) -> None:
+        for listener in list(self.listeners):
+            listener(frozenset(kinds))
+
+
+class FakeAdmin:
+    def status(self) -> dict[str, Any]:
+        return {"pid": 1}
+
+    def tools(self) -> dict[str, Any]:
+        return {"tools": []}
+
+
+@dataclass
+class World:
+    services: Services
+    pipeline: FakePipeline
+    catalog: FakeCatalog
+    server: Server
+    http: aiohttp.ClientSession
+    ended: list[str]
+    ready: bool = True
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.base}/mcp"
+
+    async def post(self, body: Any, headers: dict[str, str] | None = None, path: str = "/mcp") -> "Answer":
+        """POST a JSON body (bytes as they are); the answer read whole."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", **(headers or {})}
+        async with self.http.post(self.base + path, data=data, headers=headers) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def modern(self, method: str, params: dict[str, Any] | None = None, request_id: Any = 1) -> "Answer":
+        """POST a well-formed modern request."""
+        headers, body = modern_request(method, params, request_id)
+        return await self.post(body, headers)
+
+    async def initialize(self, name: str = "tester", **headers: str) -> dict[str, str]:
+        """Open a legacy session; returns the headers of its later requests."""
+        answer = await self.post(initialize_request(name), headers)
+        assert answer.status == 200, answer.body
+        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": "2025-11-25"}
+        done = await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        assert done.status == 202
+        return session
+
+    async def raw(self, data: bytes, *, read_for: float = 5.0) -> bytes:
+        """Send bytes on a socket of their own, read until the server closes or `read_for` seconds are over."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        writer.write(data)
+        received = b""
+        try:
+            async with asyncio.timeout(read_for):
+                while chunk := await reader.read(65536):
+                    received += chunk
+        except (TimeoutError, ConnectionError):
+            pass
+        writer.close()
+        return received
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def events(self) -> list[Any]:
+        """The messages of an event stream."""
+        lines = self.body.decode().splitlines()
+        return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+def initialize_request(name: str = "tester", version: str = "2025-11-25") -> dict[str, Any]:
+    params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": name, "version": "1"}}
+    return {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+
+
+def modern_request(
+    method: str, params: dict[str, Any] | None = None, request_id: Any = 1, version: str = "2026-07-28"
+) -> tuple[dict[str, str], dict[str, Any]]:
+    params = dict(params or {})
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "modern", "version": "1"},
+        **params.pop("_meta", {}),
+    }
+    headers = {"MCP-Protocol-Version": version, "Mcp-Method": method}
+    name = params.get("name", params.get("uri"))
+    if name is not None:
+        headers["Mcp-Name"] = name
+    return headers, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**params, "_meta": meta}}
+
+
+def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Services, FakePipeline, FakeCatalog]:
+    pipeline, catalog = FakePipeline(), FakeCatalog()
+    limits = config.limits
+    services = Services(
+        config=config,
+        pipeline=pipeline,
+        catalog=catalog,
+        sessions=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
+        ready=lambda: True,
+        admin=FakeAdmin(),
+        admin_token="sesame",
+        on_session_end=([] if ended is None else ended).append,
+    )
+    return services, pipeline, catalog
+
+
+Start = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+def helpers() -> Any:
+    """The builders of requests, for tests that need them apart from a world."""
+
+    class Helpers:
+        initialize = staticmethod(initialize_request)
+        modern = staticmethod(modern_request)
+        services = staticmethod(services_for)
+
+    return Helpers
+
+
+@asynccontextmanager
+async def running(**settings: Any) -> AsyncIterator[World]:
+    limits = LimitsConfig(**settings.pop("limits", {}))
+    config = ProxyConfig(limits=limits, **settings)
+    ended: list[str] = []
+    services, pipeline, catalog = services_for(config, ended)
+    server = Server(services)
+    await server.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as http:
+        world = World(services, pipeline, catalog, server, http, ended)
+        services.ready = lambda: world.ready
+        try:
+            yield world
+        finally:
+            await server.close(0.0)
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start worlds with settings of the test's own."""
+    stack: list[Any] = []
+
+    async def begin(**settings: Any) -> World:
+        context = running(**settings)
+        world = await context.__aenter__()
+        stack.append(context)
+        return world
+
+    yield begin
+    for context in reversed(stack):
+        await context.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def world(start: Start) -> World:
+    return await start()
+
+
+@pytest.fixture
+async def sse_world(start: Start) -> World:
+    return await start(transport="sse")

@@ -1,0 +1,167 @@
+"""The benchmark's parts: the C programs compile, a measurement runs, wrong answers are noticed, the table is right."""
+
+import http.server
+import importlib
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("gcc") is None or sys.platform != "linux", reason="needs gcc and Linux's /proc"
+)
+
+
+@pytest.fixture
+def part(monkeypatch):
+    """Imports a module of benchmarks/, which is a folder of scripts and not a package."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory):
+    """The C programs, compiled with every warning an error."""
+    folder = tmp_path_factory.mktemp("tools")
+    for tool in ("mcpup", "mcpload"):
+        argv = ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-o", folder / tool, BENCHMARKS / "src" / f"{tool}.c"]
+        subprocess.run(argv, check=True, timeout=60)
+    return folder
+
+
+@needs_compiler
+@pytest.mark.parametrize("sse", [False, True], ids=["json", "sse"])
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, era, sse):
+    load = part("load")
+    upstream = part("targets").upstream(tools, tmp_path, "both", sse)
+    try:
+        where = {"port": upstream.port, "pid": upstream.process.pid, "upstream_port": upstream.port}
+        scenario = load.Scenario(era, 4, "10KB")
+        figures = load.measure(scenario, **where, tools=tools, warm=0.05, seconds=0.1)
+    finally:
+        upstream.process.stop()
+    assert figures["calls"] > 0
+    assert figures["errors"] == 0, figures["first_error"]
+    assert 0 < figures["p50_us"] <= figures["p99_us"] <= figures["max_us"]
+    assert figures["cpu_us"] > 0
+    # the call before the load, and what was under way at its end
+    assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.1)
+
+
+class _MixesUp(http.server.BaseHTTPRequestHandler):
+    """Gives every call the right answer but for one member, which is that of the first call."""
+
+    protocol_version = "HTTP/1.1"
+    member = ""
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        right = {"id": request["id"], "text": request["params"]["arguments"]["text"]}
+        given = right | {self.member: {"id": 1000000000, "text": "1000000000xx"}[self.member]}
+        result = {"content": [{"type": "text", "text": given["text"]}]}
+        body = json.dumps({"jsonrpc": "2.0", "id": given["id"], "result": result}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args):
+        pass
+
+
+@needs_compiler
+@pytest.mark.parametrize("member", ["id", "text"])
+def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, member):
+    mcp_client = part("mcp_client")
+    handler = type("Handler", (_MixesUp,), {"member": member})
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        record = mcp_client.Client(server.server_port, "modern").record("", 1)
+        file = tmp_path / "records"
+        file.write_bytes(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
+        argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "10"]
+        out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    figures = json.loads(out.splitlines()[-1])
+    # the first call alone has the number that all get
+    assert figures["errors"] == figures["answers"] - 1 > 0
+    assert "bad answer" in figures["first_error"]
+
+
+@needs_compiler
+def test_quick_run_prints_the_table_and_succeeds():
+    argv = [sys.executable, BENCHMARKS / "run.py", "--quick", "--targets", "direct,aiohttp"]
+    argv += ["--rounds", "1", "--seconds", "0.1", "--connections", "2", "--eras", "modern"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    assert "**2 connections**" in done.stdout
+    assert "| upstream alone | modern |" in done.stdout
+    assert "| bare aiohttp proxy | modern |" in done.stdout
+
+
+def test_a_missing_compiler_is_said_plainly(part, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="needs a C compiler"):
+        part("processes").build(tmp_path)
+
+
+def _row(target, turn, cpu_us, **more):
+    base = {"era": "legacy", "connections": 1, "rps": 1000.0, "p50_us": 100.0, "p95_us": 200.0, "p99_us": 300.0}
+    more = {"rss_mb": 10.0, "upstream_requests": 1.0, "errors": 0} | more
+    return base | {"target": target, "round": turn, "cpu_us": cpu_us} | more
+
+
+def test_table_has_medians_spreads_and_ratios_within_a_round(part):
+    rows = [_row("nginx", turn, cpu) for turn, cpu in enumerate((10.0, 20.0, 40.0))]
+    rows += [_row("gateway", turn, cpu, errors=1) for turn, cpu in enumerate((30.0, 40.0, 200.0))]
+    rows.append({"target": "aiohttp", "era": "legacy", "connections": 1, "round": 0, "failed": "refused"})
+    text = part("report").render({"date": "today"}, rows)
+    line = next(line for line in text.splitlines() if line.startswith("| gateway, default plugins"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    # ratios 3, 2 and 5 of the rounds, not the ratio of the medians; no ratio to what was not measured
+    assert cells[1:5] == ["legacy", "40.0 [30.0-200]", "3.00", "-"]
+    assert cells[-1] == "3"
+    assert "- bare aiohttp proxy (legacy, 1): refused" in text
+
+
+def test_publishing_changes_only_what_stands_between_the_markers(part, tmp_path):
+    report = part("report")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.publish(page, "new")
+    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
+    page.write_text("no markers")
+    with pytest.raises(ValueError, match="markers"):
+        report.publish(page, "new")
+
+
+def test_the_page_has_the_markers(part):
+    report = part("report")
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
+
+
+def test_samples_count_for_the_innermost_frame_outside_the_standard_library(part):
+    hotpath = part("hotpath")
+    ours, theirs, standard = (
+        f"call ({ROOT}/gateway_core/pipeline.py:10)",
+        "write (/x/site-packages/aiohttp/http_writer.py:20)",
+        f"dumps ({json.__file__}:30)",
+    )
+    owned, within = hotpath.owners(f"{ours};{theirs} 3\n{ours};{standard} 2\n{standard} 1\n")
+    assert owned == {"aiohttp": 3, "gateway_core.pipeline": 2, "event loop": 1}
+    assert within == {"gateway_core.pipeline: call": 5, "aiohttp: write": 3}

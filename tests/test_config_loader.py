@@ -1,0 +1,119 @@
+"""Finding the file, reading it, and refusing those that others could have written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway_core.config import RELATIVE_PATH, find, load
+from gateway_core.config.loader import FILE_LIMIT
+from gateway_core.errors import ConfigError
+
+GOOD = b"[mcp.proxy]\nenable = true\n"
+
+
+def write(folder: Path, content: bytes = GOOD) -> Path:
+    path = folder / RELATIVE_PATH
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert len(caught.value.problems) == 1
+    return caught.value.problems[0]
+
+
+def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    outer = write(tmp_path)
+    assert find(deep) == outer
+    inner = write(tmp_path / "a" / "b")
+    assert find(deep) == inner
+    assert find(tmp_path / "a") == outer
+
+
+def test_a_relative_start_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert find(Path()) == path
+
+
+def test_a_folder_of_that_name_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a" / RELATIVE_PATH).mkdir(parents=True)
+    outer = write(tmp_path)
+    assert find(tmp_path / "a") == outer
+
+
+def test_nothing_found_is_none(tmp_path: Path) -> None:
+    assert find(tmp_path) is None
+
+
+def test_a_file_is_read_with_the_environment_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_TEST_HOST", "127.0.0.2")
+    path = write(tmp_path, GOOD + b'host = "${GATEWAY_TEST_HOST}"')
+    config = load(path)
+    assert (config.path, config.proxy.host) == (path, "127.0.0.2")
+
+
+def test_files_named_in_it_are_looked_up_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, GOOD + b'host = "${file:host.txt}"')
+    (path.parent / "host.txt").write_text("localhost\n")
+    monkeypatch.chdir(tmp_path)
+    assert load(RELATIVE_PATH).proxy.host == "localhost"
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o664, 0o666])
+def test_a_file_that_others_may_write_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
+    path = write(tmp_path)
+    path.chmod(mode)
+    assert refusal(path).endswith(
+        f"others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'"
+    )
+    path.chmod(mode & ~0o022)
+    assert load(path).proxy.enable
+
+
+@pytest.mark.parametrize(
+    ("owner", "me", "refused"), [(1000, 1000, False), (0, 1000, False), (1001, 1000, True), (1001, 0, False)]
+)
+def test_another_users_file_is_refused_unless_that_user_is_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, me: int, refused: bool
+) -> None:
+    path = write(tmp_path)
+    real = os.fstat
+
+    def owned(descriptor: int) -> os.stat_result:
+        fields = list(real(descriptor)[:10])
+        fields[4] = owner
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", owned)
+    monkeypatch.setattr(os, "geteuid", lambda: me)
+    if refused:
+        assert "belongs to another user" in refusal(path)
+    else:
+        assert load(path).proxy.enable
+
+
+def test_a_missing_file_names_the_command_that_writes_one(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "no.toml") == f"{tmp_path}/no.toml: no such file; `rad mcp proxy init` writes one"
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    assert "cannot be read: Is a directory" in refusal(tmp_path)
+    assert "is larger than 1024 KiB" in refusal(write(tmp_path, b"#" * (FILE_LIMIT + 1)))
+
+
+def test_a_file_that_is_not_utf8_gets_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + b"# caf\xe9\n")
+    assert refusal(path) == f"{path}:3: is not UTF-8 text; save the file as UTF-8"
+
+
+def test_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
+    path = write(tmp_path, b"\xef\xbb\xbf" + GOOD.replace(b"\n", b"\r\n") + b"\r\nport = 0\r\n")
+    assert refusal(path).startswith(f"{path}:4: mcp.proxy.port: must be from 1 to 65535")

@@ -1,0 +1,127 @@
+"""Envelopes: what is refused, and that what passes is passed on unaltered."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_core import jsonrpc
+from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def request(params: bytes = b"{}", request_id: bytes = b"1") -> bytes:
+    return b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":%b}' % (request_id, params)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"{oops", PARSE_ERROR),
+        (b"", PARSE_ERROR),
+        (request() + b"x", PARSE_ERROR),
+        (request(b'{"a":"\xff"}'), PARSE_ERROR),
+        (request(b'{"a":NaN}'), PARSE_ERROR),
+        (request(b'{"a":"\\ud800"}'), PARSE_ERROR),
+        (b"[" + request() + b"]", INVALID_REQUEST),
+        (b'"text"', INVALID_REQUEST),
+        (b"{}", INVALID_REQUEST),
+        (b'{"id":1,"method":"ping"}', INVALID_REQUEST),
+        (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', INVALID_REQUEST),
+        (request(request_id=b"null"), INVALID_REQUEST),
+        (request(request_id=b"1.5"), INVALID_REQUEST),
+        (request(request_id=b"true"), INVALID_REQUEST),
+        (request(request_id=b"{}"), INVALID_REQUEST),
+        (request(request_id=b'"' + b"x" * 2000 + b'"'), INVALID_REQUEST),
+        (request(b"[]"), INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","result":{}}', INVALID_REQUEST),
+        (request(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), INVALID_REQUEST),
+        (request(b'{"a":' + b"[" * 65 + b"]" * 65 + b"}"), INVALID_REQUEST),
+    ],
+)
+def test_what_is_no_message_is_refused_with_its_code(data: bytes, code: int) -> None:
+    with pytest.raises(RpcError) as caught:
+        jsonrpc.decode(data)
+    assert caught.value.code == code
+    assert caught.value.data == {"source": "gateway"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/list","Method":"tools/call"}',
+        b'{"jsonrpc":"2.0","id":1,"m\\u0065thod":"tools/list","method":"tools/call"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{},"arguments":{"a":1}}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"ARGUMENTS":{}}}',
+    ],
+)
+def test_members_that_parsers_read_differently_are_refused(data: bytes) -> None:
+    with pytest.raises(RpcError, match="twice|wrong case") as caught:
+        jsonrpc.decode(data)
+    assert caught.value.code == INVALID_REQUEST
+
+
+def test_the_names_of_the_envelope_are_free_inside_arguments() -> None:
+    params = b'{"name":"a","arguments":{"name":1,"Name":2,"method":{"id":[1]}}}'
+    assert bytes(jsonrpc.decode(request(params)).params) == params
+
+
+def test_nesting_counts_brackets_but_not_those_in_strings() -> None:
+    inside = b'{"a":"' + b"[" * 1000 + b'","b":' + b"[" * 60 + b"]" * 60 + b"}"
+    assert jsonrpc.decode(request(inside)).method == "tools/call"
+
+
+def test_wide_is_not_deep() -> None:
+    wide = b'{"a":[' + b",".join([b"[]"] * 5000) + b"]}"
+    assert jsonrpc.decode(request(wide)).method == "tools/call"
+
+
+def test_ids_keep_their_type() -> None:
+    number, string = jsonrpc.decode(request(request_id=b"1")), jsonrpc.decode(request(request_id=b'"1"'))
+    assert jsonrpc.result(number.id, b"{}") == b'{"jsonrpc":"2.0","id":1,"result":{}}'
+    assert jsonrpc.result(string.id, b"{}") == b'{"jsonrpc":"2.0","id":"1","result":{}}'
+
+
+def test_kinds_of_messages_are_told_apart() -> None:
+    assert jsonrpc.decode(request()).is_request
+    assert jsonrpc.decode(b'{"jsonrpc":"2.0","method":"notifications/initialized"}').is_notification
+    assert jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{}}').is_response
+    assert jsonrpc.decode(b'{"jsonrpc":"2.0","error":{"code":1,"message":"x"}}').is_response
+
+
+@given(JSON)
+def test_payloads_pass_through_without_newlines_and_unaltered(value: object) -> None:
+    pretty = json.dumps({"value": value}, indent=2).encode()
+    message = jsonrpc.decode(request(pretty))
+    passed = bytes(message.params)
+    assert b"\n" not in passed
+    assert json.loads(passed) == {"value": value}
+
+
+def test_integers_of_any_size_survive_reading_and_writing() -> None:
+    raw = b'{"n":123456789012345678901234567890}'
+    assert jsonrpc.encode(jsonrpc.value(raw)) == raw
+
+
+@pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b'{"x":[{"a":1,"a":2}]}', b'{"a":1e999}'])
+def test_a_reader_refuses_what_it_could_not_write_back(raw: bytes) -> None:
+    with pytest.raises(RpcError):
+        jsonrpc.value(raw)
+
+
+def test_a_malformed_error_object_of_an_upstream_is_still_an_error() -> None:
+    assert jsonrpc.error_of(b'{"code":"x"}').code == -32603
+    assert jsonrpc.error_of(b'{"code":-5,"message":"m","data":[1]}').data == [1]
+
+
+def test_an_error_without_a_readable_id_has_none() -> None:
+    assert b'"id"' not in jsonrpc.error(None, RpcError(PARSE_ERROR, "bad"))

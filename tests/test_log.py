@@ -1,0 +1,278 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from gateway_core.log import lines, output
+from gateway_core.log.sink import FileTarget, LineSink
+
+
+@dataclass(frozen=True)
+class Settings:
+    file: str | None
+    level: str = "INFO"
+    format: lines.Format = "text"
+
+
+@pytest.fixture
+def log_to(tmp_path):
+    """`log_to(form)` sets logging up and returns a function that gives the lines written so far."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    path = tmp_path / "gateway.log"
+
+    def start(form: lines.Format = "text", least: str = "INFO"):
+        output.setup(Settings(str(path), least, form), to_terminal=False)
+
+        def written() -> list[str]:
+            output.flush()
+            return path.read_text().splitlines()
+
+        return written
+
+    yield start
+    logger.remove()
+    output._active.clear()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+class Memory:
+    """A target that keeps what it gets, or refuses it, or stalls."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.error: OSError | None = None
+        self.open = threading.Event()
+        self.open.set()
+
+    def write(self, data: bytes) -> None:
+        self.open.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.data += data
+
+    def reopen(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def _render(record) -> str:
+    return str(record["message"])
+
+
+def test_text_line_is_time_level_message_and_fields(log_to):
+    written = log_to()
+    logger.bind(upstream="time", calls=3).info("upstream is up")
+    assert written()[0][2] == ":"
+    assert written()[0][8:] == " INFO    upstream is up upstream=time calls=3"
+
+
+def test_json_line_is_one_object(log_to):
+    written = log_to("json")
+    logger.bind(upstream="time", seconds=0.5, ok=True, level="fake", inf=float("inf"), big=10**40).warning("slow")
+    found = json.loads(written()[0])
+    assert found.pop("time").startswith("20")
+    assert found == {
+        "level": "WARNING",
+        "message": "slow",
+        "upstream": "time",
+        "seconds": 0.5,
+        "ok": True,
+        "level_": "fake",
+        "inf": "inf",
+        "big": "1" + "0" * 40,
+    }
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_strangers_cannot_begin_a_line_or_move_the_cursor(log_to, form):
+    written = log_to(form)
+    evil = 'x\n12:00:00 INFO forged\r\x1b[2J\u2028\u202e\x85{"level":"INFO"}\ud800'
+    logger.bind(tool=evil, **{evil: 1}).info(evil)
+    (line,) = written()
+    assert line.isprintable()
+    assert "forged" in line
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_exception_is_one_field_without_values_of_variables(log_to, form):
+    written = log_to(form)
+    password = "hunter2-canary"
+    try:
+        {}["missing\nkey"] if password else None
+    except KeyError:
+        logger.exception("broken")
+    (line,) = written()
+    assert "KeyError" in line
+    assert "Traceback" in line
+    assert "hunter2-canary'" not in line
+
+
+def test_fields_are_capped(log_to):
+    written = log_to()
+    logger.bind(payload="a" * 100_000).info("m" * 100_000)
+    assert len(written()[0]) < 3 * lines.MAX_FIELD
+
+
+def test_a_value_that_cannot_be_shown_does_not_break_the_line(log_to):
+    class Broken:
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    loop: list[object] = []
+    loop.append(loop)
+    written = log_to()
+    logger.bind(a=Broken(), b={"k": Broken()}, c=loop, d="two words", e="").info("still here")
+    assert 'a="<Broken: ValueError>"' in written()[0]
+    assert 'd="two words" e=""' in written()[0]
+
+
+def test_standard_library_records_come_along_from_warning(log_to):
+    written = log_to()
+    logging.getLogger("aiohttp.server").info("not this")
+    logging.getLogger("aiohttp.server").warning("bad %s", "request\n")
+    logging.getLogger("asyncio").error("%d", "no number")
+    assert [line[9:] for line in written()] == [
+        "WARNING bad request\\n logger=aiohttp.server",
+        "ERROR   %d logger=asyncio",
+    ]
+
+
+def test_the_level_decides_what_is_written(log_to):
+    written = log_to(least="WARNING")
+    logger.info("no")
+    logger.warning("yes")
+    assert [line[9:] for line in written()] == ["WARNING yes"]
+
+
+def test_nothing_goes_to_stdout(tmp_path):
+    code = (
+        "from gateway_core.log.output import setup; from loguru import logger; import logging\n"
+        "class S: level='DEBUG'; format='text'; file=None\n"
+        "setup(S(), to_terminal=True); logger.info('hello'); logging.warning('there')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert found.stdout == ""
+    assert [line[9:] for line in found.stderr.splitlines()] == ["INFO    hello", "WARNING there logger=root"]
+
+
+def test_a_rotated_file_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway_core.log.sink.REOPEN_INTERVAL", 0.0)
+    path = tmp_path / "a.log"
+    target = FileTarget(path)
+    target.write(b"one\n")
+    path.rename(tmp_path / "a.log.1")
+    target.write(b"two\n")
+    path.unlink()
+    target.write(b"three\n")
+    target.close()
+    assert (tmp_path / "a.log.1").read_text() == "one\n"
+    assert path.read_text() == "three\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_signalled_rotation_opens_the_file_again(log_to, tmp_path):
+    written = log_to()
+    logger.info("one")
+    written()
+    (tmp_path / "gateway.log").rename(tmp_path / "old")
+    output.reopen()
+    logger.info("two")
+    assert [line[9:] for line in written()] == ["INFO    two"]
+
+
+def test_a_stalled_target_holds_nobody_up_and_loses_only_what_does_not_fit():
+    target = Memory()
+    target.open.clear()
+    sink = LineSink(target, _render, max_lines=10, max_bytes=1000)
+    begun = time.monotonic()
+    for number in range(100):
+        sink.put(b"%d\n" % number)
+    assert time.monotonic() - begun < 1
+    lost = sink.dropped
+    assert 80 <= lost <= 90  # ten in the queue, and those that the writer had already taken
+    target.open.set()
+    assert sink.flush()
+    sink.stop()
+    assert len(target.data.splitlines()) == 100 - lost + 1
+    assert target.data.splitlines()[-1] == b"log lines were dropped"
+
+
+def test_the_queue_is_bounded_in_bytes():
+    target = Memory()
+    target.open.clear()
+    sink = LineSink(target, _render, max_lines=1000, max_bytes=1000)
+    for _ in range(100):
+        sink.put(b"x" * 99 + b"\n")
+    assert sink.dropped >= 80
+    target.open.set()
+    sink.stop()
+
+
+def test_a_full_disk_drops_counts_and_recovers():
+    target = Memory()
+    sink = LineSink(target, _render, report=0.0)
+    target.error = OSError(28, "No space left on device")
+    for _ in range(3):
+        sink.put(b"lost\n")
+        assert sink.flush()
+    assert sink.dropped == 3
+    target.error = None
+    sink.put(b"kept\n")
+    assert sink.flush()
+    sink.stop()
+    assert target.data == b"\nkept\nlog lines were dropped\n"
+
+
+def test_drops_are_reported_once_per_interval():
+    target = Memory()
+    sink = LineSink(target, _render, report=60.0)
+    for _ in range(3):
+        target.error = OSError(28, "full")
+        sink.put(b"lost\n")
+        sink.flush()
+        target.error = None
+        sink.put(b"kept\n")
+        sink.flush()
+    sink.stop()
+    assert target.data.count(b"log lines were dropped") == 1
+
+
+def test_a_file_that_cannot_be_opened_is_told_at_once(tmp_path):
+    (tmp_path / "dir.log").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        output.setup(Settings(str(tmp_path / "dir.log")), to_terminal=False)
+
+
+def test_a_non_blocking_stderr_gets_every_line():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    code = (
+        "from gateway_core.log.output import setup; from loguru import logger\n"
+        "class S: level='INFO'; format='text'; file=None\n"
+        "setup(S(), to_terminal=False)\n"
+        "for number in range(3000): logger.info('x' * 100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=writer) as child:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            time.sleep(0.5)
+            assert len(pipe.read().splitlines()) == 3000
+        assert child.wait(10) == 0
+
+
+def test_escape_leaves_plain_text_alone():
+    assert lines.escape("grüße 世界") == "grüße 世界"
+    assert lines.escape("a\tb\x00\x9b") == "a\\tb\\x00\\x9b"
+
+
+def test_log_files_are_private(log_to, tmp_path: Path):
+    log_to()
+    assert (tmp_path / "gateway.log").stat().st_mode & 0o777 == 0o600
