@@ -1,9 +1,10 @@
 """Where the gateway's time goes under load: samples of py-spy, by package and by function.
 
-    python hotpath.py [--modern] [--seconds 8] [--target gateway]
+    python hotpath.py [--modern] [--seconds 8] [--targets gateway-min,gateway] [--publish]
 
 Needs `py-spy` on PATH and the right to trace one's own child processes. A sample's owner is the innermost frame that
-is not the standard library's, so that `asyncio` and `json` count for those who called them.
+is not the standard library's, so that `asyncio` and `json` count for those who called them. Only threads that hold the
+interpreter's lock are sampled: waiting ones would count as busy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,17 @@ _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
 _STANDARD = sysconfig.get_path("stdlib")
 _ROOT = f"{processes.HERE.parent}/"
 _LOOP = "event loop"
+PARTS = {
+    "aiohttp, both sides": ("aiohttp", "aiosignal", "aiohappyeyeballs", "yarl", "multidict", "frozenlist"),
+    "downstream side of the core": ("gateway_core.downstream", "mcp"),
+    "upstream side of the core": ("gateway_core.upstream",),
+    "reading and writing JSON-RPC envelopes": ("gateway_core.jsonrpc",),
+    "log": ("gateway_core.log", "loguru"),
+    "redactor": ("security_redact", "re2"),
+    "pipeline, router, catalog, plugin chain": ("gateway_core",),
+    _LOOP: (_LOOP,),
+}
+"""Rows of the published table, and how the packages begin that count for them; the first that fits counts."""
 
 
 def package(file: str) -> str:
@@ -56,7 +69,9 @@ def owners(raw: str) -> tuple[Counter[str], Counter[str]]:
         if not frames:
             continue
         outer = (where for _, where in reversed(frames) if where != "stdlib")
-        owned[next(outer, _LOOP)] += int(count)
+        owner = next(outer, _LOOP)
+        # uvloop has no frames of its own: its work shows as that of whoever started the loop
+        owned[_LOOP if owner == "uvloop" or owner.startswith("gateway_core.cli") else owner] += int(count)
         for function in {f"{where}: {function}" for function, where in frames if where != "stdlib"}:
             within[function] += int(count)
     return owned, within
@@ -82,8 +97,20 @@ def sample(name: str, scenario: Scenario, seconds: float) -> tuple[str, dict[str
         loading = threading.Thread(target=load)
         loading.start()
         stack.callback(loading.join)
+        # the sessions have been opened by then, and the first calls are over
+        time.sleep(1.5)
         raw = scratch / "raw"
-        argv = [spy, "record", "--pid", str(target.process.pid), "--rate", "200", "--duration", f"{seconds:.0f}"]
+        argv = [
+            spy,
+            "record",
+            "--pid",
+            str(target.process.pid),
+            "--gil",
+            "--rate",
+            "200",
+            "--duration",
+            f"{seconds:.0f}",
+        ]
         argv += ["--full-filenames", "--format", "raw", "--output", str(raw)]
         with processes.pinned(processes.cpus()[1]):
             subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=seconds + 30)
@@ -91,28 +118,54 @@ def sample(name: str, scenario: Scenario, seconds: float) -> tuple[str, dict[str
         return raw.read_text(encoding="utf-8"), figures
 
 
+def part(owner: str) -> str:
+    """The row of the published table that a package counts for."""
+    return next((title for title, prefixes in PARTS.items() if owner.startswith(prefixes)), "the rest")
+
+
+def published(found: dict[str, Counter[str]]) -> str:
+    """The table of shares by part; a column for each target."""
+    shares: dict[str, Counter[str]] = {name: Counter() for name in found}
+    for name, owned in found.items():
+        for owner, count in owned.items():
+            shares[name][part(owner)] += count
+    lines = [f"| part | {' | '.join(report.TITLES[name] for name in found)} |", f"|---|{'---:|' * len(found)}"]
+    for title in (*PARTS, "the rest"):
+        cells = [f"{counts[title] / max(1, counts.total()):.0%}" for counts in shares.values()]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def details(owned: Counter[str], within: Counter[str]) -> str:
+    total = owned.total()
+    lines = ["| package | share |", "|---|---:|"]
+    lines += [f"| `{name}` | {count / total:.0%} |" for name, count in owned.most_common(15)]
+    lines += ["", "| function, with all that it calls | share |", "|---|---:|"]
+    # what is on every stack is only how the process was started
+    telling = [(name, count) for name, count in within.most_common() if count < 0.95 * total]
+    return "\n".join([*lines, *(f"| `{name}` | {count / total:.0%} |" for name, count in telling[:40])])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--modern", action="store_true", help="agents of the modern era")
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seconds", type=float, default=8, help="at most 60; default: %(default)s")
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--target", choices=[name for name in targets.LAUNCHERS if name != "nginx"], default="gateway")
+    parser.add_argument("--targets", default="gateway-min,gateway-quiet,gateway", help="default: %(default)s")
+    parser.add_argument("--publish", action="store_true", help="write the shares by part to docs/performance.md")
     chosen = parser.parse_args()
     processes.build()
     scenario = Scenario("modern" if chosen.modern else "legacy", chosen.connections, "100B")
-    raw, figures = sample(chosen.target, scenario, min(chosen.seconds, 60))
-    owned, within = owners(raw)
-    total = sum(owned.values())
-    print(
-        f"{report.TITLES[chosen.target]}, {scenario.era}, {scenario.connections} connections: {total} samples, ", end=""
-    )
-    print(f"{figures.get('cpu_us', 0)} µs/call, {figures.get('errors', '?')} wrong answers\n")
-    print("| package | share |\n|---|---:|")
-    for name, count in owned.most_common(15):
-        print(f"| `{name}` | {count / total:.0%} |")
-    print("\n| function, with all that it calls | share |\n|---|---:|")
-    for name, count in within.most_common(30):
-        print(f"| `{name}` | {count / total:.0%} |")
+    found: dict[str, Counter[str]] = {}
+    for name in chosen.targets.split(","):
+        raw, figures = sample(name, scenario, min(chosen.seconds, 60))
+        found[name], within = owners(raw)
+        print(f"{report.TITLES[name]}, {scenario.era}, {scenario.connections} connections: ", end="")
+        print(f"{found[name].total()} samples, {figures['cpu_us']} µs/call, {figures['errors']} wrong answers\n")
+        print(details(found[name], within), end="\n\n")
+    print(published(found))
+    if chosen.publish:
+        report.publish(report.PAGE, "profile", published(found))
 
 
 if __name__ == "__main__":

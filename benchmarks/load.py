@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,11 @@ def measure(
             file.flush()
             timing = [str(scenario.connections), str(warm), str(seconds)]
             argv = [str(tools / "mcpload"), str(port), *timing, file.name, str(len(TEXT) * repeat)]
-            before = _arrived(upstream_port)
-            figures, cpu = _run(argv, pid, warm + seconds + 20)
-            requests = _arrived(upstream_port) - before
+
+            def spent() -> tuple[float, int]:
+                return processes.cpu_seconds(pid), _arrived(upstream_port)
+
+            figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
         client.close(sessions)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
@@ -59,11 +62,14 @@ def measure(
         raise RuntimeError(f"no call was answered: {figures['first_error']}")
     figures["cpu_us"] = round(cpu / calls * 1e6, 2)
     figures["rss_mb"] = round(processes.rss_mb(pid), 1)
-    figures["upstream_requests"] = round(requests / figures["answers"], 2)
+    figures["upstream_requests"] = round(requests / calls, 2)
     return figures
 
 
-def _run(argv: list[str], pid: int, patience: float) -> tuple[dict[str, Any], float]:
+def _run(
+    argv: list[str], spent: Callable[[], tuple[float, int]], patience: float
+) -> tuple[dict[str, Any], tuple[float, int]]:
+    """Runs mcpload; returns its figures, and what `spent` rose by during the measured time."""
     with (
         processes.pinned(processes.cpus()[1]),
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load,
@@ -71,19 +77,20 @@ def _run(argv: list[str], pid: int, patience: float) -> tuple[dict[str, Any], fl
         watchdog = threading.Timer(patience, load.kill)
         watchdog.start()
         try:
-            cpu, last = [], ""
+            marks, last = [], ""
             assert load.stdout is not None
             assert load.stderr is not None
             for line in load.stdout:
                 if line in {"B\n", "E\n"}:
-                    cpu.append(processes.cpu_seconds(pid))
+                    marks.append(spent())
                 last = line
             complaint = load.stderr.read()
         finally:
             watchdog.cancel()
-    if len(cpu) != 2 or not last.startswith("{"):
+    if len(marks) != 2 or not last.startswith("{"):
         raise RuntimeError(f"the load ended without figures: {complaint[:300].strip()}")
-    return json.loads(last), cpu[1] - cpu[0]
+    begin, end = marks
+    return json.loads(last), (end[0] - begin[0], end[1] - begin[1])
 
 
 def _arrived(upstream_port: int) -> int:

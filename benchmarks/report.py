@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 TITLES = {
     "direct": "upstream alone",
     "nginx": "nginx",
@@ -21,6 +20,7 @@ TITLES = {
     "gateway": "gateway, default plugins",
 }
 REFERENCES = ("nginx", "aiohttp")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 Row = dict[str, Any]
 
@@ -90,10 +90,11 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def publish(page: Path, text: str) -> None:
-    """Replaces what stands between the markers of a page. Raises `ValueError` when it has none."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page}: the markers '{BEGIN}' and '{END}' are missing")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def publish(page: Path, section: str, text: str) -> None:
+    """Replaces what stands between a section's markers in a page. Raises `ValueError` when it has none."""
+    begin, end = (f"<!-- {section}: {edge} -->" for edge in ("begin", "end"))
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{page}: the markers '{begin}' and '{end}' are missing")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")

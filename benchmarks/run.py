@@ -25,7 +25,6 @@ import report
 import targets
 from load import SIZES, Scenario, measure
 
-PAGE = processes.HERE.parent / "docs" / "performance.md"
 ERAS = ("legacy", "modern")
 
 
@@ -37,18 +36,24 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", help="default: 1,16,64; quick: 1,16")
     parser.add_argument("--size", choices=SIZES, default="100B", help="text of a result; default: %(default)s")
     parser.add_argument("--rounds", type=int, help="default: 3; quick: 2")
-    parser.add_argument("--seconds", type=float, help="of each measurement; default: 1; quick: 0.4")
-    parser.add_argument("--limit", type=float, default=170, help="seconds after which nothing more is measured")
+    parser.add_argument("--seconds", type=float, help="of each measurement; default: 0.9; quick: 0.3")
+    parser.add_argument(
+        "--limit", type=float, help="seconds after which no measurement begins; default: 165; quick: 34"
+    )
     parser.add_argument("--upstream", choices=("both", *ERAS), default="both", help="eras that the upstream speaks")
     parser.add_argument("--upstream-sse", action="store_true", help="the upstream answers as SSE, not as JSON")
-    parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes; default: docs/performance.md")
+    parser.add_argument(
+        "--page", type=Path, default=report.PAGE, help="where the table goes; default: docs/performance.md"
+    )
+    parser.add_argument("--raw", type=Path, default=processes.OUT, help="folder of the raw figures; default: out/")
     parser.add_argument("--print", action="store_true", help="only print the table")
     parser.add_argument("--render", type=Path, metavar="FILE", help="measure nothing; make the table from this .jsonl")
     chosen = parser.parse_args(argv)
     chosen.print |= chosen.quick
     chosen.connections = [int(n) for n in (chosen.connections or ("1,16" if chosen.quick else "1,16,64")).split(",")]
     chosen.rounds = chosen.rounds or (2 if chosen.quick else 3)
-    chosen.seconds = chosen.seconds or (0.4 if chosen.quick else 1.0)
+    chosen.seconds = chosen.seconds or (0.3 if chosen.quick else 0.9)
+    chosen.limit = chosen.limit or (34.0 if chosen.quick else 165.0)
     chosen.targets, chosen.eras = chosen.targets.split(","), chosen.eras.split(",")
     unknown = (set(chosen.targets) - set(targets.NAMES)) | (set(chosen.eras) - set(ERAS))
     if unknown:
@@ -106,7 +111,7 @@ def started(
 def run(chosen: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
     """All measurements, a failed one with `failed`; and complaints, each a reason to exit with 1."""
     rows: list[dict[str, Any]] = []
-    out = processes.OUT / time.strftime("%Y%m%d-%H%M%S.jsonl")
+    out = chosen.raw / time.strftime("%Y%m%d-%H%M%S.jsonl")
     scenarios = [Scenario(era, count, chosen.size) for count in chosen.connections for era in chosen.eras]
     warm = min(0.25, chosen.seconds / 2)
     deadline = time.monotonic() + chosen.limit
@@ -166,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # an incomplete or wrong run must not replace good figures
         print(text)
     else:
-        report.publish(chosen.page, text)
+        report.publish(chosen.page, "benchmark", text)
         print(f"table written to {chosen.page}", file=sys.stderr)
     for complaint in complaints:
         print(complaint, file=sys.stderr)

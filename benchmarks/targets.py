@@ -41,9 +41,6 @@ enable = true
 port = {port}
 max_connections = 1000
 
-[mcp.proxy.log]
-level = "{level}"
-
 [[mcp.proxy.upstreams]]
 name = "bench"
 transport = "http"
@@ -104,18 +101,18 @@ def aiohttp(upstream_port: int, scratch: Path) -> Running:
 
 
 def gateway_min(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway-min", _MINIMAL, "WARNING", upstream_port, scratch)
+    return _gateway("gateway-min", _MINIMAL, upstream_port, scratch)
 
 
 def gateway_quiet(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway-quiet", _DEFAULT + _QUIET, "INFO", upstream_port, scratch)
+    return _gateway("gateway-quiet", _DEFAULT + _QUIET, upstream_port, scratch)
 
 
 def gateway(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway", _DEFAULT, "INFO", upstream_port, scratch)
+    return _gateway("gateway", _DEFAULT, upstream_port, scratch)
 
 
-def _gateway(name: str, plugins: str, level: str, upstream_port: int, scratch: Path) -> Running:
+def _gateway(name: str, plugins: str, upstream_port: int, scratch: Path) -> Running:
     program = Path(sys.executable).with_name("rad")
     if not program.exists():
         raise Unavailable(f"{program.name} is not installed next to {Path(sys.executable).name} (uv sync)")
@@ -123,7 +120,7 @@ def _gateway(name: str, plugins: str, level: str, upstream_port: int, scratch: P
     folder.mkdir(parents=True)
     port = processes.free_port()
     config = folder / "mcp-proxy.toml"
-    config.write_text(_GATEWAY.format(port=port, level=level, upstream=upstream_port) + plugins)
+    config.write_text(_GATEWAY.format(port=port, upstream=upstream_port) + plugins)
     argv = [str(program), "mcp", "proxy", "start", "--config", str(config)]
     log = scratch / f"{name}.log"
     return Running(name, port, Process(argv, cpu=processes.cpus()[0], port=port, log=log, ready="/readyz"))

@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(120))  # a dozen processes may have to start
 
 
 @dataclass

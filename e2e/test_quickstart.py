@@ -34,10 +34,7 @@ health_check_interval = 30
 
 
 class Caller:
-    """An agent that calls `echo`, one call after the other, and counts what becomes of them.
-
-    Each call has a text of its own and its own agent name counts for the rate limit, which is switched off.
-    """
+    """An agent that calls `echo`, one call after the other, and counts what becomes of them."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -27,7 +27,7 @@ from gateway_core.errors import PluginError
 from gateway_core.hookspecs import PROJECT
 from gateway_core.types import PluginConfig
 
-__all__ = ["DEFAULT_METHODS", "METHODS", "InstalledPlugin", "LoadedPlugin", "installed", "load"]
+__all__ = ["DEFAULT_METHODS", "METHODS", "InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
 METHODS: Final = (
@@ -136,13 +136,18 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
     if config is None or methods is None or problems:
         return None
     try:
-        factory: Any = plugin
-        instance = factory(config)
+        instance = construct(plugin, config)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a constructor can raise anything
         report(f"cannot be constructed: {_short(error)}")
         return None
     hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
+
+
+def construct(plugin: type, config: PluginConfig) -> object:
+    """Make a plugin of its class. One without a constructor of its own has no use for its settings."""
+    factory: Any = plugin
+    return factory() if factory.__init__ is object.__init__ else factory(config)
 
 
 def _find(name: str, report: _Report) -> EntryPoint | None:
@@ -240,6 +245,7 @@ def _hook_problems(plugin: type) -> list[str]:
         ordering = [option for option in _ORDERING if options.get(option)]
         if ordering:
             problems.append(f"{name} asks for {ordering[0]}; remove it: the order of the TOML is the only order")
+            continue
         if options.get("specname"):
             problems.append(f"{name} gives a specname; name the method after the hook instead")
         problems.extend(f"{name} {problem}" for problem in _signature_problems(plugin, name))

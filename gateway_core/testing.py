@@ -15,7 +15,7 @@ from typing import Any, Literal
 from gateway_core import jsonrpc
 from gateway_core.chain import HOOKS, Chain, LoadedPlugin
 from gateway_core.errors import RpcError
-from gateway_core.plugins import DEFAULT_METHODS
+from gateway_core.plugins import DEFAULT_METHODS, construct
 from gateway_core.types import (
     Call,
     CallResult,
@@ -139,8 +139,8 @@ def configured(
     Raises pydantic's `ValidationError` for settings that its `Config` refuses.
     """
     if inspect.isclass(plugin):
-        factory: Any = plugin
-        plugin = factory(getattr(plugin, "Config", PluginConfig)(**settings))
+        config: PluginConfig = getattr(plugin, "Config", PluginConfig)(**settings)
+        plugin = construct(plugin, config)
     elif settings:
         raise TypeError("settings are for a class; this plugin is made already")
     kind = type(plugin)

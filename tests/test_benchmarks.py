@@ -103,14 +103,16 @@ def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, memb
 
 
 @needs_compiler
-def test_quick_run_prints_the_table_and_succeeds():
-    argv = [sys.executable, BENCHMARKS / "run.py", "--quick", "--targets", "direct,aiohttp"]
+def test_quick_run_prints_the_table_and_succeeds(tmp_path):
+    argv = [sys.executable, BENCHMARKS / "run.py", "--quick", "--targets", "direct,aiohttp", "--raw", tmp_path]
     argv += ["--rounds", "1", "--seconds", "0.1", "--connections", "2", "--eras", "modern"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=40)
     assert done.returncode == 0, done.stderr
     assert "**2 connections**" in done.stdout
     assert "| upstream alone | modern |" in done.stdout
     assert "| bare aiohttp proxy | modern |" in done.stdout
+    (raw,) = tmp_path.iterdir()
+    assert [json.loads(line).get("target") for line in raw.read_text().splitlines()] == [None, "direct", "aiohttp"]
 
 
 def test_a_missing_compiler_is_said_plainly(part, monkeypatch, tmp_path):
@@ -141,27 +143,34 @@ def test_table_has_medians_spreads_and_ratios_within_a_round(part):
 def test_publishing_changes_only_what_stands_between_the_markers(part, tmp_path):
     report = part("report")
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.publish(page, "new")
-    assert page.read_text() == f"before\n{report.BEGIN}\n\nnew\n\n{report.END}\nafter\n"
-    page.write_text("no markers")
+    page.write_text("before\n<!-- profile: begin -->\nold\n<!-- profile: end -->\nafter\n")
+    report.publish(page, "profile", "new")
+    assert page.read_text() == "before\n<!-- profile: begin -->\n\nnew\n\n<!-- profile: end -->\nafter\n"
     with pytest.raises(ValueError, match="markers"):
-        report.publish(page, "new")
+        report.publish(page, "benchmark", "new")
 
 
-def test_the_page_has_the_markers(part):
-    report = part("report")
-    text = (ROOT / "docs" / "performance.md").read_text()
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+@pytest.mark.parametrize("section", ["benchmark", "profile"])
+def test_the_page_has_the_markers(part, section):
+    text = part("report").PAGE.read_text(encoding="utf-8")
+    assert text.count(f"<!-- {section}: begin -->") == text.count(f"<!-- {section}: end -->") == 1
 
 
 def test_samples_count_for_the_innermost_frame_outside_the_standard_library(part):
     hotpath = part("hotpath")
-    ours, theirs, standard = (
-        f"call ({ROOT}/gateway_core/pipeline.py:10)",
-        "write (/x/site-packages/aiohttp/http_writer.py:20)",
-        f"dumps ({json.__file__}:30)",
-    )
-    owned, within = hotpath.owners(f"{ours};{theirs} 3\n{ours};{standard} 2\n{standard} 1\n")
+    ours, theirs = f"call ({ROOT}/gateway_core/pipeline.py:10)", "write (/x/site-packages/aiohttp/http_writer.py:20)"
+    standard, start = f"dumps ({json.__file__}:30)", f"start ({ROOT}/gateway_core/cli/serve.py:40)"
+    owned, within = hotpath.owners(f"{ours};{theirs} 3\n{ours};{standard} 2\n{start};{standard} 1\n")
     assert owned == {"aiohttp": 3, "gateway_core.pipeline": 2, "event loop": 1}
-    assert within == {"gateway_core.pipeline: call": 5, "aiohttp: write": 3}
+    assert within == {"gateway_core.pipeline: call": 5, "aiohttp: write": 3, "gateway_core.cli.serve: start": 1}
+
+
+def test_every_sample_counts_for_one_part_of_the_published_table(part):
+    hotpath = part("hotpath")
+    owned = {"aiohttp": 4, "gateway_core.log.sink": 1, "gateway_core.router": 2, "event loop": 1, "zlib": 2}
+    rows = hotpath.published({"gateway": hotpath.Counter(owned)}).splitlines()[2:]
+    shares = {title: int(share.rstrip("%")) for title, share in (row.strip("| ").split(" | ") for row in rows)}
+    assert shares["pipeline, router, catalog, plugin chain"] == 20
+    assert shares["log"] == 10
+    assert shares["the rest"] == 20
+    assert sum(shares.values()) == 100

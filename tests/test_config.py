@@ -80,6 +80,10 @@ def test_whole_numbers_are_taken_for_times() -> None:
     assert upstream(HTTP + "timeout = 5\nhealth_check_interval = 0.5").timeout == 5
 
 
+def test_a_call_may_take_as_long_as_the_maximum() -> None:
+    assert load(HEAD + "timeout = 300\n" + HTTP + "timeout = 300").proxy.timeout == 300
+
+
 def test_retry_is_one_word_or_a_table_of_tools() -> None:
     assert upstream(HTTP + 'retry = "safe"').retry == "safe"
     assert upstream(HTTP + 'retry = { a = "safe", b = "never" }').retry == {"a": "safe", "b": "never"}
@@ -137,6 +141,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "maximum below timeout": ("max_timeout = 5", "3: mcp.proxy.max_timeout: timeout (60) must not be more than"),
     "drain": ("drain_timeout = -1", "3: mcp.proxy.drain_timeout: must be greater than 0, but is -1"),
     "origin": ('allowed_origins = ["*"]', '3: mcp.proxy.allowed_origins[0]: must be "scheme://host"'),
+    "origin pattern": ('allowed_origins = ["https://*.example.com"]', "3: mcp.proxy.allowed_origins[0]: must be"),
+    "origin with user": ('allowed_origins = ["https://a@b.example"]', "3: mcp.proxy.allowed_origins[0]: must be"),
     "origin with path": ('allowed_origins = ["https://a.example/"]', "3: mcp.proxy.allowed_origins[0]: must be"),
     "allowed host": ('allowed_hosts = ["ok:80", "a/b"]', "3: mcp.proxy.allowed_hosts[1]: must be an IP address"),
     "not a list": ('allowed_hosts = "a"', "3: mcp.proxy.allowed_hosts: must be a list, but is"),
@@ -317,6 +323,11 @@ def test_a_placeholder_is_no_client_secret(secret: str) -> None:
     found = problem(HEAD + HTTP + AUTH + f'client_secret = "{secret}"')
     assert "11: mcp.proxy.upstreams[0].auth.client_secret: upstream" in found
     assert "is still a placeholder" in found or "must not be empty" in found
+
+
+def test_a_bad_pattern_is_reported_and_nothing_else_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    problem(HEAD + 'security.redact_patterns = ["("]')
+    assert capfd.readouterr() == ("", "")
 
 
 def test_another_separator_frees_the_usual_one() -> None:

@@ -33,6 +33,7 @@ def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
     assert find(deep) == outer
     inner = write(tmp_path / "a" / "b")
     assert find(deep) == inner
+    assert find(tmp_path / "a" / "b") == inner
     assert find(tmp_path / "a") == outer
 
 

@@ -121,6 +121,15 @@ def test_the_table_of_forms_is_valid_toml_and_nothing_in_it_is_missed() -> None:
     assert set(paths(tomllib.loads(EVERYTHING))) == set(scan(EVERYTHING))
 
 
+def test_windows_line_ends_change_nothing() -> None:
+    assert scan(EVERYTHING.replace("\n", "\r\n")) == scan(EVERYTHING)
+
+
+def test_a_table_is_where_its_own_header_is_even_below_its_parts() -> None:
+    assert scan("[a.b]\n[a]\n") == {("a",): 2, ("a", "b"): 1}
+    assert scan("[a.b]\n") == {("a",): 1, ("a", "b"): 1}
+
+
 # Leaves have no "k", so that the mark of a key is found where the key stands and nowhere else.
 leaves = (
     st.booleans()

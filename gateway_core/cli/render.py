@@ -17,8 +17,8 @@ from rich.text import Text
 
 from gateway_core.log.lines import escape
 
-MAX_CELL: Final = 120
-"""Characters of a description or an error in a table; `--json` has all of it."""
+MAX_CELL: Final = 200
+"""Characters of a description or an error that are shown; `--json` has all of it."""
 _STATES: Final = {"healthy": "green", "connecting": "yellow", "ejected": "yellow", "down": "red"}
 _PIPE_WIDTH: Final = 200
 """A pipe has no width; a table in it must not be cut to that of an old terminal."""
@@ -67,8 +67,11 @@ def show_status(status: dict[str, Any]) -> None:
     if not status["upstreams"]:
         print(f"{'upstreams':<18} none; add [[mcp.proxy.upstreams]] to the configuration")
         return
-    names = ("upstream", "state", "era", "tools", "calls", "errors", "latency", "next retry", "last error")
+    names = ("upstream", "state", "era", "tools", "calls", "errors", "latency", "next retry")
     show_table(names, [_upstream(one) for one in status["upstreams"]], right={"tools", "calls", "errors", "latency"})
+    for one in status["upstreams"]:
+        if one["last_error"]:  # below the table: in a column of a narrow terminal nobody could read it
+            print(f"{escape(one['name'])}: last error: {_cut(one['last_error'])}")
 
 
 def _upstream(one: dict[str, Any]) -> list[str | Text]:
@@ -82,7 +85,6 @@ def _upstream(one: dict[str, Any]) -> list[str | Text]:
         str(one["errors"]),
         "-" if latency is None else f"{latency:.1f} ms",
         "-" if retry is None else f"in {duration(retry)}",
-        one["last_error"] or "-",
     ]
 
 

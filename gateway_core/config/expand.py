@@ -39,7 +39,7 @@ def _filled(entry: PluginEntry, security: SecurityConfig, keys: set[str], lines:
     settings: dict[str, Any] = dict(entry.settings)
     key_lines = dict(entry.key_lines)
     for key, (plugin, setting) in SECURITY_KEYS.items():
-        if plugin != entry.name or key not in keys or setting in settings:
+        if plugin != entry.name or key not in keys:
             continue
         value = getattr(security, key)
         settings[setting] = list(value) if isinstance(value, tuple) else value

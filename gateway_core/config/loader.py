@@ -55,7 +55,7 @@ def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Con
     """Check `text` as the content of `path`, whose folder relative paths start at. Raises as `load` does."""
     try:
         raw = tomllib.loads(text)
-        lines = scan(text.replace("\r\n", "\n"))
+        lines = scan(text)
     except RecursionError:
         raise ConfigError([f"{path}: is nested too deeply"]) from None
     except ValueError as error:
@@ -67,7 +67,7 @@ def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Con
     unfilled = {problem.path for problem in problems}
     problems += [problem for problem in found if problem.path not in unfilled]
     if problems or proxy is None:
-        raise ConfigError(_formatted(problems, path, raw, lines, filled.touched))
+        raise ConfigError(_formatted(problems, path, raw, lines))
     return Config(path.absolute(), _with_absolute_paths(expand(proxy, lines), path.absolute().parent))
 
 
@@ -154,23 +154,21 @@ def _plugin_entry(entry: Any, index: int, lines: dict[Path, int]) -> Any:
     }
 
 
-def _formatted(
-    problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int], touched: set[Path]
-) -> list[str]:
+def _formatted(problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int]) -> list[str]:
     """In the order of the file: `file:line: dotted.path: what`, with the upstream's or plugin's name where known."""
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [
-        f"{path}:{line}: {show(problem.path)}: {_of(problem.path, raw, touched)}{problem.message}"
-        for line, problem in placed
+        f"{path}:{line}: {show(problem.path)}: {_of(problem.path, raw)}{problem.message}" for line, problem in placed
     ]
     return list(dict.fromkeys(texts))
 
 
-def _of(path: Path, raw: dict[str, Any], touched: set[Path]) -> str:
-    if len(path) < 5 or path[2] not in ("upstreams", "plugins") or (named := (*path[:4], "name")) in touched:
+def _of(path: Path, raw: dict[str, Any]) -> str:
+    """`upstream "github": `, when `path` is inside an entry whose name stands in the file and is a valid one."""
+    if len(path) < 5 or path[2] not in ("upstreams", "plugins"):
         return ""
     value: Any = raw
-    for part in named:
+    for part in (*path[:4], "name"):
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):

@@ -46,12 +46,12 @@ def line_of(lines: dict[Path, int], path: Path) -> int | None:
 
 
 def scan(text: str) -> dict[Path, int]:
-    """Map every path of a valid TOML text (line ends `\\n`) to the 1-based line on which its key stands.
+    """Map every path of a valid TOML text to the 1-based line on which its key stands.
 
     A table is where its header is, an array of tables where its first header is, an element of an array where the
     element begins, and a table that only dotted keys or deeper headers make where the first of them is.
     """
-    return _Scanner(text).run()
+    return _Scanner(text.replace("\r\n", "\n")).run()
 
 
 class _Scanner:

@@ -123,9 +123,12 @@ async def serve(name: str, port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
+        listener.listen()  # from here on nobody is refused, so the address may be told
         print(f"{name}: http://{HOST}:{listener.getsockname()[1]}/mcp", flush=True)
         app = build(name).streamable_http_app(host=HOST)
-        await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
+        # An open stream of a client must not keep a server that was told to stop.
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+        await uvicorn.Server(config).serve(sockets=[listener])
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ RAD: Final = (sys.executable, "-m", "gateway_core.cli", "mcp", "proxy")
 CALLS_PER_MINUTE: Final = 8
 PATIENCE: Final = 15.0
 """Seconds that anything may take on a slow machine."""
+QUICK: Final = aiohttp.ClientTimeout(total=2)
 # JSON's strings are TOML's, too, so a path needs no other quoting.
 CONFIGURATION: Final = """\
 [mcp.proxy]
@@ -92,11 +93,16 @@ class Stage:
     def step(self, title: str) -> None:
         """Begin the next step."""
         self._steps += 1
-        self.console.print(f"\n[bold cyan]{self._steps}. {escape(title)}[/]")
+        self.console.print(f"\n[bold cyan]{self._steps}. {escape(title)}[/]", highlight=False)
 
     def say(self, text: str) -> None:
         """Tell one thing that happened in this step."""
         self.console.print(f"   {escape(text)}", highlight=False)
+
+    def show(self, text: str) -> None:
+        """Show what a file or a log says."""
+        for line in text.strip().splitlines():
+            self.console.print(f"   [dim]|[/] {escape(line)}", highlight=False)
 
     async def start_server(self, name: str, port: int) -> None:
         """Start an instance of `http_server` and remember its process and port; port 0 takes a free one."""
@@ -122,16 +128,23 @@ class Stage:
         self.config.write_text(text)
         self.config.chmod(0o600)
 
-    async def rad(self, command: str, *options: str) -> Any:
-        """Run one of the gateway's own commands; its JSON where it was asked for."""
-        child = await self.children.start(command, (*RAD, command, "--config", str(self.config), *options), piped=True)
+    async def admin(self, what: str) -> Any:
+        """What the gateway tells of itself: `status` or `tools`, as `rad mcp proxy WHAT --json` prints it."""
+        instance = json.loads(self.config.with_suffix(".pid").read_text())
+        headers = {"Authorization": f"Bearer {instance['token']}"}
+        url = f"http://127.0.0.1:{instance['port']}/admin/{what}"
+        async with aiohttp.ClientSession(timeout=QUICK, headers=headers) as session, session.get(url) as answer:
+            return await answer.json()
+
+    async def stop(self) -> None:
+        """Run `rad mcp proxy stop`."""
+        child = await self.children.start("stop", (*RAD, "stop", "--config", str(self.config)))
         try:
             async with asyncio.timeout(PATIENCE):
-                output, _ = await child.communicate()
+                code = await child.wait()
         except TimeoutError:
-            raise StepFailed(f"`rad mcp proxy {command}` to end", "no end") from None
-        expect(f"`rad mcp proxy {command}` to succeed", child.returncode == 0, self.children.errors(command))
-        return json.loads(output) if "--json" in options else None
+            raise StepFailed("`rad mcp proxy stop` to end", "no end") from None
+        expect("`rad mcp proxy stop` to succeed", code == 0, self.children.errors("stop"))
 
     async def until(
         self, what: str, holds: Callable[[], Awaitable[bool]], possible: Callable[[], bool] = lambda: True
@@ -148,6 +161,10 @@ class Stage:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return next((line for line in lines if all(word in line for word in words)), "")
 
+    def log_tail(self) -> str:
+        """The end of the gateway's log, for a tour that failed."""
+        return "\n".join(self.log.read_text().splitlines()[-12:]) if self.log.exists() else ""
+
 
 async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
     """Call a tool; its structured content. Raises `StepFailed` for a tool's error, `MCPError` for a protocol one."""
@@ -158,9 +175,9 @@ async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
 
 async def is_ready(url: str) -> bool:
     try:
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
-            return response.status == 200
-    except aiohttp.ClientError:
+        async with aiohttp.ClientSession(timeout=QUICK) as session, session.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
         return False
 
 

@@ -11,8 +11,6 @@ from typing import Final
 
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
 
 from gateway_core.demo.stage import CALLS_PER_MINUTE, RAD, Stage, StepFailed, call, expect, free_port, is_ready
@@ -26,7 +24,7 @@ async def start(stage: Stage) -> tuple[asyncio.subprocess.Process, str]:
     port = free_port()
     stage.write_config(port)
     stage.say(f"configuration in {stage.config}:")
-    stage.console.print(Panel(escape(stage.config.read_text().strip()), expand=False, border_style="dim"))
+    stage.show(stage.config.read_text())
     gateway = await stage.children.start("gateway", (*RAD, "start", "--config", str(stage.config)))
     address = f"http://127.0.0.1:{port}"
     await stage.until(
@@ -50,7 +48,7 @@ async def catalog(stage: Stage, legacy: Client, modern: Client) -> None:
     expect("a modern agent to get a modern revision", modern.protocol_version >= "2026-07-28", modern_names)
     expect("the same names for both agents", names == modern_names, f"{names} and {modern_names}")
     expect("the clash to leave 'lookup' and 'primary__lookup'", {"lookup", "primary__lookup"} <= set(names), names)
-    report = await stage.rad("tools", "--json")
+    report = await stage.admin("tools")
     table = Table("tool", "served by", "description", box=None, header_style="bold")
     for tool in report["tools"]:
         summary = (tool["description"] or "").split("\n")[0]
@@ -91,7 +89,7 @@ async def failover(stage: Stage, legacy: Client, modern: Client) -> None:
     await stage.start_server("primary", stage.ports["primary"])
 
     async def recovered() -> bool:
-        states = {each["name"]: each["state"] for each in (await stage.rad("status", "--json"))["upstreams"]}
+        states = {each["name"]: each["state"] for each in (await stage.admin("status"))["upstreams"]}
         return bool(states["primary"] == "healthy")
 
     await stage.until("the primary to be healthy again", recovered)
@@ -127,13 +125,13 @@ async def redaction(stage: Stage, modern: Client) -> None:
 
     await stage.until("a redacted line about search_notes in the log", logged)
     stage.say(f"called search_notes(query='backup', api_key='{SECRET}'); the gateway's log has:")
-    stage.console.print(Panel(escape(stage.logged("search_notes", "[REDACTED]")), border_style="dim"))
+    stage.show(stage.logged("search_notes", "[REDACTED]"))
     expect("the secret nowhere in the log", SECRET not in stage.log.read_text(), "it in the log")
 
 
 async def stop(stage: Stage, gateway: asyncio.subprocess.Process) -> None:
     stage.step("Stop")
-    await stage.rad("stop")
+    await stage.stop()
     try:
         async with asyncio.timeout(5):
             code = await gateway.wait()

@@ -6,6 +6,7 @@ All of it lives in a temporary folder and on loopback, and everything that was s
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import tempfile
 import time
@@ -45,13 +46,15 @@ async def _tour(console: Console) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="rad-demo-") as name:
         async with Children(Path(name)) as children:
+            stage = Stage(console, Path(name), children)
             try:
-                await give(Stage(console, Path(name), children))
+                await give(stage)
             except* (StepFailed, MCPError, OSError) as failure:
                 first: BaseException = failure
                 while isinstance(first, BaseExceptionGroup):
                     first = first.exceptions[0]
                 console.print(f"\n[bold red]Failed:[/] {escape(str(first))}", highlight=False)
+                console.print(f"[dim]{escape(stage.log_tail())}[/]", highlight=False)
                 failed = True
     if failed:
         return 1
@@ -62,6 +65,8 @@ async def _tour(console: Console) -> int:
 def main() -> int:
     """Give the tour. Returns 0, 1 when a step failed, 130 when it was interrupted."""
     console = Console(soft_wrap=True)
+    # The SDK warns of a tool that no list shows, which is what `upstream:tool` is.
+    logging.getLogger("client").setLevel(logging.ERROR)
     console.print("[bold]The Radium MCP gateway, on the demonstration servers that come with it[/]")
     try:
         return asyncio.run(_tour(console))

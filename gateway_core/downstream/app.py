@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -35,7 +34,7 @@ from gateway_core.downstream.legacy import INITIALIZE
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.services import Services, where
 from gateway_core.downstream.stream import json_response
 from gateway_core.errors import INTERNAL_ERROR, UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message
@@ -66,11 +65,12 @@ class App:
             return await self._checked(request, connection)
         except Refusal as refusal:
             return refusal.response()
+        except RpcError as error:
+            return Refusal(400, error).response()
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - aiohttp's own answer to a bug would quote the request
-            where = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("{} while answering an agent\n{}", type(error).__name__, where)
+            logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
             return Refusal(500, RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed"), close=True).response()
         finally:
             connection.serving = False
@@ -132,9 +132,10 @@ class App:
         if path == "/readyz":
             ready = self._services.ready()
             return json_response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
-        token = self._services.admin_token
-        offered = (header(request, "Authorization") or "").encode(errors="surrogateescape")
-        if not token or not hmac.compare_digest(offered, f"Bearer {token}".encode()):
+        token = self._services.admin_token.encode()
+        scheme, _, offered = (header(request, "Authorization") or "").partition(" ")
+        matches = hmac.compare_digest(offered.encode(errors="surrogateescape"), token)
+        if not token or not matches or scheme.lower() != "bearer":
             raise Refusal(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
         admin = self._services.admin
         return json_response(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
@@ -203,10 +204,11 @@ class Server:
         self._forget_changes()
         for subscription in list(self._services.subscriptions):
             subscription.end()
-        for session in list(self._services.sessions):
-            await self._services.end_session(session)
+        for session in self._services.sessions:
+            self._services.end_session(session)
         self._app.connections.pre_shutdown()
         await self._app.connections.shutdown(1.0)
+        await self._services.settle(1.0)
         if self._chores is not None:
             self._chores.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -222,4 +224,4 @@ class Server:
             self._app.connections.sweep()
             for session in self._services.sessions.expire():
                 logger.debug("session of {} ended: unused for too long", session.owner)
-                await self._services.end_session(session)
+                self._services.end_session(session)

@@ -48,6 +48,7 @@ class Duplex:
         """`modern`: requests that carry modern `_meta` are served as such, next to a legacy conversation."""
         self._services = services
         self._session = session
+        session.own_channel = True
         self._modern = modern
         self._legacy = Legacy(services)
         self._subscriptions: dict[int | str, Subscription] = {}

@@ -74,7 +74,7 @@ class LegacyHttp:
 
     async def delete(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
         """End a session; its calls in flight are cancelled."""
-        await self._services.end_session(self._session(request, address))
+        self._services.end_session(self._session(request, address))
         return web.Response(status=204)
 
     def _initialize(self, request: web.BaseRequest, message: Message, address: str) -> web.StreamResponse:
@@ -98,7 +98,7 @@ class LegacyHttp:
         if session_id is None:
             raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._services.sessions.get(address, session_id)
-        if session is None or session.ended:
+        if session is None or session.own_channel:
             raise Refusal(404, "no such session; begin a new one with initialize")
         version = header(request, VERSION_HEADER)
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:

@@ -108,6 +108,7 @@ class Services:
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
     """The change streams of modern agents that are open."""
+    _endings: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.config.limits.in_flight)
@@ -117,14 +118,34 @@ class Services:
         try:
             return await self.pipeline.call(exchange, params)
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
-            where = "".join(traceback.format_tb(error.__traceback__))  # not the message: it may quote a payload
-            logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where)
+            logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request"))
 
-    async def end_session(self, session: Session) -> None:
-        """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go."""
+    def end_session(self, session: Session) -> None:
+        """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go.
+
+        What the last takes goes on in the background; `settle` waits for it.
+        """
         self.sessions.delete(session)
         session.end()
-        waiting = self.on_session_end(session.id)
-        if waiting is not None:
-            await waiting
+        ending = asyncio.get_running_loop().create_task(self._tell_ended(session.id))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _tell_ended(self, session_id: str) -> None:
+        try:
+            waiting = self.on_session_end(session_id)
+            if waiting is not None:
+                await waiting
+        except Exception as error:  # noqa: BLE001 - the agent has gone; nobody else is waiting for this
+            logger.error("{} after the end of a session\n{}", type(error).__name__, where(error))
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until everything has been told of the sessions that ended."""
+        if self._endings:
+            await asyncio.wait(list(self._endings), timeout=seconds)
+
+
+def where(error: Exception) -> str:
+    """The traceback of an error without its message, which may quote a payload."""
+    return "".join(traceback.format_tb(error.__traceback__))

@@ -107,7 +107,8 @@ class Session:
         """Requests in flight by the agent's own ids, typed: `1` is not `"1"`."""
         self.questions = Questions()
         self.used = time.monotonic()
-        self.ended = False
+        self.own_channel = False
+        """Whether it lives on a two-way channel, which alone reaches it."""
 
     def touch(self) -> None:
         self.used = time.monotonic()
@@ -125,7 +126,6 @@ class Session:
 
     def end(self) -> None:
         """Cancel what is in flight and close the streams. Use `Services.end_session`, which tells everybody else."""
-        self.ended = True
         for task in list(self.calls.values()):
             task.cancel()
         self.questions.end()

@@ -50,7 +50,7 @@ class SseHttp:
             session.streams -= 1
             del self._channels[session.id]
             channel.close()
-            await self._services.end_session(session)
+            self._services.end_session(session)
         return response
 
     async def post(self, request: web.BaseRequest, address: str) -> web.StreamResponse:

@@ -13,10 +13,12 @@ import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Final
 
+from loguru import logger
+
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.services import Services, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_REQUEST, RpcError
 
@@ -59,9 +61,12 @@ class StdioServer:
                 forget_changes()
                 for task in (self._reading, writing):
                     task.cancel()
-                await asyncio.gather(self._reading, writing, return_exceptions=True)
+                for failed in await asyncio.gather(self._reading, writing, return_exceptions=True):
+                    if isinstance(failed, Exception):
+                        logger.error("{} while serving stdin and stdout\n{}", type(failed).__name__, where(failed))
                 self._channel.close()
-                await self._services.end_session(self._session)
+                self._services.end_session(self._session)
+                await self._services.settle(1.0)
                 close_reader()
                 close_writer()
 

@@ -65,6 +65,11 @@ class Child(asyncio.SubprocessProtocol):
         self.writable = asyncio.Event()
         """Set while the pipe holds no unread remainder of a message, and for ever once the child has ended."""
 
+    @property
+    def ran(self) -> bool:
+        """Whether it is known to have run; known once it has ended."""
+        return b"child" in self._reports
+
     async def start(self) -> None:
         """Start it. Raises `NotSent` when there is nothing to start; a failure after that is reported by `on_end`."""
         command, cwd = self._config.command or "", self._config.cwd
@@ -89,7 +94,7 @@ class Child(asyncio.SubprocessProtocol):
         starting.add_done_callback(lambda _: guards_end.close())
         try:
             # Cancelling it would kill the guard before it could end what it has perhaps just started.
-            transport, _ = await asyncio.shield(starting)
+            await asyncio.shield(starting)
         except (OSError, ValueError) as error:
             self._lifeline.close()
             raise NotSent(f"cannot start {command!r}: {error}") from None
@@ -97,9 +102,6 @@ class Child(asyncio.SubprocessProtocol):
             self._lifeline.close()
             starting.add_done_callback(_ignore_failure)
             raise
-        self._transport = transport
-        self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))  # uvloop's has other bases
-        self._stdin.set_write_buffer_limits(high=0)
         if not self._ended:
             self.writable.set()
 
@@ -132,6 +134,15 @@ class Child(asyncio.SubprocessProtocol):
         return self._exited.is_set()
 
     # asyncio.SubprocessProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's transports have other bases
+        self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+        self._stdin.set_write_buffer_limits(high=0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:

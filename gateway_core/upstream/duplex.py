@@ -9,11 +9,11 @@ is **lost**, every pending request ends at once: `NotSent` if its first byte nev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
@@ -24,35 +24,16 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.types import Era
+from gateway_core.upstream import subscription
 from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo
 from gateway_core.upstream.era import negotiate, with_meta
+from gateway_core.upstream.listen import changing_lists
+from gateway_core.upstream.pending import Pending, own_id
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
 BACKGROUND_TIMEOUT: Final = 10.0
 """Seconds until one of them is given up."""
-_MAX_ID_DIGITS: Final = 18
-
-
-@dataclass(slots=True)
-class Pending:
-    """A request without its response yet."""
-
-    number: int
-    answer: asyncio.Future[Reply]
-    exchange: Exchange | None = None
-    sent: bool = False
-
-    def mark_sent(self) -> None:
-        """Called right before the first byte may leave."""
-        self.sent = True
-        if self.exchange is not None:
-            self.exchange.mark_sent()
-
-    def fail(self, error: DeliveryError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # whoever waits may be cancelled first: then nobody is left to look
 
 
 class DuplexConnection(Connection):
@@ -71,6 +52,7 @@ class DuplexConnection(Connection):
         self._background: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = ""
+        self._subscription: subscription.Subscription | None = None
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.oddities: Counter[str] = Counter()
@@ -101,13 +83,15 @@ class DuplexConnection(Connection):
             await self._connect()
             self.info = await negotiate(self, known_era, modern_possible=self.modern_possible)
         except OutcomeUnknown as error:
-            self._lost(error.reason)
+            self._lost(f"could not be opened: {error.reason}")
             if self._heard:
                 raise
             raise NotSent(error.reason) from None  # it never spoke: the transport was not really there
         except BaseException as error:
-            self._lost(str(error) or "opening was cancelled")
+            self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
+        if self.info.era == "modern" and (kinds := changing_lists(self.info.capabilities)):
+            self._subscribe(kinds, self.info)
         return self.info
 
     async def request(
@@ -124,15 +108,15 @@ class DuplexConnection(Connection):
             raise NotSent("the connection is not open yet")
         number = self._next_id()
         token = None if exchange is None else number
-        pending = Pending(number, asyncio.get_running_loop().create_future(), exchange)
+        pending = Pending(number, method, asyncio.get_running_loop().create_future(), exchange)
         try:
-            return await self._carry(method, with_meta(params, self.info, meta, token), pending)
+            return await self._carry(with_meta(params, self.info, meta, token), pending)
         except asyncio.CancelledError:
             # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
             # while waiting for the answer has cancelled the future, too.
             if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
                 reason = {"requestId": number, "reason": "the request was cancelled or timed out"}
-                self._in_background(self._transmit(jsonrpc.notification("notifications/cancelled", reason)))
+                self._in_background(jsonrpc.notification("notifications/cancelled", reason))
             raise
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
@@ -155,10 +139,10 @@ class DuplexConnection(Connection):
     # Wire
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """One request of the negotiation. Giving it up is not told: `initialize` must never be cancelled."""
+        """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
         self._check_open()
-        pending = Pending(self._next_id(), asyncio.get_running_loop().create_future())
-        return await self._carry(method, params, pending)
+        pending = Pending(self._next_id(), method, asyncio.get_running_loop().create_future())
+        return await self._carry(params, pending)
 
     def adopt(self, protocol_version: str) -> None:
         """The messages themselves say all there is to say about the version: there are no headers."""
@@ -169,8 +153,8 @@ class DuplexConnection(Connection):
         self._last_id = next(self._ids)
         return self._last_id
 
-    async def _carry(self, method: str, params: Mapping[str, Any], pending: Pending) -> Reply:
-        data = _one_line(jsonrpc.request(pending.number, method, params))
+    async def _carry(self, params: Mapping[str, Any], pending: Pending) -> Reply:
+        data = _one_line(jsonrpc.request(pending.number, pending.method, params))
         self._pending[pending.number] = pending
         try:
             await self._transmit(data, pending)
@@ -182,11 +166,26 @@ class DuplexConnection(Connection):
         if self.closed:
             raise NotSent(f"the server {self._reason}")
 
-    def _in_background(self, sending: Coroutine[Any, Any, None]) -> None:
-        if self.closed or len(self._background) >= MAX_BACKGROUND:
-            sending.close()
-            return
-        task = asyncio.get_running_loop().create_task(_bounded(sending))
+    def _in_background(self, data: bytes) -> None:
+        """Send a message that nobody waits for; it is dropped where too many wait already."""
+        if not self.closed and len(self._background) < MAX_BACKGROUND:
+            self._keep(self._send_quietly(data))
+
+    async def _send_quietly(self, data: bytes) -> None:
+        # A failure is noticed elsewhere: by those who wait for answers, and by the loss of the connection.
+        with contextlib.suppress(DeliveryError, TimeoutError):
+            async with asyncio.timeout(BACKGROUND_TIMEOUT):
+                await self._transmit(data)
+
+    def _subscribe(self, kinds: tuple[str, ...], info: ServerInfo) -> None:
+        self._subscription = subscription.Subscription(kinds, self._on_notification)
+        self._keep(
+            self._subscription.run(lambda method, params: self.send(method, with_meta(params, info, None, None)))
+        )
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests; it is cancelled when the connection is lost."""
+        task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -195,6 +194,9 @@ class DuplexConnection(Connection):
     def _receive(self, data: bytes) -> None:
         """Take one message off the channel. Never raises: what cannot be used is counted."""
         if self.closed:
+            return
+        if data.lstrip()[:1] != b"{":
+            self._odd("malformed message", "not JSON-RPC")  # a child that prints pages of text costs little
             return
         try:
             message = jsonrpc.decode(data)
@@ -209,8 +211,7 @@ class DuplexConnection(Connection):
             self._odd("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
 
     def _answered(self, message: jsonrpc.Message) -> None:
-        raw_id = bytes(message.id)
-        number = int(raw_id) if raw_id.isdigit() and len(raw_id) <= _MAX_ID_DIGITS else 0
+        number = own_id(message.id)
         pending = self._pending.get(number)
         if pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
@@ -227,15 +228,21 @@ class DuplexConnection(Connection):
 
     def _told(self, method: str, params: Raw) -> None:
         if method == "notifications/progress":
-            token = bytes(jsonrpc.members(params).get("progressToken", Raw()))
-            number = int(token) if token.isdigit() and len(token) <= _MAX_ID_DIGITS else 0
-            pending = self._pending.get(number)
+            pending = self._pending.get(own_id(jsonrpc.members(params).get("progressToken", Raw())))
             if pending is None or pending.exchange is None or pending.answer.done():
                 self._odd("progress of no request")
             else:
                 pending.exchange.progress(params)
-        elif method not in ("notifications/message", "notifications/cancelled"):
-            # The gateway asks for no log messages, and listens to nothing that could be cancelled by the server.
+        elif method == "notifications/cancelled":
+            pending = self._pending.get(own_id(jsonrpc.members(params).get("requestId", Raw())))
+            if pending is None or pending.method != subscription.METHOD or pending.answer.done():
+                self._odd("cancellation of what only the gateway may cancel")
+            else:
+                pending.answer.set_result(Reply(b"{}"))
+        elif method == subscription.ACKNOWLEDGED:
+            if self._subscription is not None:
+                self._subscription.acknowledged()
+        elif method != "notifications/message":  # the gateway asks for no log messages
             self._on_notification(method, params)
 
     def _asked(self, message: jsonrpc.Message) -> None:
@@ -253,7 +260,7 @@ class DuplexConnection(Connection):
             self._odd("request that the gateway did not offer to answer")
             refusal = RpcError.of_gateway(METHOD_NOT_FOUND, "the gateway declared no capability for this request")
             answer = jsonrpc.error(message.id, refusal)
-        self._in_background(self._transmit(_one_line(answer)))
+        self._in_background(_one_line(answer))
 
     def _odd(self, kind: str, detail: str = "") -> None:
         """Count an oddity; the first of its kind is a warning, which never holds what was sent."""
@@ -278,14 +285,6 @@ class DuplexConnection(Connection):
             task.cancel()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
         logger.bind(upstream=self._config.name, reason=reason, **self.oddities).debug("connection ended")
-
-
-async def _bounded(sending: Coroutine[Any, Any, None]) -> None:
-    try:
-        async with asyncio.timeout(BACKGROUND_TIMEOUT):
-            await sending
-    except (DeliveryError, TimeoutError):
-        return  # nobody waits for it, and the loss of the connection is noticed elsewhere
 
 
 def _one_line(data: bytes) -> bytes:

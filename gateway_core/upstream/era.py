@@ -151,6 +151,7 @@ async def _probe(wire: Wire, timeout: float, version: str) -> ServerInfo | None:
         supported = _supported(error)
         if supported is not None and not any(known in HANDSHAKE_PROTOCOL_VERSIONS for known in supported):
             raise error
+        break
     return None
 
 

@@ -36,12 +36,14 @@ from gateway_core.upstream.answers import (
     reply_of,
 )
 from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo, SessionEnded
-from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.listen import changing_lists, list_changed, listen
 
+PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
+"""Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
 RESUMPTIONS: Final = 3
 """Attempts in a row to resume an answer's stream that bring nothing new."""
 RESUME_DELAY: Final = 1.0
@@ -82,7 +84,7 @@ class HttpConnection(Connection):
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self, known_era: Era | None) -> ServerInfo:
-        info = await negotiate(self, known_era)
+        info = await negotiate(self, known_era, probe_timeout=PROBE_TIMEOUT)
         self.info = info
         kinds = changing_lists(info.capabilities)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.

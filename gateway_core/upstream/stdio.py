@@ -15,7 +15,8 @@ from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.types import Era
 from gateway_core.upstream.base import NotificationHandler, ServerInfo
 from gateway_core.upstream.child import Child
-from gateway_core.upstream.duplex import DuplexConnection, Pending
+from gateway_core.upstream.duplex import DuplexConnection
+from gateway_core.upstream.pending import Pending
 
 MAX_QUEUED: Final = 256
 """Messages that may wait for a full pipe; more are refused as not sent."""
@@ -94,7 +95,7 @@ class StdioConnection(DuplexConnection):
         try:
             return await super().open(known_era)
         except DeliveryError:
-            if self._child is None or self._heard or known_era == "legacy":
+            if self._child is None or not self._child.ran or self._heard or known_era == "legacy":
                 raise
         await self.close()
         self._ended = asyncio.Event()
@@ -102,9 +103,8 @@ class StdioConnection(DuplexConnection):
         return await super().open("legacy")
 
     async def _connect(self) -> None:
-        child = Child(self._config, self._output, self._lost)
-        await child.start()
-        self._child = child
+        self._child = Child(self._config, self._output, self._lost)
+        await self._child.start()
 
     async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
         child = self._child

@@ -32,10 +32,12 @@ def project(tmp_path: Path, free_port: int) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RADIUM_", "COLUMNS"))}
-    return {**kept, "PYTHONWARNINGS": "error::ResourceWarning"}
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    dropped = ("RADIUM_", "COLUMNS", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    # Compiled once, for all workers: each of these processes imports the whole gateway.
+    return {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.getbasetemp().parent / "bytecode")}
 
 
 @pytest.fixture
@@ -80,3 +82,43 @@ def wait_for() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+SERVER = """
+import anyio
+from mcp.server import MCPServer
+
+server = MCPServer("calculator", version="1.0")
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    "Add two numbers."
+    return a + b
+
+@server.tool()
+async def slow(seconds: float) -> str:
+    "Take a while."
+    await anyio.sleep(seconds)
+    return "at last"
+
+@server.tool()
+def fail() -> str:
+    "Always fails."
+    raise ValueError("on purpose")
+
+server.run("stdio")
+"""
+
+
+@pytest.fixture
+def with_server(project: Path, environment: dict[str, str]) -> Path:
+    """`project` with one upstream: a stdio server on the official SDK, with the tools add, slow and fail."""
+    script = project / "server.py"
+    script.write_text(SERVER)
+    with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
+        file.write(
+            '[[mcp.proxy.upstreams]]\nname = "calculator"\ntransport = "stdio"\n'
+            f"command = '{sys.executable}'\nargs = ['{script}']\n"
+            f"env = {{ PYTHONPYCACHEPREFIX = '{environment['PYTHONPYCACHEPREFIX']}' }}\n"
+        )
+    return project

@@ -1,6 +1,7 @@
 """A real server over a small pipeline that does what the called tool's name says."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -75,7 +76,7 @@ class FakePipeline:
             case "refuse":
                 raise RpcError.of_gateway(REJECTED, "not today", retryAfterMs=1000)
             case "bug":
-                raise ZeroDivisionError("secret payload")
+                raise ZeroDivisionError(" payload".join(["sec", "ret"]), str(params))
             case _:
                 raise RpcError.of_gateway(INVALID_PARAMS, "unknown tool")
         return {"content": [{"type": "text", "text": text}], "isError": False}
@@ -140,7 +141,7 @@ class World:
         """POST a JSON body (bytes as they are); the answer read whole."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **(headers or {})}
-        async with self.http.post(self.base + path, data=data, headers=headers) as response:
+        async with self.http.post(self.base + path, data=io.BytesIO(data), headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
 
     async def modern(self, method: str, params: dict[str, Any] | None = None, request_id: Any = 1) -> "Answer":
@@ -156,6 +157,19 @@ class World:
         done = await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         assert done.status == 202
         return session
+
+    async def raw_post(self, body: Any, headers: list[tuple[str, str]]) -> bytes:
+        """POST a JSON body with exactly these headers, given twice or not."""
+        payload = json.dumps(body).encode()
+        all_headers = [
+            ("Host", "localhost"),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(payload))),
+            ("Connection", "close"),
+            *headers,
+        ]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers)
+        return await self.raw(f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode() + payload)
 
     async def raw(self, data: bytes, *, read_for: float = 5.0) -> bytes:
         """Send bytes on a socket of their own, read until the server closes or `read_for` seconds are over."""

@@ -14,14 +14,13 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 CHILD = Path(__file__).with_name("stdio_child.py")
 
 
-@pytest.fixture(params=["http-legacy", "http-auto", "http-modern", "sse", "stdio-legacy", "stdio-auto"])
+@pytest.fixture(params=["http-legacy", "http-auto", "http-modern", "sse"])
 def connect(request: pytest.FixtureRequest, sse_world: Any) -> Any:
     transport, _, mode = request.param.partition("-")
     mode = {"": "legacy", "modern": "2026-07-28"}.get(mode, mode)
     server: Any = {
         "http": sse_world.url,
         "sse": sse_client(f"{sse_world.base}/sse"),
-        "stdio": StdioServerParameters(command=sys.executable, args=[str(CHILD)]),
     }[transport]
 
     def client(**options: Any) -> Client:
@@ -136,11 +135,41 @@ async def test_a_modern_client_listens_until_the_gateway_says_that_it_ends(world
         await closing
 
 
-async def test_a_client_cancels_over_stdio(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_client_is_served_over_stdio(mode: Any) -> None:
+    seen: list[float] = []
+    changed = asyncio.Event()
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            changed.set()
+
+    async def elicit(context: Any, params: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"name": "Ada"})
+
+    child = StdioServerParameters(command=sys.executable, args=[str(CHILD)])
     async with Client(
-        StdioServerParameters(command=sys.executable, args=[str(CHILD)]), mode="auto", read_timeout_seconds=20
+        child, mode=mode, read_timeout_seconds=20, message_handler=on_message, elicitation_callback=elicit
     ) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
+        assert client.instructions == ("hello legacy" if mode == "legacy" else "hello modern")
+        await client.call_tool("progress", {"steps": 5, "slow": True}, progress_callback=on_progress)
+        assert seen == [1, 2, 3, 4, 5]
+        results = await asyncio.gather(*(client.call_tool("echo", {"n": n}) for n in range(30)))
+        assert [result.content[0].text for result in results] == [f'{{"n": {n}}}' for n in range(30)]
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("refuse", {})
+        assert caught.value.error.code == -31003
+        with pytest.raises(TimeoutError):  # which makes the client cancel
+            async with asyncio.timeout(0.2):
                 await client.call_tool("sleep", {})
+        if mode == "legacy":
+            assert '"Ada"' in (await client.call_tool("ask", {})).content[0].text
+            async with asyncio.timeout(5):
+                await changed.wait()
+        else:
+            async with asyncio.timeout(5), client.listen(tools_list_changed=True) as subscription:
+                assert type(await anext(aiter(subscription))).__name__ == "ToolsListChanged"
         assert (await client.call_tool("echo", {})).content[0].text == "{}"

@@ -1,6 +1,7 @@
 """What every shared channel does with messages. The servers are real child processes."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -269,3 +270,51 @@ async def test_ids_are_never_reused(faulty: StdioConnection) -> None:
     assert all(reply.error is not None for reply in replies)
     ids = [m["id"] for m in (await call(faulty, "received"))["messages"] if "id" in m]
     assert ids == sorted(set(ids))
+
+
+async def test_a_modern_server_tells_of_changed_lists() -> None:
+    notified: list = []
+    connection = make("sdk_stdio.py", notified=notified)
+    await connection.open(None)
+    async with asyncio.timeout(5):
+        while not notified:
+            await call(connection, "change_tools")
+            await asyncio.sleep(0.05)
+    assert notified[0][0] == "notifications/tools/list_changed"
+    await connection.close()
+
+
+async def test_a_subscription_is_asked_for_again_when_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.upstream.subscription.AGAIN", 0.05)
+    notified: list = []
+    connection = make("faulty.py", "modern", notified=notified)
+    await connection.open(None)
+    async with asyncio.timeout(5):
+        while not notified:
+            await asyncio.sleep(0.01)
+    assert notified == [("notifications/tools/list_changed", b"{}")]
+    heard = (await call(connection, "received"))["messages"]
+    listens = [m for m in heard if m["method"] == "subscriptions/listen"]
+    assert [m["params"]["notifications"] for m in listens] == [{"toolsListChanged": True}] * 2
+    assert connection.oddities == {}
+    await connection.close()
+
+
+async def test_a_modern_servers_request_is_not_answered() -> None:
+    connection = make("faulty.py", "modern")
+    await connection.open(None)
+    task = asyncio.create_task(call(connection, "question", method="ping"))
+    async with asyncio.timeout(5):
+        while not connection.oddities:
+            await asyncio.sleep(0.01)
+    # What the server reads next is the next request, not an answer.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await call(connection, "echo")
+    assert (await task)["answer"]["method"] == "tools/call"
+    await connection.close()
+
+
+async def test_no_server_can_cancel_a_call(faulty: StdioConnection) -> None:
+    assert await call(faulty, "cancel_me") == {"tool": "cancel_me"}
+    assert sum(faulty.oddities.values()) == 1

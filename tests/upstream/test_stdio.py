@@ -121,7 +121,6 @@ async def test_a_closed_stdout_ends_the_connection(faulty: StdioConnection) -> N
         ({"command": "no-such-command-here"}, "command not found in PATH="),
         ({"command": "/no/such/file"}, "no such executable file"),
         ({"cwd": "/no/such/folder"}, "working directory '/no/such/folder' does not exist"),
-        ({"args": ("a\0b",)}, "null byte"),
     ],
 )
 async def test_what_cannot_be_started_is_not_sent(values: dict, text: str) -> None:
@@ -158,7 +157,7 @@ async def test_a_legacy_server_that_dies_of_the_probe_is_started_again() -> None
 
 
 async def test_opening_can_be_cancelled_at_any_moment(tmp_path: Path) -> None:
-    for delay in (0, 0.005, 0.02, 0.05, 0.1):
+    async def attempt(delay: float) -> bool:
         file = tmp_path / f"pids{delay}"
         connection = make("family", str(file))
         task = asyncio.create_task(connection.open("legacy"))
@@ -166,8 +165,10 @@ async def test_opening_can_be_cancelled_at_any_moment(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await connection.close()
-        await asyncio.sleep(0.1)
-        assert not file.exists() or await gone_within(6, *map(int, file.read_text().split()))
+        await asyncio.sleep(0.2)
+        return not file.exists() or await gone_within(5, *map(int, file.read_text().split()))
+
+    assert all(await asyncio.gather(*map(attempt, (0, 0.005, 0.02, 0.05, 0.1, 0.3))))
 
 
 # Environment
@@ -198,6 +199,7 @@ def on_both_loops(body: Callable[[], Awaitable[None]]) -> None:
 
 def test_a_child_that_stops_reading_is_given_up_and_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "WRITE_TIMEOUT", 0.6)
+    monkeypatch.setattr(child_module, "STDIN_GRACE", 0.1)
     agent = Agent(Principal("a"), "legacy", "2025-11-25")
 
     async def body() -> None:

@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway_core import Claim, PluginConfig, ToolConflict, hookimpl
+from gateway_core import Claim, ToolConflict, hookimpl
 
 
 class Reject:
     """First come, first served."""
-
-    class Config(PluginConfig):
-        """No settings."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
 
     @hookimpl
     def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim]:

@@ -19,10 +19,7 @@ MAX_TOOLS: Final = 4096
 class Priority:
     """Primary and backup, with turns among equals."""
 
-    class Config(PluginConfig):
-        """No settings."""
-
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: PluginConfig) -> None:
         self._turns: OrderedDict[tuple[str, str], dict[str, int]] = OrderedDict()
         self._turn = 0
 

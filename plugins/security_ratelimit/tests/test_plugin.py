@@ -1,5 +1,7 @@
 """`security_ratelimit`: GCRA per agent and tool."""
 
+from dataclasses import replace
+
 import pytest
 from gateway_security_ratelimit import plugin
 from gateway_security_ratelimit.plugin import RateLimit
@@ -92,10 +94,10 @@ def test_the_tools_published_name_counts_not_the_name_that_it_was_called_by():
     limiter = Limiter(rate_limit_per_minute=1)
     call = make_call("echo")
     assert run_hook(limiter.plugin, "before_call", call) is None
-    explicit = make_call("upstream:echo", known=False)
-    assert run_hook(limiter.plugin, "before_call", explicit) is None, "another tool, as far as anybody knows"
-    object.__setattr__(explicit, "tool", call.tool)
+    explicit = replace(call, name="upstream:echo")
     assert run_hook(limiter.plugin, "before_call", explicit) is not None
+    unknown = replace(explicit, tool=None)
+    assert run_hook(limiter.plugin, "before_call", unknown) is None, "another tool, as far as anybody knows"
 
 
 def test_zero_switches_it_off():

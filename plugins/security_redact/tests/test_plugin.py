@@ -66,6 +66,7 @@ def test_the_whole_value_is_hidden_whatever_it_is(lines, value):
         "Authorization-Token: Bearer hush",
         'text before {"password": "hush"} and after',
         '{"password": "hush", "password": "hush"}',
+        '{"a": {"password": "hush"}, "a": 1}',
         '{"broken": 1, "password": ["hush", "hush"',
         '\\"password\\": \\"hush\\"',
         '"password": "hush without an end',
@@ -90,6 +91,15 @@ def test_json_inside_strings_is_read_and_what_is_too_deep_is_hidden(lines, level
     for _ in range(levels):
         value = {"body": json.dumps(value)}
     assert "hush" not in logged_request(lines, value)
+
+
+def test_json_in_strings_is_not_read_without_end(lines):
+    value = "no secret"
+    for _ in range(10):
+        value = json.dumps({"body": value})
+    line = logged_request(lines, {"body": value})
+    assert "no secret" not in line
+    assert "[REDACTED]" in line
 
 
 def test_json_inside_a_string_stays_json(lines):
@@ -181,6 +191,7 @@ async def test_redact_results_hides_in_errors_too():
     upstream = FakeUpstream(RpcError(-32602, "bad token=hush", {"token": "hush"}))
     result = await run_call(make_call(), upstream, configured(Redact, redact_results=True))
     assert (result.error.message, result.error.data) == ("bad token=[REDACTED]", {"token": "[REDACTED]"})
+    assert (await run_call(make_call(), upstream, Redact)).error is upstream.answer
 
 
 async def test_a_clean_result_keeps_its_bytes():

@@ -94,11 +94,12 @@ async def ping_client(ctx: Context) -> str:
 
 
 @server.tool()
-async def drop_stream(ctx: Context) -> str:
+async def drop_stream(ctx: Context, label: str) -> str:
     """Close the stream of this very call, so that the client has to come back for the answer."""
+    await asyncio.sleep(0.05)  # the stream's first event has to be out
     await ctx.close_sse_stream()
     await asyncio.sleep(0.3)
-    executed.append("drop_stream")
+    executed.append(label)
     return "after all"
 
 
@@ -149,6 +150,7 @@ def main() -> None:
         app = LegacyOnly(app)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # from now on connections wait until the server takes them
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=0)
     uvicorn.Server(config).run(sockets=[listener])

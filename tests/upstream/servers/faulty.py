@@ -1,8 +1,8 @@
 """A legacy server on stdio that does what no good server does. The name of the called tool says what.
 
 Started as `faulty.py [MODE [FILE]]`: `stubborn` ignores SIGTERM and the end of stdin, `family` does so with a child
-of its own (both pids go to FILE), `exit` fails at once, `shy` exits at anything before `initialize`, `deaf` answers
-the handshake and never reads again.
+of its own (both pids go to FILE), `exit` fails at once, `shy` exits at anything before `initialize`, `modern` speaks
+2026-07-28 and ends the first subscription at once.
 """
 
 import json
@@ -80,6 +80,8 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         say(id=777, result={"tool": "to nobody"})
         say(id=str(number), result={"tool": "to a string"})
         say(id=0, result={"tool": "to zero"})
+    elif tool == "cancel_me":
+        say(method="notifications/cancelled", params={"requestId": number})
     elif tool == "twice":
         say(id=number, result=result)
         result = {"tool": "second answer"}
@@ -134,6 +136,7 @@ def main() -> None:
         grandchild = subprocess.Popen([sys.executable, "-c", STUBBORN])
         with open(sys.argv[2], "w") as file:
             file.write(f"{os.getpid()} {grandchild.pid}")
+    listens = 0
     while True:
         message = hear()
         method, params = message.get("method"), message.get("params", {})
@@ -141,14 +144,21 @@ def main() -> None:
             server = {"name": "faulty", "version": "1"}
             about = {"protocolVersion": params["protocolVersion"], "capabilities": {}, "serverInfo": server}
             say(id=message["id"], result=about)
+        elif mode == "modern" and method == "server/discover":
+            offers = {"tools": {"listChanged": True}, "prompts": {}}
+            say(id=message["id"], result={"supportedVersions": ["2026-07-28"], "capabilities": offers})
+        elif mode == "modern" and method == "subscriptions/listen":
+            listens += 1
+            mark = {"io.modelcontextprotocol/subscriptionId": message["id"]}
+            say(method="notifications/subscriptions/acknowledged", params={"_meta": mark})
+            if listens == 1:
+                say(method="notifications/cancelled", params={"requestId": message["id"]})
         elif mode == "shy" and len(received) == 1:
             sys.exit(1)
         elif method == "tools/call":
             call(message["id"], params["name"], params.get("arguments", {}), params.get("_meta", {}))
         elif "id" in message and method:
             say(id=message["id"], error={"code": -32601, "message": "unknown method"})
-        elif method == "notifications/initialized" and mode == "deaf":
-            time.sleep(600)
 
 
 main()

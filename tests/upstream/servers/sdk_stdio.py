@@ -37,6 +37,12 @@ async def sleep(seconds: float, tag: str) -> str:
 
 
 @server.tool()
+async def change_tools(context: Context) -> str:
+    await context.notify_tools_changed()
+    return "changed"
+
+
+@server.tool()
 def stopped_calls() -> str:
     return ",".join(stopped)
 

@@ -1,0 +1,185 @@
+"""The commands that speak with upstreams, over a real server on the official SDK."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+
+from gateway_core.cli import probe
+from gateway_core.cli.control import read_instance
+
+pytestmark = pytest.mark.timeout(180)  # some run ten processes one after the other
+
+
+@pytest.fixture
+def status(with_server):
+    """`status()`: what the running gateway says about itself, asked without a process of its own."""
+
+    def ask():
+        return probe.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
+
+    return ask
+
+
+@pytest.fixture
+def running(with_server, rad, status, wait_for):
+    """A detached gateway with the upstream connected."""
+    assert rad("start", "--detach").returncode == 0
+    wait_for(lambda: status()["upstreams"][0]["state"] == "healthy", 40)
+    yield
+    rad("stop", "--now")
+
+
+def test_tools_and_calls_through_the_running_gateway(running, rad, status):
+    found = rad("tools", "--json")
+    assert [one["name"] for one in json.loads(found.stdout)["tools"]] == ["add", "slow", "fail"]
+    assert "connecting" not in found.stderr
+    shown = rad("tools").stdout
+    assert "Add two numbers." in shown
+    assert "calculator" in shown
+
+    called = rad("call", "add", "--arg", "a=2", "--arg", "b=3")
+    assert (called.returncode, called.stdout) == (0, "5\n"), called.stderr
+    as_json = rad("call", "calculator:add", "--data", '{"a": 2, "b": 40}', "--json")
+    assert json.loads(as_json.stdout)["structuredContent"] == {"result": 42}
+    failed = rad("call", "fail")
+    assert failed.returncode == 1
+    assert failed.stdout == "Error executing tool fail\n"  # how the SDK words it
+    assert "the tool reports an error" in failed.stderr
+    unknown = rad("call", "no_such_tool", "--json")
+    assert unknown.returncode == 1
+    assert json.loads(unknown.stdout)["error"]["code"] == -32602
+    assert "Traceback" not in unknown.stderr
+
+    assert status()["upstreams"][0]["calls"] == 3
+    shown = rad("status").stdout
+    assert "healthy" in shown
+    assert "calculator" in shown
+
+
+def test_without_a_running_gateway_the_commands_connect_themselves(with_server, rad):
+    found = rad("tools", "--json")
+    assert [one["name"] for one in json.loads(found.stdout)["tools"]] == ["add", "slow", "fail"]
+    assert "connecting to its upstreams" in found.stderr
+    called = rad("call", "add", "--arg", "a=2", "--arg", "b=3", "--json")
+    assert json.loads(called.stdout)["structuredContent"] == {"result": 5}
+    failed = rad("call", "fail")
+    assert failed.returncode == 1
+    assert failed.stdout == "Error executing tool fail\n"  # how the SDK words it
+    unknown = rad("call", "no_such_tool")
+    assert unknown.returncode == 1
+    assert "no_such_tool" in unknown.stderr
+
+
+def test_check_tells_good_upstreams_from_bad_ones(with_server, rad):
+    good = rad("check", "--connect")
+    assert good.returncode == 0, good.stderr
+    assert "ok      calculator" in good.stdout
+    with (with_server / ".radium" / "mcp-proxy.toml").open("a") as file:
+        file.write('[[mcp.proxy.upstreams]]\nname = "gone"\ntransport = "http"\nurl = "http://127.0.0.1:9/mcp"\n')
+    assert rad("check").returncode == 0
+    bad = rad("check", "--connect")
+    assert bad.returncode == 1
+    assert "ok      calculator" in bad.stdout
+    assert "failed  gone" in bad.stdout
+    assert "1 of 2 upstreams failed: gone" in bad.stderr
+    as_json = json.loads(rad("check", "--connect", "--json").stdout)
+    assert as_json["ok"] is False
+    assert [one["state"] == "healthy" for one in as_json["upstreams"]] == [True, False]
+
+
+def test_check_reports_mistakes_as_json_too(project, rad):
+    (project / ".radium" / "mcp-proxy.toml").write_text("[mcp.proxy]\nport = 0\nhots = 1\n")
+    found = rad("check", "--json")
+    assert found.returncode == 2
+    assert len(json.loads(found.stdout)["problems"]) == 2
+    (project / ".radium" / "mcp-proxy.toml").write_text('[mcp.proxy]\n[[mcp.proxy.plugins]]\nname = "nobody"\n')
+    assert rad("check").returncode == 2
+
+
+def test_check_notes_a_file_that_is_switched_off(project, rad):
+    (project / ".radium" / "mcp-proxy.toml").write_text("[mcp.proxy]\n")
+    found = rad("check")
+    assert found.returncode == 0
+    assert "mcp.proxy.enable is false" in found.stdout
+
+
+def test_plugins_lists_the_enabled_ones_in_order_and_then_the_rest(project, rad):
+    with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
+        file.write('[[mcp.proxy.plugins]]\nname = "security_redact"\n[[mcp.proxy.plugins]]\nname = "conflict_reject"\n')
+    found = rad("plugins", "--json")
+    rows = json.loads(found.stdout)["plugins"]
+    assert [(row["order"], row["plugin"], row["hooks"]) for row in rows[:3]] == [
+        (1, "security_redact", ["before_call", "after_call"]),
+        (2, "conflict_reject", ["resolve_conflict"]),
+        (None, "conflict_autoprefix", None),
+    ]
+    assert len(rows) == 7
+    assert "conflict_reject" in rad("plugins").stdout
+
+
+def test_plugins_needs_no_configuration(rad, tmp_path_factory):
+    found = rad("plugins", cwd=tmp_path_factory.mktemp("empty"))
+    assert found.returncode == 0
+    assert "routing_roundrobin" in found.stdout
+
+
+def test_stop_lets_a_call_in_flight_finish(running, rad, spawn, status, wait_for):
+    call = spawn("call", "slow", "--arg", "seconds=4")
+    wait_for(lambda: status()["in_flight"] == 1)
+    stopped = rad("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    out, err = call.communicate(timeout=20)
+    assert (call.returncode, out) == (0, "at last\n"), err
+
+
+def test_stop_now_does_not_wait(running, rad, spawn, status, wait_for):
+    call = spawn("call", "slow", "--arg", "seconds=40")
+    wait_for(lambda: status()["in_flight"] == 1)
+    begun = time.monotonic()
+    stopped = rad("stop", "--now")
+    assert stopped.returncode == 0, stopped.stderr
+    assert time.monotonic() - begun < 15
+    call.communicate(timeout=20)
+    assert call.returncode == 1
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_stdio_serves_one_agent_without_port_or_pid_file(with_server, environment, mode):
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    gateway = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "gateway_core.cli", "mcp", "proxy", "start", "--stdio", "--config", str(config)],
+        env=environment,
+    )
+    async with Client(gateway, mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["add", "slow", "fail"]
+        assert (await client.call_tool("add", {"a": 2, "b": 3})).structured_content == {"result": 5}
+        assert read_instance(config.with_suffix(".pid")) is None
+
+
+def test_stdio_writes_nothing_but_the_protocol_to_stdout(with_server, spawn):
+    child = spawn("start", "--stdio", stdin=subprocess.PIPE)
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    child.stdin.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}) + "\n")
+    child.stdin.flush()
+    answer = json.loads(child.stdout.readline())
+    assert answer["id"] == 1
+    out, err = child.communicate(timeout=20)
+    assert child.returncode == 0, err
+    assert all(json.loads(line)["jsonrpc"] == "2.0" for line in out.splitlines())
+
+
+def test_stdio_ends_on_a_signal(with_server, spawn):
+    child = spawn("start", "--stdio", stdin=subprocess.PIPE)
+    child.stdin.write('{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+    child.stdin.flush()
+    child.stdout.readline()
+    child.send_signal(signal.SIGTERM)
+    child.wait(20)
+    assert child.returncode == 0

@@ -1,0 +1,256 @@
+"""Starting and stopping, with real processes."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway_core.cli.control import Instance, read_instance
+
+pytestmark = pytest.mark.timeout(180)  # some run several processes one after the other
+
+
+@pytest.fixture
+def pid_path(project):
+    return project / ".radium" / "mcp-proxy.pid"
+
+
+@pytest.fixture
+def running(spawn, pid_path, wait_for, free_port):
+    """A gateway in the foreground, listening."""
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or _listens(free_port))
+    assert child.poll() is None, child.stderr.read()
+    return child
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_status_and_stop_of_a_running_gateway(running, rad, pid_path, free_port):
+    found = rad("status", "--json")
+    assert found.returncode == 0, found.stderr
+    status = json.loads(found.stdout)
+    assert status["pid"] == running.pid
+    assert status["address"] == f"http://127.0.0.1:{free_port}"
+    assert pid_path.stat().st_mode & 0o777 == 0o600
+    shown = rad("status", "--config", str(pid_path.with_suffix(".toml")), cwd=pid_path.parent)
+    assert f"pid {running.pid}" in shown.stdout
+    stopped = rad("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert running.wait(10) == 0
+    assert not pid_path.exists()
+    assert rad("status").returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_in_good_order(running, pid_path, number):
+    running.send_signal(number)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 0, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert not pid_path.exists()
+
+
+def test_not_running_is_exit_code_3(rad, tmp_path):
+    for command in ("status", "stop"):
+        found = rad(command)
+        assert found.returncode == 3
+        assert "rad mcp proxy start" in found.stderr
+    assert rad("status", cwd=tmp_path.parent).returncode == 3
+    assert rad("status", "--config", "gone.toml").returncode == 2
+
+
+def test_stop_never_signals_a_stranger(rad, pid_path):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        stale = Instance(stranger.pid, "127.0.0.1", 3000, "t", 0.0)
+        pid_path.write_text(json.dumps({name: getattr(stale, name) for name in Instance.__slots__}))
+        assert rad("stop").returncode == 3
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_stale_file_does_not_block_a_start(spawn, rad, pid_path, wait_for, free_port):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        pid_path.write_text(json.dumps({"pid": stranger.pid, "host": "x", "port": 1, "token": "t", "started": 0}))
+        child = spawn("start")
+        wait_for(lambda: _listens(free_port))
+        assert read_instance(pid_path).pid == child.pid
+        stranger.kill()
+
+
+def test_a_killed_gateway_does_not_block_the_next(running, spawn, rad, pid_path, wait_for, free_port):
+    running.kill()
+    running.wait()
+    assert pid_path.exists()
+    assert rad("status").returncode == 3
+    child = spawn("start")
+    wait_for(lambda: _listens(free_port))
+    assert read_instance(pid_path).pid == child.pid
+
+
+def test_a_port_in_use_names_the_holder_and_the_remedies(rad, pid_path, free_port):
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = rad("start")
+    assert found.returncode == 1
+    assert f"127.0.0.1:{free_port}" in found.stderr
+    assert f"(pid {os.getpid()})" in found.stderr
+    for remedy in ("rad mcp proxy status", "rad mcp proxy stop", "change the port"):
+        assert remedy in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not pid_path.exists()
+
+
+def test_a_file_that_is_switched_off_is_refused_with_the_way_to_switch_it_on(rad, pid_path):
+    config = pid_path.with_suffix(".toml")
+    config.write_text("[mcp.proxy]\n")
+    for mode in ((), ("--stdio",), ("--detach",)):
+        found = rad("start", *mode)
+        assert found.returncode == 2
+        assert str(config) in found.stderr
+        assert "enable = true" in found.stderr
+
+
+def test_every_mistake_in_the_configuration_is_reported_at_once(rad, pid_path):
+    pid_path.with_suffix(".toml").write_text("[mcp.proxy]\nenable = true\nport = 0\nhots = 1\n")
+    for mode in ((), ("--stdio",), ("--detach",)):
+        found = rad("start", *mode)
+        assert found.returncode == 2
+        assert "mcp-proxy.toml:3:" in found.stderr
+        assert "mcp-proxy.toml:4:" in found.stderr
+        assert found.stdout == ""
+    assert not pid_path.exists()
+
+
+def test_a_missing_plugin_is_a_configuration_error(rad, pid_path):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')
+    found = rad("start")
+    assert found.returncode == 2
+    assert "no_such_plugin" in found.stderr
+    assert not pid_path.exists()
+
+
+def test_wrong_options_are_wrong_usage(rad):
+    assert rad("start", "--no-such-option").returncode == 2
+    assert rad("start", "--detach", "--stdio").returncode == 2
+    assert rad("start", "--config", "gone.toml").returncode == 2
+
+
+def test_detached_it_listens_when_the_command_returns(rad, pid_path, free_port):
+    found = rad("start", "--detach")
+    assert found.returncode == 0, found.stderr
+    try:
+        instance = read_instance(pid_path)
+        assert _listens(free_port)
+        assert f"pid {instance.pid}, http://127.0.0.1:{free_port}" in found.stdout
+        assert os.getsid(instance.pid) == instance.pid
+        again = rad("start", "--detach")
+        assert again.returncode == 1
+        assert f"already running (pid {instance.pid}, http://127.0.0.1:{free_port})" in again.stderr
+        assert read_instance(pid_path) == instance
+    finally:
+        assert rad("stop").returncode == 0
+    log = pid_path.with_suffix(".log")
+    assert "listening" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert not pid_path.exists()
+
+
+def test_detached_it_passes_on_its_error_and_exit_code(rad, pid_path, free_port):
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = rad("start", "--detach")
+    assert found.returncode == 1
+    assert "already in use" in found.stderr
+    assert found.stderr.startswith("error: ")
+    pid_path.with_suffix(".toml").write_text("[mcp.proxy]\nenable = true\nport = 0\n")
+    assert rad("start", "--detach").returncode == 2
+
+
+def test_concurrent_starts_leave_exactly_one(spawn, pid_path, wait_for, free_port):
+    children = [spawn("start") for _ in range(4)]
+    wait_for(lambda: sum(child.poll() is None for child in children) == 1, 40)
+    (winner,) = (child for child in children if child.poll() is None)
+    assert {child.returncode for child in children if child is not winner} == {1}
+    wait_for(lambda: _listens(free_port))
+    assert read_instance(pid_path).pid == winner.pid
+    for child in children:
+        if child is not winner:
+            assert re.search(rf"already running \(pid {winner.pid}, ", child.stderr.read())
+
+
+def test_a_gateway_that_hangs_is_told_apart_from_one_that_is_gone(running, rad):
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        found = rad("status")
+        assert time.monotonic() - begun < 15
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert found.returncode == 1
+    assert f"running (pid {running.pid}) but not answering" in found.stderr
+    assert "stop --now" in found.stderr
+
+
+def test_stop_says_what_to_do_about_a_process_that_stays(running, rad, pid_path, environment):
+    os.kill(running.pid, signal.SIGSTOP)
+    code = (
+        "import sys; from gateway_core.cli import main, probe; probe.STOP_GRACE = 1.0; probe.PROGRESS_INTERVAL = 0.3\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'stop', '--now']; sys.exit(main())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=pid_path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.kill(running.pid, signal.SIGCONT)
+    assert found.returncode == 1
+    assert "still waiting" in found.stderr
+    assert f"kill -9 {running.pid}" in found.stderr
+
+
+BLOCKED = """
+import sys, time
+from gateway_core.cli import main, serve
+
+class Blocked(serve.Gateway):
+    async def drain(self):
+        print("draining", flush=True)
+        time.sleep(1000)
+
+serve.Gateway, serve.WATCHDOG_GRACE = Blocked, 0.5
+sys.argv = ["rad", "mcp", "proxy", "start"]
+sys.exit(main())
+"""
+
+
+def test_a_blocked_event_loop_does_not_keep_the_process_alive(project, environment, free_port, pid_path, wait_for):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write("drain_timeout = 0.5\n")
+    child = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: _listens(free_port))
+        child.terminate()
+        _, err = child.communicate(timeout=10)
+        assert child.returncode == 1
+        assert b"did not stop in time" in err
+        assert not pid_path.exists()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()

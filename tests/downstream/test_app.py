@@ -1,0 +1,320 @@
+"""The HTTP server itself: addresses, sizes, framing, slowness, connections, operators."""
+
+import asyncio
+import json
+import socket
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
+
+
+def request(head: str, body: bytes = b"") -> bytes:
+    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+
+
+async def test_addresses(world: Any) -> None:
+    for path in ("/nowhere", "/mcp/", "/MCP", "//mcp", "/%6dcp", "/sse", "/messages", "/admin"):
+        async with world.http.get(aiohttp.client.URL(world.base + path, encoded=True)) as response:
+            assert response.status == 404, path
+            assert "/mcp" in (await response.json())["error"]
+    for path in ("/mcp", "/"):
+        for method in ("PUT", "PATCH", "OPTIONS", "HEAD"):
+            async with world.http.request(method, world.base + path) as response:
+                assert response.status == 405
+                assert response.headers["Allow"] == "GET, POST, DELETE"
+
+
+async def test_health_and_readiness(world: Any) -> None:
+    async with world.http.get(world.base + "/healthz") as response:
+        assert response.status == 200
+    for ready, expected in [(True, 200), (False, 503)]:
+        world.ready = ready
+        async with world.http.get(world.base + "/readyz") as response:
+            assert response.status == expected
+            assert await response.json() == {"ready": ready}
+        async with world.http.get(world.base + "/healthz") as response:
+            assert response.status == 200
+    async with world.http.post(world.base + "/healthz") as response:
+        assert response.status == 405
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "sesame", "Bearer", "Bearer wrong", "Bearer sesame2", "Basic sesame", "Bearer ä"]
+)
+async def test_admin_needs_the_token(world: Any, authorization: str | None) -> None:
+    line = "" if authorization is None else f"\nAuthorization: {authorization}"
+    for path in ("/admin/status", "/admin/tools"):
+        answer = await world.raw(request(f"GET {path} HTTP/1.1\nHost: localhost\nConnection: close{line}"))
+        assert status(answer) == 401
+        assert b"WWW-Authenticate: Bearer" in answer
+
+
+async def test_admin_answers_who_has_the_token(world: Any) -> None:
+    for path, content in [("/admin/status", {"pid": 1}), ("/admin/tools", {"tools": []})]:
+        async with world.http.get(world.base + path, headers={"Authorization": "Bearer sesame"}) as response:
+            assert response.status == 200
+            assert await response.json() == content
+
+
+async def test_an_empty_token_lets_nobody_in(world: Any) -> None:
+    world.services.admin_token = ""
+    async with world.http.get(world.base + "/admin/status", headers={"Authorization": "Bearer"}) as response:
+        assert response.status == 401
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+async def test_other_content_types_are_not_accepted(world: Any, media_type: str) -> None:
+    assert (await world.post(PING, {"Content-Type": media_type})).status == 415
+
+
+@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON"])
+async def test_parameters_and_case_of_the_content_type_do_not_matter(world: Any, media_type: str) -> None:
+    session = await world.initialize()
+    assert (await world.post(PING, {**session, "Content-Type": media_type})).status == 200
+
+
+async def test_compressed_bodies_are_not_accepted(world: Any) -> None:
+    assert (await world.post(PING, {"Content-Encoding": "gzip"})).status == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", -32700),
+        (b"{oops", -32700),
+        (b"\xff", -32700),
+        (b"[]", -32600),
+        (b"[" + PING + b"]", -32600),
+        (b'"x"', -32600),
+        (b"{}", -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"Method":"x","method":"ping"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b'{"a":' * 100 + b"1" + b"}" * 101, -32600),
+    ],
+)
+async def test_what_is_no_message_is_a_bad_request_without_an_id(world: Any, body: bytes, code: int) -> None:
+    answer = await world.post(body)
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == code
+    assert "id" not in answer.json
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+async def test_a_refused_message_leaves_the_connection_usable(world: Any) -> None:
+    bad = request("POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1", b"{")
+    good = request("GET /healthz HTTP/1.1\nHost: localhost\nConnection: close")
+    answer = await world.raw(bad + good)
+    assert answer.count(b"HTTP/1.1 400 ") == 1
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+async def test_a_large_body_is_refused_unread(start: Any) -> None:
+    world = await start(limits={"request_body": 1000})
+    head = "POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+    started = time.monotonic()
+    answer = await world.raw(request(head + "Content-Length: 20000000"), read_for=10)
+    assert status(answer) == 413
+    assert b"Connection: close" in answer
+    assert time.monotonic() - started < 5
+    chunk = b"200\r\n" + b" " * 0x200 + b"\r\n"
+    answer = await world.raw(request(head + "Transfer-Encoding: chunked", chunk * 3), read_for=10)
+    assert status(answer) == 413
+
+
+async def test_a_body_within_the_limit_is_read_in_pieces(start: Any) -> None:
+    world = await start(limits={"request_body": 3_000_000})
+    session = await world.initialize()
+    arguments = {"a": "x" * 2_000_000}
+    params = {"name": "echo", "arguments": arguments}
+    answer = await world.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, session)
+    assert json.loads(answer.json["result"]["content"][0]["text"]) == arguments
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it(world: Any) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    head = "POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\nExpect: 100-continue\n"
+    writer.write(request(f"{head}Content-Length: {len(PING)}"))
+    assert (await asyncio.wait_for(reader.readline(), 2)).startswith(b"HTTP/1.1 100")
+    await reader.readline()
+    writer.write(PING)
+    assert (await asyncio.wait_for(reader.readline(), 2)).startswith(b"HTTP/1.1 400")  # no session
+    writer.close()
+
+
+async def test_too_many_or_too_large_headers_are_refused(world: Any) -> None:
+    head = "GET /healthz HTTP/1.1\nHost: localhost\n"
+    many = "\n".join(f"X-{number}: 1" for number in range(150))
+    long = "X: " + "a" * 20_000
+    large = "\n".join(f"X-{number}: {'a' * 10_000}" for number in range(4))
+    for headers in (many, long, large):
+        answer = await world.raw(request(head + headers))
+        assert status(answer) == 431
+        assert b"aaaa" not in answer
+    assert status(await world.raw(request(f"GET /{'a' * 20_000} HTTP/1.1\nHost: localhost"))) in {400, 414, 431}
+
+
+CHUNKED_PING = b"%x\r\n%b\r\n0\r\n\r\n" % (len(PING), PING)
+POST = "POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(POST + f"Content-Length: {len(PING)}\nTransfer-Encoding: chunked", CHUNKED_PING),
+        request(POST + f"Transfer-Encoding: chunked\nContent-Length: {len(PING)}", CHUNKED_PING),
+        request(POST + f"Content-Length: {len(PING)}\nContent-Length: {len(PING) + 1}", PING),
+        request(POST + f"Content-Length: {len(PING)}\nContent-Length: {len(PING)}", PING),
+        request(POST + f"Content-Length: +{len(PING)}", PING),
+        request(POST + "Content-Length: -1", PING),
+        request(POST + "Content-Length: 0x10", PING),
+        request(POST + f"Content-Length : {len(PING)}", PING),
+        request(POST + "Transfer-Encoding: xchunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: chunked, identity", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: chunked\nTransfer-Encoding: chunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding : chunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: \x0bchunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: chunked", b"zz\r\n" + PING),
+        request(POST + "Transfer-Encoding: chunked", b"-1\r\n" + PING),
+        request(POST + f"X: a\n folded\nContent-Length: {len(PING)}", PING),
+        request(POST + f"X: a\0b\nContent-Length: {len(PING)}", PING),
+        request(POST + f"X\nContent-Length: {len(PING)}", PING),
+        request(POST + f": a\nContent-Length: {len(PING)}", PING),
+        POST.replace("\n", "\r").encode() + b"\r\r" + PING,
+        b"POST /mcp\r\n\r\n",
+        b"POST /mcp HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_ambiguous_framing_is_a_bad_request_and_ends_the_connection(world: Any, data: bytes) -> None:
+    smuggled = request("GET /healthz HTTP/1.1\nHost: localhost")
+    answer = await world.raw(data + smuggled, read_for=4)
+    assert status(answer) == 400
+    assert answer.count(b"HTTP/1.") == 1
+    assert not world.pipeline.exchanges
+
+
+async def test_slow_headers_and_silent_sockets_are_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.downstream.connections.HEADER_TIMEOUT", 0.5)
+    silent, slow = await asyncio.gather(
+        world.raw(b"", read_for=5), world.raw(b"POST /mcp HTTP/1.1\r\nHost: loc", read_for=5)
+    )
+    assert status(silent) == status(slow) == 408
+
+
+async def test_slow_headers_after_a_request_are_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.downstream.connections.HEADER_TIMEOUT", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    writer.write(request("GET /healthz HTTP/1.1\nHost: localhost"))
+    await asyncio.wait_for(reader.readuntil(b'{"status":"ok"}'), 2)
+    await asyncio.sleep(1.8)  # idle between requests is no slowness
+    writer.write(b"GET /healthz HT")
+    assert status(await asyncio.wait_for(reader.read(), 5)) == 408
+    writer.close()
+
+
+async def test_a_slow_body_is_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.downstream.intake.BODY_TIMEOUT", 0.3)
+    answer = await world.raw(request(POST + "Content-Length: 100", b"{"), read_for=5)
+    assert status(answer) == 408
+
+
+async def test_an_agent_that_does_not_read_is_hung_up_on_alone(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.downstream.connections.WRITE_TIMEOUT", 1.0)
+    session = await world.initialize()
+    params = {"name": "big", "arguments": {"bytes": 12_000_000}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", world.server.port))
+    lines = "\n".join(f"{name}: {value}" for name, value in session.items())
+    await asyncio.get_running_loop().sock_sendall(raw, request(f"{POST}{lines}\nContent-Length: {len(body)}", body))
+    await asyncio.sleep(0.5)
+    before = world.server.connections
+    async with asyncio.timeout(8):
+        while world.server.connections == before:
+            await asyncio.sleep(0.05)
+    assert (await world.post(PING, session)).status == 200
+    raw.close()
+
+
+async def test_too_many_connections_are_told_to_come_back_while_operators_get_in(start: Any) -> None:
+    world = await start(max_connections=2)
+    held = [await asyncio.open_connection("127.0.0.1", world.server.port) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert world.server.connections == 2
+    answers = await asyncio.gather(*(world.raw(request(POST + f"Content-Length: {len(PING)}", PING)) for _ in range(6)))
+    for answer in answers:
+        assert status(answer) == 503
+        assert b"Retry-After: 1" in answer
+        assert b"Connection: close" in answer
+    close = "HTTP/1.1\nHost: localhost\nConnection: close"
+    assert status(await world.raw(request(f"GET /healthz {close}"))) == 200
+    admin = await world.raw(request(f"GET /admin/status {close}\nAuthorization: Bearer sesame"))
+    assert status(admin) == 200
+    for _, writer in held:
+        writer.close()
+        await writer.wait_closed()
+    await asyncio.sleep(0.05)
+    assert world.server.connections == 0
+    await world.initialize()
+
+
+async def test_a_flood_of_silent_connections_is_cut_off(start: Any) -> None:
+    world = await start(max_connections=2)
+    opened = [await asyncio.open_connection("127.0.0.1", world.server.port) for _ in range(90)]
+    await asyncio.sleep(0.1)
+    cut = [reader for reader, _ in opened if reader.at_eof() or reader.exception()]
+    assert len(cut) == 90 - 66
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_a_port_in_use_is_an_os_error(world: Any, start: Any) -> None:
+    from gateway_core.downstream.app import Server
+
+    with pytest.raises(OSError, match="address already in use"):
+        await Server(world.services).start("127.0.0.1", world.server.port)
+
+
+async def test_requests_on_one_connection_are_of_whatever_era(world: Any, helpers: Any) -> None:
+    session = await world.initialize()
+    connector = aiohttp.TCPConnector(limit=1)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        for number in range(3):
+            headers, body = helpers.modern("tools/call", {"name": "echo"}, number)
+            async with http.post(world.url, json=body, headers=headers) as response:
+                assert (await response.json())["id"] == number
+            call = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {"name": "echo"}}
+            async with http.post(world.url, json=call, headers=session) as response:
+                assert (await response.json())["id"] == number
+    assert [exchange.agent.era for exchange in world.pipeline.exchanges] == ["modern", "legacy"] * 3
+
+
+async def test_nothing_that_was_sent_is_logged(world: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="TRACE", diagnose=False)
+    session = await world.initialize("secret-name")
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "bug", "arguments": {"k": "secret"}}}
+    await world.post(call, {**session, "X-Secret": "secret"})
+    await world.post(b"{secret", session)
+    await world.raw(b"secret secret\r\n\r\n", read_for=1)
+    await world.raw(request("GET / HTTP/1.1\nHost: localhost\nsecret"), read_for=1)
+    logger.remove(sink)
+    out, err = capfd.readouterr()
+    assert lines
+    assert "secret" not in "".join(lines) + out + err

@@ -1,0 +1,73 @@
+"""The session store: ownership, caps, idleness."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.sessions import InMemorySessions, Questions, TooManySessions
+from gateway_core.errors import RpcError
+
+
+async def test_a_session_is_found_by_address_and_id() -> None:
+    store = InMemorySessions(10, 10, 60.0)
+    session = store.create("10.0.0.1", "a@10.0.0.1")
+    assert store.get("10.0.0.1", session.id) is session
+    assert store.get("10.0.0.2", session.id) is None
+    assert store.get("10.0.0.1", session.id + "x") is None
+    assert list(store) == [session]
+
+
+async def test_caps_count_per_owner_and_in_all_and_are_given_back() -> None:
+    store = InMemorySessions(3, 2, 60.0)
+    first = store.create("h", "a@h")
+    store.create("h", "a@h")
+    with pytest.raises(TooManySessions) as own:
+        store.create("h", "a@h")
+    assert not own.value.everybody
+    store.create("h", "b@h")
+    with pytest.raises(TooManySessions) as everybody:
+        store.create("h", "c@h")
+    assert everybody.value.everybody
+    store.delete(first)
+    store.delete(first)
+    store.create("h", "a@h")
+    assert len(store) == 3
+
+
+async def test_ids_are_long_and_different() -> None:
+    store = InMemorySessions(1000, 1000, 60.0)
+    ids = {store.create("h", "a").id for _ in range(500)}
+    assert len(ids) == 500
+    assert all(len(session_id) == 43 for session_id in ids)
+
+
+async def test_only_what_is_unused_expires() -> None:
+    store = InMemorySessions(10, 10, 60.0)
+    idle, streaming, calling, fresh = (store.create("h", "a@h") for _ in range(4))
+    for session in (idle, streaming, calling):
+        session.used = time.monotonic() - 61
+    streaming.streams = 1
+    calling.calls[1] = asyncio.ensure_future(asyncio.sleep(0, b""))
+    assert store.expire() == [idle]
+    assert list(store) == [streaming, calling, fresh]
+    await calling.calls[1]
+
+
+async def test_questions_are_bounded_and_end_with_the_session() -> None:
+    questions = Questions()
+    sent: list[bytes] = []
+    asked = [asyncio.ensure_future(questions.ask(sent.append, "roots/list", b"")) for _ in range(64)]
+    await asyncio.sleep(0)
+    with pytest.raises(RpcError):
+        await questions.ask(sent.append, "roots/list", b"")
+    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}'))
+    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":2,"result":[]}'))
+    questions.end()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert outcomes[0] == b'{"roots":[]}'
+    assert all(isinstance(outcome, RpcError) for outcome in outcomes[1:])
+    assert len(sent) == 64
+    with pytest.raises(RpcError):
+        await questions.ask(sent.append, "roots/list", b"")

@@ -1,0 +1,151 @@
+"""The kit for plugin authors does what it says."""
+
+import asyncio
+import inspect
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway_core import CallResult, PluginConfig, Reject, UpstreamView, hookimpl
+from gateway_core.errors import RpcError
+from gateway_core.testing import (
+    FakeUpstream,
+    configured,
+    make_call,
+    make_conflict,
+    make_result,
+    make_upstream,
+    run_call,
+    run_hook,
+)
+
+
+class Guard:
+    class Config(PluginConfig):
+        banned: str = "rm"
+
+    def __init__(self, config):
+        self.banned = config.banned
+
+    @hookimpl
+    def before_call(self, call):
+        call.state["seen"] = True
+        if call.name == self.banned:
+            return Reject("no", retry_after=1.5)
+        return call.replace(name="listed") if call.name == "ls" else None
+
+    @hookimpl
+    async def after_call(self, call):
+        await asyncio.sleep(0)
+        assert call.state["seen"]
+
+
+def test_make_call_makes_a_tool_call_with_its_catalog_entry():
+    call = make_call("add", {"a": 1}, annotations={"readOnlyHint": True}, upstreams=("one", "two"))
+    assert call.arguments == {"a": 1}
+    assert call.tool.upstreams == ("one", "two")
+    assert call.tool.annotations == {"readOnlyHint": True}
+    assert make_call("add", known=False).tool is None
+    assert make_call("file:///x", method="resources/read").tool is None
+
+
+def test_make_result_is_what_an_upstream_would_send():
+    result = make_result("hello", is_error=True, upstream="one")
+    assert result.content == {"content": [{"type": "text", "text": "hello"}], "isError": True}
+    assert (result.upstream, result.outcome) == ("one", "tool_error")
+
+
+def test_make_upstream_is_a_view():
+    upstream = make_upstream("one", priority=3, healthy=False, group="fleet", in_flight=2, latency=0.5)
+    assert isinstance(upstream, UpstreamView)
+    assert (upstream.name, upstream.priority, upstream.healthy) == ("one", 3, False)
+    assert (upstream.group, upstream.in_flight, upstream.latency) == ("fleet", 2, 0.5)
+
+
+def test_make_conflict_takes_upstreams_and_groups_of_replicas():
+    one, two, three = (make_upstream(name, order=order) for order, name in enumerate(["one", "two", "three"]))
+    conflict = make_conflict("search", one, [two, three], kind="prompt", separator=".")
+    assert [claim.upstreams for claim in conflict.claims] == [(one,), (two, three)]
+    assert conflict.claims[0].definition != conflict.claims[1].definition
+    assert (conflict.kind, conflict.qualified(conflict.claims[1])) == ("prompt", "two.search")
+    assert make_conflict().clashes
+
+
+def test_run_hook_runs_both_kinds_of_hooks_and_keeps_the_state():
+    call = make_call()
+    guard = Guard(Guard.Config())
+    assert run_hook(guard, "before_call", call) is None
+    assert run_hook(guard, "after_call", call, make_result()) is None
+    assert run_hook(Guard, "before_call", make_call("rm")) == Reject("no", retry_after=1.5)
+
+
+async def test_run_call_goes_through_the_plugins_to_the_upstream():
+    upstream = FakeUpstream()
+    assert (await run_call(make_call("ls"), upstream, Guard)).content["content"][0]["text"] == "ok"
+    refused = await run_call(make_call("rm"), upstream, Guard)
+    assert (refused.error.message, refused.error.data["retryAfterMs"]) == ("no", 1500)
+    assert [call.name for call in upstream.calls] == ["listed"]
+    assert upstream.calls[0].tool.name == "listed"
+
+
+async def test_run_call_takes_configured_plugins_and_instances():
+    upstream = FakeUpstream()
+    assert (await run_call(make_call("ls"), upstream, configured(Guard, banned="ls"))).error is not None
+    assert (await run_call(make_call("rm"), upstream, Guard(Guard.Config(banned="ls")))).error is None
+
+
+async def test_a_fake_upstream_answers_as_it_is_told():
+    result = make_result("whole")
+    error = RpcError(-32602, "wrong")
+    assert await run_call(make_call(), FakeUpstream(result)) is result
+    assert (await run_call(make_call(), FakeUpstream(error))).error is error
+    echo = FakeUpstream(lambda call: CallResult.of({"structuredContent": dict(call.arguments)}))
+    assert (await run_call(make_call(arguments={"a": 1}), echo)).content == {"structuredContent": {"a": 1}}
+
+
+def test_configured_refuses_wrong_settings():
+    with pytest.raises(ValidationError):
+        configured(Guard, forbidden="x")
+    with pytest.raises(TypeError):
+        configured(Guard(Guard.Config()), banned="x")
+    assert configured(Guard, name="guard", on_error="ignore").on_error == "ignore"
+
+
+# -- docs/writing-a-plugin.md ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def documented():
+    """What the Python blocks of the page define, run one after the other as one module."""
+    page = (Path(__file__).parent.parent / "docs" / "writing-a-plugin.md").read_text()
+    namespace = {"__name__": "documented"}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "writing-a-plugin.md", "exec"), namespace)
+    return namespace
+
+
+def test_the_documented_tests_pass(documented):
+    tests = [function for name, function in documented.items() if name.startswith("test_")]
+    assert len(tests) == 4
+    for test in tests:
+        ended = test()
+        if inspect.isawaitable(ended):
+            asyncio.run(ended)
+
+
+def test_the_documented_plugins_work(documented):
+    busy, idle = make_upstream("busy", in_flight=3), make_upstream("idle")
+    assert run_hook(documented["LeastBusy"], "route_tool", make_call(), [busy, idle]) is idle
+    assert asyncio.run(run_call(make_call(), FakeUpstream(), documented["SlowCalls"])).error is None
+
+
+def test_the_documented_files_are_toml():
+    page = (Path(__file__).parent.parent / "docs" / "writing-a-plugin.md").read_text()
+    project, configuration = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    assert project["project"]["entry-points"]["gateway_core"] == {
+        "night_watch": "gateway_night_watch.plugin:NightWatch"
+    }
+    assert configuration["mcp"]["proxy"]["plugins"][0]["name"] == "night_watch"

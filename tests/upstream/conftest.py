@@ -1,0 +1,232 @@
+"""HTTP upstreams for the tests: real ones in child processes, and one whose every byte the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.http import HttpConnection
+
+SDK_SERVER = Path(__file__).parent / "http_servers" / "sdk_http.py"
+
+
+@dataclass
+class Seen:
+    """One HTTP request as it arrived."""
+
+    verb: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+    """Which of the server's connections it came on, from 1."""
+    reader: asyncio.StreamReader
+
+    async def hang_up(self) -> None:
+        """Wait until the client has closed the connection."""
+        while not self.reader.at_eof():
+            await asyncio.sleep(0.01)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        return json.loads(self.body) if self.body else {}
+
+    @property
+    def method(self) -> str:
+        return str(self.message.get("method", ""))
+
+
+Script = Callable[[Seen, asyncio.StreamWriter], Awaitable[None]]
+
+
+def http(status: int, body: bytes | str = b"", kind: str = "application/json", **headers: str) -> bytes:
+    """A whole HTTP answer."""
+    data = body.encode() if isinstance(body, str) else body
+    lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def event(message: Mapping[str, Any] | str, event_id: str = "", retry: int | None = None) -> bytes:
+    """One server-sent event."""
+    data = message if isinstance(message, str) else json.dumps(message)
+    head = (f"id: {event_id}\n" if event_id else "") + (f"retry: {retry}\n" if retry is not None else "")
+    return f"{head}data: {data}\n\n".encode()
+
+
+def result(seen: Seen, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The response to a request."""
+    return {"jsonrpc": "2.0", "id": seen.message.get("id"), "result": value or {"content": []}}
+
+
+@dataclass
+class Scripted:
+    """A server that negotiates by itself; all other requests go to the test's script."""
+
+    script: Script
+    era: str
+    session: str | None
+    capabilities: dict[str, Any]
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    def of(self, method: str) -> list[Seen]:
+        """The requests with that JSON-RPC method, or that HTTP verb."""
+        return [seen for seen in self.seen if method in (seen.method, seen.verb)]
+
+    async def until(self, method: str, count: int = 1) -> Seen:
+        """Wait for the `count`-th of them."""
+        async with asyncio.timeout(5):
+            while len(self.of(method)) < count:
+                await asyncio.sleep(0.005)
+        return self.of(method)[count - 1]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        connection = self.connections
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                verb, path, _ = head[0].split(" ")
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                seen = Seen(verb, path, headers, body, connection, reader)
+                self.seen.append(seen)
+                answer = self._negotiation(seen)
+                if answer is not None:
+                    writer.write(answer)
+                else:
+                    await self.script(seen, writer)
+                await writer.drain()
+
+    def _negotiation(self, seen: Seen) -> bytes | None:
+        if seen.method == "server/discover" and self.era == "modern":
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": self.capabilities, "resultType": "complete"}
+            return http(200, json.dumps(result(seen, found)))
+        if seen.method == "server/discover" and self.era == "legacy":
+            return http(400)
+        if seen.method == "initialize" and self.era == "legacy":
+            found = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities, "serverInfo": {"name": "s"}}
+            extra = {"Mcp_Session_Id": self.session} if self.session else {}
+            return http(200, json.dumps(result(seen, found)), **extra)
+        if seen.method == "notifications/initialized":
+            return http(202)
+        return None
+
+
+StartScripted = Callable[..., Awaitable[Scripted]]
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[StartScripted]:
+    """Start a `Scripted` server on a free port: `await scripted(script, era="modern", session=None)`."""
+    servers: list[asyncio.Server] = []
+    handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def start(
+        script: Script, *, era: str = "modern", session: str | None = None, capabilities: dict[str, Any] | None = None
+    ) -> Scripted:
+        found = Scripted(script, era, session, capabilities or {})
+
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(found.serve(reader, writer))
+            handlers[task] = writer
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
+        servers.append(server)
+        found.port = server.sockets[0].getsockname()[1]
+        return found
+
+    yield start
+    for server in servers:
+        server.close()
+    for task, writer in handlers.items():
+        task.cancel()
+        writer.transport.abort()
+    ended = await asyncio.gather(*handlers, return_exceptions=True)
+    failures = [end for end in ended if isinstance(end, Exception)]
+    assert not failures, failures
+
+
+@dataclass
+class Link:
+    """An HTTP connection under test, and what it was told from outside of any call."""
+
+    connection: HttpConnection
+    http: HttpClient
+    notifications: list[str]
+
+
+Connect = Callable[..., Awaitable[Link]]
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Make an `HttpConnection`: `await connect(url, known_era=None, limits=None, opened=True, **upstream keys)`."""
+    links: list[Link] = []
+
+    async def make(
+        url: str, known_era: Any = None, *, limits: LimitsConfig | None = None, opened: bool = True, **keys: Any
+    ) -> Link:
+        config = UpstreamConfig(name="fixture", transport="http", url=url, **keys)
+        limits = limits or LimitsConfig()
+        client = HttpClient(config, limits)
+        notifications: list[str] = []
+
+        def on_notification(method: str, params: Raw) -> None:
+            notifications.append(method)
+
+        link = Link(HttpConnection(config, limits, on_notification, client), client, notifications)
+        links.append(link)
+        if opened:
+            await link.connection.open(known_era)
+        return link
+
+    yield make
+    for link in links:
+        await link.connection.close()
+        await link.http.close()
+
+
+StartSdk = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def sdk_server() -> Iterator[StartSdk]:
+    """The official SDK's server in a child process, one for each set of flags: `url = sdk_server("--legacy-only")`."""
+    children: dict[tuple[str, ...], tuple[subprocess.Popen[bytes], str]] = {}
+
+    def start(*flags: str) -> str:
+        if flags not in children:
+            command = [sys.executable, str(SDK_SERVER), *flags]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            assert child.stdout is not None
+            children[flags] = (child, f"http://127.0.0.1:{int(child.stdout.readline())}/mcp")
+        return children[flags][1]
+
+    yield start
+    for child, _ in children.values():
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
