@@ -46,9 +46,8 @@ class Gateway:
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self.pool = UpstreamPool(proxy)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict)
-        self.router = Router(self.chain)
-        self.pipeline = Pipeline(proxy, self.catalog, self.router, self.chain)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
+        self.pipeline = Pipeline(proxy, self.catalog, Router(self.chain), self.chain, self.health.settle)
         limits = proxy.limits
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(
@@ -109,7 +108,6 @@ class Gateway:
 
     async def serve_stdio(self) -> None:
         """Serve one agent on stdin and stdout until it closes stdin."""
-        await self.wait_first_discovery()
         self._stdio = StdioServer(self._services)
         await self._stdio.run()
 

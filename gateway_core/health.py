@@ -38,6 +38,8 @@ EJECT_WINDOW: Final = 60.0
 EJECT_FIRST: Final = 30.0
 EJECT_MAX: Final = 300.0
 EJECT_JITTER: Final = 0.2
+STARTUP_GRACE: Final = 5.0
+"""Seconds after the start in which lists wait for upstreams that were not tried yet; later nobody waits."""
 REFRESH_SPACING: Final = 1.0
 """Least seconds between two fetches of one upstream's lists (fault 32: a storm of `list_changed`)."""
 
@@ -100,9 +102,12 @@ class HealthMonitor:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._watches: dict[str, _Watch] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._started = 0.0
+        self._settled = False
 
     def start(self) -> None:
         """Start watching; returns at once, connecting goes on in the background."""
+        self._started = asyncio.get_running_loop().time()
         for upstream in self._upstreams:
             watch = _Watch(upstream, self._chain, self._on_change, self._rng)
             self._watches[upstream.name] = watch
@@ -111,10 +116,21 @@ class HealthMonitor:
     async def wait_first_attempts(self, timeout: float) -> None:
         """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
         waits = [asyncio.ensure_future(watch.attempted.wait()) for watch in self._watches.values()]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=timeout)
-            for wait in late:
+        try:
+            if waits:
+                await asyncio.wait(waits, timeout=timeout)
+        finally:
+            for wait in waits:
                 wait.cancel()
+
+    async def settle(self) -> None:
+        """Right after the start, give upstreams the time to be reached: for who asks what there is meanwhile."""
+        if self._settled:
+            return
+        left = self._started + STARTUP_GRACE - asyncio.get_running_loop().time()
+        if left > 0:
+            await self.wait_first_attempts(left)
+        self._settled = True
 
     async def stop(self) -> None:
         """Stop watching; the upstreams' connections are left to their owner."""

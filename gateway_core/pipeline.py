@@ -52,11 +52,15 @@ class _Progress:
 class Pipeline:
     """Serves calls. `in_flight` and `calls` are for status."""
 
-    def __init__(self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain) -> None:
+    def __init__(
+        self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`settle` waits, shortly after the start, for upstreams that were not tried yet."""
         self._config = config
         self._catalog = catalog
         self._router = router
         self._chain = chain
+        self._settle = settle
         self.in_flight = 0
         self.calls = 0
         self._idle = asyncio.Event()
@@ -118,6 +122,7 @@ class Pipeline:
 
     async def _serve(self, exchange: Exchange, params: bytes, progress: _Progress) -> CallResult:
         call = progress.call = _decode(exchange, params)
+        await self._settle()
         if not self._chain.wants(exchange.method):
             return await self._answer(call, exchange)
         call = progress.call = self._with_tool(call)
@@ -300,11 +305,16 @@ def _rejected(verdict: Reject) -> CallResult:
 
 def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: float) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
-    logger.bind(
-        exchange=exchange.id,
-        agent=exchange.agent.principal.id,
-        upstream=result.upstream or exchange.upstream,
-        outcome=str(result.outcome),
-        ms=round(seconds * 1000, 1),
-        code=result.error.code if result.error is not None else None,
-    ).info("{} {}", exchange.method, call.name if call is not None else "")
+    fields: dict[str, Any] = {
+        "exchange": exchange.id,
+        "agent": exchange.agent.principal.id,
+        "outcome": result.outcome.value,
+        "ms": round(seconds * 1000, 1),
+    }
+    upstream = result.upstream or exchange.upstream
+    if upstream is not None:
+        fields["upstream"] = upstream
+    if result.error is not None:
+        fields["code"] = result.error.code
+    name = call.name if call is not None else ""
+    logger.bind(**fields).info(f"{exchange.method} {name}" if name else exchange.method)

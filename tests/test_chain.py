@@ -638,6 +638,21 @@ async def test_a_plugin_that_fails_to_stop_does_not_keep_the_others(log):
     assert "hush" not in log[0]["message"]
 
 
+async def test_a_stop_that_is_cancelled_still_leaves_the_other_plugins():
+    trace = []
+
+    async def live():
+        async with Chain([living("a", trace), living("b", trace, leave=_endless)]):
+            pass
+
+    task = asyncio.ensure_future(live())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert trace == ["a in", "b in", "a out"]
+
+
 # -- cost ------------------------------------------------------------------------------------------------------------
 
 

@@ -39,8 +39,8 @@ class World:
         chain = Chain(loaded)
         self.pool = UpstreamPool(self.config)
         self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict)
-        self.pipeline = Pipeline(self.config, self.catalog, Router(chain), chain)
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
+        self.pipeline = Pipeline(self.config, self.catalog, Router(chain), chain, self.health.settle)
 
     def exchange(self, method: str, era: Era = "modern") -> Exchange:
         version = "2026-07-28" if era == "modern" else "2025-11-25"

@@ -80,7 +80,8 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> 
     import httpx2  # noqa: PLC0415 - half a second that only this command needs
     from mcp import Client, MCPError  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
-    from mcp_types import Implementation  # noqa: PLC0415
+    from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, Implementation  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
 
     # No timeout for the answer: the gateway's own deadlines hold. No proxy from the environment: it is our gateway.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
@@ -92,11 +93,17 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> 
                 client_info=Implementation(name="rad", version=version("gateway-core")),
             ) as client,
         ):
+            await client.list_tools()  # the client mirrors arguments into headers where a listed schema says so
+            request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
             try:
-                result = await client.call_tool(name, arguments)
+                # Not `call_tool`, which judges a good result by listing the tools again: a gateway that stops in
+                # between would cost the result.
+                result = await client.session.send_request(request, CallToolResult)
             except MCPError as error:
                 return {"error": error.error.model_dump(mode="json", by_alias=True, exclude_none=True)}
             return {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    except ValidationError as error:
+        raise Failed(f"the running gateway (pid {instance.pid}) did not answer with a tool result") from error
     except (httpx2.HTTPError, MCPError, OSError, ExceptionGroup) as error:
         raise Failed(f"the running gateway (pid {instance.pid}, {instance.address}): {_reason(error)}") from error
 

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from mcp.client.client import Client
-from mcp.shared.exceptions import MCPError
 from mcp.types import Implementation
 from rich.console import Console
 from rich.markup import escape
@@ -49,11 +48,12 @@ async def _tour(console: Console) -> int:
             stage = Stage(console, Path(name), children)
             try:
                 await give(stage)
-            except* (StepFailed, MCPError, OSError) as failure:
+            except* Exception as failure:  # noqa: BLE001  whatever broke the tour, a newcomer gets a sentence
                 first: BaseException = failure
                 while isinstance(first, BaseExceptionGroup):
                     first = first.exceptions[0]
-                console.print(f"\n[bold red]Failed:[/] {escape(str(first))}", highlight=False)
+                what = str(first) if isinstance(first, StepFailed) else f"{type(first).__name__}: {first}"
+                console.print(f"\n[bold red]Failed:[/] {escape(what)}", highlight=False)
                 console.print(f"[dim]{escape(stage.log_tail())}[/]", highlight=False)
                 failed = True
     if failed:

@@ -6,7 +6,8 @@ to `modern.py` (stateless, 2026-07-28 on) or `legacy_http.py` (sessions, up to 2
 HTTP+SSE transport, `stdio.py` serves one agent on stdin and stdout; both are one two-way channel per agent, which
 `duplex.py` drives.
 
-What the ways share: `legacy.py` and `modern.py` say what a request means in their era, `sessions.py` keeps legacy
-agents, `subscriptions.py` the modern agents' change streams, `stream.py` the bounded mailbox that everything an
-agent is told goes through, and the answer to one POST. `services.py` names what is needed from the rest.
+What the ways share: `legacy.py` and `modern.py` say what a request means in their era, `agents.py` who an agent is and
+how its request becomes a call, `sessions.py` keeps legacy agents, `subscriptions.py` the modern agents' change streams,
+`stream.py` is the bounded mailbox that everything an agent is told goes through, and the answer to one POST.
+`services.py` names what is needed from the rest.
 """

@@ -11,12 +11,13 @@ from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, meta_of, request_key, start_call
 from gateway_core.downstream.legacy import INITIALIZE, Legacy, cancelled_key
 from gateway_core.downstream.modern import DISCOVER, LISTEN, admit, discover, is_modern, unknown_method
-from gateway_core.downstream.services import METHODS, Services, overloaded
+from gateway_core.downstream.services import Services, overloaded
 from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Keep
 from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
 from gateway_core.errors import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
 from gateway_core.jsonrpc import Message
+from gateway_core.pipeline import METHODS
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""

@@ -21,11 +21,12 @@ from gateway_core.downstream.agents import (
     require_object,
     start_call,
 )
-from gateway_core.downstream.services import METHODS, Services
+from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
+from gateway_core.pipeline import METHODS
 
 INITIALIZE: Final = "initialize"
 

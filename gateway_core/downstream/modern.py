@@ -37,7 +37,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.intake import VERSION_HEADER, Accepts, Refusal, accepts, header
-from gateway_core.downstream.services import METHODS, Services
+from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Mailbox, Reply, event_stream, json_response, write_events
 from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
 from gateway_core.errors import (
@@ -49,6 +49,7 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
+from gateway_core.pipeline import METHODS
 
 DISCOVER: Final = "server/discover"
 LISTEN: Final = "subscriptions/listen"

@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from gateway_core.downstream.subscriptions import Subscription
     from gateway_core.exchange import Exchange
 
-METHODS: Final = frozenset(
-    [
-        "tools/list",
-        "tools/call",
-        "resources/list",
-        "resources/templates/list",
-        "resources/read",
-        "prompts/list",
-        "prompts/get",
-        "completion/complete",
-    ]
-)
-"""What goes to the pipeline; every other method is answered here."""
-
 RETRY_AFTER: Final = 1.0
 """Seconds that an agent is told to wait when the gateway itself is full."""
 

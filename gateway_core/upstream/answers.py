@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -115,7 +116,7 @@ async def read_failure(response: ClientResponse, request_id: int | None, *, in_s
     error, ours = None, False
     if 400 <= status <= 599 and status != 401 and response.content_type == JSON:
         error, ours = _error_of(await read_body(response, MAX_ERROR_BODY), request_id)
-    if status == 404 and in_session and not (ours and error is not None and error.code == METHOD_NOT_FOUND):
+    if in_session and _ends_session(status, error, ours):
         raise SessionEnded("the server has ended the session")
     retry_after = _retry_after(response.headers.get("Retry-After", ""))
     refused = status in REFUSALS or (status == 503 and retry_after is not None)
@@ -126,6 +127,13 @@ async def read_failure(response: ClientResponse, request_id: int | None, *, in_s
     if 300 <= status <= 399:
         raise NoMcpAnswer(f"HTTP {status}: redirects are not followed")
     raise NoMcpAnswer(f"HTTP {status}" if status >= 400 else f"HTTP {status} without an answer")
+
+
+def _ends_session(status: int, error: RpcError | None, ours: bool) -> bool:
+    """404 does (2025-11-25, Session Management), unless it is about the method; many servers forget with a 400."""
+    if status == 404:
+        return not (ours and error is not None and error.code == METHOD_NOT_FOUND)
+    return status == 400 and error is not None and not ours and "session" in error.message.lower()
 
 
 def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, bool]:
@@ -145,7 +153,8 @@ def _retry_after(value: str) -> float | None:
     if value.isdecimal() and value.isascii():
         return min(float(value[:9]), MAX_RETRY_AFTER)
     try:
-        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        date = parsedate_to_datetime(value)
+        seconds = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER)

@@ -83,9 +83,9 @@ class Connection(ABC):
         """Send one request and wait for its answer; the caller bounds the time by cancelling.
 
         `params` are members without `_meta`; values may be `Raw`. `meta` are the agent's own `_meta` keys, without
-        the reserved ones: the connection adds those of its own hop. With an `exchange`, progress is passed to it
-        (and a progress token minted if the agent asked for one), and `exchange.mark_sent()` is called just before
-        the first byte may leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
+        the reserved ones: the connection adds those of its own hop. With an `exchange`, progress is asked for and
+        passed to it, and `exchange.mark_sent()` is called just before the first byte may leave. `headers` are
+        `Mcp-Param-*` headers for a modern upstream over HTTP.
 
         Being cancelled tells the upstream, in its own era's way, without waiting for it.
         """

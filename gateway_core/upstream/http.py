@@ -133,7 +133,8 @@ class HttpConnection(Connection):
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
         call = _Call(next(self._ids), exchange)
-        token = call.id if exchange is not None and exchange.progress_token else None
+        # Asked for even where the agent did not: progress keeps the call's deadline from passing.
+        token = call.id if exchange is not None else None
         return await self._request(call, method, with_meta(params, self.info, meta, token), headers)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
@@ -242,7 +243,7 @@ class HttpConnection(Connection):
     def _progress(self, message: Message, call: _Call) -> None:
         try:
             token = bytes(jsonrpc.members(message.params).get("progressToken", Raw()))
-            if call.exchange is None or not call.exchange.progress_token or token != b"%d" % call.id:
+            if call.exchange is None or token != b"%d" % call.id:
                 self._session.stray("progress of another request")
             else:
                 call.exchange.progress(message.params)

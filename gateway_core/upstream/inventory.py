@@ -7,12 +7,12 @@ decoded. `Item.identity` is what two upstreams must share to count as replicas o
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
+from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_mcp_header_map
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -83,6 +83,21 @@ class Inventory:
     def positions(self, kind: Kind) -> Mapping[str, int]:
         """Name -> place in the upstream's own order."""
         return self._positions.get(kind, {})
+
+    def param_headers(self, params: Mapping[str, Any], given: Sequence[tuple[str, str]]) -> dict[str, str] | None:
+        """`Mcp-Param-*` headers of a `tools/call`: those the agent gave, and those that its tool mirrors from the body.
+
+        The body wins: a header that contradicts it would be refused (transports/streamable-http, Server Validation).
+        """
+        headers = dict(given)
+        item = self.find("tool", params["name"])
+        if item is not None and item.header_map and "arguments" in params:
+            arguments = jsonrpc.value(params["arguments"])
+            if isinstance(arguments, dict):
+                own = mcp_param_headers(item.header_map, arguments)
+                taken = {name.lower() for name in own}
+                headers = {name: value for name, value in headers.items() if name.lower() not in taken} | own
+        return headers or None
 
 
 class _Page(msgspec.Struct, rename="camel"):

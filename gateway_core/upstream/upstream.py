@@ -14,10 +14,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from loguru import logger
-from mcp.shared.inbound import mcp_param_headers
 from msgspec import Raw
 
-from gateway_core import jsonrpc
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import HEADER_MISMATCH, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
@@ -26,6 +24,7 @@ from gateway_core.upstream.base import Connection, Reply, ServerInfo, SessionEnd
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.places import Places
 from gateway_core.upstream.sessions import Lease, SessionConnections
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
@@ -74,9 +73,7 @@ class Upstream:
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
-        self._slots = asyncio.Semaphore(limit)
-        self._limit = limit
-        self._waiting = 0
+        self._places = Places(limit, self.facts)
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
 
@@ -209,7 +206,7 @@ class Upstream:
         self.calls += 1
         started = time.monotonic()
         try:
-            async with self._slot():
+            async with self._places:
                 reply = await self._deliver(exchange, method, params, meta)
         except (NotSent, OutcomeUnknown) as problem:
             self.errors += 1
@@ -251,45 +248,10 @@ class Upstream:
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
         async with self._lease(exchange) as connection:
-            return await connection.request(
-                method, params, meta=meta, exchange=exchange, headers=self._param_headers(exchange, method, params)
-            )
-
-    def _param_headers(self, exchange: Exchange, method: str, params: Mapping[str, Any]) -> Mapping[str, str] | None:
-        """`Mcp-Param-*` headers: those the agent sent, and those this server's tool asks for, from the body."""
-        if self.config.transport != "http" or method != "tools/call":
-            return None
-        headers = dict(exchange.headers)
-        item = self.inventory.find("tool", params["name"]) if self.inventory is not None else None
-        if item is not None and item.header_map and "arguments" in params:
-            arguments = params["arguments"]
-            if isinstance(arguments, Raw):
-                arguments = jsonrpc.value(arguments)
-            if isinstance(arguments, dict):
-                own = mcp_param_headers(item.header_map, arguments)
-                taken = {name.lower() for name in own}
-                headers = {name: value for name, value in headers.items() if name.lower() not in taken} | own
-        return headers or None
-
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """A place among the requests in flight; a full queue is `NotSent` at once."""
-        if self._slots.locked():
-            if self._waiting >= 2 * self._limit:
-                raise NotSent(f"{self._limit} calls in flight and {self._waiting} waiting", retry_after=1.0)
-            self._waiting += 1
-            try:
-                await self._slots.acquire()
-            finally:
-                self._waiting -= 1
-        else:
-            await self._slots.acquire()
-        self.facts.in_flight += 1
-        try:
-            yield
-        finally:
-            self.facts.in_flight -= 1
-            self._slots.release()
+            headers = None
+            if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
+                headers = self.inventory.param_headers(params, exchange.headers)
+            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     def _took(self, seconds: float) -> None:
         latency = self.facts.latency

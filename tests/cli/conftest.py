@@ -1,6 +1,8 @@
 """Real `rad` child processes, each in a folder of its own."""
 
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -15,10 +17,12 @@ RAD = [sys.executable, "-m", "gateway_core.cli"]
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port below those that the system hands out: until the gateway binds it, others ask for one too."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture

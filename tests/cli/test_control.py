@@ -235,3 +235,22 @@ def test_a_missing_file_is_wrong_usage(tmp_path):
         locate(tmp_path / "x.toml")
     with pytest.raises(UsageError, match="is a folder"):
         locate(tmp_path)
+
+
+def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(config, monkeypatch):
+    """Else two processes would hold locks on two files of one name."""
+    real = control._open
+    opened = []
+
+    def open_then_lose(path):
+        fd = real(path)
+        if not opened:
+            path.unlink()
+        opened.append(fd)
+        return fd
+
+    monkeypatch.setattr(control, "_open", open_then_lose)
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    assert len(opened) == 2
+    assert read_instance(pid_file(config)) == hold.instance
+    hold.release()

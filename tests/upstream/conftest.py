@@ -59,16 +59,6 @@ def http(status: int, body: bytes | str = b"", kind: str = "application/json", *
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-
-
-def event(message: Mapping[str, Any] | str, event_id: str = "", retry: int | None = None) -> bytes:
-    """One server-sent event."""
-    data = message if isinstance(message, str) else json.dumps(message)
-    head = (f"id: {event_id}\n" if event_id else "") + (f"retry: {retry}\n" if retry is not None else "")
-    return f"{head}data: {data}\n\n".encode()
-
-
 def result(seen: Seen, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The response to a request."""
     return {"jsonrpc": "2.0", "id": seen.message.get("id"), "result": value or {"content": []}}
@@ -104,20 +94,19 @@ class Scripted:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         connection = self.connections
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
-            while not writer.is_closing():
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                verb, path, _ = head[0].split(" ")
-                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                seen = Seen(verb, path, headers, body, connection, reader)
-                self.seen.append(seen)
-                answer = self._negotiation(seen)
-                if answer is not None:
-                    writer.write(answer)
-                else:
-                    await self.script(seen, writer)
-                await writer.drain()
+        while not writer.is_closing():
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            verb, path, _ = head[0].split(" ")
+            headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:] if line)}
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            seen = Seen(verb, path, headers, body, connection, reader)
+            self.seen.append(seen)
+            answer = self._negotiation(seen)
+            if answer is not None:
+                writer.write(answer)
+            else:
+                await self.script(seen, writer)
+            await writer.drain()
 
     def _negotiation(self, seen: Seen) -> bytes | None:
         if seen.method == "server/discover" and self.era == "modern":
@@ -134,28 +123,28 @@ class Scripted:
         return None
 
 
-StartScripted = Callable[..., Awaitable[Scripted]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Listen = Callable[[Handler], Awaitable[int]]
 
 
 @pytest.fixture
-async def scripted() -> AsyncIterator[StartScripted]:
-    """Start a `Scripted` server on a free port: `await scripted(script, era="modern", session=None)`."""
+async def listen_on() -> AsyncIterator[Listen]:
+    """Serve connections with a handler: `port = await listen_on(handler)`. What a handler raises fails the test."""
     servers: list[asyncio.Server] = []
     handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def start(
-        script: Script, *, era: str = "modern", session: str | None = None, capabilities: dict[str, Any] | None = None
-    ) -> Scripted:
-        found = Scripted(script, era, session, capabilities or {})
+    async def start(handler: Handler) -> int:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
+                await handler(reader, writer)
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(found.serve(reader, writer))
-            handlers[task] = writer
+            handlers[asyncio.create_task(handle(reader, writer))] = writer
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
         servers.append(server)
-        found.port = server.sockets[0].getsockname()[1]
-        return found
+        port: int = server.sockets[0].getsockname()[1]
+        return port
 
     yield start
     for server in servers:
@@ -164,8 +153,26 @@ async def scripted() -> AsyncIterator[StartScripted]:
         task.cancel()
         writer.transport.abort()
     ended = await asyncio.gather(*handlers, return_exceptions=True)
+    await asyncio.sleep(0.01)  # transports close in the loop's next turns
     failures = [end for end in ended if isinstance(end, Exception)]
     assert not failures, failures
+
+
+StartScripted = Callable[..., Awaitable[Scripted]]
+
+
+@pytest.fixture
+async def scripted(listen_on: Listen) -> StartScripted:
+    """Start a `Scripted` server on a free port: `await scripted(script, era="modern", session=None)`."""
+
+    async def start(
+        script: Script, *, era: str = "modern", session: str | None = None, capabilities: dict[str, Any] | None = None
+    ) -> Scripted:
+        found = Scripted(script, era, session, capabilities or {})
+        found.port = await listen_on(found.serve)
+        return found
+
+    return start
 
 
 @dataclass

@@ -78,9 +78,11 @@ async def test_a_refusal_before_execution_says_so(scripted: Any, connect: Any, s
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("7", 7), ("0", 0), ("99999999999", 3600), ("soon", None), ("-1", None), (formatdate(time.time() + 90), 90)],
+    [("7", 7), ("0", 0), ("99999999999", 3600), ("soon", None), ("-1", None), ("in 90 s", 90), ("GMT", 90)],
 )
 async def test_retry_after_is_read(scripted: Any, connect: Any, value: str, expected: float | None) -> None:
+    if expected == 90:
+        value = formatdate(time.time() + 90, usegmt=value == "GMT")
     link = await connect((await scripted(says(http(429, Retry_After=value)))).url)
     with pytest.raises(RefusedUpstream) as caught:
         await link.connection.request(*CALL)
@@ -150,6 +152,17 @@ async def test_404_to_a_session_ends_it(scripted: Any, connect: Any) -> None:
     assert link.connection.closed
     await link.connection.close()
     assert server.of("DELETE") == []
+
+
+async def test_a_server_that_forgets_sessions_with_a_400_is_understood(scripted: Any, connect: Any) -> None:
+    forgot = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": "Bad Request: No valid session ID"}}
+    link = await connect((await scripted(says(http(400, json.dumps(forgot))), era="legacy", session="s-1")).url)
+    with pytest.raises(SessionEnded):
+        await link.connection.request(*CALL)
+    assert link.connection.closed
+    link = await connect((await scripted(says(http(400, error(None))), era="legacy", session="s-1")).url)
+    assert (await link.connection.request(*CALL)).error.code == -32000
+    assert not link.connection.closed
 
 
 async def test_404_for_an_unknown_method_does_not_end_the_session(scripted: Any, connect: Any) -> None:
@@ -511,11 +524,21 @@ async def test_a_modern_error_in_a_400_is_no_reason_to_fall_back(scripted: Any, 
 
 
 async def test_a_session_id_goes_with_everything_but_initialize(scripted: Any, connect: Any) -> None:
-    server = await scripted(says(http(405)), era="legacy", session="visible-ascii")
+    async def script(seen: Any, writer: Any) -> None:
+        writer.write(http(200, json.dumps(answer(seen))) if seen.body else http(405))
+
+    server = await scripted(script, era="legacy", session="visible-ascii")
     link = await connect(server.url)
     await server.until("GET")
+    await link.connection.request(*CALL)
+    await link.connection.request(*CALL)
     await link.connection.close()
     assert "mcp-session-id" not in server.of("initialize")[0].headers
-    assert server.of("notifications/initialized")[0].headers["mcp-session-id"] == "visible-ascii"
-    assert server.of("GET")[0].headers["mcp-session-id"] == "visible-ascii"
-    assert server.of("DELETE")[0].headers["mcp-session-id"] == "visible-ascii"
+    others = [seen for seen in server.seen if seen.method not in ("server/discover", "initialize")]
+    assert [seen.method or seen.verb for seen in others if seen.verb != "GET"] == [
+        "notifications/initialized",
+        "tools/call",
+        "tools/call",
+        "DELETE",
+    ]
+    assert {seen.headers.get("mcp-session-id") for seen in others} == {"visible-ascii"}

@@ -183,6 +183,16 @@ async def test_an_answer_that_came_before_its_request_is_not_its_answer(faulty: 
     assert faulty.oddities["response to no request"] == 1
 
 
+async def test_a_request_that_still_waits_to_be_sent_cannot_be_answered(faulty: StdioConnection) -> None:
+    busy = asyncio.create_task(call(faulty, "guess_while_busy"))
+    await asyncio.sleep(0.05)
+    filling = asyncio.create_task(call(faulty, "echo", text="z" * 1_000_000))
+    await asyncio.sleep(0)
+    assert (await call(faulty, "echo", text="real"))["arguments"] == {"text": "real"}
+    await asyncio.gather(busy, filling)
+    assert faulty.oddities["response to no request"] == 1
+
+
 async def test_ping_is_answered_and_other_questions_are_refused(faulty: StdioConnection) -> None:
     pong = (await call(faulty, "question", method="ping"))["answer"]
     assert pong == {"jsonrpc": "2.0", "id": "q", "result": {}}

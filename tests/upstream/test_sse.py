@@ -403,3 +403,20 @@ async def test_a_token_refused_in_the_middle_is_replaced(faulty: Faulty) -> None
         faulty.token = "token2"
         assert (await call(connection, "echo"))["tool"] == "echo"
     assert faulty.tokens_given == 2
+
+
+async def test_a_call_that_was_not_posted_when_the_stream_ended_is_not_sent(
+    opened: SseConnection, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow_token() -> dict[str, str]:
+        await asyncio.sleep(30)
+        return {}
+
+    monkeypatch.setattr(opened._http, "headers", slow_token)
+    exchange = Exchange(AGENT, "tools/call")
+    task = asyncio.create_task(call(opened, "echo", exchange=exchange))
+    await asyncio.sleep(0.05)
+    faulty.stop.set()
+    with pytest.raises(NotSent):
+        await task
+    assert not exchange.sent

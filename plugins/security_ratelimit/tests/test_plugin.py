@@ -101,7 +101,9 @@ def test_the_tools_published_name_counts_not_the_name_that_it_was_called_by():
 
 
 def test_zero_switches_it_off():
-    assert Limiter(rate_limit_per_minute=0).passed(500) == 500
+    limiter = Limiter(rate_limit_per_minute=0)
+    assert limiter.passed(500) == 500
+    assert not limiter.plugin._arrivals, "nothing is remembered either"
 
 
 async def test_other_methods_are_not_counted():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import re2
@@ -19,6 +20,8 @@ import re2
 REDACTED: Final = "[REDACTED]"
 MAX_LEVELS: Final = 4
 """How deep JSON in strings in JSON is read; what is deeper is hidden."""
+_SHORT: Final = 64
+"""Characters up to which a key is remembered: the same few come again and again."""
 
 _SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
 _VALUE: Final = (
@@ -41,6 +44,7 @@ class Hider:
         whole = "|".join(f"(?:{pattern})" for pattern in patterns)
         inside = "|".join(_inside(pattern) for pattern in patterns)
         self._keys = _compile(f"(?i){whole}") if patterns else None
+        self._known = lru_cache(maxsize=1024)(self._search)
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}") if patterns else None
 
     def value(self, value: Any, level: int = 0) -> Any:
@@ -56,7 +60,7 @@ class Hider:
 
     def text(self, text: str, level: int = 0) -> str:
         """The same for text."""
-        if self._text is None:
+        if self._text is None or not ("=" in text or ":" in text):
             return text
         if text.lstrip()[:1] in {"{", "["}:
             try:
@@ -69,8 +73,10 @@ class Hider:
             else:
                 return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
         clean = _encodable(text)
+        if self._text.search(clean) is None:  # most text holds no secret, and `sub` is several times as slow
+            return text
         replaced: str = self._text.sub(r"\1" + REDACTED, clean)
-        return text if replaced == clean else replaced
+        return replaced
 
     def _members(self, members: dict[str, Any], level: int) -> dict[str, Any]:
         label = members.get("name", members.get("key"))
@@ -85,6 +91,9 @@ class Hider:
         return members if same else hidden
 
     def _is_secret(self, key: str) -> bool:
+        return self._known(key) if len(key) <= _SHORT else self._search(key)
+
+    def _search(self, key: str) -> bool:
         return self._keys is not None and self._keys.search(_encodable(key)) is not None
 
 

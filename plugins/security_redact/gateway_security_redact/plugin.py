@@ -19,6 +19,7 @@ from gateway_security_redact.hiding import Hider
 MAX_SCANNED: Final = 256 * 1024
 """Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
 _MAX_NAME: Final = 256
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Redact:
@@ -83,7 +84,7 @@ class Redact:
         """A payload as the log may show it. `hidden`: its decoded form without secrets, None if there is none."""
         if hidden is None:
             return f"[{len(raw)} bytes, not logged]" if len(raw) > MAX_SCANNED else f"[unparsable, {len(raw)} bytes]"
-        return self._cut(json.dumps(hidden, ensure_ascii=False, separators=(",", ":")))
+        return self._cut(_JSON.encode(hidden))
 
     def _cut(self, text: str) -> str:
         data = text.encode(errors="backslashreplace")

@@ -83,10 +83,15 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
     elif tool == "cancel_me":
         say(method="notifications/cancelled", params={"requestId": number})
     elif tool == "twice":
-        say(id=number, result=result)
-        result = {"tool": "second answer"}
+        answers = [{"jsonrpc": "2.0", "id": number, "result": {"tool": text}} for text in (tool, "second answer")]
+        write(b"".join(json.dumps(answer).encode() + b"\n" for answer in answers))
+        return
     elif tool == "guess":
         say(id=number + 1, result={"tool": "guessed"})
+    elif tool == "guess_while_busy":
+        time.sleep(0.3)
+        say(id=number + 2, result={"tool": "guessed"})
+        time.sleep(0.3)
     elif tool == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif tool == "flood_stderr":

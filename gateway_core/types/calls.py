@@ -1,4 +1,4 @@
-"""What plugins see: calls, results, verdicts, tools, upstreams and conflicts, as frozen values and read-only views.
+"""A call on its way and its end, as plugins see them.
 
 Payloads are bytes until somebody looks: `Call.arguments` and `CallResult.content` decode once, on first use. A
 call whose arguments nobody rewrote leaves the gateway as the bytes that came in.
@@ -10,25 +10,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as _replace
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Raw
-from pydantic import BaseModel, ConfigDict
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
-
-Era = Literal["legacy", "modern"]
-"""`legacy`: revisions up to 2025-11-25 (initialize, sessions); `modern`: 2026-07-28 and later (stateless)."""
-
-Transport = Literal["stdio", "sse", "http"]
-Kind = Literal["tool", "prompt", "resource", "template"]
-
-
-class PluginConfig(BaseModel):
-    """Base of a plugin's nested `Config`: unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from gateway_core.types.words import Era
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,144 +198,3 @@ class Reject:
     message: str
     code: int = REJECTED
     retry_after: float | None = None
-
-
-class UpstreamState(enum.StrEnum):
-    """What the gateway believes about an upstream."""
-
-    CONNECTING = "connecting"
-    HEALTHY = "healthy"
-    EJECTED = "ejected"
-    """Reachable, but too many calls failed in transport; tried again when the time is up."""
-    DOWN = "down"
-    """Not reachable; reconnected with backoff."""
-    STOPPED = "stopped"
-
-
-class UpstreamView:
-    """One upstream as plugins see it: fixed settings, and live figures that change under the reader's eyes."""
-
-    __slots__ = ("_core",)
-
-    def __init__(self, core: UpstreamFacts) -> None:
-        self._core = core
-
-    @property
-    def name(self) -> str:
-        return self._core.name
-
-    @property
-    def transport(self) -> Transport:
-        return self._core.transport
-
-    @property
-    def url(self) -> str | None:
-        """The configured URL; None for stdio."""
-        return self._core.url
-
-    @property
-    def priority(self) -> int:
-        """A lower number is preferred."""
-        return self._core.priority
-
-    @property
-    def group(self) -> str | None:
-        return self._core.group
-
-    @property
-    def order(self) -> int:
-        """Position in the configuration file, from 0."""
-        return self._core.order
-
-    @property
-    def era(self) -> Era | None:
-        """None until it was reached once."""
-        return self._core.era
-
-    @property
-    def state(self) -> UpstreamState:
-        return self._core.state
-
-    @property
-    def healthy(self) -> bool:
-        return self._core.state is UpstreamState.HEALTHY
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that it is working on now."""
-        return self._core.in_flight
-
-    @property
-    def latency(self) -> float | None:
-        """Moving average of answered calls, in seconds; None before the first."""
-        return self._core.latency
-
-    def __repr__(self) -> str:
-        return f"<UpstreamView {self.name} {self.state}>"
-
-
-@dataclass(slots=True)
-class UpstreamFacts:
-    """What the core keeps about an upstream; `UpstreamView` is its read-only face."""
-
-    name: str
-    transport: Transport = "http"
-    url: str | None = None
-    priority: int = 1
-    group: str | None = None
-    order: int = 0
-    era: Era | None = None
-    state: UpstreamState = UpstreamState.CONNECTING
-    in_flight: int = 0
-    latency: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One definition under a name, and the upstreams that share it (replicas of one tool)."""
-
-    name: str
-    """The name the upstreams gave it: a tool's or prompt's name, a resource's URI, a template."""
-    definition: Mapping[str, Any]
-    upstreams: tuple[UpstreamView, ...]
-    """In file order; never empty."""
-
-    @property
-    def owner(self) -> UpstreamView:
-        """The first of its upstreams in file order."""
-        return self.upstreams[0]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolConflict:
-    """A name and everybody who claims it, in file order. One claim only: nothing clashes.
-
-    `resolve_conflict` is asked for every name, so that a strategy may rename what does not clash, too.
-    """
-
-    kind: Kind
-    name: str
-    claims: tuple[Claim, ...]
-    separator: str = "__"
-
-    @property
-    def clashes(self) -> bool:
-        return len(self.claims) > 1
-
-    def qualified(self, claim: Claim) -> str:
-        """The claim's name with its first upstream's name on it: `{upstream}{separator}{name}`.
-
-        A resource or template gets `#upstream={upstream}` instead, because its URI must stay one (RFC 3986).
-        """
-        if self.kind in {"resource", "template"}:
-            mark = "&" if "#" in self.name else "#"
-            return f"{self.name}{mark}upstream={claim.owner.name}"
-        return f"{claim.owner.name}{self.separator}{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What a `check_health` hook found. `reason` is for people."""
-
-    healthy: bool
-    reason: str = ""
