@@ -12,6 +12,12 @@ from gateway_core.errors import PLUGIN_FAILED, PluginError, RpcError
 from gateway_core.testing import configured, make_call, make_conflict, make_result, make_upstream
 from gateway_core.types import Call, Outcome, Principal
 
+
+def name_of(value: object) -> str:
+    """A test id that is the same in every process: functions by name, the rest as text."""
+    return getattr(value, "__name__", str(value))
+
+
 ALL = frozenset(["tools/call", "prompts/get", "resources/read", "completion/complete"])
 
 
@@ -384,7 +390,7 @@ def _rebuilt(call):
 @pytest.mark.parametrize(
     "verdict",
     [True, "no", {"content": []}, Reject, CallResult(), CallResult(raw=b"[]"), Health(True), _rebuilt],
-    ids=str,
+    ids=name_of,
 )
 async def test_a_wrong_verdict_is_a_failure(log, verdict):
     hook = verdict if callable(verdict) and verdict is not Reject else lambda call: verdict
@@ -521,7 +527,9 @@ def test_hook_resolve_conflict():
     assert chain.resolve_conflict(conflict) == {"found": conflict.claims[1]}
 
 
-@pytest.mark.parametrize("names", [["search"], {"": 0}, {3: 0}, {"search": "one"}, {"search": None}, _endless], ids=str)
+@pytest.mark.parametrize(
+    "names", [["search"], {"": 0}, {3: 0}, {"search": "one"}, {"search": None}, _endless], ids=name_of
+)
 def test_a_failing_resolve_conflict_leaves_it_to_the_core(log, names):
     conflict = make_conflict("search", ONE, TWO)
 

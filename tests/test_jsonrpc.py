@@ -65,7 +65,7 @@ def test_what_is_no_message_is_refused_with_its_code(data: bytes, code: int) -> 
     ],
 )
 def test_members_that_parsers_read_differently_are_refused(data: bytes) -> None:
-    with pytest.raises(RpcError, match="twice|wrong case") as caught:
+    with pytest.raises(RpcError, match=r"twice|wrong case") as caught:
         jsonrpc.decode(data)
     assert caught.value.code == INVALID_REQUEST
 

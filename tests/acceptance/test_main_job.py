@@ -243,7 +243,9 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("example", ["quick start"])
 def test_the_founding_documents_example_is_accepted_as_it_stands(tmp_path: Any, example: str) -> None:
     file = tmp_path / "mcp-proxy.toml"
-    file.write_text((QUICK_START % ("http://localhost:8080/mcp", "http://localhost:8081/mcp")).replace("{port}", "3000"))
+    file.write_text(
+        (QUICK_START % ("http://localhost:8080/mcp", "http://localhost:8081/mcp")).replace("{port}", "3000")
+    )
     config = load(file)
     assert [plugin.name for plugin in config.proxy.plugins] == [
         "routing_priority",

@@ -30,7 +30,9 @@ async def make(name: str, tools: Mapping[str, object], *, group: str | None = No
     return upstream
 
 
-def published(*upstreams: Upstream, resolve: object = None, declared_only: bool = False, kind: Kind = "tool") -> Published:
+def published(
+    *upstreams: Upstream, resolve: object = None, declared_only: bool = False, kind: Kind = "tool"
+) -> Published:
     return publish(
         kind,
         upstreams,

@@ -41,6 +41,13 @@ def test_a_legacy_list_gets_what_modern_lists_must_have(method: str) -> None:
     assert (found["resultType"], found["ttlMs"], found["cacheScope"]) == ("complete", 0, "private")
 
 
+def test_a_legacy_servers_own_member_of_that_name_is_no_result_type() -> None:
+    assert bridge("tools/call", {"content": [], "resultType": "input_required"}, "legacy", "modern") == {
+        "content": [],
+        "resultType": "complete",
+    }
+
+
 def test_a_call_gets_no_caching_hints() -> None:
     assert bridge("tools/call", {"content": []}, "legacy", "modern") == {"content": [], "resultType": "complete"}
 

@@ -225,6 +225,22 @@ async def test_a_compressed_answer_is_refused(scripted: Any, connect: Any) -> No
         await link.connection.request(*CALL)
 
 
+async def test_sockets_notice_that_the_other_side_is_gone(scripted: Any, connect: Any) -> None:
+    """TCP keepalive, so that an idle stream over a dead path ends within a minute."""
+
+    async def script(seen: Any, writer: Any) -> None:
+        raise AssertionError
+
+    link = await connect((await scripted(script)).url)
+    [idle] = [entry[0] for pool in link.http.session.connector._conns.values() for entry in pool]
+    found = idle.transport.get_extra_info("socket")
+    assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle_for, interval, count = (found.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        assert idle_for + interval * count <= 60
+
+
 async def test_a_proxy_from_the_environment_is_not_used(
     scripted: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,18 +90,18 @@ async def test_an_answer_written_right_before_the_exit_arrives(faulty: StdioConn
     assert await faulty.wait_closed() == "exited with status 0"
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(("elsewhere", "stubborn"), [(False, False), (False, True), (True, False)])
 async def test_death_is_noticed_while_a_grandchild_holds_the_pipe(
-    faulty: StdioConnection, tmp_path: Path, elsewhere: bool
+    faulty: StdioConnection, tmp_path: Path, elsewhere: bool, stubborn: bool
 ) -> None:
     file = tmp_path / "pid"
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
-        await call(faulty, "orphan", file=str(file), elsewhere=elsewhere)
-    assert time.monotonic() - started < 1
+        await call(faulty, "orphan", file=str(file), elsewhere=elsewhere, stubborn=stubborn)
+    assert time.monotonic() - started < 1.2
     grandchild = int(file.read_text())
     if elsewhere:
-        os.kill(grandchild, signal.SIGKILL)
+        os.killpg(grandchild, signal.SIGKILL)
     assert await gone_within(1, grandchild)
 
 
@@ -240,6 +240,26 @@ def test_a_large_message_passes_through_a_small_pipe() -> None:
         await connection.close()
 
     on_both_loops(body)
+
+
+async def test_only_one_message_at_a_time_waits_in_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "STDIN_GRACE", 0.1)
+    connection = make()
+    await connection.open("legacy")
+    tasks = [asyncio.create_task(call(connection, "read_some", bytes=3_200_000))]
+    await asyncio.sleep(0.1)
+    exchanges = [Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call") for _ in range(3)]
+    for exchange in exchanges:
+        params = {"name": "echo", "arguments": {"text": "z" * 3_000_000}}
+        tasks.append(asyncio.create_task(connection.request("tools/call", params, exchange=exchange)))
+    async with asyncio.timeout(5):
+        while not exchanges[1].sent:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert not exchanges[2].sent
+    await connection.close()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [OutcomeUnknown, OutcomeUnknown, OutcomeUnknown, NotSent]
 
 
 async def test_too_many_waiting_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,9 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         say(id=number, result=result)
         os._exit(0)
     elif tool == "orphan":
-        grandchild = subprocess.Popen(["sleep", "600"], start_new_session=arguments["elsewhere"])
+        command = "trap '' TERM; sleep 600" if arguments["stubborn"] else "sleep 600"
+        grandchild = subprocess.Popen(["sh", "-c", command], start_new_session=arguments["elsewhere"])
+        time.sleep(0.2)
         with open(arguments["file"], "w") as file:
             file.write(str(grandchild.pid))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -92,6 +94,9 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         time.sleep(0.3)
         say(id=number + 2, result={"tool": "guessed"})
         time.sleep(0.3)
+    elif tool == "read_some":
+        sys.stdin.buffer.read(arguments["bytes"])
+        time.sleep(600)
     elif tool == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif tool == "flood_stderr":

@@ -1,0 +1,248 @@
+"""What the README and the pages of `docs/` say is true: commands, options, TOML, links, targets, code."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from gateway_core import Reject
+from gateway_core.cli.app import app
+from gateway_core.config import loads
+from gateway_core.errors import ConfigError
+from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+MINIMAL = "[mcp.proxy]\nenable = true\n\n"
+FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
+
+
+class AnyVariable(Mapping[str, str]):
+    """An environment in which every variable is set."""
+
+    def __getitem__(self, name: str) -> str:
+        return "text"
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return [text for found, text in FENCE.findall(path.read_text(encoding="utf-8")) if found == language]
+
+
+def code(path: Path) -> list[str]:
+    """Everything that stands as code: lines of fenced blocks, and text between backticks."""
+    text = path.read_text(encoding="utf-8")
+    lines = [line for _, block in FENCE.findall(text) for line in block.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+# Commands
+
+
+def proxy_commands() -> dict[str, Any]:
+    root: Any = typer.main.get_command(app)
+    commands: dict[str, Any] = root.commands["mcp"].commands["proxy"].commands
+    return commands
+
+
+def problems_of(name: str, rest: str) -> Iterator[str]:
+    command = proxy_commands().get(name)
+    if command is None:
+        yield "there is no such command"
+        return
+    options = {option: param for param in command.params for option in param.opts if option.startswith("--")}
+    places = sum(param.param_type_name == "argument" for param in command.params)
+    words = iter(shlex.split(rest.replace("…", "")))
+    for word in words:
+        if word == "--help":
+            continue
+        if not word.startswith("--"):
+            places -= 1
+        elif word not in options or options[word].hidden:
+            yield f"it has no option {word}"
+        elif not options[word].is_flag and next(words, None) is None:
+            yield f"{word} needs a value"
+    if places < 0:
+        yield "it takes no such argument"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_every_command_exists_with_its_options(path: Path) -> None:
+    found = []
+    for snippet in code(path):
+        for before, name, rest in COMMAND.findall(snippet):
+            assert before in ("", "--debug "), snippet
+            # In a sample of output a command may be followed by words of a sentence.
+            arguments = rest.split("  ")[0].rstrip(".,")
+            found += [f"{snippet!r}: {problem}" for problem in problems_of(name, arguments)]
+    for block in blocks(path, "json"):
+        for server in json.loads(block).get("mcpServers", {}).values():
+            if "args" in server:
+                assert server["args"][:2] == ["mcp", "proxy"]
+                found += [
+                    f"{block}: {problem}" for problem in problems_of(server["args"][2], shlex.join(server["args"][3:]))
+                ]
+    assert not found, "\n".join(found)
+
+
+def test_the_check_of_commands_finds_mistakes() -> None:
+    assert list(problems_of("reload", ""))
+    assert list(problems_of("start", "--port 3000"))
+    assert list(problems_of("start", "file.toml"))
+    assert list(problems_of("status", "--config"))
+    assert not list(problems_of("call", "add --arg a=2 --arg b=3 --json"))
+
+
+def test_the_readme_lists_every_command() -> None:
+    listed = re.findall(r"^\| `rad mcp proxy (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(proxy_commands())
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in PAGES:
+        for snippet in code(path):
+            named = re.match(r"make(?: ([a-z0-9]+))?(?:\s|$)", snippet)
+            assert named is None or named[1] is None or named[1] in targets, f"{page_id(path)}: {snippet}"
+
+
+# Configuration
+
+
+def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
+    """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
+    for name in re.findall(r"\$\{file:([\w.]+)\}", text):
+        (folder / name).write_text("text\n", encoding="utf-8")
+    try:
+        loads(text, folder / "mcp-proxy.toml", AnyVariable())
+    except ConfigError as whole:
+        try:
+            loads(MINIMAL + text, folder / "mcp-proxy.toml", AnyVariable())
+        except ConfigError as part:
+            raise ConfigError([*whole.problems, *part.problems]) from None
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_every_toml_block_is_a_configuration(path: Path, tmp_path: Path) -> None:
+    for block in blocks(path, "toml"):
+        if block.startswith("# pyproject.toml\n"):
+            assert tomllib.loads(block)["project"]["entry-points"]["gateway_core"]
+        else:
+            loads_as_it_is_or_as_a_part(block, tmp_path)
+
+
+def test_a_wrong_block_is_found(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        loads_as_it_is_or_as_a_part("[mcp.proxy]\nenable = true\nprot = 3000\n", tmp_path)
+
+
+# Links and names
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        assert there.is_file(), f"{page_id(path)}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page_id(path)}: {target}"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in index, path.name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_id)
+def test_every_module_that_is_named_exists(path: Path) -> None:
+    for named in re.findall(
+        r"`((?:gateway_core|tests|plugins|examples)/[\w./]+\.\w+)`", path.read_text(encoding="utf-8")
+    ):
+        assert (ROOT / named).is_file(), f"{page_id(path)}: {named}"
+
+
+def test_the_walk_through_the_code_names_what_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^(?:\d+\.|-) `(gateway_core/[\w./]+)`(.*)$", text, re.MULTILINE)
+    assert len(steps) > 20
+    for module, step in steps:
+        source = "".join(
+            (ROOT / name).read_text(encoding="utf-8")
+            for name in [module, *re.findall(r"`(gateway_core/[\w./]+)`", step)]
+        )
+        for name in re.findall(r"`(?:\w+\.)?(\w+)\(\)`", step):
+            assert re.search(rf"^\s*(?:async def|def|class) {name}\b", source, re.MULTILINE), f"{module}: {name}"
+
+
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    text = (ROOT / "THREAT_MODEL.md").read_text(encoding="utf-8")
+    cited = re.findall(r"`([\w/]*tests/[\w/]+\.py)`((?:,? `test_\w+`)+)", text)
+    assert len(cited) > 20
+    for module, names in cited:
+        source = (ROOT / module).read_text(encoding="utf-8")
+        for name in re.findall(r"test_\w+", names):
+            assert f"def {name}(" in source, f"{module}: {name}"
+
+
+# The plugin of the README
+
+
+def readme_plugin() -> Any:
+    (block,) = blocks(ROOT / "README.md", "python")
+    names: dict[str, Any] = {"__name__": "gateway_read_only"}
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    return names["ReadOnly"]
+
+
+async def test_the_readmes_plugin_refuses_what_is_not_read_only() -> None:
+    upstream = FakeUpstream("deleted")
+    refused = await run_call(make_call("delete"), upstream, readme_plugin())
+    assert refused.error is not None
+    assert "delete may change something" in refused.error.message
+    assert upstream.calls == []
+
+
+async def test_the_readmes_plugin_lets_reading_and_the_allowed_pass() -> None:
+    upstream = FakeUpstream("read")
+    plugin = readme_plugin()
+    assert (await run_call(make_call("read", annotations={"readOnlyHint": True}), upstream, plugin)).error is None
+    assert (await run_call(make_call("add_note"), upstream, configured(plugin, allow=("add_note",)))).error is None
+
+
+def test_the_readmes_plugin_refuses_what_nobody_knows() -> None:
+    assert isinstance(run_hook(readme_plugin(), "before_call", make_call("gone", known=False)), Reject)
+
+
+def test_the_readmes_plugin_is_as_short_as_it_says() -> None:
+    (block,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
