@@ -43,7 +43,7 @@ clean:  ## remove what the other targets made
 
 # The stamps: each is newer than what it was made of, so that a second run costs nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --locked
+	$(UV) sync --locked --compile-bytecode
 	@touch $@
 
 .uv/bin/uv:

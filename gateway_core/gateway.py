@@ -7,6 +7,7 @@ upstreams and their children end, plugins leave.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.errors import PluginError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
@@ -64,7 +66,7 @@ class Gateway:
         self._stdio: StdioServer | None = None
         self._started = time.time()
         self._entered = False
-        self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self.draining = False
 
     @property
@@ -90,7 +92,10 @@ class Gateway:
 
         Raises `PluginError`, or `OSError` when the port cannot be had; nothing is left running then.
         """
-        await self.chain.__aenter__()
+        try:
+            await self.chain.__aenter__()
+        except OSError as error:
+            raise PluginError(f"a plugin could not start: {error}") from error
         self._entered = True
         try:
             if listen:
@@ -124,10 +129,13 @@ class Gateway:
         await self.stop()
 
     async def stop(self) -> None:
-        """End everything now: streams, upstreams and their children, plugins. Safe to call twice."""
-        if self._stopped:
-            return
-        self._stopped = True
+        """End everything now: streams, upstreams and their children, plugins. Safe to call twice, and at once."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop the gateway")
+        # Shielded: whoever stops waiting for it (a second signal ends the drain) does not stop it half-way.
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         self.draining = True
         if self._server is not None:
             await self._server.close(CLOSE_GRACE)

@@ -2,7 +2,7 @@
 
 One task per upstream walks a circle: connect (with backoff until it works), then supervise until the connection is
 lost. *Active* checks run every `health_check_interval`, and faster while in doubt. *Passive* checks count what calls
-met: only failures of the transport, never a tool's own error. Numbers: RELIABILITY section 1.
+met: only failures of the transport, never a tool's own error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EJECT_JITTER: Final = 0.2
 STARTUP_GRACE: Final = 5.0
 """Seconds after the start in which lists wait for upstreams that were not tried yet; later nobody waits."""
 REFRESH_SPACING: Final = 1.0
-"""Least seconds between two fetches of one upstream's lists (fault 32: a storm of `list_changed`)."""
+"""Least seconds between two fetches of one upstream's lists however many `list_changed` arrive."""
 
 
 class Backoff:
@@ -228,7 +228,7 @@ class _Watch:
         upstream = self._upstream
         upstream.facts.state = UpstreamState.DOWN
         upstream.last_error = reason
-        # Never two attempts within a second: each may fork a child (fault 4).
+        # Never two attempts within a second: each may fork a child.
         delay = max(self._backoff.next(), not_before - loop.time())
         upstream.retry_at = loop.time() + delay
         logger.bind(upstream=upstream.name).warning(

@@ -21,7 +21,7 @@ from msgspec import Raw
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 
 MAX_DEPTH: Final = 64
-"""Deepest nesting of arrays and objects that is accepted (RELIABILITY: limits)."""
+"""Deepest nesting of arrays and objects that is accepted."""
 MAX_ID_BYTES: Final = 1024
 
 EMPTY_OBJECT: Final = Raw(b"{}")

@@ -122,10 +122,13 @@ class Pipeline:
 
     async def _serve(self, exchange: Exchange, params: bytes, progress: _Progress) -> CallResult:
         call = progress.call = _decode(exchange, params)
-        await self._settle()
         if not self._chain.wants(exchange.method):
             return await self._answer(call, exchange)
-        call = progress.call = self._with_tool(call)
+        call = self._with_tool(call)
+        if call.tool is None:
+            await self._settle()
+            call = self._with_tool(call)
+        progress.call = call
         progress.passed = Passed()
         call, verdict, _ = await self._chain.before(call, self._with_tool, progress.passed)
         progress.call = call
@@ -149,25 +152,26 @@ class Pipeline:
     # -- the methods --------------------------------------------------------------------------------------------
 
     async def _list(self, call: Call, exchange: Exchange) -> CallResult:
+        await self._settle()
         raw_cursor = call._others.get("cursor")
         cursor = None if raw_cursor is None or bytes(raw_cursor) == b"null" else jsonrpc.text(raw_cursor, "cursor")
         era = exchange.agent.era
         return CallResult(raw=self._catalog.page(call.method, era, cursor), era=era)
 
     async def _call_tool(self, call: Call, exchange: Exchange) -> CallResult:
-        target = self._catalog.tool(call.name)
+        target = await self._find(self._catalog.tool, call.name)
         if target is None:
             raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown tool: {call.name}")
         return await self._dispatch(call, exchange, target, {"name": target.original})
 
     async def _get_prompt(self, call: Call, exchange: Exchange) -> CallResult:
-        target = self._catalog.prompt(call.name)
+        target = await self._find(self._catalog.prompt, call.name)
         if target is None:
             raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown prompt: {call.name}")
         return await self._dispatch(call, exchange, target, {"name": target.original})
 
     async def _read_resource(self, call: Call, exchange: Exchange) -> CallResult:
-        target = self._catalog.resource(call.name)
+        target = await self._find(self._catalog.resource, call.name)
         if target is None:
             code = RESOURCE_NOT_FOUND_LEGACY if exchange.agent.era == "legacy" else INVALID_PARAMS
             raise RpcError.of_gateway(code, f"Resource not found: {call.name}", uri=call.name)
@@ -177,15 +181,23 @@ class Pipeline:
         ref = jsonrpc.members(call._others.get("ref", Raw(b"{}")))
         kind = jsonrpc.text(ref.get("type", Raw(b'""')), "ref.type")
         if kind == "ref/prompt":
-            key, target = "name", self._catalog.prompt(call.name)
+            key, target = "name", await self._find(self._catalog.prompt, call.name)
         elif kind == "ref/resource":
-            key, target = "uri", self._catalog.template(call.name)
+            key, target = "uri", await self._find(self._catalog.template, call.name)
         else:
             raise RpcError.of_gateway(INVALID_PARAMS, "ref.type must be 'ref/prompt' or 'ref/resource'")
         if target is None:
             raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown reference: {call.name}")
         ref[key] = Raw(jsonrpc.encode(target.original))
         return await self._dispatch(call, exchange, target, {"ref": ref}, argument_key="argument")
+
+    async def _find(self, lookup: Callable[[str], Target | None], name: str) -> Target | None:
+        """Look a name up; shortly after the start, one that nobody has yet may still come."""
+        target = lookup(name)
+        if target is None:
+            await self._settle()
+            target = lookup(name)
+        return target
 
     async def _dispatch(
         self,
@@ -266,10 +278,6 @@ def _decode(exchange: Exchange, params: bytes) -> Call:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
     members = jsonrpc.members(params)
     raw_meta = bytes(members.pop("_meta", Raw()))
-    if raw_meta:
-        token = jsonrpc.members(raw_meta).get("progressToken")
-        if token is not None:
-            exchange.progress_token = bytes(token)
     name = ""
     key = _NAME_KEY.get(method)
     if key is not None:

@@ -1,7 +1,7 @@
 """From a target to one upstream's answer: candidates, `route_tool`, failover.
 
-The one rule that everything here serves: a `tools/call` is sent again only if it provably never ran (RELIABILITY
-section 4, R1 to R11). `NotSent` goes to the next candidate. `OutcomeUnknown` ends the call, unless repeating it is
+The one rule that everything here serves: a `tools/call` is sent again only if it provably never ran (rules R1 to R11
+of `docs/delivery.md`). `NotSent` goes to the next candidate. `OutcomeUnknown` ends the call, unless repeating it is
 harmless by the protocol (a read) or by the operator's word.
 """
 
@@ -131,7 +131,7 @@ def _declared_safe(upstream: Upstream, target: Target) -> bool:
 
 
 def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
-    """The healthy ones; when there are none, the ejected one that is due soonest (RELIABILITY section 1)."""
+    """The healthy ones; when there are none, the ejected one that is due soonest."""
     healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
     if healthy:
         return healthy

@@ -221,7 +221,8 @@ async def test_progress_carries_the_agents_own_token(start: Start) -> None:
 
     exchange = world.exchange("tools/call")
     exchange.back = Back()
-    params = {"name": "steps", "arguments": {"count": 3, "pause": 0.01}, "_meta": {"progressToken": "tok"}}
+    exchange.progress_token = b'"tok"'
+    params = {"name": "steps", "arguments": {"count": 3, "pause": 0.01}}
     await world.pipeline.call(exchange, jsonrpc.encode(params))
     assert [(m, p["progressToken"], p["progress"]) for m, p in seen] == [
         ("notifications/progress", "tok", n) for n in (1, 2, 3)

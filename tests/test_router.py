@@ -1,4 +1,4 @@
-"""Failover: what is sent again, what never is, and what the agent is told (RELIABILITY section 4.1, R1 to R9)."""
+"""Failover: what is sent again, what never is, and what the agent is told (docs/delivery.md)."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

@@ -48,7 +48,7 @@ class Published:
 def publish(
     kind: Kind, upstreams: Sequence[Upstream], resolve: Resolver, *, separator: str, declared_only: bool
 ) -> Published:
-    """Publish all items of one kind. `declared_only`: replicas must share a `group` (DESIGN, section 5)."""
+    """Publish all items of one kind. `declared_only`: replicas must share a `group`."""
     claims = _collect(kind, upstreams, declared_only)
     wanted: list[tuple[str, _Group]] = []
     published = Published()
@@ -64,7 +64,9 @@ def publish(
     _explain(kind, claims, published)
     order = {upstream.name: number for number, upstream in enumerate(upstreams)}
     published.entries = dict(
-        sorted(published.entries.items(), key=lambda pair: _position(kind, pair[1], order))  # stable: RELIABILITY 40
+        sorted(
+            published.entries.items(), key=lambda pair: _position(kind, pair[1], order)
+        )  # the same after every restart, whoever answered first
     )
     return published
 

@@ -99,7 +99,7 @@ def start_call(services: Services, session: Session, message: Message, exchange:
     key = request_key(message.id)
     if key in session.calls:
         raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
-    services.gate.enter()
+    services.gate.enter(message.method)
 
     async def serve() -> bytes:
         result = await services.call(exchange, bytes(message.params))

@@ -164,7 +164,7 @@ class ModernHttp:
     ) -> web.StreamResponse:
         headers = _param_headers(request)
         reply = Reply(request, accepted)
-        self._services.gate.enter()
+        self._services.gate.enter(message.method)
         try:
             exchange = exchange_for(agent, message, meta, reply, headers)
             result = await self._services.call(exchange, bytes(message.params))

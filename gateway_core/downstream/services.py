@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from loguru import logger
 
 from gateway_core.errors import INTERNAL_ERROR, OVERLOADED, RpcError
+from gateway_core.pipeline import LISTS
 from gateway_core.types import CallResult, Era
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ class Gate:
     closing: bool = False
     _emptied: asyncio.Future[None] | None = None
 
-    def enter(self) -> None:
-        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once."""
-        if self.closing:
+    def enter(self, method: str) -> None:
+        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once.
+
+        While the gateway stops, lists are still answered: clients ask for them to check the result of a call.
+        """
+        if self.closing and method not in LISTS:
             raise overloaded("the gateway is stopping")
         if self.in_flight >= self.limit:
             raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")

@@ -1,7 +1,7 @@
 """What every hop to an upstream offers: a `Connection` that carries requests in the upstream's own era.
 
 A connection is one MCP session over one transport: a child process, an SSE stream, or a Streamable HTTP session.
-It mints its own request ids and progress tokens, so agents' ids never meet (clauses 23 and 25). Its `request`
+It mints its own request ids and progress tokens, so agents' ids never meet. Its `request`
 ends in one of four ways, and the difference between the first two is what keeps a tool from running twice:
 
 - raises `NotSent`: not one byte left, the caller may go elsewhere;

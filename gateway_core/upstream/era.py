@@ -45,7 +45,7 @@ CLIENT_INFO: Final[Mapping[str, str]] = {
 }
 """How the gateway names itself to every upstream."""
 CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {}
-"""What the gateway can be asked for on any connection: nothing that it could not route back (clause 20)."""
+"""What the gateway can be asked for on any connection: nothing that it could not route back."""
 
 
 class NoMcpAnswer(OutcomeUnknown):

@@ -170,7 +170,7 @@ class HttpConnection(Connection):
             session.end(end.reason)
             raise
         except asyncio.CancelledError:
-            # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing (clause 8),
+            # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
             # and `initialize` must not be cancelled.
             if call.sent and not session.modern and not starts and not self.closed:
                 notice = jsonrpc.notification("notifications/cancelled", {"requestId": call.id})

@@ -22,7 +22,7 @@ from gateway_core.upstream.base import Reply, ServerInfo
 
 MAX_PAGES: Final = 64
 MAX_ITEMS: Final = 10_000
-"""Where a list that never ends is cut (RELIABILITY, fault 30)."""
+"""Where a list that never ends is cut."""
 
 LIST_METHODS: Final[Mapping[Kind, str]] = {
     "tool": "tools/list",
@@ -168,7 +168,7 @@ class _Fetch:
         return [item for item in found if item.name in wanted]
 
     async def _list(self, kind: Kind) -> list[Item]:
-        """All pages of one list, bounded by `MAX_PAGES` and `MAX_ITEMS` (fault 30: cursors that never end)."""
+        """All pages of one list, bounded by `MAX_PAGES` and `MAX_ITEMS`: some cursors never end."""
         method = LIST_METHODS[kind]
         found: dict[str, Item] = {}
         cursors: set[str] = set()
