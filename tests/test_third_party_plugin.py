@@ -186,3 +186,52 @@ def test_it_is_inert_when_the_file_does_not_enable_it(start, plugins):
     assert "night_watch" not in seen["loaded"]
     assert not seen["imported"]
     assert seen["answer"] == "ok"
+
+
+DEMO = f"""\
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "toolbox"
+transport = "stdio"
+command = "{sys.executable}"
+args = ["-m", "gateway_core.demo.stdio_server"]
+
+"""
+
+
+@pytest.fixture
+def rad(site, tmp_path):
+    """`rad(plugins, "call", "add", …)` runs the command line with the plugin installed."""
+
+    def run(plugins: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "mcp-proxy.toml"
+        path.write_text(DEMO + textwrap.dedent(plugins).lstrip())
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("rad")), "mcp", "proxy", *arguments, "--config", str(path)],
+            env={**os.environ, "PYTHONPATH": str(site)},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+
+    return run
+
+
+def test_the_command_line_obeys_it_only_where_the_file_names_it(rad):
+    add = ("call", "add", "--arg", "a=2", "--arg", "b=3")
+    enabled = '[[mcp.proxy.plugins]]\nname = "night_watch"\nclosed = true\n'
+    refused = rad(enabled, *add)
+    assert refused.returncode == 1
+    assert "add is closed for the night" in refused.stdout + refused.stderr
+    assert rad("", *add).stdout.strip() == "5"
+    assert "night_watch" in rad(enabled, "plugins").stdout
+
+
+def test_the_command_line_reports_its_wrong_settings_at_their_line(rad):
+    done = rad('[[mcp.proxy.plugins]]\nname = "night_watch"\nclosed = "perhaps"\n', "check")
+    assert done.returncode == 2
+    line = len(DEMO.splitlines()) + 3
+    assert f"mcp-proxy.toml:{line}: mcp.proxy.plugins[0] (night_watch): closed" in done.stderr

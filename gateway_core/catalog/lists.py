@@ -51,9 +51,8 @@ class Lists:
         }
         found: dict[tuple[str, Era], tuple[bytes, ...]] = {}
         for kind, method in LIST_METHODS.items():
-            raws = [entry.raw for entry in entries[kind].values()]
-            found[method, "legacy"] = self._cut(kind, raws, {})
-            found[method, "modern"] = self._cut(kind, raws, hints)
+            found[method, "legacy"] = self._cut(kind, [_for_legacy(entry) for entry in entries[kind].values()], {})
+            found[method, "modern"] = self._cut(kind, [entry.raw for entry in entries[kind].values()], hints)
         return found
 
     def _cut(self, kind: Kind, raws: Sequence[bytes], hints: Mapping[str, Any]) -> tuple[bytes, ...]:
@@ -85,6 +84,19 @@ class Lists:
 
     def _mac(self, plain: bytes) -> bytes:
         return hmac.digest(self._key, plain, hashlib.sha256)[:_MAC_BYTES]
+
+
+def _for_legacy(entry: Entry) -> bytes:
+    """A definition as agents up to 2025-11-25 may see it: to them an output schema describes an object.
+
+    What another schema describes is dropped from the results that they get, so the schema must not ask for it.
+    """
+    schema = entry.tool.definition.get("outputSchema") if entry.tool is not None else None
+    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
+        return entry.raw
+    members = jsonrpc.members(entry.raw)
+    del members["outputSchema"]
+    return jsonrpc.encode(members)
 
 
 def _most_private(inventories: Sequence[Inventory]) -> str:

@@ -78,7 +78,7 @@ class SessionConnections:
                 lease = self._idle.pop()
                 if lease.generation == self._generation and not lease.connection.closed:
                     return lease
-                self._close_later(lease.connection)
+                self.discard(lease.connection)
             return await self._lease()
         except BaseException:
             self._places.release()
@@ -89,7 +89,7 @@ class SessionConnections:
         if lease.generation == self._generation and not lease.connection.closed:
             self._idle.append(lease)
         else:
-            self._close_later(lease.connection)
+            self.discard(lease.connection)
         self._places.release()
 
     def retire_all(self) -> None:
@@ -106,7 +106,7 @@ class SessionConnections:
         for session_id in list(self._sessions):
             self._forget(session_id)
         for lease in self._idle:
-            self._close_later(lease.connection)
+            self.discard(lease.connection)
         self._idle.clear()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -128,9 +128,10 @@ class SessionConnections:
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is None:
-            self._close_later(task.result().connection)
+            self.discard(task.result().connection)
 
-    def _close_later(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
+        """Close a connection in the background; `drop_all` waits for it, whoever stopped waiting meanwhile."""
         task = asyncio.create_task(self._close(connection), name="close upstream session")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

@@ -109,24 +109,24 @@ class Upstream:
                 await connection.open(self.facts.era)
                 await self._fetch(connection)
         except TimeoutError:
-            await connection.close()
+            self._own.discard(connection)
             raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
         except BaseException:
-            await connection.close()
+            self._own.discard(connection)
             raise
-        await self._own.drop_all()
-        self._main = connection
         assert connection.info is not None
+        self._main = connection
         self.info = connection.info
         self.facts.era = connection.info.era
         self.last_error = None
+        await self._own.drop_all()
 
     async def disconnect(self) -> None:
         """Close all connections, bounded in time."""
         main, self._main = self._main, None
-        await self._own.drop_all()
         if main is not None:
-            await main.close()
+            self._own.discard(main)
+        await self._own.drop_all()
 
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
@@ -284,10 +284,10 @@ class Upstream:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await connection.open(self.facts.era)
         except (DeliveryError, RpcError, TimeoutError) as problem:
-            await connection.close()
-            raise NotSent(f"no session: {problem or 'timed out'}") from None
+            self._own.discard(connection)
+            raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
         except BaseException:
-            await connection.close()
+            self._own.discard(connection)
             raise
         return connection
 
