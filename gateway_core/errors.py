@@ -57,6 +57,20 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
+def retry_after(seconds: float) -> dict[str, int]:
+    """The member of an error's `data` that tells an agent for how long waiting helps, in milliseconds."""
+    return {"retryAfterMs": max(0, round(seconds * 1000))}
+
+
+RETRY_AFTER: Final = 1.0
+"""Seconds that an agent is told to wait when the gateway itself is full."""
+
+
+def overloaded(message: str) -> RpcError:
+    """The error for a limit of the gateway's own; waiting helps."""
+    return RpcError.of_gateway(OVERLOADED, message, **retry_after(RETRY_AFTER))
+
+
 class GatewayError(Exception):
     """Something the operator has to mend. The text says what happened, to what, and what to do."""
 
@@ -88,6 +102,10 @@ class NotSent(DeliveryError):
         """`retry_after`: seconds until this upstream is tried again, where known."""
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class Busy(NotSent):
+    """Not sent because the upstream has enough to do, or is known to be away: says nothing new about its health."""
 
 
 class OutcomeUnknown(DeliveryError):

@@ -75,11 +75,13 @@ class Exchange:
     upstream: str | None = None
     """The upstream that the current attempt goes to."""
     sent: bool = False
-    """Whether a byte of the current attempt may have left. Set by the connection just before it writes."""
+    """Whether a byte of any attempt may have left. Set by the connection just before it writes."""
     touched: bool = False
     """Whether anything went to the agent; from then on the request is never sent again (rule R4)."""
     timeout: asyncio.Timeout | None = None
     """The one deadline of the exchange; progress moves it."""
+    ended: str = ""
+    """Why it was ended before its deadline, by the gateway itself; empty otherwise."""
     idle_limit: float = 60.0
     """Seconds that one progress notification buys."""
     hard_deadline: float = float("inf")
@@ -110,9 +112,15 @@ class Exchange:
         self.touched = True
         self.back.notify("notifications/progress", jsonrpc.encode(members))
 
+    def end(self, reason: str) -> None:
+        """End it now, as if its deadline had passed, for `reason`."""
+        if self.timeout is not None and not self.timeout.expired():
+            self.ended = reason
+            self.timeout.reschedule(asyncio.get_running_loop().time())
+
     def extend(self) -> None:
         """Move the deadline to `idle_limit` from now, never past the hard one."""
-        if self.timeout is None or self.timeout.expired():
+        if self.timeout is None or self.timeout.expired() or self.ended:
             return
         when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
         current = self.timeout.when()

@@ -8,23 +8,22 @@ upstreams and their children end, plugins leave.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from loguru import logger
 
-from gateway_core import jsonrpc, plugins
+from gateway_core import admin, jsonrpc, plugins
 from gateway_core.catalog import Catalog
 from gateway_core.chain import Chain
-from gateway_core.config import Config, UpstreamConfig
+from gateway_core.config import Config
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
-from gateway_core.errors import PluginError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
@@ -33,6 +32,8 @@ from gateway_core.types import CallResult, Principal, UpstreamState
 from gateway_core.upstream.pool import UpstreamPool
 
 FIRST_DISCOVERY: Final = 30.0
+ANSWER_GRACE: Final = 1.0
+"""Seconds for writing the last answers of calls that were ended."""
 CLOSE_GRACE: Final = 5.0
 """Seconds, of `drain_timeout`, that are kept for ending streams and children."""
 
@@ -64,6 +65,7 @@ class Gateway:
         )
         self._server: Server | None = None
         self._stdio: StdioServer | None = None
+        self._stdio_ended = asyncio.Event()
         self._started = time.time()
         self._entered = False
         self._stopping: asyncio.Task[None] | None = None
@@ -92,10 +94,7 @@ class Gateway:
 
         Raises `PluginError`, or `OSError` when the port cannot be had; nothing is left running then.
         """
-        try:
-            await self.chain.__aenter__()
-        except OSError as error:
-            raise PluginError(f"a plugin could not start: {error}") from error
+        await self.chain.__aenter__()
         self._entered = True
         try:
             if listen:
@@ -112,20 +111,29 @@ class Gateway:
         await self.health.wait_first_attempts(timeout)
 
     async def serve_stdio(self) -> None:
-        """Serve one agent on stdin and stdout until it closes stdin."""
+        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
         self._stdio = StdioServer(self._services)
-        await self._stdio.run()
+        try:
+            await self._stdio.run()
+        finally:
+            self._stdio_ended.set()
 
     async def drain(self) -> None:
-        """Take no new connections, let calls in flight finish within `drain_timeout`, then `stop`."""
+        """Take no new work, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`."""
         self.draining = True
         logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
         if self._server is not None:
             await self._server.stop_accepting()
+        gate = self._services.gate
+        gate.closing = True
+        await gate.wait_empty(max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
+        if gate.in_flight:
+            logger.warning("{} calls did not finish in time and are ended", gate.in_flight)
         if self._stdio is not None:
             self._stdio.stop()
-        if not await self.pipeline.wait_idle(max(0.0, self.config.proxy.drain_timeout - CLOSE_GRACE)):
-            logger.warning("{} calls did not finish in time and are cancelled", self.pipeline.in_flight)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_GRACE):
+                    await self._stdio_ended.wait()
         await self.stop()
 
     async def stop(self) -> None:
@@ -137,12 +145,16 @@ class Gateway:
 
     async def _stop(self) -> None:
         self.draining = True
-        if self._server is not None:
-            await self._server.close(CLOSE_GRACE)
-        await self.health.stop()
-        await self.pool.close()
-        if self._entered:
-            await self.chain.__aexit__(None, None, None)
+        self.pipeline.end_all("the gateway is stopping")
+        await self._services.gate.wait_empty(ANSWER_GRACE)
+        # Each step is taken whatever becomes of the ones before it: children must not outlive a broken stream.
+        async with contextlib.AsyncExitStack() as steps:
+            if self._entered:
+                steps.push_async_callback(self.chain.__aexit__, None, None, None)
+            steps.push_async_callback(self.pool.close)
+            steps.push_async_callback(self.health.stop)
+            if self._server is not None:
+                steps.push_async_callback(self._server.close, 0.0)
         logger.info("stopped")
 
     # -- for people ---------------------------------------------------------------------------------------------
@@ -170,7 +182,7 @@ class Gateway:
             "sessions": len(self.sessions),
             "in_flight": self.pipeline.in_flight,
             "calls": self.pipeline.calls,
-            "upstreams": [upstream.status(_target(upstream.config)) for upstream in self.pool.upstreams],
+            "upstreams": [admin.upstream(upstream) for upstream in self.pool.upstreams],
             "plugins": [
                 {
                     "name": plugin.name,
@@ -184,46 +196,4 @@ class Gateway:
 
     def tools(self) -> dict[str, Any]:
         """What `rad mcp proxy tools` shows: the published tools, and how clashes were solved."""
-        snapshot = self.catalog.snapshot
-        return {
-            "tools": [
-                {
-                    "name": entry.name,
-                    "original_name": entry.original,
-                    "upstreams": [upstream.name for upstream in entry.upstreams],
-                    "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
-                }
-                for entry in snapshot.tools.values()
-            ],
-            "conflicts": [
-                {
-                    "kind": decision.kind,
-                    "name": decision.name,
-                    "outcome": decision.outcome,
-                    "claims": [
-                        {"upstreams": list(upstreams), "published": published}
-                        for published, upstreams in decision.published
-                    ],
-                }
-                for decision in snapshot.decisions
-            ],
-            "warnings": [
-                *snapshot.warnings,
-                *(
-                    warning
-                    for upstream in self.pool.upstreams
-                    if upstream.inventory is not None
-                    for warning in upstream.inventory.warnings
-                ),
-            ],
-        }
-
-
-def _target(config: UpstreamConfig) -> str:
-    """An upstream's address for people: the command without arguments, or the URL without what may be secret."""
-    if config.url is None:
-        return config.command or ""
-    parts = urlsplit(config.url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+        return admin.tools(self.catalog.snapshot, self.pool.upstreams)

@@ -168,7 +168,6 @@ class _Watch:
         if failure is not None and not self._doubt:
             # Ask the server itself at once instead of at the next interval.
             self._doubt = True
-            upstream.suspect_sessions()
             self._wake.set()
 
     def _list_changed(self, upstream: Upstream) -> None:
@@ -179,8 +178,7 @@ class _Watch:
         self._passive.ejections += 1
         seconds = min(EJECT_FIRST * self._passive.ejections, EJECT_MAX)
         seconds *= 1 + self._rng.uniform(-EJECT_JITTER, EJECT_JITTER)
-        self._upstream.facts.state = UpstreamState.EJECTED
-        self._upstream.retry_at = now + seconds
+        self._upstream.enter(UpstreamState.EJECTED, reason=self._upstream.last_error, retry_at=now + seconds)
         self._passive.clear()
         self._wake.set()
         logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)
@@ -189,16 +187,30 @@ class _Watch:
 
     async def run(self) -> None:
         """Connect and supervise for ever; ends by cancellation only."""
-        loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
-            failure = await self._connect()
-            if failure is None:
-                healthy_since = loop.time()
-                failure = await self._supervise()
-                if loop.time() - healthy_since >= BACKOFF_RESET:
-                    self._backoff.reset()
-            await self._go_down(failure, not_before=started + BACKOFF_FIRST)
+            try:
+                await self._round()
+            except Exception as error:  # noqa: BLE001 - a bug costs this upstream a round, not its watch
+                logger.opt(exception=True).error("upstream {}: a bug in the gateway", self._upstream.name)
+                await self._go_down(f"{type(error).__name__} in the gateway", not_before=0.0)
+
+    async def _round(self) -> None:
+        """Connect, supervise as long as it works, and wait for the next attempt when it does not."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        failure = await self._connect()
+        if failure is None:
+            healthy_since = loop.time()
+            failure, lost = await self._supervise()
+            if loop.time() - healthy_since >= BACKOFF_RESET:
+                self._backoff.reset()
+            if lost and loop.time() - healthy_since >= BACKOFF_FIRST:
+                # The connection is gone, which may be all: connect again before anybody is told that it is down.
+                logger.bind(upstream=self._upstream.name).info(
+                    "connection to upstream {} lost: {}", self._upstream.name, failure
+                )
+                return
+        await self._go_down(failure, not_before=started + BACKOFF_FIRST)
 
     async def _connect(self) -> str | None:
         upstream = self._upstream
@@ -206,13 +218,8 @@ class _Watch:
             await upstream.connect()
         except (DeliveryError, RpcError) as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, this upstream alone is affected
-            logger.opt(exception=True).error("upstream {}: a bug in the gateway", upstream.name)
-            return f"{type(error).__name__}: {error}"
         finally:
             self.attempted.set()
-        upstream.facts.state = UpstreamState.HEALTHY
-        upstream.retry_at = None
         self._passive.clear()
         self._stale = self._doubt = False
         assert upstream.info is not None
@@ -226,20 +233,19 @@ class _Watch:
     async def _go_down(self, reason: str, *, not_before: float) -> None:
         loop = asyncio.get_running_loop()
         upstream = self._upstream
-        upstream.facts.state = UpstreamState.DOWN
-        upstream.last_error = reason
         # Never two attempts within a second: each may fork a child.
         delay = max(self._backoff.next(), not_before - loop.time())
-        upstream.retry_at = loop.time() + delay
+        retry_at = loop.time() + delay
+        upstream.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
         logger.bind(upstream=upstream.name).warning(
             "upstream {} is down: {}; next attempt in {:.1f} s", upstream.name, reason, delay
         )
         self._on_change()
         await upstream.disconnect()
-        await asyncio.sleep(max(0.0, upstream.retry_at - loop.time()))
+        await asyncio.sleep(max(0.0, retry_at - loop.time()))
 
-    async def _supervise(self) -> str:
-        """Check and refresh until the connection is lost; returns why."""
+    async def _supervise(self) -> tuple[str, bool]:
+        """Check and refresh until there is no going on; returns why, and whether the connection ended by itself."""
         upstream = self._upstream
         connection = upstream.connection
         assert connection is not None
@@ -248,7 +254,7 @@ class _Watch:
         try:
             while True:
                 if await self._idle(lost, DOUBT_INTERVAL if failures else upstream.config.health_check_interval):
-                    return lost.result()
+                    return lost.result(), True
                 if self._stale:
                     await self._refresh()
                 problem = await self._check()
@@ -257,9 +263,10 @@ class _Watch:
                     self._recovered()
                     continue
                 failures += 1
+                upstream.suspect_sessions()
                 logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, problem)
                 if failures >= FALL:
-                    return f"{FALL} health checks failed: {problem}"
+                    return f"{FALL} health checks failed: {problem}", False
         finally:
             lost.cancel()
 
@@ -315,8 +322,7 @@ class _Watch:
             return
         if upstream.retry_at is not None and upstream.retry_at > asyncio.get_running_loop().time():
             return
-        upstream.facts.state = UpstreamState.HEALTHY
-        upstream.retry_at = None
+        upstream.enter(UpstreamState.HEALTHY)
         self._passive.clear()
         logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
         self._on_change()

@@ -83,18 +83,26 @@ _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
 _ENCODER: Final = msgspec.json.Encoder()
 _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(b for b in range(256) if b not in b"[]{}")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes, *, mend: bool = False) -> Message:
     """Decode one message and check its envelope.
 
-    Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0
-    message, deeper than `MAX_DEPTH`, a member given twice or in another case). An envelope that is
-    refused has no id to trust, so the answer to it carries none.
+    `mend`: half surrogate pairs, which servers make by cutting a text inside an emoji, become U+FFFD instead of
+    making the message unreadable.
+
+    Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0 message,
+    deeper than `MAX_DEPTH`, a member given twice or in another case). An envelope that is refused has no id to
+    trust, so the answer to it carries none.
     """
     if b"\n" in data or b"\r" in data:
         data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    if mend and (b"\\ud" in data or b"\\uD" in data):
+        data = _ESCAPE.sub(_whole, data)
     try:
         if not data.isascii():
             data.decode()
@@ -122,6 +130,11 @@ def decode(data: bytes) -> Message:
     if params and params[:1] != b"{":
         raise RpcError.of_gateway(INVALID_REQUEST, 'the member "params" must be an object')
     return message
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    """An escape sequence as it is, but half a surrogate pair as U+FFFD."""
+    return b"\\ufffd" if escape["half"] else escape.group()
 
 
 def _valid_id(raw: bytes) -> bool:
@@ -232,7 +245,7 @@ def encode(obj: Any) -> bytes:
     return _ENCODER.encode(obj)
 
 
-def request(request_id: int, method: str, params: Mapping[str, Any]) -> bytes:
+def request(request_id: int, method: str, params: Mapping[str, Any] | Raw) -> bytes:
     """A request of the gateway's own, with its own id. Values of `params` may be `Raw`."""
     return _ENCODER.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
 

@@ -1,56 +1,51 @@
 """The one function that every call goes through, from an agent's params to the result that it gets.
 
-Decode the envelope of the params, `before_call` in order, look up the target, route and deliver inside one
-deadline, `after_call` in reverse, bridge to the agent's era, one line in the log. Nothing else decides anything.
+Take the params apart, find the target, `before_call` in order, route and deliver inside one deadline, `after_call`
+in reverse, bridge to the agent's era, one line in the log. `targets.py` knows what each method's params mean.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from dataclasses import replace as _replace
-from typing import Any, Final
+from typing import Any
 
 from loguru import logger
-from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.catalog import SERVER_INFO, Catalog, Target
+from gateway_core.catalog import Catalog, Target
 from gateway_core.chain import Chain, Passed
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import (
     CANCELLED,
     INTERNAL_ERROR,
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
     PLUGIN_FAILED,
-    RESOURCE_NOT_FOUND_LEGACY,
     UPSTREAM_UNAVAILABLE,
     RpcError,
+    retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.router import IDEMPOTENCY_KEY, Request, Router, unknown_outcome
+from gateway_core.protocol import IMPLEMENTATION, LISTS
+from gateway_core.router import Router, unknown_outcome
+from gateway_core.targets import Params, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
 
-LISTS: Final = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
-METHODS: Final = LISTS | {"tools/call", "resources/read", "prompts/get", "completion/complete"}
-"""Everything the pipeline answers; other methods are between the agent and the gateway."""
-
-_RESERVED_PREFIX: Final = "io.modelcontextprotocol/"
-
 
 @dataclass(slots=True)
-class _Progress:
+class _Course:
     """How far a call came, for whoever has to end it early."""
 
     call: Call | None = None
+    target: Target | None = None
+    """What the last look-up found; dispatched as it is, so that plugins judged what is then called."""
     passed: Passed | None = None
 
 
 class Pipeline:
-    """Serves calls. `in_flight` and `calls` are for status."""
+    """Serves calls; `calls` counts them."""
 
     def __init__(
         self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[None]]
@@ -61,20 +56,18 @@ class Pipeline:
         self._router = router
         self._chain = chain
         self._settle = settle
-        self.in_flight = 0
         self.calls = 0
-        self._idle = asyncio.Event()
+        self._running: dict[str, Exchange] = {}
 
-    async def wait_idle(self, timeout: float) -> bool:
-        """Wait until no call is in flight, `timeout` seconds at most; tells whether that came about."""
-        try:
-            async with asyncio.timeout(timeout):
-                while self.in_flight:
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+    @property
+    def in_flight(self) -> int:
+        """Calls that are being served now."""
+        return len(self._running)
+
+    def end_all(self, reason: str) -> None:
+        """End every call in flight with the answer that is true of it: not executed, or outcome unknown."""
+        for exchange in list(self._running.values()):
+            exchange.end(reason)
 
     async def call(self, exchange: Exchange, params: bytes) -> CallResult:
         """Serve one request. `params` is the JSON of its params, empty when it has none.
@@ -85,29 +78,27 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         started = loop.time()
         exchange.hard_deadline = started + self._config.max_timeout
-        progress = _Progress()
+        course = _Course()
         self.calls += 1
-        self.in_flight += 1
+        self._running[exchange.id] = exchange
         result = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
         try:
-            result = await self._until_deadline(exchange, params, progress)
+            result = await self._until_deadline(exchange, params, course)
             return result
         except asyncio.CancelledError:
-            if progress.passed is not None:
-                await self._chain.after(progress.passed, result)
+            if course.passed is not None:
+                await self._chain.after(course.passed, result)
             raise
         finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
-            _log(exchange, progress.call, result, loop.time() - started)
+            del self._running[exchange.id]
+            _log(exchange, course.call, result, loop.time() - started)
 
-    async def _until_deadline(self, exchange: Exchange, params: bytes, progress: _Progress) -> CallResult:
+    async def _until_deadline(self, exchange: Exchange, params: bytes, course: _Course) -> CallResult:
         try:
             async with asyncio.timeout(self._config.timeout) as exchange.timeout:
-                result = await self._serve(exchange, params, progress)
+                result = await self._serve(exchange, read(exchange, params), course)
         except TimeoutError:
-            result = self._timed_out(exchange, progress)
+            result = _timed_out(exchange, course)
         except RpcError as error:
             outcome = Outcome.REFUSED if error.code == PLUGIN_FAILED else Outcome.ERROR
             result = CallResult.failed(error, outcome)
@@ -116,198 +107,92 @@ class Pipeline:
             result = CallResult.failed(
                 RpcError.of_gateway(INTERNAL_ERROR, f"internal error of the gateway, see its log for {exchange.id}")
             )
-        if progress.passed is not None:
-            result = await self._chain.after(progress.passed, result)
-        return self._bridged(exchange, result)
+        if course.passed is not None:
+            result = await self._chain.after(course.passed, result)
+        return _bridged(exchange, result)
 
-    async def _serve(self, exchange: Exchange, params: bytes, progress: _Progress) -> CallResult:
-        call = progress.call = _decode(exchange, params)
-        if not self._chain.wants(exchange.method):
-            return await self._answer(call, exchange)
-        call = self._with_tool(call)
-        if call.tool is None:
+    async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
+        call = course.call = await self._looked_up(params, course)
+        if self._chain.wants(exchange.method):
+
+            def look_up(rewritten: Call) -> Call:
+                course.target = find(self._catalog, rewritten, params)
+                return _with_tool(rewritten, course.target)
+
+            course.passed = Passed()
+            call, verdict = await self._chain.before(call, look_up, course.passed)
+            course.call = call
+            if isinstance(verdict, Reject):
+                return _rejected(verdict)
+            if verdict is not None:
+                return verdict
+        if call.method in LISTS:
+            return self._list(call, exchange, params)
+        if course.target is None:
+            raise unknown(call)
+        self._set_deadline(exchange, course.target)
+        request = request_for(call, params, course.target, exchange.id)
+        return await self._router.dispatch(call, exchange, course.target, request)
+
+    async def _looked_up(self, params: Params, course: _Course) -> Call:
+        """The call with its target found; shortly after the start, what nobody has yet may still come."""
+        call = params.call
+        if call.method not in LISTS:
+            course.target = find(self._catalog, call, params)
+        if course.target is None:
             await self._settle()
-            call = self._with_tool(call)
-        progress.call = call
-        progress.passed = Passed()
-        call, verdict, _ = await self._chain.before(call, self._with_tool, progress.passed)
-        progress.call = call
-        if isinstance(verdict, Reject):
-            return _rejected(verdict)
-        if verdict is not None:
-            return verdict
-        return await self._answer(call, exchange)
+            if call.method not in LISTS:
+                course.target = find(self._catalog, call, params)
+        return _with_tool(call, course.target)
 
-    def _answer(self, call: Call, exchange: Exchange) -> Awaitable[CallResult]:
-        return _HANDLERS[call.method](self, call, exchange)
-
-    def _with_tool(self, call: Call) -> Call:
-        """The call with the catalog's entry for its name; asked again whenever a plugin has rewritten it."""
-        if call.method != "tools/call":
-            return call
-        target = self._catalog.tool(call.name)
-        tool = target.tool if target is not None else None
-        return call if call.tool is tool else _replace(call, tool=tool)
-
-    # -- the methods --------------------------------------------------------------------------------------------
-
-    async def _list(self, call: Call, exchange: Exchange) -> CallResult:
-        await self._settle()
-        raw_cursor = call._others.get("cursor")
-        cursor = None if raw_cursor is None or bytes(raw_cursor) == b"null" else jsonrpc.text(raw_cursor, "cursor")
+    def _list(self, call: Call, exchange: Exchange, params: Params) -> CallResult:
+        raw = params.others.get("cursor")
+        cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = exchange.agent.era
         return CallResult(raw=self._catalog.page(call.method, era, cursor), era=era)
 
-    async def _call_tool(self, call: Call, exchange: Exchange) -> CallResult:
-        target = await self._find(self._catalog.tool, call.name)
-        if target is None:
-            raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown tool: {call.name}")
-        return await self._dispatch(call, exchange, target, {"name": target.original})
-
-    async def _get_prompt(self, call: Call, exchange: Exchange) -> CallResult:
-        target = await self._find(self._catalog.prompt, call.name)
-        if target is None:
-            raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown prompt: {call.name}")
-        return await self._dispatch(call, exchange, target, {"name": target.original})
-
-    async def _read_resource(self, call: Call, exchange: Exchange) -> CallResult:
-        target = await self._find(self._catalog.resource, call.name)
-        if target is None:
-            code = RESOURCE_NOT_FOUND_LEGACY if exchange.agent.era == "legacy" else INVALID_PARAMS
-            raise RpcError.of_gateway(code, f"Resource not found: {call.name}", uri=call.name)
-        return await self._dispatch(call, exchange, target, {"uri": target.original})
-
-    async def _complete(self, call: Call, exchange: Exchange) -> CallResult:
-        ref = jsonrpc.members(call._others.get("ref", Raw(b"{}")))
-        kind = jsonrpc.text(ref.get("type", Raw(b'""')), "ref.type")
-        if kind == "ref/prompt":
-            key, target = "name", await self._find(self._catalog.prompt, call.name)
-        elif kind == "ref/resource":
-            key, target = "uri", await self._find(self._catalog.template, call.name)
-        else:
-            raise RpcError.of_gateway(INVALID_PARAMS, "ref.type must be 'ref/prompt' or 'ref/resource'")
-        if target is None:
-            raise RpcError.of_gateway(INVALID_PARAMS, f"Unknown reference: {call.name}")
-        ref[key] = Raw(jsonrpc.encode(target.original))
-        return await self._dispatch(call, exchange, target, {"ref": ref}, argument_key="argument")
-
-    async def _find(self, lookup: Callable[[str], Target | None], name: str) -> Target | None:
-        """Look a name up; shortly after the start, one that nobody has yet may still come."""
-        target = lookup(name)
-        if target is None:
-            await self._settle()
-            target = lookup(name)
-        return target
-
-    async def _dispatch(
-        self,
-        call: Call,
-        exchange: Exchange,
-        target: Target,
-        own: Mapping[str, Any],
-        *,
-        argument_key: str = "arguments",
-    ) -> CallResult:
-        params: dict[str, Any] = {**call._others, **own}
-        if call.raw_arguments:
-            params[argument_key] = Raw(call.raw_arguments)
-        meta: dict[str, Any] | None = None
-        if call.raw_meta:
-            members = jsonrpc.members(call.raw_meta)
-            meta = {
-                key: value
-                for key, value in members.items()
-                if key != "progressToken" and not key.startswith(_RESERVED_PREFIX)
-            }
-        if call.method == "tools/call":
-            meta = meta or {}
-            meta[IDEMPOTENCY_KEY] = exchange.id
-        timeout = max(upstream.timeout for upstream in target.upstreams)
-        self._set_deadline(exchange, timeout)
-        return await self._router.dispatch(call, exchange, target, Request(call.method, params, meta))
-
-    def _set_deadline(self, exchange: Exchange, timeout: float) -> None:
+    def _set_deadline(self, exchange: Exchange, target: Target) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""
+        timeout = max(upstream.timeout for upstream in target.upstreams)
         exchange.idle_limit = timeout
         if timeout != self._config.timeout and exchange.timeout is not None:
             when = asyncio.get_running_loop().time() + timeout
             exchange.timeout.reschedule(min(when, exchange.hard_deadline))
 
-    # -- endings ------------------------------------------------------------------------------------------------
 
-    def _timed_out(self, exchange: Exchange, progress: _Progress) -> CallResult:
-        waiting = progress.passed.running if progress.passed is not None else None
-        if waiting is not None:
-            error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
-            return CallResult.failed(error, Outcome.REFUSED)
-        if exchange.upstream is None or not exchange.sent:
-            where = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
-            error = RpcError.of_gateway(
-                UPSTREAM_UNAVAILABLE, f"the call waited too long in {where} and was not executed", retryAfterMs=1000
-            )
-            return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
-        return unknown_outcome(exchange.method, exchange.upstream, "timed out")
-
-    def _bridged(self, exchange: Exchange, result: CallResult) -> CallResult:
-        era = exchange.agent.era
-        if result.error is not None or (exchange.method in LISTS and result.era == era):
-            return result
-        try:
-            raw = bridge_result(exchange.method, result.raw, from_era=result.era, to_era=era, server=SERVER_INFO)
-        except RpcError as error:
-            return CallResult.failed(error, Outcome.ERROR, result.upstream)
-        return result if raw is result.raw else _replace(result, raw=raw, era=era)
+def _with_tool(call: Call, target: Target | None) -> Call:
+    tool = target.tool if target is not None else None
+    return call if call.tool is tool else _replace(call, tool=tool)
 
 
-_Handler = Callable[[Pipeline, Call, Exchange], Awaitable[CallResult]]
-_HANDLERS: Final[Mapping[str, _Handler]] = {
-    **dict.fromkeys(LISTS, Pipeline._list),
-    "tools/call": Pipeline._call_tool,
-    "prompts/get": Pipeline._get_prompt,
-    "resources/read": Pipeline._read_resource,
-    "completion/complete": Pipeline._complete,
-}
+def _timed_out(exchange: Exchange, course: _Course) -> CallResult:
+    waiting = course.passed.running if course.passed is not None else None
+    if waiting is not None:
+        error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
+        return CallResult.failed(error, Outcome.REFUSED)
+    if exchange.upstream is None or not exchange.sent:
+        why = f"ended ({exchange.ended})" if exchange.ended else "waited too long"
+        where = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
+        error = RpcError.of_gateway(
+            UPSTREAM_UNAVAILABLE, f"the call {why} in {where} and was not executed", **retry_after(1.0)
+        )
+        return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
+    return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
 
-_NAME_KEY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
-
-def _decode(exchange: Exchange, params: bytes) -> Call:
-    """Take the params apart as far as the gateway reads them. Raises `RpcError` for what the protocol forbids."""
-    method = exchange.method
-    if method not in METHODS:
-        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
-    members = jsonrpc.members(params)
-    raw_meta = bytes(members.pop("_meta", Raw()))
-    name = ""
-    key = _NAME_KEY.get(method)
-    if key is not None:
-        if key not in members:
-            raise RpcError.of_gateway(INVALID_PARAMS, f"params.{key} is missing")
-        name = jsonrpc.text(members.pop(key), f"params.{key}")
-    elif method == "completion/complete":
-        ref = jsonrpc.members(members.get("ref", Raw(b"{}")))
-        name = jsonrpc.text(ref.get("name") or ref.get("uri") or Raw(b'""'), "params.ref")
-    arguments = bytes(members.pop("argument" if method == "completion/complete" else "arguments", Raw()))
-    if arguments == b"null":
-        arguments = b""
-    if arguments and arguments[:1] != b"{":
-        raise RpcError.of_gateway(INVALID_PARAMS, "params.arguments must be an object")
-    return Call(
-        method=method,
-        name=name,
-        principal=exchange.agent.principal,
-        era=exchange.agent.era,
-        exchange_id=exchange.id,
-        raw_arguments=arguments,
-        raw_meta=raw_meta,
-        _others=members,
-    )
+def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
+    era = exchange.agent.era
+    if result.error is not None or (exchange.method in LISTS and result.era == era):
+        return result
+    try:
+        raw = bridge_result(exchange.method, result.raw, from_era=result.era, to_era=era, server=IMPLEMENTATION)
+    except RpcError as error:
+        return CallResult.failed(error, Outcome.ERROR, result.upstream)
+    return result if raw is result.raw else _replace(result, raw=raw, era=era)
 
 
 def _rejected(verdict: Reject) -> CallResult:
-    data: dict[str, Any] = {}
-    if verdict.retry_after is not None:
-        data["retryAfterMs"] = max(0, round(verdict.retry_after * 1000))
+    data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
     return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
 
 

@@ -23,17 +23,15 @@ from gateway_core.errors import (
     OutcomeUnknown,
     RefusedUpstream,
     RpcError,
+    retry_after,
 )
 from gateway_core.exchange import Exchange
+from gateway_core.protocol import OUTCOME_KEY
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.base import Reply
 from gateway_core.upstream.bridge import bridge_error
-from gateway_core.upstream.upstream import REPEATABLE, Upstream
+from gateway_core.upstream.upstream import Upstream
 
-OUTCOME_KEY: Final = "dev.radium.gateway/outcome"
-"""`_meta` key of a result that tells that nobody knows whether the tool ran (rule R9)."""
-IDEMPOTENCY_KEY: Final = "dev.radium.gateway/idempotencyKey"
-"""`_meta` key of a request, constant over all attempts, by which a server may recognise a repetition (rule R11)."""
 MIN_RETRIES: Final = 3
 RETRY_SHARE: Final = 0.2
 """Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
@@ -69,33 +67,43 @@ class Router:
 
     async def _attempts(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
         candidates = available(target.upstreams)
-        failures: list[str] = []
-        repeated = False
+        failures: dict[str, NotSent] = {}
         while candidates:
             upstream = self._choose(call, candidates)
-            exchange.sent = False
             exchange.upstream = upstream.name
             try:
-                if repeated:
-                    reply = await self._repeat(upstream, exchange, request)
-                else:
-                    reply = await upstream.request(exchange, request.method, request.params, request.meta)
+                reply = await upstream.request(exchange, request.method, request.params, request.meta)
             except NotSent as problem:
-                failures.append(f"{upstream.name}: {problem.reason}")
+                failures[upstream.name] = problem
                 candidates.remove(upstream)
                 continue
             except RefusedUpstream as problem:
                 return _refused(upstream, problem)
             except OutcomeUnknown as problem:
-                if not repeated and self._may_repeat(exchange, upstream, target, request):
-                    repeated = True
-                    failures.append(f"{upstream.name}: {problem.reason}")
-                    if len(candidates) > 1:
-                        candidates.remove(upstream)
-                    continue
-                return unknown_outcome(request.method, upstream.name, problem.reason)
+                again = self._where_to_repeat(exchange, upstream, candidates, target, request)
+                if not again:
+                    return unknown_outcome(request.method, upstream.name, problem.reason)
+                return await self._repeat(call, exchange, again, request, problem)
             return _answered(upstream, reply, exchange)
         return _unavailable(target, failures)
+
+    async def _repeat(
+        self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
+    ) -> CallResult:
+        """Send it once more. Whatever happens but an answer: the first attempt may have run, and that is said."""
+        upstream = self._choose(call, candidates)
+        lost = exchange.upstream or upstream.name
+        exchange.upstream = upstream.name
+        self._repeating += 1
+        try:
+            reply = await upstream.request(exchange, request.method, request.params, request.meta)
+        except (NotSent, RefusedUpstream):
+            return unknown_outcome(request.method, lost, first.reason)
+        except OutcomeUnknown as problem:
+            return unknown_outcome(request.method, upstream.name, problem.reason)
+        finally:
+            self._repeating -= 1
+        return _answered(upstream, reply, exchange)
 
     def _choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
         chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
@@ -103,38 +111,51 @@ class Router:
             return candidates[0]
         return next(upstream for upstream in candidates if upstream.view is chosen)
 
-    async def _repeat(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
-        self._repeating += 1
-        try:
-            return await upstream.request(exchange, request.method, request.params, request.meta)
-        finally:
-            self._repeating -= 1
+    def _where_to_repeat(
+        self,
+        exchange: Exchange,
+        failed: Upstream,
+        candidates: Sequence[Upstream],
+        target: Target,
+        request: Request,
+    ) -> list[Upstream]:
+        """Who may get a request whose fate is unknown once more (rules R2, R4 and R7); mostly nobody.
 
-    def _may_repeat(self, exchange: Exchange, upstream: Upstream, target: Target, request: Request) -> bool:
-        """Whether a request whose fate is unknown may be sent once more (rules R2, R4 and R7)."""
+        Another replica is preferred to the one that just failed; each has to allow it by itself.
+        """
         if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self._in_flight):
-            return False
-        if request.method in REPEATABLE:
-            return "inputResponses" not in request.params and "requestState" not in request.params
-        return request.method == "tools/call" and _declared_safe(upstream, target)
+            return []
+        if request.method == "tools/call":
+            if not _declared_safe(failed, target):
+                return []
+            allowed = [upstream for upstream in candidates if _declared_safe(upstream, target)]
+        elif "inputResponses" in request.params or "requestState" in request.params:
+            return []
+        else:
+            allowed = list(candidates)
+        return [upstream for upstream in allowed if upstream is not failed] or allowed
 
 
 def _declared_safe(upstream: Upstream, target: Target) -> bool:
-    """Whether the operator said that this tool may run twice, or trusts the server that says so (rule R2)."""
+    """Whether the operator said that this tool may run twice, or trusts this very server that says so (rule R2)."""
     retry = upstream.config.retry
     if (retry if isinstance(retry, str) else retry.get(target.original, "never")) == "safe":
         return True
-    if not upstream.config.trust_annotations or target.tool is None:
+    if not upstream.config.trust_annotations or upstream.inventory is None:
         return False
-    hints = target.tool.annotations
-    return hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True
+    item = upstream.inventory.find("tool", target.original)
+    hints = item.definition.get("annotations") if item is not None else None
+    return isinstance(hints, dict) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
 
 
 def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
-    """The healthy ones; when there are none, the ejected one that is due soonest."""
+    """The healthy ones, without those that are just being connected again where there are others.
+
+    When there are none, the ejected one that is due soonest.
+    """
     healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
     if healthy:
-        return healthy
+        return [upstream for upstream in healthy if upstream.reachable] or healthy
     ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
     return [min(ejected, key=lambda upstream: upstream.retry_in() or 0.0)] if ejected else []
 
@@ -154,28 +175,27 @@ def _is_tool_error(method: str, raw: bytes) -> bool:
     return bytes(jsonrpc.members(raw).get("isError", Raw(b"false"))) == b"true"
 
 
-def _unavailable(target: Target, failures: Sequence[str]) -> CallResult:
+def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
     """Nobody could take the call: say who was tried, why not, and for how long waiting may help."""
-    tried = list(failures)
-    waits = []
+    reasons, waits = [], []
     for upstream in target.upstreams:
-        wait = upstream.retry_in()
+        failure = failures.get(upstream.name)
+        wait = upstream.retry_in() if failure is None else failure.retry_after
         if wait is not None:
             waits.append(wait)
-        if not any(line.startswith(f"{upstream.name}: ") for line in tried):
-            reason = upstream.last_error or "not reached yet"
-            tried.append(f"{upstream.name}: {upstream.facts.state} ({reason})")
+        state = f"{upstream.facts.state} ({upstream.last_error or 'not reached yet'})"
+        reasons.append(f"{upstream.name}: {state if failure is None else failure.reason}")
     data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
     if waits:
-        data["retryAfterMs"] = int(min(waits) * 1000)
-    message = f"no upstream could take the call, it was not executed. {'; '.join(tried)}"
+        data |= retry_after(min(waits))
+    message = f"no upstream could take the call, it was not executed. {'; '.join(reasons)}"
     return CallResult.failed(RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE)
 
 
 def _refused(upstream: Upstream, problem: RefusedUpstream) -> CallResult:
     data: dict[str, Any] = {"upstream": upstream.name, "status": problem.status}
     if problem.retry_after is not None:
-        data["retryAfterMs"] = int(problem.retry_after * 1000)
+        data |= retry_after(problem.retry_after)
     message = f"upstream {upstream.name} refused the call, it was not executed: {problem.reason}"
     return CallResult.failed(
         RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE, upstream.name

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from gateway_core import jsonrpc
-from gateway_core.chain import HOOKS, Chain, LoadedPlugin
+from gateway_core.chain import HOOKS, Chain, LoadedPlugin, Passed
 from gateway_core.errors import RpcError
 from gateway_core.plugins import DEFAULT_METHODS, construct
 from gateway_core.types import (
@@ -160,7 +160,7 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     instance = configured(plugin).instance
     for argument in arguments:
         if isinstance(argument, Call):
-            argument._scope.current = type(instance).__name__
+            argument.running(type(instance).__name__)
     function = getattr(instance, hook)
     given = dict(zip(HOOKS[hook], arguments, strict=True))
     wanted = [given[name] for name in inspect.signature(function).parameters]
@@ -184,7 +184,8 @@ async def run_call(call: Call, upstream: FakeUpstream, *plugins: object) -> Call
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     async with Chain(loaded) as chain:
-        call, verdict, passed = await chain.before(call, _with_tool)
+        passed = Passed()
+        call, verdict = await chain.before(call, _with_tool, passed)
         if isinstance(verdict, Reject):
             data = {} if verdict.retry_after is None else {"retryAfterMs": round(verdict.retry_after * 1000)}
             error = RpcError.of_gateway(verdict.code, verdict.message, **data)

@@ -85,7 +85,8 @@ async def boom_later(*_):
 async def serve(plugins, call=None, result=None, lookup=lambda call: call):
     """What the pipeline does with a chain: returns the call, what `before` ended with, and the final result."""
     chain = Chain(plugins)
-    call, verdict, passed = await chain.before(call or make_call(), lookup)
+    passed = Passed()
+    call, verdict = await chain.before(call or make_call(), lookup, passed)
     if isinstance(verdict, Reject):
         verdict = CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message), Outcome.REFUSED)
     ended = verdict
@@ -97,7 +98,7 @@ async def serve(plugins, call=None, result=None, lookup=lambda call: call):
 
 def test_an_empty_chain_wants_nothing():
     chain = Chain([])
-    assert not any(chain.wants(method) or chain.wants_result(method) for method in ALL)
+    assert not any(chain.wants(method) for method in ALL)
     assert not chain.has_health_check
     assert chain.route_tool(make_call(), [make_upstream()]) is None
     assert chain.resolve_conflict(make_conflict()) is None
@@ -119,25 +120,6 @@ async def test_plugins_do_not_see_calls_of_methods_that_they_did_not_name():
     plugins = [tracer(trace, "tools", methods={"tools/call"}), tracer(trace, "lists", methods={"tools/list"})]
     await serve(plugins, make_call(method="tools/list"))
     assert trace == ["lists before", "lists after ok"]
-
-
-def test_only_an_after_call_that_names_the_result_wants_it():
-    class Deaf:
-        @hookimpl
-        def after_call(self, call):
-            pass
-
-    class Keen:
-        methods = ("tools/call",)
-
-        @hookimpl
-        def after_call(self, result):
-            pass
-
-    assert not Chain([configured(Deaf)]).wants_result("tools/call")
-    chain = Chain([configured(Deaf), configured(Keen)])
-    assert chain.wants_result("tools/call")
-    assert not chain.wants_result("prompts/get")
 
 
 # -- before_call and after_call --------------------------------------------------------------------------------------
@@ -306,7 +288,8 @@ async def test_state_belongs_to_one_plugin_and_one_call():
 async def test_after_runs_each_hook_once_even_if_asked_twice():
     trace = []
     chain = Chain([tracer(trace, "a")])
-    _, _, passed = await chain.before(make_call(), lambda call: call)
+    passed = Passed()
+    await chain.before(make_call(), lambda call: call, passed)
     await chain.after(passed, make_result())
     await chain.after(passed, make_result())
     assert trace == ["a before", "a after ok"]
@@ -473,7 +456,8 @@ async def test_cancellation_passes_through_before_and_the_passed_plugins_can_be_
 async def test_cancellation_during_after_still_runs_the_other_hooks():
     trace = []
     chain = Chain([tracer(trace, "a"), plugin("slow", after_call=_endless), tracer(trace, "c")])
-    _, _, passed = await chain.before(make_call(), lambda call: call)
+    passed = Passed()
+    await chain.before(make_call(), lambda call: call, passed)
     assert passed.running is None
     task = asyncio.ensure_future(chain.after(passed, make_result()))
     await asyncio.sleep(0.01)

@@ -16,8 +16,10 @@ import pytest
 from gateway_core import health, hookimpl
 from gateway_core.chain import Chain, LoadedPlugin
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.errors import Busy
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import Backoff, HealthMonitor, _Passive
-from gateway_core.types import Health, UpstreamState, UpstreamView
+from gateway_core.types import Health, Principal, UpstreamState, UpstreamView
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -183,3 +185,35 @@ async def test_a_plugins_finding_takes_the_place_of_the_cores_check(
     watch(upstream, chain=Chain([plugin]))
     await until(lambda: upstream.facts.state is UpstreamState.DOWN)
     assert "it is raining" in (upstream.last_error or "")
+
+
+async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., HealthMonitor]) -> None:
+    upstream = stdio(max_in_flight=1)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    agent = Agent(Principal("a"), "modern", "2026-07-28")
+    async with upstream._places:
+        waiting = [
+            asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), "tools/call", {"name": "now"}, None))
+            for _ in range(10)
+        ]
+        done, held = await asyncio.wait(waiting, timeout=0.3)
+        assert [type(task.exception()) for task in done] == [Busy] * 8
+    await asyncio.gather(*held)
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    assert upstream.errors == 0
+
+
+async def test_a_lost_connection_is_opened_again_before_anybody_is_told_that_it_is_down(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "BACKOFF_FIRST", 0.2)
+    upstream = stdio()
+    states: list[UpstreamState] = []
+    monitor = watch(upstream, on_change=lambda: states.append(upstream.facts.state))
+    await monitor.wait_first_attempts(15)
+    await asyncio.sleep(0.3)
+    first = upstream.connection
+    await first.close()  # type: ignore[union-attr]
+    await until(lambda: upstream.connection is not first)
+    assert set(states) == {UpstreamState.HEALTHY}

@@ -125,3 +125,19 @@ def test_a_malformed_error_object_of_an_upstream_is_still_an_error() -> None:
 
 def test_an_error_without_a_readable_id_has_none() -> None:
     assert b'"id"' not in jsonrpc.error(None, RpcError(PARSE_ERROR, "bad"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (rb"\ud83d", "\ufffd"),
+        (rb"\udc00\ud83d", "\ufffd\ufffd"),
+        (rb"\uD83D\uDE00", "\U0001f600"),
+        (rb"\\ud83d", "\\ud83d"),
+        (rb"\\\ud83d!", "\\\ufffd!"),
+        (rb"\"\n\ud800\u0041", '"\n\ufffdA'),
+    ],
+)
+def test_half_surrogate_pairs_are_mended_where_that_is_asked_for(sent: bytes, read: str) -> None:
+    data = request(b'{"t":"%b"}' % sent)
+    assert jsonrpc.value(jsonrpc.decode(data, mend=True).params) == {"t": read}

@@ -1,6 +1,7 @@
 """Failover: what is sent again, what never is, and what the agent is told (docs/delivery.md)."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.router import MIN_RETRIES, Request, Router, available
 from gateway_core.types import Call, Outcome, Principal, Tool, UpstreamState
 from gateway_core.upstream.base import Reply
+from gateway_core.upstream.inventory import Inventory, Item
 from gateway_core.upstream.upstream import Upstream
 
 Behaviour = Exception | Reply | Callable[[Exchange], Any]
@@ -30,6 +32,15 @@ class Scripted(Upstream):
         self.facts.era = "modern"
         self._behaviour = list(behaviour)
         self.attempts = 0
+
+    @property
+    def reachable(self) -> bool:
+        return True
+
+    def offers(self, tool: str, annotations: dict[str, Any]) -> None:
+        definition = {"name": tool, "annotations": annotations}
+        item = Item("tool", tool, json.dumps(definition).encode(), definition, "")
+        self.inventory = Inventory({"tool": (item,)})
 
     async def request(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
@@ -111,8 +122,31 @@ async def test_a_tool_is_repeated_only_on_the_operators_word(
     settings: dict[str, Any], annotations: dict[str, Any], attempts: int
 ) -> None:
     upstream = Scripted("a", [OutcomeUnknown("reset"), OK], **settings)
-    await dispatch(upstream, tool=Tool("t", "t", {"annotations": annotations}, ("a",)))
+    upstream.offers("t", annotations)
+    await dispatch(upstream)
     assert upstream.attempts == attempts
+
+
+async def test_a_trusted_servers_tool_is_not_repeated_on_another_servers_word() -> None:
+    liar, trusted = Scripted("a", [OK]), Scripted("b", [OutcomeUnknown("reset"), OK], trust_annotations=True)
+    liar.offers("t", {"readOnlyHint": True})
+    trusted.offers("t", {})
+    tool = Tool("t", "t", {"annotations": {"readOnlyHint": True}}, ("a", "b"))
+    await dispatch(trusted, liar, tool=tool)
+    assert (trusted.attempts, liar.attempts) == (1, 0)
+
+
+async def test_a_repetition_goes_only_to_a_replica_that_allows_it_too() -> None:
+    first, second = Scripted("a", [OutcomeUnknown("reset"), OK], retry="safe"), Scripted("b", [OK])
+    result = await dispatch(first, second)
+    assert (first.attempts, second.attempts, result.outcome) == (2, 0, Outcome.OK)
+
+
+@pytest.mark.parametrize("second", [NotSent("not connected"), RefusedUpstream("HTTP 503", status=503)])
+async def test_after_an_attempt_that_may_have_run_nobody_says_that_it_did_not(second: Exception) -> None:
+    result = await dispatch(Scripted("a", [OutcomeUnknown("reset"), second], retry="safe"))
+    assert result.outcome is Outcome.UNKNOWN
+    assert "may have been executed" in result.content["content"][0]["text"]
 
 
 async def test_nothing_is_repeated_after_something_went_to_the_agent() -> None:

@@ -5,7 +5,6 @@ a function of the configuration file and of the upstreams' last known lists, nev
 """
 
 from gateway_core.catalog.catalog import Catalog
-from gateway_core.catalog.lists import SERVER_INFO
 from gateway_core.catalog.snapshot import Entry, Snapshot, Target
 
-__all__ = ["SERVER_INFO", "Catalog", "Entry", "Snapshot", "Target"]
+__all__ = ["Catalog", "Entry", "Snapshot", "Target"]

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from loguru import logger
 
-from gateway_core.catalog.lists import SERVER_INFO, Lists
+from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.publish import Published, Resolver, publish
 from gateway_core.catalog.snapshot import Snapshot, Target, TemplateMatch, template_pattern
 from gateway_core.config import ProxyConfig
+from gateway_core.protocol import CHANGING, IMPLEMENTATION
 from gateway_core.types import Era, Kind, Tool
-from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
-
-_LIST_NAME: Final[Mapping[Kind, str]] = {
-    "tool": "tools",
-    "prompt": "prompts",
-    "resource": "resources",
-    "template": "resources",
-}
 
 Listener = Callable[[frozenset[str]], None]
 
@@ -43,7 +37,7 @@ class Catalog:
         before, after = self.snapshot, self._build()
         self.snapshot = after
         changed = frozenset(
-            _LIST_NAME[kind]
+            CAPABILITY[kind]
             for kind, method in LIST_METHODS.items()
             if before.pages.get((method, "modern")) != after.pages.get((method, "modern"))
         )
@@ -120,25 +114,20 @@ class Catalog:
 
         Raises `RpcError(INVALID_PARAMS)` for a cursor that is not ours.
         """
-        for upstream in self._upstreams:
-            if upstream.lists_expired():
-                upstream.on_list_changed(upstream)
         pages = self.snapshot.pages[method, era]
         if cursor is None:
+            for upstream in self._upstreams:
+                upstream.refresh_if_expired()
             return pages[0]
         # A list that got shorter meanwhile ends with its last page: walks need not be consistent (utilities/caching).
         return pages[min(self._lists.read_cursor(method, cursor), len(pages) - 1)]
 
     def identity(self, era: Era) -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
-        capabilities: dict[str, Any] = {
-            "tools": {"listChanged": True},
-            "resources": {"listChanged": True},
-            "prompts": {"listChanged": True},
-        }
+        capabilities: dict[str, Any] = {capability: {"listChanged": True} for capability in CHANGING}
         if any("completions" in upstream.capabilities for upstream in self._upstreams):
             capabilities["completions"] = {}
-        identity: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(SERVER_INFO)}
+        identity: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(IMPLEMENTATION)}
         instructions = [
             (upstream.name, upstream.instructions) for upstream in self._upstreams if upstream.instructions is not None
         ]

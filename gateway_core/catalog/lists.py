@@ -12,18 +12,16 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Final
 
 from gateway_core import jsonrpc
 from gateway_core.catalog.snapshot import Entry
 from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.protocol import IMPLEMENTATION, SERVER_INFO_KEY
 from gateway_core.types import Era, Kind
 from gateway_core.upstream.inventory import LIST_METHODS, RESULT_KEYS, Inventory
 
-SERVER_INFO: Final[Mapping[str, str]] = {"name": "radium-mcp-gateway", "version": version("gateway-core")}
-"""The gateway's own `Implementation`."""
-_META: Final = {"io.modelcontextprotocol/serverInfo": SERVER_INFO}
+_META: Final = {SERVER_INFO_KEY: IMPLEMENTATION}
 _MAC_BYTES: Final = 16
 
 
@@ -44,9 +42,7 @@ class Lists:
         hints = {
             "resultType": "complete",
             "ttlMs": min((inventory.ttl_ms for inventory in inventories), default=0),
-            "cacheScope": "public"
-            if inventories and all(i.cache_scope == "public" for i in inventories)
-            else "private",
+            "cacheScope": _most_private(inventories),
             "_meta": _META,
         }
         found: dict[tuple[str, Era], tuple[bytes, ...]] = {}

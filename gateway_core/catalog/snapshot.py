@@ -87,15 +87,6 @@ class Snapshot:
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def of(self, kind: Kind) -> Mapping[str, Entry]:
-        by_kind = {
-            "tool": self.tools,
-            "prompt": self.prompts,
-            "resource": self.resources,
-            "template": self.templates,
-        }
-        return by_kind[kind]
-
 
 def template_pattern(template: str) -> re2._Regexp | None:
     """A pattern for the URIs of an RFC 6570 template; None for one that is malformed.

@@ -59,11 +59,6 @@ class Chain:
                 for method in plugin.methods:
                     stages.setdefault(method, []).append(stage)
         self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
-        self._wants_result = frozenset(
-            method
-            for method, of_method in stages.items()
-            if any(stage.after is not None and "result" in stage.after.arguments for stage in of_method)
-        )
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
@@ -119,33 +114,28 @@ class Chain:
         """Whether any plugin has `before_call` or `after_call` for this method."""
         return method in self._stages
 
-    def wants_result(self, method: str) -> bool:
-        """Whether any plugin's `after_call` for this method looks at the result."""
-        return method in self._wants_result
-
     @property
     def has_health_check(self) -> bool:
         """Whether any plugin implements `check_health`."""
         return bool(self._checks)
 
     async def before(
-        self, call: Call, lookup: Callable[[Call], Call], passed: Passed | None = None
-    ) -> tuple[Call, Reject | CallResult | None, Passed]:
+        self, call: Call, lookup: Callable[[Call], Call], passed: Passed
+    ) -> tuple[Call, Reject | CallResult | None]:
         """Run `before_call` of each plugin in order, until one refuses or answers.
 
-        `lookup` finds the tool of a rewritten call again. Give a `Passed` of your own to be able to run `after`
-        when this is cancelled half-way. Returns the call as the plugins left it, the verdict that ended the
-        chain (a failed plugin's is a `CallResult` with its error), and what `after` needs.
+        `lookup` finds the tool of a rewritten call again. `passed` is filled with what `after` needs, which is due
+        even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
+        the chain (a failed plugin's is a `CallResult` with its error).
         """
-        if passed is None:
-            passed = Passed()
         end: Reject | CallResult | None = None
         for stage in self._stages.get(call.method, ()):
             hook = stage.before
             if hook is not None:
                 if end is not None:
                     continue
-                call._scope.current = passed.running = hook.plugin.name
+                passed.running = hook.plugin.name
+                call.running(passed.running)
                 try:
                     verdict = hook.function(call)
                     if hook.is_async or hasattr(verdict, "__await__"):
@@ -161,7 +151,7 @@ class Chain:
             if stage.after is not None:
                 passed._due.append((stage.after, call))
         passed.running = None
-        return call, end, passed
+        return call, end
 
     async def after(self, passed: Passed, result: CallResult) -> CallResult:
         """Run the `after_call` that are due, in reverse order, each once; returns the result as they left it.
@@ -171,7 +161,7 @@ class Chain:
         cancelled: asyncio.CancelledError | None = None
         while passed._due:
             hook, call = passed._due.pop()
-            call._scope.current = hook.plugin.name
+            call.running(hook.plugin.name)
             try:
                 verdict = hook.function(call, result)
                 if hook.is_async or hasattr(verdict, "__await__"):
@@ -194,7 +184,7 @@ class Chain:
         hook = self._router
         if hook is None:
             return None
-        call._scope.current = hook.plugin.name
+        call.running(hook.plugin.name)
         try:
             return checked_choice(candidates, hook.function(call, candidates))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure

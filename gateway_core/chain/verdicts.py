@@ -44,7 +44,7 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
     if isinstance(verdict, Reject):
         return call, verdict
     if isinstance(verdict, Call):
-        if verdict._scope is not call._scope or verdict.method != call.method or not isinstance(verdict.name, str):
+        if not verdict.is_rewrite_of(call):
             raise Misuse("returned a Call that was not made with call.replace()")
         return lookup(verdict), None
     return call, sound(verdict, "None, a Call, a Reject or a CallResult")

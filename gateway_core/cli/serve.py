@@ -144,9 +144,14 @@ async def _serve_stdio(config: Config) -> None:
     gateway = Gateway(config, admin_token="")
     try:
         if await _unless_stopped(gateway.start(listen=False), signals):
-            await _unless_stopped(gateway.serve_stdio(), signals)
-            # The agent closed its end: what it asked for before is still answered.
+            serving = asyncio.ensure_future(gateway.serve_stdio())
+            stopped = asyncio.ensure_future(signals.stop.wait())
+            # Whether the agent closes its end or a signal comes: what was asked for before is still answered.
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
             await _unless_now(gateway.drain(), signals)
+            serving.cancel()
+            await asyncio.wait({serving})
     finally:
         signals.watch(NOW_GRACE + WATCHDOG_GRACE)
         await gateway.stop()

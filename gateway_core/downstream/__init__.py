@@ -7,7 +7,8 @@ HTTP+SSE transport, `stdio.py` serves one agent on stdin and stdout; both are on
 `duplex.py` drives.
 
 What the ways share: `legacy.py` and `modern.py` say what a request means in their era, `agents.py` who an agent is and
-how its request becomes a call, `sessions.py` keeps legacy agents, `subscriptions.py` the modern agents' change streams,
-`stream.py` is the bounded mailbox that everything an agent is told goes through, and the answer to one POST.
-`services.py` names what is needed from the rest.
+how its request becomes a call, `sessions.py` keeps legacy agents, `questions.py` what they were asked,
+`subscriptions.py` the modern agents' change streams, `stream.py` is the bounded mailbox that everything an agent is
+told goes through, and the answer to one POST. `services.py` names what is needed from the rest, and lets requests,
+sessions and subscriptions in.
 """

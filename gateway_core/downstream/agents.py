@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import Session
+from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import METHODS
 from gateway_core.types import CallResult, Principal
-
-if TYPE_CHECKING:
-    from gateway_core.downstream.services import Services
-    from gateway_core.downstream.sessions import Session
 
 MAX_NAME: Final = 64
 _CACHED_INFO: Final = 4096
@@ -75,16 +74,15 @@ def meta_of(params: dict[str, Raw]) -> dict[str, Raw]:
     return jsonrpc.members(raw) if raw[:1] == b"{" else {}
 
 
-def request_key(raw_id: Raw) -> int | str:
-    """A request id as a key: of whatever spelling, but with its type (basic/index, Requests)."""
-    key: int | str = jsonrpc.value(raw_id)
-    return key
-
-
 def exchange_for(
     agent: Agent, message: Message, meta: dict[str, Raw], back: BackChannel, headers: tuple[tuple[str, str], ...] = ()
 ) -> Exchange:
-    """The exchange of one request; `meta` are the members of its `_meta`."""
+    """The exchange of one request; `meta` are the members of its `_meta`.
+
+    Raises `RpcError(METHOD_NOT_FOUND)` for what is neither served here nor passed on.
+    """
+    if message.method not in METHODS:
+        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
     token = bytes(meta.get("progressToken", Raw()))
     usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()
     return Exchange(agent, message.method, back, progress_token=token if usable else b"", headers=headers)
@@ -96,9 +94,7 @@ def start_call(services: Services, session: Session, message: Message, exchange:
     A cancelled task means that the agent, or the end of its session, cancelled the request. Raises `RpcError` for an
     id that is in flight already (basic/index, Requests), and when the gateway is full.
     """
-    key = request_key(message.id)
-    if key in session.calls:
-        raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+    key = session.new_key(message.id)
     services.gate.enter(message.method)
 
     async def serve() -> bytes:

@@ -30,7 +30,6 @@ from gateway_core.downstream.intake import (
     header,
     read_message,
 )
-from gateway_core.downstream.legacy import INITIALIZE
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
@@ -38,8 +37,11 @@ from gateway_core.downstream.services import Services, where
 from gateway_core.downstream.stream import json_response
 from gateway_core.errors import INTERNAL_ERROR, UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import INITIALIZE
 
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
+CHORES_EVERY: Final = 1.0
+"""Seconds between two looks at what stalls or is unused."""
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz", "/admin/status", "/admin/tools"})
 
 
@@ -66,7 +68,7 @@ class App:
         except Refusal as refusal:
             return refusal.response()
         except RpcError as error:
-            return Refusal(400, error).response()
+            return Refusal.of(error).response()
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - aiohttp's own answer to a bug would quote the request
@@ -122,7 +124,7 @@ class App:
             raise Refusal(400, error, message=message) from None
         if _speaks_modern(request, message, meta):
             return await self._modern.post(request, message, params, meta, address)
-        return await self._legacy.post(request, message, address)
+        return await self._legacy.post(request, message, params, meta, address)
 
     def _operators(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method not in {"GET", "HEAD"}:
@@ -192,12 +194,12 @@ class Server:
         self._chores = loop.create_task(self._keep_house())
 
     async def stop_accepting(self) -> None:
-        """Take no new connections and no new requests; those in flight go on, and so do the streams."""
+        """Take no new connections, sessions, streams and requests (but lists); what is under way goes on."""
         self._services.gate.closing = True
         if self._listener is not None:
             self._listener.close()
 
-    async def close(self, grace: float = 30.0) -> None:
+    async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for requests in flight, end all streams with their last message, hang up."""
         await self.stop_accepting()
         await self._services.gate.wait_empty(grace)
@@ -220,8 +222,14 @@ class Server:
 
     async def _keep_house(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
-            self._app.connections.sweep()
-            for session in self._services.sessions.expire():
-                logger.debug("session of {} ended: unused for too long", session.owner)
-                self._services.end_session(session)
+            await asyncio.sleep(CHORES_EVERY)
+            for chore in (self._app.connections.sweep, self._expire):
+                try:
+                    chore()
+                except Exception as error:  # noqa: BLE001 - without these chores connections and sessions pile up
+                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
+
+    def _expire(self) -> None:
+        for session in self._services.sessions.expire():
+            logger.debug("session of {} ended: unused for too long", session.owner)
+            self._services.end_session(session)

@@ -8,16 +8,16 @@ from typing import Final
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.agents import exchange_for, meta_of, request_key, start_call
-from gateway_core.downstream.legacy import INITIALIZE, Legacy, cancelled_key
-from gateway_core.downstream.modern import DISCOVER, LISTEN, admit, discover, is_modern, unknown_method
-from gateway_core.downstream.services import Services, overloaded
+from gateway_core.downstream.agents import exchange_for, meta_of, start_call
+from gateway_core.downstream.legacy import Legacy, cancelled_key
+from gateway_core.downstream.modern import admit, discover, is_modern
+from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Keep
-from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
-from gateway_core.errors import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
+from gateway_core.exchange import NoBackChannel
 from gateway_core.jsonrpc import Message
-from gateway_core.pipeline import METHODS
+from gateway_core.protocol import DISCOVER, INITIALIZE, LISTEN
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
@@ -31,12 +31,11 @@ class ChannelBack:
         self._can_ask = can_ask
 
     def notify(self, method: str, params: bytes) -> None:
-        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
-        self._session.mailbox.put(jsonrpc.notification(method, Raw(params)), keep)
+        self._session.mailbox.notify(method, params)
 
     async def ask(self, method: str, params: bytes) -> bytes:
         if not self._can_ask:
-            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
+            return await NoBackChannel().ask(method, params)
         return await self._session.questions.ask(
             lambda message: self._session.mailbox.put(message, Keep.ALWAYS), method, params
         )
@@ -52,7 +51,7 @@ class Duplex:
         session.own_channel = True
         self._modern = modern
         self._legacy = Legacy(services)
-        self._subscriptions: dict[int | str, Subscription] = {}
+        self._subscriptions = session.subscriptions
 
     def receive(self, message: Message) -> None:
         """Act on one message; never waits for what it starts."""
@@ -99,44 +98,34 @@ class Duplex:
         self._legacy.notification(self._session, message)
 
     def _request(self, message: Message) -> bytes | asyncio.Task[bytes] | None:
-        if request_key(message.id) in self._subscriptions:
-            raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
-        if message.method == INITIALIZE:
-            return self._initialize(message)
         params = jsonrpc.members(message.params)
+        if message.method == INITIALIZE:
+            return self._initialize(message, params)
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
-            return self._legacy.request(self._session, message, ChannelBack(self._session, can_ask=True))
+            return self._legacy.request(self._session, message, meta, ChannelBack(self._session, can_ask=True))
         agent = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
         if message.method == LISTEN:
             self._listen(message, params)
             return None
-        if message.method not in METHODS:
-            raise unknown_method(message)
         exchange = exchange_for(agent, message, meta, ChannelBack(self._session, can_ask=False))
         return start_call(self._services, self._session, message, exchange)
 
-    def _initialize(self, message: Message) -> bytes:
+    def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
         if self._session.agent is not None:
             raise RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
-        agent = self._legacy.introduce(message, self._session.address)
+        self._services.gate.check_open()
+        agent = self._legacy.introduce(params, self._session.address)
         return self._legacy.initialize(self._session, message, agent)
 
     def _listen(self, message: Message, params: dict[str, Raw]) -> None:
-        key = request_key(message.id)
-        if key in self._session.calls:
-            raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+        key = self._session.new_key(message.id)
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
-        self._subscriptions[key] = Subscription(
-            self._services,
-            message,
-            wanted_kinds(params),
-            self._session.mailbox,
-            ended=lambda: self._forget(key),
-        )
 
-    def _forget(self, key: int | str) -> None:
-        self._subscriptions.pop(key, None)
+        def ended() -> None:
+            self._subscriptions.pop(key, None)
+
+        self._subscriptions[key] = self._services.subscribe(message, params, self._session.mailbox, ended)

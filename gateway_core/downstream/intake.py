@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.services import RETRY_AFTER
-from gateway_core.downstream.stream import json_response
-from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RpcError
+from gateway_core.downstream.sessions import TooManySessions
+from gateway_core.downstream.stream import Accepts, json_response
+from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RETRY_AFTER, RpcError, overloaded
 from gateway_core.jsonrpc import Message
 
 BODY_TIMEOUT: Final = 30.0
@@ -49,20 +49,20 @@ class Refusal(Exception):
     @classmethod
     def busy(cls, problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> Refusal:
         """For a limit of the gateway's own: says when to come back."""
-        error = RpcError.of_gateway(OVERLOADED, problem) if isinstance(problem, str) else problem
+        error = overloaded(problem) if isinstance(problem, str) else problem
         return cls(status, error, message=message, headers={"Retry-After": f"{RETRY_AFTER:.0f}"})
+
+    @classmethod
+    def of(cls, error: RpcError, message: Message | None = None) -> Refusal:
+        """For an error that decides the status: 503 (429 where it is the agent's own limit), else that of its code."""
+        if error.code == OVERLOADED:
+            own = isinstance(error, TooManySessions) and not error.everybody
+            return cls.busy(error, 429 if own else 503, message=message)
+        return cls(ERROR_CODE_HTTP_STATUS.get(error.code, 400), error, message=message)
 
     def response(self) -> web.Response:
         request_id = self.message.id if self.message is not None else None
         return json_response(jsonrpc.error(request_id, self.error), self.status, self.headers, close=self.close)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepts:
-    """Which forms of answer the request's Accept header allows; without one, both."""
-
-    json: bool = True
-    stream: bool = True
 
 
 def accepts(request: web.BaseRequest) -> Accepts:
@@ -71,6 +71,12 @@ def accepts(request: web.BaseRequest) -> Accepts:
     if not (found.json or found.stream):
         raise Refusal(406, "answers are application/json or text/event-stream, and Accept names neither")
     return found
+
+
+def require_stream(accepted: Accepts, message: Message | None = None) -> None:
+    """Raises `Refusal` (406) unless the answer may be a stream, where it can be nothing else."""
+    if not accepted.stream:
+        raise Refusal(406, "the answer is text/event-stream, which Accept does not name", message=message)
 
 
 @lru_cache(maxsize=256)

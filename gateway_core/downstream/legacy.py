@@ -7,28 +7,19 @@ nothing (2025-11-25, basic/transports, Sending Messages to the Server) and only 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.agents import (
-    exchange_for,
-    meta_of,
-    principal_of,
-    request_key,
-    require_object,
-    start_call,
-)
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start_call
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session
-from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
+from gateway_core.downstream.sessions import RequestKey, Session, request_key
+from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
-from gateway_core.pipeline import METHODS
-
-INITIALIZE: Final = "initialize"
+from gateway_core.protocol import PING
 
 
 class Legacy:
@@ -37,12 +28,11 @@ class Legacy:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def introduce(self, message: Message, address: str) -> Agent:
+    def introduce(self, params: dict[str, Raw], address: str) -> Agent:
         """The agent that an `initialize` request introduces, at the version agreed on; its session is still to come.
 
         Raises `RpcError(INVALID_PARAMS)`.
         """
-        params = jsonrpc.members(message.params)
         client_info = require_object(params.get("clientInfo"), "clientInfo")
         try:
             requested = jsonrpc.text(params.get("protocolVersion", Raw(b"null")), "protocolVersion")
@@ -71,16 +61,15 @@ class Legacy:
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 
-    def request(self, session: Session, message: Message, back: BackChannel) -> bytes | asyncio.Task[bytes]:
+    def request(
+        self, session: Session, message: Message, meta: dict[str, Raw], back: BackChannel
+    ) -> bytes | asyncio.Task[bytes]:
         """The response to a request other than `initialize`, or the task that ends in it (see `start_call`)."""
         try:
-            if message.method == "ping":
+            if message.method == PING:
                 return jsonrpc.result(message.id, b"{}")
             if session.agent is None:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
-            if message.method not in METHODS:
-                raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
-            meta = meta_of(jsonrpc.members(message.params))
             exchange = exchange_for(session.agent, message, meta, back)
             return start_call(self._services, session, message, exchange)
         except RpcError as error:
@@ -97,7 +86,7 @@ class Legacy:
                 task.cancel()
 
 
-def cancelled_key(message: Message) -> int | str | None:
+def cancelled_key(message: Message) -> RequestKey | None:
     """The request that a `notifications/cancelled` names, as `request_key` would; None when it names none."""
     try:
         raw = jsonrpc.members(message.params).get("requestId", Raw())

@@ -7,15 +7,17 @@ from typing import Final
 
 from aiohttp import web
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.intake import SESSION_HEADER, VERSION_HEADER, Refusal, accepts, header
-from gateway_core.downstream.legacy import INITIALIZE, Legacy
-from gateway_core.downstream.services import Services, overloaded
-from gateway_core.downstream.sessions import Session, TooManySessions
+from gateway_core.downstream.intake import SESSION_HEADER, VERSION_HEADER, Refusal, accepts, header, require_stream
+from gateway_core.downstream.legacy import Legacy
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Reply, event_stream, json_response, write_events
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import INITIALIZE
 
 MAX_STREAMS: Final = 8
 """Standing streams that one session may have open."""
@@ -28,11 +30,13 @@ class LegacyHttp:
         self._services = services
         self._legacy = Legacy(services)
 
-    async def post(self, request: web.BaseRequest, message: Message, address: str) -> web.StreamResponse:
+    async def post(
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
+    ) -> web.StreamResponse:
         """Answer a message. Raises `Refusal`. A disconnect leaves the call running (clause: Disconnection)."""
         accepted = accepts(request)
         if message.method == INITIALIZE and message.is_request:
-            return self._initialize(request, message, address)
+            return self._initialize(request, message, params, address)
         session = self._session(request, address)
         session.touch()
         if message.is_response:
@@ -42,7 +46,7 @@ class LegacyHttp:
             self._legacy.notification(session, message)
             return web.Response(status=202)
         reply = Reply(request, accepted, session.questions)
-        answer = self._legacy.request(session, message, reply)
+        answer = self._legacy.request(session, message, meta, reply)
         try:
             if isinstance(answer, asyncio.Task):
                 await asyncio.wait([answer])
@@ -57,9 +61,9 @@ class LegacyHttp:
 
     async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
         """A standing stream for what belongs to no request. Several share the session's messages, one each."""
-        if not accepts(request).stream:
-            raise Refusal(406, "the answer to GET is text/event-stream")
+        require_stream(accepts(request))
         session = self._session(request, address)
+        self._services.gate.check_open()
         if session.streams >= MAX_STREAMS:
             raise Refusal.busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
         response = event_stream()
@@ -77,19 +81,20 @@ class LegacyHttp:
         self._services.end_session(self._session(request, address))
         return web.Response(status=204)
 
-    def _initialize(self, request: web.BaseRequest, message: Message, address: str) -> web.StreamResponse:
+    def _initialize(
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], address: str
+    ) -> web.StreamResponse:
         if header(request, SESSION_HEADER) is not None:
             self._session(request, address)
             raise Refusal(400, "this session is initialized already", message=message)
-        if self._services.gate.closing:
-            raise Refusal.busy(overloaded("the gateway is stopping"), message=message)
         try:
-            agent = self._legacy.introduce(message, address)
-            session = self._services.sessions.create(address, agent.principal.id)
-        except TooManySessions as error:
-            raise Refusal.busy(error, 503 if error.everybody else 429, message=message) from None
+            agent = self._legacy.introduce(params, address)
         except RpcError as error:
             return json_response(jsonrpc.error(message.id, error))
+        try:
+            session = self._services.open_session(address, agent.principal.id)
+        except RpcError as error:
+            raise Refusal.of(error, message) from None
         return json_response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
 
     def _session(self, request: web.BaseRequest, address: str) -> Session:

@@ -25,43 +25,36 @@ from mcp.shared.inbound import (
     find_duplicated_routing_header,
     unsupported_protocol_version_rejection,
 )
-from mcp_types import (
-    CLIENT_CAPABILITIES_META_KEY,
-    CLIENT_INFO_META_KEY,
-    PROTOCOL_VERSION_META_KEY,
-    SERVER_INFO_META_KEY,
-)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
-from gateway_core.downstream.intake import VERSION_HEADER, Accepts, Refusal, accepts, header
+from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.stream import Mailbox, Reply, event_stream, json_response, write_events
-from gateway_core.downstream.subscriptions import Subscription, wanted_kinds
-from gateway_core.errors import (
-    HEADER_MISMATCH,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
-    OVERLOADED,
-    RpcError,
-)
+from gateway_core.downstream.stream import Accepts, Mailbox, Reply, event_stream, json_response, write_events
+from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
-from gateway_core.pipeline import METHODS
+from gateway_core.protocol import (
+    CLIENT_CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
+    DISCOVER,
+    LISTEN,
+    PROTOCOL_VERSION_KEY,
+    SERVER_INFO_KEY,
+)
 
-DISCOVER: Final = "server/discover"
-LISTEN: Final = "subscriptions/listen"
 DISCOVER_TTL_MS: Final = 60_000
 """Capabilities follow the upstreams, which come and go; a minute is what an agent may be behind."""
 
+_PARAM_PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
 _HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
 
 
 def is_modern(meta: dict[str, Raw]) -> bool:
     """Whether a request's `_meta` marks it as modern."""
-    return PROTOCOL_VERSION_META_KEY in meta
+    return PROTOCOL_VERSION_KEY in meta
 
 
 def admit(
@@ -76,9 +69,9 @@ def admit(
     `headers`: the routing headers, by lower-case name; None for transports without. Raises `RpcError` with
     `INVALID_PARAMS`, `HEADER_MISMATCH` or `UNSUPPORTED_PROTOCOL_VERSION`.
     """
-    envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_META_KEY,) if key in meta}
+    envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_KEY,) if key in meta}
     if is_modern(meta):
-        envelope[PROTOCOL_VERSION_META_KEY] = jsonrpc.value(meta[PROTOCOL_VERSION_META_KEY])
+        envelope[PROTOCOL_VERSION_KEY] = jsonrpc.value(meta[PROTOCOL_VERSION_KEY])
     body: dict[str, Any] = {"method": message.method, "params": {"_meta": envelope}}
     named = NAME_BEARING_METHODS.get(message.method)
     if named is not None and named in params:
@@ -86,13 +79,13 @@ def admit(
     verdict = classify_inbound_request(body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise _rejection(verdict)
-    client_info = require_object(meta.get(CLIENT_INFO_META_KEY), f"_meta[{CLIENT_INFO_META_KEY!r}]")
+    client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
     return Agent(
         principal=principal_of(client_info, address),
         era="modern",
         protocol_version=verdict.protocol_version,
         client_info=client_info,
-        capabilities=require_object(meta.get(CLIENT_CAPABILITIES_META_KEY), f"_meta[{CLIENT_CAPABILITIES_META_KEY!r}]"),
+        capabilities=require_object(meta.get(CLIENT_CAPABILITIES_KEY), f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
 
 
@@ -105,15 +98,11 @@ def discover(services: Services) -> bytes:
         "capabilities": identity["capabilities"],
         "ttlMs": DISCOVER_TTL_MS,
         "cacheScope": "public",
-        "_meta": {SERVER_INFO_META_KEY: identity["serverInfo"]},
+        "_meta": {SERVER_INFO_KEY: identity["serverInfo"]},
     }
     if "instructions" in identity:
         result["instructions"] = identity["instructions"]
     return jsonrpc.encode(result)
-
-
-def unknown_method(message: Message) -> RpcError:
-    return RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
 
 
 def _rejection(rejection: InboundLadderRejection) -> RpcError:
@@ -141,13 +130,9 @@ class ModernHttp:
                 return json_response(jsonrpc.result(message.id, discover(self._services)))
             if message.method == LISTEN:
                 return await self._listen(request, message, params, accepted)
-            if message.method not in METHODS:
-                raise unknown_method(message)
             return await self._call(request, message, meta, agent, accepted)
         except RpcError as error:
-            if error.code == OVERLOADED:
-                raise Refusal.busy(error, message=message) from None
-            raise Refusal(ERROR_CODE_HTTP_STATUS.get(error.code, 400), error, message=message) from None
+            raise Refusal.of(error, message) from None
 
     def _admit(
         self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
@@ -162,11 +147,10 @@ class ModernHttp:
     async def _call(
         self, request: web.BaseRequest, message: Message, meta: dict[str, Raw], agent: Agent, accepted: Accepts
     ) -> web.StreamResponse:
-        headers = _param_headers(request)
         reply = Reply(request, accepted)
+        exchange = exchange_for(agent, message, meta, reply, _param_headers(request))
         self._services.gate.enter(message.method)
         try:
-            exchange = exchange_for(agent, message, meta, reply, headers)
             result = await self._services.call(exchange, bytes(message.params))
             status = 200 if result.error is None else _status(result.error)
             return await reply.finish(response_to(message, result), status)
@@ -179,12 +163,10 @@ class ModernHttp:
     async def _listen(
         self, request: web.BaseRequest, message: Message, params: dict[str, Raw], accepted: Accepts
     ) -> web.StreamResponse:
-        if not accepted.stream:
-            raise Refusal(406, f"the answer to {LISTEN} is text/event-stream", message=message)
-        kinds = wanted_kinds(params)
+        require_stream(accepted, message)
         response = event_stream()
         mailbox = Mailbox()
-        subscription = Subscription(self._services, message, kinds, mailbox, ended=mailbox.close)
+        subscription = self._services.subscribe(message, params, mailbox, ended=mailbox.close)
         try:
             await response.prepare(request)
             await write_events(response, mailbox)
@@ -197,7 +179,7 @@ def _acknowledge(request: web.BaseRequest, meta: dict[str, Raw]) -> web.StreamRe
     """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
     version = header(request, VERSION_HEADER)
     if version is None and is_modern(meta):
-        version = str(jsonrpc.value(meta[PROTOCOL_VERSION_META_KEY]))
+        version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
     rejection = unsupported_protocol_version_rejection(version or "")
     if rejection is not None:
         raise Refusal(400, _rejection(rejection))
@@ -206,8 +188,10 @@ def _acknowledge(request: web.BaseRequest, meta: dict[str, Raw]) -> web.StreamRe
 
 def _param_headers(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
     """The `Mcp-Param-*` headers, which travel on. Raises `RpcError(HEADER_MISMATCH)`: bad characters, given twice."""
-    prefix = MCP_PARAM_HEADER_PREFIX.lower()
-    found = [(name, value) for name, value in request.headers.items() if name.lower().startswith(prefix)]
+    size = len(_PARAM_PREFIX)
+    found = [(name, value) for name, value in request.headers.items() if name[:size].lower() == _PARAM_PREFIX]
+    if not found:
+        return ()
     if len({name.lower() for name, _ in found}) != len(found):
         raise RpcError.of_gateway(HEADER_MISMATCH, "an Mcp-Param header is given more than once")
     for name, value in found:

@@ -1,4 +1,4 @@
-"""What the agents' side needs from the rest of the gateway, as shapes, and the figures it counts itself."""
+"""What the agents' side needs from the rest of the gateway, what it counts itself, and what it lets in."""
 
 from __future__ import annotations
 
@@ -6,38 +6,27 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Protocol
 
 from loguru import logger
+from msgspec import Raw
 
-from gateway_core.errors import INTERNAL_ERROR, OVERLOADED, RpcError
-from gateway_core.pipeline import LISTS
-from gateway_core.types import CallResult, Era
-
-if TYPE_CHECKING:
-    from gateway_core.config import ProxyConfig
-    from gateway_core.downstream.sessions import Session, SessionStore
-    from gateway_core.downstream.subscriptions import Subscription
-    from gateway_core.exchange import Exchange
-
-RETRY_AFTER: Final = 1.0
-"""Seconds that an agent is told to wait when the gateway itself is full."""
-
-
-class PipelineLike(Protocol):
-    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
-        """Serve one request; the result is in the agent's era. Never raises, except `CancelledError`."""
+from gateway_core.catalog import Catalog
+from gateway_core.config import ProxyConfig
+from gateway_core.downstream.sessions import Session, SessionStore
+from gateway_core.downstream.stream import Mailbox
+from gateway_core.downstream.subscriptions import Subscription
+from gateway_core.errors import INTERNAL_ERROR, RpcError, overloaded
+from gateway_core.exchange import Exchange
+from gateway_core.jsonrpc import Message
+from gateway_core.pipeline import Pipeline
+from gateway_core.protocol import LISTS
+from gateway_core.types import CallResult
 
 
-class CatalogLike(Protocol):
-    def identity(self, era: Era) -> dict[str, Any]:
-        """`capabilities`, `serverInfo` and, where there are any, `instructions`."""
+class Admin(Protocol):
+    """What operators ask for: the gateway, which is above this package."""
 
-    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """Tell `callback` which of `tools`, `resources`, `prompts` changed; returns how to stop."""
-
-
-class AdminLike(Protocol):
     def status(self) -> dict[str, Any]: ...
     def tools(self) -> dict[str, Any]: ...
 
@@ -56,28 +45,27 @@ class Gate:
 
         While the gateway stops, lists are still answered: clients ask for them to check the result of a call.
         """
-        if self.closing and method not in LISTS:
-            raise overloaded("the gateway is stopping")
+        if method not in LISTS:
+            self.check_open()
         if self.in_flight >= self.limit:
             raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
         self.in_flight += 1
+
+    def check_open(self) -> None:
+        """Raises `RpcError(OVERLOADED)` while the gateway stops."""
+        if self.closing:
+            raise overloaded("the gateway is stopping")
 
     def leave(self) -> None:
         self.in_flight -= 1
         if not self.in_flight and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    async def wait_empty(self, seconds: float) -> bool:
-        """Wait for the requests in flight; False when some are left after `seconds`."""
+    async def wait_empty(self, seconds: float) -> None:
+        """Wait for the requests in flight, `seconds` at most."""
         if self.in_flight:
             self._emptied = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
-        return not self.in_flight
-
-
-def overloaded(message: str) -> RpcError:
-    """The error for a limit of the gateway's own; waiting helps."""
-    return RpcError.of_gateway(OVERLOADED, message, retryAfterMs=int(RETRY_AFTER * 1000))
 
 
 @dataclass(slots=True)
@@ -85,12 +73,12 @@ class Services:
     """Everything that serving an agent needs. One object for all agents and transports."""
 
     config: ProxyConfig
-    pipeline: PipelineLike
-    catalog: CatalogLike
+    pipeline: Pipeline
+    catalog: Catalog
     sessions: SessionStore
     ready: Callable[[], bool]
     """Whether `/readyz` says 200."""
-    admin: AdminLike
+    admin: Admin
     admin_token: str = field(repr=False)
     """What `/admin/*` asks for; with an empty one nobody gets in."""
     on_session_end: Callable[[str], Awaitable[None] | None]
@@ -110,6 +98,18 @@ class Services:
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request"))
+
+    def open_session(self, address: str, owner: str) -> Session:
+        """A new legacy session. Raises `RpcError(OVERLOADED)`: there are too many, or the gateway is stopping."""
+        self.gate.check_open()
+        return self.sessions.create(address, owner)
+
+    def subscribe(
+        self, message: Message, params: dict[str, Raw], mailbox: Mailbox, ended: Callable[[], None]
+    ) -> Subscription:
+        """Begin what a listen request asks for. Raises `RpcError`: `INVALID_PARAMS`, or the gateway is stopping."""
+        self.gate.check_open()
+        return Subscription(message, params, mailbox, catalog=self.catalog, everyone=self.subscriptions, ended=ended)
 
     def end_session(self, session: Session) -> None:
         """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go.

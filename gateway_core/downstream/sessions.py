@@ -9,24 +9,29 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.services import overloaded
+from gateway_core.downstream.questions import Questions
 from gateway_core.downstream.stream import Keep, Mailbox
-from gateway_core.errors import CANCELLED, INTERNAL_ERROR, RpcError
+from gateway_core.downstream.subscriptions import Subscription
+from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent
-from gateway_core.jsonrpc import Message
+from gateway_core.protocol import CHANGING, list_changed
 
-MAX_QUESTIONS: Final = 64
-"""Questions to one agent that may wait for an answer at a time."""
+LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
 
-LIST_CHANGED: Final = {
-    kind: jsonrpc.notification(f"notifications/{kind}/list_changed") for kind in ("tools", "resources", "prompts")
-}
+RequestKey = int | str
+"""A request's id, of whatever spelling, but with its type: `1` is not `"1"` (basic/index, Requests)."""
+
+
+def request_key(raw_id: Raw) -> RequestKey:
+    """A request's id as a key."""
+    key: RequestKey = jsonrpc.value(raw_id)
+    return key
 
 
 class TooManySessions(RpcError):
@@ -36,55 +41,6 @@ class TooManySessions(RpcError):
         error = overloaded(message)
         super().__init__(error.code, error.message, error.data)
         self.everybody = everybody
-
-
-class Questions:
-    """What the gateway has asked one legacy agent and not been told yet. Ids are the gateway's own."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[int, asyncio.Future[bytes]] = {}
-        self._last = 0
-        self._ended = False
-
-    async def ask(self, send: Callable[[bytes], None], method: str, params: bytes) -> bytes:
-        """`send` a request and wait for the result object. Raises `RpcError` when there is none to be had.
-
-        Whoever stops waiting makes the agent stop, too: it gets `notifications/cancelled`.
-        """
-        if self._ended or len(self._waiting) >= MAX_QUESTIONS:
-            raise overloaded("this client cannot be asked any more questions now")
-        self._last += 1
-        number = self._last
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        try:
-            send(jsonrpc.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": Raw(params or b"{}")}))
-            return await answer
-        except asyncio.CancelledError:
-            send(jsonrpc.notification("notifications/cancelled", {"requestId": number}))
-            raise
-        finally:
-            del self._waiting[number]
-
-    def answer(self, message: Message) -> None:
-        """Hand a response of the agent's to whoever asked. One that nobody waits for is dropped."""
-        number = jsonrpc.value(message.id) if bytes(message.id) else None
-        waiting = self._waiting.get(number) if type(number) is int else None
-        if waiting is None or waiting.done():
-            return
-        if bytes(message.error):
-            waiting.set_exception(jsonrpc.error_of(message.error))
-        elif bytes(message.result)[:1] == b"{":
-            waiting.set_result(bytes(message.result))
-        else:
-            waiting.set_exception(RpcError.of_gateway(INTERNAL_ERROR, "the client's answer is not an object"))
-
-    def end(self) -> None:
-        """Nobody will answer any more."""
-        self._ended = True
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(RpcError.of_gateway(CANCELLED, "the client's session has ended"))
 
 
 class Session:
@@ -103,8 +59,10 @@ class Session:
         """What belongs to no request: the standalone streams take from it, each message on one stream only."""
         self.streams = 0
         """Standalone streams that are open."""
-        self.calls: dict[int | str, asyncio.Task[bytes]] = {}
-        """Requests in flight by the agent's own ids, typed: `1` is not `"1"`."""
+        self.calls: dict[RequestKey, asyncio.Task[bytes]] = {}
+        """Requests in flight by the agent's own ids."""
+        self.subscriptions: dict[RequestKey, Subscription] = {}
+        """Listen requests that are open on this agent's channel, by the agent's own ids."""
         self.questions = Questions()
         self.used = time.monotonic()
         self.own_channel = False
@@ -112,6 +70,13 @@ class Session:
 
     def touch(self) -> None:
         self.used = time.monotonic()
+
+    def new_key(self, raw_id: Raw) -> RequestKey:
+        """The key of a request that begins. Raises `RpcError` for an id in flight already (basic/index, Requests)."""
+        key = request_key(raw_id)
+        if key in self.calls or key in self.subscriptions:
+            raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+        return key
 
     @property
     def busy(self) -> bool:

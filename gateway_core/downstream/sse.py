@@ -11,9 +11,9 @@ from aiohttp import web
 
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.intake import Refusal, accepts, read_message
-from gateway_core.downstream.services import Services, overloaded
-from gateway_core.downstream.sessions import TooManySessions
+from gateway_core.downstream.intake import Refusal, accepts, read_message, require_stream
+from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import event, event_stream, write_events
 
 STREAM_PATH: Final = "/sse"
@@ -31,14 +31,8 @@ class SseHttp:
 
     async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
         """The stream of a new session."""
-        if not accepts(request).stream:
-            raise Refusal(406, "the answer to GET is text/event-stream")
-        if self._services.gate.closing:
-            raise Refusal.busy(overloaded("the gateway is stopping"))
-        try:
-            session = self._services.sessions.create(address, principal_of(b"", address).id)
-        except TooManySessions as error:
-            raise Refusal.busy(error, 503 if error.everybody else 429) from None
+        require_stream(accepts(request))
+        session = self._services.open_session(address, principal_of(b"", address).id)
         channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
         session.streams += 1
         response = event_stream()
@@ -58,12 +52,18 @@ class SseHttp:
         session_id = request.query.get("session_id")
         if session_id is None:
             raise Refusal(400, f"the parameter session_id is missing; a session begins with GET {STREAM_PATH}")
-        session = self._services.sessions.get(address, session_id)
-        channel = self._channels.get(session_id)
-        if session is None or channel is None:
-            raise Refusal(404, f"no such session; begin a new one with GET {STREAM_PATH}")
+        self._open(address, session_id)
         message = await read_message(request, self._services.config.limits.request_body)
+        session, channel = self._open(address, session_id)  # its stream may have ended meanwhile
         if session.mailbox.kept >= MAX_UNREAD:
             raise Refusal.busy("too many answers wait to be read from this session's stream", message=message)
         channel.receive(message)
         return web.Response(status=202, text="Accepted")
+
+    def _open(self, address: str, session_id: str) -> tuple[Session, Duplex]:
+        """The session of an open stream, and its channel. Raises `Refusal` (404)."""
+        session = self._services.sessions.get(address, session_id)
+        channel = self._channels.get(session_id)
+        if session is None or channel is None:
+            raise Refusal(404, f"no such session; begin a new one with GET {STREAM_PATH}")
+        return session, channel

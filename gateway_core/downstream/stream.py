@@ -12,17 +12,15 @@ import asyncio
 import enum
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import METHOD_NOT_FOUND, RpcError
-
-if TYPE_CHECKING:
-    from gateway_core.downstream.intake import Accepts
-    from gateway_core.downstream.sessions import Questions
+from gateway_core.downstream.questions import Questions
+from gateway_core.exchange import NoBackChannel
 
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
@@ -47,17 +45,14 @@ class Keep(enum.IntEnum):
 class Mailbox:
     """A bounded queue of messages to one agent. Never blocks whoever puts; several streams may take from it."""
 
-    def __init__(self, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self) -> None:
         self._items: deque[tuple[Keep, bytes]] = deque()
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
         self._bytes = 0
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         self.closed = False
         self.kept = 0
         """Answers and questions that wait to be written."""
-        self.dropped = 0
 
     def put(self, message: bytes, keep: Keep = Keep.NOTICE, *, once: bool = False) -> None:
         """Queue a message; `once`: not if the same one waits already. Into a closed mailbox nothing goes."""
@@ -66,9 +61,15 @@ class Mailbox:
         self._items.append((keep, message))
         self._bytes += len(message)
         self.kept += keep is Keep.ALWAYS
-        while (len(self._items) > self._max_messages or self._bytes > self._max_bytes) and self._drop():
-            self.dropped += 1
+        while len(self._items) > MAX_MESSAGES or self._bytes > MAX_BYTES:
+            if not self._drop():
+                break
         self._changed.set()
+
+    def notify(self, method: str, params: bytes) -> None:
+        """Queue a notification; of those, progress is the first to go."""
+        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
+        self.put(jsonrpc.notification(method, Raw(params)), keep)
 
     def _drop(self) -> bool:
         """Let the least precious of the oldest go; False when there is none, or it is all there is."""
@@ -139,6 +140,14 @@ def json_response(
     return response
 
 
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """Which forms of answer a request's Accept header allows; without one, both."""
+
+    json: bool = True
+    stream: bool = True
+
+
 class Reply:
     """The answer to one POST, and the back channel of the exchange behind it."""
 
@@ -147,38 +156,52 @@ class Reply:
         self._request = request
         self._accepts = accepts
         self._questions = questions
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox | None = None
         self._response: web.StreamResponse | None = None
         self._writer: asyncio.Task[None] | None = None
+        self._over = False
 
     def notify(self, method: str, params: bytes) -> None:
         """Tell the agent something before the result. Dropped when it accepts no stream, or is gone."""
-        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
-        self._say(jsonrpc.notification(method, Raw(params)), keep)
+        mailbox = self._open()
+        if mailbox is not None:
+            mailbox.notify(method, params)
 
     async def ask(self, method: str, params: bytes) -> bytes:
         """Put a question on this stream and wait for the answer, which comes in a POST of its own.
 
         Raises `RpcError` when the agent refuses, cannot be asked, or is gone.
         """
-        if self._questions is None or not self._accepts.stream or self._mailbox.closed:
-            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
-        return await self._questions.ask(lambda message: self._say(message, Keep.ALWAYS), method, params)
+        if self._questions is None or not self._accepts.stream or self._over:
+            return await NoBackChannel().ask(method, params)
+        return await self._questions.ask(self._say, method, params)
 
-    def _say(self, message: bytes, keep: Keep) -> None:
-        if not self._accepts.stream or self._mailbox.closed:
-            return
-        self._mailbox.put(message, keep)
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
+    def _say(self, message: bytes) -> None:
+        mailbox = self._open()
+        if mailbox is not None:
+            mailbox.put(message, Keep.ALWAYS)
 
-    async def _write(self) -> None:
+    def _open(self) -> Mailbox | None:
+        """What the stream is written from, which begins with the first thing said; None when nobody would read it."""
+        if self._over or not self._accepts.stream:
+            return None
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+            self._writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
+        return self._mailbox
+
+    def _end(self) -> None:
+        self._over = True
+        if self._mailbox is not None:
+            self._mailbox.close()
+
+    async def _write(self, mailbox: Mailbox) -> None:
         self._response = event_stream()
         try:
             await self._response.prepare(self._request)
-            await write_events(self._response, self._mailbox)
+            await write_events(self._response, mailbox)
         except ConnectionError:
-            self._mailbox.close()
+            self._end()
 
     async def finish(
         self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
@@ -186,8 +209,8 @@ class Reply:
         """Send the JSON-RPC response; `status` and `headers` count only where no stream has begun."""
         if self._writer is None and (self._accepts.json or status != 200):
             return json_response(body, status, headers)
-        self._say(body, Keep.ALWAYS)
-        self._mailbox.close()
+        self._say(body)
+        self._end()
         if self._writer is not None:
             await self._writer
         if self._response is None:
@@ -196,6 +219,6 @@ class Reply:
 
     def detach(self) -> None:
         """The agent is gone: nothing more is written, what is said from now on is dropped."""
-        self._mailbox.close()
+        self._end()
         if self._writer is not None:
             self._writer.cancel()

@@ -1,7 +1,7 @@
 """`subscriptions/listen`: a modern agent's stream of changes (basic/patterns/subscriptions).
 
-A subscription puts what it has to say into a mailbox: the acknowledgement first, then one message per changed list,
-each carrying the id of the listen request. Changes of single resources are not offered, so the acknowledgement
+A **subscription** puts what it has to say into a mailbox: the acknowledgement first, then one message per changed
+list, each carrying the id of the listen request. Changes of single resources are not offered, so the acknowledgement
 leaves them out.
 """
 
@@ -11,23 +11,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.services import Services
+from gateway_core.catalog import Catalog
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import CHANGING, SUBSCRIPTION_ID_KEY, list_changed, listen_key
 
-_FILTERS: Final = {
-    "toolsListChanged": "tools",
-    "resourcesListChanged": "resources",
-    "promptsListChanged": "prompts",
-}
+_FILTERS: Final = {listen_key(kind): kind for kind in CHANGING}
 
 
-def wanted_kinds(params: dict[str, Raw]) -> frozenset[str]:
+def _wanted_kinds(params: dict[str, Raw]) -> frozenset[str]:
     """The list kinds that a listen request asks for. Raises `RpcError(INVALID_PARAMS)`."""
     try:
         wanted = msgspec.json.decode(bytes(params.get("notifications", Raw())), type=dict[str, Any])
@@ -40,17 +36,26 @@ class Subscription:
     """One open listen request. `close` is due when its stream ends, whoever ended it."""
 
     def __init__(
-        self, services: Services, message: Message, kinds: frozenset[str], mailbox: Mailbox, ended: Callable[[], None]
+        self,
+        message: Message,
+        params: dict[str, Raw],
+        mailbox: Mailbox,
+        *,
+        catalog: Catalog,
+        everyone: set[Subscription],
+        ended: Callable[[], None],
     ) -> None:
-        """`ended` is called after the gateway itself has ended the subscription and said so."""
-        self._services = services
-        self._message = message
+        """`everyone`: all that are open. `ended` is called after the gateway itself has ended it and said so.
+
+        Raises `RpcError(INVALID_PARAMS)`.
+        """
+        kinds = _wanted_kinds(params)
+        self._id = message.id
         self._mailbox = mailbox
+        self._everyone = everyone
         self._ended = ended
-        self._meta = {SUBSCRIPTION_ID_META_KEY: message.id}
-        self._changes = {
-            kind: jsonrpc.notification(f"notifications/{kind}/list_changed", {"_meta": self._meta}) for kind in kinds
-        }
+        self._meta = {SUBSCRIPTION_ID_KEY: message.id}
+        self._changes = {kind: jsonrpc.notification(list_changed(kind), {"_meta": self._meta}) for kind in kinds}
         accepted = {name: True for name, kind in _FILTERS.items() if kind in kinds}
         mailbox.put(
             jsonrpc.notification(
@@ -58,8 +63,8 @@ class Subscription:
             ),
             Keep.ALWAYS,
         )
-        self._forget = services.catalog.listen(self._changed)
-        services.subscriptions.add(self)
+        self._forget = catalog.listen(self._changed)
+        everyone.add(self)
 
     def _changed(self, kinds: frozenset[str]) -> None:
         for kind in self._changes.keys() & kinds:
@@ -68,11 +73,11 @@ class Subscription:
     def close(self) -> None:
         """Stop listening; says nothing."""
         self._forget()
-        self._services.subscriptions.discard(self)
+        self._everyone.discard(self)
 
     def end(self) -> None:
         """End it on the gateway's own initiative, with the final response (Graceful Closure)."""
         self.close()
         result = jsonrpc.encode({"resultType": "complete", "_meta": self._meta})
-        self._mailbox.put(jsonrpc.result(self._message.id, result), Keep.ALWAYS)
+        self._mailbox.put(jsonrpc.result(self._id, result), Keep.ALWAYS)
         self._ended()

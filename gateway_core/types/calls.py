@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from dataclasses import replace as _replace
 from typing import Any
 
-from msgspec import Raw
-
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.types.words import Era
@@ -79,7 +77,6 @@ class Call:
     """The JSON of `_meta` as it came in; empty when the request has none."""
     tool: Tool | None = None
     """The catalog's entry; None for other methods, and for names that nobody serves."""
-    _others: Mapping[str, Raw] = field(default_factory=dict, repr=False)
     _scope: _Scope = field(default_factory=_Scope, repr=False, compare=False)
     _decoded: list[Any] = field(default_factory=list, repr=False, compare=False)
 
@@ -107,6 +104,14 @@ class Call:
     def state(self) -> dict[str, Any]:
         """A dict of the running plugin's own, kept from `before_call` to `after_call` of the same call."""
         return self._scope.states.setdefault(self._scope.current, {})
+
+    def running(self, plugin: str) -> None:
+        """Called by the core before a hook of `plugin` gets the call: `state` is that plugin's from now on."""
+        self._scope.current = plugin
+
+    def is_rewrite_of(self, other: Call) -> bool:
+        """Whether this call was made from `other` by `replace`."""
+        return self._scope is other._scope and self.method == other.method and isinstance(self.name, str)
 
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
         """This call under another name, or with other arguments: return it from `before_call` to rewrite."""

@@ -1,8 +1,6 @@
 """What an HTTP answer says about the request that it answers: the bodies of Streamable HTTP, and its statuses.
 
-A *stray* message is one that answers nothing that was asked: another id, the same id of another type, a body that
-is no JSON-RPC. Strays are told to the caller, never accepted. Sources: transports/streamable-http (both revisions),
-rule R8 for the statuses that prove that nothing was executed.
+Sources: transports/streamable-http (both revisions), rule R8 for the statuses that prove that nothing was executed.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
-from aiohttp import ClientError, ClientResponse
+from aiohttp import ClientError, ClientResponse, hdrs
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -23,6 +21,8 @@ from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import Reply, SessionEnded
 from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
+from gateway_core.upstream.incoming import Strays, read
+from gateway_core.upstream.pending import Pending, own_id
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
@@ -56,7 +56,7 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
 
 
 async def read_events(
-    response: ClientResponse, parser: EventParser, take: Callable[[Message], bool], stray: Callable[[str], None]
+    response: ClientResponse, parser: EventParser, take: Callable[[Message], bool], strays: Strays
 ) -> bool:
     """Give the messages of an event stream to `take`, until it returns True or the stream ends in whatever way.
 
@@ -67,12 +67,8 @@ async def read_events(
             for event in parser.feed(chunk):
                 if event.event != "message" or not event.data:
                     continue
-                try:
-                    message = jsonrpc.decode(event.data)
-                except RpcError as error:
-                    stray(error.message)
-                    continue
-                if take(message):
+                message = read(event.data, strays)
+                if message is not None and take(message):
                     return True
     except EventTooLarge as error:
         raise OutcomeUnknown(str(error)) from None
@@ -81,29 +77,16 @@ async def read_events(
     return False
 
 
-def answers(message: Message, request_id: int) -> bool:
-    """Whether this is the response to our request: same id, same type (`3` is not `"3"`)."""
-    return message.is_response and bytes(message.id) == b"%d" % request_id
-
-
-def reply_of(message: Message) -> Reply:
-    """A response, as the caller of a request gets it."""
-    if bytes(message.error):
-        return Reply(error=jsonrpc.error_of(message.error))
-    return Reply(result=bytes(message.result))
-
-
-async def read_json(response: ClientResponse, request_id: int, limit: int, stray: Callable[[str], None]) -> Reply:
-    """The reply in a JSON body. Raises `OutcomeUnknown` when it is not there."""
+async def read_json(response: ClientResponse, pending: Pending, limit: int) -> None:
+    """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
     body = await read_body(response, limit)
     try:
-        message = jsonrpc.decode(body)
+        message = jsonrpc.decode(body, mend=True)
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
-    if not answers(message, request_id):
-        stray("a response to another request")
+    if not pending.is_answered_by(message):
         raise OutcomeUnknown("it answered another request than the one it was sent")
-    return reply_of(message)
+    pending.settle(message)
 
 
 async def read_failure(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Reply:
@@ -118,7 +101,7 @@ async def read_failure(response: ClientResponse, request_id: int | None, *, in_s
         error, ours = _error_of(await read_body(response, MAX_ERROR_BODY), request_id)
     if in_session and _ends_session(status, error, ours):
         raise SessionEnded("the server has ended the session")
-    retry_after = _retry_after(response.headers.get("Retry-After", ""))
+    retry_after = _retry_after(response.headers.get(hdrs.RETRY_AFTER, ""))
     refused = status in REFUSALS or (status == 503 and retry_after is not None)
     if error is not None and (ours or (status < 500 and not refused)):
         return Reply(error=error)
@@ -144,7 +127,7 @@ def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, boo
         return None, False
     if found.jsonrpc != "2.0" or bytes(found.error)[:1] != b"{":
         return None, False
-    return jsonrpc.error_of(found.error), request_id is not None and bytes(found.id) == b"%d" % request_id
+    return jsonrpc.error_of(found.error), request_id is not None and own_id(found.id) == request_id
 
 
 def _retry_after(value: str) -> float | None:

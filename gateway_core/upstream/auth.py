@@ -18,12 +18,13 @@ from typing import Final
 from urllib.parse import quote_plus
 
 import msgspec
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, hdrs
 from loguru import logger
 from yarl import URL
 
 from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
+from gateway_core.upstream.answers import JSON
 
 AHEAD: Final = 60.0
 """Seconds before its expiry at which a token is renewed (half its life for those that live less than two minutes)."""
@@ -103,14 +104,14 @@ class TokenSource:
             return token.authorization
         return (await self._renewed(replaces_refused=False)).authorization
 
-    async def refused(self, authorization: str | None) -> bool:
-        """The upstream answered 401 to `authorization` (None: to the current one). Get another token.
+    async def refused(self, authorization: str) -> bool:
+        """The upstream answered 401 to `authorization`. Get another token.
 
         Returns whether there is one to try. A token that itself replaced a refused one is not replaced again for
         `REFUSED_AGAIN` seconds: then the upstream, not the token, is the problem. Raises `NotSent`.
         """
         token = self._token
-        if token is not None and authorization is not None and token.authorization != authorization:
+        if token is not None and token.authorization != authorization:
             return True
         if token is not None and token.replaces_refused and time.monotonic() < token.obtained + REFUSED_AGAIN:
             return False
@@ -198,12 +199,12 @@ class TokenSource:
             form["scope"] = config.scope
         if config.resource is not None:
             form["resource"] = config.resource
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers: dict[str, str] = {hdrs.ACCEPT: JSON}
         if secret_in_body:
             form |= {"client_id": config.client_id, "client_secret": secret}
         else:
             pair = f"{quote_plus(config.client_id)}:{quote_plus(secret)}"  # RFC 6749, section 2.3.1
-            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+            headers[hdrs.AUTHORIZATION] = "Basic " + base64.b64encode(pair.encode()).decode()
         try:
             async with (
                 asyncio.timeout(TIMEOUT),

@@ -25,26 +25,27 @@ from gateway_core.errors import (
     UPSTREAM_UNAVAILABLE,
     RpcError,
 )
-from gateway_core.types import Era
-from gateway_core.upstream.era import RESERVED_PREFIX, SERVER_INFO_KEY
-
-CACHEABLE: Final = frozenset(
-    {
-        "server/discover",
-        "tools/list",
-        "prompts/list",
-        "resources/list",
-        "resources/templates/list",
-        "resources/read",
-    }
+from gateway_core.protocol import (
+    CACHEABLE,
+    CLIENT_CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
+    MAY_ASK,
+    PROTOCOL_VERSION_KEY,
+    RESERVED_PREFIX,
+    SERVER_INFO_KEY,
+    SUBSCRIPTION_ID_KEY,
 )
-"""Methods whose complete results carry `ttlMs` and `cacheScope` (server/utilities/caching)."""
-MAY_ASK: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
-"""Methods that may be answered with `input_required` (basic/patterns/mrtr)."""
+from gateway_core.types import Era
 
 _HOP_KEYS: Final = frozenset(
-    RESERVED_PREFIX + name
-    for name in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel", "subscriptionId", "serverInfo")
+    {
+        PROTOCOL_VERSION_KEY,
+        CLIENT_INFO_KEY,
+        CLIENT_CAPABILITIES_KEY,
+        SERVER_INFO_KEY,
+        SUBSCRIPTION_ID_KEY,
+        RESERVED_PREFIX + "logLevel",
+    }
 )
 """Keys of a result's `_meta` that describe the hop it came over, not its content."""
 

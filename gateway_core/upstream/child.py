@@ -138,7 +138,9 @@ class Child(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's transports have other bases
         self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        self._stdin.set_write_buffer_limits(high=0)
+        # uvloop: a child that is gone already has taken its pipe with it. `process_exited` comes all the same.
+        with contextlib.suppress(RuntimeError):
+            self._stdin.set_write_buffer_limits(high=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:

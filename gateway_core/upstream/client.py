@@ -32,16 +32,18 @@ from aiohttp import (
     TCPConnector,
     TraceConfig,
     TraceRequestHeadersSentParams,
+    hdrs,
 )
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection as PooledConnection
 from aiohttp.tracing import Trace
+from multidict import CIMultiDict
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import TokenSource
-from gateway_core.upstream.era import CLIENT_INFO
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
@@ -131,8 +133,8 @@ class HttpClient:
                 ),
                 cookie_jar=DummyCookieJar(),
                 headers={
-                    "User-Agent": f"{CLIENT_INFO['name']}/{CLIENT_INFO['version']}",
-                    "Accept-Encoding": "identity",
+                    hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                    hdrs.ACCEPT_ENCODING: "identity",
                 },
                 timeout=ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
                 auto_decompress=False,
@@ -140,22 +142,6 @@ class HttpClient:
                 trace_configs=[trace],
             )
         return self._session
-
-    async def headers(self) -> dict[str, str]:
-        """The configured headers and the access token. All of them are secrets. Raises `NotSent`."""
-        headers = dict(self._headers)
-        if self._tokens is not None:
-            for name in [name for name in headers if name.lower() == "authorization"]:
-                del headers[name]
-            headers["Authorization"] = await self._tokens.authorization()
-        return headers
-
-    async def refresh_auth(self, rejected: str | None = None) -> bool:
-        """The upstream answered 401 to the `Authorization` value `rejected`; get another token, if there can be one.
-
-        Returns whether trying again makes sense. Raises `NotSent` when the token endpoint gives none.
-        """
-        return self._tokens is not None and await self._tokens.refused(rejected)
 
     async def open(
         self,
@@ -168,9 +154,36 @@ class HttpClient:
     ) -> ClientResponse:
         """Send a request and wait for the head of the answer; the caller reads and closes it.
 
-        `headers` are complete, those of `headers()` included. `before_send` is called just before the first byte
-        may leave; what fails earlier is `NotSent`, what fails later `OutcomeUnknown`.
+        The configured headers and the access token are added to `headers`. After a 401 the request is sent once
+        more if there is another token. `before_send` is called just before the first byte may leave; what fails
+        earlier is `NotSent`, what fails later `OutcomeUnknown`.
         """
+        complete = CIMultiDict(self._headers)
+        complete.update(headers)
+        if self._tokens is None:
+            return await self._send(verb, complete, body, url, before_send)
+        complete[hdrs.AUTHORIZATION] = refused = await self._tokens.authorization()
+        response = await self._send(verb, complete, body, url, before_send)
+        if response.status != 401:
+            return response
+        try:
+            if not await self._tokens.refused(refused):
+                return response
+        except BaseException:
+            response.close()
+            raise
+        response.close()
+        complete[hdrs.AUTHORIZATION] = await self._tokens.authorization()
+        return await self._send(verb, complete, body, url, before_send)
+
+    async def _send(
+        self,
+        verb: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        url: URL | None,
+        before_send: Callable[[], None] | None,
+    ) -> ClientResponse:
         sent = False
 
         def mark() -> None:
@@ -185,14 +198,14 @@ class HttpClient:
                 verb, url or self.url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=mark
             )
         except (ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = self.explain(error)
+            reason = self._explain(error)
             raise (OutcomeUnknown(reason) if sent else NotSent(reason)) from None
-        if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        if response.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in {"", "identity"}:
             response.close()
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
 
-    def explain(self, error: BaseException) -> str:
+    def _explain(self, error: BaseException) -> str:
         """What happened, for people; never with a URL's query, a header or a body in it."""
         where = f"{self.url.host}:{self.url.port}"
         match error:

@@ -2,8 +2,8 @@
 
 The subclass moves messages (`_connect`, `_transmit`, `_release`); everything that gives them meaning is here. Each
 request gets an id of the connection's own, which is its progress token too, and is **pending** until its response
-comes; what comes under no pending id is an *oddity*: counted, warned about once, never acted on. When the channel
-is **lost**, every pending request ends at once: `NotSent` if its first byte never left, else `OutcomeUnknown`.
+comes; what comes under no pending id is a *stray* (`incoming.py`). When the channel is **lost**, every pending
+request ends at once: `NotSent` if its first byte never left, else `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ import asyncio
 import contextlib
 import itertools
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
+from gateway_core.protocol import LISTEN
 from gateway_core.types import Era
-from gateway_core.upstream import subscription
 from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo
 from gateway_core.upstream.era import negotiate, with_meta
-from gateway_core.upstream.listen import changing_lists
-from gateway_core.upstream.pending import Pending, own_id
+from gateway_core.upstream.incoming import CANCELLED, LIST_CHANGES, PROGRESS, Strays, answer_to, read
+from gateway_core.upstream.pending import Pending, id_in, own_id
+from gateway_core.upstream.subscription import ACKNOWLEDGED, Subscription, changing_lists
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
@@ -52,11 +51,10 @@ class DuplexConnection(Connection):
         self._background: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = ""
-        self._subscription: subscription.Subscription | None = None
+        self._subscription: Subscription | None = None
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
-        self.oddities: Counter[str] = Counter()
-        """What the server sent that it should not have: kind -> how often. Logged when the connection ends."""
+        self.strays: Final = Strays(config.name)
 
     # What a transport implements
 
@@ -91,7 +89,8 @@ class DuplexConnection(Connection):
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
         if self.info.era == "modern" and (kinds := changing_lists(self.info.capabilities)):
-            self._subscribe(kinds, self.info)
+            self._subscription = Subscription(kinds, self.info, self._on_notification)
+            self._keep(self._subscription.run(self.send))
         return self.info
 
     async def request(
@@ -108,7 +107,7 @@ class DuplexConnection(Connection):
             raise NotSent("the connection is not open yet")
         number = self._next_id()
         token = None if exchange is None else number
-        pending = Pending(number, method, asyncio.get_running_loop().create_future(), exchange)
+        pending = Pending(number, method, exchange)
         try:
             return await self._carry(with_meta(params, self.info, meta, token), pending)
         except asyncio.CancelledError:
@@ -116,7 +115,7 @@ class DuplexConnection(Connection):
             # while waiting for the answer has cancelled the future, too.
             if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
                 reason = {"requestId": number, "reason": "the request was cancelled or timed out"}
-                self._in_background(jsonrpc.notification("notifications/cancelled", reason))
+                self._in_background(jsonrpc.notification(CANCELLED, reason))
             raise
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
@@ -141,8 +140,7 @@ class DuplexConnection(Connection):
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
         self._check_open()
-        pending = Pending(self._next_id(), method, asyncio.get_running_loop().create_future())
-        return await self._carry(params, pending)
+        return await self._carry(params, Pending(self._next_id(), method))
 
     def adopt(self, protocol_version: str) -> None:
         """The messages themselves say all there is to say about the version: there are no headers."""
@@ -177,12 +175,6 @@ class DuplexConnection(Connection):
             async with asyncio.timeout(BACKGROUND_TIMEOUT):
                 await self._transmit(data)
 
-    def _subscribe(self, kinds: tuple[str, ...], info: ServerInfo) -> None:
-        self._subscription = subscription.Subscription(kinds, self._on_notification)
-        self._keep(
-            self._subscription.run(lambda method, params: self.send(method, with_meta(params, info, None, None)))
-        )
-
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the requests; it is cancelled when the connection is lost."""
         task = asyncio.get_running_loop().create_task(work)
@@ -195,80 +187,47 @@ class DuplexConnection(Connection):
         """Take one message off the channel. Never raises: what cannot be used is counted."""
         if self.closed:
             return
-        if data.lstrip()[:1] != b"{":
-            self._odd("malformed message", "not JSON-RPC")  # a child that prints pages of text costs little
+        message = read(data, self.strays)
+        if message is None:
             return
-        try:
-            message = jsonrpc.decode(data)
-            self._heard = True
-            if message.is_response:
-                self._answered(message)
-            elif message.is_request:
-                self._asked(message)
-            else:
-                self._told(message.method, message.params)
-        except RpcError as error:
-            self._odd("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
+        self._heard = True
+        if message.is_response:
+            self._answered(message)
+        elif message.is_request:
+            modern = self.info is not None and self.info.era == "modern"
+            answer = answer_to(message, self.strays, modern=modern)
+            if answer is not None:
+                self._in_background(_one_line(answer))
+        else:
+            self._told(message.method, message.params)
 
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
         pending = self._pending.get(number)
         if pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
-            self._odd("late or repeated response" if issued else "response to no request")
+            self.strays.note("late or repeated response" if issued else "response to no request")
         elif pending.answer.done():
-            self._odd("late or repeated response")
-        elif bytes(message.error) not in (b"", b"null"):
-            pending.answer.set_result(Reply(error=jsonrpc.error_of(message.error)))
-        elif bytes(message.result)[:1] == b"{":
-            pending.answer.set_result(Reply(bytes(message.result)))
+            self.strays.note("late or repeated response")
         else:
-            self._odd("malformed message", "the result is not an object")
-            pending.fail(OutcomeUnknown("the server answered with a result that is not an object"))
+            pending.settle(message)
 
     def _told(self, method: str, params: Raw) -> None:
-        if method == "notifications/progress":
-            pending = self._pending.get(own_id(jsonrpc.members(params).get("progressToken", Raw())))
-            if pending is None or pending.exchange is None or pending.answer.done():
-                self._odd("progress of no request")
-            else:
-                pending.exchange.progress(params)
-        elif method == "notifications/cancelled":
-            pending = self._pending.get(own_id(jsonrpc.members(params).get("requestId", Raw())))
-            if pending is None or pending.method != subscription.METHOD or pending.answer.done():
-                self._odd("cancellation of what only the gateway may cancel")
+        if method == PROGRESS:
+            pending = self._pending.get(id_in(params, "progressToken"))
+            if pending is None or not pending.progress(params):
+                self.strays.note("progress of no request")
+        elif method == CANCELLED:
+            pending = self._pending.get(id_in(params, "requestId"))
+            if pending is None or pending.method != LISTEN or pending.answer.done():
+                self.strays.note("cancellation of what only the gateway may cancel")
             else:
                 pending.answer.set_result(Reply(b"{}"))
-        elif method == subscription.ACKNOWLEDGED:
+        elif method == ACKNOWLEDGED:
             if self._subscription is not None:
                 self._subscription.acknowledged()
-        elif method != "notifications/message":  # the gateway asks for no log messages
+        elif method in LIST_CHANGES:
             self._on_notification(method, params)
-
-    def _asked(self, message: jsonrpc.Message) -> None:
-        """Answer a request of the server. The gateway declares no capability, so all it may ask is `ping`.
-
-        A question for the agent would go to `back.ask` of the exchange that is pending here; the modern era has
-        no requests from servers (transports/stdio), and forbids to answer them.
-        """
-        if self.info is not None and self.info.era == "modern":
-            self._odd("request from a modern server")
-            return
-        if message.method == "ping":
-            answer = jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
-        else:
-            self._odd("request that the gateway did not offer to answer")
-            refusal = RpcError.of_gateway(METHOD_NOT_FOUND, "the gateway declared no capability for this request")
-            answer = jsonrpc.error(message.id, refusal)
-        self._in_background(_one_line(answer))
-
-    def _odd(self, kind: str, detail: str = "") -> None:
-        """Count an oddity; the first of its kind is a warning, which never holds what was sent."""
-        self.oddities[kind] += 1
-        if self.oddities[kind] == 1:
-            logger.bind(upstream=self._config.name, kind=kind, detail=detail).warning(
-                "the server sent something odd; more of this kind is only counted"
-            )
 
     # The end
 
@@ -284,7 +243,7 @@ class DuplexConnection(Connection):
         for task in self._background:
             task.cancel()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
-        logger.bind(upstream=self._config.name, reason=reason, **self.oddities).debug("connection ended")
+        self.strays.report(reason)
 
 
 def _one_line(data: bytes) -> bytes:

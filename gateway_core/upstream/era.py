@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from importlib.metadata import version as distribution_version
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -30,20 +29,19 @@ from gateway_core.errors import (
     OutcomeUnknown,
     RpcError,
 )
+from gateway_core.protocol import (
+    CLIENT_CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
+    DISCOVER,
+    IMPLEMENTATION,
+    INITIALIZE,
+    PROTOCOL_VERSION_KEY,
+    RESERVED_PREFIX,
+    SERVER_INFO_KEY,
+)
 from gateway_core.types import Era
 from gateway_core.upstream.base import Reply, ServerInfo
 
-RESERVED_PREFIX: Final = "io.modelcontextprotocol/"
-PROTOCOL_VERSION_KEY: Final = RESERVED_PREFIX + "protocolVersion"
-CLIENT_INFO_KEY: Final = RESERVED_PREFIX + "clientInfo"
-CLIENT_CAPABILITIES_KEY: Final = RESERVED_PREFIX + "clientCapabilities"
-SERVER_INFO_KEY: Final = RESERVED_PREFIX + "serverInfo"
-
-CLIENT_INFO: Final[Mapping[str, str]] = {
-    "name": "radium-mcp-gateway",
-    "version": distribution_version("gateway-core"),
-}
-"""How the gateway names itself to every upstream."""
 CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {}
 """What the gateway can be asked for on any connection: nothing that it could not route back."""
 
@@ -134,7 +132,7 @@ async def _probe(wire: Wire, timeout: float, version: str) -> ServerInfo | None:
         wire.adopt(version)
         try:
             async with asyncio.timeout(timeout):
-                reply = await wire.send("server/discover", {"_meta": _modern_meta(version)})
+                reply = await wire.send(DISCOVER, {"_meta": _modern_meta(version)})
         except (TimeoutError, NoMcpAnswer):
             return None
         error = reply.error
@@ -183,11 +181,11 @@ async def _initialize(wire: Wire) -> ServerInfo:
     """The legacy handshake, up to and including `notifications/initialized`."""
     wire.adopt(LATEST_HANDSHAKE_VERSION)
     reply = await wire.send(
-        "initialize",
+        INITIALIZE,
         {
             "protocolVersion": LATEST_HANDSHAKE_VERSION,
             "capabilities": CLIENT_CAPABILITIES,
-            "clientInfo": CLIENT_INFO,
+            "clientInfo": IMPLEMENTATION,
         },
     )
     if reply.error is not None:
@@ -231,37 +229,31 @@ def _mutual_version(error: Exception) -> str | None:
 def _modern_meta(version: str) -> dict[str, Any]:
     return {
         PROTOCOL_VERSION_KEY: version,
-        CLIENT_INFO_KEY: CLIENT_INFO,
+        CLIENT_INFO_KEY: IMPLEMENTATION,
         CLIENT_CAPABILITIES_KEY: CLIENT_CAPABILITIES,
     }
 
 
-def request_meta(
-    info: ServerInfo, agent_meta: Mapping[str, Any] | None, progress_token: str | int | None
-) -> dict[str, Any] | None:
-    """The `_meta` of one request to the server `info` describes; None when there is nothing to say.
+def with_meta(
+    params: Mapping[str, Any],
+    info: ServerInfo,
+    agent_meta: Mapping[str, Any] | None = None,
+    progress_token: int | None = None,
+) -> Mapping[str, Any]:
+    """`params`, which have no `_meta`, with the one that a request to the server `info` describes needs, if any.
 
     The agent's own keys pass (`traceparent` and vendors' keys among them), except those that belong to one hop
     (basic/index, `_meta`): `progressToken` and everything reserved, which are the gateway's own here.
     """
-    meta = {
-        key: value
-        for key, value in (agent_meta or {}).items()
-        if key != "progressToken" and not key.startswith(RESERVED_PREFIX)
-    }
+    meta: dict[str, Any] = {}
+    if agent_meta:
+        meta = {key: agent_meta[key] for key in agent_meta if not _of_one_hop(key)}
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":
-        meta.update(_modern_meta(info.protocol_version))
-    return meta or None
+        meta |= _modern_meta(info.protocol_version)
+    return {**params, "_meta": meta} if meta else params
 
 
-def with_meta(
-    params: Mapping[str, Any], info: ServerInfo, agent_meta: Mapping[str, Any] | None, progress_token: str | int | None
-) -> dict[str, Any]:
-    """`params` complete for one hop: `_meta` as `request_meta` builds it, or none."""
-    complete = {key: value for key, value in params.items() if key != "_meta"}
-    meta = request_meta(info, agent_meta, progress_token)
-    if meta is not None:
-        complete["_meta"] = meta
-    return complete
+def _of_one_hop(key: str) -> bool:
+    return key == "progressToken" or key.startswith(RESERVED_PREFIX)

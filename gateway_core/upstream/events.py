@@ -20,16 +20,10 @@ class EventTooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One dispatched event. `event` is its type (`message` unless the stream says otherwise).
-
-    `id` is the last event id of the stream at that moment (empty before the first), `retry` the reconnection time
-    in milliseconds that the stream last asked for.
-    """
+    """One dispatched event. `event` is its type (`message` unless the stream says otherwise)."""
 
     event: str
     data: bytes
-    id: str = ""
-    retry: int | None = None
 
 
 class EventParser:
@@ -103,7 +97,7 @@ class EventParser:
     def _dispatch(self) -> Event | None:
         event = None
         if self._has_data:
-            event = Event(self._type or "message", bytes(self._data[:-1]), self.last_id, self.retry)
+            event = Event(self._type or "message", bytes(self._data[:-1]))
         self._data.clear()
         self._has_data = False
         self._type = ""

@@ -12,11 +12,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from aiohttp import ClientResponse
-from mcp.shared.inbound import NAME_BEARING_METHODS, encode_header_value
+from aiohttp import ClientResponse, hdrs
+from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PARAM_HEADER_PREFIX,
+    NAME_BEARING_METHODS,
+    encode_header_value,
+)
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -24,23 +30,18 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import INITIALIZE, LISTEN
 from gateway_core.types import Era
-from gateway_core.upstream.answers import (
-    EVENT_STREAM,
-    JSON,
-    answers,
-    read_body,
-    read_events,
-    read_failure,
-    read_json,
-    reply_of,
-)
+from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo, SessionEnded
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
-from gateway_core.upstream.listen import changing_lists, list_changed, listen
+from gateway_core.upstream.incoming import CANCELLED, PROGRESS
+from gateway_core.upstream.listen import listen
+from gateway_core.upstream.pending import Pending, id_in
+from gateway_core.upstream.subscription import assume_changed, changing_lists, listen_params
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
@@ -48,23 +49,9 @@ RESUMPTIONS: Final = 3
 """Attempts in a row to resume an answer's stream that bring nothing new."""
 RESUME_DELAY: Final = 1.0
 """Seconds before each of them, unless the server's `retry:` says something else."""
+_PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 _TAIL: Final = 64 * 1024
 """Bytes read after a reply, to use its connection again; a stream that goes on for longer is cut."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One request on its way."""
-
-    id: int
-    exchange: Exchange | None = None
-    sent: bool = False
-    reply: Reply | None = None
-
-    def mark_sent(self) -> None:
-        self.sent = True
-        if self.exchange is not None:
-            self.exchange.mark_sent()
 
 
 class HttpConnection(Connection):
@@ -113,11 +100,6 @@ class HttpConnection(Connection):
         await self._session.ended.wait()
         return self._session.why_ended
 
-    @property
-    def strays(self) -> int:
-        """Messages from the server that answered nothing, or could not be read."""
-        return self._session.strays
-
     # -- requests -----------------------------------------------------------------------------------------------
 
     async def request(
@@ -132,14 +114,14 @@ class HttpConnection(Connection):
         if self.closed:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
-        call = _Call(next(self._ids), exchange)
+        pending = Pending(next(self._ids), method, exchange)
         # Asked for even where the agent did not: progress keeps the call's deadline from passing.
-        token = call.id if exchange is not None else None
-        return await self._request(call, method, with_meta(params, self.info, meta, token), headers)
+        token = pending.number if exchange is not None else None
+        return await self._request(pending, with_meta(params, self.info, meta, token), headers)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the negotiation; see `era.Wire`."""
-        return await self._request(_Call(next(self._ids)), method, params, None)
+        return await self._request(Pending(next(self._ids), method), params, None)
 
     def adopt(self, protocol_version: str) -> None:
         """Speak that version from now on; see `era.Wire`."""
@@ -154,45 +136,49 @@ class HttpConnection(Connection):
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
     async def _request(
-        self, call: _Call, method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None
+        self, pending: Pending, params: Mapping[str, Any], param_headers: Mapping[str, str] | None
     ) -> Reply:
         session = self._session
-        starts = method == "initialize"
-        own = _mirror(method, params, param_headers) if session.modern else {}
-        body = jsonrpc.request(call.id, method, params)
+        starts = pending.method == INITIALIZE
+        own = _mirror(pending.method, params, param_headers) if session.modern else {}
+        body = jsonrpc.request(pending.number, pending.method, params)
         try:
-            response = await session.open("POST", own, body, before_send=call.mark_sent, fresh=starts)
+            response = await session.open("POST", own, body, before_send=pending.mark_sent, fresh=starts)
             try:
-                call.reply = await self._read(response, call, starts)
+                await self._read(response, pending, starts)
             finally:
-                self._finish(response, call)
+                self._finish(response, pending)
         except SessionEnded as end:
             session.end(end.reason)
             raise
         except asyncio.CancelledError:
             # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
             # and `initialize` must not be cancelled.
-            if call.sent and not session.modern and not starts and not self.closed:
-                notice = jsonrpc.notification("notifications/cancelled", {"requestId": call.id})
+            if pending.sent and not session.modern and not starts and not self.closed:
+                notice = jsonrpc.notification(CANCELLED, {"requestId": pending.number})
                 session.aside(lambda: session.post(notice))
             raise
-        return call.reply
+        return pending.answer.result()
 
-    async def _read(self, response: ClientResponse, call: _Call, starts: bool) -> Reply:
+    async def _read(self, response: ClientResponse, pending: Pending, starts: bool) -> None:
+        """Settle the request with the answer."""
         session = self._session
         if response.status != 200:
-            return await read_failure(response, call.id, in_session=session.id is not None and not starts)
+            in_session = session.id is not None and not starts
+            pending.answer.set_result(await read_failure(response, pending.number, in_session=in_session))
+            return
         if starts:
             session.begin(response)
         if response.content_type == JSON:
-            return await read_json(response, call.id, self._limit, session.stray)
-        if response.content_type != EVENT_STREAM:
+            await read_json(response, pending, self._limit)
+        elif response.content_type == EVENT_STREAM:
+            parser = EventParser(self._limit)
+            if not await read_events(response, parser, lambda message: self._take(message, pending), session.strays):
+                await self._resume(parser, pending)
+        else:
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
-        parser = EventParser(self._limit)
-        await read_events(response, parser, lambda message: self._take(message, call), session.stray)
-        return call.reply or await self._resume(parser, call)
 
-    async def _resume(self, parser: EventParser, call: _Call) -> Reply:
+    async def _resume(self, parser: EventParser, pending: Pending) -> None:
         """The rest of an answer's stream that ended without the answer (2025-11-25, Resumability and Redelivery).
 
         A legacy server may end the connection on purpose, for us to come back; nothing is executed again by that.
@@ -203,25 +189,24 @@ class HttpConnection(Connection):
             await asyncio.sleep(RESUME_DELAY if retry is None else max(0.01, retry / 1000))
             parser = EventParser(self._limit)
             try:
-                response = await self._session.open("GET", {"Last-Event-ID": last_id})
+                response = await self._session.open("GET", {hdrs.LAST_EVENT_ID: last_id})
             except DeliveryError:
                 continue
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                await read_events(response, parser, lambda message: self._take(message, call), self._session.stray)
+                if await read_events(response, parser, lambda it: self._take(it, pending), self._session.strays):
+                    return
             finally:
                 response.close()
-            if call.reply is not None:
-                return call.reply
             if parser.last_id and parser.last_id != last_id:
                 last_id, attempts = parser.last_id, 0
             retry = retry if parser.retry is None else parser.retry
         raise OutcomeUnknown("its answer's stream ended without the answer")
 
-    def _finish(self, response: ClientResponse, call: _Call) -> None:
+    def _finish(self, response: ClientResponse, pending: Pending) -> None:
         """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
-        if call.reply is None or response.content.at_eof():
+        if not pending.answer.done() or response.content.at_eof():
             response.close()  # after the end of the body this closes nothing but the answer itself
         else:
             drain = asyncio.create_task(_drain(response))
@@ -230,64 +215,51 @@ class HttpConnection(Connection):
 
     # -- what the server says -----------------------------------------------------------------------------------
 
-    def _take(self, message: Message, call: _Call) -> bool:
-        """One message of a request's stream; True for its response, which is kept in the call."""
-        if answers(message, call.id):
-            call.reply = reply_of(message)
+    def _take(self, message: Message, pending: Pending) -> bool:
+        """One message of a request's stream; True for the response, which settles the request."""
+        if pending.is_answered_by(message):
+            pending.settle(message)
             return True
-        if message.method == "notifications/progress" and message.is_notification:
-            self._progress(message, call)
-            return False
-        return self._session.other(message)
-
-    def _progress(self, message: Message, call: _Call) -> None:
-        try:
-            token = bytes(jsonrpc.members(message.params).get("progressToken", Raw()))
-            if call.exchange is None or token != b"%d" % call.id:
-                self._session.stray("progress of another request")
-            else:
-                call.exchange.progress(message.params)
-        except RpcError as error:
-            self._session.stray(error.message)
+        if message.method != PROGRESS or not message.is_notification:
+            return self._session.other(message)
+        if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
+            self._session.strays.note("progress of no request")
+        return False
 
     async def _listen(self, kinds: tuple[str, ...], info: ServerInfo) -> None:
         session = self._session
-        wanted = {"notifications": {f"{kind}ListChanged": True for kind in kinds}}
 
         async def open_stream(last_id: str) -> ClientResponse | None:
             if session.modern:
-                body = jsonrpc.request(next(self._ids), "subscriptions/listen", with_meta(wanted, info, None, None))
-                response = await session.open("POST", {"Mcp-Method": "subscriptions/listen"}, body)
+                body = jsonrpc.request(next(self._ids), LISTEN, listen_params(kinds, info))
+                response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
             else:
-                response = await session.open("GET", {"Last-Event-ID": last_id} if last_id else {})
+                response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
             if response.status == 200 and response.content_type == EVENT_STREAM:
                 return response
             response.close()
             if response.status == 404 and session.id is not None:
                 session.end("the server has ended the session")
-            if response.status >= 500 or response.status == 429:
+            if response.status >= 500 or response.status in {401, 429}:
                 raise OutcomeUnknown(f"HTTP {response.status}")
             return None
-
-        def gap() -> None:
-            for kind in kinds:
-                self._on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT)
 
         def take(message: Message) -> bool:
             # The response to `subscriptions/listen` is its graceful end (basic/patterns/subscriptions).
             return (session.modern and message.is_response) or session.other(message)
 
-        await listen(open_stream, take, gap, session.stray, self._limit)
+        on_gap = partial(assume_changed, kinds, self._on_notification)
+        await listen(open_stream, take, on_gap, session.strays, self._limit)
 
 
 def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None) -> dict[str, str]:
     """The headers that mirror a modern request's body (Standard Request Headers, Custom Headers)."""
-    own = {name: value for name, value in (param_headers or {}).items() if name.lower().startswith("mcp-param-")}
-    own["Mcp-Method"] = method
+    own = {name: value for name, value in (param_headers or {}).items() if name.lower().startswith(_PARAM)}
+    own[MCP_METHOD_HEADER] = method
     member = NAME_BEARING_METHODS.get(method)
     if member is not None and member in params:
         name = params[member]
-        own["Mcp-Name"] = encode_header_value(jsonrpc.text(name, member) if isinstance(name, Raw) else name)
+        own[MCP_NAME_HEADER] = encode_header_value(jsonrpc.text(name, member) if isinstance(name, Raw) else name)
     return own
 
 

@@ -12,26 +12,24 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from aiohttp import ClientResponse
-from loguru import logger
+from aiohttp import ClientResponse, hdrs
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from multidict import CIMultiDict
 
-from gateway_core import jsonrpc
-from gateway_core.errors import METHOD_NOT_FOUND, DeliveryError, RefusedUpstream, RpcError
+from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import NotificationHandler, SessionEnded
 from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.incoming import LIST_CHANGES, Strays, answer_to
 
 FAREWELL: Final = 2.0
 """Seconds for a message that nobody waits for."""
 MAX_ASIDE: Final = 64
 """Such messages under way at a time; more are dropped."""
 
-_SESSION: Final = "Mcp-Session-Id"
+SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
-_LIST_CHANGED: Final = re.compile(r"notifications/(tools|resources|prompts)/list_changed")
 
 
 class HttpSession:
@@ -44,8 +42,7 @@ class HttpSession:
         """What a legacy server handed out; None when it keeps no sessions."""
         self.ended = asyncio.Event()
         self.why_ended = ""
-        self.strays = 0
-        """Messages from the server that answered nothing, or could not be read."""
+        self.strays: Final = Strays(name)
         self._name = name
         self._http = http
         self._on_notification = on_notification
@@ -57,13 +54,14 @@ class HttpSession:
 
     def begin(self, response: ClientResponse) -> None:
         """Take the session's id from the answer to `initialize` (2025-11-25, Session Management)."""
-        session_id = response.headers.get(_SESSION, "")
+        session_id = response.headers.get(SESSION_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
 
     def end(self, why: str) -> None:
         if not self.ended.is_set():
             self.why_ended = why
             self.ended.set()
+            self.strays.report(why)
 
     async def close(self) -> None:
         """End the session and wait for the messages aside, at most `FAREWELL` seconds."""
@@ -88,29 +86,19 @@ class HttpSession:
         before_send: Callable[[], None] | None = None,
         fresh: bool = False,
     ) -> ClientResponse:
-        """Send one HTTP request with this session's headers and `own`; after a 401, once more with a new token.
+        """Send one HTTP request with this session's headers and `own`.
 
         `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises
-        `NotSent`, `OutcomeUnknown`, and `RefusedUpstream` for the 401.
+        `NotSent` and `OutcomeUnknown`.
         """
-        again = True
-        while True:
-            headers = CIMultiDict(await self._http.headers())
-            headers["Accept"] = EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"
-            if body is not None:
-                headers["Content-Type"] = JSON
-            if not fresh:
-                headers["MCP-Protocol-Version"] = self.version
-                if self.id is not None:
-                    headers[_SESSION] = self.id
-            headers.update(own)
-            response = await self._http.open(verb, headers, body=body, before_send=before_send)
-            if response.status != 401:
-                return response
-            response.close()
-            if not again or not await self._http.refresh_auth(headers.get("Authorization")):
-                raise RefusedUpstream("HTTP 401", status=401)
-            again = False
+        headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
+        if body is not None:
+            headers[hdrs.CONTENT_TYPE] = JSON
+        if not fresh:
+            headers[MCP_PROTOCOL_VERSION_HEADER] = self.version
+            if self.id is not None:
+                headers[SESSION_HEADER] = self.id
+        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send)
 
     async def post(self, body: bytes) -> None:
         """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one."""
@@ -131,7 +119,6 @@ class HttpSession:
     def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Do `work` in the background: best effort, at most `FAREWELL` seconds."""
         if len(self._aside) >= MAX_ASIDE:
-            self.stray("what needs more messages aside than there may be")
             return
         task = asyncio.create_task(_best_effort(work), name=f"aside to {self._name}")
         self._aside.add(task)
@@ -143,23 +130,13 @@ class HttpSession:
         Returns False: it never ends a stream.
         """
         if message.is_notification:
-            if _LIST_CHANGED.fullmatch(message.method):
+            if message.method in LIST_CHANGES:
                 self._on_notification(message.method, message.params)
-        elif not message.is_request:
-            self.stray("a response to another request")
-        elif self.modern:
-            self.stray(f"a request, which its protocol version does not allow: {message.method[:80]!r}")
-        elif message.method == "ping":
-            self.aside(lambda: self.post(jsonrpc.result(message.id, b"{}")))
-        else:
-            refusal = RpcError(METHOD_NOT_FOUND, f"this client does not support {message.method[:80]!r}")
-            self.aside(lambda: self.post(jsonrpc.error(message.id, refusal)))
+        elif message.is_response:
+            self.strays.note("response to no request")
+        elif (answer := answer_to(message, self.strays, modern=self.modern)) is not None:
+            self.aside(lambda: self.post(answer))
         return False
-
-    def stray(self, what: str) -> None:
-        """Count what is ignored, and tell the operator of the first."""
-        self.strays += 1
-        logger.log("WARNING" if self.strays == 1 else "DEBUG", "upstream {}: ignored {}", self._name, what)
 
 
 async def _best_effort(work: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -16,7 +16,7 @@ from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_m
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, RpcError
+from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
 from gateway_core.types import Kind
 from gateway_core.upstream.base import Reply, ServerInfo
 
@@ -37,7 +37,7 @@ RESULT_KEYS: Final[Mapping[Kind, str]] = {
     "template": "resourceTemplates",
     "prompt": "prompts",
 }
-_CAPABILITY: Final[Mapping[Kind, str]] = {
+CAPABILITY: Final[Mapping[Kind, str]] = {
     "tool": "tools",
     "resource": "resources",
     "template": "resources",
@@ -128,7 +128,7 @@ async def fetch(upstream: str, send: Send, info: ServerInfo, wanted_tools: tuple
     """Fetch every list that the server's capabilities announce.
 
     `wanted_tools` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept
-    as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when a list cannot be fetched.
+    as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when the first page cannot be had.
     """
     return await _Fetch(upstream, send).run(info, wanted_tools)
 
@@ -146,7 +146,7 @@ class _Fetch:
     async def run(self, info: ServerInfo, wanted_tools: tuple[str, ...] | None) -> Inventory:
         items: dict[Kind, tuple[Item, ...]] = {}
         for kind in LIST_METHODS:
-            if _CAPABILITY[kind] not in info.capabilities:
+            if CAPABILITY[kind] not in info.capabilities:
                 continue
             found = await self._list(kind)
             if kind == "tool" and wanted_tools is not None:
@@ -174,7 +174,13 @@ class _Fetch:
         cursors: set[str] = set()
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
-            page = await self._page(method, params)
+            try:
+                page = await self._page(method, params)
+            except (DeliveryError, RpcError) as error:
+                if not found:
+                    raise
+                self._warnings.append(f"{method} of upstream {self._upstream} broke off after {len(found)}: {error}")
+                break
             if page is None:
                 break
             for raw in page.entries(kind):

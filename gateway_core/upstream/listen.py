@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import ClientResponse
 
@@ -18,33 +18,20 @@ from gateway_core.errors import DeliveryError
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import read_events
 from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.incoming import Strays
 
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0
 """Seconds between two attempts; doubled while they fail or streams end soon after they began."""
 SETTLED: Final = 5.0
 """Seconds that a stream must have lived for the delay to begin at `FIRST_DELAY` again."""
-LISTS: Final = ("tools", "resources", "prompts")
-
-
-def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
-    """The lists whose changes the server says it announces (`listChanged`)."""
-    return tuple(
-        kind
-        for kind in LISTS
-        if isinstance(capabilities.get(kind), dict) and capabilities[kind].get("listChanged") is True
-    )
-
-
-def list_changed(kind: str) -> str:
-    return f"notifications/{kind}/list_changed"
 
 
 async def listen(
     open_stream: Callable[[str], Awaitable[ClientResponse | None]],
     on_message: Callable[[Message], bool],
     on_gap: Callable[[], None],
-    stray: Callable[[str], None],
+    strays: Strays,
     limit: int,
 ) -> None:
     """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
@@ -70,7 +57,7 @@ async def listen(
                 on_gap()
             opened_before = True
             try:
-                await read_events(response, parser, on_message, stray)
+                await read_events(response, parser, on_message, strays)
             finally:
                 response.close()
         except DeliveryError:

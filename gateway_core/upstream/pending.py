@@ -1,35 +1,63 @@
-"""A request on a shared channel that has no response yet, and the ids by which responses find it."""
+"""One request on its way to an upstream, and the ids by which what the server sends finds it."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Raw
 
-from gateway_core.errors import DeliveryError
+from gateway_core import jsonrpc
+from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
+from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import Reply
 
 _MAX_DIGITS: Final = 18
 
 
+def _future() -> asyncio.Future[Reply]:
+    return asyncio.get_running_loop().create_future()
+
+
 @dataclass(slots=True)
 class Pending:
-    """A request without its response yet."""
+    """A request without its response yet; `number` is its id, and its progress token."""
 
     number: int
     method: str
-    answer: asyncio.Future[Reply]
     exchange: Exchange | None = None
     sent: bool = False
+    answer: asyncio.Future[Reply] = field(default_factory=_future)
 
     def mark_sent(self) -> None:
         """Called right before the first byte may leave."""
         self.sent = True
         if self.exchange is not None:
             self.exchange.mark_sent()
+
+    def is_answered_by(self, message: Message) -> bool:
+        return message.is_response and own_id(message.id) == self.number
+
+    def settle(self, message: Message) -> None:
+        """Take the response. A result must be an object: another one leaves the outcome unknown.
+
+        Some servers write `"error": null` beside a result; that is no error.
+        """
+        if bytes(message.error) not in (b"", b"null"):
+            self.answer.set_result(Reply(error=jsonrpc.error_of(message.error)))
+        elif bytes(message.result)[:1] == b"{":
+            self.answer.set_result(Reply(result=bytes(message.result)))
+        else:
+            self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
+
+    def progress(self, params: Raw) -> bool:
+        """Pass its progress on; False if nobody asked for any, or the answer is already there."""
+        if self.exchange is None or self.answer.done():
+            return False
+        self.exchange.progress(params)
+        return True
 
     def fail(self, error: DeliveryError) -> None:
         if not self.answer.done():
@@ -41,3 +69,11 @@ def own_id(raw: Raw) -> int:
     """An id of ours in what the server sent; 0, which is none, for everything else (`"3"` is not `3`)."""
     digits = bytes(raw)
     return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
+
+
+def id_in(params: Raw, member: str) -> int:
+    """The id of ours that a notification names: its `progressToken` or `requestId`; 0 for none."""
+    try:
+        return own_id(jsonrpc.members(params).get(member, Raw()))
+    except RpcError:
+        return 0

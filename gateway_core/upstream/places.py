@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway_core.errors import NotSent
+from gateway_core.errors import Busy
 from gateway_core.types import UpstreamFacts
 
 
@@ -20,7 +20,7 @@ class Places:
     async def __aenter__(self) -> None:
         if self._free.locked():
             if self._waiting >= 2 * self._limit:
-                raise NotSent(f"{self._limit} calls in flight and {self._waiting} waiting", retry_after=1.0)
+                raise Busy(f"{self._limit} calls in flight and {self._waiting} waiting", retry_after=1.0)
             self._waiting += 1
             try:
                 await self._free.acquire()

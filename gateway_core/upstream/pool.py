@@ -14,9 +14,10 @@ class UpstreamPool:
     def __init__(self, config: ProxyConfig) -> None:
         self.upstreams = tuple(Upstream(upstream, config, order) for order, upstream in enumerate(config.upstreams))
 
-    async def end_session(self, session_id: str) -> None:
+    def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close what the upstreams kept for it."""
-        await asyncio.gather(*(upstream.end_session(session_id) for upstream in self.upstreams))
+        for upstream in self.upstreams:
+            upstream.end_session(session_id)
 
     async def close(self) -> None:
         """Close all of them at once; each bounds its own closing, so one that hangs delays no other."""

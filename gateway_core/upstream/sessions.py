@@ -1,15 +1,19 @@
-"""Connections of one upstream beside its main one: one per agent session, or a small pool leased call by call."""
+"""Connections of one upstream beside its main one: one per agent session, or a small pool leased call by call.
+
+A connection that is *retired* is given to nobody any more: it is closed at once, or when the last call on it ends.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
 
-from gateway_core.errors import NotSent
+from gateway_core.errors import Busy, NotSent
 from gateway_core.upstream.base import Connection
 
 POOL_SIZE: Final = 8
@@ -17,127 +21,146 @@ POOL_SIZE: Final = 8
 POOL_WAIT: Final = 10.0
 """Seconds that an exchange waits for one of them."""
 MAX_SESSIONS: Final = 1024
-"""Sessions kept open with one upstream; past it the one that was used least recently is closed."""
+"""Agent sessions that have a connection; past it the one that was used least recently is retired."""
 
 
 @dataclass(slots=True)
 class Lease:
-    """A pooled connection while one exchange has it."""
+    """An extra connection, and how many calls are on it."""
 
     connection: Connection
-    generation: int
+    users: int = 0
+    retired: bool = False
+
+    @property
+    def usable(self) -> bool:
+        return not self.retired and not self.connection.closed
 
 
 class SessionConnections:
-    """Opens, keeps and closes the extra connections of one upstream.
-
-    `generation` grows when the server is believed to have gone away: connections opened before are replaced instead
-    of being used, so that no call is spent on finding out that its session is dead.
-    """
+    """Opens, keeps and closes the extra connections of one upstream."""
 
     def __init__(self, opener: Callable[[], Awaitable[Connection]]) -> None:
+        """`opener` opens one, or raises `NotSent`."""
         self._open = opener
-        self._generation = 0
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
+        self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._places = asyncio.Semaphore(POOL_SIZE)
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def of_session(self, session_id: str) -> Connection:
+    @contextlib.asynccontextmanager
+    async def of_session(self, session_id: str) -> AsyncIterator[Connection]:
         """The connection of an agent's session, opened on first use. Raises `NotSent` when that fails."""
-        task = self._sessions.get(session_id)
-        if task is not None and task.done() and not self._usable(task):
-            self._forget(session_id)
-            task = None
-        if task is None:
-            if len(self._sessions) >= MAX_SESSIONS:
-                self._forget(next(iter(self._sessions)))
-            task = asyncio.create_task(self._lease(), name="open upstream session")
-            self._sessions[session_id] = task
-        else:
-            self._sessions[session_id] = self._sessions.pop(session_id)  # the order of use, for the bound above
-        # Shielded: the calls of one session share its opening, and one that is cancelled must not end it for all.
+        lease = await self._session_lease(session_id)
+        lease.users += 1
         try:
-            lease = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if task.cancelled() and current is not None and not current.cancelling():
-                raise NotSent("its session was ended while it was being opened") from None
-            raise
-        return lease.connection
+            yield lease.connection
+        finally:
+            self._left(lease)
 
-    async def borrow(self) -> Lease:
-        """Lease a connection to one exchange. Raises `NotSent` when none is free in time or none can be opened."""
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Connection]:
+        """A connection for one exchange alone. Raises `NotSent` when none is free in time or none can be opened."""
         try:
             async with asyncio.timeout(POOL_WAIT):
                 await self._places.acquire()
         except TimeoutError:
-            raise NotSent(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
+            raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
         try:
-            while self._idle:
-                lease = self._idle.pop()
-                if lease.generation == self._generation and not lease.connection.closed:
-                    return lease
-                self.discard(lease.connection)
-            return await self._lease()
-        except BaseException:
+            lease = await self._pool_lease()
+            lease.users += 1
+            try:
+                yield lease.connection
+            finally:
+                self._left(lease)
+                if lease.usable:
+                    self._idle.append(lease)
+                else:
+                    self._retire(lease)
+                    self._pooled.remove(lease)
+        finally:
             self._places.release()
-            raise
 
-    async def give_back(self, lease: Lease) -> None:
-        """Return a leased connection; one that is closed or outdated is given up."""
-        if lease.generation == self._generation and not lease.connection.closed:
-            self._idle.append(lease)
-        else:
-            self.discard(lease.connection)
-        self._places.release()
-
-    def retire_all(self) -> None:
-        """Use none of the connections opened so far for another call; those in use finish theirs."""
-        self._generation += 1
-
-    async def drop(self, session_id: str) -> None:
-        """Close the connection of one agent's session, if it has one."""
-        self._forget(session_id)
-
-    async def drop_all(self) -> None:
-        """Close every connection and wait until that is done (each bounds its own closing)."""
-        self._generation += 1
-        for session_id in list(self._sessions):
-            self._forget(session_id)
-        for lease in self._idle:
-            self.discard(lease.connection)
-        self._idle.clear()
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    async def _lease(self) -> Lease:
-        generation = self._generation
-        return Lease(await self._open(), generation)
-
-    def _usable(self, task: asyncio.Task[Lease]) -> bool:
-        if task.cancelled() or task.exception() is not None:
-            return False
-        lease = task.result()
-        return lease.generation == self._generation and not lease.connection.closed
-
-    def _forget(self, session_id: str) -> None:
+    def retire(self, session_id: str) -> None:
+        """An agent's session has ended: its connection is closed."""
         task = self._sessions.pop(session_id, None)
         if task is None:
             return
         if not task.done():
             task.cancel()
         elif not task.cancelled() and task.exception() is None:
-            self.discard(task.result().connection)
+            self._retire(task.result())
+
+    def retire_all(self) -> None:
+        """The server has gone away, or seems to have: open new connections for the next calls."""
+        for session_id, task in list(self._sessions.items()):
+            if task.done():  # one that is being opened now is new enough, or fails by itself
+                self.retire(session_id)
+        for lease in self._pooled:
+            self._retire(lease)
+        self._pooled = [lease for lease in self._pooled if lease.users]
+        self._idle.clear()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection in the background; `drop_all` waits for it, whoever stopped waiting meanwhile."""
-        task = asyncio.create_task(self._close(connection), name="close upstream session")
+        """Close a connection in the background; `closed` waits for it, whoever stopped waiting meanwhile."""
+        task = asyncio.create_task(_close(connection), name="close upstream connection")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def _close(self, connection: Connection) -> None:
+    async def closed(self) -> None:
+        """Wait until everything that is being closed is (each connection bounds its own closing)."""
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _session_lease(self, session_id: str) -> Lease:
+        task = self._sessions.pop(session_id, None)
+        if task is not None and task.done() and (task.cancelled() or task.exception() or not task.result().usable):
+            if not task.cancelled() and task.exception() is None:
+                self._retire(task.result())
+            task = None
+        if task is None:
+            if len(self._sessions) >= MAX_SESSIONS:
+                self.retire(next(iter(self._sessions)))
+            task = asyncio.create_task(self._lease(), name="open upstream session")
+        self._sessions[session_id] = task  # again at the end: the order of use, for the bound above
         try:
-            await connection.close()
-        except Exception as error:  # noqa: BLE001 - closing is best effort; the reason is worth a line
-            logger.debug("closing an upstream session failed: {}", error)
+            # Shielded: the calls of one session share its opening, and one that is cancelled must not end it for all.
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if task.cancelled() and current is not None and not current.cancelling():
+                raise NotSent("its session was ended while it was being opened") from None
+            raise
+
+    async def _pool_lease(self) -> Lease:
+        while self._idle:
+            lease = self._idle.pop()
+            if lease.usable:
+                return lease
+            self._retire(lease)
+            self._pooled.remove(lease)
+        lease = await self._lease()
+        self._pooled.append(lease)
+        return lease
+
+    async def _lease(self) -> Lease:
+        return Lease(await self._open())
+
+    def _left(self, lease: Lease) -> None:
+        lease.users -= 1
+        if lease.retired and not lease.users:
+            self.discard(lease.connection)
+
+    def _retire(self, lease: Lease) -> None:
+        if not lease.retired:
+            lease.retired = True
+            if not lease.users:
+                self.discard(lease.connection)
+
+
+async def _close(connection: Connection) -> None:
+    try:
+        await connection.close()
+    except Exception as error:  # noqa: BLE001 - closing is best effort; the reason is worth a line
+        logger.debug("closing an upstream connection failed: {}", type(error).__name__)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from aiohttp import ClientError, ClientResponse
+from aiohttp import ClientError, ClientResponse, hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
@@ -55,23 +55,16 @@ class SseConnection(DuplexConnection):
 
     async def _open_stream(self) -> ClientResponse:
         """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
-        refreshed = False
-        while True:
-            headers = {**await self._http.headers(), "Accept": EVENT_STREAM, "Cache-Control": "no-store"}
-            try:
-                response = await self._http.open("GET", headers)
-            except OutcomeUnknown as error:
-                raise NotSent(error.reason) from None
-            if response.status == 200 and response.content_type == EVENT_STREAM:
-                return response
-            response.close()
-            if response.status == 401 and not refreshed:
-                refreshed = True
-                if await self._http.refresh_auth(headers.get("Authorization")):
-                    continue
-            if response.status == 200:
-                raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
-            raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
+        try:
+            response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
+        except OutcomeUnknown as error:
+            raise NotSent(error.reason) from None
+        if response.status == 200 and response.content_type == EVENT_STREAM:
+            return response
+        response.close()
+        if response.status == 200:
+            raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
+        raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
 
     async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
@@ -93,7 +86,7 @@ class SseConnection(DuplexConnection):
             if event.data:
                 self._receive(event.data)
         elif event.event != "endpoint" or endpoint.done():
-            self._odd("unknown event")
+            self.strays.note("unknown event")
         else:
             try:
                 endpoint.set_result(self._checked_endpoint(event.data))
@@ -144,29 +137,21 @@ class SseConnection(DuplexConnection):
 
     async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
         """POST one message and see that it was taken. Raises `DeliveryError`."""
-        refreshed = False
-        while True:
-            headers = {**await self._http.headers(), "Content-Type": JSON, "Accept": JSON}
-            response = await self._http.open(
-                "POST", headers, body=data, url=endpoint, before_send=pending.mark_sent if pending else None
-            )
-            try:
-                if 200 <= response.status <= 299:
-                    with contextlib.suppress(OutcomeUnknown):  # it was taken, whatever becomes of the rest
-                        await read_body(response, MAX_ERROR_BODY)
-                    return
-                if response.status in _GONE:
-                    self._lost(f"has forgotten the session (HTTP {response.status})")
-                if response.status == 401 and not refreshed:
-                    refreshed = True
-                    if await self._http.refresh_auth(headers.get("Authorization")):
-                        continue
-                reply = await read_failure(response, pending.number if pending else 0, in_session=False)
-                if pending is not None and not pending.answer.done():
-                    pending.answer.set_result(reply)
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
+        before_send = pending.mark_sent if pending is not None else None
+        response = await self._http.open("POST", headers, body=data, url=endpoint, before_send=before_send)
+        try:
+            if 200 <= response.status <= 299:
+                with contextlib.suppress(OutcomeUnknown):  # it was taken, whatever becomes of the rest
+                    await read_body(response, MAX_ERROR_BODY)
                 return
-            finally:
-                response.release()
+            if response.status in _GONE:
+                self._lost(f"has forgotten the session (HTTP {response.status})")
+            reply = await read_failure(response, pending.number if pending else None, in_session=False)
+            if pending is not None and not pending.answer.done():
+                pending.answer.set_result(reply)
+        finally:
+            response.release()
 
     async def _release(self) -> None:
         tasks = [*self._posts, *([self._reader] if self._reader else [])]

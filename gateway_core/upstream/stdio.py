@@ -85,7 +85,6 @@ class StdioConnection(DuplexConnection):
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler) -> None:
         super().__init__(config, limits, on_notification)
         self._child: Child | None = None
-        self._lines = Lines(limits.response_body)
         self._queued = 0
 
     async def open(self, known_era: Era | None) -> ServerInfo:
@@ -103,7 +102,9 @@ class StdioConnection(DuplexConnection):
         return await super().open("legacy")
 
     async def _connect(self) -> None:
-        self._child = Child(self._config, self._output, self._lost)
+        # Of its own: what a first child left unfinished must not begin the second one's first line.
+        lines = Lines(self._limits.response_body)
+        self._child = Child(self._config, lambda data: self._output(lines.feed(data)), self._lost)
         await self._child.start()
 
     async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
@@ -131,8 +132,8 @@ class StdioConnection(DuplexConnection):
         if self._child is not None:
             await self._child.stop()
 
-    def _output(self, data: bytes) -> None:
-        for line in self._lines.feed(data):
+    def _output(self, lines: list[bytes | TooLong]) -> None:
+        for line in lines:
             if isinstance(line, TooLong):
                 self._answer_too_long(line)
             else:
@@ -140,7 +141,7 @@ class StdioConnection(DuplexConnection):
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body
-        self._odd("line longer than the limit", f"{limit} bytes")
+        self.strays.note("line longer than the limit", f"{limit} bytes")
         pending = self._pending.get(line.request_id or 0)
         if pending is not None and pending.sent:
             pending.fail(OutcomeUnknown(f"the server's answer is longer than {limit} bytes"))

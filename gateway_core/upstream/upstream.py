@@ -10,22 +10,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.errors import HEADER_MISMATCH, DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    Busy,
+    DeliveryError,
+    NotSent,
+    RefusedUpstream,
+    RpcError,
+)
 from gateway_core.exchange import Exchange
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.base import Connection, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
 from gateway_core.upstream.places import Places
-from gateway_core.upstream.sessions import Lease, SessionConnections
+from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
 
@@ -33,10 +42,9 @@ CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
 SESSION_TIMEOUT: Final = 10.0
 """Seconds to open one more session with a server that is known to be up."""
+RECONNECT_WAIT: Final = 2.0
+"""Seconds that a call waits while a connection that was just lost is opened again."""
 PING_TIMEOUT: Final = 5.0
-
-REPEATABLE: Final = frozenset({"resources/read", "prompts/get", "completion/complete"})
-"""What agents send that changes nothing at the server: sent again when its fate is unknown (rule R7)."""
 
 
 class Upstream:
@@ -74,12 +82,18 @@ class Upstream:
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
         self._places = Places(limit, self.facts)
+        self._connected = asyncio.Event()
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
 
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def reachable(self) -> bool:
+        """Whether its main connection is open right now."""
+        return self._main is not None and not self._main.closed
 
     @property
     def connection(self) -> Connection | None:
@@ -115,33 +129,46 @@ class Upstream:
             self._own.discard(connection)
             raise
         assert connection.info is not None
-        self._main = connection
+        lost, self._main = self._main, connection
+        self._connected.set()
+        if lost is not None:
+            self._own.discard(lost)
+        if self._http is not None:
+            # A server that answers again has mostly been restarted, and knows its old sessions no more.
+            self._own.retire_all()
         self.info = connection.info
         self.facts.era = connection.info.era
-        self.last_error = None
-        await self._own.drop_all()
+        self.enter(UpstreamState.HEALTHY)
+
+    def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
+        """Take note of what is believed about it: why, and when it is tried again (loop time)."""
+        self.facts.state = state
+        self.retry_at = retry_at
+        if reason is not None or state is UpstreamState.HEALTHY:
+            self.last_error = reason
 
     async def disconnect(self) -> None:
-        """Close all connections, bounded in time."""
+        """Close the main connection; the agents' own ones end with their calls. Bounded in time."""
         main, self._main = self._main, None
         if main is not None:
             self._own.discard(main)
-        await self._own.drop_all()
+        self._own.retire_all()
+        await self._own.closed()
 
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
-        self.facts.state = UpstreamState.STOPPED
+        self.enter(UpstreamState.STOPPED)
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
 
     def suspect_sessions(self) -> None:
-        """The server seems to have gone away: sessions opened so far are replaced before they are used again."""
+        """The server seems to have gone away: no call is spent on finding out that its session is dead."""
         self._own.retire_all()
 
-    async def end_session(self, session_id: str) -> None:
-        """An agent's session has ended: close the connections that were its own."""
-        await self._own.drop(session_id)
+    def end_session(self, session_id: str) -> None:
+        """An agent's session has ended: close the connection that was its own."""
+        self._own.retire(session_id)
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
@@ -151,16 +178,18 @@ class Upstream:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await self._fetch(connection)
 
-    def lists_expired(self) -> bool:
-        """Whether its lists are to be fetched again before they are vouched for (server/utilities/caching).
+    def refresh_if_expired(self) -> None:
+        """Have the lists fetched again in the background when their time is up (server/utilities/caching).
 
         A server that gives no lifetime and announces no changes is asked again after each health-check interval.
         """
-        if self.inventory is None or self._main is None:
-            return False
+        if self.inventory is not None and self._main is not None and self._lists_expired(self.inventory):
+            self.on_list_changed(self)
+
+    def _lists_expired(self, inventory: Inventory) -> bool:
         age = time.monotonic() - self._fetched_at
-        if self.inventory.ttl_ms > 0:
-            return age * 1000 >= self.inventory.ttl_ms
+        if inventory.ttl_ms > 0:
+            return age * 1000 >= inventory.ttl_ms
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in self.capabilities.values())
         return not announced and age >= self.config.health_check_interval
 
@@ -174,8 +203,8 @@ class Upstream:
             raise NotSent("not connected")
         async with asyncio.timeout(PING_TIMEOUT):
             reply = await connection.request("server/discover" if self.facts.era == "modern" else "ping", {})
-        # A server that answers anything is alive: some answer an unknown method to `ping`.
-        if reply.error is not None and reply.error.code not in {-32601, -32602}:
+        # A server that does not know `ping`, or wants it otherwise, is alive all the same.
+        if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
             raise reply.error
 
     async def _fetch(self, connection: Connection) -> None:
@@ -204,36 +233,36 @@ class Upstream:
     ) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
         self.calls += 1
-        started = time.monotonic()
         try:
             async with self._places:
+                started = time.monotonic()
                 reply = await self._deliver(exchange, method, params, meta)
-        except (NotSent, OutcomeUnknown) as problem:
-            self.errors += 1
-            self.last_error = problem.reason
-            self.on_transport(self, problem.reason)
-            raise
+                self._took(time.monotonic() - started)
         except DeliveryError as problem:
-            self.errors += 1
-            self.last_error = problem.reason
+            if not isinstance(problem, Busy):
+                self._failed(problem.reason, transport=not isinstance(problem, RefusedUpstream))
+            raise
+        except asyncio.CancelledError:
+            if exchange.timeout is not None and exchange.timeout.expired() and exchange.sent:
+                self._failed("timed out", transport=True)
             raise
         if reply.error is not None:
             self.errors += 1
-        self._took(time.monotonic() - started)
+            if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS}:
+                self.on_list_changed(self)  # what was listed may be gone
         self.on_transport(self, None)
         return reply
+
+    def _failed(self, reason: str, *, transport: bool) -> None:
+        self.errors += 1
+        self.last_error = reason
+        if transport:
+            self.on_transport(self, reason)
 
     async def _deliver(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
-        try:
-            reply = await self._once(exchange, method, params, meta)
-        except SessionEnded:
-            # Rule R6: the session is opened anew for the next call, but a 404 can arrive after the tool ran.
-            await self._own.drop(exchange.agent.session_id or "")
-            if method not in REPEATABLE:
-                raise
-            return await self._once(exchange, method, params, meta)
+        reply = await self._once(exchange, method, params, meta)
         if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
             # Refused before it ran: our idea of the tool's headers is old (rule R8, Client Behavior).
             try:
@@ -247,35 +276,39 @@ class Upstream:
     async def _once(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
-        async with self._lease(exchange) as connection:
-            headers = None
-            if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
-                headers = self.inventory.param_headers(params, exchange.headers)
-            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        """Send it on the connection that this exchange is to use."""
+        headers = None
+        if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
+            headers = self.inventory.param_headers(params, exchange.headers)
+        main = self._main
+        session = exchange.agent.session_id
+        if self.config.isolation == "call":
+            async with self._own.borrow() as connection:
+                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        if session is not None and (self.config.isolation == "agent" or (main is not None and main.stateful)):
+            async with self._own.of_session(session) as connection:
+                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        if main is None or main.closed:
+            main = await self._reconnected(main)
+        return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+
+    async def _reconnected(self, lost: Connection | None) -> Connection:
+        """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
+        if self.facts.state is UpstreamState.HEALTHY:
+            if self._main is lost:
+                self._connected.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONNECT_WAIT):
+                    await self._connected.wait()
+        if self._main is None or self._main.closed:
+            raise Busy("not connected", retry_after=self.retry_in())
+        return self._main
 
     def _took(self, seconds: float) -> None:
         latency = self.facts.latency
         self.facts.latency = seconds if latency is None else latency + 0.1 * (seconds - latency)
 
     # -- connections --------------------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _lease(self, exchange: Exchange) -> AsyncIterator[Connection]:
-        """The connection that this exchange is to use, open."""
-        main = self._main
-        if main is None or main.closed:
-            raise NotSent("not connected", retry_after=self.retry_in())
-        session = exchange.agent.session_id
-        if self.config.isolation == "call":
-            lease: Lease = await self._own.borrow()
-            try:
-                yield lease.connection
-            finally:
-                await self._own.give_back(lease)
-        elif session is not None and (self.config.isolation == "agent" or main.stateful):
-            yield await self._own.of_session(session)
-        else:
-            yield main
 
     async def _open_session(self) -> Connection:
         """Open one more connection like the main one. Raises `NotSent` whatever the reason: nothing was asked yet."""
@@ -296,28 +329,3 @@ class Upstream:
         if self.retry_at is None:
             return None
         return max(0.0, self.retry_at - asyncio.get_running_loop().time())
-
-    def status(self, target: str) -> dict[str, Any]:
-        """What `rad mcp proxy status` shows; `target` is its address for people."""
-        inventory = self.inventory or Inventory()
-        retry = self.retry_in()
-        return {
-            "name": self.name,
-            "transport": self.config.transport,
-            "target": target,
-            "priority": self.config.priority,
-            "group": self.config.group,
-            "state": str(self.facts.state),
-            "era": self.facts.era,
-            "protocol_version": self.info.protocol_version if self.info is not None else None,
-            "server": f"{self.info.name} {self.info.version}".strip() if self.info is not None else None,
-            "tools": len(inventory.of("tool")),
-            "resources": len(inventory.of("resource")),
-            "prompts": len(inventory.of("prompt")),
-            "in_flight": self.facts.in_flight,
-            "calls": self.calls,
-            "errors": self.errors,
-            "latency_ms": None if self.facts.latency is None else round(self.facts.latency * 1000, 1),
-            "last_error": self.last_error,
-            "next_retry_in": None if retry is None else round(retry, 1),
-        }

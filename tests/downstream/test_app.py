@@ -318,3 +318,27 @@ async def test_nothing_that_was_sent_is_logged(world: Any, capfd: pytest.Capture
     out, err = capfd.readouterr()
     assert lines
     assert "secret" not in "".join(lines) + out + err
+
+
+async def test_house_is_kept_on_after_a_chore_has_failed(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="ERROR", diagnose=False)
+    monkeypatch.setattr("gateway_core.downstream.app.CHORES_EVERY", 0.05)
+    world = await start(limits={"session_idle": 0.2})
+    expire = world.services.sessions.expire
+
+    def fail() -> None:
+        monkeypatch.setattr(world.services.sessions, "expire", expire)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(world.services.sessions, "expire", fail)
+    session = await world.initialize()
+    async with asyncio.timeout(5):
+        while not world.ended:
+            await asyncio.sleep(0.05)
+    logger.remove(sink)
+    assert world.ended == [session["Mcp-Session-Id"]]
+    assert len(lines) == 1
+    assert "ZeroDivisionError while keeping house" in lines[0]

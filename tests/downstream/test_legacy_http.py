@@ -160,7 +160,8 @@ async def test_a_disconnect_does_not_cancel_the_call(world: Any) -> None:
     async with asyncio.timeout(2):
         await world.pipeline.finished.wait()
     assert not world.pipeline.cancelled.is_set()
-    assert await world.services.gate.wait_empty(1)
+    await world.services.gate.wait_empty(1)
+    assert world.services.gate.in_flight == 0
 
 
 async def test_a_disconnect_in_the_middle_of_a_stream_does_not_cancel_the_call(world: Any) -> None:
@@ -397,3 +398,19 @@ async def test_stopping_lets_calls_finish_and_takes_no_new_ones(world: Any) -> N
     assert await asyncio.wait_for(stream.content.read(), 2) == b""
     await asyncio.wait_for(closing, 5)
     assert world.ended == [session["Mcp-Session-Id"]]
+
+
+async def test_while_stopping_lists_are_answered_and_no_stream_or_session_begins(world: Any, helpers: Any) -> None:
+    session = await world.initialize()
+    await world.server.stop_accepting()
+    async with world.http.get(world.url, headers=session) as stream:
+        assert stream.status == 503
+        assert stream.headers["Retry-After"] == "1"
+        assert (await stream.json())["error"]["code"] == -31005
+    opening = await world.post(helpers.initialize())
+    assert (opening.status, opening.json["error"]["code"], opening.json["id"]) == (503, -31005, 0)
+    refused = await world.post(call("echo", 2), session)
+    assert (refused.status, refused.json["error"]["code"]) == (200, -31005)
+    for method in ("tools/list", "ping"):
+        answer = await world.post({"jsonrpc": "2.0", "id": 3, "method": method}, session)
+        assert "result" in answer.json

@@ -316,3 +316,18 @@ async def test_an_idle_listener_is_kept_alive(world: Any, helpers: Any, monkeypa
     async with asyncio.timeout(5):
         while world.services.subscriptions or len(world.catalog.listeners) > 1:
             await asyncio.sleep(0.01)
+
+
+async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: Any) -> None:
+    await world.modern(LIST)  # leaves an idle connection, as new ones are not taken
+    await world.server.stop_accepting()
+    for method, params in [
+        ("tools/call", {"name": "echo"}),
+        ("subscriptions/listen", {"notifications": {"toolsListChanged": True}}),
+    ]:
+        refused = await world.modern(method, params, 5)
+        assert (refused.status, refused.json["error"]["code"], refused.json["id"]) == (503, -31005, 5)
+        assert refused.headers["Retry-After"] == "1"
+    assert not world.services.subscriptions
+    assert "result" in (await world.modern(LIST)).json
+    assert "result" in (await world.modern("server/discover")).json

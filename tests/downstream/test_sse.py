@@ -180,3 +180,33 @@ async def test_streams_end_when_the_gateway_stops(open_stream: Any) -> None:
     stream = await open_stream()
     await stream.world.server.close(1)
     assert await asyncio.wait_for(stream.response.content.read(), 2) in {b"", b"\n"}
+
+
+async def test_while_stopping_no_stream_begins_and_those_open_are_told_so(open_stream: Any, helpers: Any) -> None:
+    stream = await open_stream()
+    await stream.ask(helpers.initialize())
+    await stream.world.server.stop_accepting()
+    async with stream.world.http.get(stream.world.base + "/sse") as refused:
+        assert refused.status == 503
+        assert (await refused.json())["error"]["code"] == -31005
+    assert (await stream.ask(call("echo")))["error"]["code"] == -31005
+    assert "result" in await stream.ask({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
+
+
+async def test_a_message_whose_stream_ends_while_it_is_read_is_for_nobody(open_stream: Any, helpers: Any) -> None:
+    stream = await open_stream()
+    await stream.ask(helpers.initialize())
+    body = json.dumps(call("echo")).encode()
+    head = f"POST {stream.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", stream.world.server.port)
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+    await asyncio.sleep(0.1)
+    stream.response.close()
+    async with asyncio.timeout(2):
+        while not stream.world.ended:
+            await asyncio.sleep(0.01)
+        writer.write(body[5:])
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    writer.close()
+    await writer.wait_closed()
+    assert not stream.world.pipeline.exchanges

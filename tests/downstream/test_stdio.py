@@ -178,7 +178,8 @@ async def test_listening(peer: Peer, helpers: Any) -> None:
     )
     assert (await peer.ask(first))["params"]["_meta"][f"{META}subscriptionId"] == "tools"
     assert (await peer.ask(second))["params"]["_meta"][f"{META}subscriptionId"] == "prompts"
-    assert (await peer.ask({**ping(), "id": "tools"}))["error"]["code"] == -32600
+    again = await peer.ask(helpers.modern("tools/list", request_id="tools")[1])
+    assert again["error"]["code"] == -32600  # the id is in use
     peer.catalog.change("tools")
     changed = await peer.read()
     assert changed["method"] == "notifications/tools/list_changed"

@@ -217,6 +217,42 @@ async def test_an_answer_with_another_id_is_not_accepted(scripted: Any, connect:
         await link.connection.request(*CALL)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_result_must_be_an_object_and_an_error_that_is_null_is_none(
+    scripted: Any, connect: Any, streamed: bool
+) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        found = answer(seen) | ({"result": [1]} if seen.message["params"]["name"] == "list" else {"error": None})
+        writer.write(STREAM + event(found) if streamed else http(200, json.dumps(found)))
+        if streamed:
+            writer.close()
+
+    link = await connect((await scripted(script)).url)
+    with pytest.raises(OutcomeUnknown, match="not an object"):
+        await link.connection.request("tools/call", {"name": "list"})
+    reply = await link.connection.request(*CALL)
+    assert (reply.error, json.loads(reply.result)) == (None, {"ok": True})
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_text_cut_inside_an_emoji_arrives(scripted: Any, connect: Any, streamed: bool) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        if seen.method == "tools/list":
+            value: dict[str, Any] = {"tools": [{"name": "t", "description": "so nice \ud83d"}]}
+        else:
+            value = {"content": [{"type": "text", "text": "so nice \ud83d"}]}
+        found = json.dumps(answer(seen, value))
+        writer.write(STREAM + event(found) if streamed else http(200, found))
+        if streamed:
+            writer.close()
+
+    link = await connect((await scripted(script)).url)
+    listed = await link.connection.request("tools/list", {})
+    assert json.loads(listed.result)["tools"][0]["description"] == "so nice \ufffd"
+    called = await link.connection.request(*CALL)
+    assert json.loads(called.result)["content"][0]["text"] == "so nice \ufffd"
+
+
 async def test_a_body_that_breaks_off_leaves_the_outcome_unknown(scripted: Any, connect: Any) -> None:
     async def script(seen: Any, writer: Any) -> None:
         writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"jsonrpc"')
@@ -278,7 +314,7 @@ async def test_the_answer_is_found_among_everything_else(scripted: Any, connect:
     )
     link = await connect((await scripted(streams(*parts))).url)
     assert json.loads((await link.connection.request(*CALL)).result) == {"ok": True}
-    assert link.connection.strays == 4
+    assert link.connection._session.strays.counts.total() == 4
 
 
 async def test_an_error_on_a_stream_is_an_answer(scripted: Any, connect: Any) -> None:
@@ -388,7 +424,7 @@ async def test_a_request_on_a_modern_stream_is_not_answered(scripted: Any, conne
     assert (await link.connection.request(*CALL)).result
     await asyncio.sleep(0.05)
     assert len(server.seen) == 2
-    assert link.connection.strays == 1
+    assert link.connection._session.strays.counts.total() == 1
 
 
 async def test_a_legacy_servers_requests_are_answered_with_their_own_ids(scripted: Any, connect: Any) -> None:

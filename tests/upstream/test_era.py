@@ -11,7 +11,7 @@ import pytest
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.upstream.base import Reply, ServerInfo
-from gateway_core.upstream.era import NoMcpAnswer, negotiate, request_meta
+from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
 
 
 def name_of(value: object) -> str:
@@ -195,9 +195,9 @@ def test_the_agents_own_keys_pass_and_those_of_its_hop_do_not() -> None:
         "io.modelcontextprotocol/protocolVersion": "theirs",
         "io.modelcontextprotocol/logLevel": "debug",
     }
-    assert request_meta(LEGACY, agent, None) == {"traceparent": "00-1", "com.example/key": 1}
-    modern = request_meta(MODERN, agent, 7)
-    assert modern is not None
+    own = {"traceparent": "00-1", "com.example/key": 1}
+    assert with_meta({"name": "t"}, LEGACY, agent) == {"name": "t", "_meta": own}
+    modern = with_meta({}, MODERN, agent, 7)["_meta"]
     assert modern["traceparent"] == "00-1"
     assert modern["progressToken"] == 7
     assert modern["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
@@ -205,5 +205,5 @@ def test_the_agents_own_keys_pass_and_those_of_its_hop_do_not() -> None:
 
 
 def test_a_legacy_request_without_anything_to_say_has_no_meta() -> None:
-    assert request_meta(LEGACY, None, None) is None
-    assert request_meta(LEGACY, {"progressToken": 1}, None) is None
+    assert with_meta({"name": "t"}, LEGACY) == {"name": "t"}
+    assert with_meta({}, LEGACY, {"progressToken": 1}) == {}

@@ -12,10 +12,8 @@ def parse(*chunks: bytes, limit: int = 1000) -> list[Event]:
     return [event for chunk in chunks for event in parser.feed(chunk)]
 
 
-def test_an_event_has_type_data_id_and_retry() -> None:
-    assert parse(b"event: endpoint\nid: 7\nretry: 500\ndata: /messages\n\n") == [
-        Event("endpoint", b"/messages", "7", 500)
-    ]
+def test_an_event_has_type_and_data() -> None:
+    assert parse(b"event: endpoint\nid: 7\nretry: 500\ndata: /messages\n\n") == [Event("endpoint", b"/messages")]
 
 
 def test_type_defaults_to_message_and_is_not_inherited() -> None:
@@ -23,7 +21,12 @@ def test_type_defaults_to_message_and_is_not_inherited() -> None:
 
 
 def test_the_id_stays_until_another_comes() -> None:
-    assert [event.id for event in parse(b"id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n")] == ["1", "1", ""]
+    parser = EventParser(100)
+    ids = []
+    for event in (b"id: 1\ndata: a\n\n", b"data: b\n\n", b"id\ndata: c\n\n"):
+        parser.feed(event)
+        ids.append(parser.last_id)
+    assert ids == ["1", "1", ""]
 
 
 def test_data_lines_are_joined_with_newlines_and_one_space_is_dropped() -> None:
@@ -34,12 +37,15 @@ def test_an_event_without_data_is_none_but_its_id_and_retry_count() -> None:
     parser = EventParser(100)
     assert parser.feed(b"event: x\nid: 9\nretry: 20\n\n") == []
     assert (parser.last_id, parser.retry) == ("9", 20)
-    assert parser.feed(b"data\n\n") == [Event("message", b"", "9", 20)]
+    assert parser.feed(b"data\n\n") == [Event("message", b"")]
+    assert (parser.last_id, parser.retry) == ("9", 20)
 
 
 def test_comments_unknown_fields_and_bad_values_are_ignored() -> None:
     stream = b": comment\nfoo: bar\nretry: 1x\nretry: 99999999999999\nid: a\0b\ndata: x\n\n"
-    assert parse(stream) == [Event("message", b"x", "", None)]
+    parser = EventParser(1000)
+    assert parser.feed(stream) == [Event("message", b"x")]
+    assert (parser.last_id, parser.retry) == ("", None)
 
 
 def test_an_unfinished_event_is_not_dispatched() -> None:
@@ -49,7 +55,7 @@ def test_an_unfinished_event_is_not_dispatched() -> None:
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 def test_all_line_ends_mean_the_same_at_every_split(end: bytes) -> None:
     stream = b"\xef\xbb\xbfevent: e\ndata: one\ndata: tw\xc3\xb6\n\n: c\ndata: three\nid: 4\n\n".replace(b"\n", end)
-    expected = [Event("e", b"one\ntw\xc3\xb6"), Event("message", b"three", "4")]
+    expected = [Event("e", b"one\ntw\xc3\xb6"), Event("message", b"three")]
     assert parse(stream) == expected
     for cut in range(len(stream) + 1):
         assert parse(stream[:cut], stream[cut:]) == expected

@@ -108,12 +108,15 @@ async def test_a_legacy_stream_goes_on_after_its_last_event_and_not_before_retry
     assert link.notifications == [TOOLS]  # what was missed is replayed by the server, nothing has to be assumed
 
 
-async def test_a_server_that_is_away_is_tried_again_with_growing_pauses(scripted: Any, connect: Any) -> None:
+@pytest.mark.parametrize("status", [401, 429, 503])
+async def test_a_server_that_is_away_is_tried_again_with_growing_pauses(
+    scripted: Any, connect: Any, status: int
+) -> None:
     came: list[float] = []
 
     async def script(seen: Any, writer: Any) -> None:
         came.append(time.monotonic())
-        writer.write(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
 
     server = await scripted(script, capabilities=CHANGING)
     await connect(server.url)

@@ -363,7 +363,7 @@ async def test_an_answer_on_the_stream_does_not_wait_for_the_post(opened: SseCon
 
 async def test_noise_on_the_stream_is_counted(opened: SseConnection) -> None:
     assert await call(opened, "noise") == {"tool": "noise"}
-    assert opened.oddities == {"malformed message": 1, "unknown event": 1, "response to no request": 1}
+    assert opened.strays.counts == {"malformed message": 1, "unknown event": 1, "response to no request": 1}
 
 
 async def test_cancelling_tells_the_server(opened: SseConnection, faulty: Faulty) -> None:
@@ -408,11 +408,10 @@ async def test_a_token_refused_in_the_middle_is_replaced(faulty: Faulty) -> None
 async def test_a_call_that_was_not_posted_when_the_stream_ended_is_not_sent(
     opened: SseConnection, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow_token() -> dict[str, str]:
+    async def slow(*_: object) -> None:
         await asyncio.sleep(30)
-        return {}
 
-    monkeypatch.setattr(opened._http, "headers", slow_token)
+    monkeypatch.setattr(opened._http, "_send", slow)
     exchange = Exchange(AGENT, "tools/call")
     task = asyncio.create_task(call(opened, "echo", exchange=exchange))
     await asyncio.sleep(0.05)

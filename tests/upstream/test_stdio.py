@@ -150,10 +150,26 @@ async def test_a_server_that_exits_at_once_is_not_sent_and_says_why() -> None:
 
 async def test_a_legacy_server_that_dies_of_the_probe_is_started_again() -> None:
     connection = make("shy")
-    info = await connection.open(None)
+    async with asyncio.timeout(15):
+        info = await connection.open(None)
     assert info.era == "legacy"
     assert (await call(connection, "echo"))["tool"] == "echo"
     await connection.close()
+
+
+def test_a_child_that_is_gone_before_the_loop_looks_is_an_ordinary_failure() -> None:
+    async def attempt() -> str:
+        connection = make(command="false", args=())
+        with pytest.raises(NotSent) as caught:
+            await connection.open(None)
+        await connection.close()
+        return caught.value.reason
+
+    async def body() -> None:
+        reasons = await asyncio.gather(*(attempt() for _ in range(20)))
+        assert set(reasons) == {"the server exited with status 1"}
+
+    on_both_loops(body)
 
 
 async def test_opening_can_be_cancelled_at_any_moment(tmp_path: Path) -> None:
@@ -289,7 +305,7 @@ async def test_an_answer_past_the_limit_fails_its_call_at_once_and_no_other(
     bystander = asyncio.create_task(call(faulty, "silent"))
     with pytest.raises(OutcomeUnknown, match=f"longer than {LIMIT} bytes"):
         await call(faulty, "long", bytes=LIMIT * 20, id_first=id_first)
-    assert faulty.oddities["line longer than the limit"] == 1
+    assert faulty.strays.counts["line longer than the limit"] == 1
     assert not bystander.done()
     assert (await call(faulty, "echo"))["tool"] == "echo"
     bystander.cancel()

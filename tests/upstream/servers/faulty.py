@@ -1,8 +1,8 @@
 """A legacy server on stdio that does what no good server does. The name of the called tool says what.
 
 Started as `faulty.py [MODE [FILE]]`: `stubborn` ignores SIGTERM and the end of stdin, `family` does so with a child
-of its own (both pids go to FILE), `exit` fails at once, `shy` exits at anything before `initialize`, `modern` speaks
-2026-07-28 and ends the first subscription at once.
+of its own (both pids go to FILE), `exit` fails at once, `shy` exits at anything before `initialize`, in the middle of
+a line, `modern` speaks 2026-07-28 and ends the first subscription at once.
 """
 
 import json
@@ -77,6 +77,12 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         return
     elif tool == "no_object":
         say(id=number, result=[1])
+        return
+    elif tool == "null_error":
+        say(id=number, result=result, error=None)
+        return
+    elif tool == "cut_emoji":
+        write(b'{"jsonrpc":"2.0","id":%d,"result":{"text":"so nice \\ud83d"}}\n' % number)
         return
     elif tool == "wrong_ids":
         say(id=777, result={"tool": "to nobody"})
@@ -164,7 +170,11 @@ def main() -> None:
             if listens == 1:
                 say(method="notifications/cancelled", params={"requestId": message["id"]})
         elif mode == "shy" and len(received) == 1:
+            write(b"Unexpected ")
             sys.exit(1)
+        elif method == "tools/list":
+            cut = b'{"name":"t","description":"so nice \\ud83d","inputSchema":{"type":"object"}}'
+            write(b'{"jsonrpc":"2.0","id":%d,"result":{"tools":[%b]}}\n' % (message["id"], cut))
         elif method == "tools/call":
             call(message["id"], params["name"], params.get("arguments", {}), params.get("_meta", {}))
         elif "id" in message and method:

@@ -1,0 +1,81 @@
+"""What operators are told, as JSON values: `GET /admin/*`, and by it `rad mcp proxy status` and `tools`.
+
+No secrets, no session ids, nothing of any payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway_core.catalog import Snapshot
+from gateway_core.config import UpstreamConfig
+from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.upstream import Upstream
+
+
+def upstream(of: Upstream) -> dict[str, Any]:
+    """One upstream: what is believed about it, and its figures."""
+    inventory = of.inventory or Inventory()
+    retry, latency, info = of.retry_in(), of.facts.latency, of.info
+    return {
+        "name": of.name,
+        "transport": of.config.transport,
+        "target": _target(of.config),
+        "priority": of.config.priority,
+        "group": of.config.group,
+        "state": str(of.facts.state),
+        "era": of.facts.era,
+        "protocol_version": info.protocol_version if info is not None else None,
+        "server": f"{info.name} {info.version}".strip() if info is not None else None,
+        "tools": len(inventory.of("tool")),
+        "resources": len(inventory.of("resource")),
+        "prompts": len(inventory.of("prompt")),
+        "in_flight": of.facts.in_flight,
+        "calls": of.calls,
+        "errors": of.errors,
+        "latency_ms": None if latency is None else round(latency * 1000, 1),
+        "last_error": of.last_error,
+        "next_retry_in": None if retry is None else round(retry, 1),
+    }
+
+
+def _target(config: UpstreamConfig) -> str:
+    """An upstream's address for people: the command without arguments, or the URL without what may be secret."""
+    if config.url is None:
+        return config.command or ""
+    parts = urlsplit(config.url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
+    """The published tools, how clashes were solved, and what was left out."""
+    return {
+        "tools": [
+            {
+                "name": entry.name,
+                "original_name": entry.original,
+                "upstreams": [owner.name for owner in entry.upstreams],
+                "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
+            }
+            for entry in snapshot.tools.values()
+        ],
+        "conflicts": [
+            {
+                "kind": decision.kind,
+                "name": decision.name,
+                "outcome": decision.outcome,
+                "claims": [
+                    {"upstreams": list(owners), "published": published} for published, owners in decision.published
+                ],
+            }
+            for decision in snapshot.decisions
+        ],
+        "warnings": [
+            *snapshot.warnings,
+            *(warning for of in upstreams if of.inventory is not None for warning in of.inventory.warnings),
+        ],
+    }

@@ -1,0 +1,56 @@
+"""The protocol's own names, once: methods, list kinds, reserved `_meta` keys, and who the gateway says it is.
+
+Versions come from `mcp_types.version`, header rules from `mcp.shared.inbound`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Final
+
+IMPLEMENTATION: Final[Mapping[str, str]] = {"name": "radium-mcp-gateway", "version": version("gateway-core")}
+"""The gateway's `Implementation`, towards agents and towards upstreams."""
+
+INITIALIZE: Final = "initialize"
+DISCOVER: Final = "server/discover"
+LISTEN: Final = "subscriptions/listen"
+PING: Final = "ping"
+
+LISTS: Final = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
+CALLS: Final = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+METHODS: Final = LISTS | CALLS
+"""Everything that goes through the pipeline; other methods are between the agent and the gateway."""
+
+MAY_ASK: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
+"""Methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
+CACHEABLE: Final = LISTS | {DISCOVER, "resources/read"}
+"""Methods whose complete results carry `ttlMs` and `cacheScope` (2026-07-28, server/utilities/caching)."""
+
+CHANGING: Final = ("tools", "prompts", "resources")
+"""Capabilities whose lists can change."""
+
+
+def list_changed(capability: str) -> str:
+    """The notification that a list of `tools`, `prompts` or `resources` changed."""
+    return f"notifications/{capability}/list_changed"
+
+
+def listen_key(capability: str) -> str:
+    """The member of a `subscriptions/listen` filter that asks for those notifications."""
+    return f"{capability}ListChanged"
+
+
+RESERVED_PREFIX: Final = "io.modelcontextprotocol/"
+"""Keys of `_meta` under this prefix belong to one hop: they are made anew for each (basic/index, `_meta`)."""
+SERVER_INFO_KEY: Final = RESERVED_PREFIX + "serverInfo"
+SUBSCRIPTION_ID_KEY: Final = RESERVED_PREFIX + "subscriptionId"
+PROTOCOL_VERSION_KEY: Final = RESERVED_PREFIX + "protocolVersion"
+CLIENT_INFO_KEY: Final = RESERVED_PREFIX + "clientInfo"
+CLIENT_CAPABILITIES_KEY: Final = RESERVED_PREFIX + "clientCapabilities"
+
+OWN_PREFIX: Final = "dev.radium.gateway/"
+OUTCOME_KEY: Final = OWN_PREFIX + "outcome"
+"""`_meta` key of a result that tells that nobody knows whether the tool ran (rule R9)."""
+IDEMPOTENCY_KEY: Final = OWN_PREFIX + "idempotencyKey"
+"""`_meta` key of a request, constant over all attempts, by which a server may recognise a repetition (rule R11)."""

@@ -1,0 +1,119 @@
+"""What the params of each method mean: the name they carry, whose it is, and what its upstream is to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.catalog import Catalog, Target
+from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND_LEGACY, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS
+from gateway_core.router import Request
+from gateway_core.types import Call
+
+_NAME_KEY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_REF_KEY: Final[Mapping[str, str]] = {"ref/prompt": "name", "ref/resource": "uri"}
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """The params of one request, taken apart as far as the gateway reads them."""
+
+    call: Call
+    """What plugins see."""
+    others: Mapping[str, Raw]
+    """Members that the gateway only passes on."""
+    ref: Mapping[str, Raw] | None = None
+    """The reference of a `completion/complete`."""
+    ref_type: str = ""
+
+
+def read(exchange: Exchange, params: bytes) -> Params:
+    """Take the params of a request apart. Raises `RpcError` for what the protocol forbids."""
+    method = exchange.method
+    if method not in METHODS:
+        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
+    members = jsonrpc.members(params)
+    meta = bytes(members.pop("_meta", Raw()))
+    ref: dict[str, Raw] | None = None
+    name = ref_type = ""
+    key = _NAME_KEY.get(method)
+    if key is not None:
+        if key not in members:
+            raise RpcError.of_gateway(INVALID_PARAMS, f"params.{key} is missing")
+        name = jsonrpc.text(members.pop(key), f"params.{key}")
+    elif method == "completion/complete":
+        ref = jsonrpc.members(members.pop("ref", Raw(b"{}")))
+        ref_type = jsonrpc.text(ref.get("type", Raw(b'""')), "params.ref.type")
+        if ref_type not in _REF_KEY:
+            raise RpcError.of_gateway(INVALID_PARAMS, "params.ref.type must be 'ref/prompt' or 'ref/resource'")
+        key = _REF_KEY[ref_type]
+        name = jsonrpc.text(ref.get(key, Raw(b'""')), f"params.ref.{key}")
+    arguments = bytes(members.pop(_arguments_key(method), Raw()))
+    if arguments == b"null":
+        arguments = b""
+    if arguments and arguments[:1] != b"{":
+        raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_arguments_key(method)} must be an object")
+    call = Call(
+        method=method,
+        name=name,
+        principal=exchange.agent.principal,
+        era=exchange.agent.era,
+        exchange_id=exchange.id,
+        raw_arguments=arguments,
+        raw_meta=meta,
+    )
+    return Params(call, members, ref, ref_type)
+
+
+def _arguments_key(method: str) -> str:
+    return "argument" if method == "completion/complete" else "arguments"
+
+
+def find(catalog: Catalog, call: Call, params: Params) -> Target | None:
+    """Who serves a call, by the name that it has now; None for a name of nobody's and for lists."""
+    match call.method:
+        case "tools/call":
+            return catalog.tool(call.name)
+        case "prompts/get":
+            return catalog.prompt(call.name)
+        case "resources/read":
+            return catalog.resource(call.name)
+        case "completion/complete":
+            return catalog.prompt(call.name) if params.ref_type == "ref/prompt" else catalog.template(call.name)
+    return None
+
+
+def unknown(call: Call) -> RpcError:
+    """The error for a name that nobody serves, as the agent's era has it (server/tools, server/resources)."""
+    match call.method:
+        case "resources/read":
+            code = RESOURCE_NOT_FOUND_LEGACY if call.era == "legacy" else INVALID_PARAMS
+            return RpcError.of_gateway(code, f"Resource not found: {call.name}", uri=call.name)
+        case "tools/call":
+            what = "tool"
+        case "prompts/get":
+            what = "prompt"
+        case _:
+            what = "reference"
+    return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {call.name}")
+
+
+def request_for(call: Call, params: Params, target: Target, exchange_id: str) -> Request:
+    """What the target's upstream is sent: its own name for the thing, the arguments as they are now."""
+    own: dict[str, Any] = dict(params.others)
+    if params.ref is not None:
+        own["ref"] = {**params.ref, _REF_KEY[params.ref_type]: target.original}
+    else:
+        own[_NAME_KEY[call.method]] = target.original
+    if call.raw_arguments:
+        own[_arguments_key(call.method)] = Raw(call.raw_arguments)
+    meta: dict[str, Any] = dict(jsonrpc.members(call.raw_meta))
+    if call.method == "tools/call":
+        meta[IDEMPOTENCY_KEY] = exchange_id
+    return Request(call.method, own, meta)

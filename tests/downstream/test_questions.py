@@ -1,0 +1,27 @@
+"""Questions to an agent: bounded, answered once, over with the session."""
+
+import asyncio
+
+import pytest
+
+from gateway_core import jsonrpc
+from gateway_core.downstream.questions import Questions
+from gateway_core.errors import RpcError
+
+
+async def test_questions_are_bounded_and_end_with_the_session() -> None:
+    questions = Questions()
+    sent: list[bytes] = []
+    asked = [asyncio.ensure_future(questions.ask(sent.append, "roots/list", b"")) for _ in range(64)]
+    await asyncio.sleep(0)
+    with pytest.raises(RpcError):
+        await questions.ask(sent.append, "roots/list", b"")
+    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}'))
+    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":2,"result":[]}'))
+    questions.end()
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert outcomes[0] == b'{"roots":[]}'
+    assert all(isinstance(outcome, RpcError) for outcome in outcomes[1:])
+    assert len(sent) == 64
+    with pytest.raises(RpcError):
+        await questions.ask(sent.append, "roots/list", b"")

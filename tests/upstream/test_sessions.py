@@ -1,0 +1,223 @@
+"""Extra connections of one upstream: shared by a session's calls, leased one by one, retired without cutting calls."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway_core.errors import Busy, NotSent
+from gateway_core.exchange import Exchange
+from gateway_core.types import Era, UpstreamFacts
+from gateway_core.upstream import sessions
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.places import Places
+from gateway_core.upstream.sessions import SessionConnections
+
+
+class Plain(Connection):
+    """A connection that carries nothing: what is tested is who gets it, and when it ends."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        return ServerInfo("legacy", "2025-11-25")
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        exchange: Exchange | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        return Reply(result=b"{}")
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        return
+
+    async def close(self) -> None:
+        self.ended = True
+
+    @property
+    def closed(self) -> bool:
+        return self.ended
+
+    async def wait_closed(self) -> str:
+        return "closed"
+
+
+class Maker:
+    """Opens connections, after a pause, and remembers them."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self.made: list[Plain] = []
+        self.pause = pause
+        self.failure: Exception | None = None
+
+    async def __call__(self) -> Connection:
+        await asyncio.sleep(self.pause)
+        if self.failure is not None:
+            raise self.failure
+        self.made.append(Plain())
+        return self.made[-1]
+
+
+async def test_the_calls_of_one_session_share_one_opening() -> None:
+    maker = Maker(0.02)
+    own = SessionConnections(maker)
+
+    async def use(session: str) -> Connection:
+        async with own.of_session(session) as connection:
+            return connection
+
+    a, b, c = await asyncio.gather(use("s"), use("s"), use("t"))
+    assert a is b is not c
+    assert len(maker.made) == 2
+
+
+async def test_an_opening_survives_the_call_that_began_it() -> None:
+    maker = Maker(0.05)
+    own = SessionConnections(maker)
+
+    async def use() -> Connection:
+        async with own.of_session("s") as connection:
+            return connection
+
+    first, second = asyncio.create_task(use()), asyncio.create_task(use())
+    await asyncio.sleep(0.01)
+    first.cancel()
+    assert await second is maker.made[0]
+
+
+async def test_a_failed_opening_is_tried_again_by_the_next_call() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    maker.failure = NotSent("refused")
+    with pytest.raises(NotSent):
+        async with own.of_session("s"):
+            pass
+    maker.failure = None
+    async with own.of_session("s") as connection:
+        assert connection is maker.made[0]
+
+
+async def test_retiring_cuts_no_call_and_gives_the_connection_to_no_other() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    async with own.of_session("s") as used:
+        own.retire_all()
+        async with own.of_session("s") as fresh:
+            assert fresh is not used
+        await asyncio.sleep(0)
+        assert not used.closed
+    await own.closed()
+    assert used.closed
+    assert not fresh.closed
+
+
+async def test_an_unused_connection_is_closed_when_its_session_ends() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    async with own.of_session("s"):
+        pass
+    own.retire("s")
+    own.retire("unknown")
+    await own.closed()
+    assert maker.made[0].closed
+
+
+async def test_a_session_that_ends_while_it_is_opened_was_not_sent() -> None:
+    own = SessionConnections(Maker(5))
+
+    async def use() -> None:
+        async with own.of_session("s"):
+            pass
+
+    task = asyncio.create_task(use())
+    await asyncio.sleep(0.01)
+    own.retire("s")
+    with pytest.raises(NotSent):
+        await task
+
+
+async def test_too_many_sessions_retire_the_one_used_least_recently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    maker = Maker()
+    own = SessionConnections(maker)
+    for session in ("a", "b", "a", "c"):
+        async with own.of_session(session):
+            pass
+    await own.closed()
+    assert [connection.closed for connection in maker.made] == [False, True, False]
+
+
+async def test_a_leased_connection_serves_one_exchange_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "POOL_WAIT", 0.05)
+    maker = Maker()
+    own = SessionConnections(maker)
+
+    async def hold(release: asyncio.Event) -> Connection:
+        async with own.borrow() as connection:
+            await release.wait()
+            return connection
+
+    release = asyncio.Event()
+    held = [asyncio.create_task(hold(release)) for _ in range(sessions.POOL_SIZE)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(Busy):
+        async with own.borrow():
+            pass
+    release.set()
+    assert len({id(connection) for connection in await asyncio.gather(*held)}) == sessions.POOL_SIZE
+    async with own.borrow():
+        pass
+    assert len(maker.made) == sessions.POOL_SIZE, "idle ones are used again"
+
+
+async def test_a_failing_call_gives_its_place_back() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    for _ in range(3 * sessions.POOL_SIZE):
+        with pytest.raises(ZeroDivisionError):
+            async with own.borrow():
+                raise ZeroDivisionError
+    assert len(maker.made) == 1
+
+
+async def test_a_retired_lease_is_closed_after_its_call_and_not_pooled() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    async with own.borrow() as used:
+        own.retire_all()
+        assert not used.closed
+    await own.closed()
+    assert used.closed
+    async with own.borrow() as fresh:
+        assert fresh is not used
+
+
+async def test_places_bound_what_is_in_flight_and_what_waits() -> None:
+    facts = UpstreamFacts("u")
+    places = Places(1, facts)
+    release = asyncio.Event()
+
+    async def hold() -> None:
+        async with places:
+            assert facts.in_flight == 1
+            await release.wait()
+
+    held = [asyncio.create_task(hold()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(Busy) as refused:
+        async with places:
+            pass
+    assert refused.value.retry_after == 1.0
+    held[2].cancel()
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*held[:2])
+    assert facts.in_flight == 0
