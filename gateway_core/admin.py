@@ -36,19 +36,17 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "calls": of.calls,
         "errors": of.errors,
         "latency_ms": None if latency is None else round(latency * 1000, 1),
-        "last_error": of.last_error,
+        "last_error": f"{of.last_error}: {of.last_words}" if of.last_error and of.last_words else of.last_error,
         "next_retry_in": None if retry is None else round(retry, 1),
     }
 
 
 def _target(config: UpstreamConfig) -> str:
-    """An upstream's address for people: the command without arguments, or the URL without what may be secret."""
+    """An upstream's address for people: the command without arguments, or the host; paths may hold a key."""
     if config.url is None:
         return config.command or ""
     parts = urlsplit(config.url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:

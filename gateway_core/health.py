@@ -237,8 +237,10 @@ class _Watch:
         delay = max(self._backoff.next(), not_before - loop.time())
         retry_at = loop.time() + delay
         upstream.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
+        upstream.abandon()
+        words = f" ({upstream.last_words})" if upstream.last_words else ""
         logger.bind(upstream=upstream.name).warning(
-            "upstream {} is down: {}; next attempt in {:.1f} s", upstream.name, reason, delay
+            "upstream {} is down: {}{}; next attempt in {:.1f} s", upstream.name, reason, words, delay
         )
         self._on_change()
         await upstream.disconnect()

@@ -18,11 +18,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
+from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 
 MAX_DEPTH: Final = 64
 """Deepest nesting of arrays and objects that is accepted."""
 MAX_ID_BYTES: Final = 1024
+MAX_DIGITS: Final = 4300
+"""Longest integer that somebody who reads a payload can have (Python's own limit); passing on has none."""
 
 EMPTY_OBJECT: Final = Raw(b"{}")
 
@@ -99,14 +101,16 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
     deeper than `MAX_DEPTH`, a member given twice or in another case). An envelope that is refused has no id to
     trust, so the answer to it carries none.
     """
-    if b"\n" in data or b"\r" in data:
-        data = data.replace(b"\n", b" ").replace(b"\r", b" ")
-    if mend and (b"\\ud" in data or b"\\uD" in data):
-        data = _ESCAPE.sub(_whole, data)
+    if mend:
+        data = mended(data)
     try:
         if not data.isascii():
             data.decode()
         message = _ENVELOPE.decode(data)
+        if b"\n" in data or b"\r" in data:
+            # Now that it is known to be JSON, they can only stand between tokens.
+            data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+            message = _ENVELOPE.decode(data)
     except msgspec.ValidationError as error:
         what = "a JSON array: batches are not part of MCP" if data.lstrip()[:1] == b"[" else str(error)
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON-RPC message: {what}") from None
@@ -130,6 +134,19 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
     if params and params[:1] != b"{":
         raise RpcError.of_gateway(INVALID_REQUEST, 'the member "params" must be an object')
     return message
+
+
+def mended(data: bytes) -> bytes:
+    """JSON with every half surrogate pair in its strings replaced by U+FFFD."""
+    return _ESCAPE.sub(_whole, data) if b"\\ud" in data or b"\\uD" in data else data
+
+
+def salvaged_id(data: bytes) -> Raw:
+    """The id of a message that `decode` refused, where it can be had for certain; else an empty one."""
+    try:
+        return _ENVELOPE.decode(data).id
+    except (msgspec.DecodeError, RecursionError):
+        return Raw()
 
 
 def _whole(escape: re.Match[bytes]) -> bytes:
@@ -164,7 +181,8 @@ def _check_keys(data: bytes) -> None:
     found = _WATCHED_KEY.findall(data)
     if b"\\u" not in data and len(found) == len(_WATCHED_BYTES.intersection(found)):
         return
-    envelope = json.loads(data, object_pairs_hook=_Pairs)
+    # Numbers are not looked at, and Python would refuse those of more than 4300 digits.
+    envelope = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
     for level in (envelope, envelope.get("params")):
         if not isinstance(level, _Pairs):
             continue
@@ -182,16 +200,18 @@ class _Pairs(list[tuple[str, Any]]):
         return next((value for name, value in self if name == key), None)
 
 
-def members(raw: Raw | bytes) -> dict[str, Raw]:
+def members(raw: Raw | bytes, what: str = "") -> dict[str, Raw]:
     """The members of a JSON object, undecoded; an absent (empty) payload has none.
 
-    Raises `RpcError(INVALID_REQUEST)` when it is not an object.
+    Raises `RpcError` when it is not an object: `INVALID_PARAMS` naming `what`, `INVALID_REQUEST` without a name.
     """
     if not bytes(raw):
         return {}
     try:
         return _MEMBERS.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
+        if what:
+            raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be an object") from None
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON object: {error}") from None
 
 
@@ -202,7 +222,7 @@ def value(raw: Raw | bytes) -> Any:
     object, a number outside the range of a double.
     """
     try:
-        return json.loads(bytes(raw), object_pairs_hook=_object_once, parse_float=_finite)
+        return json.loads(bytes(raw), object_pairs_hook=_object_once, parse_float=_finite, parse_int=_whole_number)
     except RecursionError:
         raise RpcError.of_gateway(INVALID_REQUEST, "nested too deeply") from None
     except ValueError as error:
@@ -216,6 +236,12 @@ def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"a number has more than {MAX_DIGITS} digits")
+    return int(text)
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
@@ -224,11 +250,11 @@ def _finite(text: str) -> float:
 
 
 def text(raw: Raw | bytes, what: str) -> str:
-    """Decode a payload that must be a JSON string; raises `RpcError(INVALID_REQUEST)` naming `what`."""
+    """Decode a payload that must be a JSON string; raises `RpcError(INVALID_PARAMS)` naming `what`."""
     try:
         return msgspec.json.decode(raw, type=str)
     except msgspec.DecodeError:
-        raise RpcError.of_gateway(INVALID_REQUEST, f"{what} must be a string") from None
+        raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be a string") from None
 
 
 def error_of(raw: Raw | bytes) -> RpcError:

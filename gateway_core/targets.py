@@ -16,6 +16,9 @@ from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS
 from gateway_core.router import Request
 from gateway_core.types import Call
 
+MAX_NAME_SHOWN: Final = 500
+"""Characters of a name that an error quotes back."""
+
 _NAME_KEY: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 _REF_KEY: Final[Mapping[str, str]] = {"ref/prompt": "name", "ref/resource": "uri"}
 
@@ -48,7 +51,7 @@ def read(exchange: Exchange, params: bytes) -> Params:
             raise RpcError.of_gateway(INVALID_PARAMS, f"params.{key} is missing")
         name = jsonrpc.text(members.pop(key), f"params.{key}")
     elif method == "completion/complete":
-        ref = jsonrpc.members(members.pop("ref", Raw(b"{}")))
+        ref = jsonrpc.members(members.pop("ref", Raw(b"{}")), "params.ref")
         ref_type = jsonrpc.text(ref.get("type", Raw(b'""')), "params.ref.type")
         if ref_type not in _REF_KEY:
             raise RpcError.of_gateway(INVALID_PARAMS, "params.ref.type must be 'ref/prompt' or 'ref/resource'")
@@ -94,14 +97,18 @@ def unknown(call: Call) -> RpcError:
     match call.method:
         case "resources/read":
             code = RESOURCE_NOT_FOUND_LEGACY if call.era == "legacy" else INVALID_PARAMS
-            return RpcError.of_gateway(code, f"Resource not found: {call.name}", uri=call.name)
+            return RpcError.of_gateway(code, f"Resource not found: {_short(call.name)}", uri=_short(call.name))
         case "tools/call":
             what = "tool"
         case "prompts/get":
             what = "prompt"
         case _:
             what = "reference"
-    return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {call.name}")
+    return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {_short(call.name)}")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME_SHOWN else f"{name[:MAX_NAME_SHOWN]}…"
 
 
 def request_for(call: Call, params: Params, target: Target, exchange_id: str) -> Request:
@@ -113,7 +120,7 @@ def request_for(call: Call, params: Params, target: Target, exchange_id: str) ->
         own[_NAME_KEY[call.method]] = target.original
     if call.raw_arguments:
         own[_arguments_key(call.method)] = Raw(call.raw_arguments)
-    meta: dict[str, Any] = dict(jsonrpc.members(call.raw_meta))
+    meta: dict[str, Any] = dict(jsonrpc.members(call.raw_meta, "params._meta"))
     if call.method == "tools/call":
         meta[IDEMPOTENCY_KEY] = exchange_id
     return Request(call.method, own, meta)

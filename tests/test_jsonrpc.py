@@ -28,6 +28,7 @@ def request(params: bytes = b"{}", request_id: bytes = b"1") -> bytes:
         (request() + b"x", PARSE_ERROR),
         (request(b'{"a":"\xff"}'), PARSE_ERROR),
         (request(b'{"a":NaN}'), PARSE_ERROR),
+        (request(b'{"a":"x\ny"}'), PARSE_ERROR),
         (request(b'{"a":"\\ud800"}'), PARSE_ERROR),
         (b"[" + request() + b"]", INVALID_REQUEST),
         (b'"text"', INVALID_REQUEST),
@@ -141,3 +142,10 @@ def test_an_error_without_a_readable_id_has_none() -> None:
 def test_half_surrogate_pairs_are_mended_where_that_is_asked_for(sent: bytes, read: str) -> None:
     data = request(b'{"t":"%b"}' % sent)
     assert jsonrpc.value(jsonrpc.decode(data, mend=True).params) == {"t": read}
+
+
+def test_a_number_of_any_length_passes_whatever_else_is_in_the_message() -> None:
+    params = b'{"arguments":{"a":1%b,"b":"\\u0041"}}' % (b"0" * 5000)
+    assert bytes(jsonrpc.decode(request(params)).params) == params
+    with pytest.raises(RpcError, match="digits"):
+        jsonrpc.value(params)

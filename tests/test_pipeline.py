@@ -145,6 +145,9 @@ async def test_meta_keys_of_one_hop_stay_there_and_the_others_pass(start: Start)
     [
         ("tools/call", {"name": "nobody"}, INVALID_PARAMS),
         ("tools/call", {}, INVALID_PARAMS),
+        ("tools/call", {"name": 5}, INVALID_PARAMS),
+        ("tools/call", {"name": "reflect", "_meta": 5}, INVALID_PARAMS),
+        ("tools/list", {"cursor": 5}, INVALID_PARAMS),
         ("tools/call", {"name": "reflect", "arguments": [1]}, INVALID_PARAMS),
         ("prompts/get", {"name": "nobody"}, INVALID_PARAMS),
         ("tools/list", {"cursor": "forged"}, INVALID_PARAMS),
@@ -334,3 +337,16 @@ async def test_payloads_nobody_reads_are_never_decoded(start: Start, monkeypatch
     result = await world.tool("reflect", value={"deep": [1, 2]})
     monkeypatch.undo()
     assert json.loads(text(result))["value"] == {"deep": [1, 2]}
+
+
+async def test_calls_that_are_ended_get_an_answer_that_is_true(start: Start) -> None:
+    world = await start()
+    call = asyncio.create_task(world.tool("sleep", seconds=30, tag="ended"))
+    async with asyncio.timeout(5):
+        while not world.pool.upstreams[0].facts.in_flight:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    world.pipeline.end_all("the gateway is stopping")
+    result = await call
+    assert result.outcome is Outcome.UNKNOWN
+    assert "the gateway is stopping" in text(result)

@@ -82,10 +82,10 @@ class Connection(ABC):
     ) -> Reply:
         """Send one request and wait for its answer; the caller bounds the time by cancelling.
 
-        `params` are members without `_meta`; values may be `Raw`. `meta` are the agent's own `_meta` keys, without
-        the reserved ones: the connection adds those of its own hop. With an `exchange`, progress is asked for and
-        passed to it, and `exchange.mark_sent()` is called just before the first byte may leave. `headers` are
-        `Mcp-Param-*` headers for a modern upstream over HTTP.
+        `params` are members without `_meta`; values may be `Raw`. `meta` are the agent's own `_meta` keys; the
+        connection leaves out those that belong to the agent's hop, and adds those of its own. With an `exchange`,
+        progress is asked for and passed to it, and `exchange.mark_sent()` is called just before the first byte may
+        leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
 
         Being cancelled tells the upstream, in its own era's way, without waiting for it.
         """
@@ -102,6 +102,11 @@ class Connection(ABC):
     def stateful(self) -> bool:
         """Whether the server ties a session to this connection (`Mcp-Session-Id`), so that agents must not share it."""
         return False
+
+    @property
+    def last_words(self) -> str:
+        """What the server said last about itself, outside the protocol: for operators, never for agents."""
+        return ""
 
     @property
     @abstractmethod

@@ -213,8 +213,12 @@ class Child(asyncio.SubprocessProtocol):
             text = f"was ended by {_signal_name(-status)}"
         else:
             text = f"exited with status {status}"
-        last = self._stderr.last
-        return f"{text}: {last}" if last else text
+        return text
+
+    @property
+    def last_words(self) -> str:
+        """The last line on its stderr, the secrets of its environment hidden; empty when there is none."""
+        return self._stderr.last
 
     def _kill_orphans(self) -> None:
         """Kill the server's group, if the guard was ended by force and could not do it."""

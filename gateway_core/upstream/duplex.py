@@ -189,6 +189,7 @@ class DuplexConnection(Connection):
             return
         message = read(data, self.strays)
         if message is None:
+            self._unreadable(data)
             return
         self._heard = True
         if message.is_response:
@@ -200,6 +201,12 @@ class DuplexConnection(Connection):
                 self._in_background(_one_line(answer))
         else:
             self._told(message.method, message.params)
+
+    def _unreadable(self, data: bytes) -> None:
+        """A message that is refused may still be known to be somebody's answer, who then need not wait."""
+        pending = self._pending.get(own_id(jsonrpc.salvaged_id(data)))
+        if pending is not None and pending.sent:
+            pending.fail(OutcomeUnknown("the server's answer cannot be used: malformed, or nested too deeply"))
 
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)

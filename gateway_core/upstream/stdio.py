@@ -107,6 +107,10 @@ class StdioConnection(DuplexConnection):
         self._child = Child(self._config, lambda data: self._output(lines.feed(data)), self._lost)
         await self._child.start()
 
+    @property
+    def last_words(self) -> str:
+        return self._child.last_words if self._child is not None else ""
+
     async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
         child = self._child
         if child is None:

@@ -69,6 +69,9 @@ class Upstream:
         self.calls = 0
         self.errors = 0
         self.last_error: str | None = None
+        """Why it failed last, as agents may know it."""
+        self.last_words = ""
+        """What it wrote to stderr last before it was given up: for operators only."""
         self.retry_at: float | None = None
         """Loop time of the next attempt to reach it, while it is down or ejected."""
         self.on_transport: Callable[[Upstream, str | None], None] = lambda upstream, failure: None
@@ -123,16 +126,16 @@ class Upstream:
                 await connection.open(self.facts.era)
                 await self._fetch(connection)
         except TimeoutError:
-            self._own.discard(connection)
+            self._give_up(connection)
             raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
         except BaseException:
-            self._own.discard(connection)
+            self._give_up(connection)
             raise
         assert connection.info is not None
         lost, self._main = self._main, connection
         self._connected.set()
         if lost is not None:
-            self._own.discard(lost)
+            self._give_up(lost)
         if self._http is not None:
             # A server that answers again has mostly been restarted, and knows its old sessions no more.
             self._own.retire_all()
@@ -147,12 +150,20 @@ class Upstream:
         if reason is not None or state is UpstreamState.HEALTHY:
             self.last_error = reason
 
-    async def disconnect(self) -> None:
-        """Close the main connection; the agents' own ones end with their calls. Bounded in time."""
+    def _give_up(self, connection: Connection) -> None:
+        self.last_words = connection.last_words
+        self._own.discard(connection)
+
+    def abandon(self) -> None:
+        """Use none of its connections again: the main one is closed, the agents' own ones end with their calls."""
         main, self._main = self._main, None
         if main is not None:
-            self._own.discard(main)
+            self._give_up(main)
         self._own.retire_all()
+
+    async def disconnect(self) -> None:
+        """`abandon`, and wait until everything that is being closed is; bounded in time."""
+        self.abandon()
         await self._own.closed()
 
     async def close(self) -> None:

@@ -72,6 +72,9 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
     elif tool == "malformed":
         write(b"{oops\n")
         return
+    elif tool == "too_deep":
+        write(b'{"jsonrpc":"2.0","id":%d,"result":{"deep":%b}}\n' % (number, b"[" * 70 + b"]" * 70))
+        return
     elif tool == "not_utf8":
         write(b'{"jsonrpc":"2.0","id":%d,"result":{"text":"\xff"}}\n' % number)
         return
