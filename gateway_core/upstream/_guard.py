@@ -27,6 +27,8 @@ LEFTOVER_GRACE = 0.3
 LAST_WAIT = 1.0
 """Seconds that the kernel may take to end a killed process; then the guard goes without it."""
 NOT_RUN = 127
+MOST_DESCRIPTORS = 1 << 20
+"""Where the search for inherited descriptors ends if the system's limit is higher, or none."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -36,6 +38,7 @@ class Guard:
     def __init__(self, lifeline: int) -> None:
         self._lifeline = lifeline
         os.set_inheritable(lifeline, False)
+        _close_others(lifeline)
         self._wake, wake = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(wake, False)
@@ -121,6 +124,16 @@ class Guard:
             os.write(self._lifeline, line)
         except OSError:  # nobody is there to read it
             self._ending = True
+
+
+def _close_others(kept: int) -> None:
+    """Close all that was inherited above stderr, but `kept`.
+
+    An event loop may leave copies of the three pipes open here (uvloop does). With a copy of its own stdout, a child
+    that closes its stdout would give the gateway no end of file.
+    """
+    os.closerange(3, kept)
+    os.closerange(kept + 1, max(kept + 1, min(os.sysconf("SC_OPEN_MAX"), MOST_DESCRIPTORS)))
 
 
 def _noted(_number: int, _frame: object) -> None:
