@@ -53,8 +53,7 @@ def test_the_inspector_lists_calls_and_reads(gateway: Any, tools: Any, tmp_path:
     assert "Features" in inspect(tools, tmp_path, gateway.url, era, *read)["contents"][0]["text"]
 
 
-# The modern revision is pinned, because the SDK takes a server that starts slowly for a legacy one.
-@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_one_agent_on_stdin_and_stdout(launcher: Any, tools: Any, workspace: Path, mode: str) -> None:
     time = {"name": "time", "transport": "stdio", "command": str(tools.scripts / "mcp-server-time")}
     files = {
@@ -68,7 +67,7 @@ async def test_one_agent_on_stdin_and_stdout(launcher: Any, tools: Any, workspac
         command=str(launcher.rad), args=["mcp", "proxy", "start", "--stdio", "--config", str(config)]
     )
     async with Client(rad, mode=mode, read_timeout_seconds=30) as client:
-        assert client.protocol_version == ("2025-11-25" if mode == "legacy" else mode)
+        assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert {"convert_time", "read_text_file"} <= names
         zones = {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}

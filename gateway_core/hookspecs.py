@@ -19,8 +19,9 @@ def route_tool(call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView |
     """Choose the upstream that serves a call.
 
     :param call: the request, after every `before_call`.
-    :param candidates: the healthy upstreams that can serve it, in file order, never empty. Asked again without
-        the one whose connection failed, until one takes the call or none is left.
+    :param candidates: the healthy upstreams that can serve it; when none is healthy, the ejected one that is due
+        soonest. In file order, never empty. Asked again without the one whose connection failed, until one takes
+        the call or none is left.
     :returns: one of `candidates`, or None to leave it to the core (the first).
 
     Synchronous. One enabled plugin at most may implement it.
@@ -57,8 +58,7 @@ def after_call(call: Call, result: CallResult) -> CallResult | Awaitable[CallRes
     """See or rewrite the end of a call.
 
     :param call: the request as the plugin's own `before_call` left it.
-    :param result: how it ended: on success, on an error, on a later plugin's refusal, on cancellation. A plugin
-        that leaves this parameter out never causes a result to be kept for it.
+    :param result: how it ended: on success, on an error, on a later plugin's refusal, on cancellation.
     :returns: None keeps the result, a `CallResult` takes its place.
 
     Synchronous or asynchronous. Runs in reverse order, once for each plugin whose `before_call` completed.

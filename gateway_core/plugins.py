@@ -22,27 +22,16 @@ from pydantic import ValidationError
 
 from gateway_core import chain
 from gateway_core.chain import HOOKS, LoadedPlugin
+from gateway_core.chain.failures import brief
 from gateway_core.config import PluginEntry
 from gateway_core.errors import PluginError
 from gateway_core.hookspecs import PROJECT
+from gateway_core.protocol import CALLS, METHODS
 from gateway_core.types import PluginConfig
 
-__all__ = ["DEFAULT_METHODS", "METHODS", "InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
-METHODS: Final = (
-    "tools/list",
-    "tools/call",
-    "resources/list",
-    "resources/templates/list",
-    "resources/read",
-    "prompts/list",
-    "prompts/get",
-    "completion/complete",
-)
-"""Methods that reach the pipeline: what a plugin's `methods` may name."""
-DEFAULT_METHODS: Final = frozenset(["tools/call", "prompts/get", "resources/read", "completion/complete"])
-
 _STRATEGIES: Final = ("route_tool", "resolve_conflict")
 """Hooks that one enabled plugin at most may implement, and that are synchronous."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
@@ -108,8 +97,8 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
                 report(f"implements {hook}, and so does {first}; enable only one of {first} and {plugin.name}")
         try:
             registry.register(plugin.instance, plugin.name)
-        except Exception as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
-            report(f"is refused by pluggy: {_short(error)}")
+        except BaseException as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
+            report(f"is refused by pluggy: {brief(error)}")
     if problems:
         raise PluginError("\n".join(problems))
     return tuple(found.values())
@@ -122,8 +111,8 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
     distribution, version = _distribution(point)
     try:
         plugin = point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import can raise anything
-        report(f"cannot be imported from {point.value} ({distribution} {version}): {_short(error)}; reinstall it")
+    except BaseException as error:  # noqa: BLE001 - an import can raise anything
+        report(f"cannot be imported from {point.value} ({distribution} {version}): {brief(error)}; reinstall it")
         return None
     if not inspect.isclass(plugin):
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
@@ -137,8 +126,8 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
         return None
     try:
         instance = construct(plugin, config)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a constructor can raise anything
-        report(f"cannot be constructed: {_short(error)}")
+    except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
+        report(f"cannot be constructed: {brief(error)}")
         return None
     hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
@@ -171,11 +160,6 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
 
 
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
-
-
 def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig | None:
     model = getattr(plugin, "Config", PluginConfig)
     if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
@@ -189,7 +173,7 @@ def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig
             path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
             advice = _advice(error, known, model)
             report(f"{path}: {advice}" if path else advice, path)
-    except Exception as error:  # noqa: BLE001 - a validator can raise anything
+    except BaseException as error:  # noqa: BLE001 - a validator can raise anything
         report(f"its settings cannot be checked: {type(error).__name__}")
     return None
 
@@ -208,13 +192,13 @@ def _advice(error: Any, known: list[str], model: type[PluginConfig]) -> str:
 
 
 def _methods(plugin: type, report: _Report) -> frozenset[str] | None:
-    given: Any = getattr(plugin, "methods", DEFAULT_METHODS)
+    given: Any = getattr(plugin, "methods", CALLS)
     if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
         report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")
         return None
-    unknown = [method for method in given if method not in METHODS]
+    unknown = [method for method in given if not isinstance(method, str) or method not in METHODS]
     for method in unknown:
-        report(f"its methods name {method!r}, which is none of {', '.join(METHODS)}")
+        report(f"its methods name {method!r}, which is none of {', '.join(sorted(METHODS))}")
     return None if unknown else frozenset(given)
 
 

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from gateway_core import jsonrpc
 from gateway_core.chain import HOOKS, Chain, LoadedPlugin, Passed
-from gateway_core.errors import RpcError
-from gateway_core.plugins import DEFAULT_METHODS, construct
+from gateway_core.errors import RpcError, retry_after
+from gateway_core.plugins import construct
+from gateway_core.protocol import CALLS
 from gateway_core.types import (
     Call,
     CallResult,
@@ -144,7 +145,7 @@ def configured(
     elif settings:
         raise TypeError("settings are for a class; this plugin is made already")
     kind = type(plugin)
-    methods = frozenset(getattr(plugin, "methods", DEFAULT_METHODS))
+    methods = frozenset(getattr(plugin, "methods", CALLS))
     hooks = tuple(hook for hook in HOOKS if hasattr(plugin, hook))
     package = kind.__module__.partition(".")[0]
     default = package.removeprefix("gateway_") if package.startswith("gateway_") else kind.__name__
@@ -187,7 +188,7 @@ async def run_call(call: Call, upstream: FakeUpstream, *plugins: object) -> Call
         passed = Passed()
         call, verdict = await chain.before(call, _with_tool, passed)
         if isinstance(verdict, Reject):
-            data = {} if verdict.retry_after is None else {"retryAfterMs": round(verdict.retry_after * 1000)}
+            data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
             error = RpcError.of_gateway(verdict.code, verdict.message, **data)
             verdict = CallResult.failed(error, Outcome.REFUSED)
         return await chain.after(passed, upstream.serve(call) if verdict is None else verdict)

@@ -8,7 +8,7 @@ from loguru import logger
 
 from gateway_core import CallResult, Health, Reject, hookimpl
 from gateway_core.chain import HOOKS, Chain, Passed, run, verdicts
-from gateway_core.errors import PLUGIN_FAILED, PluginError, RpcError
+from gateway_core.errors import PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.testing import configured, make_call, make_conflict, make_result, make_upstream
 from gateway_core.types import Call, Outcome, Principal
 
@@ -402,14 +402,197 @@ async def test_arguments_that_nobody_can_read_are_the_agents_fault(log):
     assert log == []
 
 
-async def test_a_plugin_cannot_end_the_gateway(log):
-    def leave(*_):
-        raise SystemExit(3)
+class Panic(BaseException):
+    """What extensions written in other languages raise."""
 
+
+ENDS = pytest.mark.parametrize("kind", [Panic, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+"""What a plugin may raise that no `except Exception` sees."""
+
+
+def raising(kind, *, later=False):
+    def leave(*_):
+        raise kind("hush")
+
+    async def leave_later(*_):
+        await asyncio.sleep(0)
+        raise kind("hush")
+
+    return leave_later if later else leave
+
+
+@ENDS
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_plugin_can_neither_end_the_gateway_nor_cancel_a_call(log, kind, later):
+    leave = raising(kind, later=later)
     _, ended, _ = await serve([plugin("broken", before_call=leave)])
-    assert ended.error.code == PLUGIN_FAILED
+    assert ended.error.data["plugin"] == "broken"
+    _, ended, _ = await serve([plugin("broken", "ignore", before_call=leave)])
+    assert ended is None
     _, _, result = await serve([plugin("broken", after_call=leave)])
     assert result.error.code == PLUGIN_FAILED
+    good = make_result()
+    _, _, result = await serve([plugin("broken", "ignore", after_call=leave)], result=good)
+    assert result is good
+    assert not (await Chain([plugin("broken", check_health=leave)]).check_health(ONE)).healthy
+    assert await Chain([plugin("broken", "ignore", check_health=leave)]).check_health(ONE) is None
+    assert len(log) == 6
+    assert "hush" not in str([record["message"] for record in log])
+
+
+@ENDS
+def test_a_strategy_can_neither_end_the_gateway_nor_cancel_a_call(log, kind):
+    leave = raising(kind)
+    with pytest.raises(RpcError) as refused:
+        Chain([plugin("p", route_tool=leave)]).route_tool(make_call(), [ONE, TWO])
+    assert refused.value.code == PLUGIN_FAILED
+    assert Chain([plugin("p", "ignore", route_tool=leave)]).route_tool(make_call(), [ONE, TWO]) is None
+    assert Chain([plugin("p", resolve_conflict=leave)]).resolve_conflict(make_conflict()) is None
+    assert len(log) == 3
+
+
+async def test_an_after_call_that_raises_at_the_end_of_a_cancelled_call_has_failed_and_the_others_run():
+    seen = []
+    audit = plugin("audit", after_call=lambda call, result: seen.append(result.outcome))
+    broken = plugin("broken", "ignore", after_call=raising(asyncio.CancelledError, later=True))
+    chain, passed = Chain([audit, broken, plugin("slow", before_call=_endless)]), Passed()
+
+    async def serve_it():
+        try:
+            await chain.before(make_call(), lambda call: call, passed)
+        except asyncio.CancelledError:
+            return await chain.after(passed, CallResult.failed(RpcError(-1, "cancelled"), Outcome.CANCELLED))
+
+    task = asyncio.ensure_future(serve_it())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    assert (await task).outcome is Outcome.CANCELLED
+    assert seen == ["cancelled"]
+
+
+def test_a_call_whose_task_is_thrown_away_ends_without_another_step(log):
+    chain = Chain([plugin("slow", before_call=_endless), tracer([], "b")])
+    loop = asyncio.new_event_loop()
+    serving = chain.before(make_call(), lambda call: call, Passed())
+    task = loop.create_task(serving)
+    loop.run_until_complete(asyncio.sleep(0))
+    serving.close()
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+    assert log == []
+
+
+def _error(code=-1, message="no", data=None):
+    return CallResult.failed(RpcError(code, message, data))
+
+
+REFUSALS = [
+    Reject("\ud800"),
+    Reject(5),
+    Reject("x", code="y"),
+    Reject("x", code=True),
+    Reject("x", code=2**80),
+    Reject("x", retry_after="soon"),
+    Reject("x", retry_after=float("nan")),
+    Reject("x", retry_after=float("inf")),
+    Reject("x", retry_after=1e308),
+    Reject("x", retry_after=-1),
+]
+RESULTS = [
+    CallResult.failed("no"),
+    CallResult(b"{}", outcome="weird"),
+    CallResult(b"{}", outcome="ok"),
+    CallResult(b"{}", upstream=5),
+    CallResult(b"{}", era="weird"),
+    CallResult("{}"),
+    CallResult(b"{broken"),
+    CallResult(b'{"a":\n1}'),
+    CallResult(b'{"a":"\xff"}'),
+    make_result().replace([1, 2]),
+    make_result().replace(Principal("a")),
+    _error(code="y"),
+    _error(code=2**80),
+    _error(message="\ud800"),
+    _error(message=None),
+    _error(data=object()),
+    _error(data=["\ud800"]),
+]
+
+
+@pytest.mark.parametrize("on_error", ["reject", "ignore"])
+@pytest.mark.parametrize("verdict", [*REFUSALS, *RESULTS], ids=lambda verdict: ascii(verdict)[:60])
+async def test_a_verdict_that_cannot_be_sent_is_a_failure_of_its_plugin(log, on_error, verdict):
+    _, ended, _ = await serve([plugin("broken", on_error, before_call=lambda call: verdict)])
+    if on_error == "ignore":
+        assert ended is None
+    else:
+        assert (ended.error.code, ended.error.data["plugin"]) == (PLUGIN_FAILED, "broken")
+    (record,) = log
+    assert "plugin broken failed in before_call for exchange: returned a" in record["message"]
+
+
+@pytest.mark.parametrize("verdict", RESULTS, ids=lambda verdict: ascii(verdict)[:60])
+async def test_a_result_that_cannot_be_sent_is_a_failure_of_its_plugin(log, verdict):
+    hook = {"after_call": lambda call, result: verdict}
+    _, _, result = await serve([plugin("broken", **hook)])
+    assert (result.error.code, result.error.data["plugin"]) == (PLUGIN_FAILED, "broken")
+    good = make_result()
+    _, _, result = await serve([plugin("broken", "ignore", **hook)], result=good)
+    assert result is good
+    assert len(log) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "\ud800"},
+        {"name": 5},
+        {"arguments": [1, 2]},
+        {"arguments": Principal("a")},
+        {"arguments": "text"},
+        {"arguments": {"a": object()}},
+        {"arguments": {"a": "\ud800"}},
+    ],
+    ids=ascii,
+)
+async def test_a_rewrite_that_cannot_be_sent_is_a_failure_of_its_plugin(log, changes):
+    looked_up = []
+    rewrite = {"before_call": lambda call: call.replace(**changes)}
+    _, ended, _ = await serve([plugin("broken", **rewrite)], lookup=looked_up.append)
+    assert (ended.error.code, ended.error.data["plugin"]) == (PLUGIN_FAILED, "broken")
+    original = make_call()
+    call, ended, _ = await serve([plugin("broken", "ignore", **rewrite)], original, lookup=looked_up.append)
+    assert (call, ended) == (original, None)
+    assert looked_up == []
+    assert len(log) == 2
+
+
+async def test_an_error_that_a_plugin_raises_must_be_sendable_too(log):
+    def broken(call):
+        raise RpcError("y", 5)
+
+    _, ended, _ = await serve([plugin("broken", before_call=broken)])
+    assert (ended.error.code, ended.error.data["plugin"]) == (PLUGIN_FAILED, "broken")
+
+
+async def test_verdicts_at_the_limits_are_sent():
+    _, ended, _ = await serve([plugin("p", before_call=lambda call: Reject("x", code=-(2**31), retry_after=2**31))])
+    assert ended.error.code == -(2**31)
+    upstreams = CallResult.failed(RpcError(2**40, "token"), upstream="one")
+    plugins = [plugin("p", after_call=lambda call, result: result.replace_error("hidden", [1]))]
+    _, _, result = await serve(plugins, result=upstreams)
+    assert (result.error.code, result.error.message, result.error.data) == (2**40, "hidden", [1])
+    assert (result.upstream, result.outcome) == ("one", "error")
+    with pytest.raises(ValueError, match="no error"):
+        make_result().replace_error("hidden")
+
+
+def test_a_plugins_refusal_says_whether_the_call_was_executed():
+    refused = CallResult.refused("no")
+    assert (refused.error.code, refused.error.data, refused.outcome) == (REJECTED, {"source": "gateway"}, "refused")
+    withheld = CallResult.refused("no", upstream="one")
+    assert (withheld.error.message, withheld.upstream, withheld.outcome) == ("no", "one", "error")
 
 
 async def _endless(*_):
@@ -512,7 +695,9 @@ def test_hook_resolve_conflict():
 
 
 @pytest.mark.parametrize(
-    "names", [["search"], {"": 0}, {3: 0}, {"search": "one"}, {"search": None}, _endless], ids=name_of
+    "names",
+    [["search"], {"": 0}, {3: 0}, {"\ud800": 0}, {"search": "one"}, {"search": None}, _endless],
+    ids=lambda names: ascii(name_of(names)),
 )
 def test_a_failing_resolve_conflict_leaves_it_to_the_core(log, names):
     conflict = make_conflict("search", ONE, TWO)
@@ -554,7 +739,10 @@ async def test_the_first_finding_counts():
     assert asked == []
 
 
-@pytest.mark.parametrize("hook", [boom, boom_later, lambda upstream: True])
+@pytest.mark.parametrize(
+    "hook",
+    [boom, boom_later, lambda upstream: True, lambda upstream: Health("yes"), lambda upstream: Health(True, "\ud800")],
+)
 async def test_a_failing_check_finds_the_upstream_unhealthy_or_nothing(log, hook):
     health = await Chain([plugin("broken", check_health=hook)]).check_health(ONE)
     assert health == Health(False, "the plugin broken failed in check_health")
@@ -607,6 +795,53 @@ async def test_a_plugin_that_cannot_start_is_named_and_the_others_are_left():
     with pytest.raises(PluginError, match="the plugin b could not start: ValueError: hush"):
         async with Chain([living("a", trace), living("b", trace, enter=boom_later), living("c", trace)]):
             pass
+    assert trace == ["a in", "a out"]
+
+
+@ENDS
+@pytest.mark.parametrize("later", [False, True])
+async def test_whatever_a_plugin_raises_at_start_is_a_start_that_failed(kind, later):
+    trace = []
+    with pytest.raises(PluginError, match=f"the plugin b could not start: {kind.__name__}: hush"):
+        async with Chain([living("a", trace), living("b", trace, enter=raising(kind, later=later))]):
+            pass
+    assert trace == ["a in", "a out"]
+
+
+@ENDS
+async def test_whatever_a_plugin_raises_at_stop_does_not_keep_the_others(log, kind):
+    trace = []
+    async with Chain([living("a", trace), living("b", trace, leave=raising(kind, later=True))]):
+        pass
+    assert trace == ["a in", "b in", "a out"]
+    assert len(log) == 1
+
+
+async def test_an_exception_without_a_readable_text_is_named():
+    class Mute(Exception):
+        def __str__(self):
+            raise Panic
+
+    def leave():
+        raise Mute
+
+    with pytest.raises(PluginError, match=r"could not start: Mute$"):
+        async with Chain([living("b", [], enter=leave)]):
+            pass
+
+
+async def test_a_start_that_is_cancelled_is_no_failure_of_the_plugin():
+    trace = []
+
+    async def live():
+        async with Chain([living("a", trace), living("b", trace, enter=_endless)]):
+            pass
+
+    task = asyncio.ensure_future(live())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert trace == ["a in", "a out"]
 
 

@@ -1,11 +1,11 @@
-"""Finding the file, reading it, and refusing those that others could have written."""
+"""Reading the file, and refusing those that others could have written."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from gateway_core.config import RELATIVE_PATH, find, load
+from gateway_core.config import RELATIVE_PATH, load
 from gateway_core.config.loader import FILE_LIMIT
 from gateway_core.errors import ConfigError
 
@@ -24,34 +24,6 @@ def refusal(path: Path) -> str:
         load(path, {})
     assert len(caught.value.problems) == 1
     return caught.value.problems[0]
-
-
-def test_the_nearest_file_upwards_is_found(tmp_path: Path) -> None:
-    deep = tmp_path / "a" / "b" / "c"
-    deep.mkdir(parents=True)
-    outer = write(tmp_path)
-    assert find(deep) == outer
-    inner = write(tmp_path / "a" / "b")
-    assert find(deep) == inner
-    assert find(tmp_path / "a" / "b") == inner
-    assert find(tmp_path / "a") == outer
-
-
-def test_a_relative_start_is_taken_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path)
-    (tmp_path / "sub").mkdir()
-    monkeypatch.chdir(tmp_path / "sub")
-    assert find(Path()) == path
-
-
-def test_a_folder_of_that_name_is_not_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a" / RELATIVE_PATH).mkdir(parents=True)
-    outer = write(tmp_path)
-    assert find(tmp_path / "a") == outer
-
-
-def test_nothing_found_is_none(tmp_path: Path) -> None:
-    assert find(tmp_path) is None
 
 
 def test_a_file_is_read_with_the_environment_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

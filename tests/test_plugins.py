@@ -12,7 +12,8 @@ import pytest
 from gateway_core import PluginConfig
 from gateway_core.config import PluginEntry
 from gateway_core.errors import PluginError
-from gateway_core.plugins import DEFAULT_METHODS, METHODS, installed, load
+from gateway_core.plugins import installed, load
+from gateway_core.protocol import CALLS
 
 _numbers = itertools.count()
 
@@ -81,7 +82,7 @@ def test_a_plugin_is_found_by_name_and_made_with_its_settings(install):
     assert (plugin.distribution, plugin.version) == ("gateway-watch", "1.2")
     assert plugin.hooks == ("before_call",)
     assert plugin.on_error == "ignore"
-    assert plugin.methods == DEFAULT_METHODS
+    assert plugin.methods == CALLS
 
 
 def test_the_order_is_the_files(install):
@@ -129,7 +130,6 @@ def test_a_plugin_may_have_neither_settings_nor_constructor(install):
 def test_methods_are_the_classes_own(install):
     install("lists", GOOD + "    methods = ('tools/list', 'tools/call')\n")
     assert load([entry("lists")])[0].methods == {"tools/list", "tools/call"}
-    assert set(METHODS) > DEFAULT_METHODS
 
 
 # -- what is reported ------------------------------------------------------------------------------------------------
@@ -174,6 +174,9 @@ def test_a_plugin_that_is_enabled_twice_is_refused(install):
     [
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("class Panic(BaseException): pass\nraise Panic('at once')", "Panic: at once"),
+        ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("", "AttributeError"),
     ],
@@ -194,6 +197,16 @@ def test_a_constructor_that_fails_is_reported(install):
     source = GOOD.replace("self.limit = config.limit", "raise RuntimeError('no\\nroute')")
     install("broken", source)
     assert problem(entry("broken")).endswith("cannot be constructed: RuntimeError: no route")
+
+
+@pytest.mark.parametrize("kind", ["BaseException", "KeyboardInterrupt", "GeneratorExit", "SystemExit"])
+def test_whatever_a_plugin_raises_while_it_is_made_is_reported(install, kind):
+    install("broken", GOOD.replace("self.limit = config.limit", f"raise {kind}('now')"))
+    assert problem(entry("broken")).endswith(f"cannot be constructed: {kind}: now")
+    install("validated", SETTINGS.replace("RuntimeError(value)", f"{kind}(value)"))
+    assert problem(entry("validated", must="x", mode="crash")).endswith(f"its settings cannot be checked: {kind}")
+    install("trap", GOOD + f"\n    def __dir__(self):\n        raise {kind}('trapped')\n")
+    assert f"is refused by pluggy: {kind}: trapped" in problem(entry("trap"))
 
 
 SETTINGS = """
@@ -313,8 +326,9 @@ def hooks(*methods):
         ("methods = 'tools/call'\n@hookimpl\ndef before_call(self): pass", "its methods must be a set or tuple"),
         (
             "methods = {'tools/cal'}\n@hookimpl\ndef before_call(self): pass",
-            "its methods name 'tools/cal', which is none",
+            "its methods name 'tools/cal', which is none of completion/complete, prompts/get, ",
         ),
+        ("methods = [[]]\n@hookimpl\ndef before_call(self): pass", "its methods name [], which is none"),
     ],
 )
 def test_hooks_that_would_not_do_what_they_look_like_are_refused(install, method, what):

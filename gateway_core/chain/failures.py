@@ -1,7 +1,12 @@
-"""What a failed hook leads to: one log record without any payload, and what `on_error` says."""
+"""What a failed hook leads to: one log record without any payload, and what `on_error` says.
+
+Whatever comes out of a plugin's code is the plugin's failure, `BaseException` included: a plugin must neither end the
+gateway nor look like a cancellation. `Own` tells apart what ends the running task itself.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 
 from loguru import logger
@@ -13,6 +18,30 @@ from gateway_core.types import Call, CallResult, Outcome
 
 class Misuse(Exception):
     """A plugin broke a hook's contract. Unlike a plugin's own exceptions, its text is ours and safe to log."""
+
+
+class Own:
+    """Made before plugins are called: knows whether an exception ends our own task, or is only the plugin's."""
+
+    __slots__ = ("_cancelled", "_task")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._cancelled = 0 if self._task is None else self._task.cancelling()
+
+    def end(self, error: BaseException) -> bool:
+        """Whether `error` is the cancellation of our task, or Python closing our coroutine."""
+        if isinstance(error, asyncio.CancelledError):
+            return self._task is not None and self._task.cancelling() > self._cancelled
+        # Thrown in from outside, when the task that nobody runs any more is thrown away; to go on would be an error.
+        return isinstance(error, GeneratorExit) and _running_task() is not self._task
+
+
+def _running_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None
 
 
 def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
@@ -47,6 +76,15 @@ def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
     logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
         "plugin {} failed in {} for {}: {}", hook.plugin.name, hook.name, subject, what
     )
+
+
+def brief(error: BaseException) -> str:
+    """Kind and text of an exception, for the operator who starts the gateway; never for calls."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - the text, too, is made by the plugin's code
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def where(error: BaseException) -> str:

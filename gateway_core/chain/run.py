@@ -10,9 +10,18 @@ from typing import Any, Final, Self
 
 from loguru import logger
 
-from gateway_core.chain.failures import failed_after, failed_before, log_failure, refusal, where
+from gateway_core.chain.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
 from gateway_core.chain.hooks import HOOKS, Hook, LoadedPlugin, manager
-from gateway_core.chain.verdicts import bounded, checked_choice, checked_health, checked_names, judge, settled, sound
+from gateway_core.chain.verdicts import (
+    bounded,
+    checked_choice,
+    checked_health,
+    checked_names,
+    judge,
+    sendable,
+    settled,
+    sound,
+)
 from gateway_core.errors import PluginError, RpcError
 from gateway_core.types import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
 
@@ -85,25 +94,30 @@ class Chain:
     @staticmethod
     async def _enter(plugin: LoadedPlugin) -> None:
         instance: Any = plugin.instance
+        own = Own()
         try:
             async with asyncio.timeout(LIFE_TIMEOUT) as limit:
                 await instance.__aenter__()
-        except Exception as error:
+        except BaseException as error:
+            if own.end(error):
+                raise
             late = isinstance(error, TimeoutError) and limit.expired()
-            what = f"took longer than {LIFE_TIMEOUT:g} s" if late else f"{type(error).__name__}: {error}"
+            what = f"took longer than {LIFE_TIMEOUT:g} s" if late else brief(error)
             raise PluginError(f"the plugin {plugin.name} could not start: {what}") from error
 
     async def _leave(self) -> None:
-        cancelled: asyncio.CancelledError | None = None
+        cancelled: BaseException | None = None
+        own = Own()
         while self._entered:
             plugin = self._entered.pop()
             instance: Any = plugin.instance
             try:
                 async with asyncio.timeout(LIFE_TIMEOUT):
                     await instance.__aexit__(None, None, None)
-            except asyncio.CancelledError as error:
-                cancelled = error  # the others still have files to close
-            except Exception as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
+            except BaseException as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
+                if own.end(error):
+                    cancelled = error  # the others still have files to close
+                    continue
                 logger.bind(plugin=plugin.name).error(
                     "plugin {} did not stop cleanly: {} at {}", plugin.name, type(error).__name__, where(error)
                 )
@@ -129,6 +143,7 @@ class Chain:
         the chain (a failed plugin's is a `CallResult` with its error).
         """
         end: Reject | CallResult | None = None
+        own = Own()
         for stage in self._stages.get(call.method, ()):
             hook = stage.before
             if hook is not None:
@@ -141,12 +156,14 @@ class Chain:
                     if hook.is_async or hasattr(verdict, "__await__"):
                         verdict = await settled(verdict)
                     call, end = judge(call, verdict, lookup)
-                except RpcError as error:
-                    # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
-                    end = CallResult.failed(error)
-                    continue
-                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                    end = failed_before(hook, call, error)
+                except BaseException as error:
+                    if own.end(error):
+                        raise
+                    if isinstance(error, RpcError) and sendable(error):
+                        # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
+                        end = CallResult.failed(error)
+                    else:
+                        end = failed_before(hook, call, error)
                     continue
             if stage.after is not None:
                 passed._due.append((stage.after, call))
@@ -158,7 +175,8 @@ class Chain:
 
         Never raises, except `CancelledError`, and that only after the last of them ran.
         """
-        cancelled: asyncio.CancelledError | None = None
+        cancelled: BaseException | None = None
+        own = Own()
         while passed._due:
             hook, call = passed._due.pop()
             call.running(hook.plugin.name)
@@ -167,10 +185,11 @@ class Chain:
                 if hook.is_async or hasattr(verdict, "__await__"):
                     verdict = await bounded(verdict)
                 if verdict is not None:
-                    result = sound(verdict)
-            except asyncio.CancelledError as error:
-                cancelled = error  # the plugins before it were promised the end of the call, too
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                    result = sound(verdict, result)
+            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                if own.end(error):
+                    cancelled = error  # the plugins before it were promised the end of the call, too
+                    continue
                 result = failed_after(hook, call, result, error)
         if cancelled is not None:
             raise cancelled
@@ -187,7 +206,7 @@ class Chain:
         call.running(hook.plugin.name)
         try:
             return checked_choice(candidates, hook.function(call, candidates))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             log_failure(hook, error, call.exchange_id)
             if hook.plugin.on_error == "ignore":
                 return None
@@ -204,7 +223,7 @@ class Chain:
             return None
         try:
             return checked_names(conflict, hook.function(conflict))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             log_failure(hook, error, f"the {conflict.kind} {conflict.name!r}")
             return None
 
@@ -213,6 +232,7 @@ class Chain:
 
         A plugin that failed finds the upstream unhealthy under `on_error = "reject"`, and nothing under "ignore".
         """
+        own = Own()
         for hook in self._checks:
             try:
                 health = hook.function(upstream)
@@ -221,7 +241,9 @@ class Chain:
                 if health is None:
                     continue
                 return checked_health(health)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            except BaseException as error:
+                if own.end(error):
+                    raise
                 log_failure(hook, error, f"the upstream {upstream.name}")
                 if hook.plugin.on_error == "reject":
                     return Health(False, f"the plugin {hook.plugin.name} failed in check_health")

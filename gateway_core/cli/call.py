@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,6 +24,7 @@ CONNECT_TIMEOUT: Final = 5.0
 
 def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
     """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
+    _check_text(name)
     arguments = parse_arguments(args, data)
     path = locate(config)
     running = read_instance(pid_file(path))
@@ -39,7 +41,8 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
 def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
     """The arguments of `--data JSON` (`-`: read stdin), and over them those of `--arg key=value`.
 
-    A value that is JSON counts as such, any other is a string. Raises `UsageError`.
+    A value that is JSON counts as such, any other is a string. Raises `UsageError`, also for numbers that could not
+    be passed on as they are.
     """
     arguments: dict[str, Any] = {}
     if data is not None:
@@ -62,7 +65,16 @@ def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
             arguments[key] = _json(text)
         except ValueError:
             arguments[key] = text
+    _check_text(arguments)
     return arguments
+
+
+def _check_text(value: Any) -> None:
+    """Raise `UsageError` for what UTF-8 cannot say: other bytes on the command line, half a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the tool's name, --arg and --data must be valid UTF-8") from None
 
 
 def _json(text: str) -> Any:
@@ -70,9 +82,22 @@ def _json(text: str) -> Any:
         raise ValueError(f"{constant} is no JSON")  # Python's parser takes NaN and Infinity
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_int=_integer, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    if len(text) > jsonrpc.MAX_DIGITS:
+        raise UsageError(f"--arg, --data: a number has more than {jsonrpc.MAX_DIGITS} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise UsageError(f"--arg, --data: the number {text[:40]} is out of range")
+    return number
 
 
 async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -85,27 +110,46 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> 
 
     # No timeout for the answer: the gateway's own deadlines hold. No proxy from the environment: it is our gateway.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    refusals: list[str] = []
+    where = f"the running gateway (pid {instance.pid}, {instance.address})"
+
+    async def note_refusal(response: httpx2.Response) -> None:
+        # The client passes on no error without the request's id, as when the gateway refuses to read the request.
+        if response.is_error:
+            refusals.extend(_refusal(await response.aread()))
+
     try:
         async with (
-            httpx2.AsyncClient(trust_env=False, timeout=timeout) as http,
+            httpx2.AsyncClient(trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}) as http,
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),
                 client_info=Implementation(name="rad", version=version("gateway-core")),
             ) as client,
         ):
             await client.list_tools()  # the client mirrors arguments into headers where a listed schema says so
+            refusals.clear()
             request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
             try:
                 # Not `call_tool`, which judges a good result by listing the tools again: a gateway that stops in
                 # between would cost the result.
                 result = await client.session.send_request(request, CallToolResult)
             except MCPError as error:
-                return {"error": error.error.model_dump(mode="json", by_alias=True, exclude_none=True)}
+                found = error.error.model_dump(mode="json", by_alias=True, exclude_none=True)
+                return {"error": {**found, "message": refusals[-1]} if refusals else found}
             return {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
     except ValidationError as error:
         raise Failed(f"the running gateway (pid {instance.pid}) did not answer with a tool result") from error
     except (httpx2.HTTPError, MCPError, OSError, ExceptionGroup) as error:
-        raise Failed(f"the running gateway (pid {instance.pid}, {instance.address}): {_reason(error)}") from error
+        raise Failed(f"{where}: {[_reason(error), *refusals][-1]}") from error
+
+
+def _refusal(body: bytes) -> list[str]:
+    """The message of an error without an id; none for anything else."""
+    try:
+        value = json.loads(body)
+        return [] if "id" in value else [str(value["error"]["message"])]
+    except (ValueError, RecursionError, TypeError, LookupError):
+        return []
 
 
 def _reason(error: BaseException) -> str:

@@ -82,8 +82,8 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
         path = Path(os.path.abspath(config))
         if path.is_file() or pid_file(path).is_file():
             return path
-        raise UsageError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    here = start or Path.cwd()
+        raise UsageError(f"{path}: {_what_is_there(path)}")
+    here = (start or Path.cwd()).absolute()
     for folder in (here, *here.parents):
         path = folder / FOLDER / CONFIG_NAME
         if path.is_file() or pid_file(path).is_file():
@@ -93,6 +93,20 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
         "  to write one:        rad mcp proxy init\n"
         "  to use another file: --config FILE"
     )
+
+
+def _what_is_there(path: Path) -> str:
+    """What `path` is instead of a file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno else str(error)
+    for test, name in ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket")):
+        if test(mode):
+            return f"is a {name}, not a file"
+    return "is a device, not a file"
 
 
 def pid_file(config: Path) -> Path:
@@ -137,7 +151,7 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
     path = pid_file(config)
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
-        fd = _open(path)
+        fd = _open(path, os.O_RDWR | os.O_CREAT)
         if _try_lock(fd, fcntl.LOCK_EX):
             if _same(path, fd):
                 break
@@ -176,11 +190,9 @@ def read_instance(path: Path) -> Instance | Locked | None:
     last: Instance | None = None
     while True:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = _open(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise GatewayError(f"cannot read the pid file {path}: {error.strerror}") from error
         try:
             if _try_lock(fd, fcntl.LOCK_SH):
                 return None
@@ -208,15 +220,18 @@ def _already(path: Path, instance: Instance | Locked | None) -> str:
     return f"another start is under way: {path} is locked"
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, flags: int) -> int:
+    """Open a pid file. Raises `GatewayError`, or `FileNotFoundError` when it is to be there and is not."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
+            raise
         reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise GatewayError(f"cannot write the pid file {path}: {reason}") from error
+        raise GatewayError(f"cannot use the pid file {path}: {reason}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise GatewayError(f"cannot write the pid file {path}: it is no ordinary file")
+        raise GatewayError(f"cannot use the pid file {path}: it is no ordinary file")
     return fd
 
 

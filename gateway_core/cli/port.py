@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ SEARCH_TIME: Final = 0.5
 def in_use_message(error: OSError, host: str, port: int) -> str:
     """What to tell somebody whose gateway could not bind `host`:`port`."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {shown}: {error.strerror}"
     if error.errno != errno.EADDRINUSE:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return f"cannot listen on {shown}: {reason}"
@@ -29,6 +32,24 @@ def in_use_message(error: OSError, host: str, port: int) -> str:
         "  to stop that one:  rad mcp proxy stop\n"
         "  or change the port in the configuration file: [mcp.proxy] port = …"
     )
+
+
+def check(host: str, port: int) -> None:
+    """Raise `OSError` when somebody listens on `host`:`port` already, or when `host` is no address of any machine.
+
+    Costs nothing, while the gateway that will listen takes its time to be loaded. Other failures are left to it.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
 
 
 def find_holder(port: int) -> str | None:

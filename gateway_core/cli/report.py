@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
+from gateway_core.cli import INTERRUPTED
 from gateway_core.cli.control import NotRunning, UsageError
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 from gateway_core.log.lines import escape
@@ -67,7 +68,7 @@ def guarded(command: Callable[[], Any]) -> int:
         command()
     except KeyboardInterrupt:
         say_error("interrupted")
-        return ExitCode.FAILED
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left. Python would complain once more when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

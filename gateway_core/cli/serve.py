@@ -15,19 +15,20 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from loguru import logger
 
-from gateway_core.cli import detach, render
+from gateway_core.cli import detach, port, render
 from gateway_core.cli.control import Hold, acquire, locate
-from gateway_core.cli.port import in_use_message
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.settings import require_enabled
 from gateway_core.config import Config, load
-from gateway_core.gateway import Gateway
 from gateway_core.log import output
+
+if TYPE_CHECKING:
+    from gateway_core.gateway import Gateway
 
 NOW_GRACE: Final = 5.0
 """Seconds for closing connections and children when nobody waits for calls any more."""
@@ -97,6 +98,7 @@ def _start(config: Path | None, *, stdio: bool, starter: detach.Starter | None) 
         return
     hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout)
     try:
+        _check_port(proxy.host, proxy.port)
         log = proxy.log
         if starter is not None and log.file is None:
             log = log.model_copy(update={"file": str(detach.log_file(path))})
@@ -104,6 +106,19 @@ def _start(config: Path | None, *, stdio: bool, starter: detach.Starter | None) 
         _run(_serve(settings, hold, starter))
     finally:
         hold.release()
+
+
+def _check_port(host: str, number: int) -> None:
+    try:
+        port.check(host, number)
+    except OSError as error:
+        raise Failed(port.in_use_message(error, host, number)) from error
+
+
+def _new_gateway(config: Config, admin_token: str) -> Gateway:
+    from gateway_core.gateway import Gateway  # noqa: PLC0415 - takes a second, which a refusal must not
+
+    return Gateway(config, admin_token=admin_token)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
@@ -122,12 +137,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 async def _serve(config: Config, hold: Hold, starter: detach.Starter | None) -> None:
     proxy = config.proxy
     signals = Signals(proxy.drain_timeout, hold.release)
-    gateway = Gateway(config, admin_token=hold.instance.token)
+    gateway = _new_gateway(config, hold.instance.token)
     try:
         if not await _unless_stopped(gateway.start(), signals):
             return
     except OSError as error:
-        raise Failed(in_use_message(error, proxy.host, proxy.port)) from error
+        raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
     else:
         hold.listening(urlsplit(gateway.address).port or proxy.port)
         _announce(gateway, starter)
@@ -141,7 +156,7 @@ async def _serve(config: Config, hold: Hold, starter: detach.Starter | None) -> 
 
 async def _serve_stdio(config: Config) -> None:
     signals = Signals(config.proxy.drain_timeout, lambda: None)
-    gateway = Gateway(config, admin_token="")
+    gateway = _new_gateway(config, "")
     try:
         if await _unless_stopped(gateway.start(listen=False), signals):
             serving = asyncio.ensure_future(gateway.serve_stdio())
@@ -152,6 +167,8 @@ async def _serve_stdio(config: Config) -> None:
             await _unless_now(gateway.drain(), signals)
             serving.cancel()
             await asyncio.wait({serving})
+            if not serving.cancelled():
+                serving.result()
     finally:
         signals.watch(NOW_GRACE + WATCHDOG_GRACE)
         await gateway.stop()

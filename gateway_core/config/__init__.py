@@ -1,4 +1,4 @@
-"""The configuration file: its models, and how it is found, read and checked.
+"""The configuration file: its models, and how it is read and checked.
 
 `load` reads the TOML (`source.py` knows on which line each key stands), fills in `${…}` (`interpolate.py`), checks
 types and values (`models.py`, `fields.py`) and what holds between keys (`rules.py`), and reports every problem
@@ -6,7 +6,7 @@ at once in one form (`report.py`). `template.py` writes a new file, `docs.py` th
 """
 
 from gateway_core.config.expand import DEFAULT_PLUGINS
-from gateway_core.config.loader import RELATIVE_PATH, find, load, loads
+from gateway_core.config.loader import RELATIVE_PATH, load, loads
 from gateway_core.config.models import (
     AuthConfig,
     Config,
@@ -31,7 +31,6 @@ __all__ = [
     "SecurityConfig",
     "UpstreamConfig",
     "default_file",
-    "find",
     "load",
     "loads",
 ]

@@ -1,4 +1,4 @@
-"""Find, read and check the configuration file."""
+"""Read and check the configuration file."""
 
 from __future__ import annotations
 
@@ -35,12 +35,6 @@ _TOML_HINTS: Final = {
     "[[mcp.proxy.upstreams]]",
     "Unescaped '\\'": "write a backslash twice, or use single quotes: 'C:\\dir'",
 }
-
-
-def find(start: FilePath) -> FilePath | None:
-    """The nearest `.radium/mcp-proxy.toml` in `start` or a folder above it."""
-    start = start.absolute()
-    return next((file for folder in (start, *start.parents) if (file := folder / RELATIVE_PATH).is_file()), None)
 
 
 def load(path: FilePath, env: Mapping[str, str] = os.environ) -> Config:

@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import Final
 
 import msgspec
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
@@ -112,7 +113,11 @@ def start_call(services: Services, session: Session, message: Message, exchange:
 
 
 def response_to(message: Message, result: CallResult) -> bytes:
-    """The JSON-RPC response that carries a call's result, or its error."""
-    if result.error is not None:
-        return jsonrpc.error(message.id, result.error)
-    return jsonrpc.result(message.id, result.raw)
+    """The JSON-RPC response that carries a call's result, or its error. Never raises."""
+    try:
+        if result.error is not None:
+            return jsonrpc.error(message.id, result.error)
+        return jsonrpc.result(message.id, result.raw)
+    except Exception as error:  # noqa: BLE001 - an error's `data` comes from elsewhere and may be no JSON
+        logger.error("{} while writing an answer\n{}", type(error).__name__, where(error))
+        return jsonrpc.error(message.id, internal_error())

@@ -26,16 +26,18 @@ from gateway_core.downstream.intake import (
     SESSION_HEADER,
     VERSION_HEADER,
     Refusal,
+    check_coding,
     check_header_size,
     header,
     read_message,
+    target,
 )
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
-from gateway_core.downstream.services import Services, where
+from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.stream import json_response
-from gateway_core.errors import INTERNAL_ERROR, UNSUPPORTED_PROTOCOL_VERSION, RpcError
+from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE
 
@@ -72,17 +74,17 @@ class App:
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - aiohttp's own answer to a bug would quote the request
-            logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
-            return Refusal(500, RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed"), close=True).response()
+            return _failed(request, error).response()
         finally:
-            connection.serving = False
+            connection.served()
 
     async def _checked(self, request: web.BaseRequest, connection: AgentConnection) -> web.StreamResponse:
         check_header_size(request)
-        refused = self._guard.check(request.headers)
+        check_coding(request)
+        authority, path = target(request)
+        refused = self._guard.check(request.headers, authority)
         if refused is not None:
             raise Refusal(*refused)
-        path = request.raw_path.partition("?")[0]
         if path in _ALWAYS_SERVED:
             return self._operators(request, path)
         if not self.connections.admit(connection):
@@ -122,9 +124,14 @@ class App:
             meta = meta_of(params)
         except RpcError as error:
             raise Refusal(400, error, message=message) from None
-        if _speaks_modern(request, message, meta):
-            return await self._modern.post(request, message, params, meta, address)
-        return await self._legacy.post(request, message, params, meta, address)
+        try:
+            if _speaks_modern(request, message, meta):
+                return await self._modern.post(request, message, params, meta, address)
+            return await self._legacy.post(request, message, params, meta, address)
+        except (Refusal, RpcError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the answer to a bug carries the request's id, too
+            return _failed(request, error, message).response()
 
     def _operators(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method not in {"GET", "HEAD"}:
@@ -141,6 +148,14 @@ class App:
             raise Refusal(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
         admin = self._services.admin
         return json_response(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
+
+
+def _failed(request: web.BaseRequest, error: Exception, message: Message | None = None) -> Refusal:
+    """The answer to `request` after a bug. Raises `ConnectionAbortedError` when a stream has begun already."""
+    logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
+    if request.writer.output_size:
+        raise ConnectionAbortedError("an answer has begun that cannot be finished")
+    return Refusal(500, internal_error(), message=message, close=True)
 
 
 def _wrong_method(allow: str) -> Refusal:

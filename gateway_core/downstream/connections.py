@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway_core.downstream.intake import Refusal
 
@@ -44,6 +45,8 @@ class AgentConnection(web.RequestHandler):
         self.waiting_since: float | None = None
         """When the request began whose headers are not complete yet; None when there is none."""
         self.serving = False
+        self._newest: StreamReader = EMPTY_PAYLOAD
+        self._partial = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -60,7 +63,27 @@ class AgentConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self.waiting_since is None and not self.serving:
             self.waiting_since = time.monotonic()
+        # aiohttp's parser does not tell whether it holds half a header. The last byte does: a message ends with it,
+        # or it is in a body, or else more of a header is to come.
+        if len(data) > 1:
+            self._parse(data[:-1])
+        ended = self._parse(data[-1:])
+        self._partial = bool(data) and not ended and self._newest.is_eof()
+
+    def _parse(self, data: bytes) -> bool:
+        """Hand `data` to the parser; whether a message became complete."""
+        count, in_body = self._request_count, not self._newest.is_eof()
         super().data_received(data)
+        if self._request_count > count and self._messages:
+            self._newest = self._messages[-1][1]
+            in_body = True
+        return in_body and self._newest.is_eof()
+
+    def served(self) -> None:
+        """A handler has ended; if half a header came meanwhile, its clock starts now."""
+        self.serving = False
+        if self._partial and not self._messages:
+            self.waiting_since = time.monotonic()
 
     def sweep(self, now: float) -> None:
         """End the connection if it stalls."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, meta_of, start_call
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
@@ -54,7 +56,13 @@ class Duplex:
         self._subscriptions = session.subscriptions
 
     def receive(self, message: Message) -> None:
-        """Act on one message; never waits for what it starts."""
+        """Act on one message; never waits for what it starts, and never raises: the channel outlives a bug."""
+        try:
+            self._act_on(message)
+        except Exception as error:  # noqa: BLE001 - one message must not end the channel, nor stay unanswered
+            self._failed(message, error)
+
+    def _act_on(self, message: Message) -> None:
         self._session.touch()
         if message.is_response:
             self._session.questions.answer(message)
@@ -66,7 +74,7 @@ class Duplex:
             except RpcError as error:
                 answer = jsonrpc.error(message.id, error)
             if isinstance(answer, asyncio.Task):
-                answer.add_done_callback(self._answered)
+                answer.add_done_callback(partial(self._answered, message))
             elif answer is not None:
                 self.send(answer)
 
@@ -84,9 +92,19 @@ class Duplex:
         for subscription in list(self._subscriptions.values()):
             subscription.end()
 
-    def _answered(self, task: asyncio.Task[bytes]) -> None:
-        if not task.cancelled():  # a cancelled request is not answered (basic/patterns/cancellation)
+    def _answered(self, message: Message, task: asyncio.Task[bytes]) -> None:
+        if task.cancelled():
+            return  # a cancelled request is not answered (basic/patterns/cancellation)
+        error = task.exception()
+        if error is None:
             self.send(task.result())
+        else:
+            self._failed(message, error)
+
+    def _failed(self, message: Message, error: BaseException) -> None:
+        logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
+        if message.is_request:
+            self.send(jsonrpc.error(message.id, internal_error()))
 
     def _notification(self, message: Message) -> None:
         if message.method == "notifications/cancelled":

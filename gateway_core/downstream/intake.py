@@ -6,6 +6,7 @@ Whatever is wrong is a `Refusal`, which `app.py` turns into the response.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -24,6 +25,9 @@ BODY_TIMEOUT: Final = 30.0
 MAX_HEADER_BYTES: Final = 32 * 1024
 SESSION_HEADER: Final = "Mcp-Session-Id"
 VERSION_HEADER: Final = "MCP-Protocol-Version"
+_REFUSED: Final = re.compile(r"q=0(\.0{0,3})?")
+"""The weight that means "not acceptable" (RFC 9110 12.4.2)."""
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 
 
 class Refusal(Exception):
@@ -67,7 +71,7 @@ class Refusal(Exception):
 
 def accepts(request: web.BaseRequest) -> Accepts:
     """What may be answered with. Raises `Refusal` (406) when it is neither JSON nor a stream."""
-    found = _accepts(request.headers.get("Accept", "*/*"))
+    found = _accepts(",".join(request.headers.getall("Accept", ("*/*",))))
     if not (found.json or found.stream):
         raise Refusal(406, "answers are application/json or text/event-stream, and Accept names neither")
     return found
@@ -81,12 +85,17 @@ def require_stream(accepted: Accepts, message: Message | None = None) -> None:
 
 @lru_cache(maxsize=256)
 def _accepts(value: str) -> Accepts:
-    offered = {part.partition(";")[0].strip().lower() for part in value.split(",")}
-    anything = "*/*" in offered
-    return Accepts(
-        anything or not offered.isdisjoint({"application/json", "application/*"}),
-        anything or not offered.isdisjoint({"text/event-stream", "text/*"}),
-    )
+    wanted: dict[str, bool] = {}
+    for part in value.lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        wanted[media_type] = not any(_REFUSED.fullmatch(parameter) for parameter in parameters)
+
+    def allows(media_type: str) -> bool:
+        # The most specific entry decides (RFC 9110 12.5.1).
+        ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+        return next((wanted[name] for name in ranges if name in wanted), False)
+
+    return Accepts(allows("application/json"), allows("text/event-stream"))
 
 
 def header(request: web.BaseRequest, name: str) -> str | None:
@@ -97,6 +106,20 @@ def header(request: web.BaseRequest, name: str) -> str | None:
     if len(values) > 1:
         raise Refusal(400, f"the header {name} is given more than once")
     return values[0]
+
+
+def target(request: web.BaseRequest) -> tuple[str | None, str]:
+    """The authority and the path that a request is for; without an authority Host has it (RFC 9112 3.2)."""
+    absolute = _ABSOLUTE.match(request.raw_path)
+    if absolute is not None:
+        return absolute[1], absolute[2] or "/"
+    return None, request.raw_path.partition("?")[0]
+
+
+def check_coding(request: web.BaseRequest) -> None:
+    """Raises `Refusal` (501) for a body in a transfer coding other than chunked (RFC 9112 6.1)."""
+    if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        raise Refusal(501, "the only transfer coding that is understood is chunked", close=True)
 
 
 def check_header_size(request: web.BaseRequest) -> None:

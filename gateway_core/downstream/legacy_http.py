@@ -55,7 +55,7 @@ class LegacyHttp:
                     return await reply.finish(jsonrpc.error(message.id, error))
                 return await reply.finish(answer.result())
             return await reply.finish(answer)
-        except asyncio.CancelledError:
+        except BaseException:  # the agent has gone, or a bug: nothing more can be said
             reply.detach()
             raise
 

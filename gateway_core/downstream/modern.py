@@ -7,7 +7,6 @@ status tells what went wrong, and an agent that closes its connection has cancel
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -154,7 +153,7 @@ class ModernHttp:
             result = await self._services.call(exchange, bytes(message.params))
             status = 200 if result.error is None else _status(result.error)
             return await reply.finish(response_to(message, result), status)
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled with its agent, or a bug: nothing more can be said
             reply.detach()
             raise
         finally:

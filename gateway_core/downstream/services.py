@@ -97,7 +97,7 @@ class Services:
             return await self.pipeline.call(exchange, params)
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
-            return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request"))
+            return CallResult.failed(internal_error())
 
     def open_session(self, address: str, owner: str) -> Session:
         """A new legacy session. Raises `RpcError(OVERLOADED)`: there are too many, or the gateway is stopping."""
@@ -136,6 +136,11 @@ class Services:
             await asyncio.wait(list(self._endings), timeout=seconds)
 
 
-def where(error: Exception) -> str:
+def internal_error() -> RpcError:
+    """What an agent is told of a bug; the log has the rest."""
+    return RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request")
+
+
+def where(error: BaseException) -> str:
     """The traceback of an error without its message, which may quote a payload."""
     return "".join(traceback.format_tb(error.__traceback__))

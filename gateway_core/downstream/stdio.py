@@ -18,7 +18,7 @@ from loguru import logger
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.services import Services, where
+from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_REQUEST, RpcError
 
@@ -45,7 +45,11 @@ class StdioServer:
         self._reading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until stdin ends or `stop` is called; then let what is in flight finish, within `drain_timeout`."""
+        """Serve until stdin ends or `stop` is called; then let what is in flight finish, within `drain_timeout`.
+
+        Raises what reading or writing ended with, if that is not the end of stdin or an agent that has gone.
+        """
+        failures: list[Exception] = []
         with _claimed(*self._descriptors) as (stdin, stdout):
             write, close_writer = await _open_writer(stdout)
             read, close_reader = await _open_reader(stdin)
@@ -64,11 +68,14 @@ class StdioServer:
                 for failed in await asyncio.gather(self._reading, writing, return_exceptions=True):
                     if isinstance(failed, Exception):
                         logger.error("{} while serving stdin and stdout\n{}", type(failed).__name__, where(failed))
+                        failures.append(failed)
                 self._channel.close()
                 self._services.end_session(self._session)
                 await self._services.settle(1.0)
                 close_reader()
                 close_writer()
+        if failures:
+            raise failures[0]
 
     def stop(self) -> None:
         """Read no more; `run` then ends as it does when the agent closes stdin."""
@@ -98,6 +105,9 @@ class StdioServer:
             message = jsonrpc.decode(line)
         except RpcError as error:
             self._channel.send(jsonrpc.error(None, error))
+        except Exception as error:  # noqa: BLE001 - one bad line must not end the conversation
+            logger.error("{} while reading a line\n{}", type(error).__name__, where(error))
+            self._channel.send(jsonrpc.error(None, internal_error()))
         else:
             self._channel.receive(message)
 

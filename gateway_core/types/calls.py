@@ -111,7 +111,7 @@ class Call:
 
     def is_rewrite_of(self, other: Call) -> bool:
         """Whether this call was made from `other` by `replace`."""
-        return self._scope is other._scope and self.method == other.method and isinstance(self.name, str)
+        return self._scope is other._scope and self.method == other.method
 
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
         """This call under another name, or with other arguments: return it from `before_call` to rewrite."""
@@ -176,6 +176,12 @@ class CallResult:
         """The same end of the call with another result object: return it from `after_call` to rewrite."""
         return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[content])
 
+    def replace_error(self, message: str, data: Any = None) -> CallResult:
+        """The same error in other words, under its own code. Raises `ValueError` for a result that is no error."""
+        if self.error is None:
+            raise ValueError("this result holds no error")
+        return _replace(self, error=RpcError(self.error.code, message, data))
+
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> CallResult:
         """A result object of a plugin's own, to answer in the upstream's place."""
@@ -191,6 +197,12 @@ class CallResult:
     def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
         """The end of a call in a JSON-RPC error."""
         return cls(error=error, outcome=outcome, upstream=upstream)
+
+    @classmethod
+    def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
+        """A plugin's refusal. `upstream`: the one that executed the call, when only its result is withheld."""
+        outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
+        return cls.failed(RpcError.of_gateway(REJECTED, message), outcome, upstream)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,8 @@ def _close_others(kept: int) -> None:
     that closes its stdout would give the gateway no end of file.
     """
     os.closerange(3, kept)
-    os.closerange(kept + 1, max(kept + 1, min(os.sysconf("SC_OPEN_MAX"), MOST_DESCRIPTORS)))
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(kept + 1, limit if 0 < limit < MOST_DESCRIPTORS else MOST_DESCRIPTORS)
 
 
 def _noted(_number: int, _frame: object) -> None:

@@ -182,7 +182,7 @@ def test_a_symbolic_link_is_not_followed(config, tmp_path):
 
 
 def test_a_folder_that_is_missing_is_a_plain_message(tmp_path):
-    with pytest.raises(GatewayError, match=r"cannot write the pid file .*: No such file"):
+    with pytest.raises(GatewayError, match=r"cannot use the pid file .*: No such file"):
         acquire(tmp_path / "gone" / "x.toml", host="127.0.0.1", port=3000)
 
 
@@ -242,8 +242,8 @@ def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(
     real = control._open
     opened = []
 
-    def open_then_lose(path):
-        fd = real(path)
+    def open_then_lose(path, flags):
+        fd = real(path, flags)
         if not opened:
             path.unlink()
         opened.append(fd)

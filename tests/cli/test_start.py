@@ -224,14 +224,15 @@ def test_stop_says_what_to_do_about_a_process_that_stays(running, rad, pid_path,
 
 BLOCKED = """
 import sys, time
+from gateway_core import gateway
 from gateway_core.cli import main, serve
 
-class Blocked(serve.Gateway):
+class Blocked(gateway.Gateway):
     async def drain(self):
         print("draining", flush=True)
         time.sleep(1000)
 
-serve.Gateway, serve.WATCHDOG_GRACE = Blocked, 0.5
+gateway.Gateway, serve.WATCHDOG_GRACE = Blocked, 0.5
 sys.argv = ["rad", "mcp", "proxy", "start"]
 sys.exit(main())
 """

@@ -9,6 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway_core.errors import RpcError
+from gateway_core.types import CallResult
+
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
 
@@ -185,6 +188,7 @@ POST = "POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         request(POST + "Transfer-Encoding: chunked\nTransfer-Encoding: chunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding : chunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding: \x0bchunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: chunked, gzip", CHUNKED_PING),
         request(POST + "Transfer-Encoding: chunked", b"zz\r\n" + PING),
         request(POST + "Transfer-Encoding: chunked", b"-1\r\n" + PING),
         request(POST + f"X: a\n folded\nContent-Length: {len(PING)}", PING),
@@ -205,6 +209,45 @@ async def test_ambiguous_framing_is_a_bad_request_and_ends_the_connection(world:
     assert not world.pipeline.exchanges
 
 
+@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip\nTransfer-Encoding: chunked", "identity, chunked"])
+async def test_a_transfer_coding_that_is_not_understood_is_refused(world: Any, coding: str) -> None:
+    smuggled = request("GET /healthz HTTP/1.1\nHost: localhost")
+    answer = await world.raw(request(POST + f"Transfer-Encoding: {coding}", CHUNKED_PING) + smuggled, read_for=4)
+    assert status(answer) == 501
+    assert answer.count(b"HTTP/1.") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "expected"),
+    [
+        ("http://127.0.0.1:3000/healthz", "127.0.0.1:3000", 200),
+        ("HTTP://localhost/healthz?a=b", "localhost", 200),
+        ("http://localhost/healthz", "evil.example", 200),  # RFC 9112 3.2.2: Host is ignored
+        ("http://evil.example/healthz", "localhost", 403),
+        ("http://localhost@evil.example/healthz", "localhost", 400),
+        ("http://localhost:99999/healthz", "localhost", 400),
+        ("http:///healthz", "localhost", 400),
+        ("http://localhost/healthz", None, 400),
+        ("http://localhost", "localhost", 400),  # the MCP endpoint; a GET there needs a session
+        ("ftp://localhost/healthz", "localhost", 404),
+    ],
+)
+async def test_an_absolute_target_is_judged_by_its_own_authority(
+    world: Any, target: str, host: str | None, expected: int
+) -> None:
+    line = f"\nHost: {host}" if host is not None else ""
+    head = f"GET {target} HTTP/1.1{line}\nAccept: text/event-stream\nConnection: close"
+    assert status(await world.raw(request(head))) == expected
+
+
+async def test_a_post_to_an_absolute_target_is_served(world: Any, helpers: Any) -> None:
+    body = json.dumps(helpers.initialize()).encode()
+    head = POST.replace("/mcp", f"{world.base}/mcp") + f"Connection: close\nContent-Length: {len(body)}"
+    answer = await world.raw(request(head, body))
+    assert status(answer) == 200
+    assert b"Mcp-Session-Id" in answer
+
+
 async def test_slow_headers_and_silent_sockets_are_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway_core.downstream.connections.HEADER_TIMEOUT", 0.5)
     silent, slow = await asyncio.gather(
@@ -221,6 +264,38 @@ async def test_slow_headers_after_a_request_are_ended(world: Any, monkeypatch: p
     await asyncio.sleep(1.8)  # idle between requests is no slowness
     writer.write(b"GET /healthz HT")
     assert status(await asyncio.wait_for(reader.read(), 5)) == 408
+    writer.close()
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_half_a_header_behind_a_finished_request_is_ended(
+    world: Any, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    monkeypatch.setattr("gateway_core.downstream.connections.HEADER_TIMEOUT", 0.5)
+    whole = request(f"{POST}Content-Length: {len(PING)}", PING) + request("GET /healthz HTTP/1.1\nHost: localhost")
+    data = whole + b"GET /healthz HTTP/1.1\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    size = len(data) // pieces + 1
+    for start in range(0, len(data), size):
+        writer.write(data[start : start + size])
+        await asyncio.sleep(0.05)
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.count(b"HTTP/1.1 ") == 3
+    assert b"HTTP/1.1 408" in answer
+    writer.close()
+
+
+async def test_whole_requests_leave_the_connection_idle(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.downstream.connections.HEADER_TIMEOUT", 0.5)
+    chunked = request(POST + "Transfer-Encoding: chunked", CHUNKED_PING)
+    for data in (request(f"{POST}Content-Length: {len(PING)}", PING) * 2, chunked, chunked * 40):
+        assert b"HTTP/1.1 408" not in await world.raw(data, read_for=2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    for byte in chunked:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0)
+    await asyncio.sleep(2)
+    assert not reader.at_eof()
     writer.close()
 
 
@@ -342,3 +417,32 @@ async def test_house_is_kept_on_after_a_chore_has_failed(start: Any, monkeypatch
     assert world.ended == [session["Mcp-Session-Id"]]
     assert len(lines) == 1
     assert "ZeroDivisionError while keeping house" in lines[0]
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_bug_is_answered_with_the_id_of_the_request(
+    world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch, era: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("secret")
+
+    session = await world.initialize()
+    monkeypatch.setattr("gateway_core.downstream.services.Gate.enter", fail)
+    body = {"jsonrpc": "2.0", "id": "x", "method": "tools/call", "params": {"name": "echo"}}
+    answer = await (
+        world.post(body, session) if era == "legacy" else world.modern("tools/call", {"name": "echo"}, request_id="x")
+    )
+    assert answer.status == 500
+    assert answer.json["id"] == "x"
+    assert answer.json["error"]["code"] == -32603
+    assert b"secret" not in answer.body
+
+
+async def test_an_error_that_is_no_json_is_answered_as_a_bug(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call(*_: Any) -> CallResult:
+        return CallResult.failed(RpcError(1, "x", object()))
+
+    monkeypatch.setattr(world.pipeline, "call", call)
+    answer = await world.modern("tools/call", {"name": "echo"}, request_id=7)
+    assert answer.json["id"] == 7
+    assert answer.json["error"]["code"] == -32603

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.stdio import StdioServer
 
@@ -239,3 +240,48 @@ async def test_files_serve_as_well_as_pipes(helpers: Any, tmp_path: Path) -> Non
         await asyncio.wait_for(StdioServer(services, stdin.fileno(), stdout.fileno()).run(), 5)
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert sorted(answer["id"] for answer in answers) == [0, 1, 2]
+
+
+async def test_a_bug_costs_one_answer_and_not_the_conversation(
+    peer: Peer, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await peer.ask(helpers.initialize())
+    real = jsonrpc.decode
+
+    def decode(line: bytes) -> Any:
+        if b"boom" in line:
+            raise ZeroDivisionError
+        return real(line)
+
+    def enter(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.jsonrpc.decode", decode)
+    answer = await peer.ask(b"boom")
+    assert answer["error"]["code"] == -32603
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway_core.downstream.services.Gate.enter", enter)
+        answer = await peer.ask(call("echo", 2))
+    assert (answer["id"], answer["error"]["code"]) == (2, -32603)
+    assert (await peer.ask(ping(3)))["id"] == 3
+
+
+async def test_a_call_that_ends_in_an_exception_is_answered(
+    peer: Peer, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    await peer.ask(helpers.initialize())
+    monkeypatch.setattr("gateway_core.downstream.services.Services.call", fail)
+    answer = await peer.ask(call("echo", 4))
+    assert (answer["id"], answer["error"]["code"]) == (4, -32603)
+
+
+async def test_a_reader_that_breaks_is_an_error(helpers: Any, tmp_path: Path) -> None:
+    services, _, catalog = helpers.services(ProxyConfig(drain_timeout=1.0))
+    folder = os.open(tmp_path, os.O_RDONLY)  # cannot be read like a file
+    with (tmp_path / "out").open("wb") as stdout, pytest.raises(IsADirectoryError):
+        await asyncio.wait_for(StdioServer(services, folder, stdout.fileno()).run(), 5)
+    os.close(folder)
+    assert not catalog.listeners

@@ -6,14 +6,14 @@ With `redact_results` the agent's answer has them hidden as well. Requests alway
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Final
 
 from loguru import logger
 from pydantic import Field, field_validator
 
 from gateway_core import Call, CallResult, PluginConfig, hookimpl
-from gateway_core.errors import REJECTED, RpcError
 from gateway_security_redact.hiding import Hider
 
 MAX_SCANNED: Final = 256 * 1024
@@ -53,32 +53,41 @@ class Redact:
     def before_call(self, call: Call) -> None:
         if self._config.log_requests:
             raw = call.raw_arguments or b"{}"
-            self._log("request", call, self._shown(raw, self._hider.value(_decoded(raw))))
+            self._log("request", call, lambda: self._shown(raw, self._hider.value(_decoded(raw))))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
-        if not (self._config.log_responses or self._config.redact_results):
-            return None
         if result.error is not None:
-            return self._after_error(call, result, result.error)
-        content = _decoded(result.raw)
-        hidden = self._hider.value(content)
+            return self._after_error(call, result)
+
+        @cache  # looked at once, and not at all when nobody wants it
+        def looked() -> tuple[Any, Any]:
+            content = _decoded(result.raw)
+            return content, self._hider.value(content)
+
         if self._config.log_responses:
-            self._log("response", call, f"{result.outcome} {self._shown(result.raw, hidden)}")
+            self._log("response", call, lambda: f"{result.outcome} {self._shown(result.raw, looked()[1])}")
         if not self._config.redact_results:
             return None
+        content, hidden = looked()
         if content is None:
             return _withheld(result)
         return None if hidden is content else result.replace(hidden)
 
-    def _after_error(self, call: Call, result: CallResult, error: RpcError) -> CallResult | None:
+    def _after_error(self, call: Call, result: CallResult) -> CallResult | None:
         """Errors quote what they complain about."""
-        message, data = self._hider.text(error.message), self._hider.value(error.data)
-        if self._config.log_responses:
-            self._log("response", call, f"{result.outcome} {error.code} {self._cut(message)}")
-        if not self._config.redact_results or (message is error.message and data is error.data):
+        error = result.error
+        if error is None:
             return None
-        return replace(result, error=RpcError(error.code, message, data))
+        if self._config.log_responses:
+            self._log(
+                "response", call, lambda: f"{result.outcome} {error.code} {self._cut(self._hider.text(error.message))}"
+            )
+        if not self._config.redact_results:
+            return None
+        message, data = self._hider.text(error.message), self._hider.value(error.data)
+        same = message is error.message and data is error.data
+        return None if same else result.replace_error(message, data)
 
     def _shown(self, raw: bytes, hidden: Any) -> str:
         """A payload as the log may show it. `hidden`: its decoded form without secrets, None if there is none."""
@@ -92,10 +101,14 @@ class Redact:
             text = f"{data[: self._config.max_logged_bytes].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
         return _escaped(text)
 
-    def _log(self, what: str, call: Call, shown: str) -> None:
-        name = _escaped(self._hider.text(call.name)[:_MAX_NAME])
-        # The payload is an argument, not a part of the format: it may hold braces.
-        logger.bind(exchange=call.exchange_id).info("{} {} {} {}", what, call.method, name, shown)
+    def _log(self, what: str, call: Call, shown: Callable[[], str]) -> None:
+        def line() -> str:
+            name = _escaped(self._hider.text(call.name)[:_MAX_NAME])
+            return f"{what} {call.method} {name} {shown()}"
+
+        # Lazy: no payload is decoded and searched for a line that the log's level leaves out. The line is an
+        # argument, not the format: it may hold braces.
+        logger.bind(exchange=call.exchange_id).opt(lazy=True).info("{}", line)
 
 
 def _decoded(raw: bytes) -> Any:
@@ -111,7 +124,7 @@ def _decoded(raw: bytes) -> Any:
 def _withheld(result: CallResult) -> CallResult:
     reason = f"{len(result.raw)} bytes, {MAX_SCANNED} at most" if len(result.raw) > MAX_SCANNED else "unreadable"
     message = f"the answer is withheld: security_redact cannot search it for secrets ({reason}); the call was executed"
-    return CallResult.failed(RpcError.of_gateway(REJECTED, message, plugin="security_redact"), upstream=result.upstream)
+    return CallResult.refused(message, upstream=result.upstream)
 
 
 def _escaped(text: str) -> str:

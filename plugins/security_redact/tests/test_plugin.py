@@ -1,10 +1,12 @@
 """`security_redact`: payloads in the log, secrets in none."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 from gateway_security_redact import plugin
+from gateway_security_redact.hiding import Hider
 from gateway_security_redact.plugin import Redact
 from loguru import logger
 from pydantic import ValidationError
@@ -161,6 +163,39 @@ def test_what_is_switched_off_is_not_logged(lines):
     run_hook(quiet, "before_call", make_call(arguments={"a": 1}))
     assert run_hook(quiet, "after_call", make_call(), make_result()) is None
     assert lines == []
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often a payload was decoded, while the log takes nothing below WARNING."""
+    seen = []
+    decoded = plugin._decoded
+    monkeypatch.setattr(plugin, "_decoded", lambda raw: (seen.append(raw), decoded(raw))[1])
+    monkeypatch.setattr(Hider, "text", lambda self, text, level=0: (seen.append(text), text)[1])
+    logger.remove()
+    handler = logger.add(lambda message: None, level="WARNING")
+    yield seen
+    logger.remove(handler)
+    logger.add(sys.stderr)
+
+
+async def test_nothing_is_looked_at_for_lines_that_the_log_leaves_out(looks):
+    await run_call(make_call(arguments={"a": "b=c"}), FakeUpstream("a=b"), Redact)
+    await run_call(make_call(), FakeUpstream(RpcError(-1, "a=b", {"c": "d"})), Redact)
+    assert looks == []
+
+
+async def test_results_that_must_be_clean_are_looked_at_whatever_the_log_takes(looks):
+    result = make_result("a=b")
+    await run_call(make_call(arguments={"a": 1}), FakeUpstream(result), configured(Redact, redact_results=True))
+    assert looks.count(result.raw) == 1
+
+
+async def test_a_result_is_looked_at_once_for_the_log_and_the_agent(looks, lines):
+    result = make_result("a=b")
+    await run_call(make_call(), FakeUpstream(result), configured(Redact, redact_results=True, log_requests=False))
+    assert looks.count(result.raw) == 1
+    assert len(lines) == 1
 
 
 async def test_agent_and_upstream_get_what_was_sent(lines):
