@@ -68,6 +68,7 @@ class Gateway:
         self._stdio_ended = asyncio.Event()
         self._started = time.time()
         self._entered = False
+        self._serving = False
         self._stopping: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -102,6 +103,7 @@ class Gateway:
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
             self.health.start()
+            self._serving = True
         except BaseException:
             await self.stop()
             raise
@@ -155,7 +157,8 @@ class Gateway:
             steps.push_async_callback(self.health.stop)
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
-        logger.info("stopped")
+        if self._serving:
+            logger.info("stopped")
 
     # -- for people ---------------------------------------------------------------------------------------------
 

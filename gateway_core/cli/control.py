@@ -227,7 +227,8 @@ def _open(path: Path, flags: int) -> int:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
             raise
-        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        known = {errno.ELOOP: "it is a symbolic link", errno.EISDIR: "it is no ordinary file"}
+        reason = known.get(error.errno or 0, error.strerror)
         raise GatewayError(f"cannot use the pid file {path}: {reason}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -68,7 +68,8 @@ class AgentConnection(web.RequestHandler):
         if len(data) > 1:
             self._parse(data[:-1])
         ended = self._parse(data[-1:])
-        self._partial = bool(data) and not ended and self._newest.is_eof()
+        if data or ended:  # without data: aiohttp goes on with what it had put off
+            self._partial = not ended and self._newest.is_eof()
 
     def _parse(self, data: bytes) -> bool:
         """Hand `data` to the parser; whether a message became complete."""

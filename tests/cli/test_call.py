@@ -1,5 +1,7 @@
+import contextlib
 import io
 import json
+import socket
 
 import pytest
 
@@ -73,3 +75,41 @@ def test_errors_of_tool_and_protocol_fail_the_command():
         call._finish({"result": {"content": [], "isError": True}}, quiet=True)
     with pytest.raises(Failed, match=r"unknown tool \(code -32602\)\n.*retryAfterMs"):
         call._finish({"error": {"code": -32602, "message": "unknown tool", "data": {"retryAfterMs": 5}}}, quiet=True)
+
+
+def test_a_number_that_cannot_be_passed_on_is_wrong_usage():
+    assert parse_arguments(["a=" + "1" * 4000], None) == {"a": int("1" * 4000)}
+    for text in ("1" * 5000, "1e999"):
+        for args, data in (([f"a={text}"], None), ([], f'{{"a": [{text}]}}')):
+            with pytest.raises(UsageError, match=r"(a|the) number"):
+                parse_arguments(args, data)
+
+
+def test_what_is_not_utf8_is_wrong_usage(rad):
+    for arguments in (
+        ["add", "--arg", b"a=\xff"],
+        ["add", "--data", b'{"a": "\xff"}'],
+        [b"\xff"],
+        ["add", r'--arg=a="\ud800"'],
+    ):
+        found = rad("call", *arguments)
+        assert found.returncode == 2
+        assert "UTF-8" in found.stderr
+
+
+def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_for):
+    with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
+        file.write("max_connections = 1\n")
+    spawn("start")
+    held = []
+
+    def connected():
+        with contextlib.suppress(OSError):
+            held.append(socket.create_connection(("127.0.0.1", free_port)))
+        return held
+
+    wait_for(connected)
+    found = rad("call", "add")
+    held[0].close()
+    assert found.returncode == 1
+    assert "1 connections are open, which is the limit" in found.stderr

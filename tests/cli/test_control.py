@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -254,3 +255,24 @@ def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(
     assert len(opened) == 2
     assert read_instance(pid_file(config)) == hold.instance
     hold.release()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_start_and_status_say_the_same_of_a_pid_file_that_cannot_be_used(config, kind):
+    if kind == "link":
+        pid_file(config).symlink_to(config)
+    else:
+        pid_file(config).mkdir()
+    said = []
+    for use in (lambda: acquire(config, host="127.0.0.1", port=3000), lambda: read_instance(pid_file(config))):
+        with pytest.raises(GatewayError) as caught:
+            use()
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path / "pipe", "named pipe"), (Path(os.devnull), "device")):
+        with pytest.raises(UsageError, match=f"{path}: is a {what}, not a file"):
+            locate(path)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway_core.cli.port import find_holder, in_use_message
+from gateway_core.cli.port import check, find_holder, in_use_message
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists sockets in /proc")
 IN_USE = OSError(errno.EADDRINUSE, "in use")
@@ -49,3 +49,19 @@ def test_without_a_visible_holder_the_remedies_remain(free_port):
 def test_other_failures_to_bind_are_named():
     text = in_use_message(OSError(errno.EADDRNOTAVAIL, "no"), "192.0.2.1", 80)
     assert text == "cannot listen on 192.0.2.1:80: Cannot assign requested address"
+
+
+def test_a_name_that_is_no_host_is_explained():
+    with pytest.raises(socket.gaierror) as caught:
+        check("no-such-host.invalid", 3000)
+    text = in_use_message(caught.value, "no-such-host.invalid", 3000)
+    assert text.startswith("cannot listen on no-such-host.invalid:3000: ")
+    assert "Unknown error" not in text
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_port_is_checked_without_taking_it(family, host, free_port):
+    check(host, free_port)
+    with socket.create_server((host, free_port), family=family), pytest.raises(OSError, match="in use"):
+        check(host, free_port)
+    check("192.0.2.1", free_port)  # other failures are the listener's

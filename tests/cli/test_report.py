@@ -61,5 +61,5 @@ def test_an_error_of_the_system_names_the_file():
 
 
 def test_ctrl_c_is_no_bug(capsys):
-    assert guarded(lambda: _raise(KeyboardInterrupt())) == 1
+    assert guarded(lambda: _raise(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "error: interrupted\n"

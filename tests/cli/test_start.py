@@ -255,3 +255,77 @@ def test_a_blocked_event_loop_does_not_keep_the_process_alive(project, environme
         if child.poll() is None:
             child.kill()
             child.communicate()
+
+
+def test_a_port_in_use_is_found_before_the_gateway_is_loaded(project, environment, free_port):
+    code = (
+        "import sys; from gateway_core.cli import main\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'start']; code = main()\n"
+        "print('loaded:', 'mcp' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: port")  # nothing was logged before
+    assert "loaded: False" in found.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_do_no_harm(project, environment, closed):
+    line = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    command = f"echo '{line}' | '{sys.executable}' -m gateway_core.cli mcp proxy start --stdio {closed}"
+    found = subprocess.run(
+        command, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+    assert ('"id":1' in found.stdout) is (closed == "2>&-")
+
+
+@pytest.mark.parametrize("command", ["status", "start"])
+def test_an_error_without_a_stderr_is_still_an_exit_code(project, environment, command):
+    shell = f"'{sys.executable}' -m gateway_core.cli mcp proxy {command} --config gone.toml 2>&-"
+    found = subprocess.run(
+        shell, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert found.returncode == 2
+    assert found.stdout == ""
+
+
+def test_an_interrupt_while_loading_is_no_traceback(project, environment):
+    code = (
+        "import os, signal, sys; from gateway_core.cli import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == sys.argv[-1]: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt()); wanted = sys.argv[-1]\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'start', '--config', wanted]; sys.exit(main())"
+    )
+    for module in ("typer", "gateway_core.cli.serve"):
+        found = subprocess.run(
+            [sys.executable, "-c", code, module],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert found.returncode == 130
+        assert "Traceback" not in found.stderr
+
+
+def test_a_broken_stdin_is_no_success(rad, project):
+    with (project / "in").open("wb") as cannot_be_read:
+        found = rad("start", "--stdio", stdin=cannot_be_read)
+    assert found.returncode == 1
+    assert "Bad file descriptor" in found.stderr
+    assert "Traceback" not in found.stderr

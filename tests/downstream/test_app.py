@@ -186,6 +186,7 @@ POST = "POST /mcp HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
         request(POST + "Transfer-Encoding: xchunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding: chunked, identity", CHUNKED_PING),
         request(POST + "Transfer-Encoding: chunked\nTransfer-Encoding: chunked", CHUNKED_PING),
+        request(POST + "Transfer-Encoding: gzip\nTransfer-Encoding: chunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding : chunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding: \x0bchunked", CHUNKED_PING),
         request(POST + "Transfer-Encoding: chunked, gzip", CHUNKED_PING),
@@ -209,7 +210,7 @@ async def test_ambiguous_framing_is_a_bad_request_and_ends_the_connection(world:
     assert not world.pipeline.exchanges
 
 
-@pytest.mark.parametrize("coding", ["gzip, chunked", "gzip\nTransfer-Encoding: chunked", "identity, chunked"])
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity, chunked"])
 async def test_a_transfer_coding_that_is_not_understood_is_refused(world: Any, coding: str) -> None:
     smuggled = request("GET /healthz HTTP/1.1\nHost: localhost")
     answer = await world.raw(request(POST + f"Transfer-Encoding: {coding}", CHUNKED_PING) + smuggled, read_for=4)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from gateway_core.downstream.intake import _accepts
 from gateway_core.downstream.security import HostGuard, canonical_address
+from gateway_core.downstream.stream import Accepts
 
 GOOD_HOSTS = ["localhost", "localhost:3000", "LOCALHOST:1", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:3000"]
 ALLOWED_HOSTS = ["gateway.example.com", "gateway.example.com:9", "GATEWAY.example.COM", "pinned.example:81"]
@@ -159,3 +161,17 @@ async def test_a_forged_host_does_not_move_the_path(world: Any) -> None:
 )
 def test_one_machine_has_one_address(address: str, canonical: str) -> None:
     assert canonical_address(address) == canonical
+
+
+@pytest.mark.parametrize(
+    ("accept", "json", "stream"),
+    [
+        ("application/json, text/event-stream;q=0", True, False),
+        ("application/json;q=0, */*", False, True),
+        ("*/*;q=0.000, text/event-stream;q=0.1", False, True),
+        ("application/*;q=0, text/*; Q=0", False, False),
+        ("application/json;charset=utf-8;q=1.0", True, False),
+    ],
+)
+def test_an_answer_with_weight_zero_is_refused(accept, json, stream):
+    assert _accepts(accept) == Accepts(json, stream)
