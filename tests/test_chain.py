@@ -1,6 +1,7 @@
 """The chain: which hooks run, in which order, with what, and what a failing one leads to."""
 
 import asyncio
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from gateway_core.types import Call, Outcome, Principal
 
 def name_of(value: object) -> str:
     """A test id that is the same in every process: functions by name, the rest as text."""
-    return getattr(value, "__name__", str(value))
+    return re.sub(r" at 0x[0-9a-f]+", "", getattr(value, "__name__", str(value)))
 
 
 ALL = frozenset(["tools/call", "prompts/get", "resources/read", "completion/complete"])
