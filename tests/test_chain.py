@@ -555,7 +555,7 @@ async def test_a_result_that_cannot_be_sent_is_a_failure_of_its_plugin(log, verd
         {"arguments": {"a": object()}},
         {"arguments": {"a": "\ud800"}},
     ],
-    ids=ascii,
+    ids=lambda rewrite: ascii(name_of(rewrite)),
 )
 async def test_a_rewrite_that_cannot_be_sent_is_a_failure_of_its_plugin(log, changes):
     looked_up = []
