@@ -9,32 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.chain import Chain
 from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.outage import BACKOFF_FIRST, Backoff, PassiveChecks
 from gateway_core.types import UpstreamState
 from gateway_core.upstream.upstream import PING_TIMEOUT, Upstream
 
-BACKOFF_FIRST: Final = 1.0
-BACKOFF_MAX: Final = 60.0
 BACKOFF_RESET: Final = 60.0
 """Seconds of health after which the next failure starts at `BACKOFF_FIRST` again."""
 FALL: Final = 3
 """Failed checks in a row that take an upstream down."""
+RISE: Final = 2
+"""Good checks in a row that bring back a server that was ejected because it could not be reached."""
 DOUBT_INTERVAL: Final = 2.0
 """Seconds between checks while the last one failed."""
 JITTER: Final = 0.1
 
-EJECT_CONSECUTIVE: Final = 5
-EJECT_SHARE: Final = 0.5
-EJECT_MIN_CALLS: Final = 10
-EJECT_WINDOW: Final = 60.0
 EJECT_FIRST: Final = 30.0
 EJECT_MAX: Final = 300.0
 EJECT_JITTER: Final = 0.2
@@ -42,48 +37,6 @@ STARTUP_GRACE: Final = 5.0
 """Seconds after the start in which lists wait for upstreams that were not tried yet; later nobody waits."""
 REFRESH_SPACING: Final = 1.0
 """Least seconds between two fetches of one upstream's lists however many `list_changed` arrive."""
-
-
-class Backoff:
-    """Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter")."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._failures = 0
-
-    def next(self) -> float:
-        """Seconds to wait before the next attempt."""
-        ceiling = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        return self._rng.uniform(0.0, ceiling)
-
-    def reset(self) -> None:
-        self._failures = 0
-
-
-@dataclass(slots=True)
-class _Passive:
-    """What calls met at one upstream: (loop time, whether the transport failed)."""
-
-    seen: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=1000))
-    consecutive: int = 0
-    ejections: int = 0
-
-    def count(self, now: float, failed: bool) -> bool:
-        """Take one call into account; True when it is the one that ejects."""
-        self.consecutive = self.consecutive + 1 if failed else 0
-        self.seen.append((now, failed))
-        while self.seen and self.seen[0][0] < now - EJECT_WINDOW:
-            self.seen.popleft()
-        if not failed:
-            return False
-        failures = sum(1 for _, bad in self.seen if bad)
-        too_many = len(self.seen) >= EJECT_MIN_CALLS and failures >= EJECT_SHARE * len(self.seen)
-        return self.consecutive >= EJECT_CONSECUTIVE or too_many
-
-    def clear(self) -> None:
-        self.seen.clear()
-        self.consecutive = 0
 
 
 class HealthMonitor:
@@ -151,19 +104,27 @@ class _Watch:
         self._on_change = on_change
         self._rng = rng
         self._backoff = Backoff(rng)
-        self._passive = _Passive()
+        self._passive = PassiveChecks()
         self._wake = asyncio.Event()
         self._stale = False
         self._doubt = False
+        self._unreachable = True
+        """Whether no call that failed since the last good one got as far as the server."""
+        self._rises = 0
+        """Good checks in a row since it was ejected."""
         upstream.on_transport = self._transport
         upstream.on_list_changed = self._list_changed
         upstream.on_refreshed = lambda _: on_change()
 
     # -- events from the path of calls: quick, never waiting ----------------------------------------------------
 
-    def _transport(self, upstream: Upstream, failure: str | None) -> None:
+    def _transport(self, failure: str | None, sent: bool) -> None:
         now = asyncio.get_running_loop().time()
-        if self._passive.count(now, failure is not None) and upstream.facts.state is UpstreamState.HEALTHY:
+        if failure is None:
+            self._unreachable = True
+        elif sent:
+            self._unreachable = False
+        if self._passive.count(now, failure is not None) and self._upstream.facts.state is UpstreamState.HEALTHY:
             self._eject(now)
         if failure is not None and not self._doubt:
             # Ask the server itself at once instead of at the next interval.
@@ -181,6 +142,7 @@ class _Watch:
         self._upstream.enter(UpstreamState.EJECTED, reason=self._upstream.last_error, retry_at=now + seconds)
         self._passive.clear()
         self._wake.set()
+        self._rises = 0
         logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)
 
     # -- the circle ---------------------------------------------------------------------------------------------
@@ -255,7 +217,7 @@ class _Watch:
         failures = 0
         try:
             while True:
-                if await self._idle(lost, DOUBT_INTERVAL if failures else upstream.config.health_check_interval):
+                if await self._idle(lost, DOUBT_INTERVAL if failures or self._rising else self._interval):
                     return lost.result(), True
                 if self._stale:
                     await self._refresh()
@@ -265,12 +227,22 @@ class _Watch:
                     self._recovered()
                     continue
                 failures += 1
+                self._rises = 0
                 upstream.suspect_sessions()
                 logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, problem)
                 if failures >= FALL:
                     return f"{FALL} health checks failed: {problem}", False
         finally:
             lost.cancel()
+
+    @property
+    def _interval(self) -> float:
+        return self._upstream.config.health_check_interval
+
+    @property
+    def _rising(self) -> bool:
+        """Whether it is ejected although no call reached it: then checks tell as much as calls would."""
+        return self._unreachable and self._upstream.facts.state is UpstreamState.EJECTED
 
     async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
         """Wait for the next check, or for a reason to check earlier; True when the connection is lost."""
@@ -317,13 +289,17 @@ class _Watch:
         return None
 
     def _recovered(self) -> None:
-        """A check went well: an ejection whose time is up ends."""
+        """A check went well: an ejection whose time is up ends, or one of a server that was only out of reach."""
         self._doubt = False
         upstream = self._upstream
         if upstream.facts.state is not UpstreamState.EJECTED:
+            self._unreachable = True
             return
-        if upstream.retry_at is not None and upstream.retry_at > asyncio.get_running_loop().time():
+        self._rises += 1
+        due = upstream.retry_at is None or upstream.retry_at <= asyncio.get_running_loop().time()
+        if not due and not (self._rising and self._rises >= RISE):
             return
+        self._unreachable = True
         upstream.enter(UpstreamState.HEALTHY)
         self._passive.clear()
         logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)

@@ -18,7 +18,8 @@ from gateway_core.chain import Chain, LoadedPlugin
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import Busy
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.health import Backoff, HealthMonitor, _Passive
+from gateway_core.health import HealthMonitor
+from gateway_core.outage import Backoff, PassiveChecks
 from gateway_core.types import Health, Principal, UpstreamState, UpstreamView
 from gateway_core.upstream.upstream import Upstream
 
@@ -36,18 +37,18 @@ def test_backoff_doubles_under_full_jitter_up_to_a_minute() -> None:
 
 
 def test_five_failures_in_a_row_eject() -> None:
-    passive = _Passive()
+    passive = PassiveChecks()
     assert [passive.count(now, True) for now in range(5)] == [False] * 4 + [True]
 
 
 def test_half_of_ten_failures_eject() -> None:
-    passive = _Passive()
+    passive = PassiveChecks()
     verdicts = [passive.count(now, now % 2 == 1) for now in range(10)]
     assert verdicts == [False] * 9 + [True]
 
 
 def test_old_failures_are_forgotten() -> None:
-    passive = _Passive()
+    passive = PassiveChecks()
     for now in range(4):
         passive.count(now, True)
     passive.count(100, False)
@@ -158,7 +159,7 @@ async def test_ejection_ends_after_its_time_with_a_good_check(
     monitor = watch(upstream, on_change=lambda: changes.append(upstream.facts.state))
     await monitor.wait_first_attempts(15)
     for _ in range(5):
-        upstream.on_transport(upstream, "reset")
+        upstream.on_transport("reset", True)
     assert upstream.facts.state is UpstreamState.EJECTED
     await until(lambda: upstream.facts.state is UpstreamState.HEALTHY, 5)
 
@@ -217,3 +218,18 @@ async def test_a_lost_connection_is_opened_again_before_anybody_is_told_that_it_
     await first.close()  # type: ignore[union-attr]
     await until(lambda: upstream.connection is not first)
     assert set(states) == {UpstreamState.HEALTHY}
+
+
+async def test_a_server_that_was_only_out_of_reach_comes_back_with_two_good_checks(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "DOUBT_INTERVAL", 0.05)
+    reset, refused = stdio("reset"), stdio("refused")
+    monitor = watch(reset, refused)
+    await monitor.wait_first_attempts(15)
+    for _ in range(5):
+        reset.on_transport("reset", True)
+        refused.on_transport("connection refused", False)
+    assert {reset.facts.state, refused.facts.state} == {UpstreamState.EJECTED}
+    await until(lambda: refused.facts.state is UpstreamState.HEALTHY, 5)
+    assert reset.facts.state is UpstreamState.EJECTED

@@ -74,8 +74,9 @@ class Upstream:
         """What it wrote to stderr last before it was given up: for operators only."""
         self.retry_at: float | None = None
         """Loop time of the next attempt to reach it, while it is down or ejected."""
-        self.on_transport: Callable[[Upstream, str | None], None] = lambda upstream, failure: None
-        """Told after every delivery: None for an answer, the reason for a failure of the transport."""
+        self.on_transport: Callable[[str | None, bool], None] = lambda failure, sent: None
+        """Told after every delivery: None for an answer, the reason for a failure of the transport; and whether a
+        byte had left, or the server could not even be reached."""
         self.on_list_changed: Callable[[Upstream], None] = lambda upstream: None
         """Told when the server says that a list of its changed."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
@@ -251,24 +252,25 @@ class Upstream:
                 self._took(time.monotonic() - started)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
-                self._failed(problem.reason, transport=not isinstance(problem, RefusedUpstream))
+                refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
+                self._failed(problem.reason, transport=not refused, sent=sent)
             raise
         except asyncio.CancelledError:
             if exchange.timeout is not None and exchange.timeout.expired() and exchange.sent:
-                self._failed("timed out", transport=True)
+                self._failed("timed out", transport=True, sent=True)
             raise
         if reply.error is not None:
             self.errors += 1
             if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS}:
                 self.on_list_changed(self)  # what was listed may be gone
-        self.on_transport(self, None)
+        self.on_transport(None, True)
         return reply
 
-    def _failed(self, reason: str, *, transport: bool) -> None:
+    def _failed(self, reason: str, *, transport: bool, sent: bool) -> None:
         self.errors += 1
         self.last_error = reason
         if transport:
-            self.on_transport(self, reason)
+            self.on_transport(reason, sent)
 
     async def _deliver(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
