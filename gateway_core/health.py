@@ -108,8 +108,8 @@ class _Watch:
         self._wake = asyncio.Event()
         self._stale = False
         self._doubt = False
-        self._unreachable = True
-        """Whether no call that failed since the last good one got as far as the server."""
+        self._unreachable = False
+        """Whether the last call that failed did not get as far as the server."""
         self._rises = 0
         """Good checks in a row since it was ejected."""
         upstream.on_transport = self._transport
@@ -120,10 +120,8 @@ class _Watch:
 
     def _transport(self, failure: str | None, sent: bool) -> None:
         now = asyncio.get_running_loop().time()
-        if failure is None:
-            self._unreachable = True
-        elif sent:
-            self._unreachable = False
+        if failure is not None:
+            self._unreachable = not sent
         if self._passive.count(now, failure is not None) and self._upstream.facts.state is UpstreamState.HEALTHY:
             self._eject(now)
         if failure is not None and not self._doubt:
@@ -241,7 +239,7 @@ class _Watch:
 
     @property
     def _rising(self) -> bool:
-        """Whether it is ejected although no call reached it: then checks tell as much as calls would."""
+        """Whether it is ejected and was out of reach at last: then checks tell as much as calls would."""
         return self._unreachable and self._upstream.facts.state is UpstreamState.EJECTED
 
     async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
@@ -293,13 +291,11 @@ class _Watch:
         self._doubt = False
         upstream = self._upstream
         if upstream.facts.state is not UpstreamState.EJECTED:
-            self._unreachable = True
             return
         self._rises += 1
         due = upstream.retry_at is None or upstream.retry_at <= asyncio.get_running_loop().time()
         if not due and not (self._rising and self._rises >= RISE):
             return
-        self._unreachable = True
         upstream.enter(UpstreamState.HEALTHY)
         self._passive.clear()
         logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
