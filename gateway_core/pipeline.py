@@ -7,6 +7,7 @@ in reverse, bridge to the agent's era, one line in the log. `targets.py` knows w
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from dataclasses import replace as _replace
@@ -102,8 +103,9 @@ class Pipeline:
         except RpcError as error:
             outcome = Outcome.REFUSED if error.code == PLUGIN_FAILED else Outcome.ERROR
             result = CallResult.failed(error, outcome)
-        except Exception:  # noqa: BLE001 - one call's bug must end that call only
-            logger.exception("exchange {}: a bug in the gateway", exchange.id)
+        except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
+            where = "".join(traceback.format_tb(error.__traceback__))  # not the message: it may quote a payload
+            logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where)
             result = CallResult.failed(
                 RpcError.of_gateway(INTERNAL_ERROR, f"internal error of the gateway, see its log for {exchange.id}")
             )

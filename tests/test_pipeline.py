@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
@@ -350,3 +351,23 @@ async def test_calls_that_are_ended_get_an_answer_that_is_true(start: Start) -> 
     result = await call
     assert result.outcome is Outcome.UNKNOWN
     assert "the gateway is stopping" in text(result)
+
+
+async def test_a_bug_ends_its_call_only_and_its_text_reaches_no_log(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await start()
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)))
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("-".join(("canary", "secret")))  # a log shows source lines, which hold no payload
+
+    monkeypatch.setattr("gateway_core.pipeline.request_for", broken)
+    result = await world.tool("reflect", value=1)
+    monkeypatch.undo()
+    logger.remove(sink)
+    assert result.error is not None
+    assert "a bug in the gateway: ValueError" in "".join(lines)
+    assert "canary-secret" not in "".join(lines) + result.error.message
+    assert text(await world.tool("reflect", value=1))
