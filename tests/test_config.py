@@ -58,6 +58,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
         "sessions_per_principal": 100,
         "session_idle": 1800.0,
         "page_size": 1000,
+        "parked_calls": 1000,
+        "parked_per_principal": 32,
     }
     assert proxy.log.model_dump() == {"level": "INFO", "format": "text", "file": None}
     assert proxy.security.model_dump() == {

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 ENV = {
     "FILES_API_KEY": "k1",
+    "GATEWAY_STATE_KEY": "0123456789abcdef0123456789abcdef",
     "GITHUB_TOKEN": "k2",
     "SEARCH_TOKEN": "k3",
     "TICKETS_CLIENT_SECRET": "k4",

@@ -43,6 +43,8 @@ allowed_origins = ["https://app.example.com"]
 drain_timeout = 30.0
 timeout = 60.0
 max_timeout = 300.0
+question_timeout = 300.0
+state_keys = ["${GATEWAY_STATE_KEY}"]
 
 [mcp.proxy.limits]
 request_body = 4194304
@@ -52,6 +54,8 @@ sessions = 10000
 sessions_per_principal = 100
 session_idle = 1800.0
 page_size = 1000
+parked_calls = 1000
+parked_per_principal = 32
 
 [mcp.proxy.log]
 level = "INFO"

@@ -32,6 +32,9 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+MIN_KEY = 32
+"""Characters of a key that others must not guess."""
+
 RetryRule = Literal["never", "safe"]
 
 
@@ -143,6 +146,12 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _state_key(value: SecretStr) -> SecretStr:
+    if len(_secret(value).get_secret_value().strip()) < MIN_KEY:
+        raise mistake(f"must have at least {MIN_KEY} characters; `openssl rand -base64 32` makes one")
+    return value
+
+
 def _pattern(value: str) -> str:
     if not value:
         raise mistake("must not be empty: an empty pattern matches every key")
@@ -212,5 +221,6 @@ Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, Afte
 Url = Annotated[str, AfterValidator(_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
+StateKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_state_key)], ...], BeforeValidator(as_tuple)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
 Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

@@ -26,6 +26,7 @@ from gateway_core.config.fields import (
     Retry,
     Secret,
     Separator,
+    StateKeys,
     Strings,
     TokenUrl,
     Url,
@@ -66,6 +67,10 @@ class LimitsConfig(Section):
     sessions_per_principal: int = Field(default=100, gt=0, description="Sessions of one legacy agent.")
     session_idle: float = Field(default=1800.0, gt=0, description="A session unused for this many seconds is closed.")
     page_size: int = Field(default=1000, gt=0, description="Entries in one page of a list.")
+    parked_calls: int = Field(
+        default=1000, gt=0, description="Calls of modern agents that wait for an answer to a server's question, in all."
+    )
+    parked_per_principal: int = Field(default=32, gt=0, description="The same for one agent.")
 
 
 class LogConfig(Section):
@@ -257,6 +262,20 @@ class ProxyConfig(Section):
         default=60.0, gt=0, description="Seconds for one call; progress from the upstream starts them again."
     )
     max_timeout: float = Field(default=300.0, gt=0, description="Seconds after which a call ends even with progress.")
+    question_timeout: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds that an agent has to answer a question that a server asks during a call. "
+        "That time does not count against the call's own.",
+    )
+    state_keys: StateKeys = Field(
+        default=(),
+        description="Secrets that seal what agents carry for the gateway (states of calls, task ids, cursors), for "
+        "several gateways behind one address: the first one seals, all of them open. "
+        "Without it, each process has a random one.",
+        examples=[["${GATEWAY_STATE_KEY}"]],
+        repr=False,
+    )
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
