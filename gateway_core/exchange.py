@@ -1,8 +1,8 @@
 """One request in flight, from its arrival to its final answer, and the two channels back to its agent.
 
-`notify` carries progress (and, later, log messages) to the agent; `ask` carries questions (elicitation, sampling,
-roots) and brings the answer. How they reach the agent is the downstream side's business (a `BackChannel`); what
-they mean is the upstream side's.
+`notify` carries progress and log messages to the agent; `ask` carries questions (elicitation, sampling, roots) and
+brings the answer. How they reach the agent is the downstream side's business (a `BackChannel`); what they mean is the
+upstream side's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import METHOD_NOT_FOUND, RpcError
+from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
 from gateway_core.types import Era, Principal
 
 _PROCESS: Final = secrets.token_hex(4)
@@ -37,6 +37,8 @@ class Agent:
     """The JSON of its `ClientCapabilities`."""
     session_id: str | None = None
     """Key of its legacy session, which upstream sessions are tied to; None for modern agents."""
+    standing: BackChannel | None = field(default=None, compare=False, repr=False)
+    """Reaches a legacy agent outside of any request, on its standing stream; None for modern agents."""
 
 
 class BackChannel(Protocol):
@@ -46,7 +48,20 @@ class BackChannel(Protocol):
         """Queue a notification for the agent; never blocks. When its bounded queue is full the oldest is dropped."""
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Put a question to the agent and wait for the result object. Raises `RpcError` when it refuses."""
+        """Put a question to the agent and wait for the result object. Raises `RpcError` when it refuses.
+
+        Whoever stops waiting takes the question back.
+        """
+
+
+class Loan(Protocol):
+    """A place that a call holds at its upstream. Others may have it while an agent thinks about a question."""
+
+    def lend(self) -> None:
+        """Let others have it."""
+
+    def take_back(self) -> None:
+        """Have it again at once, for what is left of the call."""
 
 
 class NoBackChannel:
@@ -84,9 +99,14 @@ class Exchange:
     """Why it was ended before its deadline, by the gateway itself; empty otherwise."""
     idle_limit: float = 60.0
     """Seconds that one progress notification buys."""
+    question_limit: float = 300.0
+    """Seconds that the agent has to answer one question; they do not count against the deadline."""
+    loans: list[Loan] = field(default_factory=list)
+    """What the call holds at its upstream, for others to have while the agent is away."""
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
     _progress: float = float("-inf")
+    _asking: int = 0
 
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
@@ -112,6 +132,46 @@ class Exchange:
         self.touched = True
         self.back.notify("notifications/progress", jsonrpc.encode(members))
 
+    async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
+        """Put a question of `upstream` to the agent and wait for the result object; the deadline waits, too.
+
+        Raises `RpcError` when the agent refuses, cannot be asked, or does not answer within `question_limit` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        self.touched = True
+        asked = loop.time()
+        self._asking += 1
+        self._wait_until(asked + self.question_limit)
+        try:
+            async with asyncio.timeout(self.question_limit):
+                return await self.back.ask(method, params)
+        except TimeoutError:
+            error = f"the client did not answer {method} of {upstream} within {self.question_limit:g} s"
+            raise RpcError.of_gateway(CANCELLED, error) from None
+        finally:
+            self._asking -= 1
+            self.hard_deadline += loop.time() - asked
+            if not self._asking:
+                self._wait_until(min(loop.time() + self.idle_limit, self.hard_deadline))
+
+    def _wait_until(self, when: float) -> None:
+        if self.timeout is not None and not self.timeout.expired() and not self.ended:
+            self.timeout.reschedule(when)
+
+    def leave(self) -> None:
+        """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
+        self.back, self.timeout, self.progress_token = NoBackChannel(), None, b""
+        for loan in self.loans:
+            loan.lend()
+
+    def rejoin(self, other: Exchange) -> None:
+        """The agent is back with another request, `other`, whose call this one goes on to be."""
+        self.back, self.timeout, self.progress_token = other.back, other.timeout, other.progress_token
+        self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
+        other.upstream, other.sent, other.touched = self.upstream, True, True
+        for loan in self.loans:
+            loan.take_back()
+
     def end(self, reason: str) -> None:
         """End it now, as if its deadline had passed, for `reason`."""
         if self.timeout is not None and not self.timeout.expired():
@@ -120,7 +180,7 @@ class Exchange:
 
     def extend(self) -> None:
         """Move the deadline to `idle_limit` from now, never past the hard one."""
-        if self.timeout is None or self.timeout.expired() or self.ended:
+        if self.timeout is None or self.timeout.expired() or self.ended or self._asking:
             return
         when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
         current = self.timeout.when()

@@ -21,6 +21,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.outage import Backoff, PassiveChecks
 from gateway_core.types import Health, Principal, UpstreamState, UpstreamView
+from gateway_core.upstream.places import Place
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -193,7 +194,7 @@ async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., Healt
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     agent = Agent(Principal("a"), "modern", "2026-07-28")
-    async with upstream._places:
+    async with Place(upstream._places, Exchange(agent, "tools/call")):
         waiting = [
             asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), "tools/call", {"name": "now"}, None))
             for _ in range(10)

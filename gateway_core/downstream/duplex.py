@@ -14,33 +14,14 @@ from gateway_core.downstream.agents import exchange_for, meta_of, start_call
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services, internal_error, where
-from gateway_core.downstream.sessions import Session
+from gateway_core.downstream.sessions import Session, SessionBack
 from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
-from gateway_core.exchange import NoBackChannel
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import DISCOVER, INITIALIZE, LISTEN
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
-
-
-class ChannelBack:
-    """The back channel of one request on a two-way channel."""
-
-    def __init__(self, session: Session, *, can_ask: bool) -> None:
-        self._session = session
-        self._can_ask = can_ask
-
-    def notify(self, method: str, params: bytes) -> None:
-        self._session.mailbox.notify(method, params)
-
-    async def ask(self, method: str, params: bytes) -> bytes:
-        if not self._can_ask:
-            return await NoBackChannel().ask(method, params)
-        return await self._session.questions.ask(
-            lambda message: self._session.mailbox.put(message, Keep.ALWAYS), method, params
-        )
 
 
 class Duplex:
@@ -121,14 +102,14 @@ class Duplex:
             return self._initialize(message, params)
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
-            return self._legacy.request(self._session, message, meta, ChannelBack(self._session, can_ask=True))
+            return self._legacy.request(self._session, message, meta, SessionBack(self._session))
         agent = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
         if message.method == LISTEN:
             self._listen(message, params)
             return None
-        exchange = exchange_for(agent, message, meta, ChannelBack(self._session, can_ask=False))
+        exchange = exchange_for(agent, message, meta, SessionBack(self._session, can_ask=False))
         return start_call(self._services, self._session, message, exchange)
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:

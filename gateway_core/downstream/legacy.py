@@ -15,7 +15,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start_call
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import RequestKey, Session, request_key
+from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, request_key
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
@@ -56,6 +56,7 @@ class Legacy:
             client_info=introduced.client_info,
             capabilities=introduced.capabilities,
             session_id=session.id,
+            standing=SessionBack(session),
         )
         identity = self._services.catalog.identity("legacy")
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}

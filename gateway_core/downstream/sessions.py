@@ -19,7 +19,7 @@ from gateway_core.downstream.questions import Questions
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
-from gateway_core.exchange import Agent
+from gateway_core.exchange import Agent, NoBackChannel
 from gateway_core.protocol import CHANGING, list_changed
 
 LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
@@ -95,6 +95,23 @@ class Session:
             task.cancel()
         self.questions.end()
         self.mailbox.close()
+
+
+class SessionBack:
+    """Reaches the agent of a session through its mailbox: its two-way channel, or its standing streams."""
+
+    def __init__(self, session: Session, *, can_ask: bool = True) -> None:
+        self._session = session
+        self._can_ask = can_ask
+
+    def notify(self, method: str, params: bytes) -> None:
+        self._session.mailbox.notify(method, params)
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        session = self._session
+        if not self._can_ask or not (session.own_channel or session.streams):
+            return await NoBackChannel().ask(method, params)
+        return await session.questions.ask(lambda message: session.mailbox.put(message, Keep.ALWAYS), method, params)
 
 
 class SessionStore(Protocol):

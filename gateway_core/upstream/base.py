@@ -20,7 +20,7 @@ from typing import Any
 from msgspec import Raw
 
 from gateway_core.errors import OutcomeUnknown, RpcError
-from gateway_core.exchange import Exchange
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
 
 
@@ -44,8 +44,17 @@ class ServerInfo:
     instructions: str | None = None
 
 
-NotificationHandler = Callable[[str, Raw], None]
-"""Called with method and raw params of a notification that belongs to no request (`…/list_changed`)."""
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a connection is opened for: who is on it, what the server may ask, where goes what it says by itself."""
+
+    told: Callable[[str, Raw, Exchange | None], None]
+    """Called with method and raw params of every notification but progress and cancellations, and with the exchange
+    on whose stream it came, where the transport tells."""
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    """The `ClientCapabilities` declared on it."""
+    agent: Agent | None = None
+    """The agent that has it for itself; None where agents share it."""
 
 
 class SessionEnded(OutcomeUnknown):

@@ -23,10 +23,11 @@ from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import LISTEN
 from gateway_core.types import Era
-from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo
-from gateway_core.upstream.era import negotiate, with_meta
-from gateway_core.upstream.incoming import CANCELLED, LIST_CHANGES, PROGRESS, Strays, answer_to, read
-from gateway_core.upstream.pending import Pending, id_in, own_id
+from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
+from gateway_core.upstream.era import declared, negotiate, with_meta
+from gateway_core.upstream.incoming import CANCELLED, PROGRESS, Strays, answer_to, read
+from gateway_core.upstream.pending import Pending, id_in, own_id, raw_id_in
+from gateway_core.upstream.questions import Questions
 from gateway_core.upstream.subscription import ACKNOWLEDGED, Subscription, changing_lists
 
 MAX_BACKGROUND: Final = 64
@@ -41,10 +42,10 @@ class DuplexConnection(Connection):
     modern_possible = True
     """Whether servers of the modern era use this transport."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
         self._config = config
         self._limits = limits
-        self._on_notification = on_notification
+        self._host = host
         self._ids = itertools.count(1)
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
@@ -55,6 +56,7 @@ class DuplexConnection(Connection):
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.strays: Final = Strays(config.name)
+        self._questions = Questions(config.name, host, self._in_flight, self._transmit)
 
     # What a transport implements
 
@@ -79,7 +81,9 @@ class DuplexConnection(Connection):
     async def open(self, known_era: Era | None) -> ServerInfo:
         try:
             await self._connect()
-            self.info = await negotiate(self, known_era, modern_possible=self.modern_possible)
+            self.info = await negotiate(
+                self, known_era, capabilities=self._host.capabilities, modern_possible=self.modern_possible
+            )
         except OutcomeUnknown as error:
             self._lost(f"could not be opened: {error.reason}")
             if self._heard:
@@ -89,7 +93,7 @@ class DuplexConnection(Connection):
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
         if self.info.era == "modern" and (kinds := changing_lists(self.info.capabilities)):
-            self._subscription = Subscription(kinds, self.info, self._on_notification)
+            self._subscription = Subscription(kinds, self.info, self._host)
             self._keep(self._subscription.run(self.send))
         return self.info
 
@@ -109,7 +113,7 @@ class DuplexConnection(Connection):
         token = None if exchange is None else number
         pending = Pending(number, method, exchange)
         try:
-            return await self._carry(with_meta(params, self.info, meta, token), pending)
+            return await self._carry(with_meta(params, self.info, declared(exchange, self._host), meta, token), pending)
         except asyncio.CancelledError:
             # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
             # while waiting for the answer has cancelled the future, too.
@@ -195,12 +199,21 @@ class DuplexConnection(Connection):
         if message.is_response:
             self._answered(message)
         elif message.is_request:
-            modern = self.info is not None and self.info.era == "modern"
-            answer = answer_to(message, self.strays, modern=modern)
-            if answer is not None:
-                self._in_background(_one_line(answer))
+            self._asked(message)
         else:
             self._told(message.method, message.params)
+
+    def _asked(self, message: jsonrpc.Message) -> None:
+        if self.info is not None and self.info.era == "modern":
+            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+            return
+        answer = answer_to(message, self._questions, self.strays)
+        if answer is not None:
+            self._in_background(_one_line(answer))
+
+    def _in_flight(self) -> list[Exchange]:
+        """The exchanges whose requests the server has and has not answered, the newest last."""
+        return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     def _unreadable(self, data: bytes) -> None:
         """A message that is refused may still be known to be somebody's answer, who then need not wait."""
@@ -226,6 +239,8 @@ class DuplexConnection(Connection):
                 self.strays.note("progress of no request")
         elif method == CANCELLED:
             pending = self._pending.get(id_in(params, "requestId"))
+            if self._questions.cancel(raw_id_in(params, "requestId")):
+                return
             if pending is None or pending.method != LISTEN or pending.answer.done():
                 self.strays.note("cancellation of what only the gateway may cancel")
             else:
@@ -233,8 +248,8 @@ class DuplexConnection(Connection):
         elif method == ACKNOWLEDGED:
             if self._subscription is not None:
                 self._subscription.acknowledged()
-        elif method in LIST_CHANGES:
-            self._on_notification(method, params)
+        else:
+            self._host.told(method, params, None)
 
     # The end
 
@@ -247,6 +262,7 @@ class DuplexConnection(Connection):
         for pending in self._pending.values():
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
+        self._questions.end()
         for task in self._background:
             task.cancel()
         self._releasing = asyncio.get_running_loop().create_task(self._release())

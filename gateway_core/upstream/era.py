@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from mcp_types.version import (
@@ -29,6 +29,7 @@ from gateway_core.errors import (
     OutcomeUnknown,
     RpcError,
 )
+from gateway_core.exchange import Exchange
 from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
@@ -40,10 +41,8 @@ from gateway_core.protocol import (
     SERVER_INFO_KEY,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.base import Reply, ServerInfo
-
-CLIENT_CAPABILITIES: Final[Mapping[str, Any]] = {}
-"""What the gateway can be asked for on any connection: nothing that it could not route back."""
+from gateway_core.upstream.base import Host, Reply, ServerInfo
+from gateway_core.upstream.capabilities import for_modern
 
 
 class NoMcpAnswer(OutcomeUnknown):
@@ -86,44 +85,50 @@ class _Discovered(msgspec.Struct, rename="camel"):
 
 
 async def negotiate(
-    wire: Wire, known_era: Era | None, *, probe_timeout: float = 5.0, modern_possible: bool = True
+    wire: Wire,
+    known_era: Era | None,
+    *,
+    capabilities: Mapping[str, Any],
+    probe_timeout: float = 5.0,
+    modern_possible: bool = True,
 ) -> ServerInfo:
     """Find out what the server speaks, and leave `wire` ready to speak it.
 
     `known_era` is what it spoke last time: a server known to be legacy is greeted with `initialize` at once, and
-    probed only if that fails. `probe_timeout` is how many seconds of silence mean "legacy"; the handshake itself
-    is bounded by the caller. `modern_possible=False` for transports that only legacy servers have.
+    probed only if that fails. `capabilities` are declared to it. `probe_timeout` is how many seconds of silence mean
+    "legacy"; the handshake itself is bounded by the caller. `modern_possible=False` for transports that only legacy
+    servers have.
 
     Raises `RpcError` when the server refuses, or shares no version with the gateway; `DeliveryError` as the wire
     does: an outage is never a verdict about the era.
     """
     if not modern_possible:
-        return await _initialize(wire)
+        return await _initialize(wire, capabilities)
     if known_era == "legacy":
         try:
-            return await _initialize(wire)
+            return await _initialize(wire, capabilities)
         except (RpcError, NoMcpAnswer) as refusal:
-            found = await _probe(wire, probe_timeout, _mutual_version(refusal) or LATEST_MODERN_VERSION)
+            found = await _probe(wire, probe_timeout, capabilities, _mutual_version(refusal) or LATEST_MODERN_VERSION)
             if found is None:
                 raise
             return found
-    found = await _probe(wire, probe_timeout, LATEST_MODERN_VERSION)
+    found = await _probe(wire, probe_timeout, capabilities, LATEST_MODERN_VERSION)
     if found is not None:
         return found
     try:
-        return await _initialize(wire)
+        return await _initialize(wire, capabilities)
     except RpcError as refusal:
         # A probe that timed out here may still have arrived: the server is modern after all, and says so.
         version = _mutual_version(refusal)
         if version is None:
             raise
-        found = await _probe(wire, probe_timeout, version)
+        found = await _probe(wire, probe_timeout, capabilities, version)
         if found is None:
             raise
         return found
 
 
-async def _probe(wire: Wire, timeout: float, version: str) -> ServerInfo | None:
+async def _probe(wire: Wire, timeout: float, capabilities: Mapping[str, Any], version: str) -> ServerInfo | None:
     """Ask `server/discover`, once more at a version that the server names; None means that it is legacy.
 
     Raises `RpcError` for a modern server that cannot be spoken to: that is not a reason to fall back.
@@ -132,7 +137,7 @@ async def _probe(wire: Wire, timeout: float, version: str) -> ServerInfo | None:
         wire.adopt(version)
         try:
             async with asyncio.timeout(timeout):
-                reply = await wire.send(DISCOVER, {"_meta": _modern_meta(version)})
+                reply = await wire.send(DISCOVER, {"_meta": _modern_meta(version, capabilities)})
         except (TimeoutError, NoMcpAnswer):
             return None
         error = reply.error
@@ -177,14 +182,14 @@ def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
     )
 
 
-async def _initialize(wire: Wire) -> ServerInfo:
+async def _initialize(wire: Wire, capabilities: Mapping[str, Any]) -> ServerInfo:
     """The legacy handshake, up to and including `notifications/initialized`."""
     wire.adopt(LATEST_HANDSHAKE_VERSION)
     reply = await wire.send(
         INITIALIZE,
         {
             "protocolVersion": LATEST_HANDSHAKE_VERSION,
-            "capabilities": CLIENT_CAPABILITIES,
+            "capabilities": capabilities,
             "clientInfo": IMPLEMENTATION,
         },
     )
@@ -226,17 +231,23 @@ def _mutual_version(error: Exception) -> str | None:
     return mutual[-1] if mutual else None
 
 
-def _modern_meta(version: str) -> dict[str, Any]:
+def _modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str, Any]:
     return {
         PROTOCOL_VERSION_KEY: version,
         CLIENT_INFO_KEY: IMPLEMENTATION,
-        CLIENT_CAPABILITIES_KEY: CLIENT_CAPABILITIES,
+        CLIENT_CAPABILITIES_KEY: capabilities,
     }
+
+
+def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
+    """What one request to a modern server declares: the capabilities of the agent behind it, if there is one."""
+    return host.capabilities if exchange is None else for_modern(exchange.agent)
 
 
 def with_meta(
     params: Mapping[str, Any],
     info: ServerInfo,
+    capabilities: Mapping[str, Any] | Raw,
     agent_meta: Mapping[str, Any] | None = None,
     progress_token: int | None = None,
 ) -> Mapping[str, Any]:
@@ -251,7 +262,7 @@ def with_meta(
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":
-        meta |= _modern_meta(info.protocol_version)
+        meta |= _modern_meta(info.protocol_version, capabilities)
     return {**params, "_meta": meta} if meta else params
 
 

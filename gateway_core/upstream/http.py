@@ -33,15 +33,15 @@ from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE, LISTEN
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
-from gateway_core.upstream.base import Connection, NotificationHandler, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo, SessionEnded
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
-from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
+from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import CANCELLED, PROGRESS
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
-from gateway_core.upstream.subscription import assume_changed, changing_lists, listen_params
+from gateway_core.upstream.subscription import ACKNOWLEDGED, assume_changed, changing_lists, listen_params
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
@@ -57,13 +57,12 @@ _TAIL: Final = 64 * 1024
 class HttpConnection(Connection):
     """One MCP session over Streamable HTTP."""
 
-    def __init__(
-        self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler, http: HttpClient
-    ) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
         self._name = config.name
         self._limit = limits.response_body
-        self._on_notification = on_notification
-        self._session = HttpSession(config.name, http, on_notification)
+        self._host = host
+        self._pending: dict[int, Pending] = {}
+        self._session = HttpSession(config.name, http, host, self._in_flight)
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
@@ -71,7 +70,7 @@ class HttpConnection(Connection):
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self, known_era: Era | None) -> ServerInfo:
-        info = await negotiate(self, known_era, probe_timeout=PROBE_TIMEOUT)
+        info = await negotiate(self, known_era, capabilities=self._host.capabilities, probe_timeout=PROBE_TIMEOUT)
         self.info = info
         kinds = changing_lists(info.capabilities)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
@@ -117,7 +116,9 @@ class HttpConnection(Connection):
         pending = Pending(next(self._ids), method, exchange)
         # Asked for even where the agent did not: progress keeps the call's deadline from passing.
         token = pending.number if exchange is not None else None
-        return await self._request(pending, with_meta(params, self.info, meta, token), headers)
+        return await self._request(
+            pending, with_meta(params, self.info, declared(exchange, self._host), meta, token), headers
+        )
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the negotiation; see `era.Wire`."""
@@ -142,6 +143,7 @@ class HttpConnection(Connection):
         starts = pending.method == INITIALIZE
         own = _mirror(pending.method, params, param_headers) if session.modern else {}
         body = jsonrpc.request(pending.number, pending.method, params)
+        self._pending[pending.number] = pending
         try:
             response = await session.open("POST", own, body, before_send=pending.mark_sent, fresh=starts)
             try:
@@ -158,7 +160,13 @@ class HttpConnection(Connection):
                 notice = jsonrpc.notification(CANCELLED, {"requestId": pending.number})
                 session.aside(lambda: session.post(notice))
             raise
+        finally:
+            del self._pending[pending.number]
         return pending.answer.result()
+
+    def _in_flight(self) -> list[Exchange]:
+        """The exchanges whose requests the server has and has not answered, the newest last."""
+        return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     async def _read(self, response: ClientResponse, pending: Pending, starts: bool) -> None:
         """Settle the request with the answer."""
@@ -221,7 +229,7 @@ class HttpConnection(Connection):
             pending.settle(message)
             return True
         if message.method != PROGRESS or not message.is_notification:
-            return self._session.other(message)
+            return self._session.other(message, pending.exchange)
         if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
             self._session.strays.note("progress of no request")
         return False
@@ -231,7 +239,7 @@ class HttpConnection(Connection):
 
         async def open_stream(last_id: str) -> ClientResponse | None:
             if session.modern:
-                body = jsonrpc.request(next(self._ids), LISTEN, listen_params(kinds, info))
+                body = jsonrpc.request(next(self._ids), LISTEN, listen_params(kinds, info, self._host))
                 response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
             else:
                 response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
@@ -246,9 +254,11 @@ class HttpConnection(Connection):
 
         def take(message: Message) -> bool:
             # The response to `subscriptions/listen` is its graceful end (basic/patterns/subscriptions).
-            return (session.modern and message.is_response) or session.other(message)
+            if session.modern and (message.is_response or message.method == ACKNOWLEDGED):
+                return message.is_response
+            return session.other(message)
 
-        on_gap = partial(assume_changed, kinds, self._on_notification)
+        on_gap = partial(assume_changed, kinds, self._host)
         await listen(open_stream, take, on_gap, session.strays, self._limit)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import ClientResponse, hdrs
@@ -17,11 +17,14 @@ from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
-from gateway_core.upstream.base import NotificationHandler, SessionEnded
+from gateway_core.upstream.base import Host, SessionEnded
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.incoming import LIST_CHANGES, Strays, answer_to
+from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to
+from gateway_core.upstream.pending import raw_id_in
+from gateway_core.upstream.questions import Questions
 
 FAREWELL: Final = 2.0
 """Seconds for a message that nobody waits for."""
@@ -35,7 +38,7 @@ _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 class HttpSession:
     """One session's state and its single HTTP requests."""
 
-    def __init__(self, name: str, http: HttpClient, on_notification: NotificationHandler) -> None:
+    def __init__(self, name: str, http: HttpClient, host: Host, in_flight: Callable[[], Iterable[Exchange]]) -> None:
         self.version = ""
         """The protocol version that is spoken; empty before the negotiation."""
         self.id: str | None = None
@@ -45,7 +48,8 @@ class HttpSession:
         self.strays: Final = Strays(name)
         self._name = name
         self._http = http
-        self._on_notification = on_notification
+        self._host = host
+        self._questions = Questions(name, host, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
 
     @property
@@ -61,6 +65,7 @@ class HttpSession:
         if not self.ended.is_set():
             self.why_ended = why
             self.ended.set()
+            self._questions.end()
             self.strays.report(why)
 
     async def close(self) -> None:
@@ -124,19 +129,27 @@ class HttpSession:
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 
-    def other(self, message: Message) -> bool:
-        """Anything that is no answer of ours and no progress: pass on changed lists, answer a legacy server's requests.
+    def other(self, message: Message, exchange: Exchange | None = None) -> bool:
+        """Anything that is no answer of ours and no progress; `exchange`: the call on whose stream it came.
 
         Returns False: it never ends a stream.
         """
-        if message.is_notification:
-            if message.method in LIST_CHANGES:
-                self._on_notification(message.method, message.params)
-        elif message.is_response:
+        if message.is_response:
             self.strays.note("response to no request")
-        elif (answer := answer_to(message, self.strays, modern=self.modern)) is not None:
-            self.aside(lambda: self.post(answer))
+        elif message.is_request:
+            self._asked(message, exchange)
+        elif message.method == CANCELLED:
+            if not self._questions.cancel(raw_id_in(message.params, "requestId")):
+                self.strays.note("cancellation of what only the gateway may cancel")
+        else:
+            self._host.told(message.method, message.params, exchange)
         return False
+
+    def _asked(self, message: Message, exchange: Exchange | None) -> None:
+        if self.modern:
+            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+        elif (answer := answer_to(message, self._questions, self.strays, exchange)) is not None:
+            self.aside(lambda: self.post(answer))
 
 
 async def _best_effort(work: Callable[[], Coroutine[Any, Any, object]]) -> None:

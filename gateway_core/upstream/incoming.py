@@ -1,4 +1,4 @@
-"""What a server sends that is no response: the little that it may say or ask by itself, and strays.
+"""What a server sends that is no response: what it may say or ask by itself, and strays.
 
 A *stray* is a message that answers nothing that was asked, or that no server should send. Strays are counted by
 kind, the first of each is a warning, and none is ever acted on.
@@ -13,11 +13,13 @@ from loguru import logger
 
 from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
+from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import CHANGING, PING, list_changed
+from gateway_core.upstream.capabilities import QUESTIONS
+from gateway_core.upstream.questions import Questions
 
 LIST_CHANGES: Final = frozenset(list_changed(capability) for capability in CHANGING)
-"""The notifications about no request that are passed on. The gateway asks for no others, log messages included."""
 PROGRESS: Final = "notifications/progress"
 CANCELLED: Final = "notifications/cancelled"
 
@@ -54,16 +56,14 @@ def read(data: bytes, strays: Strays) -> Message | None:
         return None
 
 
-def answer_to(request: Message, strays: Strays, *, modern: bool) -> bytes | None:
-    """The answer to a request of the server; None where its era has no such requests and forbids to answer them.
-
-    The gateway declares no capability, so all that a server may ask is `ping` (basic/utilities/ping of 2025-11-25).
-    """
-    if modern:
-        strays.note("request from a modern server")
-        return None
+def answer_to(request: Message, questions: Questions, strays: Strays, exchange: Exchange | None = None) -> bytes | None:
+    """Deal with a request of a legacy server: the answer to `ping` (2025-11-25, basic/utilities/ping) and to what no
+    client offers; None for a question, which `questions` answers when its agent has."""
     if request.method == PING:
         return jsonrpc.result(request.id, jsonrpc.EMPTY_OBJECT)
+    if request.method in QUESTIONS:
+        questions.take(request, exchange)
+        return None
     strays.note("request that the gateway did not offer to answer")
     refusal = RpcError(METHOD_NOT_FOUND, "the gateway declared no capability for this request")
     return jsonrpc.error(request.id, refusal)

@@ -71,9 +71,14 @@ def own_id(raw: Raw) -> int:
     return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
 
 
+def raw_id_in(params: Raw, member: str) -> bytes:
+    """The id that a notification names, as the JSON that it was written in; empty for none."""
+    try:
+        return bytes(jsonrpc.members(params).get(member, Raw()))
+    except RpcError:
+        return b""
+
+
 def id_in(params: Raw, member: str) -> int:
     """The id of ours that a notification names: its `progressToken` or `requestId`; 0 for none."""
-    try:
-        return own_id(jsonrpc.members(params).get(member, Raw()))
-    except RpcError:
-        return 0
+    return own_id(Raw(raw_id_in(params, member)))

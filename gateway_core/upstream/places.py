@@ -1,35 +1,86 @@
-"""Places among the requests that one upstream works on at a time, and the bounded queue for them."""
+"""Places among the requests that one upstream works on at a time, and the bounded queue for them.
+
+A call that waits for its agent's answer to a question lends its place, so that people who think about an answer do not
+keep others from being served; back with the answer it has its place at once, above the limit if need be.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from gateway_core.errors import Busy
-from gateway_core.types import UpstreamFacts
+from gateway_core.exchange import Exchange
 
 
 class Places:
-    """`async with places:` holds one. A queue of twice as many waits; past that it is `NotSent` at once."""
+    """`limit` places, and a queue of at most `queue` who wait for one, first come, first served."""
 
-    def __init__(self, limit: int, facts: UpstreamFacts) -> None:
+    def __init__(self, limit: int, queue: int, full: str) -> None:
+        """`full` is what is said when the queue is full."""
         self._limit = limit
-        self._facts = facts
-        self._free = asyncio.Semaphore(limit)
-        self._waiting = 0
+        self._queue_limit = queue
+        self._full = full
+        self._taken = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a place. Raises `Busy` when the queue is full."""
+        if self._taken < self._limit and not self._queue:
+            self._taken += 1
+            return
+        if len(self._queue) >= self._queue_limit:
+            raise Busy(self._full, retry_after=1.0)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._queue.remove(turn)
+            else:
+                self.free()  # it was handed over at the very moment of the cancellation
+            raise
+
+    def free(self) -> None:
+        """Give a place back: to the next in the queue, unless more are taken than there are."""
+        while self._queue and self._taken <= self._limit:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken -= 1
+
+    def take_back(self) -> None:
+        """Take a place that was lent, at once."""
+        self._taken += 1
+
+
+class Place:
+    """`async with Place(places, exchange):` holds one for a call; the exchange can lend it meanwhile (`Loan`)."""
+
+    __slots__ = ("_exchange", "_lent", "_places")
+
+    def __init__(self, places: Places, exchange: Exchange) -> None:
+        self._places = places
+        self._exchange = exchange
+        self._lent = False
 
     async def __aenter__(self) -> None:
-        if self._free.locked():
-            if self._waiting >= 2 * self._limit:
-                raise Busy(f"{self._limit} calls in flight and {self._waiting} waiting", retry_after=1.0)
-            self._waiting += 1
-            try:
-                await self._free.acquire()
-            finally:
-                self._waiting -= 1
-        else:
-            await self._free.acquire()
-        self._facts.in_flight += 1
+        await self._places.take()
+        self._exchange.loans.append(self)
 
     async def __aexit__(self, *_: object) -> None:
-        self._facts.in_flight -= 1
-        self._free.release()
+        self._exchange.loans.remove(self)
+        if not self._lent:
+            self._places.free()
+
+    def lend(self) -> None:
+        if not self._lent:
+            self._lent = True
+            self._places.free()
+
+    def take_back(self) -> None:
+        if self._lent:
+            self._lent = False
+            self._places.take_back()

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.errors import Busy, NotSent
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection
+from gateway_core.upstream.capabilities import declared_by
+from gateway_core.upstream.places import Place, Places
 
 POOL_SIZE: Final = 8
-"""Connections of an upstream with `isolation = "call"`; each serves one exchange at a time."""
+"""Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Those of calls that wait
+for their agents' answers come on top: `limits.parked_calls` bounds them."""
+POOL_QUEUE: Final = 256
+"""Exchanges that may wait for one."""
 POOL_WAIT: Final = 10.0
 """Seconds that an exchange waits for one of them."""
 MAX_SESSIONS: Final = 1024
@@ -29,6 +35,8 @@ class Lease:
     """An extra connection, and how many calls are on it."""
 
     connection: Connection
+    declared: Mapping[str, Any]
+    """The capabilities that its server was told of; another agent's may differ."""
     users: int = 0
     retired: bool = False
 
@@ -40,19 +48,19 @@ class Lease:
 class SessionConnections:
     """Opens, keeps and closes the extra connections of one upstream."""
 
-    def __init__(self, opener: Callable[[], Awaitable[Connection]]) -> None:
-        """`opener` opens one, or raises `NotSent`."""
+    def __init__(self, opener: Callable[[Mapping[str, Any], Agent | None], Awaitable[Connection]]) -> None:
+        """`opener` opens one that declares those capabilities, for that agent alone if any, or raises `NotSent`."""
         self._open = opener
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
-        self._places = asyncio.Semaphore(POOL_SIZE)
+        self._places = Places(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
         self._closing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def of_session(self, session_id: str) -> AsyncIterator[Connection]:
-        """The connection of an agent's session, opened on first use. Raises `NotSent` when that fails."""
-        lease = await self._session_lease(session_id)
+    async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
+        """The connection of a legacy agent's session, opened on first use. Raises `NotSent` when that fails."""
+        lease = await self._session_lease(agent)
         lease.users += 1
         try:
             yield lease.connection
@@ -60,15 +68,15 @@ class SessionConnections:
             self._left(lease)
 
     @contextlib.asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Connection]:
+    async def borrow(self, exchange: Exchange) -> AsyncIterator[Connection]:
         """A connection for one exchange alone. Raises `NotSent` when none is free in time or none can be opened."""
-        try:
-            async with asyncio.timeout(POOL_WAIT):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
-        try:
-            lease = await self._pool_lease()
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(POOL_WAIT):
+                    await held.enter_async_context(Place(self._places, exchange))
+            except TimeoutError:
+                raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
+            lease = await self._pool_lease(declared_by(exchange.agent))
             lease.users += 1
             try:
                 yield lease.connection
@@ -79,8 +87,6 @@ class SessionConnections:
                 else:
                     self._retire(lease)
                     self._pooled.remove(lease)
-        finally:
-            self._places.release()
 
     def retire(self, session_id: str) -> None:
         """An agent's session has ended: its connection is closed."""
@@ -113,7 +119,9 @@ class SessionConnections:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    async def _session_lease(self, session_id: str) -> Lease:
+    async def _session_lease(self, agent: Agent) -> Lease:
+        session_id = agent.session_id
+        assert session_id is not None, "only legacy agents have sessions"
         task = self._sessions.pop(session_id, None)
         if task is not None and task.done() and (task.cancelled() or task.exception() or not task.result().usable):
             if not task.cancelled() and task.exception() is None:
@@ -122,7 +130,7 @@ class SessionConnections:
         if task is None:
             if len(self._sessions) >= MAX_SESSIONS:
                 self.retire(next(iter(self._sessions)))
-            task = asyncio.create_task(self._lease(), name="open upstream session")
+            task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
         self._sessions[session_id] = task  # again at the end: the order of use, for the bound above
         try:
             # Shielded: the calls of one session share its opening, and one that is cancelled must not end it for all.
@@ -133,19 +141,22 @@ class SessionConnections:
                 raise NotSent("its session was ended while it was being opened") from None
             raise
 
-    async def _pool_lease(self) -> Lease:
-        while self._idle:
-            lease = self._idle.pop()
-            if lease.usable:
+    async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
+        """An idle connection that declares the capabilities `wanted`, or a new one, in the place of another's."""
+        for lease in reversed(self._idle):
+            if lease.usable and lease.declared == wanted:
+                self._idle.remove(lease)
                 return lease
+        while self._idle and (len(self._pooled) >= POOL_SIZE or not self._idle[0].usable):
+            lease = self._idle.pop(0)
             self._retire(lease)
             self._pooled.remove(lease)
-        lease = await self._lease()
+        lease = await self._lease(wanted, None)
         self._pooled.append(lease)
         return lease
 
-    async def _lease(self) -> Lease:
-        return Lease(await self._open())
+    async def _lease(self, declared: Mapping[str, Any], agent: Agent | None) -> Lease:
+        return Lease(await self._open(declared, agent), declared)
 
     def _left(self, lease: Lease) -> None:
         lease.users -= 1

@@ -14,7 +14,7 @@ from yarl import URL
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
-from gateway_core.upstream.base import NotificationHandler
+from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
@@ -32,10 +32,8 @@ class SseConnection(DuplexConnection):
 
     modern_possible = False
 
-    def __init__(
-        self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler, http: HttpClient
-    ) -> None:
-        super().__init__(config, limits, on_notification)
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
+        super().__init__(config, limits, host)
         self._http = http
         self._endpoint: asyncio.Future[URL] | None = None
         self._stream: ClientResponse | None = None

@@ -13,7 +13,7 @@ from typing import Final
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.types import Era
-from gateway_core.upstream.base import NotificationHandler, ServerInfo
+from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.child import Child
 from gateway_core.upstream.duplex import DuplexConnection
 from gateway_core.upstream.pending import Pending
@@ -82,8 +82,8 @@ class Lines:
 class StdioConnection(DuplexConnection):
     """A server that the gateway starts itself, spoken to over its stdin and stdout."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, on_notification: NotificationHandler) -> None:
-        super().__init__(config, limits, on_notification)
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
+        super().__init__(config, limits, host)
         self._child: Child | None = None
         self._queued = 0
 

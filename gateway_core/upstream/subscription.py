@@ -13,8 +13,8 @@ from typing import Any, Final
 from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError
 from gateway_core.protocol import CHANGING, LISTEN, list_changed, listen_key
-from gateway_core.upstream.base import NotificationHandler, Reply, ServerInfo
-from gateway_core.upstream.era import with_meta
+from gateway_core.upstream.base import Host, Reply, ServerInfo
+from gateway_core.upstream.era import declared, with_meta
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 AGAIN: Final = 5.0
@@ -30,29 +30,29 @@ def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def listen_params(kinds: tuple[str, ...], info: ServerInfo) -> Mapping[str, Any]:
+def listen_params(kinds: tuple[str, ...], info: ServerInfo, host: Host) -> Mapping[str, Any]:
     """The params of a `subscriptions/listen` for changes of those lists, complete with `_meta`."""
-    return with_meta({"notifications": {listen_key(kind): True for kind in kinds}}, info)
+    return with_meta({"notifications": {listen_key(kind): True for kind in kinds}}, info, declared(None, host))
 
 
-def assume_changed(kinds: tuple[str, ...], on_notification: NotificationHandler) -> None:
+def assume_changed(kinds: tuple[str, ...], host: Host) -> None:
     """Nobody listened for a while: what the server would have said then counts as said."""
     for kind in kinds:
-        on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT)
+        host.told(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
 
 
 class Subscription:
     """One connection's subscription to changes of the lists `kinds`."""
 
-    def __init__(self, kinds: tuple[str, ...], info: ServerInfo, on_notification: NotificationHandler) -> None:
+    def __init__(self, kinds: tuple[str, ...], info: ServerInfo, host: Host) -> None:
         self._kinds = kinds
         self._info = info
-        self._on_notification = on_notification
+        self._host = host
         self._asked = 0
 
     async def run(self, ask: Callable[[str, Mapping[str, Any]], Awaitable[Reply]]) -> None:
         """Subscribe, and again whenever the server ends it; returns when it refuses or the connection is lost."""
-        params = listen_params(self._kinds, self._info)
+        params = listen_params(self._kinds, self._info, self._host)
         while True:
             self._asked += 1
             try:
@@ -66,4 +66,4 @@ class Subscription:
     def acknowledged(self) -> None:
         """The server listens to us from now on. What changed since an earlier subscription ended was not told."""
         if self._asked > 1:
-            assume_changed(self._kinds, self._on_notification)
+            assume_changed(self._kinds, self._host)

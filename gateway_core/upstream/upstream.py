@@ -27,13 +27,14 @@ from gateway_core.errors import (
     RefusedUpstream,
     RpcError,
 )
-from gateway_core.exchange import Exchange
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
+from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
-from gateway_core.upstream.places import Places
+from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
@@ -85,7 +86,8 @@ class Upstream:
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
-        self._places = Places(limit, self.facts)
+        self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
+        self._shared = Host(self._told, EVERYTHING)
         self._connected = asyncio.Event()
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
@@ -121,7 +123,7 @@ class Upstream:
 
         Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
         """
-        connection = self._make()
+        connection = self._make(self._shared)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -226,15 +228,16 @@ class Upstream:
         for warning in self.inventory.warnings:
             logger.warning("{}", warning)
 
-    def _make(self) -> Connection:
+    def _make(self, host: Host) -> Connection:
         if self.config.transport == "stdio":
-            return StdioConnection(self.config, self._limits, self._notified)
+            return StdioConnection(self.config, self._limits, host)
         assert self._http is not None
         if self.config.transport == "sse":
-            return SseConnection(self.config, self._limits, self._notified, self._http)
-        return HttpConnection(self.config, self._limits, self._notified, self._http)
+            return SseConnection(self.config, self._limits, host, self._http)
+        return HttpConnection(self.config, self._limits, host, self._http)
 
-    def _notified(self, method: str, params: Raw) -> None:
+    def _told(self, method: str, params: Raw, exchange: Exchange | None) -> None:
+        """The server says something by itself, on whichever connection; `exchange`: on the stream of that call."""
         if method.endswith("/list_changed"):
             self.on_list_changed(self)
 
@@ -245,8 +248,9 @@ class Upstream:
     ) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
         self.calls += 1
+        self.facts.in_flight += 1
         try:
-            async with self._places:
+            async with Place(self._places, exchange):
                 started = time.monotonic()
                 reply = await self._deliver(exchange, method, params, meta)
                 self._took(time.monotonic() - started)
@@ -259,6 +263,8 @@ class Upstream:
             if exchange.timeout is not None and exchange.timeout.expired() and exchange.sent:
                 self._failed("timed out", transport=True, sent=True)
             raise
+        finally:
+            self.facts.in_flight -= 1
         if reply.error is not None:
             self.errors += 1
             if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS}:
@@ -294,16 +300,22 @@ class Upstream:
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers)
         main = self._main
-        session = exchange.agent.session_id
-        if self.config.isolation == "call":
-            async with self._own.borrow() as connection:
+        agent = exchange.agent
+        if self._isolated(agent):
+            async with self._own.borrow(exchange) as connection:
                 return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        if session is not None and (self.config.isolation == "agent" or (main is not None and main.stateful)):
-            async with self._own.of_session(session) as connection:
+        if agent.session_id is not None and (self.config.isolation == "agent" or (main is not None and main.stateful)):
+            async with self._own.of_session(agent) as connection:
                 return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
         if main is None or main.closed:
             main = await self._reconnected(main)
         return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+
+    def _isolated(self, agent: Agent) -> bool:
+        """Whether each call gets a connection to itself: also where each agent does, and this one has no session."""
+        if self.config.isolation == "agent" and agent.era == "modern":
+            return self.facts.era == "legacy"  # a modern server keeps nothing between requests that could be crossed
+        return self.config.isolation == "call"
 
     async def _reconnected(self, lost: Connection | None) -> Connection:
         """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
@@ -323,9 +335,9 @@ class Upstream:
 
     # -- connections --------------------------------------------------------------------------------------------
 
-    async def _open_session(self) -> Connection:
-        """Open one more connection like the main one. Raises `NotSent` whatever the reason: nothing was asked yet."""
-        connection = self._make()
+    async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
+        """Open one more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
+        connection = self._make(Host(self._told, declared, agent))
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await connection.open(self.facts.era)

@@ -16,6 +16,8 @@ import pytest
 from msgspec import Raw
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.exchange import Exchange
+from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 
@@ -200,10 +202,10 @@ async def connect() -> AsyncIterator[Connect]:
         client = HttpClient(config, limits)
         notifications: list[str] = []
 
-        def on_notification(method: str, params: Raw) -> None:
+        def told(method: str, params: Raw, exchange: Exchange | None) -> None:
             notifications.append(method)
 
-        link = Link(HttpConnection(config, limits, on_notification, client), client, notifications)
+        link = Link(HttpConnection(config, limits, Host(told), client), client, notifications)
         links.append(link)
         if opened:
             await link.connection.open(known_era)

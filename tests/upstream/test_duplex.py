@@ -14,7 +14,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream.base import Reply
+from gateway_core.upstream.base import Host, Reply
 from gateway_core.upstream.stdio import StdioConnection
 
 SERVERS = Path(__file__).parent / "servers"
@@ -43,7 +43,7 @@ def make(script: str, *args: str, notified: list | None = None) -> StdioConnecti
         name="server", transport="stdio", command=sys.executable, args=(str(SERVERS / script), *args)
     )
     seen = [] if notified is None else notified
-    return StdioConnection(config, LimitsConfig(), lambda method, params: seen.append((method, bytes(params))))
+    return StdioConnection(config, LimitsConfig(), Host(lambda method, params, _: seen.append((method, bytes(params)))))
 
 
 @pytest.fixture
@@ -215,12 +215,12 @@ async def test_ping_is_answered_and_other_questions_are_refused(faulty: StdioCon
     assert (refusal["id"], refusal["error"]["code"]) == ("q", -32601)
 
 
-async def test_log_messages_are_dropped_and_list_changes_passed_on() -> None:
+async def test_what_the_server_says_by_itself_is_passed_on() -> None:
     notified: list = []
     connection = make("faulty.py", notified=notified)
     await connection.open("legacy")
     await call(connection, "notify")
-    assert notified == [("notifications/tools/list_changed", b"")]
+    assert [method for method, _ in notified] == ["notifications/message", "notifications/tools/list_changed"]
     await connection.close()
 
 

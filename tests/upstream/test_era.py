@@ -74,7 +74,7 @@ async def silence() -> Reply:
 
 async def test_a_discover_result_means_modern() -> None:
     wire = FakeWire(ok(DISCOVERED))
-    info = await negotiate(wire, None)
+    info = await negotiate(wire, None, capabilities={})
     assert info == ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}}, "modern", "2", "Ask nicely.")
     assert wire.sent == ["server/discover"]
     assert wire.version == "2026-07-28"
@@ -104,7 +104,7 @@ async def test_a_discover_result_means_modern() -> None:
 )
 async def test_anything_but_evidence_of_modern_falls_back_to_initialize(verdict: Answer) -> None:
     wire = FakeWire(verdict, ok(INITIALIZED))
-    info = await negotiate(wire, None, probe_timeout=0.05)
+    info = await negotiate(wire, None, capabilities={}, probe_timeout=0.05)
     assert info == ServerInfo("legacy", "2025-06-18", {"prompts": {}}, "legacy", "1", "Ask twice.")
     assert wire.sent == ["server/discover", "initialize", "notifications/initialized"]
     assert wire.version == "2025-06-18"
@@ -115,14 +115,14 @@ async def test_anything_but_evidence_of_modern_falls_back_to_initialize(verdict:
 
 async def test_a_version_that_both_speak_is_tried_instead_of_falling_back() -> None:
     wire = FakeWire(refused(-32022, {"supported": ["2026-07-28", "2027-01-01"]}), ok(DISCOVERED))
-    assert (await negotiate(wire, None)).era == "modern"
+    assert (await negotiate(wire, None, capabilities={})).era == "modern"
     assert wire.sent == ["server/discover", "server/discover"]
 
 
 async def test_no_version_in_common_with_a_modern_server_is_an_error_and_no_fallback() -> None:
     wire = FakeWire(refused(-32022, {"supported": ["2027-01-01"]}))
     with pytest.raises(RpcError) as caught:
-        await negotiate(wire, None)
+        await negotiate(wire, None, capabilities={})
     assert caught.value.code == -32022
     assert wire.sent == ["server/discover"]
 
@@ -131,13 +131,13 @@ async def test_no_version_in_common_with_a_modern_server_is_an_error_and_no_fall
 async def test_a_modern_error_is_no_reason_to_fall_back(code: int) -> None:
     wire = FakeWire(refused(code))
     with pytest.raises(RpcError):
-        await negotiate(wire, None)
+        await negotiate(wire, None, capabilities={})
     assert wire.sent == ["server/discover"]
 
 
 async def test_a_server_that_woke_up_modern_during_the_probe_is_probed_again() -> None:
     wire = FakeWire(silence, refused(-32022, {"supported": ["2026-07-28"]}), ok(DISCOVERED))
-    assert (await negotiate(wire, None, probe_timeout=0.05)).era == "modern"
+    assert (await negotiate(wire, None, capabilities={}, probe_timeout=0.05)).era == "modern"
     assert wire.sent == ["server/discover", "initialize", "server/discover"]
 
 
@@ -145,42 +145,42 @@ async def test_a_server_that_woke_up_modern_during_the_probe_is_probed_again() -
 async def test_an_outage_is_no_verdict(outage: Exception) -> None:
     wire = FakeWire(outage)
     with pytest.raises(type(outage)):
-        await negotiate(wire, None)
+        await negotiate(wire, None, capabilities={})
     assert wire.sent == ["server/discover"]
 
 
 async def test_a_server_known_to_be_legacy_is_not_probed() -> None:
     wire = FakeWire(ok(INITIALIZED))
-    assert (await negotiate(wire, "legacy")).era == "legacy"
+    assert (await negotiate(wire, "legacy", capabilities={})).era == "legacy"
     assert wire.sent == ["initialize", "notifications/initialized"]
 
 
 @pytest.mark.parametrize("failure", [refused(-32022, {"supported": ["2026-07-28"]}), refused(-32601), NoMcpAnswer("x")])
 async def test_a_server_no_longer_legacy_is_probed_again(failure: Answer) -> None:
     wire = FakeWire(failure, ok(DISCOVERED))
-    assert (await negotiate(wire, "legacy")).era == "modern"
+    assert (await negotiate(wire, "legacy", capabilities={})).era == "modern"
     assert wire.sent == ["initialize", "server/discover"]
 
 
 async def test_a_server_that_refuses_both_gives_the_refusal_of_initialize() -> None:
     with pytest.raises(RpcError) as caught:
-        await negotiate(FakeWire(refused(-32601), refused(-32603)), None)
+        await negotiate(FakeWire(refused(-32601), refused(-32603)), None, capabilities={})
     assert caught.value.code == -32603
     with pytest.raises(RpcError) as caught:
-        await negotiate(FakeWire(refused(-32603), refused(-32601)), "legacy")
+        await negotiate(FakeWire(refused(-32603), refused(-32601)), "legacy", capabilities={})
     assert caught.value.code == -32603
 
 
 async def test_a_legacy_transport_is_never_probed() -> None:
     wire = FakeWire(ok(INITIALIZED))
-    assert (await negotiate(wire, "modern", modern_possible=False)).era == "legacy"
+    assert (await negotiate(wire, "modern", capabilities={}, modern_possible=False)).era == "legacy"
     assert wire.sent[0] == "initialize"
 
 
 @pytest.mark.parametrize("answer", [{**INITIALIZED, "protocolVersion": "1999-01-01"}, {"capabilities": {}}, [1]])
 async def test_an_answer_to_initialize_that_cannot_be_used_is_an_error(answer: Any) -> None:
     with pytest.raises(RpcError):
-        await negotiate(FakeWire(refused(-32601), ok(answer)), None)
+        await negotiate(FakeWire(refused(-32601), ok(answer)), None, capabilities={})
 
 
 MODERN = ServerInfo("modern", "2026-07-28")
@@ -196,8 +196,8 @@ def test_the_agents_own_keys_pass_and_those_of_its_hop_do_not() -> None:
         "io.modelcontextprotocol/logLevel": "debug",
     }
     own = {"traceparent": "00-1", "com.example/key": 1}
-    assert with_meta({"name": "t"}, LEGACY, agent) == {"name": "t", "_meta": own}
-    modern = with_meta({}, MODERN, agent, 7)["_meta"]
+    assert with_meta({"name": "t"}, LEGACY, {}, agent) == {"name": "t", "_meta": own}
+    modern = with_meta({}, MODERN, {"roots": {}}, agent, 7)["_meta"]
     assert modern["traceparent"] == "00-1"
     assert modern["progressToken"] == 7
     assert modern["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
@@ -205,5 +205,5 @@ def test_the_agents_own_keys_pass_and_those_of_its_hop_do_not() -> None:
 
 
 def test_a_legacy_request_without_anything_to_say_has_no_meta() -> None:
-    assert with_meta({"name": "t"}, LEGACY) == {"name": "t"}
-    assert with_meta({}, LEGACY, {"progressToken": 1}) == {}
+    assert with_meta({"name": "t"}, LEGACY, {}) == {"name": "t"}
+    assert with_meta({}, LEGACY, {}, {"progressToken": 1}) == {}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gateway_core.errors import Busy, NotSent
-from gateway_core.exchange import Exchange
-from gateway_core.types import Era, UpstreamFacts
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.types import Era, Principal
 from gateway_core.upstream import sessions
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
-from gateway_core.upstream.places import Places
+from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
 
 
@@ -54,10 +54,14 @@ class Maker:
 
     def __init__(self, pause: float = 0.0) -> None:
         self.made: list[Plain] = []
+        self.declared: list[Mapping[str, Any]] = []
+        self.agents: list[Agent | None] = []
         self.pause = pause
         self.failure: Exception | None = None
 
-    async def __call__(self) -> Connection:
+    async def __call__(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
+        self.declared.append(declared)
+        self.agents.append(agent)
         await asyncio.sleep(self.pause)
         if self.failure is not None:
             raise self.failure
@@ -65,12 +69,21 @@ class Maker:
         return self.made[-1]
 
 
+def agent(session: str | None = None, capabilities: bytes = b"{}") -> Agent:
+    era: Era = "modern" if session is None else "legacy"
+    return Agent(Principal("a"), era, "2025-11-25", capabilities=capabilities, session_id=session)
+
+
+def an_exchange(capabilities: bytes = b"{}") -> Exchange:
+    return Exchange(agent(capabilities=capabilities), "tools/call")
+
+
 async def test_the_calls_of_one_session_share_one_opening() -> None:
     maker = Maker(0.02)
     own = SessionConnections(maker)
 
     async def use(session: str) -> Connection:
-        async with own.of_session(session) as connection:
+        async with own.of_session(agent(session)) as connection:
             return connection
 
     a, b, c = await asyncio.gather(use("s"), use("s"), use("t"))
@@ -83,7 +96,7 @@ async def test_an_opening_survives_the_call_that_began_it() -> None:
     own = SessionConnections(maker)
 
     async def use() -> Connection:
-        async with own.of_session("s") as connection:
+        async with own.of_session(agent("s")) as connection:
             return connection
 
     first, second = asyncio.create_task(use()), asyncio.create_task(use())
@@ -97,19 +110,19 @@ async def test_a_failed_opening_is_tried_again_by_the_next_call() -> None:
     own = SessionConnections(maker)
     maker.failure = NotSent("refused")
     with pytest.raises(NotSent):
-        async with own.of_session("s"):
+        async with own.of_session(agent("s")):
             pass
     maker.failure = None
-    async with own.of_session("s") as connection:
+    async with own.of_session(agent("s")) as connection:
         assert connection is maker.made[0]
 
 
 async def test_retiring_cuts_no_call_and_gives_the_connection_to_no_other() -> None:
     maker = Maker()
     own = SessionConnections(maker)
-    async with own.of_session("s") as used:
+    async with own.of_session(agent("s")) as used:
         own.retire_all()
-        async with own.of_session("s") as fresh:
+        async with own.of_session(agent("s")) as fresh:
             assert fresh is not used
         await asyncio.sleep(0)
         assert not used.closed
@@ -121,7 +134,7 @@ async def test_retiring_cuts_no_call_and_gives_the_connection_to_no_other() -> N
 async def test_an_unused_connection_is_closed_when_its_session_ends() -> None:
     maker = Maker()
     own = SessionConnections(maker)
-    async with own.of_session("s"):
+    async with own.of_session(agent("s")):
         pass
     own.retire("s")
     own.retire("unknown")
@@ -133,7 +146,7 @@ async def test_a_session_that_ends_while_it_is_opened_was_not_sent() -> None:
     own = SessionConnections(Maker(5))
 
     async def use() -> None:
-        async with own.of_session("s"):
+        async with own.of_session(agent("s")):
             pass
 
     task = asyncio.create_task(use())
@@ -148,7 +161,7 @@ async def test_too_many_sessions_retire_the_one_used_least_recently(monkeypatch:
     maker = Maker()
     own = SessionConnections(maker)
     for session in ("a", "b", "a", "c"):
-        async with own.of_session(session):
+        async with own.of_session(agent(session)):
             pass
     await own.closed()
     assert [connection.closed for connection in maker.made] == [False, True, False]
@@ -160,7 +173,7 @@ async def test_a_leased_connection_serves_one_exchange_at_a_time(monkeypatch: py
     own = SessionConnections(maker)
 
     async def hold(release: asyncio.Event) -> Connection:
-        async with own.borrow() as connection:
+        async with own.borrow(an_exchange()) as connection:
             await release.wait()
             return connection
 
@@ -168,11 +181,11 @@ async def test_a_leased_connection_serves_one_exchange_at_a_time(monkeypatch: py
     held = [asyncio.create_task(hold(release)) for _ in range(sessions.POOL_SIZE)]
     await asyncio.sleep(0.01)
     with pytest.raises(Busy):
-        async with own.borrow():
+        async with own.borrow(an_exchange()):
             pass
     release.set()
     assert len({id(connection) for connection in await asyncio.gather(*held)}) == sessions.POOL_SIZE
-    async with own.borrow():
+    async with own.borrow(an_exchange()):
         pass
     assert len(maker.made) == sessions.POOL_SIZE, "idle ones are used again"
 
@@ -182,7 +195,7 @@ async def test_a_failing_call_gives_its_place_back() -> None:
     own = SessionConnections(maker)
     for _ in range(3 * sessions.POOL_SIZE):
         with pytest.raises(ZeroDivisionError):
-            async with own.borrow():
+            async with own.borrow(an_exchange()):
                 raise ZeroDivisionError
     assert len(maker.made) == 1
 
@@ -190,34 +203,88 @@ async def test_a_failing_call_gives_its_place_back() -> None:
 async def test_a_retired_lease_is_closed_after_its_call_and_not_pooled() -> None:
     maker = Maker()
     own = SessionConnections(maker)
-    async with own.borrow() as used:
+    async with own.borrow(an_exchange()) as used:
         own.retire_all()
         assert not used.closed
     await own.closed()
     assert used.closed
-    async with own.borrow() as fresh:
+    async with own.borrow(an_exchange()) as fresh:
         assert fresh is not used
 
 
+async def test_a_session_declares_its_agents_capabilities_and_is_that_agents_alone() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    asker = agent("s", b'{"roots":{"listChanged":true},"tasks":{}}')
+    async with own.of_session(asker):
+        pass
+    assert maker.declared == [{"roots": {"listChanged": True}}], "requests of legacy tasks are not passed on"
+    assert maker.agents == [asker]
+
+
+async def test_a_lease_is_used_again_only_for_the_capabilities_that_it_declares() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    for capabilities in (b'{"roots":{}}', b'{"sampling":{}}', b'{"roots":{}}'):
+        async with own.borrow(an_exchange(capabilities)):
+            pass
+    assert maker.declared == [{"roots": {}}, {"sampling": {}}]
+    assert maker.agents == [None, None], "the next agent must not be taken for the first"
+
+
+async def test_idle_leases_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "POOL_SIZE", 2)
+    maker = Maker()
+    own = SessionConnections(maker)
+    for name in ("a", "b", "c"):
+        async with own.borrow(an_exchange(b'{"%b":{}}' % name.encode())):
+            pass
+    await own.closed()
+    assert [connection.closed for connection in maker.made] == [True, False, False]
+
+
 async def test_places_bound_what_is_in_flight_and_what_waits() -> None:
-    facts = UpstreamFacts("u")
-    places = Places(1, facts)
+    places = Places(1, 2, "full")
     release = asyncio.Event()
 
     async def hold() -> None:
-        async with places:
-            assert facts.in_flight == 1
+        async with Place(places, an_exchange()):
             await release.wait()
 
     held = [asyncio.create_task(hold()) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     with pytest.raises(Busy) as refused:
-        async with places:
-            pass
+        await places.take()
     assert refused.value.retry_after == 1.0
     held[2].cancel()
     await asyncio.sleep(0)
     release.set()
     await asyncio.gather(*held[:2])
-    assert facts.in_flight == 0
+    await places.take()  # nobody has it any more
+
+
+async def test_a_place_that_is_lent_serves_others_and_is_taken_back_at_once() -> None:
+    places = Places(1, 2, "full")
+    exchange = an_exchange()
+    async with Place(places, exchange):
+        exchange.leave()
+        await places.take()
+        exchange.rejoin(an_exchange())  # without waiting: there are two now
+        third = asyncio.create_task(places.take())
+        await asyncio.sleep(0)
+        places.free()
+        await asyncio.sleep(0)
+        assert not third.done(), "one place is still more than taken"
+    await asyncio.wait_for(third, 1)
+    assert exchange.loans == []
+
+
+async def test_a_place_that_is_handed_over_to_somebody_who_was_cancelled_goes_to_the_next() -> None:
+    places = Places(1, 2, "full")
+    await places.take()
+    first, second = asyncio.create_task(places.take()), asyncio.create_task(places.take())
+    await asyncio.sleep(0)
+    places.free()
+    first.cancel()
+    await asyncio.wait_for(second, 1)

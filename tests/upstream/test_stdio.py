@@ -20,6 +20,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream import child as child_module
+from gateway_core.upstream.base import Host
 from gateway_core.upstream.stdio import Lines, StdioConnection, TooLong
 
 SERVERS = Path(__file__).parent / "servers"
@@ -29,7 +30,7 @@ LIMIT = 200_000
 def make(*args: str, limit: int = LIMIT, **values: object) -> StdioConnection:
     settings = {"command": sys.executable, "args": (str(SERVERS / "faulty.py"), *args), **values}
     config = UpstreamConfig(name="server", transport="stdio", **settings)
-    return StdioConnection(config, LimitsConfig(response_body=limit), lambda method, params: None)
+    return StdioConnection(config, LimitsConfig(response_body=limit), Host(lambda method, params, exchange: None))
 
 
 @pytest.fixture

@@ -1,0 +1,88 @@
+"""What a server is told that it may ask for, and whether one agent can be asked one thing.
+
+A legacy server learns it once per connection, a modern one with every request. What is declared is what can be routed
+back: an agent's own capabilities wherever a connection or a request is that agent's alone, everything where agents
+share one (each question is then held against the capabilities of the agent that it turns out to be for).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from gateway_core import jsonrpc
+from gateway_core.errors import METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange import Agent
+
+ELICIT: Final = "elicitation/create"
+SAMPLE: Final = "sampling/createMessage"
+ROOTS: Final = "roots/list"
+QUESTIONS: Final = frozenset({ELICIT, SAMPLE, ROOTS})
+"""The requests that a legacy server makes of a client, and a modern one puts into `inputRequests`."""
+
+EVERYTHING: Final[Mapping[str, Any]] = {
+    "elicitation": {"form": {}, "url": {}},
+    "sampling": {"context": {}, "tools": {}},
+    "roots": {},
+}
+"""What is declared where agents share a connection, and where no agent is behind a request."""
+_OF_ONE_ERA: Final = frozenset({"tasks"})
+"""Capabilities of the 2025-11-25 revision that have no counterpart, and whose requests are not passed on."""
+
+
+@lru_cache(maxsize=1024)
+def _decoded(capabilities: bytes) -> Mapping[str, Any]:
+    try:
+        found = msgspec.json.decode(capabilities or b"{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, dict) and name not in _OF_ONE_ERA}
+
+
+def declared_by(agent: Agent) -> Mapping[str, Any]:
+    """An agent's `ClientCapabilities`, as far as they can be passed on to a server of either era."""
+    return _decoded(agent.capabilities)
+
+
+@lru_cache(maxsize=1024)
+def _modern(capabilities: bytes) -> bytes:
+    found = dict(_decoded(capabilities))
+    if "roots" in found:
+        found["roots"] = {}  # changes of roots are not announced any more
+    return jsonrpc.encode(found)
+
+
+def for_modern(agent: Agent) -> msgspec.Raw:
+    """An agent's capabilities as the `_meta` of a request to a modern server carries them."""
+    return msgspec.Raw(_modern(agent.capabilities))
+
+
+def can_be_asked(agent: Agent) -> bool:
+    """Whether there is anything at all that the agent can be asked."""
+    return any(name in declared_by(agent) for name in EVERYTHING)
+
+
+def check(agent: Agent, method: str, params: bytes) -> None:
+    """Raises `RpcError` unless the agent declared that it can be asked this (basic/patterns/mrtr, 2025-11-25
+    basic/lifecycle, Capability Negotiation). The error is for the server that asks."""
+    capability, member = _needed(method, params)
+    found = declared_by(agent).get(capability)
+    if found is None or (member and member not in found and not (member == "form" and not found)):
+        what = f"{capability}.{member}" if member else capability
+        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"the client did not declare the capability {what}")
+
+
+def _needed(method: str, params: bytes) -> tuple[str, str]:
+    """The capability that a question needs, and the member of it; empty for none in particular."""
+    if method == ROOTS:
+        return "roots", ""
+    members = jsonrpc.members(params, f"params of {method}")
+    if method == SAMPLE:
+        return "sampling", "tools" if "tools" in members or "toolChoice" in members else ""
+    if method == ELICIT:
+        mode = members.get("mode")
+        return "elicitation", "url" if mode is not None and bytes(mode) == b'"url"' else "form"
+    raise RpcError.of_gateway(METHOD_NOT_FOUND, f"clients cannot be asked {method[:100]}")
