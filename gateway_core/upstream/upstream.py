@@ -336,7 +336,7 @@ class Upstream:
     # -- connections --------------------------------------------------------------------------------------------
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
-        """Open one more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
+        """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
         connection = self._make(Host(self._told, declared, agent))
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
