@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
-from gateway_core.types import Era, Principal
+from gateway_core.types import Call, Era, Principal
 
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
@@ -87,6 +88,8 @@ class Exchange:
     """`Mcp-Param-*` headers of the agent's request, which a modern upstream over HTTP gets too."""
     id: str = field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
+    origin: Call | None = None
+    """The call as the agent made it, before any plugin; set by the pipeline."""
     upstream: str | None = None
     """The upstream that the current attempt goes to."""
     sent: bool = False
@@ -99,6 +102,8 @@ class Exchange:
     """Why it was ended before its deadline, by the gateway itself; empty otherwise."""
     idle_limit: float = 60.0
     """Seconds that one progress notification buys."""
+    asker: Callable[[str, bytes], Awaitable[bytes]] | None = None
+    """Takes the questions in place of `back`, for an agent that can only be asked by an answer to its request."""
     question_limit: float = 300.0
     """Seconds that the agent has to answer one question; they do not count against the deadline."""
     loans: list[Loan] = field(default_factory=list)
@@ -137,8 +142,10 @@ class Exchange:
 
         Raises `RpcError` when the agent refuses, cannot be asked, or does not answer within `question_limit` seconds.
         """
-        loop = asyncio.get_running_loop()
         self.touched = True
+        if self.asker is not None:
+            return await self.asker(method, params)
+        loop = asyncio.get_running_loop()
         asked = loop.time()
         self._asking += 1
         self._wait_until(asked + self.question_limit)
@@ -184,5 +191,5 @@ class Exchange:
             return
         when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
         current = self.timeout.when()
-        if current is not None and when > current:
+        if current is not None and asyncio.get_running_loop().time() < current < when:
             self.timeout.reschedule(when)

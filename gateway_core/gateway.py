@@ -27,7 +27,9 @@ from gateway_core.downstream.stdio import StdioServer
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
+from gateway_core.rounds import Rounds
 from gateway_core.router import Router
+from gateway_core.seal import Seal
 from gateway_core.types import CallResult, Principal, UpstreamState
 from gateway_core.upstream.pool import UpstreamPool
 
@@ -47,10 +49,13 @@ class Gateway:
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
+        self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
         self.pool = UpstreamPool(proxy)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
-        self.pipeline = Pipeline(proxy, self.catalog, Router(self.chain), self.chain, self.health.settle)
+        self.rounds = Rounds(proxy, self._seal)
+        router = Router(self.chain, self.rounds)
+        self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.settle)
         limits = proxy.limits
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(
@@ -155,6 +160,7 @@ class Gateway:
                 steps.push_async_callback(self.chain.__aexit__, None, None, None)
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
+            steps.push_async_callback(self.rounds.parking.close)
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
         if self._serving:

@@ -79,6 +79,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         started = loop.time()
         exchange.hard_deadline = started + self._config.max_timeout
+        exchange.question_limit = self._config.question_timeout
         course = _Course()
         self.calls += 1
         self._running[exchange.id] = exchange
@@ -114,6 +115,7 @@ class Pipeline:
         return _bridged(exchange, result)
 
     async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
+        exchange.origin = params.call
         call = course.call = await self._looked_up(params, course)
         if self._chain.wants(exchange.method):
 

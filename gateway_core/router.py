@@ -8,7 +8,6 @@ harmless by the protocol (a read) or by the operator's word.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from msgspec import Raw
@@ -27,8 +26,9 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import OUTCOME_KEY
+from gateway_core.rounds import Rounds, State
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
-from gateway_core.upstream.base import Reply
+from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.bridge import bridge_error
 from gateway_core.upstream.upstream import Upstream
 
@@ -37,33 +37,48 @@ RETRY_SHARE: Final = 0.2
 """Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
 
 
-@dataclass(slots=True)
-class Request:
-    """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
-
-    method: str
-    params: Mapping[str, Any]
-    meta: Mapping[str, Any] | None
-
-
 class Router:
     """Chooses upstreams and keeps the retry budget."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, rounds: Rounds) -> None:
         self._chain = chain
+        self._rounds = rounds
         self._in_flight = 0
         self._repeating = 0
 
     async def dispatch(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
-        """Send `request` to one of the target's upstreams and return how it ended; raises only for plugin failures.
+        """Send `request` to one of the target's upstreams and return how it ended.
 
-        Every attempt happens inside the exchange's deadline, which the caller keeps.
+        Every attempt happens inside the exchange's deadline, which the caller keeps. Raises `RpcError` for plugin
+        failures, and for rounds of a call that cannot go on.
         """
         self._in_flight += 1
         try:
+            state = self._rounds.state_of(exchange, request)
+            if state is not None:
+                return await self._later_round(exchange, target, request, state)
             return await self._attempts(call, exchange, target, request)
         finally:
             self._in_flight -= 1
+
+    async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
+        """A round that answers what an upstream asked: it goes to that one and to no other (basic/patterns/mrtr)."""
+        upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
+        if upstream is None:
+            raise RpcError.of_gateway(
+                UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
+            )
+        exchange.upstream = upstream.name
+        try:
+            reply = await self._rounds.resume(upstream, exchange, request, state)
+        except NotSent as problem:
+            self._rounds.give_back(state)
+            return _unavailable(Target(target.original, (upstream,)), {upstream.name: problem})
+        except RefusedUpstream as problem:
+            return _refused(upstream, problem)
+        except OutcomeUnknown as problem:
+            return unknown_outcome(request.method, upstream.name, problem.reason)
+        return _answered(upstream, reply, exchange)
 
     async def _attempts(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
         candidates = available(target.upstreams)
@@ -72,7 +87,7 @@ class Router:
             upstream = self._choose(call, candidates)
             exchange.upstream = upstream.name
             try:
-                reply = await upstream.request(exchange, request.method, request.params, request.meta)
+                reply = await self._rounds.send(upstream, exchange, request)
             except NotSent as problem:
                 failures[upstream.name] = problem
                 candidates.remove(upstream)
@@ -96,7 +111,7 @@ class Router:
         exchange.upstream = upstream.name
         self._repeating += 1
         try:
-            reply = await upstream.request(exchange, request.method, request.params, request.meta)
+            reply = await self._rounds.send(upstream, exchange, request)
         except (NotSent, RefusedUpstream):
             return unknown_outcome(request.method, lost, first.reason)
         except OutcomeUnknown as problem:
@@ -165,7 +180,7 @@ def _answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResul
         error = bridge_error(reply.error, exchange.agent.era)
         return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
     outcome = Outcome.TOOL_ERROR if _is_tool_error(exchange.method, reply.result) else Outcome.OK
-    return CallResult(raw=reply.result, outcome=outcome, upstream=upstream.name, era=upstream.facts.era)
+    return CallResult(raw=reply.result, outcome=outcome, upstream=upstream.name, era=reply.era or upstream.facts.era)
 
 
 def _is_tool_error(method: str, raw: bytes) -> bool:

@@ -13,8 +13,8 @@ from gateway_core.catalog import Catalog, Target
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND_LEGACY, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS
-from gateway_core.router import Request
 from gateway_core.types import Call
+from gateway_core.upstream.base import Request
 
 MAX_NAME_SHOWN: Final = 500
 """Characters of a name that an error quotes back."""

@@ -20,7 +20,9 @@ from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEG
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
+from gateway_core.rounds import Rounds
 from gateway_core.router import Router
+from gateway_core.seal import Seal
 from gateway_core.types import Era, Outcome, Principal
 from gateway_core.upstream.pool import UpstreamPool
 
@@ -41,7 +43,8 @@ class World:
         self.pool = UpstreamPool(self.config)
         self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict)
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
-        self.pipeline = Pipeline(self.config, self.catalog, Router(chain), chain, self.health.settle)
+        router = Router(chain, Rounds(self.config, Seal()))
+        self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.settle)
 
     def exchange(self, method: str, era: Era = "modern") -> Exchange:
         version = "2026-07-28" if era == "modern" else "2025-11-25"

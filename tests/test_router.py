@@ -12,9 +12,11 @@ from gateway_core.chain import Chain
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.router import MIN_RETRIES, Request, Router, available
+from gateway_core.rounds import Rounds
+from gateway_core.router import MIN_RETRIES, Router, available
+from gateway_core.seal import Seal
 from gateway_core.types import Call, Outcome, Principal, Tool, UpstreamState
-from gateway_core.upstream.base import Reply
+from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.inventory import Inventory, Item
 from gateway_core.upstream.upstream import Upstream
 
@@ -69,9 +71,10 @@ async def dispatch(
     touched: bool = False,
 ) -> Any:
     call, exchange = call_of(method)
-    exchange.touched = touched
+    exchange.touched, exchange.origin = touched, call
     target = Target("t", upstreams, tool)
-    return await Router(Chain([])).dispatch(call, exchange, target, Request(method, params or {}, None))
+    router = Router(Chain([]), Rounds(ProxyConfig(), Seal()))
+    return await router.dispatch(call, exchange, target, Request(method, params or {}, None))
 
 
 @pytest.mark.parametrize("method", ["tools/call", "resources/read"])
@@ -213,7 +216,7 @@ async def test_repetitions_have_a_budget() -> None:
         return OK
 
     upstream = Scripted("a", [fail_once])
-    router = Router(Chain([]))
+    router = Router(Chain([]), Rounds(ProxyConfig(), Seal()))
 
     async def read() -> Any:
         call, exchange = call_of("resources/read")

@@ -24,12 +24,23 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
 
 
+@dataclass(slots=True)
+class Request:
+    """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
+
+    method: str
+    params: Mapping[str, Any]
+    meta: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An upstream's answer: the JSON of its result object, or its error."""
 
     result: bytes = b""
     error: RpcError | None = None
+    era: Era | None = None
+    """The era that `result` is written in, where it is not the upstream's: it was made of what the server asked."""
 
 
 @dataclass(frozen=True, slots=True)
