@@ -183,8 +183,8 @@ class UpstreamConfig(Section):
     )
     isolation: Literal["shared", "agent", "call"] = Field(
         default="shared",
-        description="Connections of stdio and sse upstreams: one for all agents, one per agent session, or one "
-        "leased to each call.",
+        description="Connections of servers up to 2025-11-25: one for all agents, one per agent session (and per call "
+        "for agents without sessions), or one leased to each call. Later ones keep nothing that needs it.",
     )
     retry: Retry = Field(
         default="never",

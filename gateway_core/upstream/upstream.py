@@ -295,27 +295,27 @@ class Upstream:
     async def _once(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
-        """Send it on the connection that this exchange is to use."""
+        """Send it on the connection that this exchange is to use.
+
+        A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness);
+        but what it hands out to be brought back may be good at the very same process only. So it has one connection.
+        """
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers)
-        main = self._main
-        agent = exchange.agent
-        if self._isolated(agent):
-            async with self._own.borrow(exchange) as connection:
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        if agent.session_id is not None and (self.config.isolation == "agent" or (main is not None and main.stateful)):
-            async with self._own.of_session(agent) as connection:
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        agent, main = exchange.agent, self._main
+        if self.facts.era == "legacy":
+            if self.config.isolation == "call" or (self.config.isolation == "agent" and agent.session_id is None):
+                async with self._own.borrow(exchange) as connection:
+                    return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+            if agent.session_id is not None and (
+                self.config.isolation == "agent" or (main is not None and main.stateful)
+            ):
+                async with self._own.of_session(agent) as connection:
+                    return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
         if main is None or main.closed:
             main = await self._reconnected(main)
         return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
-
-    def _isolated(self, agent: Agent) -> bool:
-        """Whether each call gets a connection to itself: also where each agent does, and this one has no session."""
-        if self.config.isolation == "agent" and agent.era == "modern":
-            return self.facts.era == "legacy"  # a modern server keeps nothing between requests that could be crossed
-        return self.config.isolation == "call"
 
     async def _reconnected(self, lost: Connection | None) -> Connection:
         """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
