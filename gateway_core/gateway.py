@@ -190,6 +190,7 @@ class Gateway:
             "connections": self._server.connections if self._server is not None else 0,
             "sessions": len(self.sessions),
             "in_flight": self.pipeline.in_flight,
+            "parked": len(self.rounds.parking),
             "calls": self.pipeline.calls,
             "upstreams": [admin.upstream(upstream) for upstream in self.pool.upstreams],
             "plugins": [

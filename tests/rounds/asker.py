@@ -49,13 +49,13 @@ def sample(text: str) -> CreateMessageRequest:
 
 
 async def elicited(ctx: Context, message: str) -> str:
-    answer = await ctx.session.elicit_form(message, SCHEMA)
+    answer = await ctx.session.elicit_form(message, SCHEMA, related_request_id=ctx.request_id)
     return said(answer)
 
 
 async def sampled(ctx: Context, text: str) -> str:
     message = SamplingMessage(role="user", content=TextContent(type="text", text=text))
-    return said(await ctx.session.create_message([message], max_tokens=50))
+    return said(await ctx.session.create_message([message], max_tokens=50, related_request_id=ctx.request_id))
 
 
 def said(answer: Any) -> str:
@@ -75,12 +75,13 @@ def add(a: int, b: int) -> int:
 
 
 @server.tool()
-async def greet(ctx: Context, who: str, rounds: int = 1) -> str | InputRequiredResult:
-    """Ask `rounds` times for a name, one after the other."""
+async def greet(ctx: Context, who: str, rounds: int = 1, dwell: float = 0.0) -> str | InputRequiredResult:
+    """Ask `rounds` times for a name, one after the other; then (legacy) think for `dwell` seconds."""
     if not modern(ctx):
         journal["begun"].append(who)
         try:
             names = [await elicited(ctx, f"{who}, name {number}?") for number in range(1, rounds + 1)]
+            await asyncio.sleep(dwell)
         except asyncio.CancelledError:
             journal["cancelled"].append(who)
             raise
