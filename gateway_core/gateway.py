@@ -133,9 +133,13 @@ class Gateway:
             await self._server.stop_accepting()
         gate = self._services.gate
         gate.closing = True
-        await gate.wait_empty(max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
-        if gate.in_flight:
-            logger.warning("{} calls did not finish in time and are ended", gate.in_flight)
+        clock, parking = asyncio.get_running_loop().time, self.rounds.parking
+        deadline = clock() + max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0)
+        while (gate.in_flight or parking) and (left := deadline - clock()) > 0:
+            await gate.wait_empty(left)
+            await parking.wait_empty(deadline - clock())
+        if unfinished := gate.in_flight + len(parking):
+            logger.warning("{} calls did not finish in time and are ended", unfinished)
         if self._stdio is not None:
             self._stdio.stop()
             with contextlib.suppress(TimeoutError):

@@ -96,7 +96,7 @@ def start_call(services: Services, session: Session, message: Message, exchange:
     id that is in flight already (basic/index, Requests), and when the gateway is full.
     """
     key = session.new_key(message.id)
-    services.gate.enter(message.method)
+    services.gate.enter(message)
 
     async def serve() -> bytes:
         result = await services.call(exchange, bytes(message.params))

@@ -148,7 +148,7 @@ class ModernHttp:
     ) -> web.StreamResponse:
         reply = Reply(request, accepted)
         exchange = exchange_for(agent, message, meta, reply, _param_headers(request))
-        self._services.gate.enter(message.method)
+        self._services.gate.enter(message)
         try:
             result = await self._services.call(exchange, bytes(message.params))
             status = 200 if result.error is None else _status(result.error)

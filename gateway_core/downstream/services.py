@@ -40,12 +40,13 @@ class Gate:
     closing: bool = False
     _emptied: asyncio.Future[None] | None = None
 
-    def enter(self, method: str) -> None:
+    def enter(self, message: Message) -> None:
         """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once.
 
-        While the gateway stops, lists are still answered: clients ask for them to check the result of a call.
+        While the gateway stops, lists are still answered: clients ask for them to check the result of a call. So are
+        later rounds of calls: what has begun is to finish.
         """
-        if method not in LISTS:
+        if self.closing and message.method not in LISTS and b'"requestState"' not in bytes(message.params):
             self.check_open()
         if self.in_flight >= self.limit:
             raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")

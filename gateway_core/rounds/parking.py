@@ -8,6 +8,7 @@ call. An agent that does not come back within the time for answers has given up:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Mapping
@@ -124,7 +125,9 @@ class Parking:
     async def wait_empty(self, seconds: float) -> None:
         """Wait until no call is parked, `seconds` at most."""
         if self._parked:
-            await asyncio.wait([asyncio.ensure_future(self._emptied.wait())], timeout=seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(seconds, 0.0)):
+                    await self._emptied.wait()
 
     async def close(self) -> None:
         """Give all of them up, and let their upstreams be told."""

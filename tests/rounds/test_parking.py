@@ -210,3 +210,17 @@ async def test_gateways_that_share_a_key_pass_states_of_modern_servers_to_each_o
         assert refusal(refused) == REFUSED
         back = await Agent(other, http).call("greet", {"who": "bob"}, requestState=state, **ann.answers())
         assert said(back) == "bob: ann"
+
+
+async def test_a_call_that_waits_for_answers_is_finished_before_the_gateway_stops(
+    world: Any, asker: Any, http: aiohttp.ClientSession
+) -> None:
+    async with world(asker("stdio", "legacy"), drain_timeout=20) as w:
+        ann = Agent(w, http)
+        state = await ann.asked()
+        stopping = asyncio.create_task(w.gateway.drain())
+        await w.until(lambda: w.gateway.draining)
+        refused = await ann.call("add", {"a": 1, "b": 2})
+        assert "stopping" in refused["error"]["message"]
+        assert said(await ann.call("greet", {"who": "bob"}, requestState=state, **ann.answers())) == "bob: ann"
+        await asyncio.wait_for(stopping, 10)
