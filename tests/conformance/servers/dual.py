@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import mcp_types as types
@@ -50,7 +51,8 @@ class Caller:
 
     passes = (AskError, MCPError)
 
-    def __init__(self, context: Context, params: Any) -> None:
+    def __init__(self, server: str, context: Context, params: Any) -> None:
+        self.server = server
         self._context = context
         self._modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
         declared = context.session.client_capabilities
@@ -137,9 +139,9 @@ async def list_templates(context: Context, params: Any) -> types.ListResourceTem
     return types.ListResourceTemplatesResult.model_validate({"resourceTemplates": offer.TEMPLATES})
 
 
-async def call_tool(context: Context, params: types.CallToolRequestParams) -> Any:
+async def call_tool(name: str, context: Context, params: types.CallToolRequestParams) -> Any:
     try:
-        made = await offer.call(Caller(context, params), params.name, params.arguments or {})
+        made = await offer.call(Caller(name, context, params), params.name, params.arguments or {})
     except AskError as question:
         return types.InputRequiredResult.model_validate(question.result)
     except offer.UnsupportedError as error:
@@ -149,9 +151,9 @@ async def call_tool(context: Context, params: types.CallToolRequestParams) -> An
     return types.CallToolResult.model_validate(made)
 
 
-async def get_prompt(context: Context, params: types.GetPromptRequestParams) -> Any:
+async def get_prompt(name: str, context: Context, params: types.GetPromptRequestParams) -> Any:
     try:
-        made = await offer.get_prompt(Caller(context, params), params.name, params.arguments or {})
+        made = await offer.get_prompt(Caller(name, context, params), params.name, params.arguments or {})
     except AskError as question:
         return types.InputRequiredResult.model_validate(question.result)
     except offer.UnsupportedError as error:
@@ -196,9 +198,9 @@ def build(name: str) -> Reference:
         name,
         version="1.0.0",
         on_list_tools=list_tools,
-        on_call_tool=call_tool,
+        on_call_tool=partial(call_tool, name),
         on_list_prompts=list_prompts,
-        on_get_prompt=get_prompt,
+        on_get_prompt=partial(get_prompt, name),
         on_list_resources=list_resources,
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,

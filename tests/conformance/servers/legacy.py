@@ -33,6 +33,7 @@ class Caller:
     """One call."""
 
     passes = (McpError,)
+    server = "reference-legacy"
 
     def __init__(self) -> None:
         self._context = server.request_context
@@ -85,7 +86,7 @@ class Reference(Server[Any, Any]):
         return made
 
 
-server = Reference("reference-legacy", version="1.0.0")
+server = Reference(Caller.server, version="1.0.0")
 
 
 def answers(request: type[Any], result: type[Any]) -> Callable[[Callable[[Any], Awaitable[offer.Json]]], None]:

@@ -13,16 +13,16 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 
-async def refuse_handshake(context: dual.Context, call_next: CallNext) -> Any:
-    if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-        asked = (context.params or {}).get("protocolVersion", "")
+async def refuse_handshake(ctx: dual.Context, call_next: CallNext) -> Any:
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        asked = (ctx.params or {}).get("protocolVersion", "")
         versions = {"supported": list(MODERN_PROTOCOL_VERSIONS), "requested": asked}
         raise MCPError(types.UNSUPPORTED_PROTOCOL_VERSION, "This server has no handshake", versions)
-    return await call_next(context)
+    return await call_next(ctx)
 
 
-async def leave_out_result_type(context: dual.Context, call_next: CallNext) -> Any:
-    result = await call_next(context)
+async def leave_out_result_type(ctx: dual.Context, call_next: CallNext) -> Any:
+    result = await call_next(ctx)
     if isinstance(result, dict) and result.get("resultType") == "complete":
         return {key: value for key, value in result.items() if key != "resultType"}
     return result

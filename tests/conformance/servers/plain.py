@@ -15,6 +15,12 @@ async def test_simple_text(caller: Caller, arguments: Mapping[str, Any]) -> Any:
 
 
 @tool
+async def who_answers(caller: Caller, arguments: Mapping[str, Any]) -> Any:
+    """Which of several servers with the same tools this one is."""
+    return caller.server
+
+
+@tool
 async def test_image_content(caller: Caller, arguments: Mapping[str, Any]) -> Any:
     """One image."""
     return [{"type": "image", "data": IMAGE, "mimeType": "image/png"}]

@@ -20,6 +20,11 @@ class Caller(Protocol):
     """The agent behind a call, as far as a tool may know it."""
 
     @property
+    def server(self) -> str:
+        """The name of the server that was called."""
+        ...
+
+    @property
     def capabilities(self) -> Mapping[str, Any]: ...
 
     @property
