@@ -223,7 +223,7 @@ def differences(url: str, revision: str, server: str, neighbours: Mapping[str, s
         return differ
 
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.redirect_stderr((folder / "contents.log").open("w")):
+    with (folder / "contents.log").open("w") as log, contextlib.redirect_stderr(log):
         found = asyncio.run(compare())
     (folder / "contents.json").write_text(json.dumps(found, indent=1, ensure_ascii=False))
     return found

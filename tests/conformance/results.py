@@ -64,9 +64,9 @@ class Result:
     def report(self) -> str:
         """Why: for the file."""
         why = [f"{name}: {reason}" for name in self.failed for reason in self.outcomes[name].why or ("skipped",)]
-        return "\n".join(
-            [self.line(), "", *why, *(f"contents:{name}: {each}" for name, each in self.differences.items())]
-        )
+        why += [f"{name}: warning: {each}" for name in self.outcomes for each in self.outcomes[name].warnings]
+        why += [f"contents:{name}: {each}" for name, each in self.differences.items()]
+        return "\n".join([self.line(), "", *why])
 
 
 def known_failures(pair: str, revision: str) -> frozenset[str]:
