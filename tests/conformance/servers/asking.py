@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry import (
-    CAPABILITY,
     ROOTS,
     TEXT,
     Caller,
+    RefusedError,
     UnsupportedError,
     form,
     message,
     prompt,
-    require,
     sampling,
     text,
     tool,
@@ -79,8 +78,8 @@ async def test_elicitation_sep1330_enums(caller: Caller, arguments: Mapping[str,
 @tool
 async def test_missing_capability(caller: Caller, arguments: Mapping[str, Any]) -> Any:
     """Needs a caller with a model."""
-    require(caller, {"sampling": sampling("")})
-    return "The caller has declared sampling"
+    answers = await caller.ask({"sampling": sampling("Say hello")})
+    return f"The caller has a model, and it says: {_spoken(answers['sampling'])}"
 
 
 @tool
@@ -152,10 +151,14 @@ async def test_input_required_result_multi_round(caller: Caller, arguments: Mapp
 async def test_input_required_result_capabilities(caller: Caller, arguments: Mapping[str, Any]) -> Any:
     """Asks for as much as the caller can answer."""
     questions = {"ask": form("What is your name?", {"name": TEXT}), "sample": sampling("Say hello", 50)}
-    possible = {key: each for key, each in questions.items() if CAPABILITY[each["method"]] in caller.capabilities}
-    if not possible:
+    answers: dict[str, Any] = {}
+    for key, question in questions.items():
+        try:
+            answers.update(await caller.ask({key: question}, state=key))
+        except (UnsupportedError, RefusedError):
+            continue
+    if not answers:
         raise UnsupportedError("sampling")
-    answers = await caller.ask(possible, state="possible")
     return f"Answered: {', '.join(sorted(answers))}"
 
 

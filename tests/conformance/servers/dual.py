@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,7 +49,7 @@ class AskError(Exception):
 class Caller:
     """One call, of either era."""
 
-    passes = (AskError, MCPError)
+    passes = (AskError,)
 
     def __init__(self, server: str, context: Context, params: Any) -> None:
         self.server = server
@@ -95,7 +95,10 @@ class Caller:
     async def _ask_now(self, request: offer.Json) -> offer.Json:
         kind, answer = REQUESTS[request["method"]]
         related = ServerMessageMetadata(related_request_id=self._context.request_id)
-        result = await self._context.session.send_request(kind.model_validate(request), answer, metadata=related)
+        try:
+            result = await self._context.session.send_request(kind.model_validate(request), answer, metadata=related)
+        except MCPError as error:
+            raise offer.RefusedError(error.code, str(error), error.data) from None
         made: offer.Json = result.model_dump(by_alias=True, exclude_none=True)
         return made
 
@@ -139,28 +142,28 @@ async def list_templates(context: Context, params: Any) -> types.ListResourceTem
     return types.ListResourceTemplatesResult.model_validate({"resourceTemplates": offer.TEMPLATES})
 
 
-async def call_tool(name: str, context: Context, params: types.CallToolRequestParams) -> Any:
+async def _result(made: Awaitable[offer.Json], kind: type[types.Result]) -> Any:
+    """A result of this kind, a question in its place, or the error of the protocol."""
     try:
-        made = await offer.call(Caller(name, context, params), params.name, params.arguments or {})
+        return kind.model_validate(await made)
     except AskError as question:
         return types.InputRequiredResult.model_validate(question.result)
     except offer.UnsupportedError as error:
         raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, str(error), error.data) from None
+    except offer.RefusedError as error:
+        raise MCPError(error.code, str(error), error.data) from None
     except offer.MissingError as error:
         raise MCPError(types.INVALID_PARAMS, str(error)) from None
-    return types.CallToolResult.model_validate(made)
+
+
+async def call_tool(name: str, context: Context, params: types.CallToolRequestParams) -> Any:
+    called = offer.call(Caller(name, context, params), params.name, params.arguments or {})
+    return await _result(called, types.CallToolResult)
 
 
 async def get_prompt(name: str, context: Context, params: types.GetPromptRequestParams) -> Any:
-    try:
-        made = await offer.get_prompt(Caller(name, context, params), params.name, params.arguments or {})
-    except AskError as question:
-        return types.InputRequiredResult.model_validate(question.result)
-    except offer.UnsupportedError as error:
-        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, str(error), error.data) from None
-    except offer.MissingError as error:
-        raise MCPError(types.INVALID_PARAMS, str(error)) from None
-    return types.GetPromptResult.model_validate(made)
+    made = offer.get_prompt(Caller(name, context, params), params.name, params.arguments or {})
+    return await _result(made, types.GetPromptResult)
 
 
 async def read_resource(context: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:

@@ -32,7 +32,7 @@ watching: set[str] = set()
 class Caller:
     """One call."""
 
-    passes = (McpError,)
+    passes = ()
     server = "reference-legacy"
 
     def __init__(self) -> None:
@@ -57,7 +57,10 @@ class Caller:
         kind, answer = REQUESTS[request["method"]]
         related = ServerMessageMetadata(related_request_id=self._context.request_id)
         sent = types.ServerRequest(kind.model_validate(request))
-        result = await self._context.session.send_request(sent, answer, metadata=related)
+        try:
+            result = await self._context.session.send_request(sent, answer, metadata=related)
+        except McpError as error:
+            raise offer.RefusedError(error.error.code, error.error.message, error.error.data) from None
         made: offer.Json = result.model_dump(by_alias=True, mode="json", exclude_none=True)
         return made
 
@@ -99,6 +102,8 @@ def answers(request: type[Any], result: type[Any]) -> Callable[[Callable[[Any], 
                 return types.ServerResult(result.model_validate(await function(received.params)))
             except offer.UnsupportedError as error:
                 raise McpError(types.ErrorData(code=-32021, message=str(error), data=error.data)) from None
+            except offer.RefusedError as error:
+                raise McpError(types.ErrorData(code=error.code, message=str(error), data=error.data)) from None
             except offer.MissingError as error:
                 data = {"uri": str(received.params.uri)} if request is types.ReadResourceRequest else None
                 code = -32602 if data is None else -32002

@@ -10,7 +10,20 @@ from typing import Any
 
 import asking  # noqa: F401  (being imported, it registers what it has)
 import plain  # noqa: F401
-from registry import IMAGE, PROMPTS, TOOLS, WATCHED, Caller, Json, MissingError, UnsupportedError, added, require, text
+from registry import (
+    IMAGE,
+    PROMPTS,
+    TOOLS,
+    WATCHED,
+    Caller,
+    Json,
+    MissingError,
+    RefusedError,
+    UnsupportedError,
+    added,
+    require,
+    text,
+)
 
 __all__ = [
     "RESOURCES",
@@ -19,6 +32,7 @@ __all__ = [
     "Caller",
     "Json",
     "MissingError",
+    "RefusedError",
     "UnsupportedError",
     "call",
     "complete",
@@ -61,7 +75,7 @@ async def call(caller: Caller, name: str, arguments: Mapping[str, Any]) -> Json:
         raise MissingError(f"Unknown tool: {name}")
     try:
         made = await TOOLS[name][1](caller, arguments)
-    except (UnsupportedError, *caller.passes):
+    except (UnsupportedError, RefusedError, *caller.passes):
         raise
     except Exception as error:
         return {"content": [text(str(error))], "isError": True}

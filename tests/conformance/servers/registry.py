@@ -57,6 +57,14 @@ class UnsupportedError(Exception):
         self.data = {"requiredCapabilities": {capability: {}}}
 
 
+class RefusedError(Exception):
+    """The caller answered a question with an error, which is passed on unless the tool can do without."""
+
+    def __init__(self, code: int, message: str, data: Any) -> None:
+        super().__init__(message)
+        self.code, self.data = code, data
+
+
 class MissingError(Exception):
     """There is no such tool, prompt or resource."""
 
