@@ -148,7 +148,9 @@ async def test_a_refused_token_is_renewed_once_and_the_request_sent_again(
     assert all(reply.result for reply in replies)
     assert len(endpoint.forms) == 2
     assert server.seen[-1].headers["authorization"] == "Bearer token-2"
-    assert await link.http._tokens.challenged("Bearer token-1", 401, Challenge())  # a late 401 to the old token changes nothing
+    assert await link.http._tokens.challenged(
+        "Bearer token-1", 401, Challenge()
+    )  # a late 401 to the old token changes nothing
     assert len(endpoint.forms) == 2
 
 
