@@ -195,10 +195,9 @@ _NOTES: Final = {
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
     "`url`, `headers` and `auth` for `http` and `sse`. A name must not contain the `separator`.",
-    "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand. It needs one proof: "
-    '`client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins of people in a browser (the code '
-    "flow) are not supported, nor is registering the client while the gateway runs. "
-    "[Operations](operations.md#oauth) tells what is asked of whom.",
+    "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand, and needs one "
+    'proof: `client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins in a browser (the code '
+    "flow) are not supported. [Operations](operations.md#oauth) tells what is asked of whom.",
     "[[mcp.proxy.plugins]]": "One table for each, in the order in which they run.\n\n"
     "A file without this list gets " + ", ".join(f"`{name}`" for name in DEFAULT_PLUGINS) + "; `plugins = []` in "
     "`[mcp.proxy]` means none at all. Settings of the bundled plugins: "

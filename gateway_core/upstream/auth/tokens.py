@@ -144,7 +144,7 @@ class TokenSource:
             return False
         if self._token is not None and self._token.authorization != authorization:
             return True
-        if self._step_ups.wait or len(self._scopes) + len(missing) > MAX_SCOPES:
+        if len(self._scopes) + len(missing) > MAX_SCOPES:
             return False
         try:
             await self._renewed(challenge, self._step_ups)
