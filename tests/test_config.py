@@ -291,10 +291,7 @@ REFUSED_UPSTREAMS: dict[str, tuple[str, str]] = {
         HTTP + 'ulr = "x"',
         '7: mcp.proxy.upstreams[0].ulr: upstream "web": is not a known key; did you mean "url"?',
     ),
-    "auth without keys": (
-        HTTP + 'auth = { auth_type = "oauth", client_id = "c", client_secret = "s3" }',
-        "token_url: up",
-    ),
+    "auth without keys": (HTTP + 'auth = { auth_type = "oauth", client_secret = "s3" }', "client_id: up"),
     "auth type": (
         HTTP + AUTH.replace('"oauth"', '"basic"') + 'client_secret = "s3"',
         'auth_type: upstream "web": must be',

@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway_core.config import DEFAULT_PLUGINS, default_file, load, loads
 from gateway_core.config.docs import BUNDLED_PLUGINS, COMMAND, COMPLETE, render
@@ -104,6 +106,8 @@ def test_every_key_is_described_and_in_the_reference_page() -> None:
 
 def test_the_complete_example_loads_and_has_every_key(tmp_path: Path) -> None:
     (tmp_path / "search.secret").write_text("k6\n")
+    key = ec.generate_private_key(ec.SECP256R1())
+    (tmp_path / "gateway.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     loads(COMPLETE, tmp_path / "mcp-proxy.toml", ENV)
     written = set(re.findall(r"^(\w+) = ", COMPLETE, re.MULTILINE))
     tables = set(re.findall(r"^\[.*\]$", COMPLETE, re.MULTILINE))

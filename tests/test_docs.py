@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway_core import Reject
 from gateway_core.cli.app import app
@@ -22,6 +24,11 @@ from gateway_core.testing import FakeUpstream, configured, make_call, run_call, 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 MINIMAL = "[mcp.proxy]\nenable = true\n\n"
+PEM = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode("ascii")
+)
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
@@ -133,7 +140,7 @@ def test_every_make_target_exists() -> None:
 def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
     for name in re.findall(r"\$\{file:([\w.]+)\}", text):
-        (folder / name).write_text("text\n", encoding="utf-8")
+        (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
     try:
         loads(text, folder / "mcp-proxy.toml", AnyVariable())
     except ConfigError as whole:

@@ -95,6 +95,7 @@ auth_type = "oauth"
 token_url = "https://auth.example.com/oauth/token"
 client_id = "gateway"
 client_secret = "${file:search.secret}"
+token_endpoint_auth_method = "client_secret_post"
 scope = "tools:read tools:call"
 resource = "https://search.example.com/mcp"
 
@@ -105,6 +106,18 @@ url = "http://localhost:8081/sse"
 headers = { Authorization = "Bearer ${SEARCH_TOKEN}" }
 priority = 2
 group = "search-fleet"
+
+[[mcp.proxy.upstreams]]
+name = "tickets"
+transport = "http"
+url = "https://tickets.example.com/mcp"
+
+[mcp.proxy.upstreams.auth]
+issuer = "https://auth.example.com"
+client_id = "gateway"
+private_key = "${file:gateway.pem}"
+key_id = "gateway-2026"
+signing_algorithm = "ES256"
 
 [[mcp.proxy.plugins]]
 name = "routing_priority"
@@ -186,6 +199,9 @@ _NOTES: Final = {
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
     "`url`, `headers` and `auth` for `http` and `sse`. A name must not contain the `separator`.",
+    "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand, and needs one "
+    'proof: `client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins in a browser (the code '
+    "flow) are not supported. [Operations](operations.md#oauth) tells what is asked of whom.",
     "[[mcp.proxy.plugins]]": "One table for each, in the order in which they run.\n\n"
     "A file without this list gets " + ", ".join(f"`{name}`" for name in DEFAULT_PLUGINS) + "; `plugins = []` in "
     "`[mcp.proxy]` means none at all. Settings of the bundled plugins: "

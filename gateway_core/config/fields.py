@@ -16,6 +16,8 @@ import re2
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from gateway_core.config.keys import algorithms
+
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
 _HOST = re.compile(
@@ -36,6 +38,11 @@ MIN_KEY = 32
 """Characters of a key that others must not guess."""
 
 RetryRule = Literal["never", "safe"]
+ClientAuthentication = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+"""`token_endpoint_auth_method` of RFC 7591, as far as the gateway knows them."""
+SigningAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # RFC 7518, section 3.1, and RFC 8037
 
 
 def mistake(message: str, detail: str = "") -> PydanticCustomError:
@@ -137,6 +144,27 @@ def _token_url(value: str) -> str:
     return value
 
 
+def _issuer(value: str) -> str:
+    url = split_url(value)
+    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+        raise mistake("must be an https:// URL, because it decides who gets the credentials (http:// only on loopback)")
+    if url.query:
+        raise mistake('must not have a query (the part after "?"): an issuer has none')
+    return value
+
+
+def _resource(value: str) -> str:
+    return _url(value) if value else value
+
+
+def _private_key(value: SecretStr) -> SecretStr:
+    try:
+        algorithms(value.get_secret_value())
+    except ValueError as error:
+        raise mistake(str(error)) from None
+    return value
+
+
 def _secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value().strip()
     if not text:
@@ -220,7 +248,10 @@ Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, Aft
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
 Url = Annotated[str, AfterValidator(_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
+Resource = Annotated[str, AfterValidator(_resource)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 StateKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_state_key)], ...], BeforeValidator(as_tuple)]
+PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
 Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

@@ -7,9 +7,11 @@ problems told at once, also when some values are of the wrong type (which the mo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
+from gateway_core.config.fields import SigningAlgorithm
+from gateway_core.config.keys import algorithms
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import Problem
 from gateway_core.config.source import Path
@@ -17,6 +19,13 @@ from gateway_core.config.source import Path
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
 _HTTP_ONLY = ("url", "headers")
+_PROOFS = {
+    "client_secret_basic": "client_secret",
+    "client_secret_post": "client_secret",
+    "private_key_jwt": "private_key",
+    "none": None,
+}
+"""`token_endpoint_auth_method` -> the key it needs."""
 
 
 def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
@@ -28,6 +37,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
         path: Path = (*_PROXY, "upstreams", index)
         yield from _separator(proxy, upstream, path)
         yield from _transport(upstream, path)
+        if isinstance(auth := upstream.get("auth"), dict):
+            yield from _auth(auth, (*path, "auth"))
         yield from _upstream_time(proxy, upstream, path)
     plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
     yield from _names(plugins, PLUGINS, lines)
@@ -121,6 +132,45 @@ def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
                     yield Problem(
                         (*path, "headers", name), "is also written by this upstream's auth; remove one of the two"
                     )
+
+
+def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """A client has one proof of who it is, the one that its method needs."""
+    method = auth.get("token_endpoint_auth_method")
+    given = [key for key in ("client_secret", "private_key") if key in auth]
+    if method is None and not given:
+        yield Problem(
+            (*path, "client_secret"),
+            'is required, or private_key, or for a client without either token_endpoint_auth_method = "none"; '
+            'for example: client_secret = "${CLIENT_SECRET}"',
+        )
+    elif method is None and len(given) > 1:
+        yield Problem((*path, "private_key"), "stands beside client_secret, and only one can be used; remove one")
+    elif method in _PROOFS:
+        needed = _PROOFS[method]
+        if needed is not None and needed not in given:
+            yield Problem((*path, needed), f'is required for token_endpoint_auth_method = "{method}"')
+        for key in given:
+            if key != needed:
+                yield Problem((*path, key), f'is not used by token_endpoint_auth_method = "{method}"; remove one')
+    yield from _signing(auth, path)
+
+
+def _signing(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    key, algorithm = auth.get("private_key"), auth.get("signing_algorithm")
+    for name in ("key_id", "signing_algorithm"):
+        if name in auth and key is None:
+            yield Problem((*path, name), "would be read by nothing, because there is no private_key; remove it")
+    if not isinstance(key, str) or not isinstance(algorithm, str):
+        return
+    try:
+        possible = algorithms(key)
+    except ValueError:
+        return  # the model reports the key
+    if algorithm in get_args(SigningAlgorithm) and algorithm not in possible:
+        yield Problem(
+            (*path, "signing_algorithm"), f"does not go with private_key, which signs with {' or '.join(possible)}"
+        )
 
 
 def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[Problem]:

@@ -43,12 +43,14 @@ from yarl import URL
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.protocol import IMPLEMENTATION
-from gateway_core.upstream.auth import TokenSource
+from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
 KEEPALIVE: Final = 15.0
 """Seconds that an idle connection is kept; short, so that few are closed by the server first (rule R10)."""
+MAX_ADDRESSES: Final = 64
+"""Addresses of one upstream that are remembered."""
 _BIG_BODY: Final = 512 * 1024
 """Bytes from which a body is written in pieces, so that writing it does not hold up other requests."""
 
@@ -108,7 +110,13 @@ class HttpClient:
         self.url: Final = URL(config.url)
         self.limits: Final = limits
         self._headers = dict(config.headers)
-        self._tokens = TokenSource(config.name, config.auth, lambda: self.session) if config.auth else None
+        self._addresses: set[str] = set()
+        """Where it was reached: IP addresses."""
+        self._tokens = (
+            TokenSource(config.name, self.url, config.auth, lambda: self.session, self._addresses)
+            if config.auth is not None
+            else None
+        )
         self._session: ClientSession | None = None
         self._closed = False
 
@@ -128,7 +136,7 @@ class HttpClient:
                 connector=_Connector(
                     limit=0,
                     keepalive_timeout=KEEPALIVE,
-                    socket_factory=_socket,
+                    socket_factory=self._socket,
                     ssl=ssl.create_default_context() if self.url.scheme == "https" else True,
                 ),
                 cookie_jar=DummyCookieJar(),
@@ -154,27 +162,25 @@ class HttpClient:
     ) -> ClientResponse:
         """Send a request and wait for the head of the answer; the caller reads and closes it.
 
-        The configured headers and the access token are added to `headers`. After a 401 the request is sent once
-        more if there is another token. `before_send` is called just before the first byte may leave; what fails
-        earlier is `NotSent`, what fails later `OutcomeUnknown`.
+        The configured headers and the access token are added to `headers`. After a 401, or a 403 for want of
+        scopes, the request is sent again if there is another token, with at most `ATTEMPTS` of them. `before_send` is
+        called just before the first byte may leave; what fails earlier is `NotSent`, what fails later
+        `OutcomeUnknown`.
         """
         complete = CIMultiDict(self._headers)
         complete.update(headers)
         if self._tokens is None:
             return await self._send(verb, complete, body, url, before_send)
-        complete[hdrs.AUTHORIZATION] = refused = await self._tokens.authorization()
-        response = await self._send(verb, complete, body, url, before_send)
-        if response.status != 401:
-            return response
-        try:
-            if not await self._tokens.refused(refused):
+        attempts = 0
+        while True:
+            authorization = await self._tokens.authorization()
+            if authorization is not None:
+                complete[hdrs.AUTHORIZATION] = authorization
+            response = await self._send(verb, complete, body, url, before_send)
+            if attempts == ATTEMPTS or not await _worth_another(self._tokens, authorization, response):
                 return response
-        except BaseException:
             response.close()
-            raise
-        response.close()
-        complete[hdrs.AUTHORIZATION] = await self._tokens.authorization()
-        return await self._send(verb, complete, body, url, before_send)
+            attempts += 1
 
     async def _send(
         self,
@@ -205,6 +211,11 @@ class HttpClient:
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
 
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        if len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(str(address[4][0]))
+        return _socket(address)
+
     def _explain(self, error: BaseException) -> str:
         """What happened, for people; never with a URL's query, a header or a body in it."""
         where = f"{self.url.host}:{self.url.port}"
@@ -232,6 +243,18 @@ class HttpClient:
             await self._tokens.close()
         if self._session is not None:
             await self._session.close()
+
+
+async def _worth_another(tokens: TokenSource, authorization: str | None, response: ClientResponse) -> bool:
+    """Whether what was answered so should be sent again, with another token. Raises `NotSent`."""
+    if response.status not in {401, 403}:
+        return False
+    challenge = Challenge.of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+    try:
+        return await tokens.challenged(authorization, response.status, challenge)
+    except BaseException:
+        response.close()
+        raise
 
 
 async def _before_send(session: ClientSession, context: SimpleNamespace, params: TraceRequestHeadersSentParams) -> None:

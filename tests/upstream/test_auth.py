@@ -19,7 +19,7 @@ from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NotSent, RefusedUpstream
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream import auth
+from gateway_core.upstream.auth import Challenge, documents, tokens
 
 SECRET = "s3cr3t:/ä&"
 CALL = ("tools/call", {"name": "t", "arguments": {}})
@@ -80,7 +80,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal moved
         moved += seconds
 
-    monkeypatch.setattr(auth.time, "monotonic", lambda: real() + moved)
+    monkeypatch.setattr(tokens.time, "monotonic", lambda: real() + moved)
     return move
 
 
@@ -148,7 +148,9 @@ async def test_a_refused_token_is_renewed_once_and_the_request_sent_again(
     assert all(reply.result for reply in replies)
     assert len(endpoint.forms) == 2
     assert server.seen[-1].headers["authorization"] == "Bearer token-2"
-    assert await link.http._tokens.refused("Bearer token-1")  # a late 401 to the old token changes nothing
+    assert await link.http._tokens.challenged(
+        "Bearer token-1", 401, Challenge()
+    )  # a late 401 to the old token changes nothing
     assert len(endpoint.forms) == 2
 
 
@@ -289,7 +291,7 @@ async def test_a_token_outlives_a_failed_renewal(scripted: Any, connect: Any, en
 
 
 async def test_a_slow_endpoint_is_bounded(connect: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "TIMEOUT", 0.1)
+    monkeypatch.setattr(documents, "TIMEOUT", 0.1)
     endpoint.delay = 1.0
     link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
     with pytest.raises(NotSent, match=r"no answer within 0.1 s"):

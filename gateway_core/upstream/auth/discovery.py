@@ -1,0 +1,128 @@
+"""From an upstream's challenge to its authorization server (basic/authorization, Authorization Server Discovery).
+
+Nothing here is cached: it is walked again when the upstream refuses a token, because its authorization server may
+have changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mcp.shared.auth_utils import check_resource_allowed
+from msgspec import Struct
+from yarl import URL
+
+from gateway_core.upstream.auth.challenge import Challenge, scopes
+from gateway_core.upstream.auth.documents import Fetcher, Refused
+
+_PROTECTED_RESOURCE: Final = "/.well-known/oauth-protected-resource"
+_AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
+_OPENID: Final = "/.well-known/openid-configuration"
+
+
+class _Resource(Struct):
+    """Protected resource metadata (RFC 9728, section 2)."""
+
+    resource: str
+    authorization_servers: list[str] = []
+    scopes_supported: list[str] | None = None
+
+
+class _Metadata(Struct):
+    """Authorization server metadata (RFC 8414, section 2)."""
+
+    issuer: str
+    token_endpoint: str = ""
+    token_endpoint_auth_methods_supported: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where an upstream's tokens come from."""
+
+    token_endpoint: URL
+    issuer: str | None
+    """Its name; None where the operator gave the token endpoint alone."""
+    methods: frozenset[str] = frozenset()
+    """Ways for clients to prove themselves that it says it knows; empty where it does not say."""
+    scopes: tuple[str, ...] = ()
+    """What basic use of the upstream needs, as that says (`scopes_supported`)."""
+    resource: str | None = None
+    """The upstream's name for itself, where it told one."""
+
+
+async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> Server:
+    """Find the authorization server of `upstream`. Raises `Refused`.
+
+    `issuer` is the one that the credentials belong to, where that is settled; no other will do.
+    """
+    resource = await _resource(fetcher, upstream, challenge.resource_metadata)
+    if resource is None:
+        if issuer is None:
+            raise Refused("it does not tell its authorization server (no protected resource metadata): set token_url")
+        return await _server(fetcher, issuer, None)
+    return await _server(fetcher, _chosen(resource.authorization_servers, issuer), resource)
+
+
+def canonical(upstream: URL) -> str:
+    """The upstream's name for the `resource` parameter (basic/authorization, Canonical Server URI)."""
+    text = str(upstream.with_query(None).with_fragment(None))
+    return text.removesuffix("/") if upstream.path == "/" else text
+
+
+async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Resource | None:
+    origin = upstream.origin()
+    if named is not None:
+        places = [fetcher.address(named)]
+    else:
+        paths = dict.fromkeys((_PROTECTED_RESOURCE + upstream.raw_path.rstrip("/"), _PROTECTED_RESOURCE))
+        places = [fetcher.address(f"{origin}{path}") for path in paths]
+    for place in places:
+        found = await fetcher.document(place, _Resource)
+        if found is None:
+            continue
+        if not check_resource_allowed(canonical(upstream), found.resource):
+            raise Refused("its protected resource metadata is about another resource than the upstream's url")
+        return found
+    return None
+
+
+def _chosen(offered: list[str], issuer: str | None) -> str:
+    if issuer is not None:
+        # Never the credentials of one server to another (Client Registration, Authorization Server Binding).
+        if issuer not in offered:
+            raise Refused(
+                f"the upstream does not name {URL(issuer).origin()} as its authorization server (any more), and the "
+                "credentials belong to that; if it has moved, set issuer and the credentials of the new one"
+            )
+        return issuer
+    if not offered:
+        raise Refused("its protected resource metadata names no authorization server: set token_url")
+    return offered[0]
+
+
+async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> Server:
+    for place in _places(fetcher.address(issuer)):
+        found = await fetcher.document(place, _Metadata)
+        if found is None:
+            continue
+        if found.issuer != issuer:  # letter by letter (RFC 8414, section 3.3)
+            raise Refused(f"the metadata at {place.origin()} is that of another issuer, and is not used")
+        if not found.token_endpoint:
+            raise Refused(f"the metadata at {place.origin()} has no token_endpoint")
+        return Server(
+            token_endpoint=fetcher.address(found.token_endpoint),
+            issuer=issuer,
+            methods=frozenset(found.token_endpoint_auth_methods_supported or ()),
+            scopes=scopes(resource.scopes_supported or ()) if resource is not None else (),
+            resource=resource.resource if resource is not None else None,
+        )
+    raise Refused(f"no authorization server metadata at {URL(issuer).origin()}: set token_url")
+
+
+def _places(issuer: URL) -> list[URL]:
+    """Where an issuer's metadata may be, in the specification's order."""
+    origin, path = issuer.origin(), issuer.raw_path.rstrip("/")
+    paths = [_AUTHORIZATION_SERVER + path, _OPENID + path, path + _OPENID] if path else [_AUTHORIZATION_SERVER, _OPENID]
+    return [URL(f"{origin}{path}", encoded=True) for path in paths]

@@ -1,0 +1,166 @@
+"""Requests to addresses that are not the upstream's own: metadata documents and token endpoints.
+
+Where they are was said by somebody who is not trusted. So they are https (http only on loopback, and only for an
+upstream that is itself there), no redirect is followed, and sizes and times are bounded. What an address may be is
+checked when the connection is made, with the very address that it is made to: a name that resolves differently the
+second time gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import AddrInfoType, ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from yarl import URL
+
+from gateway_core.config.fields import is_loopback
+from gateway_core.protocol import IMPLEMENTATION
+from gateway_core.upstream.answers import JSON
+from gateway_core.upstream.auth import reach
+
+TIMEOUT: Final = 10.0
+"""Seconds for one request."""
+MAX_ANSWER: Final = 64 * 1024
+MAX_URL: Final = 2048
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+class Refused(Exception):
+    """There is no token. The text says why, for the operator, and has no secrets in it."""
+
+    def __init__(self, reason: str, *, code: str = "") -> None:
+        """`code`: the error of RFC 6749, section 5.2, that a token endpoint answered with."""
+        super().__init__(reason)
+        self.code = code
+
+
+class _Forbidden(OSError):
+    """An address that must not be asked."""
+
+
+class Fetcher:
+    """Fetches for one upstream."""
+
+    def __init__(
+        self,
+        upstream: URL,
+        named: Collection[URL],
+        session: Callable[[], ClientSession],
+        addresses: Collection[str],
+    ) -> None:
+        """`named`: URLs that the operator wrote down; what is at their origins may be asked wherever it is.
+
+        `session` is the upstream's own; it must follow no redirects and keep no cookies. `addresses` are those that
+        it has connected to.
+        """
+        self._local = is_loopback(upstream.host or "")
+        self._named = {url.origin() for url in named}
+        self._own = {upstream.origin(), *self._named}
+        self._session = session
+        self._addresses = addresses
+        self._guarded: ClientSession | None = None
+
+    def address(self, text: str) -> URL:
+        """Read a URL in a document. Raises `Refused` when it must not be used."""
+        try:
+            url = URL(text) if len(text) <= MAX_URL and text.isascii() and text.isprintable() else URL()
+        except ValueError:
+            url = URL()
+        if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.fragment:
+            raise Refused("a URL in its metadata is not one that can be asked")
+        local = self._local and is_loopback(url.host)
+        if url.scheme != "https" and not local and url.origin() not in self._named:
+            raise Refused(f"its metadata leads to {url.origin()}, which is not https")
+        return url
+
+    async def document(self, url: URL, kind: type[Document]) -> Document | None:
+        """Get a JSON document. None when there is none (HTTP 4xx). Raises `Refused`."""
+        where = f"metadata at {url.origin()}"
+        try:
+            status, body = await self._exchange("GET", url, None, {})
+        except Refused as failure:
+            raise Refused(f"{where}: {failure}") from None
+        if 400 <= status <= 499:
+            return None
+        if status != 200:
+            redirects = "; redirects are not followed" if 300 <= status <= 399 else ""
+            raise Refused(f"{where}: HTTP {status}{redirects}")
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise Refused(f"{where} is not what it should be") from None
+
+    async def post(self, url: URL, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Send a form; status and body of the answer. Raises `Refused`."""
+        return await self._exchange("POST", url, form, headers)
+
+    async def close(self) -> None:
+        """Close what was opened here."""
+        if self._guarded is not None:
+            await self._guarded.close()
+
+    async def _exchange(
+        self, verb: str, url: URL, form: Mapping[str, str] | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        session = self._session() if url.origin() in self._own else self._strange()
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT),
+                session.request(
+                    verb,
+                    url,
+                    data=form,
+                    headers={hdrs.ACCEPT: JSON, **headers},
+                    allow_redirects=False,
+                    timeout=ClientTimeout(),
+                ) as response,
+            ):
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_ANSWER:
+                        raise Refused(f"its answer is larger than {MAX_ANSWER} bytes")
+                return response.status, bytes(body)
+        except TimeoutError:
+            raise Refused(f"no answer within {TIMEOUT:g} s") from None
+        except (ClientError, OSError) as error:
+            if _forbidden(error):
+                raise Refused("at an address that this upstream must not lead to") from None
+            raise Refused(f"not reachable ({type(error).__name__})") from None
+
+    def _strange(self) -> ClientSession:
+        """A session that connects only to addresses that this upstream may lead to."""
+        if self._guarded is None:
+            self._guarded = ClientSession(
+                connector=TCPConnector(
+                    socket_factory=self._socket,
+                    force_close=True,
+                    use_dns_cache=False,
+                    ssl=ssl.create_default_context(),
+                ),
+                cookie_jar=DummyCookieJar(),
+                headers={
+                    hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                    hdrs.ACCEPT_ENCODING: "identity",
+                },
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._guarded
+
+    def _socket(self, address: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, where = address
+        if not reach.allowed(str(where[0]), self._addresses):
+            raise _Forbidden
+        return socket.socket(family, kind, protocol)
+
+
+def _forbidden(error: BaseException | Any) -> bool:
+    """Whether that is what `_socket` raised; aiohttp wraps it."""
+    return isinstance(error, _Forbidden) or isinstance(getattr(error, "os_error", None), _Forbidden)

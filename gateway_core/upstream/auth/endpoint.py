@@ -1,0 +1,90 @@
+"""Token requests (RFC 6749, section 4.4.2) and what the endpoint answers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from gateway_core.upstream.auth.credentials import Credentials
+from gateway_core.upstream.auth.discovery import Server
+from gateway_core.upstream.auth.documents import Fetcher, Refused
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
+_ERRORS: Final = frozenset(
+    {
+        "invalid_request",
+        "invalid_client",
+        "invalid_grant",
+        "invalid_scope",
+        "invalid_target",
+        "unauthorized_client",
+        "unsupported_grant_type",
+        "server_error",
+        "temporarily_unavailable",
+    }
+)
+"""Codes of RFC 6749 section 5.2 and RFC 8707: the only words of a token endpoint that are repeated."""
+
+
+class Answer(msgspec.Struct):
+    """A token, or the error in place of one."""
+
+    access_token: str = ""
+    token_type: str = "bearer"  # noqa: S105 - the kind of token, not one
+    expires_in: float | str | None = None
+    error: str = ""
+
+    @property
+    def life(self) -> float:
+        """Seconds that the token lives. One that does not tell lives until it is refused."""
+        try:
+            seconds = float(self.expires_in) if self.expires_in is not None else math.inf
+        except ValueError:
+            return math.inf
+        return math.inf if math.isnan(seconds) else max(0.0, seconds)
+
+
+async def ask(
+    fetcher: Fetcher, server: Server, credentials: Credentials, scopes: Iterable[str], resource: str
+) -> Answer:
+    """Ask for a token, by each way of proving who we are that may be the right one. Raises `Refused`."""
+    form = {"grant_type": "client_credentials"}
+    if scope := " ".join(scopes):
+        form["scope"] = scope
+    if resource:
+        form["resource"] = resource
+    refusal: Refused | None = None
+    for method in credentials.methods(server.methods):
+        # The audience is the issuer; where only the endpoint is known, its URL (RFC 7523, section 3).
+        members, headers = credentials.proof(method, server.issuer or str(server.token_endpoint))
+        try:
+            answer = _read(*await fetcher.post(server.token_endpoint, form | members, headers))
+        except Refused as failure:
+            if failure.code != "invalid_client":
+                raise
+            refusal = failure
+        else:
+            credentials.took(method)
+            return answer
+    credentials.failed()
+    assert refusal is not None, "there is always a method"
+    raise refusal
+
+
+def _read(status: int, body: bytes) -> Answer:
+    try:
+        answer = msgspec.json.decode(body, type=Answer)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        answer = None
+    if status != 200:
+        code = answer.error if answer is not None and answer.error in _ERRORS else ""
+        raise Refused(f"HTTP {status}" + (f" ({code})" if code else ""), code=code if status in {400, 401} else "")
+    if answer is None or _TOKEN.fullmatch(answer.access_token) is None:
+        raise Refused("its answer has no usable access_token")
+    if answer.token_type.lower() != "bearer":
+        raise Refused("its token is not a bearer token")
+    return answer

@@ -1,0 +1,244 @@
+"""Access tokens for one upstream, by the OAuth 2.0 client-credentials grant (RFC 6749, section 4.4).
+
+A `TokenSource` keeps one token and renews it: ahead of its expiry in the background, at once when there is none or
+the upstream refused it, with more scopes when the upstream asks for them. However many requests need a token, one
+request to the token endpoint is under way. The agent's own credentials never come here (basic/authorization: no
+other tokens are passed through).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import ClientSession
+from loguru import logger
+from yarl import URL
+
+from gateway_core.config import AuthConfig
+from gateway_core.errors import NotSent
+from gateway_core.upstream.auth.challenge import MAX_SCOPES, Challenge
+from gateway_core.upstream.auth.credentials import Credentials
+from gateway_core.upstream.auth.discovery import Server, canonical, discover
+from gateway_core.upstream.auth.documents import Fetcher, Refused
+from gateway_core.upstream.auth.endpoint import ask
+
+AHEAD: Final = 60.0
+"""Seconds before its expiry at which a token is renewed (half its life for those that live less than two minutes)."""
+DISCOVERY: Final = 20.0
+"""Seconds for all of the discovery of an authorization server."""
+ATTEMPTS: Final = 3
+"""Tokens that are fetched for the sake of one request, after which its refusal is final."""
+MAX_BACKOFF: Final = 30.0
+"""Seconds; after a failure the token endpoint is left alone for 1, 2, 4, … up to this."""
+REFUSED_AGAIN: Final = 30.0
+"""Seconds during which a token that replaced a refused one is not replaced in its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    authorization: str
+    obtained: float
+    renew_at: float
+    expires_at: float
+    replaces_refused: bool
+
+
+@dataclass(slots=True)
+class _Backoff:
+    """For how long not to ask again after failures."""
+
+    failures: int = 0
+    until: float = 0.0
+    reason: str = ""
+
+    @property
+    def wait(self) -> float:
+        return max(0.0, self.until - time.monotonic())
+
+    def failed(self, reason: str) -> None:
+        self.until = time.monotonic() + min(MAX_BACKOFF, 2.0**self.failures)
+        self.failures = min(self.failures + 1, 10)
+        self.reason = reason
+
+
+class TokenSource:
+    """The token of one upstream."""
+
+    def __init__(
+        self,
+        upstream: str,
+        url: URL,
+        config: AuthConfig,
+        session: Callable[[], ClientSession],
+        addresses: Collection[str],
+    ) -> None:
+        """`session` gives the upstream's HTTP session; it must follow no redirects and keep no cookies of its own.
+
+        `addresses` are those at which the upstream was reached; what it says may lead to others of their kind.
+        """
+        self._upstream = upstream
+        self._url = url
+        self._config = config
+        self._credentials = Credentials(config)
+        named = [URL(text) for text in (config.token_url, config.issuer) if text is not None]
+        self._fetcher = Fetcher(url, named, session, addresses)
+        self._server = Server(URL(config.token_url), config.issuer) if config.token_url is not None else None
+        self._issuer = config.issuer
+        """Whom the credentials belong to; once it is known, no other server gets them."""
+        self._scopes: tuple[str, ...] = tuple(config.scope.split()) if config.scope is not None else ()
+        """What the token was asked for."""
+        self._token: _Token | None = None
+        self._task: asyncio.Task[_Token] | None = None
+        self._renewals = _Backoff()
+        self._step_ups = _Backoff()
+
+    async def authorization(self) -> str | None:
+        """The value of the `Authorization` header; None as long as the upstream, asked without, may need none.
+
+        Raises `NotSent` when there is no token to be had.
+        """
+        now = time.monotonic()
+        token = self._token
+        if token is not None and now < token.renew_at:
+            return token.authorization
+        if token is not None and now < token.expires_at:
+            if now >= self._renewals.until:
+                self._renewal(None, self._renewals, replaces_refused=False)
+            return token.authorization
+        if self._server is None:
+            return None
+        return (await self._renewed(None, self._renewals)).authorization
+
+    async def challenged(self, authorization: str | None, status: int, challenge: Challenge) -> bool:
+        """The upstream answered 401 or 403 to `authorization`. Get another token if that can help.
+
+        Returns whether to send the request again. A token that itself replaced a refused one is not replaced again
+        for `REFUSED_AGAIN` seconds: then the upstream, not the token, is the problem. Raises `NotSent`.
+        """
+        if status == 403:
+            return challenge.error == "insufficient_scope" and await self._step_up(authorization, challenge)
+        token = self._token
+        if token is not None and token.authorization != authorization:
+            return True
+        if token is not None and token.replaces_refused and time.monotonic() < token.obtained + REFUSED_AGAIN:
+            return False
+        await self._renewed(challenge, self._renewals, replaces_refused=token is not None)
+        return True
+
+    async def close(self) -> None:
+        """Give up a renewal that is under way."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._fetcher.close()
+
+    async def _step_up(self, authorization: str | None, challenge: Challenge) -> bool:
+        """Ask for the scopes that a request needs, beside those that other requests needed (Step-Up Authorization)."""
+        missing = set(challenge.scopes) - set(self._scopes)
+        if not missing or self._config.scope is not None or self._server is None:
+            return False
+        if self._token is not None and self._token.authorization != authorization:
+            return True
+        if len(self._scopes) + len(missing) > MAX_SCOPES:
+            return False
+        try:
+            await self._renewed(challenge, self._step_ups)
+        except NotSent:
+            return False  # the token that there is goes on serving all others
+        return True
+
+    @property
+    def _who(self) -> str:
+        where = f" from {self._server.token_endpoint.host}" if self._server is not None else ""
+        return f"no access token for upstream {self._upstream!r}{where}"
+
+    async def _renewed(
+        self, challenge: Challenge | None, backoff: _Backoff, *, replaces_refused: bool = False
+    ) -> _Token:
+        if self._task is None and backoff.wait:
+            raise NotSent(f"{self._who}: {backoff.reason}", retry_after=backoff.wait)
+        task = self._renewal(challenge, backoff, replaces_refused=replaces_refused)
+        try:
+            # Shielded: one request that is cancelled must not end the renewal that others wait for.
+            return await asyncio.shield(task)
+        except Refused as failure:
+            raise NotSent(f"{self._who}: {failure}", retry_after=backoff.wait) from None
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if task.cancelled() and current is not None and not current.cancelling():
+                raise NotSent(f"{self._who}: the gateway is closing") from None
+            raise
+
+    def _renewal(
+        self, challenge: Challenge | None, backoff: _Backoff, *, replaces_refused: bool
+    ) -> asyncio.Task[_Token]:
+        """The one renewal under way, started now if there is none."""
+        if self._task is None:
+            renewing = self._renew(challenge, backoff, replaces_refused)
+            self._task = asyncio.create_task(renewing, name="renew access token")
+            self._task.add_done_callback(self._ended)
+        return self._task
+
+    def _ended(self, task: asyncio.Task[_Token]) -> None:
+        self._task = None
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            logger.warning("{}: {}", self._who, failure)
+
+    async def _renew(self, challenge: Challenge | None, backoff: _Backoff, replaces_refused: bool) -> _Token:
+        try:
+            server = await self._find(challenge)
+            wanted = self._wanted(server, challenge)
+            answer = await ask(self._fetcher, server, self._credentials, wanted, self._resource(server))
+        except Refused as failure:
+            backoff.failed(str(failure))
+            raise
+        backoff.failures = 0
+        self._scopes = wanted
+        now, life = time.monotonic(), answer.life
+        self._token = _Token(
+            authorization=f"Bearer {answer.access_token}",
+            obtained=now,
+            renew_at=now + life - min(AHEAD, life / 2) if life < math.inf else life,
+            expires_at=now + life,
+            replaces_refused=replaces_refused,
+        )
+        return self._token
+
+    async def _find(self, challenge: Challenge | None) -> Server:
+        """The authorization server; looked up anew when the upstream refused a token of the one that was known."""
+        refused = challenge is not None and challenge.error != "insufficient_scope"
+        if self._server is not None and (self._config.token_url is not None or not refused):
+            return self._server
+        try:
+            async with asyncio.timeout(DISCOVERY):
+                server = await discover(self._fetcher, self._url, challenge or Challenge(), self._issuer)
+        except TimeoutError:
+            raise Refused(f"its authorization server was not found within {DISCOVERY:g} s") from None
+        if self._issuer is None:
+            self._issuer = server.issuer
+            logger.info(
+                "upstream {} is authorized by {}; write issuer = {!r} into its auth to keep the credentials to that",
+                self._upstream,
+                server.issuer,
+                server.issuer,
+            )
+        self._server = server
+        return server
+
+    def _wanted(self, server: Server, challenge: Challenge | None) -> tuple[str, ...]:
+        """The scopes to ask for (basic/authorization, Scope Selection Strategy)."""
+        if self._config.scope is not None:
+            return self._scopes
+        asked = challenge.scopes if challenge is not None else ()
+        return tuple(dict.fromkeys((*self._scopes, *asked)))[:MAX_SCOPES] or server.scopes
+
+    def _resource(self, server: Server) -> str:
+        """What the token is for; empty where the operator wants nothing said."""
+        if self._config.resource is not None:
+            return self._config.resource
+        return server.resource or canonical(self._url)

@@ -1,0 +1,134 @@
+"""The keys of `[mcp.proxy.upstreams.auth]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from gateway_core.config import AuthConfig, loads
+from gateway_core.config.keys import algorithms
+from gateway_core.errors import ConfigError
+
+HEAD = """\
+[mcp.proxy]
+enable = true
+[[mcp.proxy.upstreams]]
+name = "web"
+transport = "http"
+url = "https://mcp.example.com/mcp"
+[mcp.proxy.upstreams.auth]
+client_id = "c"
+"""
+SECRET = 'client_secret = "${S}"\n'
+KEY = 'private_key = "${K}"\n'
+
+
+def pem(key: object, passphrase: bytes | None = None) -> str:
+    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection).decode()
+
+
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+ENV = {"S": "s3cr3t", "K": pem(EC_KEY)}
+
+
+def auth(text: str) -> AuthConfig:
+    found = loads(HEAD + text, Path("x.toml"), ENV).proxy.upstreams[0].auth
+    assert found is not None
+    return found
+
+
+def problem(text: str, **env: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loads(HEAD + text, Path("x.toml"), {**ENV, **env})
+    assert len(caught.value.problems) == 1, caught.value.problems
+    return caught.value.problems[0]
+
+
+def test_a_token_url_is_not_needed() -> None:
+    assert (auth(SECRET).token_url, auth(SECRET).issuer) == (None, None)
+
+
+def test_a_key_is_read_and_hidden() -> None:
+    found = auth(KEY + 'key_id = "k1"\nsigning_algorithm = "ES256"')
+    assert found.private_key is not None
+    assert found.private_key.get_secret_value() == ENV["K"]
+    assert "BEGIN" not in repr(found)
+
+
+def test_a_client_without_proof_says_so() -> None:
+    assert auth('token_endpoint_auth_method = "none"').client_secret is None
+    assert "auth.client_secret" in problem("")
+    assert 'token_endpoint_auth_method = "none"' in problem("")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        (SECRET + KEY, "private_key", "only one can be used"),
+        (SECRET + 'token_endpoint_auth_method = "none"', "client_secret", "is not used"),
+        (SECRET + KEY + 'token_endpoint_auth_method = "private_key_jwt"', "client_secret", "is not used"),
+        ('token_endpoint_auth_method = "client_secret_post"', "client_secret", "is required"),
+        ('token_endpoint_auth_method = "private_key_jwt"', "private_key", "is required"),
+        (SECRET + 'token_endpoint_auth_method = "client_secret_jwt"', "token_endpoint_auth_method", "must be one of"),
+        (SECRET + 'signing_algorithm = "ES256"', "signing_algorithm", "there is no private_key"),
+        (SECRET + 'key_id = "k"', "key_id", "there is no private_key"),
+        (KEY + 'signing_algorithm = "RS256"', "signing_algorithm", "which signs with ES256"),
+        (KEY + 'signing_algorithm = "HS256"', "signing_algorithm", "must be one of"),
+        (SECRET + 'issuer = "http://auth.example.com"', "issuer", "https://"),
+        (SECRET + 'issuer = "https://auth.example.com?a=b"', "issuer", "query"),
+        (SECRET + 'resource = "mcp.example.com"', "resource", "absolute"),
+        ('private_key = "${S}"', "private_key", "private key in PEM"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(text: str, key: str, message: str) -> None:
+    found = problem(text)
+    assert f"auth.{key}: " in found
+    assert message in found
+    assert "s3cr3t" not in found
+
+
+@pytest.mark.parametrize("url", ["https://auth.example.com/tenant", "http://localhost:9", "http://127.0.0.1:9/a"])
+def test_an_issuer_is_https_or_loopback(url: str) -> None:
+    assert auth(SECRET + f'issuer = "{url}"').issuer == url
+
+
+def test_an_empty_resource_is_one() -> None:
+    assert auth(SECRET + 'resource = ""').resource == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "possible"),
+    [
+        (ec.generate_private_key(ec.SECP384R1()), ("ES384",)),
+        (ec.generate_private_key(ec.SECP521R1()), ("ES512",)),
+        (ed25519.Ed25519PrivateKey.generate(), ("EdDSA",)),
+        (rsa.generate_private_key(65537, 2048), ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+    ],
+)
+def test_a_key_signs_with_the_algorithms_of_its_kind(key: object, possible: tuple[str, ...]) -> None:
+    assert algorithms(pem(key)) == possible
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (pem(rsa.generate_private_key(65537, 1024)), "2048 bits"),
+        (pem(dsa.generate_private_key(2048)), "RSA, P-256"),
+        (pem(ec.generate_private_key(ec.SECP256K1())), "RSA, P-256"),
+        (pem(EC_KEY, b"passphrase"), "without a passphrase"),
+        (EC_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), "private key"),
+        ("", "private key in PEM"),
+    ],
+)
+def test_other_keys_are_refused(text: str, message: str) -> None:
+    assert message in problem('private_key = "${P}"', P=text)

@@ -1,0 +1,198 @@
+"""A protected upstream and an authorization server, real HTTP servers whose every word a test decides."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+from aiohttp import web
+from loguru import logger
+from multidict import CIMultiDict
+from pydantic import SecretStr
+from yarl import URL
+
+from gateway_core.config import AuthConfig, LimitsConfig, UpstreamConfig
+from gateway_core.errors import NotSent
+from gateway_core.upstream.client import HttpClient
+
+SECRET = "s3cr3t:/ä&"
+CLIENT = "the client"
+PROTECTED = "/.well-known/oauth-protected-resource"
+METADATA = "/.well-known/oauth-authorization-server"
+OPENID = "/.well-known/openid-configuration"
+
+
+@dataclass
+class Host:
+    """An HTTP server: documents by path, 404 for all else; remembers who asked for what."""
+
+    origin: str = ""
+    documents: dict[str, Any] = field(default_factory=dict)
+    """Path -> JSON value, or a ready answer (a function that makes one)."""
+    asked: list[str] = field(default_factory=list)
+    headers: list[CIMultiDict[str]] = field(default_factory=list)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked.append(request.path)
+        self.headers.append(CIMultiDict(request.headers))
+        document = self.documents.get(request.path)
+        if document is None:
+            raise web.HTTPNotFound
+        return await document(request) if callable(document) else web.json_response(document)
+
+
+@dataclass
+class Resource(Host):
+    """The upstream: `/mcp` wants a token with some scopes, `/open` wants none."""
+
+    needs: set[str] = field(default_factory=set)
+    challenge: dict[str, str] = field(default_factory=dict)
+    """Parameters of the 401."""
+    tokens: dict[str, set[str]] = field(default_factory=dict)
+    """Tokens that are valid, with their scopes."""
+    used: list[str] = field(default_factory=list)
+    """The `Authorization` of each request to `/mcp`."""
+    insatiable: bool = False
+    """Ask for a scope that was never heard of, each time."""
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/open":
+            return web.json_response({})
+        if request.path != "/mcp":
+            return await super().answer(request)
+        self.used.append(request.headers.get("Authorization", ""))
+        scopes = self.tokens.get(self.used[-1].removeprefix("Bearer "))
+        if scopes is None:
+            return self._refuse(401, self.challenge)
+        needs = {f"new-{len(self.used)}"} if self.insatiable else self.needs
+        if needs - scopes:
+            words = {"error": "insufficient_scope", "scope": " ".join(sorted(needs)), "error_description": SECRET}
+            return self._refuse(403, words)
+        return web.json_response({"ok": True})
+
+    @staticmethod
+    def _refuse(status: int, words: dict[str, str]) -> web.Response:
+        parameters = ", ".join(f'{name}="{value}"' for name, value in words.items())
+        return web.Response(status=status, headers={"WWW-Authenticate": f"Bearer {parameters}".strip()})
+
+
+@dataclass
+class Authority(Host):
+    """The authorization server."""
+
+    resource: Resource = field(default_factory=Resource)
+    forms: list[dict[str, str]] = field(default_factory=list)
+    basic: list[str] = field(default_factory=list)
+    """The client's secret in a header, one for each token request; empty where there was none."""
+    grants: bool = True
+    """Whether a token has the scopes that were asked for."""
+    valid: bool = True
+    """Whether the upstream takes the tokens."""
+    refuses: tuple[int, str] | None = None
+    methods: set[str] = field(default_factory=set)
+    """Ways to prove who one is that it takes; all when empty."""
+
+    async def token(self, request: web.BaseRequest) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.forms.append(form)
+        given = request.headers.get("Authorization", "")
+        self.basic.append(unquote_plus(base64.b64decode(given.removeprefix("Basic ")).decode()))
+        method = "client_secret_basic" if given else "client_secret_post" if "client_secret" in form else "none"
+        if self.methods and method not in self.methods:
+            return web.json_response({"error": "invalid_client", "error_description": SECRET}, status=401)
+        if self.refuses is not None:
+            status, error = self.refuses
+            return web.json_response({"error": error, "error_description": SECRET}, status=status)
+        token = f"token-{len(self.forms)}"
+        if self.valid:
+            self.resource.tokens[token] = set(form.get("scope", "").split()) if self.grants else set()
+        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+
+    def publish(self, path: str = METADATA, *, tenant: str = "", **members: Any) -> str:
+        """Have metadata at `path`; returns the issuer."""
+        issuer = self.origin + tenant
+        document = {"issuer": issuer, "token_endpoint": f"{self.origin}/token", **members}
+        self.documents[path] = document
+        self.documents["/token"] = self.token
+        return issuer
+
+
+@dataclass
+class World:
+    """Both servers, a third one where nobody should ask, and clients of the upstream."""
+
+    resource: Resource
+    authority: Authority
+    elsewhere: Host = field(default_factory=Host)
+    clients: list[HttpClient] = field(default_factory=list)
+
+    def protect(self, path: str = f"{PROTECTED}/mcp", **members: Any) -> None:
+        """Have protected resource metadata at `path` that leads to the authority."""
+        document = {"resource": f"{self.resource.origin}/mcp", "authorization_servers": [self.authority.origin]}
+        self.resource.documents[path] = {**document, **members}
+
+    def client(self, *, url: str | None = None, headers: dict[str, str] | None = None, **auth: Any) -> HttpClient:
+        keys: dict[str, Any] = {"client_id": CLIENT, **auth}
+        if "private_key" not in keys and keys.get("token_endpoint_auth_method") != "none":
+            keys.setdefault("client_secret", SecretStr(SECRET))
+        config = UpstreamConfig(
+            name="fixture",
+            transport="http",
+            url=url or f"{self.resource.origin}/mcp",
+            headers=headers or {},
+            auth=AuthConfig(**keys),
+        )
+        self.clients.append(HttpClient(config, LimitsConfig()))
+        return self.clients[-1]
+
+    async def status(self, client: HttpClient, path: str = "/mcp") -> int:
+        """Send one request; the status of its answer."""
+        response = await client.open("POST", {}, body=b"{}", url=URL(self.resource.origin + path))
+        response.close()
+        return response.status
+
+    async def refusal(self, client: HttpClient) -> str:
+        """Why there is no token."""
+        with pytest.raises(NotSent) as caught:
+            await self.status(client)
+        assert SECRET not in caught.value.reason
+        assert "s3cr3t" not in caught.value.reason
+        return caught.value.reason
+
+
+@asynccontextmanager
+async def served(host: Host) -> AsyncIterator[None]:
+    """Serve on a free port of loopback."""
+    runner = web.ServerRunner(web.Server(host.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """An upstream and its authorization server; neither publishes anything yet."""
+    made = World(Resource(), Authority())
+    made.authority.resource = made.resource
+    async with AsyncExitStack() as stack:
+        for host in (made.resource, made.authority, made.elsewhere):
+            await stack.enter_async_context(served(host))
+        yield made
+        for client in made.clients:
+            await client.close()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines of the log."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="DEBUG", format="{message} {exception}")
+    yield lines
+    logger.remove(sink)
