@@ -292,7 +292,7 @@ class Upstream:
         """Send it on the connection that this exchange is to use."""
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
-            headers = self.inventory.param_headers(params, exchange.headers)
+            headers = self.inventory.param_headers(params, exchange.headers or ())
         main = self._main
         session = exchange.agent.session_id
         if self.config.isolation == "call":
