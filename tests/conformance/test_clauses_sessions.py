@@ -80,7 +80,7 @@ async def test_clause_55_an_upstreams_retry_is_waited_for(legacy_stand: Any, msg
     assert (await stand.legacy(session, "tools/call", msg.calling("echo"))).text == "after all"
     (call,) = stand.lab.of("tools/call")
     (resumed,) = [seen for seen in stand.lab.of("GET") if seen.headers.get("last-event-id") == "e-1"]
-    assert retry / 1000 <= resumed.at - call.at < retry / 1000 + 0.7
+    assert retry / 1000 <= resumed.at - call.at < retry / 1000 + 0.9  # the usual second is not waited for
 
 
 async def test_clause_55_an_agent_is_told_when_to_come_back(stand: Any, msg: Any) -> None:
