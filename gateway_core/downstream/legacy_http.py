@@ -20,6 +20,8 @@ from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE
 
+QUIET: Final = 1.0
+"""Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
 MAX_STREAMS: Final = 8
 """Streams by GET that one session may have open when it opens another."""
@@ -38,7 +40,7 @@ class LegacyHttp:
         """Answer a message. Raises `Refusal`.
 
         A disconnect leaves the call running (clause: Disconnection), and the agent may resume its stream, if one has
-        begun, to get the answer.
+        begun, to get the answer. One begins with the first thing said, or when the call takes its time.
         """
         accepted = accepts(request)
         if message.method == INITIALIZE and message.is_request:
@@ -55,7 +57,11 @@ class LegacyHttp:
         answer = self._legacy.request(session, message, meta, reply)
         try:
             if isinstance(answer, asyncio.Task):
-                await asyncio.wait([answer])
+                _, pending = await asyncio.wait([answer], timeout=QUIET)
+                if pending:
+                    if session.primed:
+                        reply.begin()
+                    await asyncio.wait([answer])
                 return await reply.finish(_response(message, answer))
             return await reply.finish(answer)
         except BaseException:  # the agent has gone, or a bug: on this connection nothing more can be said

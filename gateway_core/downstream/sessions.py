@@ -89,10 +89,14 @@ class Session:
         """In use right now, however long ago its last request came."""
         return self.streams > 0 or bool(self.calls)
 
+    @property
+    def primed(self) -> bool:
+        """Whether this agent's streams begin with an event that says nothing."""
+        return self.agent is not None and self.agent.protocol_version >= PRIMED_SINCE
+
     def keep(self, mailbox: Mailbox) -> KeptStream:
         """A stream written from `mailbox`, the session's own or that of one request, that the agent can resume."""
-        primed = self.agent is not None and self.agent.protocol_version >= PRIMED_SINCE
-        return self.kept.begin(mailbox, standing=mailbox is self.mailbox, primed=primed)
+        return self.kept.begin(mailbox, standing=mailbox is self.mailbox, primed=self.primed)
 
     def changed(self, kinds: frozenset[str]) -> None:
         """Tell the agent that lists have changed; a message that waits already is not repeated."""

@@ -3,8 +3,8 @@
 A **mailbox** is the bounded queue between those who have something to say and the one stream that writes it. When it
 is full the oldest progress goes first, then the oldest other notification; answers and questions are never dropped
 (`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
-nothing was said before the result, a stream of events from the first thing said on. Where such a stream can be
-resumed, `replay.py` keeps it.
+nothing was said before the result, a stream of events from the first thing said on, or from `begin`. Where such a
+stream can be resumed, `replay.py` keeps it.
 """
 
 from __future__ import annotations
@@ -208,6 +208,10 @@ class Reply:
         mailbox = self._open()
         if mailbox is not None:
             mailbox.put(message, Keep.ALWAYS)
+
+    def begin(self) -> None:
+        """Begin the stream before anything is said, where the agent accepts one."""
+        self._open()
 
     def _open(self) -> Mailbox | None:
         """What the stream is written from, which begins with the first thing said; None when nobody would read it."""

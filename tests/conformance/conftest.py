@@ -183,7 +183,8 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The response; the last message where it came as a stream."""
+        return self.messages[-1] if self.body.startswith((b"id:", b"event:")) else json.loads(self.body)
 
     @property
     def code(self) -> Any:

@@ -1,11 +1,13 @@
 """Clauses on legacy agents' sessions and streams (2025-11-25, basic/transports)."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 import aiohttp
 import pytest
+from mcp import Client
 
 LEGACY = "2025-11-25"
 
@@ -219,6 +221,68 @@ async def test_clause_54_only_agents_that_know_it_get_a_priming_event(
         assert (first["data"] == "") is primed
         assert first["id"].endswith("-0" if primed else "-1")
         assert (await events.rest())[-1]["id"] == 1
+
+
+async def test_clause_54_a_silent_call_can_be_resumed_too(
+    stand: Any, msg: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 0.05)
+    session = await stand.initialize()
+    async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps"), 7)) as events:
+        priming = await events.next()
+        assert priming["data"] == ""
+    stand.lab.released.set()
+    async with stand.stream("GET", {**session, "Last-Event-ID": priming["id"]}) as resumed:
+        assert [message["id"] for message in await resumed.rest()] == [7]
+
+
+class Cable:
+    """A TCP proxy that can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._ends: list[asyncio.StreamWriter] = []
+
+    def cut(self) -> None:
+        for end in self._ends:
+            end.transport.abort()
+        self._ends.clear()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, onward = await asyncio.open_connection("127.0.0.1", self._port)
+        self._ends += [writer, onward]
+        await asyncio.gather(self._carry(reader, onward), self._carry(there, writer))
+
+    @staticmethod
+    async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+
+async def test_clause_54_the_official_client_gets_its_answer_over_a_broken_connection(stand: Any) -> None:
+    cable = Cable(int(stand.base.rpartition(":")[2]))
+    async with await asyncio.start_server(cable, "127.0.0.1", 0) as proxy:
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/mcp"
+        seen: list[float] = []
+        begun = asyncio.Event()
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            seen.append(progress)
+            begun.set()
+
+        async with Client(url, mode="legacy", read_timeout_seconds=20) as client:
+            calling = asyncio.ensure_future(client.call_tool("steps", {}, progress_callback=on_progress))
+            async with asyncio.timeout(5):
+                await begun.wait()
+            cable.cut()
+            stand.lab.released.set()
+            result = await calling
+        assert result.content[0].text == "done"
+        assert seen == [1, 2]
+        assert len(stand.lab.of("tools/call")) == 1
+        cable.cut()
 
 
 async def test_clause_54_an_answer_in_one_piece_is_no_stream(stand: Any, msg: Any) -> None:

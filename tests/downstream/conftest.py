@@ -249,6 +249,12 @@ def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[S
 Start = Callable[..., Awaitable[World]]
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine makes no streams of answers; the test of that sets its own time."""
+    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 60.0)
+
+
 @pytest.fixture
 def helpers() -> Any:
     """The builders of requests, for tests that need them apart from a world."""
