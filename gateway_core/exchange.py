@@ -84,8 +84,9 @@ class Exchange:
     back: BackChannel = field(default_factory=NoBackChannel)
     progress_token: bytes = b""
     """The agent's own token as raw JSON; empty when it asked for no progress."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """`Mcp-Param-*` headers of the agent's request, which a modern upstream over HTTP gets too."""
+    headers: tuple[tuple[str, str], ...] | None = None
+    """`Mcp-Param-*` headers of the agent's request, which a modern upstream over HTTP gets too; None for an agent
+    whose era or transport has none."""
     id: str = field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None

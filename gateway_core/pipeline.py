@@ -30,7 +30,7 @@ from gateway_core.errors import (
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import IMPLEMENTATION, LISTS
 from gateway_core.router import Router, unknown_outcome
-from gateway_core.targets import Params, find, read, request_for, unknown
+from gateway_core.targets import Params, check_headers, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
 
@@ -117,6 +117,7 @@ class Pipeline:
     async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
         exchange.origin = params.call
         call = course.call = await self._looked_up(params, course)
+        check_headers(exchange, call, course.target)
         if self._chain.wants(exchange.method):
 
             def look_up(rewritten: Call) -> Call:

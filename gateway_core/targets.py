@@ -6,15 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mcp.shared.inbound import validate_mcp_param_headers
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.catalog import Catalog, Target
-from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND_LEGACY, RpcError
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    RESOURCE_NOT_FOUND_LEGACY,
+    RpcError,
+)
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS
 from gateway_core.types import Call
 from gateway_core.upstream.base import Request
+from gateway_core.upstream.inventory import header_names
 
 MAX_NAME_SHOWN: Final = 500
 """Characters of a name that an error quotes back."""
@@ -90,6 +98,26 @@ def find(catalog: Catalog, call: Call, params: Params) -> Target | None:
         case "completion/complete":
             return catalog.prompt(call.name) if params.ref_type == "ref/prompt" else catalog.template(call.name)
     return None
+
+
+def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None:
+    """Compare the agent's `Mcp-Param-*` headers with the arguments, as the published tool says which belong together.
+
+    Those that were compared end here, because the next hop's are made anew of its body; the others travel on. Raises
+    `RpcError(HEADER_MISMATCH)` (transports/streamable-http, Server Behavior for Custom Headers).
+    """
+    given = exchange.headers
+    if given is None or target is None or target.tool is None or not target.mirrored:
+        return
+    try:
+        arguments = call.arguments
+    except RpcError as error:
+        raise RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}") from None
+    rejection = validate_mcp_param_headers(target.tool.definition.get("inputSchema"), arguments, dict(given))
+    if rejection is not None:
+        raise RpcError.of_gateway(rejection.code, rejection.message)
+    compared = header_names(target.mirrored)
+    exchange.headers = tuple((name, value) for name, value in given if name.lower() not in compared)
 
 
 def unknown(call: Call) -> RpcError:

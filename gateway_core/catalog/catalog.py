@@ -59,24 +59,25 @@ class Catalog:
         """Who serves a tool: by published name, or `upstream:tool`, which reaches it listed or not."""
         entry = self.snapshot.tools.get(name)
         if entry is not None:
-            return Target(entry.original, entry.upstreams, entry.tool)
+            return Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
         upstream, original = self._explicit(name)
         if upstream is None or not original:
             return None
         allowed = upstream.config.tools
         if allowed is not None and original not in allowed:
             return None
-        return Target(original, (upstream,), self._tool_of(upstream, original))
+        return self._tool_of(upstream, original)
 
-    def _tool_of(self, upstream: Upstream, original: str) -> Tool | None:
-        """What plugins see of an explicitly named tool: its published entry, so that no rule is walked around."""
+    def _tool_of(self, upstream: Upstream, original: str) -> Target:
+        """An explicitly named tool. Plugins see its published entry, so that no rule is walked around."""
         entry = self.snapshot.tools_by_owner.get((upstream.name, original))
         if entry is not None:
-            return entry.tool
+            return Target(original, (upstream,), entry.tool, entry.mirrored)
         item = upstream.inventory.find("tool", original) if upstream.inventory is not None else None
-        return (
-            None if item is None else Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
-        )
+        if item is None:
+            return Target(original, (upstream,))
+        tool = Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
+        return Target(original, (upstream,), tool, item.header_map)
 
     def prompt(self, name: str) -> Target | None:
         """Who serves a prompt: by published name, or `upstream:prompt`."""

@@ -25,6 +25,8 @@ class Entry:
     upstreams: tuple[Upstream, ...]
     """Replicas that can serve it, in file order."""
     tool: Tool | None = None
+    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Of a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Target:
     original: str
     upstreams: tuple[Upstream, ...]
     tool: Tool | None = None
+    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """As in the entry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,6 @@ HTTP+SSE transport, `stdio.py` serves one agent on stdin and stdout; both are on
 What the ways share: `legacy.py` and `modern.py` say what a request means in their era, `agents.py` who an agent is and
 how its request becomes a call, `sessions.py` keeps legacy agents, `questions.py` what they were asked,
 `subscriptions.py` the modern agents' change streams, `stream.py` is the bounded mailbox that everything an agent is
-told goes through, and the answer to one POST. `services.py` names what is needed from the rest, and lets requests,
-sessions and subscriptions in.
+told goes through, and the answer to one POST; `replay.py` keeps legacy agents' streams when connections break.
+`services.py` names what is needed from the rest, and lets requests, sessions and subscriptions in.
 """

@@ -76,9 +76,13 @@ def meta_of(params: dict[str, Raw]) -> dict[str, Raw]:
 
 
 def exchange_for(
-    agent: Agent, message: Message, meta: dict[str, Raw], back: BackChannel, headers: tuple[tuple[str, str], ...] = ()
+    agent: Agent,
+    message: Message,
+    meta: dict[str, Raw],
+    back: BackChannel,
+    headers: tuple[tuple[str, str], ...] | None = None,
 ) -> Exchange:
-    """The exchange of one request; `meta` are the members of its `_meta`.
+    """The exchange of one request; `meta` are the members of its `_meta`, `headers` its `Mcp-Param-*` headers.
 
     Raises `RpcError(METHOD_NOT_FOUND)` for what is neither served here nor passed on.
     """

@@ -100,8 +100,7 @@ class App:
             if request.method == "POST":
                 return await self._post(request, address)
             if request.method in {"GET", "DELETE"}:
-                version = header(request, VERSION_HEADER)
-                if version in MODERN_PROTOCOL_VERSIONS and SESSION_HEADER not in request.headers:
+                if header(request, VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them
                     raise _wrong_method("POST")
                 if request.method == "GET":
                     return await self._legacy.get(request, address)

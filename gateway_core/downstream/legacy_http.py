@@ -12,15 +12,19 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream.intake import SESSION_HEADER, VERSION_HEADER, Refusal, accepts, header, require_stream
 from gateway_core.downstream.legacy import Legacy
+from gateway_core.downstream.replay import KeptStream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import Reply, event_stream, json_response, write_events
+from gateway_core.downstream.stream import Reply, event_stream, json_response
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE
 
+QUIET: Final = 1.0
+"""Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
+LAST_EVENT_HEADER: Final = "Last-Event-ID"
 MAX_STREAMS: Final = 8
-"""Standing streams that one session may have open."""
+"""Streams by GET that one session may have open when it opens another."""
 
 
 class LegacyHttp:
@@ -33,7 +37,11 @@ class LegacyHttp:
     async def post(
         self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
     ) -> web.StreamResponse:
-        """Answer a message. Raises `Refusal`. A disconnect leaves the call running (clause: Disconnection)."""
+        """Answer a message. Raises `Refusal`.
+
+        A disconnect leaves the call running (clause: Disconnection), and the agent may resume its stream, if one has
+        begun, to get the answer. One begins with the first thing said, or when the call takes its time.
+        """
         accepted = accepts(request)
         if message.method == INITIALIZE and message.is_request:
             return self._initialize(request, message, params, address)
@@ -45,36 +53,54 @@ class LegacyHttp:
         if message.is_notification:
             self._legacy.notification(session, message)
             return web.Response(status=202)
-        reply = Reply(request, accepted, session.questions)
+        reply = Reply(request, accepted, session.questions, session.keep)
         answer = self._legacy.request(session, message, meta, reply)
         try:
             if isinstance(answer, asyncio.Task):
-                await asyncio.wait([answer])
-                if answer.cancelled():
-                    error = RpcError.of_gateway(CANCELLED, "the request was cancelled")
-                    return await reply.finish(jsonrpc.error(message.id, error))
-                return await reply.finish(answer.result())
+                _, pending = await asyncio.wait([answer], timeout=QUIET)
+                if pending:
+                    if session.primed:
+                        reply.begin()
+                    await asyncio.wait([answer])
+                return await reply.finish(_response(message, answer))
             return await reply.finish(answer)
-        except BaseException:  # the agent has gone, or a bug: nothing more can be said
-            reply.detach()
+        except BaseException:  # the agent has gone, or a bug: on this connection nothing more can be said
+            if reply.detach() and isinstance(answer, asyncio.Task):
+                answer.add_done_callback(lambda done: reply.conclude(_response(message, done)))
             raise
 
     async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
-        """A standing stream for what belongs to no request. Several share the session's messages, one each."""
+        """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
+
+        Several standing streams share the session's messages, one each.
+        """
         require_stream(accepts(request))
         session = self._session(request, address)
         self._services.gate.check_open()
-        if session.streams >= MAX_STREAMS:
-            raise Refusal.busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
+        stream, after = self._stream(session, header(request, LAST_EVENT_HEADER))
         response = event_stream()
         session.streams += 1
         try:
             await response.prepare(request)
-            await write_events(response, session.mailbox)
+            await stream.serve(response, after)
         finally:
             session.streams -= 1
             session.touch()
         return response
+
+    def _stream(self, session: Session, last_event: str | None) -> tuple[KeptStream, int | None]:
+        """The stream that a GET asks for, and the last event that the agent has of it. Raises `Refusal`.
+
+        400 for an event that is not known (any more): 404 would say that the session is over.
+        """
+        if not last_event:
+            if session.streams >= MAX_STREAMS:
+                raise Refusal.busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
+            return session.keep(session.mailbox), None
+        found = session.kept.find(last_event)
+        if found is None:
+            raise Refusal(400, f"{LAST_EVENT_HEADER} names no stream of this session that can still be resumed")
+        return found
 
     async def delete(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
         """End a session; its calls in flight are cancelled."""
@@ -109,3 +135,10 @@ class LegacyHttp:
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
             raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
+
+
+def _response(message: Message, answer: asyncio.Task[bytes]) -> bytes:
+    """The response that a request's task has ended in."""
+    if answer.cancelled():
+        return jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled"))
+    return answer.result()

@@ -1,4 +1,5 @@
-"""Legacy agents between their requests: who they are, what they have in flight, what they are still to be told.
+"""Legacy agents between their requests: who they are, what they have in flight, what they are still to be told or may
+ask to be told again.
 
 A session is found by the address that opened it together with its id, so that somebody else's session and one that
 never was look alike. It is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
@@ -16,12 +17,15 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.questions import Questions
+from gateway_core.downstream.replay import KeptStream, KeptStreams
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent, NoBackChannel
 from gateway_core.protocol import CHANGING, list_changed
 
+PRIMED_SINCE: Final = "2025-11-25"
+"""The first revision whose agents know events without data; others take them for broken messages."""
 LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
 
 RequestKey = int | str
@@ -58,7 +62,9 @@ class Session:
         self.mailbox = Mailbox()
         """What belongs to no request: the standalone streams take from it, each message on one stream only."""
         self.streams = 0
-        """Standalone streams that are open."""
+        """Streams by GET that are open."""
+        self.kept = KeptStreams()
+        """Streams that this agent can resume."""
         self.calls: dict[RequestKey, asyncio.Task[bytes]] = {}
         """Requests in flight by the agent's own ids."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
@@ -83,6 +89,15 @@ class Session:
         """In use right now, however long ago its last request came."""
         return self.streams > 0 or bool(self.calls)
 
+    @property
+    def primed(self) -> bool:
+        """Whether this agent's streams begin with an event that says nothing."""
+        return self.agent is not None and self.agent.protocol_version >= PRIMED_SINCE
+
+    def keep(self, mailbox: Mailbox) -> KeptStream:
+        """A stream written from `mailbox`, the session's own or that of one request, that the agent can resume."""
+        return self.kept.begin(mailbox, standing=mailbox is self.mailbox, primed=self.primed)
+
     def changed(self, kinds: frozenset[str]) -> None:
         """Tell the agent that lists have changed; a message that waits already is not repeated."""
         if self.ready:
@@ -95,6 +110,7 @@ class Session:
             task.cancel()
         self.questions.end()
         self.mailbox.close()
+        self.kept.close()
 
 
 class SessionBack:

@@ -3,7 +3,8 @@
 A **mailbox** is the bounded queue between those who have something to say and the one stream that writes it. When it
 is full the oldest progress goes first, then the oldest other notification; answers and questions are never dropped
 (`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
-nothing was said before the result, a stream of events from the first thing said on.
+nothing was said before the result, a stream of events from the first thing said on, or from `begin`. Where such a
+stream can be resumed, `replay.py` keeps it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from msgspec import Raw
@@ -53,6 +54,11 @@ class Mailbox:
         self.closed = False
         self.kept = 0
         """Answers and questions that wait to be written."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait to be written."""
+        return self._bytes
 
     def put(self, message: bytes, keep: Keep = Keep.NOTICE, *, once: bool = False) -> None:
         """Queue a message; `once`: not if the same one waits already. Into a closed mailbox nothing goes."""
@@ -116,7 +122,9 @@ def event_stream(headers: Mapping[str, str] | None = None) -> web.StreamResponse
     return web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
 
 
-async def write_events(response: web.StreamResponse, mailbox: Mailbox) -> None:
+async def write_events(
+    response: web.StreamResponse, mailbox: Mailbox, as_event: Callable[[bytes], bytes] = event
+) -> None:
     """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`."""
     while True:
         try:
@@ -127,7 +135,7 @@ async def write_events(response: web.StreamResponse, mailbox: Mailbox) -> None:
             continue
         if message is None:
             return
-        await response.write(event(message))
+        await response.write(as_event(message))
 
 
 def json_response(
@@ -148,14 +156,34 @@ class Accepts:
     stream: bool = True
 
 
+class Resumable(Protocol):
+    """A stream that outlives its connection."""
+
+    async def serve(self, response: web.StreamResponse) -> None:
+        """Write the stream to its first connection until either ends."""
+
+    def finish(self) -> None:
+        """Called when its last message is in its mailbox."""
+
+
 class Reply:
     """The answer to one POST, and the back channel of the exchange behind it."""
 
-    def __init__(self, request: web.BaseRequest, accepts: Accepts, questions: Questions | None = None) -> None:
-        """`questions`: the session's, where this agent can be asked; None for modern agents."""
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        accepts: Accepts,
+        questions: Questions | None = None,
+        keep: Callable[[Mailbox], Resumable] | None = None,
+    ) -> None:
+        """`questions`: the session's, where this agent can be asked; `keep` makes the stream, if there comes to be
+        one, such that the agent can resume it. Both None for modern agents.
+        """
         self._request = request
         self._accepts = accepts
         self._questions = questions
+        self._keep = keep
+        self._stream: Resumable | None = None
         self._mailbox: Mailbox | None = None
         self._response: web.StreamResponse | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -181,12 +209,17 @@ class Reply:
         if mailbox is not None:
             mailbox.put(message, Keep.ALWAYS)
 
+    def begin(self) -> None:
+        """Begin the stream before anything is said, where the agent accepts one."""
+        self._open()
+
     def _open(self) -> Mailbox | None:
         """What the stream is written from, which begins with the first thing said; None when nobody would read it."""
         if self._over or not self._accepts.stream:
             return None
         if self._mailbox is None:
             self._mailbox = Mailbox()
+            self._stream = self._keep(self._mailbox) if self._keep is not None else None
             self._writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox
 
@@ -194,14 +227,20 @@ class Reply:
         self._over = True
         if self._mailbox is not None:
             self._mailbox.close()
+        if self._stream is not None:
+            self._stream.finish()
 
     async def _write(self, mailbox: Mailbox) -> None:
         self._response = event_stream()
         try:
             await self._response.prepare(self._request)
-            await write_events(self._response, mailbox)
+            if self._stream is not None:
+                await self._stream.serve(self._response)
+            else:
+                await write_events(self._response, mailbox)
         except ConnectionError:
-            self._end()
+            if self._stream is None:
+                self._end()
 
     async def finish(
         self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
@@ -209,16 +248,27 @@ class Reply:
         """Send the JSON-RPC response; `status` and `headers` count only where no stream has begun."""
         if self._writer is None and (self._accepts.json or status != 200):
             return json_response(body, status, headers)
-        self._say(body)
-        self._end()
+        self.conclude(body)
         if self._writer is not None:
             await self._writer
         if self._response is None:
             raise ConnectionResetError("the agent left before its answer")
         return self._response
 
-    def detach(self) -> None:
-        """The agent is gone: nothing more is written, what is said from now on is dropped."""
+    def conclude(self, body: bytes) -> None:
+        """Say the last thing on the stream."""
+        self._say(body)
         self._end()
+
+    def detach(self) -> bool:
+        """The agent is gone: nothing more is written.
+
+        True when the agent can resume the stream, so that what is said from now on waits for that; then `conclude` is
+        due. Otherwise it is dropped.
+        """
         if self._writer is not None:
             self._writer.cancel()
+        if self._stream is not None and not self._over:
+            return True
+        self._end()
+        return False

@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_mcp_header_map
+from mcp.shared.inbound import (
+    MCP_PARAM_HEADER_PREFIX,
+    find_invalid_x_mcp_header,
+    mcp_param_headers,
+    x_mcp_header_map,
+)
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -87,17 +92,23 @@ class Inventory:
     def param_headers(self, params: Mapping[str, Any], given: Sequence[tuple[str, str]]) -> dict[str, str] | None:
         """`Mcp-Param-*` headers of a `tools/call`: those the agent gave, and those that its tool mirrors from the body.
 
-        The body wins: a header that contradicts it would be refused (transports/streamable-http, Server Validation).
+        The body decides about the latter, also that there is none: a header that contradicts it would be refused
+        (transports/streamable-http, Server Validation).
         """
         headers = dict(given)
         item = self.find("tool", params["name"])
-        if item is not None and item.header_map and "arguments" in params:
-            arguments = jsonrpc.value(params["arguments"])
+        if item is not None and item.header_map:
+            mirrored = header_names(item.header_map)
+            headers = {name: value for name, value in headers.items() if name.lower() not in mirrored}
+            arguments = jsonrpc.value(params.get("arguments", jsonrpc.EMPTY_OBJECT))
             if isinstance(arguments, dict):
-                own = mcp_param_headers(item.header_map, arguments)
-                taken = {name.lower() for name in own}
-                headers = {name: value for name, value in headers.items() if name.lower() not in taken} | own
+                headers |= mcp_param_headers(item.header_map, arguments)
         return headers or None
+
+
+def header_names(header_map: Mapping[tuple[str, ...], str]) -> frozenset[str]:
+    """The headers that a tool's parameters are mirrored in, in lower case."""
+    return frozenset(f"{MCP_PARAM_HEADER_PREFIX}{token}".lower() for token in header_map.values())
 
 
 class _Page(msgspec.Struct, rename="camel"):

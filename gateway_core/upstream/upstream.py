@@ -302,7 +302,7 @@ class Upstream:
         """
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
-            headers = self.inventory.param_headers(params, exchange.headers)
+            headers = self.inventory.param_headers(params, exchange.headers or ())
         agent, main = exchange.agent, self._main
         if self.facts.era == "legacy":
             if self.config.isolation == "call" or (self.config.isolation == "agent" and agent.session_id is None):

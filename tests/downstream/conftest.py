@@ -20,7 +20,7 @@ from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.types import CallResult, Outcome
 
-TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big"]
+TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
 
 @dataclass
@@ -70,6 +70,11 @@ class FakePipeline:
                 text = "never"
             case "nap":
                 await self.released.wait()
+                text = "woken"
+            case "announced":  # a stream begins, then nothing comes until it is released
+                exchange.progress(jsonrpc.Raw(b'{"progress":1}'))
+                await self.released.wait()
+                exchange.progress(jsonrpc.Raw(b'{"progress":2}'))
                 text = "woken"
             case "big":
                 text = "x" * arguments["bytes"]
@@ -149,11 +154,11 @@ class World:
         headers, body = modern_request(method, params, request_id)
         return await self.post(body, headers)
 
-    async def initialize(self, name: str = "tester", **headers: str) -> dict[str, str]:
+    async def initialize(self, name: str = "tester", version: str = "2025-11-25", **headers: str) -> dict[str, str]:
         """Open a legacy session; returns the headers of its later requests."""
-        answer = await self.post(initialize_request(name), headers)
+        answer = await self.post(initialize_request(name, version), headers)
         assert answer.status == 200, answer.body
-        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": "2025-11-25"}
+        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version}
         done = await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         assert done.status == 202
         return session
@@ -242,6 +247,12 @@ def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[S
 
 
 Start = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine makes no streams of answers; the test of that sets its own time."""
+    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 60.0)
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ async def test_delete_ends_the_session_and_what_hangs_on_it(world: Any) -> None:
         async with world.http.delete(world.url, headers=session) as response:
             assert response.status == 204
         assert (await posting).json["error"]["code"] == -31006
-        assert await asyncio.wait_for(stream.content.read(), 2) == b""
+        assert b"event: message" not in await asyncio.wait_for(stream.content.read(), 2)
     await world.services.settle(1)
     assert world.ended == [session["Mcp-Session-Id"]]
     assert (await world.post(call("echo"), session)).status == 404
@@ -395,7 +395,7 @@ async def test_stopping_lets_calls_finish_and_takes_no_new_ones(world: Any) -> N
     assert not closing.done()
     world.pipeline.released.set()
     assert (await first).json["result"]["content"][0]["text"] == "woken"
-    assert await asyncio.wait_for(stream.content.read(), 2) == b""
+    assert b"event: message" not in await asyncio.wait_for(stream.content.read(), 2)
     await asyncio.wait_for(closing, 5)
     assert world.ended == [session["Mcp-Session-Id"]]
 
