@@ -17,6 +17,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import McpError
 from mcp.shared.message import ServerMessageMetadata
+from pydantic import AnyUrl
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -32,7 +33,7 @@ watching: set[str] = set()
 class Caller:
     """One call."""
 
-    passes = ()
+    passes: tuple[type[Exception], ...] = ()
     server = "reference-legacy"
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class Caller:
             elif what == "prompts":
                 await session.send_prompt_list_changed()
             elif what in watching:
-                await session.send_resource_updated(types.AnyUrl(what))
+                await session.send_resource_updated(AnyUrl(what))
 
     async def hang_up(self) -> None:
         if self._context.close_sse_stream is not None:

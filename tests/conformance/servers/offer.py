@@ -75,9 +75,9 @@ async def call(caller: Caller, name: str, arguments: Mapping[str, Any]) -> Json:
         raise MissingError(f"Unknown tool: {name}")
     try:
         made = await TOOLS[name][1](caller, arguments)
-    except (UnsupportedError, RefusedError, *caller.passes):
-        raise
     except Exception as error:
+        if isinstance(error, (UnsupportedError, RefusedError, *caller.passes)):
+            raise
         return {"content": [text(str(error))], "isError": True}
     return {"content": [text(made)] if isinstance(made, str) else made}
 

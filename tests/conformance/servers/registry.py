@@ -54,7 +54,7 @@ class UnsupportedError(Exception):
 
     def __init__(self, capability: str) -> None:
         super().__init__(f"this needs the client capability {capability!r}, which was not declared")
-        self.data = {"requiredCapabilities": {capability: {}}}
+        self.data: Json = {"requiredCapabilities": {capability: {}}}
 
 
 class RefusedError(Exception):
