@@ -229,7 +229,7 @@ async def test_clause_26_initialize_is_not_cancelled_upstream(start: Any, msg: A
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_clause_28_no_agent_is_told_that_its_own_request_was_cancelled(start: Any, msg: Any, era: str) -> None:
     """A call that the gateway ends itself, with its stream open: what follows is the answer, nothing else."""
-    stand = await start("legacy", proxy="timeout = 0.5\nmax_timeout = 0.5")
+    stand = await start("legacy", proxy="timeout = 2\nmax_timeout = 2")
     params = msg.calling("steps", "t")
     headers, body = msg.modern("tools/call", params)
     if era == "legacy":
