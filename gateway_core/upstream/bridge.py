@@ -53,7 +53,7 @@ _COMPLETE: Final = Raw(b'"complete"')
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
-_HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION})
+_HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
 _URL_ELICITATION_REQUIRED: Final = -32042
 
 
@@ -154,11 +154,14 @@ def bridge_error(error: RpcError, to_era: Era) -> RpcError:
     """An upstream's error as an agent of `to_era` may see it (basic/index, Error Codes).
 
     A resource that is not there is -32002 for legacy agents and -32602 for modern ones. Errors about the hop
-    between gateway and upstream (headers, versions, capabilities) become the gateway's own: to the agent they
-    would speak of its own request, which was in order. Codes that the modern revision does not define become
-    -32603, with the upstream's code in `data.upstreamCode`.
+    between gateway and upstream (headers, versions) become the gateway's own: to the agent they would speak of its
+    own request, which was in order. A missing capability is the agent's own, since the upstream is told what the agent
+    declares; but legacy agents do not know that code. Codes that the modern revision does not define become -32603,
+    with the upstream's code in `data.upstreamCode`.
     """
-    if error.code in _HOP_ERRORS:
+    if error.code == MISSING_CLIENT_CAPABILITY and to_era == "modern":
+        return error
+    if error.code in _HOP_ERRORS or error.code == MISSING_CLIENT_CAPABILITY:
         return RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"the upstream refused the gateway's request, it was not executed: {error.message}",

@@ -161,12 +161,19 @@ def test_not_found_changes_its_code_with_the_era() -> None:
     assert bridge_error(RpcError(-32002, "x"), "legacy").code == -32002
 
 
-@pytest.mark.parametrize("code", [-32020, -32021, -32022])
-@pytest.mark.parametrize("target", ["legacy", "modern"])
+@pytest.mark.parametrize(
+    ("code", "target"),
+    [(-32020, "legacy"), (-32020, "modern"), (-32021, "legacy"), (-32022, "legacy"), (-32022, "modern")],
+)
 def test_errors_about_the_gateways_own_hop_do_not_look_like_the_agents(code: int, target: Any) -> None:
     error = bridge_error(RpcError(code, "bad header", {"x": 1}), target)
     assert error.code == -31001
     assert error.data == {"source": "gateway", "upstreamCode": code}
+
+
+def test_a_capability_that_a_modern_agent_lacks_is_told_to_it_as_the_server_says() -> None:
+    error = RpcError(-32021, "sampling is needed", {"requiredCapabilities": {"sampling": {}}})
+    assert bridge_error(error, "modern") is error
 
 
 @pytest.mark.parametrize("code", [-32023, -32050, -32099])
