@@ -159,27 +159,31 @@ def bridge_error(error: RpcError, to_era: Era) -> RpcError:
     declares; but legacy agents do not know that code. Codes that the modern revision does not define become -32603,
     with the upstream's code in `data.upstreamCode`.
     """
-    if error.code == MISSING_CLIENT_CAPABILITY and to_era == "modern":
-        return error
-    if error.code in _HOP_ERRORS or error.code == MISSING_CLIENT_CAPABILITY:
+    if error.code in _HOP_ERRORS or (error.code == MISSING_CLIENT_CAPABILITY and to_era == "legacy"):
         return RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"the upstream refused the gateway's request, it was not executed: {error.message}",
             upstreamCode=error.code,
         )
-    if to_era == "legacy":
-        # Only "not found" names the URI in its data; a legacy -32602 for wrong parameters stays what it is.
-        not_found = error.code == INVALID_PARAMS and isinstance(error.data, dict) and set(error.data) == {"uri"}
-        return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data) if not_found else error
+    return _towards_legacy(error) if to_era == "legacy" else _towards_modern(error)
+
+
+def _towards_legacy(error: RpcError) -> RpcError:
+    # Only "not found" names the URI in its data; a legacy -32602 for wrong parameters stays what it is.
+    not_found = error.code == INVALID_PARAMS and isinstance(error.data, dict) and set(error.data) == {"uri"}
+    return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data) if not_found else error
+
+
+def _towards_modern(error: RpcError) -> RpcError:
     if error.code == RESOURCE_NOT_FOUND_LEGACY:
         return RpcError(INVALID_PARAMS, error.message, error.data)
     if error.code == _URL_ELICITATION_REQUIRED:
         return RpcError.of_gateway(
             UPSTREAM_FAILED,
-            f"the upstream asks the user to open a URL, which cannot be passed to this client: {error.message}",
+            f"the upstream asks the user to open a URL, which this client cannot be asked: {error.message}",
             upstreamCode=error.code,
         )
-    if -32099 <= error.code <= -32020:
+    if error.code != MISSING_CLIENT_CAPABILITY and -32099 <= error.code <= -32020:
         data = error.data if isinstance(error.data, dict) else {} if error.data is None else {"data": error.data}
         return RpcError(INTERNAL_ERROR, error.message, {**data, "upstreamCode": error.code})
     return error
