@@ -221,6 +221,12 @@ async def test_clause_14_legacy_agents_have_no_such_headers(stand: Any, msg: Any
     assert (seen.headers["mcp-param-region"], seen.headers.get("mcp-param-other")) == ("eu", None)
 
 
+async def test_clause_14_where_there_are_no_headers_none_are_missed(stand: Any) -> None:
+    """As for an agent on stdio, and for the operator's own calls."""
+    result = await stand.gateway.call_once("route", {"region": "eu"})
+    assert json.loads(result.content["content"][0]["text"])["region"] == "eu"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [({"region": "us", "count": 5}, ("us", "5")), ({"count": 5}, (None, "5")), ({}, (None, None))],
