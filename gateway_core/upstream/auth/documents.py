@@ -12,10 +12,19 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
-from aiohttp import AddrInfoType, ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import (
+    AddrInfoType,
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    hdrs,
+)
 from yarl import URL
 
 from gateway_core.config.fields import is_loopback
@@ -130,7 +139,7 @@ class Fetcher:
         except TimeoutError:
             raise Refused(f"no answer within {TIMEOUT:g} s") from None
         except (ClientError, OSError) as error:
-            if _forbidden(error):
+            if isinstance(error, ClientConnectorError) and isinstance(error.os_error, _Forbidden):
                 raise Refused("at an address that this upstream must not lead to") from None
             raise Refused(f"not reachable ({type(error).__name__})") from None
 
@@ -159,8 +168,3 @@ class Fetcher:
         if not reach.allowed(str(where[0]), self._addresses):
             raise _Forbidden
         return socket.socket(family, kind, protocol)
-
-
-def _forbidden(error: BaseException | Any) -> bool:
-    """Whether that is what `_socket` raised; aiohttp wraps it."""
-    return isinstance(error, _Forbidden) or isinstance(getattr(error, "os_error", None), _Forbidden)

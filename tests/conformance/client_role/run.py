@@ -110,7 +110,7 @@ def report(suite: Suite, revision: str, only: set[str], jobs: int) -> bool:
     driven = sum(name in counted for name in wanted)
     print(
         f"client role, {revision}: {driven - len(failing)}/{driven} passed"
-        f" (of {len(names)} required, {len(names) - len(counted)} want a browser login);"
+        f" (of {len(names)} required, {len(names) - len(counted)} want a login in a browser);"
         f" failing: {', '.join(failing) or 'none'};"
         f" in part {sum(name in partly for name in wanted) - len(in_part)}/{sum(name in partly for name in wanted)};"
         f" not counted {sum(name in EXTENSIONS for name in wanted) - len(beyond)}"
