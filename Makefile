@@ -1,13 +1,14 @@
 # What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix docs e2e bench clean
+.PHONY: help install demo test check fix docs e2e compatibility bench clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 ARGS ?=
+MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 install: .venv/.installed  ## install the gateway, the plugins and the tools into .venv; leaves .venv/bin/rad
 
@@ -35,11 +36,14 @@ docs: install  ## write the pages that are made from the code
 e2e: install e2e/.venv/.installed e2e/node_modules/.installed  ## run the gateway with servers and clients by others
 	.venv/bin/pytest e2e $(ARGS)
 
+compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by others with servers by others
+	.venv/bin/python e2e/matrix/run.py $(ARGS)
+
 bench: install  ## measure what the gateway costs on this machine
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-*
 
 # The stamps: each is newer than what it was made of, so that a second run costs nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
@@ -55,6 +59,11 @@ clean:  ## remove what the other targets made
 e2e/.venv/.installed: e2e/requirements.txt | install
 	$(UV) venv --quiet --allow-existing e2e/.venv
 	$(UV) pip install --quiet --python e2e/.venv -r $<
+	@touch $@
+
+e2e/matrix/.venv-%/.installed: e2e/matrix/%.txt | install
+	$(UV) venv --quiet --allow-existing $(@D)
+	$(UV) pip install --quiet --python $(@D) -r $<
 	@touch $@
 
 e2e/node_modules/.installed: e2e/package-lock.json e2e/package.json | e2e/.venv/.installed
