@@ -27,13 +27,18 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One column: its heading, what it is, and its driver's program with the era that the driver is told."""
+    """One column: its heading, what it is, and its driver's program with the era that the driver is told.
+
+    `drops_progress` is for a client that may drop a call's last progress: the TypeScript SDK 1 forgets the handler
+    when it reads the answer, which on stdio can be before the handler has run for what came just ahead of the answer.
+    """
 
     title: str
     about: str
     package: Package
     driver: str
     era: str = ""
+    drops_progress: bool = False
 
     @property
     def command(self) -> tuple[str, str]:
@@ -63,5 +68,6 @@ CLIENTS: Final = (
         Package("mcp-remote"),
         "typescript1.mjs",
         "mcp-remote",
+        drops_progress=True,
     ),
 )

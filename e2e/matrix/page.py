@@ -22,7 +22,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 ABOUT: Final[Mapping[str, str]] = {
     "Connect": "`initialize` or `server/discover`, whichever the client begins with.",
     "Tools": "`tools/list` has the server's tools, `tools/call` gives the right answer.",
-    "Progress": "A call's `notifications/progress` come, all of them, in order.",
+    "Progress": "A call's `notifications/progress` come, all of them, in order; of `mcp-remote` all but the last are "
+    "asked, because its SDK drops what it reads together with the answer.",
     "Resources": "`resources/list`, `resources/templates/list`, and `resources/read` with the right text.",
     "Prompts": "`prompts/list`, and `prompts/get` with the right text.",
     "Completion": "`completion/complete` gives the values that the server has.",

@@ -199,7 +199,7 @@ async def _use(upstream: Upstream, client: Client, url: str, folder: Path, place
         last = (home / "stderr").read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         return Taken({"connect": clean(f"the client did not start: {last[0]}", place.workspace)}, "")
     can, *reports = lines
-    results = judge(can["can"], reports, asks)
+    results = judge(can["can"], reports, asks, client.drops_progress)
     cleaned = {step: error and clean(error, place.workspace) for step, error in results.items()}
     revision = next((str(report["got"]) for report in reports if report["step"] == "connect" and "got" in report), "")
     return Taken(cleaned, revision)

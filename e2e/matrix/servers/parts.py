@@ -26,8 +26,7 @@ def register(server: FastMCP[Any]) -> None:
         """Counts, and reports each step."""
         for step in range(1, steps + 1):
             await ctx.report_progress(step, steps)
-            # The TypeScript SDK 1 forgets a call's progress handler when the answer is read, and over stdio that can
-            # be before it has run for messages that came together with the answer.
+            # Not all at once with the answer: `drops_progress` in `clients.py` tells why.
             await asyncio.sleep(0.1)
         return f"counted to {steps}"
 
