@@ -105,12 +105,15 @@ def _place(folder: Path) -> Iterator[Place]:
 
 
 class _Page(BaseHTTPRequestHandler):
-    """The page that `fetch` fetches; there is nothing else, and no robots.txt."""
+    """The page that `fetch` fetches; there is nothing else, and no robots.txt.
+
+    A plain text: of HTML that server extracts the article, for which it runs `npm install` in each call.
+    """
 
     def do_GET(self) -> None:
-        body = b"<html><body><p>A page for the matrix.</p></body></html>" if self.path == "/page" else b""
+        body = b"A page for the matrix.\n" if self.path == "/page" else b""
         self.send_response(200 if body else 404)
-        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -8,11 +8,12 @@ command, `{port}`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from clients import HERE, LEGACY_PYTHON, MODERN_PYTHON, NODE, Package
+from clients import HERE, LEGACY_PYTHON, MODERN_PYTHON, NODE, WORKSPACE_PYTHON, Package
 
 E2E: Final = HERE.parent
 NODE_MODULES: Final = E2E / "node_modules"
@@ -113,6 +114,55 @@ _FASTMCP4_PACKAGE: Final = Package("fastmcp", MODERN_PYTHON)
 _EVERYTHING: Final = Package("@modelcontextprotocol/server-everything")
 _E2E_PYTHON: Final = E2E / ".venv" / "bin"
 
+_REFERENCES: Final = E2E.parent / "tests" / "conformance" / "servers"
+_WATCHED: Final = "test://watched-resource"
+_STEPS_OF_REFERENCES: Final = {
+    "tools/list": Ask(["test_simple_text", "test_tool_with_progress", "test_x_mcp_header"]),
+    # A modern client sends this argument as a header too.
+    "tools/call": call("region=north", "test_x_mcp_header", region="north"),
+    "progress": call([[0, 100], [50, 100], [100, 100]], "test_tool_with_progress"),
+    "resources/list": Ask(["test://static-text", _WATCHED]),
+    "resources/templates/list": Ask(["test://template/{id}/data"]),
+    "resources/read": Ask("Data for ID: 7", {"uri": "test://template/7/data"}),
+    "prompts/list": Ask(["test_simple_prompt", "test_prompt_with_arguments"]),
+    "prompts/get": Ask(
+        "arg1='one', arg2='two'",
+        {"name": "test_prompt_with_arguments", "arguments": {"arg1": "one", "arg2": "two"}},
+    ),
+    "completion/complete": Ask(
+        ["paris", "park", "party"],
+        {"prompt": "test_prompt_with_arguments", "argument": {"name": "arg1", "value": "par"}},
+    ),
+    "elicitation": Ask(
+        "ada@example.org",
+        {
+            "name": "test_elicitation",
+            "arguments": {"message": "Who are you?"},
+            "answer": {"username": "Ada", "email": "ada@example.org"},
+        },
+    ),
+    "sampling": Ask(
+        "cornflower blue",
+        {"name": "test_sampling", "arguments": {"prompt": "Name a colour"}, "answer": "cornflower blue"},
+    ),
+    "logging": Ask("Tool execution started", {"name": "test_tool_with_logging", "arguments": {}, "times": 1}),
+    "tools/list_changed": call(["tools"], "test_trigger_tool_change"),
+    "resources/updated": Ask(
+        [_WATCHED], {"uri": _WATCHED, "name": "touch_watched_resource", "arguments": {}, "times": 1}
+    ),
+}
+
+
+def _reference(era: str, python: Path) -> Iterator[Upstream]:
+    """A reference server of the conformance suite, over stdio and over HTTP."""
+    program = _REFERENCES / f"{era}.py"
+    if program.is_file():
+        command = (str(python), str(program))
+        package = Package("mcp", python)
+        yield Upstream(f"reference {era}, stdio", package, command, _STEPS_OF_REFERENCES)
+        yield Upstream(f"reference {era}, HTTP", package, (*command, "--port", "{port}"), _STEPS_OF_REFERENCES, "http")
+
+
 UPSTREAMS: Final = (
     Upstream("everything, stdio", _EVERYTHING, _npm("everything"), _STEPS_OF_EVERYTHING),
     Upstream("everything, HTTP", _EVERYTHING, _npm("everything", "streamableHttp"), _STEPS_OF_EVERYTHING, "http"),
@@ -185,7 +235,7 @@ UPSTREAMS: Final = (
     Upstream(
         "fetch, stdio",
         Package("mcp-server-fetch", MODERN_PYTHON),
-        (str(MODERN_PYTHON.parent / "mcp-server-fetch"),),
+        (str(MODERN_PYTHON.parent / "mcp-server-fetch"), "--allow-private-ips"),
         {
             "tools/list": Ask(["fetch"]),
             "tools/call": call("A page for the matrix", "fetch", url="{page}"),
@@ -193,4 +243,6 @@ UPSTREAMS: Final = (
             "prompts/get": Ask("A page for the matrix", {"name": "fetch", "arguments": {"url": "{page}"}}),
         },
     ),
+    *_reference("legacy", LEGACY_PYTHON),
+    *_reference("modern", WORKSPACE_PYTHON),
 )

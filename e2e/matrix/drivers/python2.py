@@ -98,6 +98,8 @@ async def main() -> None:
     async def subscribe(needs: dict[str, Any]) -> list[str]:
         if modern():
             async with client.listen(resource_subscriptions=[needs["uri"]]) as events:
+                if not events.honored.resource_subscriptions:
+                    raise RuntimeError(report.NOT_HONORED)
                 await call_often(needs)
                 return [(await anext(aiter(events))).uri]
         await client.subscribe_resource(needs["uri"])
@@ -111,6 +113,8 @@ async def main() -> None:
     async def list_changed(needs: dict[str, Any]) -> list[str]:
         if modern():
             async with client.listen(tools_list_changed=True) as events:
+                if not events.honored.tools_list_changed:
+                    raise RuntimeError(report.NOT_HONORED)
                 await call(needs)
                 await anext(aiter(events))
                 return ["tools"]

@@ -1,5 +1,6 @@
 // How every Node.js driver of the matrix reports; `report.py` tells the form.
 export const STEP_LIMIT = 8_000;
+export const NOT_HONORED = "subscriptions/listen does not honor it";
 
 export const [url, planText, era = ""] = process.argv.slice(2);
 export const plan = JSON.parse(planText);

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 STEP_LIMIT = 8.0
+NOT_HONORED = "subscriptions/listen does not honor it"
 
 Step = Callable[[dict[str, Any]], Awaitable[Any]]
 

@@ -1,6 +1,6 @@
 // The official TypeScript SDK, version 2, in the era that it is told: `legacy`, which is its default, or `auto`.
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-import { Heard, STEP_LIMIT, answers, era, sdkSteps, take, url } from "./report.mjs";
+import { Heard, NOT_HONORED, STEP_LIMIT, answers, era, sdkSteps, take, url } from "./report.mjs";
 
 const heard = { logs: new Heard(), updates: new Heard(), changes: new Heard() };
 const client = new Client(
@@ -30,12 +30,16 @@ Object.assign(steps, {
   },
   "resources/updated": async (needs) => {
     if (!modern()) return legacy["resources/updated"](needs);
-    await client.listen({ resourceSubscriptions: [needs.uri] });
+    const { honoredFilter } = await client.listen({ resourceSubscriptions: [needs.uri] });
+    if (!honoredFilter.resourceSubscriptions?.length) throw new Error(NOT_HONORED);
     await callOften(needs);
     return heard.updates.first();
   },
   "tools/list_changed": async (needs) => {
-    if (modern()) await client.listen({ toolsListChanged: true });
+    if (modern()) {
+      const { honoredFilter } = await client.listen({ toolsListChanged: true });
+      if (!honoredFilter.toolsListChanged) throw new Error(NOT_HONORED);
+    }
     return legacy["tools/list_changed"](needs);
   },
 });
