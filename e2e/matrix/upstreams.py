@@ -106,11 +106,19 @@ _STEPS_OF_FASTMCP4: Final = {
     "completion/complete": Ask(["Ada", "Alan"], {"prompt": "greet", "argument": {"name": "name", "value": "A"}}),
 }
 
+_STEPS_OF_TYPESCRIPT: Final = {
+    **_STEPS_OF_FASTMCP4,
+    "tools/list_changed": call(["tools"], "grow"),
+    "resources/updated": Ask(["notes://today"], {"uri": "notes://today", "name": "touch", "arguments": {}, "times": 1}),
+}
+
 _FASTMCP_ENV: Final = {"FASTMCP_CHECK_FOR_UPDATES": "off"}
 _FASTMCP3: Final = (str(LEGACY_PYTHON), str(HERE / "servers" / "fastmcp3.py"))
 _FASTMCP4: Final = (str(MODERN_PYTHON), str(HERE / "servers" / "fastmcp4.py"))
 _FASTMCP3_PACKAGE: Final = Package("fastmcp", LEGACY_PYTHON)
 _FASTMCP4_PACKAGE: Final = Package("fastmcp", MODERN_PYTHON)
+_TYPESCRIPT: Final = (str(NODE), str(HERE / "servers" / "typescript2.mjs"))
+_TYPESCRIPT_PACKAGE: Final = Package("@modelcontextprotocol/server")
 _EVERYTHING: Final = Package("@modelcontextprotocol/server-everything")
 _E2E_PYTHON: Final = E2E / ".venv" / "bin"
 
@@ -175,6 +183,8 @@ UPSTREAMS: Final = (
     Upstream(
         "FastMCP 4, HTTP", _FASTMCP4_PACKAGE, (*_FASTMCP4, "{port}"), _STEPS_OF_FASTMCP4, "http", env=_FASTMCP_ENV
     ),
+    Upstream("TypeScript 2, stdio", _TYPESCRIPT_PACKAGE, _TYPESCRIPT, _STEPS_OF_TYPESCRIPT),
+    Upstream("TypeScript 2, HTTP", _TYPESCRIPT_PACKAGE, (*_TYPESCRIPT, "{port}"), _STEPS_OF_TYPESCRIPT, "http"),
     Upstream(
         "filesystem, stdio",
         Package("@modelcontextprotocol/server-filesystem"),
