@@ -28,11 +28,12 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import IMPLEMENTATION, LISTS
+from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.targets import Params, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
+from gateway_core.upstream.capabilities import takes_tasks
 
 
 @dataclass(slots=True)
@@ -134,14 +135,15 @@ class Pipeline:
             raise unknown(call)
         self._set_deadline(exchange, course.target)
         request = request_for(call, params, course.target, exchange.id)
-        return await self._router.dispatch(call, exchange, course.target, request)
+        result = await self._router.dispatch(call, exchange, course.target, request)
+        return self._catalog.tasks.translated(call, course.target, result)
 
     async def _looked_up(self, params: Params, course: _Course) -> Call:
         """The call with its target found; shortly after the start, what nobody has yet may still come."""
         call = params.call
         if call.method not in LISTS:
             course.target = find(self._catalog, call, params)
-        if course.target is None:
+        if course.target is None or call.method in TASKS:  # a task of before the start, of an upstream that comes back
             await self._settle()
             if call.method not in LISTS:
                 course.target = find(self._catalog, call, params)
@@ -187,7 +189,14 @@ def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
     if result.error is not None or (exchange.method in LISTS and result.era == era):
         return result
     try:
-        raw = bridge_result(exchange.method, result.raw, from_era=result.era, to_era=era, server=IMPLEMENTATION)
+        raw = bridge_result(
+            exchange.method,
+            result.raw,
+            from_era=result.era,
+            to_era=era,
+            server=IMPLEMENTATION,
+            tasks=takes_tasks(exchange.agent),
+        )
     except RpcError as error:
         return CallResult.failed(error, Outcome.ERROR, result.upstream)
     return result if raw is result.raw else _replace(result, raw=raw, era=era)

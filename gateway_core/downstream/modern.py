@@ -21,6 +21,7 @@ from mcp.shared.inbound import (
     NAME_BEARING_METHODS,
     InboundLadderRejection,
     classify_inbound_request,
+    decode_header_value,
     find_duplicated_routing_header,
     unsupported_protocol_version_rejection,
 )
@@ -42,6 +43,8 @@ from gateway_core.protocol import (
     LISTEN,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
+    TASK_ID,
+    TASKS,
 )
 
 DISCOVER_TTL_MS: Final = 60_000
@@ -78,6 +81,8 @@ def admit(
     verdict = classify_inbound_request(body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise _rejection(verdict)
+    if headers is not None and message.method in TASKS and TASK_ID in params:
+        _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
     return Agent(
         principal=principal_of(client_info, address),
@@ -86,6 +91,12 @@ def admit(
         client_info=client_info,
         capabilities=require_object(meta.get(CLIENT_CAPABILITIES_KEY), f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
+
+
+def _compare(header: str | None, task_id: Raw) -> None:
+    """What the ladder does for the methods that it knows (SEP-2663, Routing Headers)."""
+    if header is None or header != jsonrpc.value(task_id):
+        raise RpcError.of_gateway(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{TASK_ID}")
 
 
 def discover(services: Services) -> bytes:
