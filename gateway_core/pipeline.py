@@ -220,5 +220,5 @@ def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: flo
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    name = call.name if call is not None else ""
+    name = call.name if call is not None and call.method not in TASKS else ""  # whoever has a task's id may ask for it
     logger.bind(**fields).info(f"{exchange.method} {name}" if name else exchange.method)
