@@ -25,6 +25,8 @@ METHODS: Final = LISTS | CALLS | TASKS
 """Everything that goes through the pipeline; other methods are between the agent and the gateway."""
 
 TASK_ID: Final = "taskId"
+TASK_IDS: Final = "taskIds"
+"""The member of a `subscriptions/listen` filter that asks for the status of tasks."""
 NAME_MEMBERS: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",

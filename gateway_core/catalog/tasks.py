@@ -66,7 +66,7 @@ class Tasks:
         if result.error is not None or result.upstream is None or result.era != "modern":
             return result
         if call.method in TASKS:
-            return self._told(call, target.original, result)
+            return self._told(call, target.original, result.upstream, result)
         # Hardly any result is a task: those that cannot be are not taken apart (a letter may be written as an escape).
         if call.method == "tools/call" and (b'"task"' in result.raw or b"\\u" in result.raw):
             return self._created(call, result.upstream, result)
@@ -78,15 +78,15 @@ class Tasks:
             return result
         own = _text(members.get(TASK_ID))
         if not own or len(own.encode()) > MAX_TASK_ID:
-            raise _invalid(f"its task has no id, or one of more than {MAX_TASK_ID} bytes")
+            raise _invalid(upstream, f"its task has no id, or one of more than {MAX_TASK_ID} bytes")
         return _with_id(result, members, self.id_for(call.principal, upstream, own))
 
-    def _told(self, call: Call, own: str, result: CallResult) -> CallResult:
+    def _told(self, call: Call, own: str, upstream: str, result: CallResult) -> CallResult:
         members = jsonrpc.members(result.raw)
         if TASK_ID not in members:
             return result
         if _text(members[TASK_ID]) != own:
-            raise _invalid("it is about another task than the one that was asked for")
+            raise _invalid(upstream, "it is about another task than the one that was asked for")
         return _with_id(result, members, call.name)
 
 
@@ -103,5 +103,6 @@ def _with_id(result: CallResult, members: dict[str, Raw], task_id: str) -> CallR
     return replace(result, raw=jsonrpc.encode(members), _decoded=[])
 
 
-def _invalid(what: str) -> RpcError:
-    return RpcError.of_gateway(UPSTREAM_FAILED, f"the upstream's answer is invalid: {what}")
+def _invalid(upstream: str, what: str) -> RpcError:
+    message = f"the answer of upstream {upstream} is invalid: {what}"
+    return RpcError.of_gateway(UPSTREAM_FAILED, message, upstream=upstream)

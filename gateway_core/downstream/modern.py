@@ -29,6 +29,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.catalog import require_tasks
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
 from gateway_core.downstream.services import Services
@@ -44,6 +45,7 @@ from gateway_core.protocol import (
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
     TASK_ID,
+    TASK_IDS,
     TASKS,
 )
 
@@ -69,7 +71,7 @@ def admit(
     """The agent behind a request that passes the ladder: `_meta` complete, headers match, version supported.
 
     `headers`: the routing headers, by lower-case name; None for transports without. Raises `RpcError` with
-    `INVALID_PARAMS`, `HEADER_MISMATCH` or `UNSUPPORTED_PROTOCOL_VERSION`.
+    `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_KEY,) if key in meta}
     if is_modern(meta):
@@ -84,13 +86,16 @@ def admit(
     if headers is not None and message.method in TASKS and TASK_ID in params:
         _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
-    return Agent(
+    agent = Agent(
         principal=principal_of(client_info, address),
         era="modern",
         protocol_version=verdict.protocol_version,
         client_info=client_info,
         capabilities=require_object(meta.get(CLIENT_CAPABILITIES_KEY), f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
+    if message.method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
+        require_tasks(agent)
+    return agent
 
 
 def _compare(header: str | None, task_id: Raw) -> None:

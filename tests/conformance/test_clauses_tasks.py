@@ -1,4 +1,4 @@
-"""Clauses 26 and 57: tasks of several upstreams, each agent's own, under ids that mean the same all the time (SEP-2663).
+"""Clauses 26 and 57: tasks of several upstreams, each agent's own, under ids that keep their meaning (SEP-2663).
 
 Behind a whole gateway are servers of the official SDK, whose extension mints the ids `t1`, `t2`, … on each of them.
 """
@@ -505,6 +505,14 @@ async def test_clause_57_legacy_agents_have_no_tasks_whatever_they_declare(start
     assert done["result"]["content"][0]["text"] == "lab did it at once"
     [(_, body)] = stand.labs[0].of("tools/call")
     assert body["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] == {"extensions": {UI: {}}}
+
+
+async def test_clause_57_who_declares_no_tasks_cannot_listen_to_them(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    refused = await Agent(stand, extensions=()).ask("subscriptions/listen", {"notifications": {"taskIds": [task_id]}})
+    assert (refused["status"], refused["error"]["code"]) == (400, -32021)
+    assert refused["error"]["data"]["requiredCapabilities"] == {"extensions": {TASKS: {}}}
 
 
 @pytest.mark.parametrize("method", ["tasks/list", "tasks/result"])
