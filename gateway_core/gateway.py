@@ -51,7 +51,7 @@ class Gateway:
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
         self.pool = UpstreamPool(proxy)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict)
+        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.rounds = Rounds(proxy, self._seal)
         router = Router(self.chain, self.rounds)

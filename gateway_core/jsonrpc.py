@@ -64,6 +64,7 @@ _WATCHED: Final = frozenset(
         "id",
         "method",
         "params",
+        "taskId",
         "result",
         "error",
         "name",

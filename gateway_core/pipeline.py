@@ -28,11 +28,12 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import IMPLEMENTATION, LISTS
+from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.targets import Params, check_headers, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
+from gateway_core.upstream.capabilities import takes_tasks
 
 
 @dataclass(slots=True)
@@ -137,14 +138,15 @@ class Pipeline:
             raise unknown(call)
         self._set_deadline(exchange, course.target)
         request = request_for(call, params, course.target, exchange.id)
-        return await self._router.dispatch(call, exchange, course.target, request)
+        result = await self._router.dispatch(call, exchange, course.target, request)
+        return self._catalog.tasks.translated(call, course.target, result)
 
     async def _looked_up(self, params: Params, course: _Course) -> Call:
         """The call with its target found; shortly after the start, what nobody has yet may still come."""
         call = params.call
         if call.method not in LISTS:
             course.target = find(self._catalog, call, params)
-        if course.target is None:
+        if course.target is None or call.method in TASKS:  # a task of before the start, of an upstream that comes back
             await self._settle()
             if call.method not in LISTS:
                 course.target = find(self._catalog, call, params)
@@ -190,7 +192,14 @@ def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
     if result.error is not None or (exchange.method in LISTS and result.era == era):
         return result
     try:
-        raw = bridge_result(exchange.method, result.raw, from_era=result.era, to_era=era, server=IMPLEMENTATION)
+        raw = bridge_result(
+            exchange.method,
+            result.raw,
+            from_era=result.era,
+            to_era=era,
+            server=IMPLEMENTATION,
+            tasks=takes_tasks(exchange.agent),
+        )
     except RpcError as error:
         return CallResult.failed(error, Outcome.ERROR, result.upstream)
     return result if raw is result.raw else _replace(result, raw=raw, era=era)
@@ -214,5 +223,5 @@ def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: flo
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    name = call.name if call is not None else ""
+    name = call.name if call is not None and call.method not in TASKS else ""  # whoever has a task's id may ask for it
     logger.bind(**fields).info(f"{exchange.method} {name}" if name else exchange.method)

@@ -19,11 +19,31 @@ PING: Final = "ping"
 
 LISTS: Final = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 CALLS: Final = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
-METHODS: Final = LISTS | CALLS
+TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""Methods of the extension `TASKS_EXTENSION`; the methods of 2025-11-25 with such names are another protocol."""
+METHODS: Final = LISTS | CALLS | TASKS
 """Everything that goes through the pipeline; other methods are between the agent and the gateway."""
+
+TASK_ID: Final = "taskId"
+TASK_IDS: Final = "taskIds"
+"""The member of a `subscriptions/listen` filter that asks for the status of tasks."""
+NAME_MEMBERS: Final[Mapping[str, str]] = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(TASKS, TASK_ID),
+}
+"""Method -> the member of `params` that names what is asked for; Streamable HTTP repeats its value in `Mcp-Name`."""
+
+TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+EXTENSIONS: Final = frozenset({TASKS_EXTENSION, "io.modelcontextprotocol/ui"})
+"""Extensions of upstreams that work through the gateway: data that passes, and what the gateway itself serves. Others
+may have methods of their own, which it does not know, or may be about the hop between it and the upstream."""
 
 MAY_ASK: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
 """Methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
+MAY_BECOME_TASKS: Final = frozenset({"tools/call"})
+"""Methods that may be answered with a task (SEP-2663, Supported Methods)."""
 CACHEABLE: Final = LISTS | {DISCOVER, "resources/read"}
 """Methods whose complete results carry `ttlMs` and `cacheScope` (2026-07-28, server/utilities/caching)."""
 

@@ -36,6 +36,9 @@ MIN_RETRIES: Final = 3
 RETRY_SHARE: Final = 0.2
 """Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
 
+_ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
+"""Requests besides calls of tools that do something."""
+
 
 class Router:
     """Chooses upstreams and keeps the retry budget."""
@@ -144,7 +147,7 @@ class Router:
             if not _declared_safe(failed, target):
                 return []
             allowed = [upstream for upstream in candidates if _declared_safe(upstream, target)]
-        elif "inputResponses" in request.params or "requestState" in request.params:
+        elif request.method in _ONCE or "inputResponses" in request.params or "requestState" in request.params:
             return []
         else:
             allowed = list(candidates)

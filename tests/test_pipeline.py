@@ -41,7 +41,7 @@ class World:
         ]
         chain = Chain(loaded)
         self.pool = UpstreamPool(self.config)
-        self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict)
+        self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
         router = Router(chain, Rounds(self.config, Seal()))
         self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.settle)

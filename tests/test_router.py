@@ -102,6 +102,13 @@ async def test_a_read_of_unknown_fate_is_sent_once_more(method: str) -> None:
     assert result.outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize(("method", "attempts"), [("tasks/get", 2), ("tasks/update", 1), ("tasks/cancel", 1)])
+async def test_a_question_about_a_task_is_sent_once_more_and_what_changes_it_is_not(method: str, attempts: int) -> None:
+    upstream = Scripted("a", [OutcomeUnknown("reset"), OK])
+    result = await dispatch(upstream, method=method)
+    assert (upstream.attempts, result.outcome) == (attempts, Outcome.OK if attempts == 2 else Outcome.UNKNOWN)
+
+
 async def test_a_read_that_carries_answers_is_not_repeated() -> None:
     first = Scripted("a", [OutcomeUnknown("reset"), OK])
     await dispatch(first, method="prompts/get", params={"inputResponses": {}})

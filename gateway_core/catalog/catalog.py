@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.publish import Published, Resolver, publish
 from gateway_core.catalog.snapshot import Snapshot, Target, TemplateMatch, template_pattern
+from gateway_core.catalog.tasks import Tasks
 from gateway_core.config import ProxyConfig
-from gateway_core.protocol import CHANGING, IMPLEMENTATION
+from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
+from gateway_core.seal import Seal
 from gateway_core.types import Era, Kind, Tool
 from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
+_MODERN: Final = ("modern", "modern")
+_ABSENT: Final = object()
 
 
 class Catalog:
     """Everything the upstreams offer under the names agents see."""
 
-    def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver) -> None:
+    def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver, seal: Seal) -> None:
+        """`seal`: for what agents carry for the gateway."""
         self._config = config
         self._upstreams = tuple(upstreams)
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._resolve = resolve
         self._listeners: list[Listener] = []
         self._lists = Lists(config.limits.page_size)
+        self.tasks: Final = Tasks(seal, upstreams)
         self.snapshot = Snapshot()
         self.rebuild()
 
@@ -128,6 +134,9 @@ class Catalog:
         capabilities: dict[str, Any] = {capability: {"listChanged": True} for capability in CHANGING}
         if any("completions" in upstream.capabilities for upstream in self._upstreams):
             capabilities["completions"] = {}
+        extensions = self._extensions(era)
+        if extensions:
+            capabilities["extensions"] = extensions
         identity: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(IMPLEMENTATION)}
         instructions = [
             (upstream.name, upstream.instructions) for upstream in self._upstreams if upstream.instructions is not None
@@ -137,6 +146,25 @@ class Catalog:
         elif instructions:
             identity["instructions"] = "\n\n".join(f"# {name}\n{text}" for name, text in instructions)
         return identity
+
+    def _extensions(self, era: Era) -> dict[str, Any]:
+        """The extensions that any upstream offers and that work through the gateway.
+
+        Of their settings only those that all who offer it agree on: an agent must not expect of one upstream what only
+        another has. Tasks are of modern agents and modern upstreams alone (SEP-2663, Backward Compatibility).
+        """
+        merged: dict[str, Any] = {}
+        for upstream in self._upstreams:
+            offered = upstream.capabilities.get("extensions")
+            if not isinstance(offered, dict):
+                continue
+            for name in sorted(EXTENSIONS & offered.keys()):
+                settings = offered[name]
+                if not isinstance(settings, dict) or (name == TASKS_EXTENSION and (era, upstream.facts.era) != _MODERN):
+                    continue
+                known = merged.get(name, settings)
+                merged[name] = {key: value for key, value in settings.items() if known.get(key, _ABSENT) == value}
+        return merged
 
     # -- building -----------------------------------------------------------------------------------------------
 

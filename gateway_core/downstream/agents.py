@@ -16,7 +16,7 @@ from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import METHODS
+from gateway_core.protocol import METHODS, TASKS
 from gateway_core.types import CallResult, Principal
 
 MAX_NAME: Final = 64
@@ -86,7 +86,7 @@ def exchange_for(
 
     Raises `RpcError(METHOD_NOT_FOUND)` for what is neither served here nor passed on.
     """
-    if message.method not in METHODS:
+    if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
     token = bytes(meta.get("progressToken", Raw()))
     usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()

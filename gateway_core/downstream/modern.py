@@ -21,6 +21,7 @@ from mcp.shared.inbound import (
     NAME_BEARING_METHODS,
     InboundLadderRejection,
     classify_inbound_request,
+    decode_header_value,
     find_duplicated_routing_header,
     unsupported_protocol_version_rejection,
 )
@@ -28,6 +29,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.catalog import require_tasks
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
 from gateway_core.downstream.services import Services
@@ -42,6 +44,9 @@ from gateway_core.protocol import (
     LISTEN,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
+    TASK_ID,
+    TASK_IDS,
+    TASKS,
 )
 
 DISCOVER_TTL_MS: Final = 60_000
@@ -66,7 +71,7 @@ def admit(
     """The agent behind a request that passes the ladder: `_meta` complete, headers match, version supported.
 
     `headers`: the routing headers, by lower-case name; None for transports without. Raises `RpcError` with
-    `INVALID_PARAMS`, `HEADER_MISMATCH` or `UNSUPPORTED_PROTOCOL_VERSION`.
+    `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_KEY,) if key in meta}
     if is_modern(meta):
@@ -78,14 +83,25 @@ def admit(
     verdict = classify_inbound_request(body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise _rejection(verdict)
+    if headers is not None and message.method in TASKS and TASK_ID in params:
+        _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
-    return Agent(
+    agent = Agent(
         principal=principal_of(client_info, address),
         era="modern",
         protocol_version=verdict.protocol_version,
         client_info=client_info,
         capabilities=require_object(meta.get(CLIENT_CAPABILITIES_KEY), f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
+    if message.method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
+        require_tasks(agent)
+    return agent
+
+
+def _compare(header: str | None, task_id: Raw) -> None:
+    """What the ladder does for the methods that it knows (SEP-2663, Routing Headers)."""
+    if header is None or header != jsonrpc.value(task_id):
+        raise RpcError.of_gateway(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{TASK_ID}")
 
 
 def discover(services: Services) -> bytes:

@@ -64,15 +64,15 @@ class Call:
     """One request of an agent that reached the pipeline."""
 
     method: str
-    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, or a list method."""
+    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, a list method, or one of tasks."""
     name: str
-    """The tool's or prompt's published name, the resource's URI; empty for lists."""
+    """The tool's or prompt's published name, the resource's URI, the task's id; empty for lists."""
     principal: Principal
     era: Era
     exchange_id: str
     """Identifies this exchange in every log record about it."""
     raw_arguments: bytes = b""
-    """The JSON of `arguments` as it came in; empty when the request has none."""
+    """The JSON of `arguments` (`inputResponses` of a task) as it came in; empty when the request has none."""
     raw_meta: bytes = b""
     """The JSON of `_meta` as it came in; empty when the request has none."""
     tool: Tool | None = None

@@ -30,10 +30,12 @@ from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
     MAY_ASK,
+    MAY_BECOME_TASKS,
     PROTOCOL_VERSION_KEY,
     RESERVED_PREFIX,
     SERVER_INFO_KEY,
     SUBSCRIPTION_ID_KEY,
+    TASKS,
 )
 from gateway_core.types import Era
 
@@ -58,12 +60,19 @@ _URL_ELICITATION_REQUIRED: Final = -32042
 
 
 def bridge_result(
-    method: str, raw: bytes, *, from_era: Era | None, to_era: Era, server: Mapping[str, str] | None = None
+    method: str,
+    raw: bytes,
+    *,
+    from_era: Era | None,
+    to_era: Era,
+    server: Mapping[str, str] | None = None,
+    tasks: bool = False,
 ) -> bytes:
     """The result object `raw` of `method`, as an agent of `to_era` has to get it.
 
     `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `server` is the
-    `Implementation` to name in `_meta` towards modern agents. A legacy result for a legacy agent keeps its bytes.
+    `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the result's place. A legacy
+    result for a legacy agent keeps its bytes.
 
     Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
     `resultType`, a question where none is allowed or none can be passed on.
@@ -79,10 +88,10 @@ def bridge_result(
     if not members and raw.strip() != b"{}":
         raise _invalid("its result is not an object")
     # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
-    asks = from_era != "legacy" and _asks(method, members, to_era)
+    complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
     meta = _meta_of_content(members)
     if to_era == "modern":
-        if not asks:
+        if complete:
             members["resultType"] = _COMPLETE
             if method in CACHEABLE:
                 _complete_caching(members, trusted=from_era != "legacy")
@@ -95,16 +104,23 @@ def bridge_result(
     return jsonrpc.encode(members)
 
 
-def _asks(method: str, members: Mapping[str, Raw], to_era: Era) -> bool:
-    """Whether the result is a question instead of an answer; an absent type means `complete`."""
+def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:
+    """Whether the result is the answer, not a question or a task; an absent type means `complete`."""
     raw_type = members.get("resultType")
     if raw_type is None:
-        return False
+        return True
     try:
         result_type = msgspec.json.decode(raw_type, type=str)
     except msgspec.DecodeError:
         raise _invalid("its resultType is not a string") from None
-    if result_type == "complete":
+    # SEP-2663 wants `complete` of every answer about a task, and shows some that say `task`.
+    if result_type == "complete" or (result_type == "task" and method in TASKS):
+        return True
+    if result_type == "task":
+        if method not in MAY_BECOME_TASKS:
+            raise _invalid(f"it may not make a task of {method}")
+        if not tasks:
+            raise _invalid("it made a task of the call, which this client did not say that it can follow")
         return False
     if result_type != "input_required":
         raise _invalid(f"unknown resultType {result_type[:40]!r}")
@@ -112,7 +128,7 @@ def _asks(method: str, members: Mapping[str, Raw], to_era: Era) -> bool:
         raise _invalid(f"it may not ask for input on {method}")
     if to_era == "legacy":
         raise _invalid("it asks for input during the call, which cannot be passed to this client")
-    return True
+    return False
 
 
 def _meta_of_content(members: dict[str, Raw]) -> dict[str, Raw]:

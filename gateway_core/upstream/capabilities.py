@@ -16,6 +16,8 @@ import msgspec
 from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent
+from gateway_core.protocol import TASKS_EXTENSION
+from gateway_core.types import Era
 
 ELICIT: Final = "elicitation/create"
 SAMPLE: Final = "sampling/createMessage"
@@ -48,16 +50,24 @@ def declared_by(agent: Agent) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _modern(capabilities: bytes) -> bytes:
+def _modern(capabilities: bytes, era: Era) -> bytes:
     found = dict(_decoded(capabilities))
     if "roots" in found:
         found["roots"] = {}  # changes of roots are not announced any more
+    if era == "legacy" and TASKS_EXTENSION in found.get("extensions", {}):
+        # In that era the extension means nothing: no such agent would know what to do with a task.
+        found["extensions"] = {name: it for name, it in found["extensions"].items() if name != TASKS_EXTENSION}
     return jsonrpc.encode(found)
 
 
 def for_modern(agent: Agent) -> msgspec.Raw:
     """An agent's capabilities as the `_meta` of a request to a modern server carries them."""
-    return msgspec.Raw(_modern(agent.capabilities))
+    return msgspec.Raw(_modern(agent.capabilities, agent.era))
+
+
+def takes_tasks(agent: Agent) -> bool:
+    """Whether the agent declared that a task may take the place of a result (SEP-2663, Capability Negotiation)."""
+    return agent.era == "modern" and TASKS_EXTENSION in declared_by(agent).get("extensions", {})
 
 
 def can_be_asked(agent: Agent) -> bool:

@@ -20,7 +20,6 @@ from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
-    NAME_BEARING_METHODS,
     encode_header_value,
 )
 from msgspec import Raw
@@ -30,7 +29,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE, LISTEN
+from gateway_core.protocol import INITIALIZE, LISTEN, NAME_MEMBERS
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo, SessionEnded
@@ -266,7 +265,7 @@ def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, 
     """The headers that mirror a modern request's body (Standard Request Headers, Custom Headers)."""
     own = {name: value for name, value in (param_headers or {}).items() if name.lower().startswith(_PARAM)}
     own[MCP_METHOD_HEADER] = method
-    member = NAME_BEARING_METHODS.get(method)
+    member = NAME_MEMBERS.get(method)
     if member is not None and member in params:
         name = params[member]
         own[MCP_NAME_HEADER] = encode_header_value(jsonrpc.text(name, member) if isinstance(name, Raw) else name)

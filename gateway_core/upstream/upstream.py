@@ -267,7 +267,7 @@ class Upstream:
             self.facts.in_flight -= 1
         if reply.error is not None:
             self.errors += 1
-            if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS}:
+            if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS} and not method.startswith("tasks/"):
                 self.on_list_changed(self)  # what was listed may be gone
         self.on_transport(None, True)
         return reply

@@ -161,19 +161,18 @@ def test_not_found_changes_its_code_with_the_era() -> None:
     assert bridge_error(RpcError(-32002, "x"), "legacy").code == -32002
 
 
-@pytest.mark.parametrize(
-    ("code", "target"),
-    [(-32020, "legacy"), (-32020, "modern"), (-32021, "legacy"), (-32022, "legacy"), (-32022, "modern")],
-)
+def test_a_missing_capability_is_the_agents_own_and_legacy_agents_do_not_know_the_error() -> None:
+    missing = RpcError(-32021, "declare sampling", {"requiredCapabilities": {"sampling": {}}})
+    assert bridge_error(missing, "modern") is missing
+    assert bridge_error(missing, "legacy").code == -31001
+
+
+@pytest.mark.parametrize("code", [-32020, -32022])
+@pytest.mark.parametrize("target", ["legacy", "modern"])
 def test_errors_about_the_gateways_own_hop_do_not_look_like_the_agents(code: int, target: Any) -> None:
     error = bridge_error(RpcError(code, "bad header", {"x": 1}), target)
     assert error.code == -31001
     assert error.data == {"source": "gateway", "upstreamCode": code}
-
-
-def test_a_capability_that_a_modern_agent_lacks_is_told_to_it_as_the_server_says() -> None:
-    error = RpcError(-32021, "sampling is needed", {"requiredCapabilities": {"sampling": {}}})
-    assert bridge_error(error, "modern") is error
 
 
 @pytest.mark.parametrize("code", [-32023, -32050, -32099])
@@ -194,3 +193,25 @@ def test_all_other_errors_pass_untouched(code: int) -> None:
     error = RpcError(code, "x", {"y": 1})
     assert bridge_error(error, "modern") is error
     assert bridge_error(error, "legacy") is error
+
+
+TASK = {"resultType": "task", "taskId": "t1", "status": "working"}
+
+
+def test_a_task_passes_to_agents_that_take_tasks_and_is_an_error_for_others() -> None:
+    assert bridge("tools/call", TASK, "modern", "modern", tasks=True) == TASK
+    for target in ("legacy", "modern"):
+        with pytest.raises(RpcError, match="did not say that it can follow"):
+            bridge("tools/call", TASK, "modern", target)
+    with pytest.raises(RpcError, match="may not make a task of prompts/get"):
+        bridge("prompts/get", TASK, "modern", "modern", tasks=True)
+
+
+def test_an_answer_about_a_task_is_complete_whatever_its_server_says() -> None:
+    assert bridge("tasks/get", TASK, "modern", "modern", tasks=True) == {**TASK, "resultType": "complete"}
+    with pytest.raises(RpcError, match="may not ask for input"):
+        bridge("tasks/get", {"resultType": "input_required"}, "modern", "modern", tasks=True)
+
+
+def test_a_legacy_servers_task_is_content_of_its_own() -> None:
+    assert bridge("tools/call", TASK, "legacy", "modern", tasks=True)["resultType"] == "complete"

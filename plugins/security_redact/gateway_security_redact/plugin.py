@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from loguru import logger
 from pydantic import Field, field_validator
@@ -24,6 +24,10 @@ _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 class Redact:
     """Logs payloads, hides secrets."""
+
+    methods: ClassVar = frozenset(
+        {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
+    )
 
     class Config(PluginConfig):
         """Settings of `security_redact`."""

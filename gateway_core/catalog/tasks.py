@@ -1,0 +1,108 @@
+"""Tasks: what a server makes of a call that takes long, and how an agent asks for it later (SEP-2663).
+
+An upstream's **task id** is its own: two upstreams may mint the same one, and none knows agents. So agents get another,
+sealed with the upstream's name in it and bound to the principal, by which any process with the same secrets finds the
+upstream again; nothing is remembered here. Ids that cannot be opened get one and the same answer, whoever's they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.catalog.snapshot import Target
+from gateway_core.errors import MISSING_CLIENT_CAPABILITY, UPSTREAM_FAILED, RpcError
+from gateway_core.exchange import Agent
+from gateway_core.protocol import TASK_ID, TASKS, TASKS_EXTENSION
+from gateway_core.seal import Seal
+from gateway_core.types import Call, CallResult, Principal
+from gateway_core.upstream.capabilities import takes_tasks
+from gateway_core.upstream.upstream import Upstream
+
+MAX_TASK_ID: Final = 2048
+"""Bytes of an upstream's id; agents send theirs, a third longer, in a header."""
+_PURPOSE: Final = "task"
+
+
+def require_tasks(agent: Agent) -> None:
+    """Raises `RpcError(MISSING_CLIENT_CAPABILITY)` unless the agent's request declares the extension."""
+    if not takes_tasks(agent):
+        needed: dict[str, Any] = {"extensions": {TASKS_EXTENSION: {}}}
+        message = f"this request needs the client capability extensions[{TASKS_EXTENSION!r}]"
+        raise RpcError.of_gateway(MISSING_CLIENT_CAPABILITY, message, requiredCapabilities=needed)
+
+
+class Tasks:
+    """Translates the ids of tasks between the agents and the upstreams."""
+
+    def __init__(self, seal: Seal, upstreams: Sequence[Upstream]) -> None:
+        self._seal = seal
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+
+    def find(self, principal: Principal, task_id: str) -> Target | None:
+        """The upstream that has the task, and its own id of it; None for an id that is not this principal's."""
+        content = self._seal.open_stable((_PURPOSE, principal.id), task_id)
+        if content is None:
+            return None
+        name, own = msgspec.json.decode(content, type=tuple[str, str])
+        upstream = self._upstreams.get(name)
+        # A server that turned out to be legacy since then would take the request for one of another protocol.
+        return None if upstream is None or upstream.facts.era == "legacy" else Target(own, (upstream,))
+
+    def id_for(self, principal: Principal, upstream: str, own: str) -> str:
+        """The id by which `principal` knows the task `own` of `upstream`: the same each time."""
+        return self._seal.seal_stable((_PURPOSE, principal.id), jsonrpc.encode((upstream, own)))
+
+    def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
+        """What the upstream answered, with the agent's id of the task.
+
+        Raises `RpcError(UPSTREAM_FAILED)` for a task without an id, and for one that was not asked for.
+        """
+        if result.error is not None or result.upstream is None or result.era != "modern":
+            return result
+        if call.method in TASKS:
+            return self._told(call, target.original, result.upstream, result)
+        # Hardly any result is a task: those that cannot be are not taken apart (a letter may be written as an escape).
+        if call.method == "tools/call" and (b'"task"' in result.raw or b"\\u" in result.raw):
+            return self._created(call, result.upstream, result)
+        return result
+
+    def _created(self, call: Call, upstream: str, result: CallResult) -> CallResult:
+        members = jsonrpc.members(result.raw)
+        if _text(members.get("resultType")) != "task":
+            return result
+        own = _text(members.get(TASK_ID))
+        if not own or len(own.encode()) > MAX_TASK_ID:
+            raise _invalid(upstream, f"its task has no id, or one of more than {MAX_TASK_ID} bytes")
+        return _with_id(result, members, self.id_for(call.principal, upstream, own))
+
+    def _told(self, call: Call, own: str, upstream: str, result: CallResult) -> CallResult:
+        members = jsonrpc.members(result.raw)
+        if TASK_ID not in members:
+            return result
+        if _text(members[TASK_ID]) != own:
+            raise _invalid(upstream, "it is about another task than the one that was asked for")
+        return _with_id(result, members, call.name)
+
+
+def _text(raw: Raw | None) -> str | None:
+    """A member that is a string; None for anything else."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        return None
+
+
+def _with_id(result: CallResult, members: dict[str, Raw], task_id: str) -> CallResult:
+    members[TASK_ID] = Raw(jsonrpc.encode(task_id))
+    return replace(result, raw=jsonrpc.encode(members), _decoded=[])
+
+
+def _invalid(upstream: str, what: str) -> RpcError:
+    message = f"the answer of upstream {upstream} is invalid: {what}"
+    return RpcError.of_gateway(UPSTREAM_FAILED, message, upstream=upstream)

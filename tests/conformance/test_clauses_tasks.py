@@ -1,0 +1,573 @@
+"""Clauses 26 and 57: tasks of several upstreams, each agent's own, under ids that keep their meaning (SEP-2663).
+
+Behind a whole gateway are servers of the official SDK, whose extension mints the ids `t1`, `t2`, … on each of them.
+"""
+
+import asyncio
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+from mcp import MCPError
+from mcp.server.extension import Extension, MethodBinding
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.server import require_client_extension
+from mcp_types import RequestParams
+
+from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core.chain import LoadedPlugin
+from gateway_core.config import load
+from gateway_core.gateway import Gateway
+
+TASKS = "io.modelcontextprotocol/tasks"
+UI = "io.modelcontextprotocol/ui"
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
+METHODS = ["tasks/get", "tasks/update", "tasks/cancel"]
+QUESTION = {"name": {"method": "elicitation/create", "params": {"mode": "form", "message": "Your name?"}}}
+STATES = "state_keys = ['a secret that both processes share']"
+
+
+# -- upstreams ----------------------------------------------------------------------------------------------------
+
+
+class TaskParams(RequestParams):
+    task_id: str
+
+
+class UpdateParams(TaskParams):
+    input_responses: dict[str, Any]
+
+
+class TaskExtension(Extension):
+    """Makes a task of each call of `work`; it asks for a name, and is completed by the answer."""
+
+    identifier = TASKS
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, dict[str, Any]] = {}
+
+    def methods(self) -> list[MethodBinding]:
+        return [
+            MethodBinding("tasks/get", TaskParams, self.get),
+            MethodBinding("tasks/update", UpdateParams, self.update),
+            MethodBinding("tasks/cancel", TaskParams, self.cancel),
+        ]
+
+    async def intercept_tool_call(self, params: Any, ctx: Any, call_next: Any) -> Any:
+        match params.name:
+            case "must_be_a_task":
+                require_client_extension(ctx, TASKS)
+            case "work":
+                declared = ctx.session.client_capabilities.extensions or {}
+                if TASKS not in declared:
+                    return await call_next(ctx)
+            case "rogue":
+                pass
+            case _:
+                return await call_next(ctx)
+        return {"resultType": "task", **self.created()}
+
+    def created(self) -> dict[str, Any]:
+        task_id = f"t{len(self.tasks) + 1}"
+        when = "2026-07-28T10:00:00Z"
+        task = {"taskId": task_id, "status": "working", "createdAt": when, "lastUpdatedAt": when, "ttlMs": None}
+        self.tasks[task_id] = task
+        return task
+
+    def _task(self, params: TaskParams) -> dict[str, Any]:
+        if params.task_id not in self.tasks:
+            raise MCPError(-32602, "Failed to retrieve task: Task not found")
+        return self.tasks[params.task_id]
+
+    async def get(self, ctx: Any, params: TaskParams) -> Any:
+        return self._task(params)
+
+    async def update(self, ctx: Any, params: UpdateParams) -> Any:
+        name = params.input_responses["name"]["content"]["name"]
+        result = {"content": [{"type": "text", "text": f"Hello, {name}"}], "isError": False}
+        self._task(params).update(status="completed", result=result)
+        return {}
+
+    async def cancel(self, ctx: Any, params: TaskParams) -> Any:
+        self._task(params)["status"] = "cancelled"
+        return {}
+
+    def ask(self, task_id: str) -> None:
+        self.tasks[task_id] |= {"status": "input_required", "inputRequests": QUESTION}
+
+
+class Apps(Extension):
+    """Announces settings and does nothing."""
+
+    def __init__(self, identifier: str, **settings: Any) -> None:
+        self.identifier, self._settings = identifier, settings
+
+    def settings(self) -> dict[str, Any]:
+        return self._settings
+
+
+@dataclass
+class Lab:
+    """One upstream; `seen` holds the headers and bodies of what reached it, `wire` answers in the server's place."""
+
+    name: str
+    apps: list[Apps] = field(default_factory=list)
+    legacy: bool = False
+    extension: TaskExtension = field(default_factory=TaskExtension)
+    seen: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    wire: dict[str, Any] = field(default_factory=dict)
+    """Method -> the result object to answer with, or its JSON, whatever the server would say."""
+    url: str = ""
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return self.extension.tasks
+
+    def of(self, *methods: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        return [(headers, body) for headers, body in self.seen if body.get("method") in methods]
+
+    def server(self) -> MCPServer:
+        server = MCPServer(self.name, version="1", extensions=[self.extension, *self.apps])
+
+        @server.tool(name=f"only_{self.name}")
+        def only() -> str:
+            """So that the labs differ."""
+            return self.name
+
+        for tool in ("work", "rogue", "must_be_a_task"):
+
+            @server.tool(name=tool)
+            def work(text: str = "") -> str:
+                """Takes long, or not."""
+                return f"{self.name} did it at once"
+
+        return server
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more = b"", True
+        while more:
+            event = await receive()
+            body, more = body + event.get("body", b""), event.get("more_body", False)
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        message = json.loads(body) if body else {}
+        self.seen.append((headers, message))
+        if self.legacy and headers.get("mcp-protocol-version") == MODERN:
+            await answer(send, 400, b"never heard of it", b"text/plain")
+            return
+        if message.get("method") in self.wire:
+            result = self.wire[message["method"]]
+            raw = result if isinstance(result, bytes) else json.dumps(result).encode()
+            reply = b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (message["id"], raw)
+            await answer(send, 200, reply, b"application/json")
+            return
+        told = False
+
+        async def replay() -> Any:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Lab"]:
+        self._app = self.server().streamable_http_app()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(128)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+            server = uvicorn.Server(uvicorn.Config(self, log_level="error", timeout_graceful_shutdown=0))
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            yield self
+            server.should_exit = True
+            await serving
+
+
+async def answer(send: Any, status: int, body: bytes, kind: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+    await send({"type": "http.response.body", "body": body})
+
+
+# -- agents -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Agent:
+    """One modern agent that takes tasks, unless `extensions` says otherwise. Its name makes its principal."""
+
+    stand: "Stand"
+    name: str = "mine"
+    extensions: tuple[str, ...] = (TASKS,)
+
+    async def ask(self, method: str, params: Any = None, **headers: str | None) -> Any:
+        """The JSON-RPC response to a well-formed request, but for `headers`; None leaves one out."""
+        params = dict(params or {})
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientInfo": {"name": self.name, "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {"extensions": {name: {} for name in self.extensions}},
+        }
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
+        sent: dict[str, str | None] = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
+        sent["Mcp-Name"] = params.get("taskId", params.get("name"))
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.stand.post(body, {name: value for name, value in sent.items() if value is not None})
+
+    async def call(self, tool: str, **extra: Any) -> Any:
+        return await self.ask("tools/call", {"name": tool, "arguments": {}, **extra})
+
+    async def begin(self, tool: str = "work") -> str:
+        """Call a tool that makes a task; its id."""
+        result = (await self.call(tool))["result"]
+        assert (result["resultType"], result["status"]) == ("task", "working")
+        return str(result["taskId"])
+
+    async def get(self, task_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = (await self.ask("tasks/get", {"taskId": task_id}))["result"]
+        assert (result["resultType"], result["taskId"]) == ("complete", task_id)
+        return result
+
+
+def about(method: str, task_id: str) -> dict[str, Any]:
+    """Params of a request about a task."""
+    more = {"inputResponses": {"name": {"action": "accept", "content": {"name": "Ada"}}}}
+    return {"taskId": task_id, **(more if method == "tasks/update" else {})}
+
+
+@dataclass
+class Stand:
+    gateway: Gateway
+    http: aiohttp.ClientSession
+    labs: list[Lab]
+
+    @property
+    def agent(self) -> Agent:
+        return Agent(self)
+
+    async def post(self, body: Any, headers: Any) -> Any:
+        payload, kind = io.BytesIO(json.dumps(body).encode()), {"Content-Type": "application/json"}
+        async with self.http.post(f"{self.gateway.address}/mcp", data=payload, headers={**kind, **headers}) as response:
+            return {"status": response.status, **json.loads(await response.read() or b"{}")}
+
+    async def initialize(self, capabilities: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """Open a legacy session: the headers of its later requests, and the gateway's capabilities."""
+        params = {
+            "protocolVersion": LEGACY,
+            "capabilities": capabilities,
+            "clientInfo": {"name": "old", "version": "1"},
+        }
+        body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        async with self.http.post(f"{self.gateway.address}/mcp", json=body) as response:
+            session = {"Mcp-Session-Id": response.headers["Mcp-Session-Id"], "MCP-Protocol-Version": LEGACY}
+            found: dict[str, Any] = (await response.json())["result"]["capabilities"]
+        await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        return session, found
+
+
+Start = Callable[..., Awaitable[Stand]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    """Start a gateway over labs, running ones included: `await start(Lab("a"), Lab("b"), proxy="lines of TOML")`."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(*labs: Lab, proxy: str = "", plugin: object = None) -> Stand:
+            for lab in labs:
+                if not lab.url:
+                    await stack.enter_async_context(lab.running())
+            tables = [
+                f'[[mcp.proxy.upstreams]]\nname = "{lab.name}"\ntransport = "http"\nurl = "{lab.url}"\n' for lab in labs
+            ]
+            path = tmp_path / "gateway.toml"
+            path.write_text(f"[mcp.proxy]\nport = {free_port()}\nreplicas = 'declared'\n{proxy}\n" + "".join(tables))
+            if plugin is not None:
+                import gateway_core.plugins
+
+                own = LoadedPlugin("own", plugin, "1", "d", (), "reject", frozenset(getattr(plugin, "methods", ())))
+                real = gateway_core.plugins.load
+                monkeypatch.setattr(gateway_core.plugins, "load", lambda *given: (own, *real(*given)))
+            gateway = Gateway(load(path))
+            await gateway.start()
+            stack.push_async_callback(gateway.stop)
+            await gateway.wait_first_discovery(20)
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            return Stand(gateway, http, list(labs))
+
+        yield begin
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- ids ----------------------------------------------------------------------------------------------------------
+
+
+async def test_clause_57_two_upstreams_that_mint_one_id_keep_their_tasks_apart(start: Start) -> None:
+    stand = await start(Lab("first"), Lab("second"))
+    ids = [await stand.agent.begin("first:work"), await stand.agent.begin("second:work")]
+    assert [list(lab.tasks) for lab in stand.labs] == [["t1"], ["t1"]]
+    assert len({*ids, "t1"}) == 3
+    assert (await stand.agent.ask("tasks/cancel", about("tasks/cancel", ids[1])))["result"]["resultType"] == "complete"
+    assert [(await stand.agent.get(task_id))["status"] for task_id in ids] == ["working", "cancelled"]
+    assert [len(lab.of(*METHODS)) for lab in stand.labs] == [1, 2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_clause_57_the_upstream_gets_its_own_id_in_body_and_header(start: Start, method: str) -> None:
+    stand = await start(Lab("lab"))
+    await stand.agent.begin()
+    task_id = await stand.agent.begin()
+    assert "error" not in await stand.agent.ask(method, about(method, task_id))
+    [(headers, body)] = stand.labs[0].of(method)
+    assert (headers["mcp-name"], headers["mcp-method"]) == ("t2", method)
+    assert {**body["params"], "_meta": None} == {**about(method, "t2"), "_meta": None}
+    declared = body["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"]
+    assert declared == {TASKS: {}}
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_clause_57_foreign_forged_and_bare_ids_get_one_answer_and_reach_nobody(start: Start, method: str) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    other = "A" if task_id[-1] != "A" else "B"
+    attempts = [
+        (Agent(stand, "stranger"), task_id),
+        (stand.agent, task_id[:-1] + other),
+        (stand.agent, task_id + "="),
+        (stand.agent, "t1"),
+        (stand.agent, ""),
+    ]
+    for agent, tried in attempts:
+        refused = await agent.ask(method, about(method, tried))
+        assert refused["error"] == {
+            "code": -32602,
+            "message": f"Unknown task: {tried}",
+            "data": {"source": "gateway"},
+        }
+    assert stand.labs[0].of(*METHODS) == []
+    assert (await stand.agent.get(task_id))["status"] == "working"
+
+
+async def test_clause_57_a_task_that_its_upstream_forgot_is_the_same_kind_of_error(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    stand.labs[0].tasks.clear()
+    assert (await stand.agent.ask("tasks/get", {"taskId": task_id}))["error"]["code"] == -32602
+
+
+async def test_clause_57_an_id_survives_a_restart_with_state_keys_and_not_without(start: Start) -> None:
+    lab = Lab("lab")
+    for proxy, survives in ((STATES, True), ("", False)):
+        before = await start(lab, proxy=proxy)
+        task_id = await before.agent.begin()
+        await before.gateway.stop()
+        after = await start(lab, proxy=proxy)
+        found = await after.agent.ask("tasks/get", {"taskId": task_id})
+        assert ("result" in found, found.get("error", {}).get("code")) == (survives, None if survives else -32602)
+        await after.gateway.stop()
+
+
+async def test_clause_57_an_id_of_before_the_secret_changed_stays_the_id(start: Start) -> None:
+    lab = Lab("lab")
+    before = await start(lab, proxy=STATES)
+    task_id = await before.agent.begin()
+    await before.gateway.stop()
+    after = await start(lab, proxy=STATES.replace("[", "['a secret that is newer than that', "))
+    assert (await after.agent.get(task_id))["status"] == "working"
+
+
+async def test_clause_57_an_id_of_an_upstream_that_is_gone_is_unknown(start: Start) -> None:
+    gone, left = Lab("gone"), Lab("left")
+    before = await start(gone, left, proxy=STATES)
+    task_id = await before.agent.begin("gone:work")
+    await before.gateway.stop()
+    after = await start(left, proxy=STATES)
+    assert (await after.agent.ask("tasks/get", {"taskId": task_id}))["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_clause_57_the_header_has_to_repeat_the_id(start: Start, method: str) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    for header in (None, "t1", task_id + "="):
+        refused = await stand.agent.ask(method, about(method, task_id), Mcp_Name=header)
+        assert (refused["status"], refused["error"]["code"]) == (400, -32020)
+    assert stand.labs[0].of(*METHODS) == []
+
+
+@pytest.mark.parametrize("made", [{}, {"taskId": 5}, {"taskId": ""}, {"taskId": "x" * 3000}])
+async def test_clause_57_a_task_that_cannot_be_asked_about_is_an_error_of_its_upstream(
+    start: Start, made: dict[str, Any]
+) -> None:
+    stand = await start(Lab("lab"))
+    stand.labs[0].wire["tools/call"] = {"resultType": "task", "status": "working", **made}
+    assert (await stand.agent.call("work"))["error"]["code"] == -31002
+
+
+async def test_clause_57_an_upstream_that_tells_of_another_task_is_not_believed(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    stand.labs[0].wire["tasks/get"] = {"resultType": "complete", "taskId": "t9", "status": "working"}
+    assert (await stand.agent.ask("tasks/get", {"taskId": task_id}))["error"]["code"] == -31002
+
+
+async def test_clause_57_an_id_is_hidden_however_the_answer_is_spelt(start: Start) -> None:
+    """JSON has more than one way to write `task`, and an id that slipped through would be the upstream's own."""
+    stand = await start(Lab("lab"))
+    stand.labs[0].wire["tools/call"] = rb'{"resultType":"t\u0061sk","task\u0049d":"t1","status":"working"}'
+    result = (await stand.agent.call("work"))["result"]
+    assert result["resultType"] == "task"
+    assert result["taskId"] != "t1"
+
+
+# -- a task's life ------------------------------------------------------------------------------------------------
+
+
+async def test_clause_57_a_task_asks_for_input_and_is_completed_by_it(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    stand.labs[0].extension.ask("t1")
+    asking = await stand.agent.get(task_id)
+    assert (asking["status"], asking["inputRequests"]) == ("input_required", QUESTION)
+    done = await stand.agent.ask("tasks/update", about("tasks/update", task_id))
+    assert done["result"]["resultType"] == "complete"
+    assert (await stand.agent.get(task_id))["result"]["content"][0]["text"] == "Hello, Ada"
+
+
+async def test_clause_26_a_task_is_cancelled_by_its_owner_alone(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    await Agent(stand, "stranger").ask("tasks/cancel", {"taskId": task_id})
+    assert (await stand.agent.get(task_id))["status"] == "working"
+    await stand.agent.ask("tasks/cancel", {"taskId": task_id})
+    assert (await stand.agent.get(task_id))["status"] == "cancelled"
+    assert stand.labs[0].of("notifications/cancelled") == []
+
+
+# -- negotiation --------------------------------------------------------------------------------------------------
+
+
+async def test_clause_57_the_extension_is_announced_to_modern_agents_with_what_all_agree_on(start: Start) -> None:
+    first = Lab("first", [Apps(UI, mimeTypes=["text/html"], theme="dark"), Apps("com.example/methods")])
+    stand = await start(first, Lab("second", [Apps(UI, mimeTypes=["text/html"], theme="light", more=1)]))
+    found = (await stand.agent.ask("server/discover"))["result"]["capabilities"]
+    assert found["extensions"] == {TASKS: {}, UI: {"mimeTypes": ["text/html"]}}
+    assert "tasks" not in found
+    _, legacy = await stand.initialize({})
+    assert legacy["extensions"] == {UI: {"mimeTypes": ["text/html"]}}
+
+
+async def test_clause_57_tasks_of_legacy_upstreams_are_not_announced(start: Start) -> None:
+    stand = await start(Lab("old", legacy=True))
+    assert "extensions" not in (await stand.agent.ask("server/discover"))["result"]["capabilities"]
+
+
+async def test_clause_57_without_the_extension_there_are_no_tasks(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    plain = Agent(stand, extensions=())
+    assert (await plain.call("work"))["result"]["content"][0]["text"] == "lab did it at once"
+    needed = {"extensions": {TASKS: {}}}
+    for method in METHODS:
+        refused = await plain.ask(method, about(method, task_id))
+        assert (refused["status"], refused["error"]["code"]) == (400, -32021)
+        assert refused["error"]["data"]["requiredCapabilities"] == needed
+    refused = await plain.call("must_be_a_task")
+    assert (refused["error"]["code"], refused["error"]["data"]["requiredCapabilities"]) == (-32021, needed)
+    assert (await plain.call("rogue"))["error"]["code"] == -31002
+
+
+async def test_clause_57_legacy_agents_have_no_tasks_whatever_they_declare(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    session, _ = await stand.initialize({"extensions": {TASKS: {}, UI: {}}, "tasks": {"list": {}, "cancel": {}}})
+    for method in [*METHODS, "tasks/list", "tasks/result"]:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": about(method, "t1")}
+        assert (await stand.post(body, session))["error"]["code"] == -32601
+    params = {"name": "work", "arguments": {}, "task": {"ttl": 60000}}
+    done = await stand.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, session)
+    assert done["result"]["content"][0]["text"] == "lab did it at once"
+    [(_, body)] = stand.labs[0].of("tools/call")
+    assert body["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] == {"extensions": {UI: {}}}
+
+
+async def test_clause_57_who_declares_no_tasks_cannot_listen_to_them(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    task_id = await stand.agent.begin()
+    refused = await Agent(stand, extensions=()).ask("subscriptions/listen", {"notifications": {"taskIds": [task_id]}})
+    assert (refused["status"], refused["error"]["code"]) == (400, -32021)
+    assert refused["error"]["data"]["requiredCapabilities"] == {"extensions": {TASKS: {}}}
+
+
+@pytest.mark.parametrize("method", ["tasks/list", "tasks/result"])
+async def test_clause_57_methods_that_the_extension_removed_are_unknown(start: Start, method: str) -> None:
+    stand = await start(Lab("lab"))
+    refused = await stand.agent.ask(method, {"taskId": await stand.agent.begin()})
+    assert (refused["status"], refused["error"]["code"]) == (404, -32601)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_clause_57_the_task_member_of_the_older_protocol_is_ignored(start: Start, legacy: bool) -> None:
+    stand = await start(Lab("lab", legacy=legacy))
+    result = (await stand.agent.call("only_lab", task={"ttl": 60000}))["result"]
+    assert (result["resultType"], result["content"][0]["text"]) == ("complete", "lab")
+    [(_, body)] = stand.labs[0].of("tools/call")
+    assert "task" not in body["params"]
+
+
+# -- plugins ------------------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Names the methods of tasks, sees agents' ids only, and lets nobody cancel."""
+
+    methods = frozenset({"tools/call", *METHODS})
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any, Any]] = []
+
+    @hookimpl
+    def before_call(self, call: Call) -> Reject | None:
+        return Reject("no cancelling here") if call.method == "tasks/cancel" else None
+
+    @hookimpl
+    def after_call(self, call: Call, result: CallResult) -> None:
+        self.seen.append((call.method, call.arguments if call.method == "tasks/update" else call.name, result.content))
+
+
+async def test_clause_57_plugins_that_name_the_methods_see_what_the_agent_sees(start: Start) -> None:
+    watch = Watch()
+    stand = await start(Lab("lab"), plugin=watch)
+    task_id = await stand.agent.begin()
+    await stand.agent.get(task_id)
+    update = about("tasks/update", task_id)
+    await stand.agent.ask("tasks/update", update)
+    assert (await stand.agent.ask("tasks/cancel", {"taskId": task_id}))["error"]["message"] == "no cancelling here"
+    assert stand.labs[0].of("tasks/cancel") == []
+    created, got, updated = watch.seen[:3]
+    assert created[2]["taskId"] == got[1] == got[2]["taskId"] == task_id
+    assert updated[1] == update["inputResponses"]
+
+
+async def test_clause_57_what_is_hidden_from_results_is_hidden_from_those_of_tasks(start: Start) -> None:
+    redact = "[[mcp.proxy.plugins]]\nname = 'security_redact'\nredact_results = true"
+    stand = await start(Lab("lab"), proxy=redact)
+    task_id = await stand.agent.begin()
+    stand.labs[0].tasks["t1"] |= {"status": "completed", "result": {"content": [], "password": "swordfish"}}
+    assert (await stand.agent.get(task_id))["result"] == {"content": [], "password": "[REDACTED]"}
