@@ -30,6 +30,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
+from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Accepts, Mailbox, Reply, event_stream, json_response, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
@@ -79,6 +80,7 @@ def admit(
     if isinstance(verdict, InboundLadderRejection):
         raise _rejection(verdict)
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
+    requested_level(meta)
     return Agent(
         principal=principal_of(client_info, address),
         era="modern",
@@ -128,7 +130,7 @@ class ModernHttp:
             if message.method == DISCOVER:
                 return json_response(jsonrpc.result(message.id, discover(self._services)))
             if message.method == LISTEN:
-                return await self._listen(request, message, params, accepted)
+                return await self._listen(request, message, params, agent, accepted)
             return await self._call(request, message, meta, agent, accepted)
         except RpcError as error:
             raise Refusal.of(error, message) from None
@@ -147,7 +149,7 @@ class ModernHttp:
         self, request: web.BaseRequest, message: Message, meta: dict[str, Raw], agent: Agent, accepted: Accepts
     ) -> web.StreamResponse:
         reply = Reply(request, accepted)
-        exchange = exchange_for(agent, message, meta, reply, _param_headers(request))
+        exchange = exchange_for(agent, message, meta, reply, headers=_param_headers(request))
         self._services.gate.enter(message.method)
         try:
             result = await self._services.call(exchange, bytes(message.params))
@@ -160,12 +162,12 @@ class ModernHttp:
             self._services.gate.leave()
 
     async def _listen(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], accepted: Accepts
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], agent: Agent, accepted: Accepts
     ) -> web.StreamResponse:
         require_stream(accepted, message)
         response = event_stream()
         mailbox = Mailbox()
-        subscription = self._services.subscribe(message, params, mailbox, ended=mailbox.close)
+        subscription = self._services.subscribe(agent, message, params, mailbox, ended=mailbox.close)
         try:
             await response.prepare(request)
             await write_events(response, mailbox)

@@ -29,9 +29,9 @@ from gateway_core.protocol import (
     CACHEABLE,
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
+    LOG_LEVEL_KEY,
     MAY_ASK,
     PROTOCOL_VERSION_KEY,
-    RESERVED_PREFIX,
     SERVER_INFO_KEY,
     SUBSCRIPTION_ID_KEY,
 )
@@ -44,7 +44,7 @@ _HOP_KEYS: Final = frozenset(
         CLIENT_CAPABILITIES_KEY,
         SERVER_INFO_KEY,
         SUBSCRIPTION_ID_KEY,
-        RESERVED_PREFIX + "logLevel",
+        LOG_LEVEL_KEY,
     }
 )
 """Keys of a result's `_meta` that describe the hop it came over, not its content."""

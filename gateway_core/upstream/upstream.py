@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
@@ -28,16 +29,19 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
+from gateway_core.protocol import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.logs import Logs
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
+from gateway_core.upstream.watches import Release, Told, Watches
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
@@ -87,10 +91,12 @@ class Upstream:
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
-        self._shared = Host(self._told, EVERYTHING)
+        self._shared = Host(partial(self._told, "", None), EVERYTHING)
         self._connected = asyncio.Event()
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
+        self._watches = Watches(config.name, self._watching_connection)
+        self._logs = Logs(config.name)
 
     @property
     def name(self) -> str:
@@ -145,6 +151,8 @@ class Upstream:
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
+        self._watches.reconnected()
+        self._logs.connected(connection)
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Take note of what is believed about it: why, and when it is tried again (loop time)."""
@@ -172,6 +180,8 @@ class Upstream:
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
         self.enter(UpstreamState.STOPPED)
+        self._watches.close()
+        self._logs.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -182,6 +192,8 @@ class Upstream:
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close the connection that was its own."""
+        self._watches.end(session_id)
+        self._logs.forget(session_id, self._main)
         self._own.retire(session_id)
 
     async def refresh(self) -> None:
@@ -236,10 +248,38 @@ class Upstream:
             return SseConnection(self.config, self._limits, host, self._http)
         return HttpConnection(self.config, self._limits, host, self._http)
 
-    def _told(self, method: str, params: Raw, exchange: Exchange | None) -> None:
-        """The server says something by itself, on whichever connection; `exchange`: on the stream of that call."""
+    def _told(
+        self, conversation: str | None, owner: Agent | None, method: str, params: Raw, exchange: Exchange | None
+    ) -> None:
+        """The server says something by itself; `exchange`: in the course of that call.
+
+        `conversation` tells on which connection, as `Watches` does (None: one that is lent to a call), `owner` whose
+        it is alone.
+        """
         if method.endswith("/list_changed"):
             self.on_list_changed(self)
+        elif method == UPDATED:
+            self._watches.updated(conversation, params)
+        elif method in {LOG_MESSAGE, ELICITED}:
+            self._logs.told(method, params, exchange, owner)
+
+    # -- what agents want to be told ----------------------------------------------------------------------------
+
+    async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
+        """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
+        main = await self._open_main()
+        return await self._watches.add(agent if self._has_own(agent, main) else None, uri, told)
+
+    async def _watching_connection(self, owner: Agent | None) -> Connection:
+        main = await self._open_main()
+        if owner is None:
+            return main
+        async with self._own.of_session(owner) as connection:
+            return connection
+
+    def set_log_level(self, session_id: str, level: str) -> None:
+        """A legacy agent wants log messages from `level` on."""
+        self._logs.set_level(session_id, level, self._main)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -299,17 +339,30 @@ class Upstream:
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers)
-        main = self._main
-        agent = exchange.agent
+        async with self._connection(exchange) as connection, self._logs.heard(connection, exchange, self._main):
+            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, exchange: Exchange) -> AsyncIterator[Connection]:
+        main, agent = self._main, exchange.agent
         if self._isolated(agent):
             async with self._own.borrow(exchange) as connection:
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        if agent.session_id is not None and (self.config.isolation == "agent" or (main is not None and main.stateful)):
+                yield connection
+        elif self._has_own(agent, main):
             async with self._own.of_session(agent) as connection:
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        if main is None or main.closed:
-            main = await self._reconnected(main)
-        return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+                yield connection
+        else:
+            yield await self._open_main()
+
+    def _has_own(self, agent: Agent, main: Connection | None) -> bool:
+        """Whether a legacy agent's session has a connection of its own."""
+        separate = self.config.isolation == "agent" or (main is not None and main.stateful)
+        return agent.session_id is not None and separate
+
+    async def _open_main(self) -> Connection:
+        """The main connection; one that was just lost is waited for. Raises `Busy`."""
+        main = self._main
+        return await self._reconnected(main) if main is None or main.closed else main
 
     def _isolated(self, agent: Agent) -> bool:
         """Whether each call gets a connection to itself: also where each agent does, and this one has no session."""
@@ -337,7 +390,8 @@ class Upstream:
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
-        connection = self._make(Host(self._told, declared, agent))
+        conversation = agent.session_id if agent is not None else None
+        connection = self._make(Host(partial(self._told, conversation, agent), declared, agent))
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -347,6 +401,8 @@ class Upstream:
         except BaseException:
             self._own.discard(connection)
             raise
+        if agent is not None and agent.session_id is not None:
+            self._logs.opened(agent.session_id, connection)
         return connection
 
     def retry_in(self) -> float | None:
