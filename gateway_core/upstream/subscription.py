@@ -233,6 +233,7 @@ class ModernWatcher(Watcher):
         """The server refuses the filter: what was agreed on before goes on, at least the lists."""
         kept = previous if previous is not None and previous.open else None
         if kept is None:
+            self._missed(self.accepted)
             self.accepted = frozenset()
         self._answer(dict.fromkeys(stream.uris - self.accepted, error))
         if not self._changed.is_set():
@@ -253,7 +254,7 @@ class ModernWatcher(Watcher):
         self._listened = True
         if self._gap:
             self._gap = False
-            self._missed(known & accepted)
+            self._missed(known)
         error = RpcError.of_gateway(INVALID_PARAMS, "the server does not announce changes of this resource")
         self._answer(dict.fromkeys(self._wanted - accepted, error))
 

@@ -90,13 +90,17 @@ class _Conversation:
     async def _keep_on(self, connection: Connection) -> None:
         """Until it is closed, or nothing is wanted any more."""
         closed = asyncio.ensure_future(connection.wait_closed())
+        agreed: frozenset[str] | None = None
         try:
             while not connection.closed:
                 self.changed.clear()
                 uris = frozenset(self.wanted)
-                async with asyncio.timeout(KEEP_TIMEOUT):
-                    refused = await connection.watch(uris)
+                refused: Mapping[str, RpcError] = {}
+                if uris != agreed:
+                    async with asyncio.timeout(KEEP_TIMEOUT):
+                        refused = await connection.watch(uris)
                 self._settle(connection, uris, refused)
+                agreed = uris - refused.keys()
                 if not self.wanted:
                     return
                 changed = asyncio.ensure_future(self.changed.wait())
