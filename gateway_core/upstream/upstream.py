@@ -11,11 +11,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 from loguru import logger
-from msgspec import Raw
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import (
@@ -29,19 +27,17 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
+from gateway_core.upstream.announcements import Announcements
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
-from gateway_core.upstream.logs import Logs
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.sse import SseConnection
-from gateway_core.upstream.stdio import StdioConnection
-from gateway_core.upstream.watches import Release, Told, Watches
+from gateway_core.upstream.subscription import changing_lists
+from gateway_core.upstream.transports import connection_to
+from gateway_core.upstream.watches import Release, Told
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
@@ -91,12 +87,10 @@ class Upstream:
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
-        self._shared = Host(partial(self._told, "", None), EVERYTHING)
         self._connected = asyncio.Event()
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
-        self._watches = Watches(config.name, self._watching_connection)
-        self._logs = Logs(config.name)
+        self._announced = Announcements(config.name, self._watching_connection, lambda: self.on_list_changed(self))
 
     @property
     def name(self) -> str:
@@ -129,7 +123,7 @@ class Upstream:
 
         Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
         """
-        connection = self._make(self._shared)
+        connection = connection_to(self.config, self._limits, self._announced.shared(EVERYTHING), self._http)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -151,8 +145,7 @@ class Upstream:
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
-        self._watches.reconnected()
-        self._logs.connected(connection)
+        self._announced.connected(connection)
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Take note of what is believed about it: why, and when it is tried again (loop time)."""
@@ -180,8 +173,7 @@ class Upstream:
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
         self.enter(UpstreamState.STOPPED)
-        self._watches.close()
-        self._logs.close()
+        self._announced.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -192,8 +184,7 @@ class Upstream:
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close the connection that was its own."""
-        self._watches.end(session_id)
-        self._logs.forget(session_id, self._main)
+        self._announced.session_ended(session_id, self._main)
         self._own.retire(session_id)
 
     async def refresh(self) -> None:
@@ -209,15 +200,12 @@ class Upstream:
 
         A server that gives no lifetime and announces no changes is asked again after each health-check interval.
         """
-        if self.inventory is not None and self._main is not None and self._lists_expired(self.inventory):
-            self.on_list_changed(self)
-
-    def _lists_expired(self, inventory: Inventory) -> bool:
+        if self.inventory is None or self._main is None:
+            return
         age = time.monotonic() - self._fetched_at
-        if inventory.ttl_ms > 0:
-            return age * 1000 >= inventory.ttl_ms
-        announced = any(isinstance(part, dict) and part.get("listChanged") for part in self.capabilities.values())
-        return not announced and age >= self.config.health_check_interval
+        unannounced = self.config.health_check_interval if not changing_lists(self.capabilities) else float("inf")
+        if age >= (self.inventory.ttl_ms / 1000 or unannounced):
+            self.on_list_changed(self)
 
     async def ping(self) -> None:
         """The core's own health check: `ping` on the live session, `server/discover` for a modern server.
@@ -240,35 +228,12 @@ class Upstream:
         for warning in self.inventory.warnings:
             logger.warning("{}", warning)
 
-    def _make(self, host: Host) -> Connection:
-        if self.config.transport == "stdio":
-            return StdioConnection(self.config, self._limits, host)
-        assert self._http is not None
-        if self.config.transport == "sse":
-            return SseConnection(self.config, self._limits, host, self._http)
-        return HttpConnection(self.config, self._limits, host, self._http)
-
-    def _told(
-        self, conversation: str | None, owner: Agent | None, method: str, params: Raw, exchange: Exchange | None
-    ) -> None:
-        """The server says something by itself; `exchange`: in the course of that call.
-
-        `conversation` tells on which connection, as `Watches` does (None: one that is lent to a call), `owner` whose
-        it is alone.
-        """
-        if method.endswith("/list_changed"):
-            self.on_list_changed(self)
-        elif method == UPDATED:
-            self._watches.updated(conversation, params)
-        elif method in {LOG_MESSAGE, ELICITED}:
-            self._logs.told(method, params, exchange, owner)
-
     # -- what agents want to be told ----------------------------------------------------------------------------
 
     async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
         """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
         main = await self._open_main()
-        return await self._watches.add(agent if self._has_own(agent, main) else None, uri, told)
+        return await self._announced.watches.add(agent if self._has_own(agent, main) else None, uri, told)
 
     async def _watching_connection(self, owner: Agent | None) -> Connection:
         main = await self._open_main()
@@ -279,7 +244,7 @@ class Upstream:
 
     def set_log_level(self, session_id: str, level: str) -> None:
         """A legacy agent wants log messages from `level` on."""
-        self._logs.set_level(session_id, level, self._main)
+        self._announced.logs.set_level(session_id, level, self._main)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -339,13 +304,14 @@ class Upstream:
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers)
-        async with self._connection(exchange) as connection, self._logs.heard(connection, exchange, self._main):
+        logs = self._announced.logs
+        async with self._connection(exchange) as connection, logs.heard(connection, exchange, self._main):
             return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     @contextlib.asynccontextmanager
     async def _connection(self, exchange: Exchange) -> AsyncIterator[Connection]:
         main, agent = self._main, exchange.agent
-        if self._isolated(agent):
+        if self._lends(agent):
             async with self._own.borrow(exchange) as connection:
                 yield connection
         elif self._has_own(agent, main):
@@ -357,18 +323,21 @@ class Upstream:
     def _has_own(self, agent: Agent, main: Connection | None) -> bool:
         """Whether a legacy agent's session has a connection of its own."""
         separate = self.config.isolation == "agent" or (main is not None and main.stateful)
-        return agent.session_id is not None and separate
+        return self.facts.era == "legacy" and agent.session_id is not None and separate
 
     async def _open_main(self) -> Connection:
         """The main connection; one that was just lost is waited for. Raises `Busy`."""
         main = self._main
         return await self._reconnected(main) if main is None or main.closed else main
 
-    def _isolated(self, agent: Agent) -> bool:
-        """Whether each call gets a connection to itself: also where each agent does, and this one has no session."""
-        if self.config.isolation == "agent" and agent.era == "modern":
-            return self.facts.era == "legacy"  # a modern server keeps nothing between requests that could be crossed
-        return self.config.isolation == "call"
+    def _lends(self, agent: Agent) -> bool:
+        """Whether each call has a connection to itself: also where each agent should, and this one has no session.
+
+        A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness);
+        but what it hands out to be brought back may be good at the very same process only. So it has one connection.
+        """
+        each = self.config.isolation == "call" or (self.config.isolation == "agent" and agent.session_id is None)
+        return self.facts.era == "legacy" and each
 
     async def _reconnected(self, lost: Connection | None) -> Connection:
         """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
@@ -390,8 +359,8 @@ class Upstream:
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
-        conversation = agent.session_id if agent is not None else None
-        connection = self._make(Host(partial(self._told, conversation, agent), declared, agent))
+        host = self._announced.own(declared, agent)
+        connection = connection_to(self.config, self._limits, host, self._http)
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -402,7 +371,7 @@ class Upstream:
             self._own.discard(connection)
             raise
         if agent is not None and agent.session_id is not None:
-            self._logs.opened(agent.session_id, connection)
+            self._announced.logs.opened(agent.session_id, connection)
         return connection
 
     def retry_in(self) -> float | None:
