@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from loguru import logger
@@ -29,6 +29,7 @@ from gateway_core.errors import (
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.announcements import Announcements
+from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
@@ -36,7 +37,7 @@ from gateway_core.upstream.inventory import Inventory, fetch
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.subscription import changing_lists
-from gateway_core.upstream.transports import connection_to
+from gateway_core.upstream.transports import check, connection_to
 from gateway_core.upstream.watches import Release, Told
 
 CONNECT_TIMEOUT: Final = 30.0
@@ -189,11 +190,10 @@ class Upstream:
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
-        connection = self._main
-        if connection is None:
+        if self._main is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._fetch(connection)
+            await self._fetch(self._main)
 
     def refresh_if_expired(self) -> None:
         """Have the lists fetched again in the background when their time is up (server/utilities/caching).
@@ -212,14 +212,10 @@ class Upstream:
 
         Raises `DeliveryError`, `RpcError` or `TimeoutError`.
         """
-        connection = self._main
-        if connection is None:
+        if self._main is None:
             raise NotSent("not connected")
         async with asyncio.timeout(PING_TIMEOUT):
-            reply = await connection.request("server/discover" if self.facts.era == "modern" else "ping", {})
-        # A server that does not know `ping`, or wants it otherwise, is alive all the same.
-        if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
-            raise reply.error
+            await check(self._main)
 
     async def _fetch(self, connection: Connection) -> None:
         assert connection.info is not None
@@ -232,8 +228,8 @@ class Upstream:
 
     async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
         """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
-        main = await self._open_main()
-        return await self._announced.watches.add(agent if self._has_own(agent, main) else None, uri, told)
+        own = has_own(self.config, self.facts.era, agent, await self._open_main())
+        return await self._announced.watches.add(agent if own else None, uri, told)
 
     async def _watching_connection(self, owner: Agent | None) -> Connection:
         main = await self._open_main()
@@ -304,43 +300,16 @@ class Upstream:
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers)
-        logs = self._announced.logs
-        async with self._connection(exchange) as connection, logs.heard(connection, exchange, self._main):
-            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-
-    @contextlib.asynccontextmanager
-    async def _connection(self, exchange: Exchange) -> AsyncIterator[Connection]:
-        main, agent = self._main, exchange.agent
-        if self._lends(agent):
-            async with self._own.borrow(exchange) as connection:
-                yield connection
-        elif self._has_own(agent, main):
-            async with self._own.of_session(agent) as connection:
-                yield connection
-        else:
-            yield await self._open_main()
-
-    def _has_own(self, agent: Agent, main: Connection | None) -> bool:
-        """Whether a legacy agent's session has a connection of its own."""
-        separate = self.config.isolation == "agent" or (main is not None and main.stateful)
-        return self.facts.era == "legacy" and agent.session_id is not None and separate
+        async with apart(self.config, self.facts.era, exchange, self._main, self._own) as own:
+            connection = own or await self._open_main()
+            async with self._announced.logs.heard(connection, exchange, self._main):
+                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     async def _open_main(self) -> Connection:
-        """The main connection; one that was just lost is waited for. Raises `Busy`."""
-        main = self._main
-        return await self._reconnected(main) if main is None or main.closed else main
-
-    def _lends(self, agent: Agent) -> bool:
-        """Whether each call has a connection to itself: also where each agent should, and this one has no session.
-
-        A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness);
-        but what it hands out to be brought back may be good at the very same process only. So it has one connection.
-        """
-        each = self.config.isolation == "call" or (self.config.isolation == "agent" and agent.session_id is None)
-        return self.facts.era == "legacy" and each
-
-    async def _reconnected(self, lost: Connection | None) -> Connection:
-        """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
+        """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
+        lost = self._main
+        if lost is not None and not lost.closed:
+            return lost
         if self.facts.state is UpstreamState.HEALTHY:
             if self._main is lost:
                 self._connected.clear()
