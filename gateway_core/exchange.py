@@ -19,10 +19,16 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS
 from gateway_core.types import Call, Era, Principal
 
 _PROCESS: Final = secrets.token_hex(4)
 _NUMBERS: Final = itertools.count(1)
+
+PROGRESS_BURST: Final = 64
+"""Progress notifications of one request that are passed on as they come."""
+PROGRESS_SPACING: Final = 0.05
+"""Seconds between those above that; of what comes meanwhile the last one counts (basic/patterns/progress)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,43 @@ class NoBackChannel:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
 
 
+class _Pace:
+    """One request's progress on its way to the agent: as it comes, but in a storm the last of each moment."""
+
+    __slots__ = ("_held", "_left", "_since", "_timer")
+
+    def __init__(self) -> None:
+        self._left = float(PROGRESS_BURST)
+        self._since = 0.0
+        self._held: dict[str, Raw] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, members: dict[str, Raw], send: Callable[[dict[str, Raw]], None]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._held = members
+            return
+        now = loop.time()
+        self._left = min(PROGRESS_BURST, self._left + (now - self._since) / PROGRESS_SPACING)
+        self._since = now
+        if self._left >= 1:
+            self._left -= 1
+            send(members)
+        else:
+            self._held = members
+            self._timer = loop.call_later(PROGRESS_SPACING, self.flush, send)
+
+    def flush(self, send: Callable[[dict[str, Raw]], None]) -> None:
+        """Send now what is held back."""
+        held, self._held = self._held, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._since += PROGRESS_SPACING  # what is sent now has used up what these seconds would have given
+        if held is not None:
+            send(held)
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request of an agent. Created by the downstream side, passed down to the upstream's connection."""
@@ -87,6 +130,8 @@ class Exchange:
     headers: tuple[tuple[str, str], ...] | None = None
     """`Mcp-Param-*` headers of the agent's request, which a modern upstream over HTTP gets too; None for an agent
     whose era or transport has none."""
+    log_level: str = ""
+    """The least severe log messages that the agent wants during this request; empty for none at all."""
     id: str = field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None
@@ -112,6 +157,9 @@ class Exchange:
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
     _progress: float = float("-inf")
+    _pace: _Pace = field(default_factory=_Pace)
+    _resumed: Exchange | None = None
+    """The earlier exchange that this one brings its agent back to."""
     _asking: int = 0
 
     def mark_sent(self) -> None:
@@ -134,9 +182,28 @@ class Exchange:
         self.extend()
         if not self.progress_token:
             return
+        self._pace.put(members, self._tell_progress)
+
+    def _tell_progress(self, members: dict[str, Raw]) -> None:
         members["progressToken"] = Raw(self.progress_token)
+        self.tell(PROGRESS, jsonrpc.encode(members))
+
+    def log(self, level: str, params: Raw) -> None:
+        """Pass an upstream's log message on, if the agent asked for messages of that `level` during this request."""
+        if admits(self.log_level, level):
+            self.tell(LOG_MESSAGE, bytes(params))
+
+    def tell(self, method: str, params: bytes) -> None:
+        """Pass a notification on to the agent."""
         self.touched = True
-        self.back.notify("notifications/progress", jsonrpc.encode(members))
+        self.back.notify(method, params)
+
+    def close(self) -> None:
+        """The answer is next: what is held back goes before it, and nothing after it."""
+        if self._resumed is not None:
+            self._resumed.close()
+        self._pace.flush(self._tell_progress)
+        self.back = NoBackChannel()
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
         """Put a question of `upstream` to the agent and wait for the result object; the deadline waits, too.
@@ -168,6 +235,7 @@ class Exchange:
 
     def leave(self) -> None:
         """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
+        self._pace.flush(self._tell_progress)
         self.back, self.timeout, self.progress_token = NoBackChannel(), None, b""
         for loan in self.loans:
             loan.lend()
@@ -177,6 +245,7 @@ class Exchange:
         self.back, self.timeout, self.progress_token = other.back, other.timeout, other.progress_token
         self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
         other.upstream, other.sent, other.touched = self.upstream, True, True
+        self.log_level, other._resumed = other.log_level, self
         for loan in self.loans:
             loan.take_back()
 
@@ -194,3 +263,8 @@ class Exchange:
         current = self.timeout.when()
         if current is not None and asyncio.get_running_loop().time() < current < when:
             self.timeout.reschedule(when)
+
+
+def admits(wanted: str, level: str) -> bool:
+    """Whether who wants log messages from the level `wanted` on gets one of `level`; with none wanted, none."""
+    return wanted in LOG_LEVELS and level in LOG_LEVELS[LOG_LEVELS.index(wanted) :]

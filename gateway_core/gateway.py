@@ -67,6 +67,7 @@ class Gateway:
             admin=self,
             admin_token=admin_token,
             on_session_end=self.pool.end_session,
+            on_log_level=self.pool.set_log_level,
         )
         self._server: Server | None = None
         self._stdio: StdioServer | None = None

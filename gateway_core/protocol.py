@@ -16,6 +16,17 @@ INITIALIZE: Final = "initialize"
 DISCOVER: Final = "server/discover"
 LISTEN: Final = "subscriptions/listen"
 PING: Final = "ping"
+SUBSCRIBE: Final = "resources/subscribe"
+UNSUBSCRIBE: Final = "resources/unsubscribe"
+SET_LEVEL: Final = "logging/setLevel"
+
+PROGRESS: Final = "notifications/progress"
+LOG_MESSAGE: Final = "notifications/message"
+UPDATED: Final = "notifications/resources/updated"
+ELICITED: Final = "notifications/elicitation/complete"
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""From the least to the most severe (server/utilities/logging, Log Levels)."""
 
 LISTS: Final = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list"})
 CALLS: Final = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
@@ -68,6 +79,7 @@ SUBSCRIPTION_ID_KEY: Final = RESERVED_PREFIX + "subscriptionId"
 PROTOCOL_VERSION_KEY: Final = RESERVED_PREFIX + "protocolVersion"
 CLIENT_INFO_KEY: Final = RESERVED_PREFIX + "clientInfo"
 CLIENT_CAPABILITIES_KEY: Final = RESERVED_PREFIX + "clientCapabilities"
+LOG_LEVEL_KEY: Final = RESERVED_PREFIX + "logLevel"
 
 OWN_PREFIX: Final = "dev.radium.gateway/"
 OUTCOME_KEY: Final = OWN_PREFIX + "outcome"

@@ -16,6 +16,7 @@ from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EX
 from gateway_core.seal import Seal
 from gateway_core.types import Era, Kind, Tool
 from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
+from gateway_core.upstream.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
@@ -105,6 +106,20 @@ class Catalog:
         owners = [upstream for upstream in self._upstreams if "resources" in upstream.capabilities]
         return Target(uri, (owners[0],)) if len(owners) == 1 else None
 
+    def published_uri(self, upstream: str, original: str) -> str | None:
+        """By which URI agents read what an upstream calls `original`; None when they cannot."""
+        published = self.snapshot.resources_by_owner.get((upstream, original))
+        if published is not None:
+            return published
+        for match in self.snapshot.patterns:
+            if any(owner.name == upstream for owner in match.entry.upstreams):
+                published = match.published(original)
+                if published is not None:
+                    return published
+        found = self.resource(original)
+        is_its_own = found is not None and any(owner.name == upstream for owner in found.upstreams)
+        return original if is_its_own else None
+
     def template(self, uri_template: str) -> Target | None:
         """Who completes the variables of a template (or of a resource's URI, which the protocol allows too)."""
         entry = self.snapshot.templates.get(uri_template)
@@ -132,6 +147,10 @@ class Catalog:
     def identity(self, era: Era) -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
         capabilities: dict[str, Any] = {capability: {"listChanged": True} for capability in CHANGING}
+        if any(announces_updates(upstream.capabilities) for upstream in self._upstreams):
+            capabilities["resources"]["subscribe"] = True
+        if any("logging" in upstream.capabilities for upstream in self._upstreams):
+            capabilities["logging"] = {}
         if any("completions" in upstream.capabilities for upstream in self._upstreams):
             capabilities["completions"] = {}
         extensions = self._extensions(era)
@@ -192,6 +211,11 @@ class Catalog:
             tools_by_owner={
                 (upstream.name, entry.original): entry
                 for entry in published["tool"].entries.values()
+                for upstream in entry.upstreams
+            },
+            resources_by_owner={
+                (upstream.name, entry.original): entry.name
+                for entry in published["resource"].entries.values()
                 for upstream in entry.upstreams
             },
             pages=pages,

@@ -74,6 +74,11 @@ class TemplateMatch:
         original = uri.removesuffix(mark) if mark else uri
         return original if self.pattern.fullmatch(original) else None
 
+    def published(self, original: str) -> str | None:
+        """The published URI for an upstream's own one of this template; None when it is none."""
+        mark = self.entry.name.removeprefix(self.entry.original)
+        return original + mark if self.pattern.fullmatch(original) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -86,6 +91,8 @@ class Snapshot:
     patterns: tuple[TemplateMatch, ...] = ()
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """(upstream's name, its own name of the tool) -> the published entry."""
+    resources_by_owner: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(upstream's name, its own URI) -> the published URI."""
     pages: Mapping[tuple[str, Era], tuple[bytes, ...]] = field(default_factory=dict)
     """(list method, era) -> result objects, one a page."""
     decisions: tuple[Decision, ...] = ()

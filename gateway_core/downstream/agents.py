@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
@@ -80,17 +82,26 @@ def exchange_for(
     message: Message,
     meta: dict[str, Raw],
     back: BackChannel,
+    *,
     headers: tuple[tuple[str, str], ...] | None = None,
+    log_level: str = "",
 ) -> Exchange:
     """The exchange of one request; `meta` are the members of its `_meta`, `headers` its `Mcp-Param-*` headers.
 
-    Raises `RpcError(METHOD_NOT_FOUND)` for what is neither served here nor passed on.
+    `log_level` is a legacy agent's own. Raises `RpcError(METHOD_NOT_FOUND)` for what is not served here.
     """
     if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
     token = bytes(meta.get("progressToken", Raw()))
     usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()
-    return Exchange(agent, message.method, back, progress_token=token if usable else b"", headers=headers)
+    return Exchange(
+        agent,
+        message.method,
+        back,
+        progress_token=token if usable else b"",
+        headers=headers,
+        log_level=requested_level(meta) if agent.era == "modern" else log_level,
+    )
 
 
 def start_call(services: Services, session: Session, message: Message, exchange: Exchange) -> asyncio.Task[bytes]:
@@ -99,12 +110,20 @@ def start_call(services: Services, session: Session, message: Message, exchange:
     A cancelled task means that the agent, or the end of its session, cancelled the request. Raises `RpcError` for an
     id that is in flight already (basic/index, Requests), and when the gateway is full.
     """
-    key = session.new_key(message.id)
-    services.gate.enter(message)
 
     async def serve() -> bytes:
         result = await services.call(exchange, bytes(message.params))
         return response_to(message, result)
+
+    return start(services, session, message, serve)
+
+
+def start(
+    services: Services, session: Session, message: Message, serve: Callable[[], Coroutine[Any, Any, bytes]]
+) -> asyncio.Task[bytes]:
+    """Have `serve` find the response to a request, as `start_call` does. Raises as it does."""
+    key = session.new_key(message.id)
+    services.gate.enter(message)
 
     def ended(_: asyncio.Task[bytes]) -> None:
         services.gate.leave()

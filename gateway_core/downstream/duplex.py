@@ -17,6 +17,7 @@ from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session, SessionBack
 from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
+from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import DISCOVER, INITIALIZE, LISTEN
 
@@ -107,7 +108,7 @@ class Duplex:
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
         if message.method == LISTEN:
-            self._listen(message, params)
+            self._listen(agent, message, params)
             return None
         exchange = exchange_for(agent, message, meta, SessionBack(self._session, can_ask=False))
         return start_call(self._services, self._session, message, exchange)
@@ -119,7 +120,7 @@ class Duplex:
         agent = self._legacy.introduce(params, self._session.address)
         return self._legacy.initialize(self._session, message, agent)
 
-    def _listen(self, message: Message, params: dict[str, Raw]) -> None:
+    def _listen(self, agent: Agent, message: Message, params: dict[str, Raw]) -> None:
         key = self._session.new_key(message.id)
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
             raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
@@ -127,4 +128,4 @@ class Duplex:
         def ended() -> None:
             self._subscriptions.pop(key, None)
 
-        self._subscriptions[key] = self._services.subscribe(message, params, self._session.mailbox, ended)
+        self._subscriptions[key] = self._services.subscribe(agent, message, params, self._session.mailbox, ended)

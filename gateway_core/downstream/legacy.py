@@ -13,13 +13,16 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start_call
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start, start_call
+from gateway_core.downstream.logs import level_of
+from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, request_key
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import PING
+from gateway_core.protocol import PING, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
+from gateway_core.upstream.bridge import bridge_error
 
 
 class Legacy:
@@ -71,10 +74,37 @@ class Legacy:
                 return jsonrpc.result(message.id, b"{}")
             if session.agent is None:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
-            exchange = exchange_for(session.agent, message, meta, back)
+            if message.method in {SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL}:
+                return self._about_notifications(session, session.agent, message)
+            exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
             return start_call(self._services, session, message, exchange)
         except RpcError as error:
             return jsonrpc.error(message.id, error)
+
+    def _about_notifications(self, session: Session, agent: Agent, message: Message) -> bytes | asyncio.Task[bytes]:
+        """Requests about what the agent is told unasked, which end here. Raises `RpcError`."""
+        params = jsonrpc.members(message.params)
+        if message.method == SET_LEVEL:
+            session.log_level = level_of(params.get("level", Raw(b"null")), "params.level")
+            self._services.on_log_level(session.id, session.log_level)
+            return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
+        uri = jsonrpc.text(params.get("uri", Raw(b"null")), "params.uri")
+        if session.watched is None:
+            session.watched = Watched(self._services.catalog, agent, session.updated)
+        watched = session.watched
+        if message.method == UNSUBSCRIBE:
+            watched.remove(uri)
+            return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
+        self._services.gate.check_open()
+
+        async def subscribe() -> bytes:
+            try:
+                await watched.add(uri)
+            except RpcError as error:
+                return jsonrpc.error(message.id, bridge_error(error, agent.era))
+            return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
+
+        return start(self._services, session, message, subscribe)
 
     def notification(self, session: Session, message: Message) -> None:
         """Act on a notification; what it names and what is not there (any more) is ignored."""

@@ -32,6 +32,7 @@ from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
+from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Accepts, Mailbox, Reply, event_stream, json_response, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
@@ -86,6 +87,7 @@ def admit(
     if headers is not None and message.method in TASKS and TASK_ID in params:
         _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
+    requested_level(meta)
     agent = Agent(
         principal=principal_of(client_info, address),
         era="modern",
@@ -144,7 +146,7 @@ class ModernHttp:
             if message.method == DISCOVER:
                 return json_response(jsonrpc.result(message.id, discover(self._services)))
             if message.method == LISTEN:
-                return await self._listen(request, message, params, accepted)
+                return await self._listen(request, message, params, agent, accepted)
             return await self._call(request, message, meta, agent, accepted)
         except RpcError as error:
             raise Refusal.of(error, message) from None
@@ -163,7 +165,7 @@ class ModernHttp:
         self, request: web.BaseRequest, message: Message, meta: dict[str, Raw], agent: Agent, accepted: Accepts
     ) -> web.StreamResponse:
         reply = Reply(request, accepted)
-        exchange = exchange_for(agent, message, meta, reply, _param_headers(request))
+        exchange = exchange_for(agent, message, meta, reply, headers=_param_headers(request))
         self._services.gate.enter(message)
         try:
             result = await self._services.call(exchange, bytes(message.params))
@@ -176,12 +178,12 @@ class ModernHttp:
             self._services.gate.leave()
 
     async def _listen(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], accepted: Accepts
+        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], agent: Agent, accepted: Accepts
     ) -> web.StreamResponse:
         require_stream(accepted, message)
         response = event_stream()
         mailbox = Mailbox()
-        subscription = self._services.subscribe(message, params, mailbox, ended=mailbox.close)
+        subscription = self._services.subscribe(agent, message, params, mailbox, ended=mailbox.close)
         try:
             await response.prepare(request)
             await write_events(response, mailbox)

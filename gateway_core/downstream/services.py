@@ -17,7 +17,7 @@ from gateway_core.downstream.sessions import Session, SessionStore
 from gateway_core.downstream.stream import Mailbox
 from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.errors import INTERNAL_ERROR, RpcError, overloaded
-from gateway_core.exchange import Exchange
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
 from gateway_core.protocol import LISTS
@@ -84,6 +84,8 @@ class Services:
     """What `/admin/*` asks for; with an empty one nobody gets in."""
     on_session_end: Callable[[str], Awaitable[None] | None]
     """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
+    on_log_level: Callable[[str, str], None] = lambda session_id, level: None
+    """Told which log messages each legacy session's agent wants from now on."""
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
     """The change streams of modern agents that are open."""
@@ -99,6 +101,8 @@ class Services:
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(internal_error())
+        finally:
+            exchange.close()
 
     def open_session(self, address: str, owner: str) -> Session:
         """A new legacy session. Raises `RpcError(OVERLOADED)`: there are too many, or the gateway is stopping."""
@@ -106,11 +110,12 @@ class Services:
         return self.sessions.create(address, owner)
 
     def subscribe(
-        self, message: Message, params: dict[str, Raw], mailbox: Mailbox, ended: Callable[[], None]
+        self, agent: Agent, message: Message, params: dict[str, Raw], mailbox: Mailbox, ended: Callable[[], None]
     ) -> Subscription:
         """Begin what a listen request asks for. Raises `RpcError`: `INVALID_PARAMS`, or the gateway is stopping."""
         self.gate.check_open()
-        return Subscription(message, params, mailbox, catalog=self.catalog, everyone=self.subscriptions, ended=ended)
+        everyone = self.subscriptions
+        return Subscription(agent, message, params, mailbox, catalog=self.catalog, everyone=everyone, ended=ended)
 
     def end_session(self, session: Session) -> None:
         """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go.

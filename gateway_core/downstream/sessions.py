@@ -18,11 +18,12 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream.questions import Questions
 from gateway_core.downstream.replay import KeptStream, KeptStreams
+from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent, NoBackChannel
-from gateway_core.protocol import CHANGING, list_changed
+from gateway_core.protocol import CHANGING, UPDATED, list_changed
 
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose agents know events without data; others take them for broken messages."""
@@ -70,6 +71,10 @@ class Session:
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Listen requests that are open on this agent's channel, by the agent's own ids."""
         self.questions = Questions()
+        self.watched: Watched | None = None
+        """The resources that the agent has subscribed to; None before the first."""
+        self.log_level = ""
+        """The least severe log messages that the agent wants; empty for none, as long as it has set no level."""
         self.used = time.monotonic()
         self.own_channel = False
         """Whether it lives on a two-way channel, which alone reaches it."""
@@ -104,11 +109,18 @@ class Session:
             for kind in LIST_CHANGED.keys() & kinds:
                 self.mailbox.put(LIST_CHANGED[kind], Keep.NOTICE, once=True)
 
+    def updated(self, uri: str) -> None:
+        """Tell the agent that a resource was updated."""
+        if self.ready:
+            self.mailbox.put(jsonrpc.notification(UPDATED, {"uri": uri}), Keep.NOTICE, once=True)
+
     def end(self) -> None:
         """Cancel what is in flight and close the streams. Use `Services.end_session`, which tells everybody else."""
         for task in list(self.calls.values()):
             task.cancel()
         self.questions.end()
+        if self.watched is not None:
+            self.watched.close()
         self.mailbox.close()
         self.kept.close()
 

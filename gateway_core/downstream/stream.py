@@ -1,8 +1,8 @@
 """What an agent is told, in order and within bounds: the mailbox, server-sent events, and the answer to one POST.
 
 A **mailbox** is the bounded queue between those who have something to say and the one stream that writes it. When it
-is full the oldest progress goes first, then the oldest other notification; answers and questions are never dropped
-(`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
+is full the oldest progress goes first, then log messages, then other notifications; answers and questions are never
+dropped (`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
 nothing was said before the result, a stream of events from the first thing said on, or from `begin`. Where such a
 stream can be resumed, `replay.py` keeps it.
 """
@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from aiohttp import web
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.questions import Questions
 from gateway_core.exchange import NoBackChannel
+from gateway_core.protocol import LOG_MESSAGE, PROGRESS
 
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
@@ -39,8 +41,12 @@ class Keep(enum.IntEnum):
     """How dearly a message is held when its mailbox is full."""
 
     PROGRESS = 0
-    NOTICE = 1
-    ALWAYS = 2
+    LOG = 1
+    NOTICE = 2
+    ALWAYS = 3
+
+
+_KEPT: Final[Mapping[str, Keep]] = {PROGRESS: Keep.PROGRESS, LOG_MESSAGE: Keep.LOG}
 
 
 class Mailbox:
@@ -51,6 +57,7 @@ class Mailbox:
         self._bytes = 0
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
+        self._dropped = 0
         self.closed = False
         self.kept = 0
         """Answers and questions that wait to be written."""
@@ -73,17 +80,17 @@ class Mailbox:
         self._changed.set()
 
     def notify(self, method: str, params: bytes) -> None:
-        """Queue a notification; of those, progress is the first to go."""
-        keep = Keep.PROGRESS if method == "notifications/progress" else Keep.NOTICE
-        self.put(jsonrpc.notification(method, Raw(params)), keep)
+        """Queue a notification; of those, progress is the first to go, then log messages."""
+        self.put(jsonrpc.notification(method, Raw(params)), _KEPT.get(method, Keep.NOTICE))
 
     def _drop(self) -> bool:
         """Let the least precious of the oldest go; False when there is none, or it is all there is."""
-        for keep in (Keep.PROGRESS, Keep.NOTICE):
+        for keep in (Keep.PROGRESS, Keep.LOG, Keep.NOTICE):
             for index, (held, message) in enumerate(self._items):
                 if held is keep and len(self._items) > 1:
                     del self._items[index]
                     self._bytes -= len(message)
+                    self._dropped += 1
                     return True
         return False
 
@@ -108,6 +115,8 @@ class Mailbox:
 
     def close(self) -> None:
         """Take nothing more in; what waits can still be taken out."""
+        if self._dropped and not self.closed:
+            logger.debug("{} notifications were dropped: their agent did not read them in time", self._dropped)
         self.closed = True
         self._changed.set()
 

@@ -15,13 +15,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from gateway_core.errors import OutcomeUnknown, RpcError
+from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
+
+if TYPE_CHECKING:
+    from gateway_core.upstream.subscription import Watcher
 
 
 @dataclass(slots=True)
@@ -80,6 +83,8 @@ class Connection(ABC):
 
     info: ServerInfo | None = None
     """Set once `open` succeeded."""
+    watcher: Watcher | None = None
+    """What is done about what the server tells by itself; set with `info`."""
 
     @abstractmethod
     async def open(self, known_era: Era | None) -> ServerInfo:
@@ -117,6 +122,12 @@ class Connection(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
+
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+        """Have changes of exactly these resources announced; see `Watcher.watch`."""
+        if self.closed or self.watcher is None:
+            raise NotSent("the connection is not open")
+        return await self.watcher.watch(uris)
 
     @property
     def stateful(self) -> bool:

@@ -29,10 +29,10 @@ from gateway_core.protocol import (
     CACHEABLE,
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
+    LOG_LEVEL_KEY,
     MAY_ASK,
     MAY_BECOME_TASKS,
     PROTOCOL_VERSION_KEY,
-    RESERVED_PREFIX,
     SERVER_INFO_KEY,
     SUBSCRIPTION_ID_KEY,
     TASKS,
@@ -46,7 +46,7 @@ _HOP_KEYS: Final = frozenset(
         CLIENT_CAPABILITIES_KEY,
         SERVER_INFO_KEY,
         SUBSCRIPTION_ID_KEY,
-        RESERVED_PREFIX + "logLevel",
+        LOG_LEVEL_KEY,
     }
 )
 """Keys of a result's `_meta` that describe the hop it came over, not its content."""

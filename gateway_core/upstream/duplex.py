@@ -12,23 +12,24 @@ import asyncio
 import contextlib
 import itertools
 from abc import abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import LISTEN
+from gateway_core.protocol import LISTEN, PROGRESS, SUBSCRIPTION_ID_KEY
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
-from gateway_core.upstream.incoming import CANCELLED, PROGRESS, Strays, answer_to, read
+from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to, read
+from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import Pending, id_in, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
-from gateway_core.upstream.subscription import ACKNOWLEDGED, Subscription, changing_lists
+from gateway_core.upstream.subscription import ACKNOWLEDGED, LegacyWatcher, ModernWatcher
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
@@ -52,7 +53,7 @@ class DuplexConnection(Connection):
         self._background: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = ""
-        self._subscription: Subscription | None = None
+        self._acknowledge: dict[int, Callable[[Raw], None]] = {}
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.strays: Final = Strays(config.name)
@@ -92,9 +93,11 @@ class DuplexConnection(Connection):
         except BaseException as error:
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
-        if self.info.era == "modern" and (kinds := changing_lists(self.info.capabilities)):
-            self._subscription = Subscription(kinds, self.info, self._host)
-            self._keep(self._subscription.run(self.send))
+        if self.info.era == "modern":
+            self.watcher = watcher = ModernWatcher(self.info, self._host, self._listen)
+            self._keep(watcher.run())
+        else:
+            self.watcher = LegacyWatcher(self.info, self._host, self.request)
         return self.info
 
     async def request(
@@ -111,16 +114,9 @@ class DuplexConnection(Connection):
             raise NotSent("the connection is not open yet")
         number = self._next_id()
         token = None if exchange is None else number
-        pending = Pending(number, method, exchange)
-        try:
-            return await self._carry(with_meta(params, self.info, declared(exchange, self._host), meta, token), pending)
-        except asyncio.CancelledError:
-            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
-            # while waiting for the answer has cancelled the future, too.
-            if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
-                reason = {"requestId": number, "reason": "the request was cancelled or timed out"}
-                self._in_background(jsonrpc.notification(CANCELLED, reason))
-            raise
+        level = "" if exchange is None else exchange.log_level
+        complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
+        return await self._cancellable(complete, Pending(number, method, exchange))
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         self._check_open()
@@ -163,6 +159,29 @@ class DuplexConnection(Connection):
             return await pending.answer
         finally:
             del self._pending[pending.number]
+
+    async def _cancellable(self, params: Mapping[str, Any], pending: Pending) -> Reply:
+        try:
+            return await self._carry(params, pending)
+        except asyncio.CancelledError:
+            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
+            # while waiting for the answer has cancelled the future, too.
+            if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
+                reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
+                self._in_background(jsonrpc.notification(CANCELLED, reason))
+            raise
+
+    async def _listen(self, params: Mapping[str, Any], acknowledge: Callable[[Raw], None]) -> None:
+        """One `subscriptions/listen`; see `subscription.Listen`."""
+        self._check_open()
+        number = self._next_id()
+        self._acknowledge[number] = acknowledge
+        try:
+            reply = await self._cancellable(params, Pending(number, LISTEN))
+        finally:
+            del self._acknowledge[number]
+        if reply.error is not None:
+            raise reply.error
 
     def _check_open(self) -> None:
         if self.closed:
@@ -246,10 +265,11 @@ class DuplexConnection(Connection):
             else:
                 pending.answer.set_result(Reply(b"{}"))
         elif method == ACKNOWLEDGED:
-            if self._subscription is not None:
-                self._subscription.acknowledged()
+            acknowledge = self._acknowledge.get(_listen_id(params))
+            if acknowledge is not None:
+                acknowledge(params)
         else:
-            self._host.told(method, params, None)
+            self._host.told(method, params, whose(method, self._in_flight()))
 
     # The end
 
@@ -267,6 +287,14 @@ class DuplexConnection(Connection):
             task.cancel()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
         self.strays.report(reason)
+
+
+def _listen_id(params: Raw) -> int:
+    """The id of the listen request that a notification belongs to; 0 for none of ours."""
+    try:
+        return own_id(jsonrpc.members(jsonrpc.members(params).get("_meta", Raw())).get(SUBSCRIPTION_ID_KEY, Raw()))
+    except RpcError:
+        return 0
 
 
 def _one_line(data: bytes) -> bytes:

@@ -36,6 +36,7 @@ from gateway_core.protocol import (
     DISCOVER,
     IMPLEMENTATION,
     INITIALIZE,
+    LOG_LEVEL_KEY,
     PROTOCOL_VERSION_KEY,
     RESERVED_PREFIX,
     SERVER_INFO_KEY,
@@ -250,9 +251,12 @@ def with_meta(
     capabilities: Mapping[str, Any] | Raw,
     agent_meta: Mapping[str, Any] | None = None,
     progress_token: int | None = None,
+    *,
+    log_level: str = "",
 ) -> Mapping[str, Any]:
     """`params`, which have no `_meta`, with the one that a request to the server `info` describes needs, if any.
 
+    `log_level`: the least severe log messages that the agent behind it wants; empty for none.
     The agent's own keys pass (`traceparent` and vendors' keys among them), except those that belong to one hop
     (basic/index, `_meta`): `progressToken` and everything reserved, which are the gateway's own here.
     """
@@ -263,6 +267,8 @@ def with_meta(
         meta["progressToken"] = progress_token
     if info.era == "modern":
         meta |= _modern_meta(info.protocol_version, capabilities)
+        if log_level:
+            meta[LOG_LEVEL_KEY] = log_level
     return {**params, "_meta": meta} if meta else params
 
 

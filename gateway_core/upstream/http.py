@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import ClientResponse, hdrs
@@ -26,10 +25,10 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE, LISTEN, NAME_MEMBERS
+from gateway_core.protocol import INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo, SessionEnded
@@ -37,10 +36,10 @@ from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
-from gateway_core.upstream.incoming import CANCELLED, PROGRESS
+from gateway_core.upstream.incoming import CANCELLED
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
-from gateway_core.upstream.subscription import ACKNOWLEDGED, assume_changed, changing_lists, listen_params
+from gateway_core.upstream.subscription import ACKNOWLEDGED, LegacyWatcher, ModernWatcher, announces_updates
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
@@ -64,6 +63,8 @@ class HttpConnection(Connection):
         self._session = HttpSession(config.name, http, host, self._in_flight)
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+        """Set once a legacy server's standing stream is there, or is known not to be."""
         self._drains: set[asyncio.Task[None]] = set()
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -71,10 +72,16 @@ class HttpConnection(Connection):
     async def open(self, known_era: Era | None) -> ServerInfo:
         info = await negotiate(self, known_era, capabilities=self._host.capabilities, probe_timeout=PROBE_TIMEOUT)
         self.info = info
-        kinds = changing_lists(info.capabilities)
+        if info.era == "modern":
+            modern = self.watcher = ModernWatcher(info, self._host, self._listen)
+            self._listener = asyncio.create_task(modern.run(), name=f"listen to {self._name}")
+            return info
+        legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
-        if kinds or self.stateful:
-            self._listener = asyncio.create_task(self._listen(kinds, info), name=f"listen to {self._name}")
+        if legacy.kinds or self.stateful or announces_updates(info.capabilities):
+            self._listener = asyncio.create_task(self._stand_by(legacy), name=f"listen to {self._name}")
+        else:
+            self._listening.set()
         return info
 
     async def close(self) -> None:
@@ -114,10 +121,9 @@ class HttpConnection(Connection):
         assert self.info is not None, "open() comes first"
         pending = Pending(next(self._ids), method, exchange)
         # Asked for even where the agent did not: progress keeps the call's deadline from passing.
-        token = pending.number if exchange is not None else None
-        return await self._request(
-            pending, with_meta(params, self.info, declared(exchange, self._host), meta, token), headers
-        )
+        token, level = (None, "") if exchange is None else (pending.number, exchange.log_level)
+        complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
+        return await self._request(pending, complete, headers)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the negotiation; see `era.Wire`."""
@@ -233,32 +239,54 @@ class HttpConnection(Connection):
             self._session.strays.note("progress of no request")
         return False
 
-    async def _listen(self, kinds: tuple[str, ...], info: ServerInfo) -> None:
+    async def _listen(self, params: Mapping[str, Any], acknowledge: Callable[[Raw], None]) -> None:
+        """One `subscriptions/listen`; see `subscription.Listen`."""
+        session = self._session
+        number = next(self._ids)
+        body = jsonrpc.request(number, LISTEN, params)
+        response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
+
+        def take(message: Message) -> bool:
+            if message.method == ACKNOWLEDGED:
+                acknowledge(message.params)
+            elif not message.is_response:
+                return session.other(message)
+            elif bytes(message.error):
+                raise jsonrpc.error_of(message.error)
+            return message.is_response  # which is the graceful end (basic/patterns/subscriptions)
+
+        try:
+            if response.status >= 500 or response.status in {401, 429}:
+                raise OutcomeUnknown(f"HTTP {response.status}")
+            if response.status != 200 or response.content_type != EVENT_STREAM:
+                raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
+            await read_events(response, EventParser(self._limit), take, session.strays)
+        finally:
+            response.close()
+
+    async def _stand_by(self, watcher: LegacyWatcher) -> None:
+        """The standing stream of a legacy server."""
         session = self._session
 
         async def open_stream(last_id: str) -> ClientResponse | None:
-            if session.modern:
-                body = jsonrpc.request(next(self._ids), LISTEN, listen_params(kinds, info, self._host))
-                response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
-            else:
-                response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
+            response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
             if response.status == 200 and response.content_type == EVENT_STREAM:
+                self._listening.set()
                 return response
             response.close()
             if response.status == 404 and session.id is not None:
                 session.end("the server has ended the session")
             if response.status >= 500 or response.status in {401, 429}:
                 raise OutcomeUnknown(f"HTTP {response.status}")
+            self._listening.set()
             return None
 
-        def take(message: Message) -> bool:
-            # The response to `subscriptions/listen` is its graceful end (basic/patterns/subscriptions).
-            if session.modern and (message.is_response or message.method == ACKNOWLEDGED):
-                return message.is_response
-            return session.other(message)
+        def gap() -> None:
+            watcher.missed()
+            if session.id is None:
+                session.aside(watcher.renew)
 
-        on_gap = partial(assume_changed, kinds, self._host)
-        await listen(open_stream, take, on_gap, session.strays, self._limit)
+        await listen(open_stream, session.other, gap, session.strays, self._limit)
 
 
 def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None) -> dict[str, str]:

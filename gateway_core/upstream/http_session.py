@@ -23,6 +23,7 @@ from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, re
 from gateway_core.upstream.base import Host, SessionEnded
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to
+from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.questions import Questions
 
@@ -49,6 +50,7 @@ class HttpSession:
         self._name = name
         self._http = http
         self._host = host
+        self._in_flight = in_flight
         self._questions = Questions(name, host, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
 
@@ -142,7 +144,7 @@ class HttpSession:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.strays.note("cancellation of what only the gateway may cancel")
         else:
-            self._host.told(message.method, message.params, exchange)
+            self._host.told(message.method, message.params, exchange or whose(message.method, self._in_flight()))
         return False
 
     def _asked(self, message: Message, exchange: Exchange | None) -> None:

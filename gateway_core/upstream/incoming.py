@@ -15,12 +15,10 @@ from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CHANGING, PING, list_changed
+from gateway_core.protocol import PING
 from gateway_core.upstream.capabilities import QUESTIONS
 from gateway_core.upstream.questions import Questions
 
-LIST_CHANGES: Final = frozenset(list_changed(capability) for capability in CHANGING)
-PROGRESS: Final = "notifications/progress"
 CANCELLED: Final = "notifications/cancelled"
 
 

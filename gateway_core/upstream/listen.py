@@ -1,8 +1,7 @@
-"""The stream on which a Streamable HTTP server tells what changed, kept open as long as its connection.
+"""The standing stream on which a legacy Streamable HTTP server tells what changed, kept open as long as its session.
 
-A legacy server has a GET stream for that, a modern one `subscriptions/listen`. Either may end at any time: it is
-opened again, not sooner than the server's `retry:` or the backoff, and with `Last-Event-ID` where the server gave
-ids. What was said in between is lost otherwise, so the lists count as changed.
+It may end at any time: it is opened again, not sooner than the server's `retry:` or the backoff, and with
+`Last-Event-ID` where the server gave ids. What was said in between is lost otherwise, so everything counts as changed.
 """
 
 from __future__ import annotations
@@ -27,6 +26,25 @@ SETTLED: Final = 5.0
 """Seconds that a stream must have lived for the delay to begin at `FIRST_DELAY` again."""
 
 
+class Pauses:
+    """How long to wait before the next attempt to open something that should stay open."""
+
+    def __init__(self) -> None:
+        self._delay = FIRST_DELAY
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """An attempt begins."""
+        self._began = asyncio.get_running_loop().time()
+
+    def next(self) -> float:
+        """Seconds to wait, now that it has failed or ended."""
+        if asyncio.get_running_loop().time() - self._began > SETTLED:
+            self._delay = FIRST_DELAY
+        delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY)
+        return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnections
+
+
 async def listen(
     open_stream: Callable[[str], Awaitable[ClientResponse | None]],
     on_message: Callable[[Message], bool],
@@ -36,19 +54,16 @@ async def listen(
 ) -> None:
     """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
 
-    `on_message` returns True when the message ends the stream.
-
     `open_stream` gets the last event id (empty for none) and gives the answer, or None when the server has no such
     stream. `on_gap` is called when a stream was opened again without a way to learn what was missed. `limit`:
     bytes of one event.
     """
     last_id = ""
-    delay = FIRST_DELAY
+    pauses = Pauses()
     opened_before = False
-    loop = asyncio.get_running_loop()
     while True:
         parser = EventParser(limit)
-        started = loop.time()
+        pauses.begin()
         try:
             response = await open_stream(last_id)
             if response is None:
@@ -62,9 +77,6 @@ async def listen(
                 response.close()
         except DeliveryError:
             pass  # the server is away for now: health checks tell the operator, this only tries again
-        if loop.time() - started > SETTLED:
-            delay = FIRST_DELAY
         last_id = parser.last_id or last_id
         asked = parser.retry / 1000 if parser.retry is not None else 0.0
-        await asyncio.sleep(max(asked, delay * random.uniform(0.5, 1.0)))  # noqa: S311 - spreads reconnections
-        delay = min(delay * 2, MAX_DELAY)
+        await asyncio.sleep(max(asked, pauses.next()))

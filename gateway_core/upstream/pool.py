@@ -19,6 +19,11 @@ class UpstreamPool:
         for upstream in self.upstreams:
             upstream.end_session(session_id)
 
+    def set_log_level(self, session_id: str, level: str) -> None:
+        """A legacy agent wants log messages from `level` on, whoever writes them."""
+        for upstream in self.upstreams:
+            upstream.set_log_level(session_id, level)
+
     async def close(self) -> None:
         """Close all of them at once; each bounds its own closing, so one that hangs delays no other."""
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams))

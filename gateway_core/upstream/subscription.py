@@ -1,24 +1,34 @@
-"""How a modern server tells that its lists changed: `subscriptions/listen`, one request that stays unanswered as
-long as the server announces changes (basic/patterns/subscriptions).
+"""What a server tells by itself on one connection: that its lists changed, and that single resources did.
 
-`Subscription` keeps one alive on a shared channel; over Streamable HTTP it is a stream, which `listen.py` keeps.
+A **watcher** is what one connection does about that. A legacy server announces lists unasked, and resources after
+`resources/subscribe`. A modern one announces nothing but what a `subscriptions/listen` asks for, a request that stays
+unanswered as long as it does (basic/patterns/subscriptions): there is one a connection, which is opened anew with
+another filter when another set of resources is watched. Whatever may have been missed counts as changed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+from msgspec import Raw
+
 from gateway_core import jsonrpc
-from gateway_core.errors import DeliveryError
-from gateway_core.protocol import CHANGING, LISTEN, list_changed, listen_key
+from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
+from gateway_core.protocol import CHANGING, SUBSCRIBE, UNSUBSCRIBE, UPDATED, list_changed, listen_key
 from gateway_core.upstream.base import Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, with_meta
+from gateway_core.upstream.listen import Pauses
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
-AGAIN: Final = 5.0
-"""Seconds between the end of a subscription and the next attempt."""
+ACKNOWLEDGE_TIMEOUT: Final = 5.0
+"""Seconds that a server may take to acknowledge; one that says nothing is taken to announce its lists, and no more."""
+AT_ONCE: Final = 16
+"""Requests to subscribe that are sent at the same time."""
 
 
 def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
@@ -30,40 +40,246 @@ def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def listen_params(kinds: tuple[str, ...], info: ServerInfo, host: Host) -> Mapping[str, Any]:
-    """The params of a `subscriptions/listen` for changes of those lists, complete with `_meta`."""
-    return with_meta({"notifications": {listen_key(kind): True for kind in kinds}}, info, declared(None, host))
+def announces_updates(capabilities: Mapping[str, Any]) -> bool:
+    """Whether the server says that it announces changes of single resources (`resources.subscribe`)."""
+    found = capabilities.get("resources")
+    return isinstance(found, dict) and found.get("subscribe") is True
 
 
-def assume_changed(kinds: tuple[str, ...], host: Host) -> None:
-    """Nobody listened for a while: what the server would have said then counts as said."""
-    for kind in kinds:
-        host.told(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
+class Watcher(ABC):
+    """What is announced on one connection. `watch` is for one caller at a time."""
 
-
-class Subscription:
-    """One connection's subscription to changes of the lists `kinds`."""
-
-    def __init__(self, kinds: tuple[str, ...], info: ServerInfo, host: Host) -> None:
-        self._kinds = kinds
-        self._info = info
+    def __init__(self, info: ServerInfo, host: Host) -> None:
+        self.kinds = changing_lists(info.capabilities)
+        self.accepted: frozenset[str] = frozenset()
+        """The resources that the server has agreed to announce changes of, by its own URIs."""
         self._host = host
-        self._asked = 0
 
-    async def run(self, ask: Callable[[str, Mapping[str, Any]], Awaitable[Reply]]) -> None:
-        """Subscribe, and again whenever the server ends it; returns when it refuses or the connection is lost."""
-        params = listen_params(self._kinds, self._info, self._host)
-        while True:
-            self._asked += 1
-            try:
-                reply = await ask(LISTEN, params)
-            except DeliveryError:
-                return
-            if reply.error is not None:
-                return
-            await asyncio.sleep(AGAIN)
+    @abstractmethod
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+        """Have changes of exactly these resources announced. Returns which of them the server refused, and why.
 
-    def acknowledged(self) -> None:
-        """The server listens to us from now on. What changed since an earlier subscription ended was not told."""
-        if self._asked > 1:
-            assume_changed(self._kinds, self._host)
+        Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
+        """
+
+    def missed(self) -> None:
+        """Nobody listened for a while: what the server would have said then counts as said."""
+        self._missed(self.accepted)
+
+    def _missed(self, uris: frozenset[str]) -> None:
+        for kind in self.kinds:
+            self._host.told(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
+        for uri in uris:
+            self._host.told(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
+
+
+class LegacyWatcher(Watcher):
+    """By `resources/subscribe` and `resources/unsubscribe`, one request a resource."""
+
+    def __init__(
+        self,
+        info: ServerInfo,
+        host: Host,
+        request: Callable[[str, Mapping[str, Any]], Awaitable[Reply]],
+        ready: asyncio.Event | None = None,
+    ) -> None:
+        """`ready` is set when what the server says can arrive; nothing is asked for before."""
+        super().__init__(info, host)
+        self._request = request
+        self._ready = ready
+
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+        if self._ready is not None:
+            await self._ready.wait()
+        places = asyncio.Semaphore(AT_ONCE)
+        refused: dict[str, RpcError] = {}
+
+        async def ask(method: str, uri: str) -> None:
+            async with places:
+                reply = await self._request(method, {"uri": uri})
+            if method == UNSUBSCRIBE:
+                self.accepted -= {uri}  # one that the server would not let go of is not passed on all the same
+            elif reply.error is not None:
+                refused[uri] = reply.error
+            else:
+                self.accepted |= {uri}
+
+        outdated, wanted = self.accepted - uris, uris - self.accepted
+        requests = [ask(UNSUBSCRIBE, uri) for uri in sorted(outdated)] + [ask(SUBSCRIBE, uri) for uri in sorted(wanted)]
+        ends = await asyncio.gather(*requests, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return refused
+
+    async def renew(self) -> None:
+        """Ask once more for what was agreed on: a server without sessions may have forgotten it."""
+        uris, self.accepted = self.accepted, frozenset()
+        await self.watch(uris)
+
+
+Listen = Callable[[Mapping[str, Any], Callable[[Raw], None]], Awaitable[None]]
+"""Sends one `subscriptions/listen` with those params, and calls the function with the params of its acknowledgement.
+
+Returns when the server has ended it. Raises `DeliveryError` when it broke off, `RpcError` when the server refuses it.
+Cancelled, it tells the server.
+"""
+
+
+class _Stream:
+    """One listen request: its filter, what was acknowledged, and the task in which it runs."""
+
+    def __init__(self, uris: frozenset[str], params: Mapping[str, Any], listen: Listen) -> None:
+        self.uris = uris
+        self.acknowledged: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.ensure_future(listen(params, self._take))
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # looked at, whoever waits
+
+    @property
+    def agreed(self) -> bool:
+        return self.acknowledged.done()
+
+    @property
+    def open(self) -> bool:
+        return not self.task.done()
+
+    def _take(self, params: Raw) -> None:
+        if not self.acknowledged.done():
+            self.acknowledged.set_result(_acknowledged(params) & self.uris)
+
+    @property
+    def refusal(self) -> RpcError | None:
+        """The server's error, if it ended in one."""
+        error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
+        if error is not None and not isinstance(error, RpcError | DeliveryError):
+            raise error
+        return error if isinstance(error, RpcError) else None
+
+    def end(self) -> None:
+        self.task.cancel()
+
+
+class ModernWatcher(Watcher):
+    """By one `subscriptions/listen`. `run` keeps it open as long as the connection."""
+
+    def __init__(self, info: ServerInfo, host: Host, listen: Listen) -> None:
+        super().__init__(info, host)
+        self._info = info
+        self._listen = listen
+        self._wanted: frozenset[str] = frozenset()
+        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[Mapping[str, RpcError]] | None = None
+        self._pauses = Pauses()
+        self._listened = False
+        self._gap = False
+        self._over = False
+
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+        if self._over:
+            raise NotSent("the server is not listened to any more")
+        self._wanted = uris
+        self._changed.set()
+        self._waiting = asyncio.get_running_loop().create_future()
+        return await self._waiting
+
+    async def run(self) -> None:
+        """Listen while there is anything to listen for, until cancelled."""
+        current: _Stream | None = None
+        try:
+            while True:
+                self._changed.clear()
+                if not self.kinds and not self._wanted:
+                    _ended(current)
+                    current = None
+                    self._agreed(frozenset())
+                    await self._changed.wait()
+                    continue
+                self._pauses.begin()
+                current = await self._opened(current)
+                await self._until_changed(current)
+                if current is not None and not current.open:
+                    assert current.refusal is None or current.agreed
+                    current, self._gap = None, self._listened
+                    await self._until_changed(None, self._pauses.next())
+        finally:
+            self._over = True
+            _ended(current)
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_exception(NotSent("the connection was lost"))
+                self._waiting.exception()
+
+    async def _opened(self, previous: _Stream | None) -> _Stream | None:
+        """A stream with the filter that is wanted now, once the server has agreed; then `previous` is ended.
+
+        The one before goes on until then, so that nothing is missed, and stays if the server refuses the new one. None
+        when the server refuses and there is none before.
+        """
+        stream = _Stream(self._wanted, self._params(), self._listen)
+        try:
+            events: list[asyncio.Future[Any]] = [stream.task, stream.acknowledged]
+            await asyncio.wait(events, timeout=ACKNOWLEDGE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            stream.end()
+            _ended(previous)
+            raise
+        if stream.refusal is not None and not stream.agreed:
+            return await self._refused(stream, previous, stream.refusal)
+        _ended(previous)
+        if stream.agreed or stream.open:
+            self._agreed(stream.acknowledged.result() if stream.agreed else frozenset())
+        return stream
+
+    async def _refused(self, stream: _Stream, previous: _Stream | None, error: RpcError) -> _Stream | None:
+        """The server refuses the filter: what was agreed on before goes on, at least the lists."""
+        kept = previous if previous is not None and previous.open else None
+        if kept is None:
+            self._missed(self.accepted)
+            self.accepted = frozenset()
+        self._answer(dict.fromkeys(stream.uris - self.accepted, error))
+        if not self._changed.is_set():
+            self._wanted = self.accepted
+        if kept is None and self.kinds and stream.uris and not self._changed.is_set():
+            return await self._opened(None)
+        return kept
+
+    def _params(self) -> Mapping[str, Any]:
+        notifications: dict[str, Any] = {listen_key(kind): True for kind in self.kinds}
+        if self._wanted:
+            notifications["resourceSubscriptions"] = sorted(self._wanted)
+        return with_meta({"notifications": notifications}, self._info, declared(None, self._host))
+
+    def _agreed(self, accepted: frozenset[str]) -> None:
+        """The server listens to us from now on. What changed since an earlier stream ended was not told."""
+        known, self.accepted = self.accepted, accepted
+        self._listened = True
+        if self._gap:
+            self._gap = False
+            self._missed(known)
+        error = RpcError.of_gateway(INVALID_PARAMS, "the server does not announce changes of this resource")
+        self._answer(dict.fromkeys(self._wanted - accepted, error))
+
+    def _answer(self, refused: Mapping[str, RpcError]) -> None:
+        if self._waiting is not None and not self._waiting.done() and not self._changed.is_set():
+            self._waiting.set_result(refused)
+
+    async def _until_changed(self, stream: _Stream | None, seconds: float | None = None) -> None:
+        """Wait for another filter to be wanted, or `stream` to end, or `seconds` to pass."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        events: list[asyncio.Future[Any]] = [changed] if stream is None else [changed, stream.task]
+        try:
+            await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+
+
+def _ended(stream: _Stream | None) -> None:
+    if stream is not None:
+        stream.end()
+
+
+def _acknowledged(params: Raw) -> frozenset[str]:
+    """The resources that an acknowledgement names; none in one that cannot be read."""
+    with contextlib.suppress(RpcError, msgspec.DecodeError, RecursionError):
+        accepted = jsonrpc.members(jsonrpc.members(params).get("notifications", Raw()))
+        return frozenset(msgspec.json.decode(accepted.get("resourceSubscriptions", Raw(b"[]")), type=list[str]))
+    return frozenset()

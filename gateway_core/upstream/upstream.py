@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from loguru import logger
-from msgspec import Raw
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import (
@@ -29,15 +28,17 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
+from gateway_core.upstream.announcements import Announcements
+from gateway_core.upstream.apart import apart, has_own
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.inventory import Inventory, fetch
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.sse import SseConnection
-from gateway_core.upstream.stdio import StdioConnection
+from gateway_core.upstream.subscription import changing_lists
+from gateway_core.upstream.transports import check, connection_to
+from gateway_core.upstream.watches import Release, Told
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
@@ -87,10 +88,10 @@ class Upstream:
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
-        self._shared = Host(self._told, EVERYTHING)
         self._connected = asyncio.Event()
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
+        self._announced = Announcements(config.name, self._watching_connection, lambda: self.on_list_changed(self))
 
     @property
     def name(self) -> str:
@@ -123,7 +124,7 @@ class Upstream:
 
         Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
         """
-        connection = self._make(self._shared)
+        connection = connection_to(self.config, self._limits, self._announced.shared(EVERYTHING), self._http)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -145,6 +146,7 @@ class Upstream:
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
+        self._announced.connected(connection)
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Take note of what is believed about it: why, and when it is tried again (loop time)."""
@@ -172,6 +174,7 @@ class Upstream:
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
         self.enter(UpstreamState.STOPPED)
+        self._announced.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -182,44 +185,37 @@ class Upstream:
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close the connection that was its own."""
+        self._announced.session_ended(session_id, self._main)
         self._own.retire(session_id)
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
-        connection = self._main
-        if connection is None:
+        if self._main is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._fetch(connection)
+            await self._fetch(self._main)
 
     def refresh_if_expired(self) -> None:
         """Have the lists fetched again in the background when their time is up (server/utilities/caching).
 
         A server that gives no lifetime and announces no changes is asked again after each health-check interval.
         """
-        if self.inventory is not None and self._main is not None and self._lists_expired(self.inventory):
-            self.on_list_changed(self)
-
-    def _lists_expired(self, inventory: Inventory) -> bool:
+        if self.inventory is None or self._main is None:
+            return
         age = time.monotonic() - self._fetched_at
-        if inventory.ttl_ms > 0:
-            return age * 1000 >= inventory.ttl_ms
-        announced = any(isinstance(part, dict) and part.get("listChanged") for part in self.capabilities.values())
-        return not announced and age >= self.config.health_check_interval
+        unannounced = self.config.health_check_interval if not changing_lists(self.capabilities) else float("inf")
+        if age >= (self.inventory.ttl_ms / 1000 or unannounced):
+            self.on_list_changed(self)
 
     async def ping(self) -> None:
         """The core's own health check: `ping` on the live session, `server/discover` for a modern server.
 
         Raises `DeliveryError`, `RpcError` or `TimeoutError`.
         """
-        connection = self._main
-        if connection is None:
+        if self._main is None:
             raise NotSent("not connected")
         async with asyncio.timeout(PING_TIMEOUT):
-            reply = await connection.request("server/discover" if self.facts.era == "modern" else "ping", {})
-        # A server that does not know `ping`, or wants it otherwise, is alive all the same.
-        if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
-            raise reply.error
+            await check(self._main)
 
     async def _fetch(self, connection: Connection) -> None:
         assert connection.info is not None
@@ -228,18 +224,23 @@ class Upstream:
         for warning in self.inventory.warnings:
             logger.warning("{}", warning)
 
-    def _make(self, host: Host) -> Connection:
-        if self.config.transport == "stdio":
-            return StdioConnection(self.config, self._limits, host)
-        assert self._http is not None
-        if self.config.transport == "sse":
-            return SseConnection(self.config, self._limits, host, self._http)
-        return HttpConnection(self.config, self._limits, host, self._http)
+    # -- what agents want to be told ----------------------------------------------------------------------------
 
-    def _told(self, method: str, params: Raw, exchange: Exchange | None) -> None:
-        """The server says something by itself, on whichever connection; `exchange`: on the stream of that call."""
-        if method.endswith("/list_changed"):
-            self.on_list_changed(self)
+    async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
+        """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
+        own = has_own(self.config, self.facts.era, agent, await self._open_main())
+        return await self._announced.watches.add(agent if own else None, uri, told)
+
+    async def _watching_connection(self, owner: Agent | None) -> Connection:
+        main = await self._open_main()
+        if owner is None:
+            return main
+        async with self._own.of_session(owner) as connection:
+            return connection
+
+    def set_log_level(self, session_id: str, level: str) -> None:
+        """A legacy agent wants log messages from `level` on."""
+        self._announced.logs.set_level(session_id, level, self._main)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -295,30 +296,20 @@ class Upstream:
     async def _once(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
-        """Send it on the connection that this exchange is to use.
-
-        A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness);
-        but what it hands out to be brought back may be good at the very same process only. So it has one connection.
-        """
+        """Send it on the connection that this exchange is to use."""
         headers = None
         if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
             headers = self.inventory.param_headers(params, exchange.headers or ())
-        agent, main = exchange.agent, self._main
-        if self.facts.era == "legacy":
-            if self.config.isolation == "call" or (self.config.isolation == "agent" and agent.session_id is None):
-                async with self._own.borrow(exchange) as connection:
-                    return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-            if agent.session_id is not None and (
-                self.config.isolation == "agent" or (main is not None and main.stateful)
-            ):
-                async with self._own.of_session(agent) as connection:
-                    return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        if main is None or main.closed:
-            main = await self._reconnected(main)
-        return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        async with apart(self.config, self.facts.era, exchange, self._main, self._own) as own:
+            connection = own or await self._open_main()
+            async with self._announced.logs.heard(connection, exchange, self._main):
+                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
-    async def _reconnected(self, lost: Connection | None) -> Connection:
-        """The main connection that takes the place of `lost`, when it comes soon. Raises `Busy`."""
+    async def _open_main(self) -> Connection:
+        """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
+        lost = self._main
+        if lost is not None and not lost.closed:
+            return lost
         if self.facts.state is UpstreamState.HEALTHY:
             if self._main is lost:
                 self._connected.clear()
@@ -337,7 +328,8 @@ class Upstream:
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
-        connection = self._make(Host(self._told, declared, agent))
+        host = self._announced.own(declared, agent)
+        connection = connection_to(self.config, self._limits, host, self._http)
         try:
             async with asyncio.timeout(SESSION_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -347,6 +339,8 @@ class Upstream:
         except BaseException:
             self._own.discard(connection)
             raise
+        if agent is not None and agent.session_id is not None:
+            self._announced.logs.opened(agent.session_id, connection)
         return connection
 
     def retry_in(self) -> float | None:

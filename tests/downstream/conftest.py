@@ -111,6 +111,9 @@ class FakeCatalog:
         self.listeners.append(callback)
         return lambda: self.listeners.remove(callback) if callback in self.listeners else None
 
+    def resource(self, uri: str) -> None:
+        return None
+
     def change(self, *kinds: str) -> None:
         for listener in list(self.listeners):
             listener(frozenset(kinds))

@@ -121,7 +121,7 @@ async def test_ping_and_unknown_methods(world: Any) -> None:
     session = await world.initialize()
     pong = await world.post({"jsonrpc": "2.0", "id": "p", "method": "ping"}, session)
     assert pong.json == {"jsonrpc": "2.0", "id": "p", "result": {}}
-    for method in ("logging/setLevel", "server/discover", "subscriptions/listen", "no/such"):
+    for method in ("server/discover", "subscriptions/listen", "no/such"):
         answer = await world.post({"jsonrpc": "2.0", "id": 1, "method": method}, session)
         assert (answer.status, answer.json["error"]["code"]) == (200, -32601)
 

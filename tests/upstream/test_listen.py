@@ -62,7 +62,7 @@ async def test_a_server_that_announces_nothing_is_not_listened_to(scripted: Any,
 
 async def test_a_modern_stream_that_ends_is_asked_for_again_and_counts_as_a_change(scripted: Any, connect: Any) -> None:
     async def script(seen: Any, writer: Any) -> None:
-        writer.write(STREAM)
+        writer.write(STREAM + note("notifications/subscriptions/acknowledged"))
         if len(server.of("subscriptions/listen")) == 1:
             done = {"jsonrpc": "2.0", "id": seen.message["id"], "result": {"resultType": "complete"}}
             writer.write(f"data: {json.dumps(done)}\n\n".encode())

@@ -1,0 +1,102 @@
+"""The resources that one agent wants to know about when they change, by the URIs that agents see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from gateway_core.catalog import Catalog
+from gateway_core.errors import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    RESOURCE_NOT_FOUND_LEGACY,
+    UPSTREAM_UNAVAILABLE,
+    DeliveryError,
+    NotSent,
+    RpcError,
+    overloaded,
+    retry_after,
+)
+from gateway_core.exchange import Agent
+from gateway_core.upstream.subscription import announces_updates
+from gateway_core.upstream.upstream import Upstream
+
+MAX_WATCHED: Final = 256
+"""Resources that one agent may watch at a time: in a session, or with one listen request."""
+MAX_URI: Final = 8192
+"""Characters of one URI."""
+
+
+class Watched:
+    """What one agent watches; `close` is due."""
+
+    def __init__(self, catalog: Catalog, agent: Agent, tell: Callable[[str], None]) -> None:
+        """`tell` gets the URI of what was updated: a resource that is watched, or one below it that can be read."""
+        self._catalog = catalog
+        self._agent = agent
+        self._tell = tell
+        self._held: dict[str, Callable[[], None] | None] = {}
+        """URI -> what lets go of it; None while the upstream is still being asked."""
+        self._closed = False
+
+    async def add(self, uri: str) -> None:
+        """Watch a resource too; one that is watched already stays so.
+
+        Raises `RpcError`: nobody has it, its upstream announces no changes, refuses or is away, or it is one too many.
+        """
+        if uri in self._held:
+            return
+        if len(uri) > MAX_URI:
+            raise RpcError.of_gateway(INVALID_PARAMS, f"a URI has more than {MAX_URI} characters")
+        if len(self._held) >= MAX_WATCHED:
+            raise overloaded(f"this client watches {MAX_WATCHED} resources, which is the limit")
+        self._held[uri] = None
+        try:
+            release = await self._watch(uri)
+        except BaseException:
+            self._held.pop(uri, None)
+            raise
+        if self._closed or uri not in self._held:  # unsubscribed, or gone, while the upstream was asked
+            release()
+        else:
+            self._held[uri] = release
+
+    def remove(self, uri: str) -> None:
+        """Watch it no more; what is not watched is let pass."""
+        release = self._held.pop(uri, None)
+        if release is not None:
+            release()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._closed = True
+        for uri in list(self._held):
+            self.remove(uri)
+
+    async def _watch(self, uri: str) -> Callable[[], None]:
+        target = self._catalog.resource(uri)
+        if target is None:
+            code = RESOURCE_NOT_FOUND_LEGACY if self._agent.era == "legacy" else INVALID_PARAMS
+            raise RpcError.of_gateway(code, f"Resource not found: {uri[:500]}", uri=uri[:500])
+        able = [upstream for upstream in target.upstreams if announces_updates(upstream.capabilities)]
+        if not able:
+            names = ", ".join(upstream.name for upstream in target.upstreams)
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"upstream {names} announces no changes of resources")
+        problem: DeliveryError = NotSent("not tried")
+        for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
+            try:
+                return await upstream.watch(self._agent, target.original, self._teller(uri, upstream, target.original))
+            except DeliveryError as failure:
+                problem = failure
+        raise RpcError.of_gateway(
+            UPSTREAM_UNAVAILABLE,
+            f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",
+            **retry_after(upstream.retry_in() or 1.0),
+        )
+
+    def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
+        def told(updated: str) -> None:
+            below = None if updated == original else self._catalog.published_uri(upstream.name, updated)
+            self._tell(below or uri)
+
+        return told

@@ -1,0 +1,43 @@
+"""Who gets a connection apart from the one that an upstream's agents share.
+
+A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness); but what
+it hands out to be brought back may be good at the very same process only. So it has one connection. A legacy one has
+more where `isolation` says so, and where it hands out sessions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from gateway_core.config import UpstreamConfig
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.types import Era
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.sessions import SessionConnections
+
+
+def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection | None) -> bool:
+    """Whether a legacy agent's session has a connection of its own."""
+    separate = config.isolation == "agent" or (main is not None and main.stateful)
+    return era == "legacy" and agent.session_id is not None and separate
+
+
+@contextlib.asynccontextmanager
+async def apart(
+    config: UpstreamConfig, era: Era | None, exchange: Exchange, main: Connection | None, own: SessionConnections
+) -> AsyncIterator[Connection | None]:
+    """The connection that an exchange has for itself or with its session; None when it is to use the shared one.
+
+    Each call has one to itself also where each agent should, and this one has no session.
+    """
+    agent = exchange.agent
+    each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
+    if era == "legacy" and each:
+        async with own.borrow(exchange) as connection:
+            yield connection
+    elif has_own(config, era, agent, main):
+        async with own.of_session(agent) as connection:
+            yield connection
+    else:
+        yield None

@@ -1,0 +1,30 @@
+"""Which kind of connection an upstream's configuration asks for, and whether the server on one is alive."""
+
+from __future__ import annotations
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND
+from gateway_core.protocol import DISCOVER, PING
+from gateway_core.upstream.base import Connection, Host
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.http import HttpConnection
+from gateway_core.upstream.sse import SseConnection
+from gateway_core.upstream.stdio import StdioConnection
+
+
+def connection_to(config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None) -> Connection:
+    """A new connection, unopened; `http` is needed by all transports but stdio."""
+    if config.transport == "stdio":
+        return StdioConnection(config, limits, host)
+    assert http is not None
+    kind = SseConnection if config.transport == "sse" else HttpConnection
+    return kind(config, limits, host, http)
+
+
+async def check(connection: Connection) -> None:
+    """Ask the server for a sign of life. Raises `DeliveryError`, or its `RpcError`."""
+    modern = connection.info is not None and connection.info.era == "modern"
+    reply = await connection.request(DISCOVER if modern else PING, {})
+    # A server that does not know `ping`, or wants it otherwise, is alive all the same.
+    if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
+        raise reply.error

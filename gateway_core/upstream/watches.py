@@ -1,0 +1,237 @@
+"""Which of one upstream's resources are watched, by whom, and that it stays so.
+
+A **conversation** is what agents share with the upstream: its main connection, or one agent's own. Each has one keeper,
+a task that holds the connection's subscriptions to what its agents want: two agents that watch one resource share one
+subscription, which ends with the last of them. On a new connection the keeper subscribes again, and tells the agents
+that their resources were updated, since they may have been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final
+
+from loguru import logger
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
+from gateway_core.exchange import Agent
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.listen import Pauses
+
+SUBSCRIBE_TIMEOUT: Final = 5.0
+"""Seconds that an agent waits for the upstream to agree."""
+KEEP_TIMEOUT: Final = 30.0
+"""Seconds that a connection's subscriptions may take to be what they should be."""
+MAX_WATCHED: Final = 4096
+"""Resources of one upstream that are watched at a time, counted for each connection."""
+MAX_LEVELS: Final = 64
+"""Levels above a resource that are looked at for who watches all below."""
+
+Told = Callable[[str], None]
+"""Called with the URI that the upstream names: the one that is watched, or one below it."""
+Release = Callable[[], None]
+
+
+class _Watch:
+    """One resource that is watched in one conversation."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[object, Told] = {}
+        self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.connection: Connection | None = None
+        """On which the server has agreed."""
+
+    def tell(self, uri: str) -> None:
+        for told in list(self.listeners.values()):
+            told(uri)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.agreed.done():
+            self.agreed.set_exception(error)
+            self.agreed.exception()  # whoever waits may have left
+
+
+class _Conversation:
+    """What is watched over one connection, and over the ones that take its place."""
+
+    def __init__(self, upstream: str, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self.wanted: dict[str, _Watch] = {}
+        self.keeper: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
+        self._upstream = upstream
+        self._connect = connect
+
+    def start(self) -> None:
+        """See to it that what is wanted is so."""
+        self.changed.set()
+        if self.keeper is None or self.keeper.done():
+            self.keeper = asyncio.get_running_loop().create_task(self._keep(), name=f"watch for {self._upstream}")
+
+    async def _keep(self) -> None:
+        pauses = Pauses()
+        while self.wanted:
+            pauses.begin()
+            try:
+                await self._keep_on(await self._connect())
+            except (DeliveryError, TimeoutError) as problem:
+                reason = str(problem) or "no answer to the subscription in time"
+                for uri in [uri for uri, watch in self.wanted.items() if not watch.agreed.done()]:
+                    self.wanted.pop(uri).refuse(NotSent(reason))
+                self.changed.clear()
+            if self.wanted:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pauses.next()):
+                        await self.changed.wait()
+
+    async def _keep_on(self, connection: Connection) -> None:
+        """Until it is closed, or nothing is wanted any more."""
+        closed = asyncio.ensure_future(connection.wait_closed())
+        agreed: frozenset[str] | None = None
+        try:
+            while not connection.closed:
+                self.changed.clear()
+                uris = frozenset(self.wanted)
+                refused: Mapping[str, RpcError] = {}
+                if uris != agreed:
+                    async with asyncio.timeout(KEEP_TIMEOUT):
+                        refused = await connection.watch(uris)
+                self._settle(connection, uris, refused)
+                agreed = uris - refused.keys()
+                if not self.wanted:
+                    return
+                changed = asyncio.ensure_future(self.changed.wait())
+                try:
+                    await asyncio.wait([changed, closed], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    changed.cancel()
+        finally:
+            closed.cancel()
+
+    def _settle(self, connection: Connection, uris: frozenset[str], refused: Mapping[str, RpcError]) -> None:
+        for uri in uris & self.wanted.keys():
+            watch = self.wanted[uri]
+            missed = watch.connection is not None and watch.connection is not connection
+            if uri in refused:
+                del self.wanted[uri]
+                watch.refuse(refused[uri])
+                if watch.connection is not None:
+                    logger.bind(upstream=self._upstream).warning(
+                        "the server does not announce changes of a resource any more: {}", refused[uri].message
+                    )
+                    watch.tell(uri)  # who reads it again finds out what has become of it
+                continue
+            watch.connection = connection
+            if not watch.agreed.done():
+                watch.agreed.set_result(None)
+            if missed:
+                watch.tell(uri)
+
+    def stop(self) -> None:
+        if self.keeper is not None:
+            self.keeper.cancel()
+        for watch in self.wanted.values():
+            watch.refuse(NotSent("its session has ended"))
+        self.wanted.clear()
+
+
+class Watches:
+    """All conversations of one upstream, by the id of the legacy session that has one alone; the shared one's is ""."""
+
+    def __init__(self, upstream: str, connect: Callable[[Agent | None], Awaitable[Connection]]) -> None:
+        """`connect` gives the connection of an agent's own, or the shared one; raises `DeliveryError`."""
+        self._upstream = upstream
+        self._connect = connect
+        self._conversations: dict[str, _Conversation] = {}
+
+    async def add(self, owner: Agent | None, uri: str, told: Told) -> Release:
+        """Have `told` called when a resource is updated; `owner`: whose own connection is to be used, if any.
+
+        Returns what lets go of it. Raises `RpcError` when the upstream refuses or too much is watched, `NotSent` when
+        it cannot be reached in time.
+        """
+        if sum(len(conversation.wanted) for conversation in self._conversations.values()) >= MAX_WATCHED:
+            raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
+        key = owner.session_id or "" if owner is not None else ""
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            conversation = _Conversation(self._upstream, lambda: self._connect(owner))
+            self._conversations[key] = conversation
+        watch = conversation.wanted.setdefault(uri, _Watch())
+        mark = object()
+        watch.listeners[mark] = told
+        conversation.start()
+
+        def release() -> None:
+            watch.listeners.pop(mark, None)
+            if not watch.listeners and conversation.wanted.get(uri) is watch:
+                del conversation.wanted[uri]
+                conversation.changed.set()
+            if not conversation.wanted and (conversation.keeper is None or conversation.keeper.done()):
+                self._forget(key, conversation)
+
+        try:
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
+                await asyncio.shield(watch.agreed)
+        except TimeoutError:
+            release()
+            raise NotSent(f"no answer to the subscription within {SUBSCRIBE_TIMEOUT:g} s") from None
+        except BaseException:
+            release()
+            raise
+        return release
+
+    def updated(self, key: str | None, params: Raw) -> None:
+        """The server says that a resource was updated, on the connection of the conversation `key`, if of any.
+
+        It may be one below a resource that is watched (schema, ResourceUpdatedNotification). What nobody watches is
+        dropped.
+        """
+        conversation = self._conversations.get(key) if key is not None else None
+        if conversation is None:
+            return
+        try:
+            uri = jsonrpc.text(jsonrpc.members(params).get("uri", Raw()), "uri")
+        except RpcError:
+            return
+        for watched in _upwards(uri):
+            watch = conversation.wanted.get(watched)
+            if watch is not None:
+                watch.tell(uri)
+
+    def reconnected(self) -> None:
+        """The upstream was reached: keepers need not wait any longer."""
+        for conversation in self._conversations.values():
+            conversation.changed.set()
+
+    def end(self, session_id: str) -> None:
+        """A legacy session has ended, and its connection with it."""
+        conversation = self._conversations.pop(session_id, None)
+        if conversation is not None:
+            conversation.stop()
+
+    def close(self) -> None:
+        """The upstream is given up."""
+        for conversation in self._conversations.values():
+            conversation.stop()
+        self._conversations.clear()
+
+    def _forget(self, key: str, conversation: _Conversation) -> None:
+        if self._conversations.get(key) is conversation:
+            del self._conversations[key]
+
+
+def _upwards(uri: str) -> Iterator[str]:
+    """A URI, and those of which it names a part."""
+    yield uri
+    end = len(uri)
+    for _ in range(MAX_LEVELS):
+        end = max(uri.rfind(mark, 0, end) for mark in "/?#")
+        if end < 0:
+            return
+        if end + 1 < len(uri):
+            yield uri[: end + 1]
+        yield uri[:end]

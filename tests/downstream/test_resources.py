@@ -1,0 +1,145 @@
+"""Resources that agents watch: over every legacy transport, by published URI, bounded and let go of."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway_core.catalog import Target
+from gateway_core.downstream import resources
+from gateway_core.downstream.resources import Watched
+from gateway_core.errors import NotSent, RpcError
+from gateway_core.exchange import Agent
+from gateway_core.types import Principal
+
+AGENT = Agent(Principal("a"), "legacy", "2025-11-25", session_id="s")
+
+
+class Source:
+    """An upstream that agrees to everything, once it is let."""
+
+    def __init__(self, name: str = "u", *, subscribe: bool = True) -> None:
+        self.name = name
+        self.capabilities = {"resources": {"subscribe": subscribe}}
+        self.reachable = True
+        self.failure: Exception | None = None
+        self.listeners: dict[str, Callable[[str], None]] = {}
+        self.let = asyncio.Event()
+        self.let.set()
+
+    async def watch(self, agent: Agent, uri: str, told: Callable[[str], None]) -> Callable[[], None]:
+        await self.let.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.listeners[uri] = told
+        return lambda: self.listeners.pop(uri, None) and None
+
+    def retry_in(self) -> float | None:
+        return None
+
+
+class Shelf:
+    """A catalog in which `seen:…` is an upstream's own `own:…`."""
+
+    def __init__(self, *sources: Source) -> None:
+        self.sources: Any = sources
+
+    def resource(self, uri: str) -> Target | None:
+        return Target(uri.replace("seen:", "own:"), self.sources) if uri.startswith("seen:") else None
+
+    def published_uri(self, upstream: str, original: str) -> str | None:
+        return original.replace("own:", "seen:") if "hidden" not in original else None
+
+
+def watched(*sources: Source) -> tuple[Watched, list[str]]:
+    told: list[str] = []
+    return Watched(Shelf(*sources), AGENT, told.append), told  # type: ignore[arg-type]
+
+
+async def test_agents_hear_published_uris_only() -> None:
+    source = Source()
+    mine, told = watched(source)
+    await mine.add("seen:a")
+    for uri in ("own:a", "own:a/b", "own:a/hidden"):
+        source.listeners["own:a"](uri)
+    assert told == ["seen:a", "seen:a/b", "seen:a"]
+
+
+async def test_everything_is_let_go_of() -> None:
+    source = Source()
+    mine, _ = watched(source)
+    for uri in ("seen:a", "seen:b", "seen:a"):
+        await mine.add(uri)
+    assert sorted(source.listeners) == ["own:a", "own:b"]
+    mine.remove("seen:a")
+    mine.remove("seen:never")
+    assert sorted(source.listeners) == ["own:b"]
+    mine.close()
+    assert not source.listeners
+
+
+@pytest.mark.parametrize("leave", ["remove", "close"])
+async def test_who_leaves_while_the_upstream_is_asked_leaves_nothing_behind(leave: str) -> None:
+    source = Source()
+    source.let.clear()
+    mine, _ = watched(source)
+    adding = asyncio.create_task(mine.add("seen:a"))
+    await asyncio.sleep(0)
+    mine.close() if leave == "close" else mine.remove("seen:a")
+    source.let.set()
+    await adding
+    assert not source.listeners
+
+
+async def test_a_replica_is_asked_when_the_first_is_away_or_announces_nothing() -> None:
+    deaf, away, good = Source("deaf", subscribe=False), Source("away"), Source("good")
+    away.failure = NotSent("not connected")
+    mine, _ = watched(deaf, away, good)
+    await mine.add("seen:a")
+    assert good.listeners
+    alone, _ = watched(away)
+    with pytest.raises(RpcError, match="away cannot be asked") as caught:
+        await alone.add("seen:a")
+    assert caught.value.code == -31001
+
+
+async def test_an_agent_watches_a_bounded_number_of_bounded_uris(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "MAX_WATCHED", 2)
+    mine, _ = watched(Source())
+    with pytest.raises(RpcError, match="characters"):
+        await mine.add("seen:" + "x" * resources.MAX_URI)
+    await mine.add("seen:a")
+    await mine.add("seen:b")
+    with pytest.raises(RpcError, match="limit"):
+        await mine.add("seen:c")
+    mine.remove("seen:a")
+    await mine.add("seen:c")
+
+
+async def test_an_agent_on_http_and_sse_subscribes_and_is_told_on_its_stream(sse_world: Any, helpers: Any) -> None:
+    source = Source()
+    shelf = Shelf(source)
+    sse_world.catalog.resource, sse_world.catalog.published_uri = shelf.resource, shelf.published_uri
+    response = await sse_world.http.get(sse_world.base + "/sse")
+
+    async def data() -> str:
+        async with asyncio.timeout(5):
+            while not (line := await response.content.readline()).startswith(b"data: "):
+                pass
+        return line[6:].decode().strip()
+
+    path = await data()
+    request = {"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "seen:a"}}
+    await sse_world.post(helpers.initialize(), path=path)
+    await data()
+    await sse_world.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, path=path)
+    await sse_world.post(request, path=path)
+    assert json.loads(await data()) == {"jsonrpc": "2.0", "id": 2, "result": {}}
+    source.listeners["own:a"]("own:a")
+    assert json.loads(await data())["params"] == {"uri": "seen:a"}
+    response.close()
+    async with asyncio.timeout(5):
+        while source.listeners:
+            await asyncio.sleep(0.01)

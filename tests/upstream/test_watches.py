@@ -1,0 +1,229 @@
+"""Resources that are watched: shared, kept over connections, let go of, bounded; whose a log message is."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from gateway_core.errors import NotSent, RpcError
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.protocol import ELICITED, LOG_MESSAGE
+from gateway_core.types import Principal
+from gateway_core.upstream import listen, logs, watches
+from gateway_core.upstream.logs import Logs, whose
+from gateway_core.upstream.watches import Watches
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(logs, "RELAX_AFTER", 0.02)
+
+
+class Link:
+    """A connection on which everything is agreed to but what is `refused`."""
+
+    def __init__(self) -> None:
+        self.asked: list[frozenset[str]] = []
+        self.refused: dict[str, RpcError] = {}
+        self.end = asyncio.Event()
+
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+        self.asked.append(uris)
+        return {uri: error for uri, error in self.refused.items() if uri in uris}
+
+    @property
+    def closed(self) -> bool:
+        return self.end.is_set()
+
+    async def wait_closed(self) -> str:
+        await self.end.wait()
+        return "ended"
+
+
+class World:
+    def __init__(self) -> None:
+        self.links = [Link()]
+        self.away = False
+        self.watches = Watches("u", self.connect)  # type: ignore[arg-type]
+
+    async def connect(self, owner: Agent | None) -> Any:
+        if self.away:
+            raise NotSent("not connected")
+        return self.links[-1]
+
+
+@pytest.fixture
+async def world() -> Any:
+    made = World()
+    yield made
+    made.watches.close()
+
+
+def updated(uri: str) -> Raw:
+    return Raw(b'{"uri":"%b"}' % uri.encode())
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_two_share_one_subscription_and_the_last_ends_it(world: World) -> None:
+    first: list[str] = []
+    second: list[str] = []
+    release = await world.watches.add(None, "x:a", first.append)
+    again = await world.watches.add(None, "x:a", second.append)
+    world.watches.updated("", updated("x:a"))
+    release()
+    world.watches.updated("", updated("x:a"))
+    again()
+    await until(lambda: world.links[0].asked == [frozenset({"x:a"}), frozenset()])
+    world.watches.updated("", updated("x:a"))
+    assert (first, second) == (["x:a"], ["x:a", "x:a"])
+
+
+async def test_on_a_new_connection_all_is_asked_for_again_and_counts_as_updated(world: World) -> None:
+    told: list[str] = []
+    await world.watches.add(None, "x:a", told.append)
+    world.away = True
+    world.links.append(Link())
+    world.links[0].end.set()
+    await asyncio.sleep(0.05)
+    assert told == []
+    world.away = False
+    world.watches.reconnected()
+    await until(lambda: told == ["x:a"])
+    assert world.links[1].asked == [frozenset({"x:a"})]
+
+
+async def test_what_the_server_refuses_is_not_watched_and_others_are(world: World) -> None:
+    world.links[0].refused["x:b"] = RpcError(-32002, "no such thing")
+    told: list[str] = []
+    ends = await asyncio.gather(
+        world.watches.add(None, "x:a", told.append),
+        world.watches.add(None, "x:b", told.append),
+        return_exceptions=True,
+    )
+    assert isinstance(ends[1], RpcError)
+    world.watches.updated("", updated("x:a"))
+    world.watches.updated("", updated("x:b"))
+    assert told == ["x:a"]
+
+
+async def test_who_is_refused_on_a_new_connection_is_told_once_more(world: World) -> None:
+    told: list[str] = []
+    release = await world.watches.add(None, "x:a", told.append)
+    world.links.append(Link())
+    world.links[1].refused["x:a"] = RpcError(-32002, "gone")
+    world.links[0].end.set()
+    await until(lambda: told == ["x:a"])
+    release()
+
+
+async def test_an_upstream_that_is_away_is_a_failure_at_once(world: World) -> None:
+    world.away = True
+    with pytest.raises(NotSent, match="not connected"):
+        await world.watches.add(None, "x:a", lambda uri: None)
+
+
+async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "SUBSCRIBE_TIMEOUT", 0.05)
+
+    async def watch(uris: frozenset[str]) -> Mapping[str, RpcError]:
+        await asyncio.sleep(30)
+        return {}
+
+    world.links[0].watch = watch  # type: ignore[method-assign]
+    with pytest.raises(NotSent, match="no answer"):
+        await world.watches.add(None, "x:a", lambda uri: None)
+
+
+async def test_there_is_a_limit_on_what_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "MAX_WATCHED", 2)
+    for uri in ("x:a", "x:b"):
+        await world.watches.add(None, uri, lambda uri: None)
+    with pytest.raises(RpcError, match="limit"):
+        await world.watches.add(None, "x:c", lambda uri: None)
+
+
+async def test_updates_go_to_who_watches_the_resource_or_what_it_is_part_of(world: World) -> None:
+    told: dict[str, list[str]] = {"f:///a": [], "f:///a/b": [], "f:///a/": [], "f:///ab": []}
+    for uri, heard in told.items():
+        await world.watches.add(None, uri, heard.append)
+    world.watches.updated("", updated("f:///a/b"))
+    assert told == {"f:///a": ["f:///a/b"], "f:///a/b": ["f:///a/b"], "f:///a/": ["f:///a/b"], "f:///ab": []}
+
+
+async def test_conversations_are_kept_apart_and_end_with_their_sessions(world: World) -> None:
+    told: list[str] = []
+    release = await world.watches.add(agent("s"), "x:a", told.append)
+    for conversation in ("", "t", None):
+        world.watches.updated(conversation, updated("x:a"))
+    assert told == []
+    world.watches.updated("s", updated("x:a"))
+    world.watches.end("s")
+    world.watches.updated("s", updated("x:a"))
+    assert told == ["x:a"]
+    release()
+
+
+# -- log messages
+
+
+class Standing:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def notify(self, method: str, params: bytes) -> None:
+        self.told.append(method)
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        raise AssertionError
+
+
+def agent(session: str | None, standing: Any = None) -> Agent:
+    era: Any = "modern" if session is None else "legacy"
+    return Agent(Principal("a"), era, "2025-11-25", session_id=session, standing=standing)
+
+
+def exchange(session: str | None, **settings: Any) -> Exchange:
+    return Exchange(agent(session), "tools/call", Standing(), **settings)
+
+
+def test_what_came_on_no_stream_belongs_to_the_only_agent_that_calls() -> None:
+    one, other, modern = exchange("s"), exchange("t"), exchange(None)
+    assert whose(LOG_MESSAGE, [one]) is one
+    assert whose(LOG_MESSAGE, [one, exchange("s"), one]) is one
+    assert whose(ELICITED, [modern]) is modern
+    for running in ([], [one, other], [one, modern], [modern, exchange(None)]):
+        assert whose(LOG_MESSAGE, running) is None
+    assert whose("notifications/tools/list_changed", [one]) is None
+
+
+async def test_a_message_goes_to_the_owner_of_its_connection_or_to_nobody() -> None:
+    found = Logs("u")
+    standing = Standing()
+    owner = agent("s", standing)
+    error = Raw(b'{"level":"error"}')
+    found.told(LOG_MESSAGE, error, None, owner)
+    assert standing.told == []  # it has set no level
+    found.set_level("s", "error", None)
+    found.told(LOG_MESSAGE, error, None, owner)
+    found.told(LOG_MESSAGE, Raw(b'{"level":"info"}'), None, owner)
+    found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), None, owner)
+    assert standing.told == [LOG_MESSAGE, ELICITED]
+    found.told(LOG_MESSAGE, error, None, None)
+    found.told(ELICITED, Raw(b"{}"), None, None)
+    assert found.unattributed == 2
+
+
+async def test_the_end_of_an_elicitation_is_told_to_the_legacy_agent_whose_call_it_is() -> None:
+    found = Logs("u")
+    legacy, modern = exchange("s"), exchange(None)
+    for call in (legacy, modern):
+        found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), call, None)
+    assert (legacy.back.told, modern.back.told) == ([ELICITED], [])  # type: ignore[attr-defined]
