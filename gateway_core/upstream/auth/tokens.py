@@ -88,6 +88,8 @@ class TokenSource:
         named = [URL(text) for text in (config.token_url, config.issuer) if text is not None]
         self._fetcher = Fetcher(url, named, session, addresses)
         self._server = Server(URL(config.token_url), config.issuer) if config.token_url is not None else None
+        self._lost = self._server is None
+        """Whether the server must be found (anew)."""
         self._issuer = config.issuer
         """Whom the credentials belong to; once it is known, no other server gets them."""
         self._scopes: tuple[str, ...] = tuple(config.scope.split()) if config.scope is not None else ()
@@ -110,7 +112,7 @@ class TokenSource:
             if now >= self._renewals.until:
                 self._renewal(None, self._renewals, replaces_refused=False)
             return token.authorization
-        if self._server is None:
+        if self._lost:
             return None
         return (await self._renewed(None, self._renewals)).authorization
 
@@ -122,12 +124,13 @@ class TokenSource:
         """
         if status == 403:
             return challenge.error == "insufficient_scope" and await self._step_up(authorization, challenge)
+        now = time.monotonic()
         token = self._token
-        if token is not None and token.authorization != authorization:
+        if token is not None and token.authorization != authorization and now < token.expires_at:
             return True
-        if token is not None and token.replaces_refused and time.monotonic() < token.obtained + REFUSED_AGAIN:
+        if token is not None and token.replaces_refused and now < token.obtained + REFUSED_AGAIN:
             return False
-        await self._renewed(challenge, self._renewals, replaces_refused=token is not None)
+        await self._renewed(challenge, self._renewals, replaces_refused=authorization is not None)
         return True
 
     async def close(self) -> None:
@@ -139,12 +142,12 @@ class TokenSource:
 
     async def _step_up(self, authorization: str | None, challenge: Challenge) -> bool:
         """Ask for the scopes that a request needs, beside those that other requests needed (Step-Up Authorization)."""
-        missing = set(challenge.scopes) - set(self._scopes)
-        if not missing or self._config.scope is not None or self._server is None:
+        if self._token is None or self._config.scope is not None:
             return False
-        if self._token is not None and self._token.authorization != authorization:
+        if self._token.authorization != authorization:
             return True
-        if len(self._scopes) + len(missing) > MAX_SCOPES:
+        missing = set(challenge.scopes) - set(self._scopes)
+        if not missing or len(self._scopes) + len(missing) > MAX_SCOPES:
             return False
         try:
             await self._renewed(challenge, self._step_ups)
@@ -196,6 +199,8 @@ class TokenSource:
             answer = await ask(self._fetcher, server, self._credentials, wanted, self._resource(server))
         except Refused as failure:
             backoff.failed(str(failure))
+            # Its endpoint may have moved. The next 401 tells where to look.
+            self._lost = backoff is self._renewals and self._config.token_url is None
             raise
         backoff.failures = 0
         self._scopes = wanted
@@ -212,7 +217,7 @@ class TokenSource:
     async def _find(self, challenge: Challenge | None) -> Server:
         """The authorization server; looked up anew when the upstream refused a token of the one that was known."""
         refused = challenge is not None and challenge.error != "insufficient_scope"
-        if self._server is not None and (self._config.token_url is not None or not refused):
+        if self._server is not None and not self._lost and (self._config.token_url is not None or not refused):
             return self._server
         try:
             async with asyncio.timeout(DISCOVERY):
@@ -227,7 +232,7 @@ class TokenSource:
                 server.issuer,
                 server.issuer,
             )
-        self._server = server
+        self._server, self._lost = server, False
         return server
 
     def _wanted(self, server: Server, challenge: Challenge | None) -> tuple[str, ...]:

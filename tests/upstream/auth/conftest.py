@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from yarl import URL
 
 from gateway_core.config import AuthConfig, LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent
+from gateway_core.upstream.auth import tokens
 from gateway_core.upstream.client import HttpClient
 
 SECRET = "s3cr3t:/ä&"
@@ -196,3 +197,17 @@ def logged() -> Iterator[list[str]]:
     sink = logger.add(lines.append, level="DEBUG", format="{message} {exception}")
     yield lines
     logger.remove(sink)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Move the clock that tokens live by."""
+    moved = 0.0
+    real = tokens.time.monotonic
+
+    def move(seconds: float) -> None:
+        nonlocal moved
+        moved += seconds
+
+    monkeypatch.setattr(tokens.time, "monotonic", lambda: real() + moved)
+    return move

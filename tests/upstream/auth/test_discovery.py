@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -242,6 +243,20 @@ async def test_a_refused_token_is_replaced_after_a_new_discovery(world: Any) -> 
     assert await world.status(client) == 200
     assert world.resource.used == ["", "Bearer token-1", "Bearer token-1", "Bearer token-2"]
     assert world.authority.asked == [METADATA, "/token"] * 2
+
+
+async def test_a_token_endpoint_that_moved_is_found_again(world: Any, clock: Callable[[float], None]) -> None:
+    world.protect()
+    world.authority.publish()
+    client = world.client()
+    assert await world.status(client) == 200
+    world.authority.documents["/new"] = world.authority.documents.pop("/token")
+    world.authority.documents[METADATA]["token_endpoint"] = f"{world.authority.origin}/new"
+    clock(4000)
+    assert "HTTP 404" in await world.refusal(client)
+    clock(1)
+    assert await world.status(client) == 200
+    assert world.resource.used == ["", "Bearer token-1", "", "Bearer token-2"]
 
 
 async def test_tokens_that_are_never_taken_are_not_fetched_for_ever(world: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.upstream.auth import tokens
+from gateway_core.upstream.auth import Challenge, tokens
 
 
 @pytest.fixture
@@ -16,20 +16,6 @@ def ready(world: Any) -> Any:
     world.protect(scopes_supported=["basic", "profile"])
     world.authority.publish(scopes_supported=["admin"])
     return world
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Move the clock that tokens live by."""
-    moved = 0.0
-    real = tokens.time.monotonic
-
-    def move(seconds: float) -> None:
-        nonlocal moved
-        moved += seconds
-
-    monkeypatch.setattr(tokens.time, "monotonic", lambda: real() + moved)
-    return move
 
 
 def asked(world: Any) -> list[str | None]:
@@ -135,6 +121,16 @@ async def test_many_requests_step_up_once(ready: Any) -> None:
     assert await ready.status(client) == 200
     ready.resource.needs = {"write"}
     assert set(await asyncio.gather(*[ready.status(client) for _ in range(10)])) == {200}
+    assert len(ready.authority.forms) == 2
+
+
+async def test_a_403_to_a_token_that_was_replaced_meanwhile_is_tried_again(ready: Any) -> None:
+    client = ready.client()
+    ready.resource.needs = {"write"}
+    assert await ready.status(client) == 200
+    late = Challenge(error="insufficient_scope", scopes=("write",))
+    assert await client._tokens.challenged("Bearer token-1", 403, late)
+    assert not await client._tokens.challenged("Bearer token-2", 403, late)
     assert len(ready.authority.forms) == 2
 
 
