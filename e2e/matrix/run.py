@@ -71,6 +71,8 @@ def main() -> int:
     upstreams = [upstream for upstream in UPSTREAMS if chosen.server in upstream.title]
     if chosen.direct:
         upstreams = [upstream for upstream in upstreams if upstream.transport == "http"]
+    # Ended from outside it ends its gateways and servers all the same.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory() as folder, _place(Path(folder).resolve()) as place:
         raw = asyncio.run(_matrix(upstreams, clients, place, chosen.direct))
     page = _page(upstreams, clients, raw)
