@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -133,7 +134,7 @@ class _Stream:
         self.uris = uris
         self.acknowledged: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
         self.task = asyncio.ensure_future(listen(params, self._take))
-        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())  # looked at, whoever waits
+        self.task.add_done_callback(_look_at_end)
 
     @property
     def agreed(self) -> bool:
@@ -151,8 +152,6 @@ class _Stream:
     def refusal(self) -> RpcError | None:
         """The server's error, if it ended in one."""
         error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
-        if error is not None and not isinstance(error, RpcError | DeliveryError):
-            raise error
         return error if isinstance(error, RpcError) else None
 
     def end(self) -> None:
@@ -198,7 +197,6 @@ class ModernWatcher(Watcher):
                 current = await self._opened(current)
                 await self._until_changed(current)
                 if current is not None and not current.open:
-                    assert current.refusal is None or current.agreed
                     current, self._gap = None, self._listened
                     await self._until_changed(None, self._pauses.next())
         finally:
@@ -270,6 +268,12 @@ class ModernWatcher(Watcher):
             await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
+
+
+def _look_at_end(task: asyncio.Future[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, RpcError | DeliveryError):
+        logger.error("{} while listening to an upstream", type(error).__name__)
 
 
 def _ended(stream: _Stream | None) -> None:

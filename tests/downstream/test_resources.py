@@ -118,7 +118,36 @@ async def test_an_agent_watches_a_bounded_number_of_bounded_uris(monkeypatch: py
     await mine.add("seen:c")
 
 
-async def test_an_agent_on_http_and_sse_subscribes_and_is_told_on_its_stream(sse_world: Any, helpers: Any) -> None:
+async def test_nothing_is_told_before_the_acknowledgement_which_waits_for_the_upstream(
+    world: Any, helpers: Any
+) -> None:
+    source = Source()
+    source.let.clear()
+    world.catalog.resource = Shelf(source).resource
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": ["seen:a", "else:b"]}
+    headers, body = helpers.modern("subscriptions/listen", {"notifications": wanted}, "L")
+    async with world.http.post(world.url, json=body, headers=headers) as response:
+        for _ in range(3):
+            world.catalog.change("tools", "prompts")
+        source.let.set()
+        heard = []
+        async with asyncio.timeout(5):
+            while len(heard) < 3:
+                line = await response.content.readline()
+                if line.startswith(b"data: "):
+                    heard.append(json.loads(line[6:]))
+                    if len(heard) == 2:
+                        source.listeners["own:a"]("own:a")
+    assert [message["method"] for message in heard] == [
+        "notifications/subscriptions/acknowledged",
+        "notifications/tools/list_changed",
+        "notifications/resources/updated",
+    ]
+    accepted = {"toolsListChanged": True, "resourceSubscriptions": ["seen:a"]}
+    assert heard[0]["params"]["notifications"] == accepted
+
+
+async def test_an_agent_on_sse_subscribes_and_is_told_on_its_stream(sse_world: Any, helpers: Any) -> None:
     source = Source()
     shelf = Shelf(source)
     sse_world.catalog.resource, sse_world.catalog.published_uri = shelf.resource, shelf.published_uri

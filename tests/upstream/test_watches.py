@@ -12,6 +12,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE
 from gateway_core.types import Principal
 from gateway_core.upstream import listen, logs, watches
+from gateway_core.upstream.base import Reply, ServerInfo
 from gateway_core.upstream.logs import Logs, whose
 from gateway_core.upstream.watches import Watches
 
@@ -78,6 +79,7 @@ async def test_two_share_one_subscription_and_the_last_ends_it(world: World) -> 
     release = await world.watches.add(None, "x:a", first.append)
     again = await world.watches.add(None, "x:a", second.append)
     world.watches.updated("", updated("x:a"))
+    await asyncio.sleep(0.02)  # the keeper has nothing left to do: only what follows can wake it
     release()
     world.watches.updated("", updated("x:a"))
     again()
@@ -227,3 +229,45 @@ async def test_the_end_of_an_elicitation_is_told_to_the_legacy_agent_whose_call_
     for call in (legacy, modern):
         found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), call, None)
     assert (legacy.back.told, modern.back.told) == ([ELICITED], [])  # type: ignore[attr-defined]
+
+
+class Levelled:
+    """A legacy server's connection that remembers the levels it was set to."""
+
+    def __init__(self) -> None:
+        self.info = ServerInfo("legacy", "2025-11-25", {"logging": {}})
+        self.levels: list[str] = []
+        self.closed = False
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
+        assert method == "logging/setLevel"
+        self.levels.append(params["level"])
+        return Reply(b"{}")
+
+
+async def test_a_shared_connection_has_the_level_of_a_call_before_it_is_sent_and_loses_it_afterwards() -> None:
+    found, shared = Logs("u"), Levelled()
+    async with found.heard(shared, exchange(None), shared):  # type: ignore[arg-type]
+        assert shared.levels == []
+    async with found.heard(shared, exchange(None, log_level="info"), shared):  # type: ignore[arg-type]
+        async with found.heard(shared, exchange(None, log_level="debug"), shared):  # type: ignore[arg-type]
+            assert shared.levels == ["info", "debug"]
+        await until(lambda: shared.levels == ["info", "debug", "info"])
+    await until(lambda: shared.levels[3:] == ["emergency"])
+    found.close()
+
+
+async def test_levels_are_set_again_on_a_new_connection() -> None:
+    found, first, second, own = Logs("u"), Levelled(), Levelled(), Levelled()
+    found.connected(first)  # type: ignore[arg-type]
+    found.set_level("s", "warning", first)  # type: ignore[arg-type]
+    await until(lambda: first.levels == ["warning"])
+    found.connected(second)  # type: ignore[arg-type]
+    found.opened("s", own)  # type: ignore[arg-type]
+    await until(lambda: second.levels == own.levels == ["warning"])
+    found.set_level("s", "debug", second)  # type: ignore[arg-type]
+    await until(lambda: second.levels == own.levels == ["warning", "debug"])
+    found.forget("s", second)  # type: ignore[arg-type]
+    await until(lambda: second.levels[2:] == ["emergency"])
+    assert own.levels == ["warning", "debug"]
+    found.close()
