@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -138,6 +138,8 @@ class Exchange:
     """The call as the agent made it, before any plugin; set by the pipeline."""
     upstream: str | None = None
     """The upstream that the current attempt goes to."""
+    missing: Mapping[str, Any] | None = None
+    """The `ClientCapabilities` that a question would have needed which was not put, because they are not declared."""
     sent: bool = False
     """Whether a byte of any attempt may have left. Set by the connection just before it writes."""
     touched: bool = False

@@ -16,6 +16,7 @@ from gateway_core import jsonrpc
 from gateway_core.catalog import Target
 from gateway_core.chain import Chain
 from gateway_core.errors import (
+    MISSING_CLIENT_CAPABILITY,
     UPSTREAM_FAILED,
     UPSTREAM_UNAVAILABLE,
     NotSent,
@@ -181,6 +182,10 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
 def _answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
     if reply.error is not None:
         error = bridge_error(reply.error, exchange.agent.era)
+        if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
+            # The legacy way to say it was to ask and to fail; a modern server says it at once.
+            required = {"requiredCapabilities": exchange.missing}
+            error = RpcError(MISSING_CLIENT_CAPABILITY, f"{error.message} (upstream {upstream.name})", required)
         return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
     outcome = Outcome.TOOL_ERROR if _is_tool_error(exchange.method, reply.result) else Outcome.OK
     return CallResult(raw=reply.result, outcome=outcome, upstream=upstream.name, era=reply.era or upstream.facts.era)

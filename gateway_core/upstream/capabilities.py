@@ -75,14 +75,24 @@ def can_be_asked(agent: Agent) -> bool:
     return any(name in declared_by(agent) for name in EVERYTHING)
 
 
+class MissingCapability(RpcError):
+    """An agent cannot be asked, because it did not declare a capability. Written for the server that asks."""
+
+    def __init__(self, capability: str, member: str) -> None:
+        what = f"{capability}.{member}" if member else capability
+        error = RpcError.of_gateway(METHOD_NOT_FOUND, f"the client did not declare the capability {what}")
+        super().__init__(error.code, error.message, error.data)
+        self.required: Final[Mapping[str, Any]] = {capability: {member: {}} if member else {}}
+        """What it would have to declare, as `ClientCapabilities`."""
+
+
 def check(agent: Agent, method: str, params: bytes) -> None:
     """Raises `RpcError` unless the agent declared that it can be asked this (basic/patterns/mrtr, 2025-11-25
-    basic/lifecycle, Capability Negotiation). The error is for the server that asks."""
+    basic/lifecycle, Capability Negotiation): `MissingCapability`, or what is wrong with the question."""
     capability, member = _needed(method, params)
     found = declared_by(agent).get(capability)
     if found is None or (member and member not in found and not (member == "form" and not found)):
-        what = f"{capability}.{member}" if member else capability
-        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"the client did not declare the capability {what}")
+        raise MissingCapability(capability, member)
 
 
 def _needed(method: str, params: bytes) -> tuple[str, str]:

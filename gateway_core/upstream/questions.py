@@ -88,7 +88,11 @@ class Questions:
             exchange = self._attributed()
         params = bytes(message.params) or b"{}"
         if exchange is not None:
-            capabilities.check(exchange.agent, message.method, params)
+            try:
+                capabilities.check(exchange.agent, message.method, params)
+            except capabilities.MissingCapability as missing:
+                exchange.missing = missing.required
+                raise
             return await exchange.ask(self._upstream, message.method, params)
         agent = self._host.agent
         standing: BackChannel | None = agent.standing if agent is not None else None

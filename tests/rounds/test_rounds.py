@@ -83,9 +83,12 @@ async def test_an_ambiguous_question_is_refused_with_the_word_that_helps(world: 
 async def test_an_agent_that_cannot_be_asked_is_not_asked(world: Any, asker: Any, agent: str, server: str) -> None:
     async with world(asker("stdio", server)) as w:
         client = await w.client(agent, "ann", elicitation_callback=None)
-        with pytest.raises(MCPError, match="elicitation"):
+        with pytest.raises(MCPError, match="elicitation") as refused:
             await client.call_tool("greet", {"who": "bob"})
         assert w.asked["ann"] == []
+        if agent == "modern":
+            assert refused.value.error.code == -32021
+            assert refused.value.error.data["requiredCapabilities"]["elicitation"] is not None
 
 
 @pytest.mark.parametrize("agent", ["legacy", "modern"])
