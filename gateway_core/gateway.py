@@ -28,6 +28,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
 from gateway_core.router import Router
+from gateway_core.seal import Seal
 from gateway_core.types import CallResult, Principal, UpstreamState
 from gateway_core.upstream.pool import UpstreamPool
 
@@ -48,7 +49,8 @@ class Gateway:
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self.pool = UpstreamPool(proxy)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict)
+        self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
+        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.pipeline = Pipeline(proxy, self.catalog, Router(self.chain), self.chain, self.health.settle)
         limits = proxy.limits

@@ -111,10 +111,10 @@ class Pipeline:
             )
         if course.passed is not None:
             result = await self._chain.after(course.passed, result)
-        return _bridged(exchange, result)
+        return _bridged(exchange, self._catalog.linked(exchange, result))
 
     async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
-        call = course.call = await self._looked_up(params, course)
+        call = course.call = await self._looked_up(exchange, params, course)
         if self._chain.wants(exchange.method):
 
             def look_up(rewritten: Call) -> Call:
@@ -136,13 +136,15 @@ class Pipeline:
         request = request_for(call, params, course.target, exchange.id)
         return await self._router.dispatch(call, exchange, course.target, request)
 
-    async def _looked_up(self, params: Params, course: _Course) -> Call:
+    async def _looked_up(self, exchange: Exchange, params: Params, course: _Course) -> Call:
         """The call with its target found; shortly after the start, what nobody has yet may still come."""
         call = params.call
+        await self._catalog.prepare(exchange)
         if call.method not in LISTS:
             course.target = find(self._catalog, call, params)
         if course.target is None:
             await self._settle()
+            await self._catalog.prepare(exchange)
             if call.method not in LISTS:
                 course.target = find(self._catalog, call, params)
         return _with_tool(call, course.target)
@@ -151,7 +153,7 @@ class Pipeline:
         raw = params.others.get("cursor")
         cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = exchange.agent.era
-        return CallResult(raw=self._catalog.page(call.method, era, cursor), era=era)
+        return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
     def _set_deadline(self, exchange: Exchange, target: Target) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""

@@ -21,6 +21,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
 from gateway_core.router import Router
+from gateway_core.seal import Seal
 from gateway_core.types import Era, Outcome, Principal
 from gateway_core.upstream.pool import UpstreamPool
 
@@ -39,7 +40,7 @@ class World:
         ]
         chain = Chain(loaded)
         self.pool = UpstreamPool(self.config)
-        self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict)
+        self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
         self.pipeline = Pipeline(self.config, self.catalog, Router(chain), chain, self.health.settle)
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from loguru import logger
 from msgspec import Raw
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
@@ -28,12 +27,14 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
+from gateway_core.protocol import LISTS
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
-from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.sse import SseConnection
@@ -65,8 +66,6 @@ class Upstream:
         self.view = UpstreamView(self.facts)
         self.info: ServerInfo | None = None
         """What it said about itself when it was last reached."""
-        self.inventory: Inventory | None = None
-        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
         self.calls = 0
         self.errors = 0
         self.last_error: str | None = None
@@ -82,6 +81,7 @@ class Upstream:
         """Told when the server says that a list of its changed."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Told when `inventory` was fetched anew on the path of a call."""
+        self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self._main: Connection | None = None
@@ -89,12 +89,16 @@ class Upstream:
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
         self._shared = Host(self._told, EVERYTHING)
         self._connected = asyncio.Event()
-        self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
 
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
+        return self.offer.inventory
 
     @property
     def reachable(self) -> bool:
@@ -127,7 +131,7 @@ class Upstream:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
-                await self._fetch(connection)
+                await self.offer.fetch(connection)
         except TimeoutError:
             self._give_up(connection)
             raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
@@ -142,6 +146,7 @@ class Upstream:
         if self._http is not None:
             # A server that answers again has mostly been restarted, and knows its old sessions no more.
             self._own.retire_all()
+        self.offer.changes += 1
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
@@ -172,6 +177,7 @@ class Upstream:
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
         self.enter(UpstreamState.STOPPED)
+        await self.offer.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -190,22 +196,12 @@ class Upstream:
         if connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._fetch(connection)
+            await self.offer.fetch(connection)
 
     def refresh_if_expired(self) -> None:
-        """Have the lists fetched again in the background when their time is up (server/utilities/caching).
-
-        A server that gives no lifetime and announces no changes is asked again after each health-check interval.
-        """
-        if self.inventory is not None and self._main is not None and self._lists_expired(self.inventory):
+        """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""
+        if self._main is not None and self.offer.expired:
             self.on_list_changed(self)
-
-    def _lists_expired(self, inventory: Inventory) -> bool:
-        age = time.monotonic() - self._fetched_at
-        if inventory.ttl_ms > 0:
-            return age * 1000 >= inventory.ttl_ms
-        announced = any(isinstance(part, dict) and part.get("listChanged") for part in self.capabilities.values())
-        return not announced and age >= self.config.health_check_interval
 
     async def ping(self) -> None:
         """The core's own health check: `ping` on the live session, `server/discover` for a modern server.
@@ -221,13 +217,6 @@ class Upstream:
         if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
             raise reply.error
 
-    async def _fetch(self, connection: Connection) -> None:
-        assert connection.info is not None
-        self.inventory = await fetch(self.name, connection.request, connection.info, self.config.tools)
-        self._fetched_at = time.monotonic()
-        for warning in self.inventory.warnings:
-            logger.warning("{}", warning)
-
     def _make(self, host: Host) -> Connection:
         if self.config.transport == "stdio":
             return StdioConnection(self.config, self._limits, host)
@@ -239,6 +228,7 @@ class Upstream:
     def _told(self, method: str, params: Raw, exchange: Exchange | None) -> None:
         """The server says something by itself, on whichever connection; `exchange`: on the stream of that call."""
         if method.endswith("/list_changed"):
+            self.offer.changes += 1
             self.on_list_changed(self)
 
     # -- requests -----------------------------------------------------------------------------------------------
@@ -247,7 +237,7 @@ class Upstream:
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
-        self.calls += 1
+        self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
         self.facts.in_flight += 1
         try:
             async with Place(self._places, exchange):
@@ -286,6 +276,8 @@ class Upstream:
             # Refused before it ran: our idea of the tool's headers is old (rule R8, Client Behavior).
             try:
                 await self.refresh()
+                if "tool" in self.offer.private:
+                    await self.offer.renew(exchange.agent, "now")
             except (DeliveryError, RpcError, TimeoutError):
                 return reply
             self.on_refreshed(self)
@@ -297,8 +289,9 @@ class Upstream:
     ) -> Reply:
         """Send it on the connection that this exchange is to use."""
         headers = None
-        if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
-            headers = self.inventory.param_headers(params, exchange.headers)
+        tools = self.offer.tools_for(exchange.agent.principal.id) if method == "tools/call" else None
+        if tools is not None and self.config.transport == "http":
+            headers = tools.param_headers(params, exchange.headers)
         main = self._main
         agent = exchange.agent
         if self._isolated(agent):
