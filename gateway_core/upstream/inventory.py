@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
-from gateway_core.types import Kind
+from gateway_core.types import Era, Kind
 from gateway_core.upstream.base import Reply, ServerInfo
 from gateway_core.upstream.hints import Hint, hint_of
 
@@ -138,6 +138,7 @@ class _Page(msgspec.Struct, rename="camel"):
     resource_templates: list[Raw] = []
     prompts: list[Raw] = []
     next_cursor: str | None = None
+    result_type: Any = "complete"
     ttl_ms: Any = None
     cache_scope: Any = None
 
@@ -168,14 +169,15 @@ async def fetch(
     `wanted_tools` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept
     as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when the first page cannot be had.
     """
-    return await _Fetch(upstream, send).run(info, wanted_tools, kinds)
+    return await _Fetch(upstream, send, info.era).run(info, wanted_tools, kinds)
 
 
 class _Fetch:
     """One walk over all lists of one upstream."""
 
-    def __init__(self, upstream: str, send: Send) -> None:
+    def __init__(self, upstream: str, send: Send, era: Era) -> None:
         self._upstream = upstream
+        self._era = era
         self._send = send
         self._warnings: list[str] = []
         self._hints: dict[Kind, Hint] = {}
@@ -190,7 +192,7 @@ class _Fetch:
                 found = self._wanted(found, wanted_tools)
             items[kind] = tuple(found)
         # A member of that name in a legacy server's answer is none of the protocol's.
-        return Inventory(items, self._hints if info.era == "modern" else {}, tuple(self._warnings))
+        return Inventory(items, self._hints if self._era == "modern" else {}, tuple(self._warnings))
 
     def _wanted(self, found: list[Item], wanted: tuple[str, ...]) -> list[Item]:
         missing = set(wanted) - {item.name for item in found}
@@ -242,6 +244,8 @@ class _Fetch:
             page = _PAGE.decode(reply.result)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RpcError(INTERNAL_ERROR, f"its answer to {method} is malformed: {error}") from None
+        if self._era == "modern" and page.result_type != "complete":
+            raise RpcError(INTERNAL_ERROR, f"its answer to {method} is invalid: it is not complete")
         hint = hint_of(page.ttl_ms, page.cache_scope)
         self._hints[kind] = self._hints[kind].merged(hint) if kind in self._hints else hint
         return page
