@@ -63,8 +63,8 @@ class Offering:
     read: list[str] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
     """URIs that can be read, too."""
-    deadly: list[str] = field(default_factory=list)
-    """Tools that end the server instead of answering."""
+    calling: Callable[[types.CallToolRequestParams], Awaitable[None]] | None = None
+    """What a call does before it answers."""
     announces: bool = True
     """Whether it tells of changes."""
     legacy: bool = False
@@ -104,9 +104,8 @@ class Offering:
         async def call(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
             headers = dict(ctx.request.headers) if ctx.request is not None else {}
             self.called.append((params.name, params.arguments, headers))
-            if params.name in self.deadly:
-                self.die()
-                await asyncio.sleep(30)
+            if self.calling is not None:
+                await self.calling(params)
             text = types.TextContent(type="text", text=f"{self.name}:{params.name}")
             return self.results.get(params.name) or types.CallToolResult(content=[text])
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.server.caching import CacheHint
 from mcp.server.subscriptions import ToolsListChanged
+from mcp.shared.exceptions import MCPError
 
 from gateway_core.config.loader import loads
 from gateway_core.errors import ConfigError
@@ -28,6 +29,8 @@ NUMBER = {"type": "object", "properties": {"number": {"type": "integer"}}}
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}}
 SHARED = {"tools/list": PUBLIC, "resources/list": PUBLIC, "resources/templates/list": PUBLIC}
 OWN = {"tools/list": PRIVATE}
+BRISK = dict.fromkeys("abc", "health_check_interval = 1")
+"""Outages are noticed soon."""
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
@@ -60,7 +63,7 @@ async def test_clause_15_parameters_are_mirrored_for_agents_that_know_nothing_of
 
 
 @pytest.mark.parametrize("hints", [SHARED, OWN], ids=["shared", "private"])
-async def test_clause_16_a_schema_that_changed_costs_one_refresh_and_one_repetition(
+async def test_clause_16_a_changed_schema_costs_one_refresh_and_one_repetition(
     hints: dict[str, CacheHint],
 ) -> None:
     a = Offering("a", [tool("t", PLAIN)], hints=hints, announces=False)
@@ -210,7 +213,7 @@ async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
 
 async def test_clause_37_private_lists_of_a_server_that_is_down_stay_with_their_principals() -> None:
     a, b = Offering("a", [tool("ours")], hints=SHARED | OWN), Offering("b", [tool("shared")], hints=SHARED)
-    async with b.serving(), a.serving(), world(a, b) as here:
+    async with b.serving(), a.serving(), world(a, b, each=BRISK) as here:
         ada, bob = here.agent("ada"), here.agent("bob")
         await ada.tools()
         assert here.lists("a") == "current"
@@ -283,7 +286,7 @@ ONE_A_PAGE = "[mcp.proxy.limits]\npage_size = 1"
 async def test_clause_39_a_walk_spans_upstreams_also_one_that_dies_meanwhile() -> None:
     names = [[f"{name}{number}" for number in range(2)] for name in "abc"]
     a, b, c = (Offering(found[0][0], [tool(name) for name in found], hints=SHARED) for found in names)
-    async with a.serving(), b.serving(), c.serving(), world(a, b, c, top=ONE_A_PAGE) as here:
+    async with a.serving(), b.serving(), c.serving(), world(a, b, c, top=ONE_A_PAGE, each=BRISK) as here:
         ada, cursor, seen = here.agent(), None, []
         while True:
             page = await ada.result("tools/list", {} if cursor is None else {"cursor": cursor})
@@ -380,7 +383,7 @@ async def test_clause_40_the_order_is_the_files_whoever_answers_first() -> None:
 
 async def test_clause_40_what_was_last_known_of_a_server_that_is_down_is_listed_and_marked() -> None:
     a, b = Offering("a", [tool("t")], hints=SHARED), Offering("b", [tool("u")], hints=SHARED)
-    async with b.serving(), a.serving(), world(a, b) as here:
+    async with b.serving(), a.serving(), world(a, b, each=BRISK) as here:
         ada = here.agent()
         assert (here.lists("a"), here.lists("b")) == ("current", "current")
         a.die()
@@ -507,7 +510,13 @@ async def test_clause_43_a_missing_resource_is_an_error_in_the_agents_era(legacy
 @pytest.mark.parametrize("trusted", [False, True])
 async def test_clause_44_an_untrusted_servers_word_repeats_nothing(trusted: bool) -> None:
     harmless = types.ToolAnnotations(read_only_hint=True, idempotent_hint=True)
-    a = Offering("a", [tool("t", annotations=harmless)], hints=SHARED, deadly=["t"])
+    a = Offering("a", [tool("t", annotations=harmless)], hints=SHARED)
+
+    async def die(params: types.CallToolRequestParams) -> None:
+        a.die()
+        await asyncio.sleep(30)
+
+    a.calling = die
     b = Offering("b", [tool("t", annotations=harmless)], hints=SHARED)
     each = dict.fromkeys("ab", "trust_annotations = true") if trusted else {}
     async with a.serving(), b.serving(), world(a, b, each=each) as here:
@@ -524,16 +533,13 @@ KEYS = st.one_of(
     st.from_regex(r"[a-z]{1,8}(\.[a-z]{1,8}){1,2}/[a-zA-Z0-9][a-zA-Z0-9_.-]{0,10}", fullmatch=True),
     st.text(min_size=1, max_size=12),
 )
+NUMBERS = st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**30), 10**30)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20),
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-METAS = st.dictionaries(KEYS.filter(lambda key: key.isprintable() or True), VALUES, max_size=6)
+METAS = st.dictionaries(KEYS, VALUES, max_size=6)
 
 
 def test_clause_61_meta_passes_both_ways_but_for_what_belongs_to_one_hop() -> None:
@@ -595,7 +601,7 @@ async def test_schemas_keep_their_bytes_and_no_reference_is_followed() -> None:
         trap.setblocking(False)
         remote = f"http://127.0.0.1:{trap.getsockname()[1]}/schema.json"
         schema = (
-            b'{"type":"object", "$defs":{"n":{"$anchor":"node","type":"object","properties":{"next":{"$ref":"#node"}}}},'
+            b'{"type":"object", "$defs":{"n":{"$anchor":"node","properties":{"next":{"$ref":"#node"}}}},'
             b'"properties":{"a":{"$ref":"#/$defs/n"},"b":{"$ref":"%b"},"c":{"const":1.0},"d":{"maximum":1e2},'
             b'"e":{"const":123456789012345678901234567890}}}' % remote.encode()
         )
@@ -628,18 +634,19 @@ async def test_ten_thousand_tools_are_listed_in_time() -> None:
 async def test_a_tool_that_vanished_costs_one_refresh() -> None:
     a = Offering("a", [tool("t"), tool("u")], hints=SHARED, announces=False)
 
-    def refuse(message: dict[str, Any]) -> bytes | None:
-        return None
+    async def gone(params: types.CallToolRequestParams) -> None:
+        if params.name not in {found.name for found in a.tools}:
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
 
-    a.override = refuse
+    a.calling = gone
     async with a.serving(), world(a) as here:
-        ada = here.agent()
+        ada, before = here.agent(), a.listed.count("tools/list")
         a.tools = [tool("u")]
-        before = a.listed.count("tools/list")
-        here.upstream("a").on_list_changed(here.upstream("a"))
+        assert await ada.error("tools/call", {"name": "t", "arguments": {}}) == INVALID_PARAMS
         await until(lambda: list(here.gateway.catalog.snapshot.tools) == ["u"])
         assert await ada.error("tools/call", {"name": "t", "arguments": {}}) == INVALID_PARAMS
         assert a.listed.count("tools/list") - before == 1
+        assert len(a.called) == 1, "the second call ended in the gateway"
 
 
 async def test_a_storm_of_changes_is_fetched_once_a_second() -> None:
