@@ -51,7 +51,8 @@ def assemble(
         tools_by_owner=_by_owner(published["tool"]),
         resources_by_owner=_by_owner(published["resource"]),
         upstreams={upstream.name: upstream for upstream in upstreams},
-        private=_private(offers),
+        private={one: found.private for one, found in offers.items() if found.private},
+        changes={one: one.offer.changes for one, found in offers.items() if found.private},
         linking=_linking(offers),
         decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
         warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
@@ -75,14 +76,6 @@ def _by_owner(published: Published) -> dict[tuple[str, str], Entry]:
     return {
         (upstream.name, entry.original): entry for entry in published.entries.values() for upstream in entry.upstreams
     }
-
-
-def _private(offers: Offers) -> dict[Kind, tuple[tuple[Upstream, int], ...]]:
-    found: dict[Kind, list[tuple[Upstream, int]]] = {}
-    for upstream, inventory in offers.items():
-        for kind in inventory.private:
-            found.setdefault(kind, []).append((upstream, upstream.offer.changes))
-    return {kind: tuple(pairs) for kind, pairs in found.items()}
 
 
 def _linking(offers: Offers) -> frozenset[str]:

@@ -26,7 +26,7 @@ from gateway_core.seal import Seal
 from gateway_core.types import CallResult, Era, Tool
 from gateway_core.upstream.hints import Hint
 from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS, Inventory
-from gateway_core.upstream.offer import MAX_PRINCIPALS, Part, When
+from gateway_core.upstream.offer import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
@@ -92,13 +92,18 @@ class Catalog:
         tool must not be taken for another one of that name. All upstreams are asked at once; one that does not
         answer in time is left out, or stays as the principal saw it last.
         """
-        private = self.snapshot.private
-        if not private:
+        if not self.snapshot.private:
             return
-        kind = _KINDS.get(exchange.method)
-        wanted = {one for of, found in private.items() if kind in {None, of} for one, _ in found if one.reachable}
-        when: When = "never asked" if kind is None else "due"
-        await asyncio.gather(*(upstream.offer.renew(exchange.agent, when) for upstream in wanted))
+        principal, kind = exchange.agent.principal.id, _KINDS.get(exchange.method)
+        wanted = [
+            upstream
+            for upstream, kinds in self.snapshot.private.items()
+            if (kind is None or kind in kinds)
+            and upstream.reachable
+            and upstream.offer.due(principal, listing=kind is not None)
+        ]
+        if wanted:
+            await asyncio.gather(*(upstream.offer.renew(exchange.agent) for upstream in wanted))
 
     def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
         """What the names of a principal mean: its view, and, where its part of an upstream could not be had, what the
@@ -110,11 +115,10 @@ class Catalog:
         return (view.snapshot,) if view.complete else (view.snapshot, base)
 
     def _view(self, base: Snapshot, principal: str) -> _View:
-        upstreams = tuple(dict.fromkeys(upstream for found in base.private.values() for upstream, _ in found))
-        parts = tuple(upstream.offer.part(principal) for upstream in upstreams)
+        parts = tuple(upstream.offer.part(principal) for upstream in base.private)
         view = self._views.pop(principal, None)
         if view is None or view.base is not base or view.parts != parts:
-            own = {one: part.inventory for one, part in zip(upstreams, parts, strict=True) if part is not None}
+            own = {one: part.inventory for one, part in zip(base.private, parts, strict=True) if part is not None}
             view = _View(base, parts, self._own_snapshot(base, principal, own))
         self._views[principal] = view
         while len(self._views) > MAX_PRINCIPALS:

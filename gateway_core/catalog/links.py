@@ -40,12 +40,18 @@ def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
             edits = {"contents": _each(link)}
         case _:
             return raw
-    return bytes(_object({**edits, "_meta": _ui(published)})(Raw(raw)))
+    return _edited(raw, _object({**edits, "_meta": _ui(published)}))
 
 
 def published_definition(raw: bytes, published: Publisher) -> bytes:
     """A tool's definition with the link to its user interface as agents know it."""
-    return raw if _UI_KEY not in raw else bytes(_at("_meta", _ui(published))(Raw(raw)))
+    return _edited(raw, _at("_meta", _ui(published))) if _UI_KEY in raw else raw
+
+
+def _edited(raw: bytes, edit: Edit) -> bytes:
+    old = Raw(raw)
+    new = edit(old)
+    return raw if new is old else bytes(new)
 
 
 def _ui(published: Publisher) -> Edit:

@@ -81,9 +81,10 @@ class Snapshot:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     listings: Mapping[tuple[str, Era], Listing] = field(default_factory=dict)
     """By list method."""
-    private: Mapping[Kind, tuple[tuple[Upstream, int], ...]] = field(default_factory=dict)
-    """The upstreams whose list of a kind belongs to each principal for itself, and their `Offer.changes` by then;
-    empty where nothing is private."""
+    private: Mapping[Upstream, frozenset[Kind]] = field(default_factory=dict)
+    """The lists that belong to each principal for itself; empty where nothing is private."""
+    changes: Mapping[Upstream, int] = field(default_factory=dict)
+    """How often those had changed by then: `Offer.changes`."""
     linking: frozenset[str] = frozenset()
     """Names of the upstreams whose URIs could be taken for another's: those that have resources beside others."""
     decisions: tuple[Decision, ...] = ()
@@ -95,7 +96,10 @@ class Snapshot:
         mine, theirs = self.listings.get((method, "modern")), other.listings.get((method, "modern"))
         if mine is None or theirs is None:
             return mine is not theirs
-        return mine.raws != theirs.raws or self.private.get(kind) != other.private.get(kind)
+        return mine.raws != theirs.raws or self._private_of(kind) != other._private_of(kind)
+
+    def _private_of(self, kind: Kind) -> dict[Upstream, int]:
+        return {upstream: self.changes[upstream] for upstream, kinds in self.private.items() if kind in kinds}
 
     def resource(self, uri: str) -> Target | None:
         """Who serves a URI: who lists it, else whom its mark names, else whose template it matches, else the only

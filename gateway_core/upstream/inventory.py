@@ -207,6 +207,7 @@ class _Fetch:
         found: dict[str, Item] = {}
         cursors: set[str] = set()
         params: dict[str, Any] = {}
+        endless = False
         for _ in range(MAX_PAGES):
             try:
                 page = await self._page(kind, params)
@@ -225,13 +226,17 @@ class _Fetch:
             if cursor is None:
                 break
             if cursor in cursors or len(found) >= MAX_ITEMS:
-                self._cut(method, len(found))
+                endless = True
                 break
             cursors.add(cursor)
             params = {"cursor": cursor}
         else:
-            self._cut(method, len(found))
-        return list(found.values())[:MAX_ITEMS]
+            endless = True
+        kept = list(found.values())[:MAX_ITEMS]
+        if endless or len(kept) < len(found):
+            what = f"does not end, or is too long: kept the first {len(kept)} entries"
+            self._warnings.append(f"{method} of upstream {self._upstream} {what}")
+        return kept
 
     async def _page(self, kind: Kind, params: Mapping[str, Any]) -> _Page | None:
         method = LIST_METHODS[kind]
@@ -249,9 +254,6 @@ class _Fetch:
         hint = hint_of(page.ttl_ms, page.cache_scope)
         self._hints[kind] = self._hints[kind].merged(hint) if kind in self._hints else hint
         return page
-
-    def _cut(self, method: str, kept: int) -> None:
-        self._warnings.append(f"{method} of upstream {self._upstream} does not end: kept the first {kept} entries")
 
     def _item(self, kind: Kind, raw: bytes) -> Item | None:
         try:

@@ -15,7 +15,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from loguru import logger
 
@@ -33,7 +33,6 @@ PATIENCE: Final = 3.0
 FETCH_TIMEOUT: Final = 15.0
 """Seconds that fetching them may take: what comes too late for one request is there for the next."""
 
-When = Literal["never asked", "due", "now"]
 Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
 
 
@@ -133,28 +132,30 @@ class Offer:
         own = part.inventory if part is not None else None
         return own if own is not None and "tool" in own.items else self.inventory
 
-    async def renew(self, agent: Agent, when: When) -> None:
-        """Have the private lists of the agent's principal fetched if it is time.
+    def due(self, principal: str, *, listing: bool) -> bool:
+        """Whether its private lists are to be fetched now: for a call only if they never were."""
+        part = self._parts.pop(principal, None)
+        if part is None:
+            return True
+        self._parts[principal] = part  # again at the end: the order of use, for the bound
+        if not listing:
+            return False
+        if part.inventory is None or part.changes != self.changes:
+            return True
+        return self._expired(part.inventory, part.fetched_at)
+
+    async def renew(self, agent: Agent) -> None:
+        """Fetch the private lists of the agent's principal.
 
         Waits `PATIENCE` seconds from the beginning of the fetch at most; whatever comes of it, `part` tells.
         """
         principal = agent.principal.id
-        part = self._parts.pop(principal, None)
-        if part is not None:
-            self._parts[principal] = part  # again at the end: the order of use, for the bound
-            if when == "never asked" or (when == "due" and not self._due(part)):
-                return
         run = self._running.get(principal)
         if run is None or run.changes != self.changes:
             if len(self._tasks) >= MAX_PRINCIPALS:
                 return
             run = self._start(agent)
         await asyncio.wait([run.task], timeout=max(run.started + PATIENCE - time.monotonic(), 0.0))
-
-    def _due(self, part: Part) -> bool:
-        if part.inventory is None or part.changes != self.changes:
-            return True
-        return self._expired(part.inventory, part.fetched_at)
 
     def _start(self, agent: Agent) -> _Run:
         principal = agent.principal.id

@@ -277,7 +277,7 @@ class Upstream:
             try:
                 await self.refresh()
                 if "tool" in self.offer.private:
-                    await self.offer.renew(exchange.agent, "now")
+                    await self.offer.renew(exchange.agent)
             except (DeliveryError, RpcError, TimeoutError):
                 return reply
             self.on_refreshed(self)
