@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace as _replace
 
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.links import published_definition
+from gateway_core.catalog.links import UI_KEY, published_definition
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.publish import Offers, Published, Resolver, publish
 from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
@@ -18,52 +18,58 @@ from gateway_core.upstream.inventory import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
 
-def assemble(
-    config: ProxyConfig,
-    upstreams: Sequence[Upstream],
-    offers: Offers,
-    resolve: Resolver,
-    lists: Lists,
-    *,
-    owner: str = "",
-) -> Snapshot:
-    """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached.
+class Assembler:
+    """Makes snapshots as the configuration wants them."""
 
-    `owner` is the principal that it is made for, empty for everybody.
-    """
-    published: dict[Kind, Published] = {
-        kind: publish(
-            kind,
-            offers,
-            resolve,
-            separator=config.separator,
-            declared_only=config.replicas == "declared",
+    def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists) -> None:
+        self._config = config
+        self._resolve = resolve
+        self._lists = lists
+
+    def whole(self, upstreams: Sequence[Upstream], offers: Offers) -> Snapshot:
+        """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached."""
+        empty = Snapshot(
+            upstreams={upstream.name: upstream for upstream in upstreams},
+            private={one: found.private for one, found in offers.items() if found.private},
+            changes={one: one.offer.changes for one, found in offers.items() if found.private},
         )
-        for kind in LIST_METHODS
-    }
-    templates = published["template"].entries
-    snapshot = Snapshot(
-        tools=published["tool"].entries,
-        prompts=published["prompt"].entries,
-        resources=published["resource"].entries,
-        templates=templates,
-        patterns=_patterns(templates),
-        tools_by_owner=_by_owner(published["tool"]),
-        resources_by_owner=_by_owner(published["resource"]),
-        upstreams={upstream.name: upstream for upstream in upstreams},
-        private={one: found.private for one, found in offers.items() if found.private},
-        changes={one: one.offer.changes for one, found in offers.items() if found.private},
-        linking=_linking(offers),
-        decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
-        warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
-    )
-    if snapshot.linking:
-        tools = {name: _linked(entry, snapshot) for name, entry in snapshot.tools.items()}
-        published["tool"].entries = tools
-        snapshot = _replace(snapshot, tools=tools, tools_by_owner=_by_owner(published["tool"]))
-    entries = {kind: outcome.entries for kind, outcome in published.items()}
-    hints = {kind: _hint(kind, offers, complete=len(offers) == len(upstreams)) for kind in LIST_METHODS}
-    return _replace(snapshot, listings=lists.listings(entries, hints, owner))
+        return self.renewed(empty, frozenset(LIST_METHODS), offers)
+
+    def renewed(self, base: Snapshot, kinds: frozenset[Kind], offers: Offers, owner: str = "") -> Snapshot:
+        """`base` with only those kinds made anew, of `offers`; `owner` is the principal that they are for, if any."""
+        if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
+            kinds |= {"tool"}  # which name resources
+        published: dict[Kind, Published] = {
+            kind: publish(
+                kind,
+                offers,
+                self._resolve,
+                separator=self._config.separator,
+                declared_only=self._config.replicas == "declared",
+            )
+            for kind in LIST_METHODS
+            if kind in kinds
+        }
+        entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
+        snapshot = _replace(
+            base,
+            prompts=entries["prompt"],
+            resources=entries["resource"],
+            templates=entries["template"],
+            patterns=_patterns(entries["template"]) if "template" in kinds else base.patterns,
+            resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
+            linking=_linking(offers),
+            decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
+            warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
+        )
+        if "tool" in kinds:
+            if snapshot.linking:
+                entries["tool"] = {name: _linked(entry, snapshot) for name, entry in entries["tool"].items()}
+            snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
+        complete = len(offers) == len(base.upstreams)
+        hints = {kind: _hint(kind, offers, complete=complete) for kind in kinds}
+        made = self._lists.listings({kind: entries[kind] for kind in LIST_METHODS if kind in kinds}, hints, owner)
+        return _replace(snapshot, listings={**base.listings, **made})
 
 
 def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
@@ -72,10 +78,8 @@ def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
     return tuple(sorted(found, key=lambda match: not match.mark))
 
 
-def _by_owner(published: Published) -> dict[tuple[str, str], Entry]:
-    return {
-        (upstream.name, entry.original): entry for entry in published.entries.values() for upstream in entry.upstreams
-    }
+def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
+    return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
 
 
 def _linking(offers: Offers) -> frozenset[str]:

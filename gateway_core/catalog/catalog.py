@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.catalog.assemble import assemble
+from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.links import published_links
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.publish import Resolver
@@ -54,12 +54,11 @@ class Catalog:
     """Everything the upstreams offer under the names agents see."""
 
     def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver, seal: Seal) -> None:
-        self._config = config
         self._upstreams = tuple(upstreams)
         self._by_name = {upstream.name: upstream for upstream in upstreams}
-        self._resolve = resolve
         self._listeners: list[Listener] = []
         self._lists = Lists(config.limits.page_size, seal)
+        self._assembler = Assembler(config, resolve, self._lists)
         self._views: dict[str, _View] = {}
         self.snapshot = Snapshot()
         """What the gateway itself was offered."""
@@ -68,7 +67,7 @@ class Catalog:
     def rebuild(self) -> None:
         """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs."""
         offers = {one: one.inventory for one in self._upstreams if one.inventory is not None}
-        before, after = self.snapshot, assemble(self._config, self._upstreams, offers, self._resolve, self._lists)
+        before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
         self.snapshot = after
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         for warning in after.warnings:
@@ -128,11 +127,12 @@ class Catalog:
     def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, Inventory | None]) -> Snapshot:
         """The snapshot of one principal; the common one where it was offered nothing else than the gateway was."""
         known = {one: one.inventory for one in self._upstreams if one.inventory is not None}
-        private = {one: own.get(one) for one, inventory in known.items() if inventory.private}
-        if all(part is not None and part.adds_nothing_to(known[one]) for one, part in private.items()):
+        private = {one: own.get(one) or Inventory() for one, inventory in known.items() if inventory.private}
+        kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
+        if not kinds:
             return base
-        offers = {one: found.with_private(own.get(one)) if one in private else found for one, found in known.items()}
-        return assemble(self._config, self._upstreams, offers, self._resolve, self._lists, owner=principal)
+        offers = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
+        return self._assembler.renewed(base, kinds, offers, principal)
 
     # -- look-ups: `principal` is the id of who asks ------------------------------------------------------------
 
@@ -179,9 +179,12 @@ class Catalog:
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with the URIs that are in it as the agent has to know them."""
-        if result.error is not None or result.upstream is None or result.upstream not in self.snapshot.linking:
+        upstream = result.upstream
+        if result.error is not None or upstream is None:
             return result
-        snapshot, upstream = self._seen(exchange.agent.principal.id)[0], result.upstream
+        snapshot = self._seen(exchange.agent.principal.id)[0]
+        if upstream not in snapshot.linking:
+            return result
         raw = published_links(exchange.method, result.raw, lambda uri: snapshot.published_uri(upstream, uri))
         return result if raw is result.raw else _replace(result, raw=raw)
 

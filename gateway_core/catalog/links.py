@@ -21,14 +21,15 @@ Edit = Callable[[Raw], Raw]
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
-_UI_KEY: Final = b'esourceUri"'
+UI_KEY: Final = b'esourceUri"'
+"""Where this is not in a tool's definition, there is no link in it."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
 """How the first MCP Apps said it."""
 
 
 def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
     """The result object `raw` of `method` with its links as agents know them."""
-    if b'"uri"' not in raw and _UI_KEY not in raw:
+    if b'"uri"' not in raw and UI_KEY not in raw:
         return raw
     link = _at("uri", _text(published))
     match method:
@@ -45,7 +46,7 @@ def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
 
 def published_definition(raw: bytes, published: Publisher) -> bytes:
     """A tool's definition with the link to its user interface as agents know it."""
-    return _edited(raw, _at("_meta", _ui(published))) if _UI_KEY in raw else raw
+    return _edited(raw, _at("_meta", _ui(published))) if UI_KEY in raw else raw
 
 
 def _edited(raw: bytes, edit: Edit) -> bytes:

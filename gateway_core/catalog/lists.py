@@ -53,12 +53,12 @@ class Lists:
     def listings(
         self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
     ) -> dict[tuple[str, Era], Listing]:
-        """(list method, era) -> its listing. `hints` say what the modern one vouches for."""
+        """(list method, era) -> its listing, of each kind in `entries`. `hints` say what the modern one vouches for."""
         found: dict[tuple[str, Era], Listing] = {}
-        for kind, method in LIST_METHODS.items():
-            names = tuple(entries[kind])
-            legacy = tuple(_for_legacy(entry) for entry in entries[kind].values())
-            modern = tuple(entry.raw for entry in entries[kind].values())
+        for kind, published in entries.items():
+            method, names = LIST_METHODS[kind], tuple(published)
+            legacy = tuple(_for_legacy(entry) for entry in published.values())
+            modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
             found[method, "legacy"] = self._paged(kind, names, legacy, owner, {})
             found[method, "modern"] = self._paged(kind, names, modern, owner, members)

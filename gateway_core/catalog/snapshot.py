@@ -90,6 +90,14 @@ class Snapshot:
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def entries(self, kind: Kind) -> Mapping[str, Entry]:
+        return {
+            "tool": self.tools,
+            "prompt": self.prompts,
+            "resource": self.resources,
+            "template": self.templates,
+        }[kind]
+
     def differs(self, other: Snapshot, kind: Kind) -> bool:
         """Whether agents would see another list of that kind, or may: of private lists nobody else can tell."""
         method = LIST_METHODS[kind]

@@ -84,9 +84,8 @@ class Inventory:
         """For how long it vouches for all of it; 0 when it does not."""
         return min((hint.ttl_ms for hint in self.hints.values()), default=0)
 
-    def with_private(self, own: Inventory | None) -> Inventory:
-        """The same, with the private lists of one principal in place of the gateway's; with none, they are empty."""
-        own = own or Inventory()
+    def with_private(self, own: Inventory) -> Inventory:
+        """The same, with the private lists of one principal in place of the gateway's."""
         items = {kind: own.of(kind) if kind in self.private else found for kind, found in self.items.items()}
         hints = {kind: own.hints.get(kind, Hint()) if not hint.public else hint for kind, hint in self.hints.items()}
         return Inventory(items, hints)
@@ -99,11 +98,13 @@ class Inventory:
         }
         return Inventory(items, self.hints, self.warnings)
 
-    def adds_nothing_to(self, shared: Inventory) -> bool:
-        """Whether these private lists, `sharing` those of `shared`, are the same as those."""
-        return all(
-            self.of(kind) is shared.of(kind) and self.hints.get(kind) == shared.hints[kind] for kind in shared.private
-        )
+    def other_than(self, shared: Inventory) -> list[Kind]:
+        """Which of these private lists, `sharing` those of `shared`, are not the same as those."""
+        return [
+            kind
+            for kind in shared.private
+            if self.of(kind) is not shared.of(kind) or self.hints.get(kind) != shared.hints[kind]
+        ]
 
     def of(self, kind: Kind) -> tuple[Item, ...]:
         return self.items.get(kind, ())

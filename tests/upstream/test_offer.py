@@ -76,9 +76,9 @@ async def test_equal_lists_need_memory_once(server: Server) -> None:
     part, own = server.offer.part("ada"), server.offer.inventory
     assert part is not None and part.inventory is not None and own is not None  # noqa: PT018
     assert part.inventory.of("tool") is own.of("tool")
-    assert part.inventory.adds_nothing_to(own)
+    assert part.inventory.other_than(own) == []
     await server.offer.fetch(server)  # type: ignore[arg-type]
-    assert part.inventory.adds_nothing_to(server.offer.inventory), "also after the gateway asked again"  # type: ignore[arg-type]
+    assert part.inventory.other_than(server.offer.inventory) == [], "also after the gateway asked again"  # type: ignore[arg-type]
 
 
 async def test_those_who_ask_at_once_share_one_fetch(server: Server) -> None:
