@@ -304,13 +304,13 @@ async def test_clause_39_a_cursor_that_is_not_ones_own_is_refused() -> None:
     a = Offering("a", hints=SHARED | OWN)
 
     async def listing(capabilities: Any) -> list[types.Tool]:
-        return [tool(f"{number}{'-'.join(capabilities)}") for number in range(3)]
+        return [tool("x"), tool("-".join(capabilities)), tool("y")]
 
     a.listing = listing
     async with a.serving(), world(a, top=ONE_A_PAGE) as here:
         ada, bob = here.agent("ada", sampling={}), here.agent("bob", roots={})
         cursor = (await ada.result("tools/list"))["nextCursor"]
-        assert (await ada.result("tools/list", {"cursor": cursor}))["tools"][0]["name"] == "1sampling"
+        assert (await ada.result("tools/list", {"cursor": cursor}))["tools"][0]["name"] == "sampling"
         forged = cursor[:20] + ("A" if cursor[20] != "A" else "B") + cursor[21:]
         for agent, method, given in (
             (bob, "tools/list", cursor),
