@@ -18,7 +18,7 @@ from gateway_core.upstream.upstream import Upstream
 def upstream(of: Upstream) -> dict[str, Any]:
     """One upstream: what is believed about it, and its figures."""
     inventory = of.inventory or Inventory()
-    retry, latency, info = of.retry_in(), of.facts.latency, of.info
+    retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.offer.age
     return {
         "name": of.name,
         "transport": of.config.transport,
@@ -32,6 +32,8 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "tools": len(inventory.of("tool")),
         "resources": len(inventory.of("resource")),
         "prompts": len(inventory.of("prompt")),
+        "lists": _lists(of),
+        "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "calls": of.calls,
         "errors": of.errors,
@@ -39,6 +41,13 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "last_error": f"{of.last_error}: {of.last_words}" if of.last_error and of.last_words else of.last_error,
         "next_retry_in": None if retry is None else round(retry, 1),
     }
+
+
+def _lists(of: Upstream) -> str:
+    """What agents are shown of it: its lists as they are, as they were when it last answered, or none yet."""
+    if of.inventory is None:
+        return "none"
+    return "current" if of.reachable and not of.offer.behind else "last known"
 
 
 def _target(config: UpstreamConfig) -> str:

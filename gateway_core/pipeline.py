@@ -113,11 +113,11 @@ class Pipeline:
             )
         if course.passed is not None:
             result = await self._chain.after(course.passed, result)
-        return _bridged(exchange, result)
+        return _bridged(exchange, self._catalog.linked(exchange, result))
 
     async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
         exchange.origin = params.call
-        call = course.call = await self._looked_up(params, course)
+        call = course.call = await self._looked_up(exchange, params, course)
         check_headers(exchange, call, course.target)
         if self._chain.wants(exchange.method):
 
@@ -141,13 +141,15 @@ class Pipeline:
         result = await self._router.dispatch(call, exchange, course.target, request)
         return self._catalog.tasks.translated(call, course.target, result)
 
-    async def _looked_up(self, params: Params, course: _Course) -> Call:
+    async def _looked_up(self, exchange: Exchange, params: Params, course: _Course) -> Call:
         """The call with its target found; shortly after the start, what nobody has yet may still come."""
         call = params.call
+        await self._catalog.prepare(exchange)
         if call.method not in LISTS:
             course.target = find(self._catalog, call, params)
         if course.target is None or call.method in TASKS:  # a task of before the start, of an upstream that comes back
             await self._settle()
+            await self._catalog.prepare(exchange)
             if call.method not in LISTS:
                 course.target = find(self._catalog, call, params)
         return _with_tool(call, course.target)
@@ -156,7 +158,7 @@ class Pipeline:
         raw = params.others.get("cursor")
         cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = exchange.agent.era
-        return CallResult(raw=self._catalog.page(call.method, era, cursor), era=era)
+        return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
     def _set_deadline(self, exchange: Exchange, target: Target) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""

@@ -95,15 +95,17 @@ def _arguments_key(method: str) -> str:
 
 def find(catalog: Catalog, call: Call, params: Params) -> Target | None:
     """Who serves a call, by the name that it has now; None for a name of nobody's and for lists."""
+    principal = call.principal.id
     match call.method:
         case "tools/call":
-            return catalog.tool(call.name)
+            return catalog.tool(call.name, principal)
         case "prompts/get":
-            return catalog.prompt(call.name)
+            return catalog.prompt(call.name, principal)
         case "resources/read":
-            return catalog.resource(call.name)
+            return catalog.resource(call.name, principal)
         case "completion/complete":
-            return catalog.prompt(call.name) if params.ref_type == "ref/prompt" else catalog.template(call.name)
+            of_prompt = params.ref_type == "ref/prompt"
+            return catalog.prompt(call.name, principal) if of_prompt else catalog.template(call.name, principal)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
             return catalog.tasks.find(call.principal, call.name)
     return None

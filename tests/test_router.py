@@ -42,7 +42,7 @@ class Scripted(Upstream):
     def offers(self, tool: str, annotations: dict[str, Any]) -> None:
         definition = {"name": tool, "annotations": annotations}
         item = Item("tool", tool, json.dumps(definition).encode(), definition, "")
-        self.inventory = Inventory({"tool": (item,)})
+        self.offer.inventory = Inventory({"tool": (item,)})
 
     async def request(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None

@@ -5,7 +5,8 @@ a function of the configuration file and of the upstreams' last known lists, nev
 """
 
 from gateway_core.catalog.catalog import Catalog
-from gateway_core.catalog.snapshot import Entry, Snapshot, Target
+from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks, require_tasks
 
 __all__ = ["Catalog", "Entry", "Snapshot", "Target", "Tasks", "require_tasks"]

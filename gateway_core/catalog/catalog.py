@@ -1,57 +1,81 @@
-"""The catalog itself: rebuilds, looks up, answers lists, tells who wants to know that something changed."""
+"""The catalog itself: rebuilds, looks up, answers lists, tells who wants to know that something changed.
+
+Where an upstream's lists are private, each principal has a **view** of its own: the snapshot that comes of what it was
+offered itself. Nothing of such a list is shown to another; where there is none, everybody has the one snapshot.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as _replace
 from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.catalog.assemble import Assembler
+from gateway_core.catalog.identity import identity
+from gateway_core.catalog.links import published_links
 from gateway_core.catalog.lists import Lists
-from gateway_core.catalog.publish import Published, Resolver, publish
-from gateway_core.catalog.snapshot import Snapshot, Target, TemplateMatch, template_pattern
+from gateway_core.catalog.publish import Resolver
+from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks
 from gateway_core.config import ProxyConfig
-from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
+from gateway_core.exchange import Exchange
 from gateway_core.seal import Seal
-from gateway_core.types import Era, Kind, Tool
-from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
-from gateway_core.upstream.subscription import announces_updates
+from gateway_core.types import CallResult, Era, Tool
+from gateway_core.upstream.hints import Hint
+from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS, Inventory
+from gateway_core.upstream.offer import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
-_MODERN: Final = ("modern", "modern")
-_ABSENT: Final = object()
+
+DISCOVER_TTL_MS: Final = 60_000
+"""For how long the gateway itself vouches for what it says of its upstreams, which come and go."""
+_KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What one principal sees, and what it was made of."""
+
+    base: Snapshot
+    parts: tuple[Part | None, ...]
+    """Its private lists, one for each upstream that has some."""
+    snapshot: Snapshot
+
+    @property
+    def complete(self) -> bool:
+        return all(part is not None and part.inventory is not None for part in self.parts)
 
 
 class Catalog:
     """Everything the upstreams offer under the names agents see."""
 
     def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver, seal: Seal) -> None:
-        """`seal`: for what agents carry for the gateway."""
-        self._config = config
         self._upstreams = tuple(upstreams)
         self._by_name = {upstream.name: upstream for upstream in upstreams}
-        self._resolve = resolve
         self._listeners: list[Listener] = []
-        self._lists = Lists(config.limits.page_size)
+        self._lists = Lists(config.limits.page_size, seal)
         self.tasks: Final = Tasks(seal, upstreams)
+        self._assembler = Assembler(config, resolve, self._lists)
+        self._views: dict[str, _View] = {}
         self.snapshot = Snapshot()
+        """What the gateway itself was offered."""
         self.rebuild()
 
     def rebuild(self) -> None:
         """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs."""
-        before, after = self.snapshot, self._build()
+        offers = {one: one.inventory for one in self._upstreams if one.inventory is not None}
+        before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
         self.snapshot = after
-        changed = frozenset(
-            CAPABILITY[kind]
-            for kind, method in LIST_METHODS.items()
-            if before.pages.get((method, "modern")) != after.pages.get((method, "modern"))
-        )
+        changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         for warning in after.warnings:
             if warning not in before.warnings:
                 logger.warning("{}", warning)
-        if changed and before.pages:
+        if changed and before.listings:
             for listener in tuple(self._listeners):
                 listener(changed)
 
@@ -60,70 +84,111 @@ class Catalog:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
-    # -- look-ups -----------------------------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------------------------------
 
-    def tool(self, name: str) -> Target | None:
+    async def prepare(self, exchange: Exchange) -> None:
+        """Have everything at hand that the agent of this exchange is to see.
+
+        For a list its private parts are asked for again when they are due, for a call only if they never were: a
+        tool must not be taken for another one of that name. All upstreams are asked at once; one that does not
+        answer in time is left out, or stays as the principal saw it last.
+        """
+        if not self.snapshot.private:
+            return
+        principal, kind = exchange.agent.principal.id, _KINDS.get(exchange.method)
+        wanted = [
+            upstream
+            for upstream, kinds in self.snapshot.private.items()
+            if (kind is None or kind in kinds)
+            and upstream.reachable
+            and upstream.offer.due(principal, listing=kind is not None)
+        ]
+        if wanted:
+            await asyncio.gather(*(upstream.offer.renew(exchange.agent) for upstream in wanted))
+
+    def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
+        """What the names of a principal mean: its view, and, where its part of an upstream could not be had, what the
+        gateway knows, so that a call ends with that upstream's answer or outage. None: what the gateway sees."""
+        base = self.snapshot
+        if not base.private or principal is None:
+            return (base,)
+        view = self._view(base, principal)
+        return (view.snapshot,) if view.complete else (view.snapshot, base)
+
+    def _view(self, base: Snapshot, principal: str) -> _View:
+        parts = tuple(upstream.offer.part(principal) for upstream in base.private)
+        view = self._views.pop(principal, None)
+        if view is None or view.base is not base or view.parts != parts:
+            own = {one: part.inventory for one, part in zip(base.private, parts, strict=True) if part is not None}
+            view = _View(base, parts, self._own_snapshot(base, principal, own))
+        self._views[principal] = view
+        while len(self._views) > MAX_PRINCIPALS:
+            del self._views[next(iter(self._views))]
+        return view
+
+    def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, Inventory | None]) -> Snapshot:
+        """The snapshot of one principal; the common one where it was offered nothing else than the gateway was."""
+        known = {one: one.inventory for one in self._upstreams if one.inventory is not None}
+        private = {one: own.get(one) or Inventory() for one, inventory in known.items() if inventory.private}
+        kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
+        if not kinds:
+            return base
+        offers = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
+        return self._assembler.renewed(base, kinds, offers, principal)
+
+    # -- look-ups: `principal` is the id of who asks ------------------------------------------------------------
+
+    def tool(self, name: str, principal: str | None = None) -> Target | None:
         """Who serves a tool: by published name, or `upstream:tool`, which reaches it listed or not."""
-        entry = self.snapshot.tools.get(name)
-        if entry is not None:
-            return Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
+        seen = self._seen(principal)
+        for snapshot in seen:
+            entry = snapshot.tools.get(name)
+            if entry is not None:
+                return Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
         upstream, original = self._explicit(name)
         if upstream is None or not original:
             return None
         allowed = upstream.config.tools
         if allowed is not None and original not in allowed:
             return None
-        return self._tool_of(upstream, original)
+        return _tool_of(seen, upstream, original, principal)
 
-    def _tool_of(self, upstream: Upstream, original: str) -> Target:
-        """An explicitly named tool. Plugins see its published entry, so that no rule is walked around."""
-        entry = self.snapshot.tools_by_owner.get((upstream.name, original))
-        if entry is not None:
-            return Target(original, (upstream,), entry.tool, entry.mirrored)
-        item = upstream.inventory.find("tool", original) if upstream.inventory is not None else None
-        if item is None:
-            return Target(original, (upstream,))
-        tool = Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
-        return Target(original, (upstream,), tool, item.header_map)
-
-    def prompt(self, name: str) -> Target | None:
+    def prompt(self, name: str, principal: str | None = None) -> Target | None:
         """Who serves a prompt: by published name, or `upstream:prompt`."""
-        entry = self.snapshot.prompts.get(name)
-        if entry is not None:
-            return Target(entry.original, entry.upstreams)
+        for snapshot in self._seen(principal):
+            entry = snapshot.prompts.get(name)
+            if entry is not None:
+                return Target(entry.original, entry.upstreams)
         upstream, prompt = self._explicit(name)
         return Target(prompt, (upstream,)) if upstream is not None and prompt else None
 
-    def resource(self, uri: str) -> Target | None:
-        """Who serves a resource: by exact URI, then by template, then the only upstream that has any resources."""
-        entry = self.snapshot.resources.get(uri)
-        if entry is not None:
-            return Target(entry.original, entry.upstreams)
-        for match in self.snapshot.patterns:
-            original = match.original_of(uri)
-            if original is not None:
-                return Target(original, match.entry.upstreams)
-        owners = [upstream for upstream in self._upstreams if "resources" in upstream.capabilities]
-        return Target(uri, (owners[0],)) if len(owners) == 1 else None
+    def resource(self, uri: str, principal: str | None = None) -> Target | None:
+        """Who serves a resource: see `Snapshot.resource`."""
+        found = (snapshot.resource(uri) for snapshot in self._seen(principal))
+        return next((target for target in found if target is not None), None)
 
-    def published_uri(self, upstream: str, original: str) -> str | None:
-        """By which URI agents read what an upstream calls `original`; None when they cannot."""
-        published = self.snapshot.resources_by_owner.get((upstream, original))
-        if published is not None:
-            return published
-        for match in self.snapshot.patterns:
-            if any(owner.name == upstream for owner in match.entry.upstreams):
-                published = match.published(original)
-                if published is not None:
-                    return published
-        found = self.resource(original)
-        is_its_own = found is not None and any(owner.name == upstream for owner in found.upstreams)
-        return original if is_its_own else None
-
-    def template(self, uri_template: str) -> Target | None:
+    def template(self, uri_template: str, principal: str | None = None) -> Target | None:
         """Who completes the variables of a template (or of a resource's URI, which the protocol allows too)."""
-        entry = self.snapshot.templates.get(uri_template)
-        return Target(entry.original, entry.upstreams) if entry is not None else self.resource(uri_template)
+        for snapshot in self._seen(principal):
+            entry = snapshot.templates.get(uri_template)
+            if entry is not None:
+                return Target(entry.original, entry.upstreams)
+        return self.resource(uri_template, principal)
+
+    def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:
+        """The URI by which a principal reaches what the upstream of that name calls `uri`."""
+        return self._seen(principal)[0].published_uri(upstream, uri)
+
+    def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """A result with the URIs that are in it as the agent has to know them."""
+        upstream = result.upstream
+        if result.error is not None or upstream is None:
+            return result
+        snapshot = self._seen(exchange.agent.principal.id)[0]
+        if upstream not in snapshot.linking:
+            return result
+        raw = published_links(exchange.method, result.raw, lambda uri: snapshot.published_uri(upstream, uri))
+        return result if raw is result.raw else _replace(result, raw=raw)
 
     def _explicit(self, name: str) -> tuple[Upstream | None, str]:
         prefix, colon, rest = name.partition(":")
@@ -131,94 +196,37 @@ class Catalog:
 
     # -- lists --------------------------------------------------------------------------------------------------
 
-    def page(self, method: str, era: Era, cursor: str | None) -> bytes:
+    def page(self, method: str, era: Era, cursor: str | None, principal: str | None = None) -> bytes:
         """The result object of a list request, from memory; upstreams whose lists have expired are asked meanwhile.
 
-        Raises `RpcError(INVALID_PARAMS)` for a cursor that is not ours.
+        Raises `RpcError(INVALID_PARAMS)` for a cursor that is not ours, or whose place has gone.
         """
-        pages = self.snapshot.pages[method, era]
         if cursor is None:
             for upstream in self._upstreams:
                 upstream.refresh_if_expired()
-            return pages[0]
-        # A list that got shorter meanwhile ends with its last page: walks need not be consistent (utilities/caching).
-        return pages[min(self._lists.read_cursor(method, cursor), len(pages) - 1)]
+        return self._lists.page(self._seen(principal)[0].listings[method, era], cursor)
 
     def identity(self, era: Era) -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
-        capabilities: dict[str, Any] = {capability: {"listChanged": True} for capability in CHANGING}
-        if any(announces_updates(upstream.capabilities) for upstream in self._upstreams):
-            capabilities["resources"]["subscribe"] = True
-        if any("logging" in upstream.capabilities for upstream in self._upstreams):
-            capabilities["logging"] = {}
-        if any("completions" in upstream.capabilities for upstream in self._upstreams):
-            capabilities["completions"] = {}
-        extensions = self._extensions(era)
-        if extensions:
-            capabilities["extensions"] = extensions
-        identity: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(IMPLEMENTATION)}
-        instructions = [
-            (upstream.name, upstream.instructions) for upstream in self._upstreams if upstream.instructions is not None
-        ]
-        if len(self._upstreams) == 1 and instructions:
-            identity["instructions"] = instructions[0][1]
-        elif instructions:
-            identity["instructions"] = "\n\n".join(f"# {name}\n{text}" for name, text in instructions)
-        return identity
+        return identity(self._upstreams, era)
 
-    def _extensions(self, era: Era) -> dict[str, Any]:
-        """The extensions that any upstream offers and that work through the gateway.
-
-        Of their settings only those that all who offer it agree on: an agent must not expect of one upstream what only
-        another has. Tasks are of modern agents and modern upstreams alone (SEP-2663, Backward Compatibility).
-        """
-        merged: dict[str, Any] = {}
+    def discover_hint(self) -> Hint:
+        """What `server/discover` vouches for: what the upstreams vouch for that it speaks of."""
+        merged = Hint(DISCOVER_TTL_MS, public=True)
         for upstream in self._upstreams:
-            offered = upstream.capabilities.get("extensions")
-            if not isinstance(offered, dict):
-                continue
-            for name in sorted(EXTENSIONS & offered.keys()):
-                settings = offered[name]
-                if not isinstance(settings, dict) or (name == TASKS_EXTENSION and (era, upstream.facts.era) != _MODERN):
-                    continue
-                known = merged.get(name, settings)
-                merged[name] = {key: value for key, value in settings.items() if known.get(key, _ABSENT) == value}
+            merged = merged.merged(upstream.info.hint if upstream.info is not None else Hint())
         return merged
 
-    # -- building -----------------------------------------------------------------------------------------------
 
-    def _build(self) -> Snapshot:
-        published: dict[Kind, Published] = {
-            kind: publish(
-                kind,
-                self._upstreams,
-                self._resolve,
-                separator=self._config.separator,
-                declared_only=self._config.replicas == "declared",
-            )
-            for kind in LIST_METHODS
-        }
-        known = [upstream.inventory for upstream in self._upstreams if upstream.inventory is not None]
-        pages = self._lists.pages({kind: outcome.entries for kind, outcome in published.items()}, known)
-        templates = published["template"].entries
-        patterns = ((entry, template_pattern(entry.original)) for entry in templates.values())
-        return Snapshot(
-            tools=published["tool"].entries,
-            prompts=published["prompt"].entries,
-            resources=published["resource"].entries,
-            templates=templates,
-            patterns=tuple(TemplateMatch(entry, pattern) for entry, pattern in patterns if pattern is not None),
-            tools_by_owner={
-                (upstream.name, entry.original): entry
-                for entry in published["tool"].entries.values()
-                for upstream in entry.upstreams
-            },
-            resources_by_owner={
-                (upstream.name, entry.original): entry.name
-                for entry in published["resource"].entries.values()
-                for upstream in entry.upstreams
-            },
-            pages=pages,
-            decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
-            warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
-        )
+def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None) -> Target:
+    """An explicitly named tool. Plugins see its published entry, so that no rule is walked around."""
+    for snapshot in seen:
+        entry = snapshot.tools_by_owner.get((upstream.name, original))
+        if entry is not None:
+            return Target(original, (upstream,), entry.tool, entry.mirrored)
+    inventory = upstream.inventory if principal is None else upstream.offer.tools_for(principal)
+    item = inventory.find("tool", original) if inventory is not None else None
+    if item is None:
+        return Target(original, (upstream,))
+    tool = Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
+    return Target(original, (upstream,), tool, item.header_map)

@@ -1,85 +1,120 @@
 """List answers as ready bytes, a page at a time, and the cursors between them.
 
-A cursor is opaque to agents and sealed: only one that this process gave out for the same list is accepted
-(server/utilities/pagination, Error Handling).
+A cursor is opaque to agents and sealed: one is accepted only for the list it was given out for, and, where that list
+is one principal's own, only from that principal (server/utilities/pagination, Error Handling). It tells after which
+entry to go on, so that a walk over a list that changes meanwhile neither repeats nor leaves out what stayed.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
-import secrets
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway_core import jsonrpc
-from gateway_core.catalog.snapshot import Entry
+from gateway_core.catalog.entry import Entry
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.protocol import IMPLEMENTATION, SERVER_INFO_KEY
+from gateway_core.seal import Seal
 from gateway_core.types import Era, Kind
-from gateway_core.upstream.inventory import LIST_METHODS, RESULT_KEYS, Inventory
+from gateway_core.upstream.hints import Hint
+from gateway_core.upstream.inventory import LIST_METHODS, RESULT_KEYS
 
 _META: Final = {SERVER_INFO_KEY: IMPLEMENTATION}
-_MAC_BYTES: Final = 16
+_DIGEST_BYTES: Final = 16
+_PLACE: Final = struct.Struct(f">I{_DIGEST_BYTES}s")
+"""What a cursor holds: how many entries came before, and a digest of the last one's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One list as agents of one era get it."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    raws: tuple[bytes, ...]
+    owner: str
+    """The principal whose own it is; empty for everybody's."""
+    members: Mapping[str, Any]
+    """What each page's result has besides its entries."""
+    pages: tuple[bytes, ...] = ()
+    """The result objects, ready to be sent; one at least."""
 
 
 class Lists:
     """Prepares pages of `page_size` entries and reads the cursors in between."""
 
-    def __init__(self, page_size: int) -> None:
+    def __init__(self, page_size: int, seal: Seal) -> None:
         self._page_size = page_size
-        self._key = secrets.token_bytes(32)
+        self._seal = seal
 
-    def pages(
-        self, entries: Mapping[Kind, Mapping[str, Entry]], inventories: Sequence[Inventory]
-    ) -> dict[tuple[str, Era], tuple[bytes, ...]]:
-        """(list method, era) -> the result objects of its pages, one at least.
-
-        Modern pages vouch for as long as the most short-lived part, and are as private as the most private one.
-        """
-        hints = {
-            "resultType": "complete",
-            "ttlMs": min((inventory.ttl_ms for inventory in inventories), default=0),
-            "cacheScope": _most_private(inventories),
-            "_meta": _META,
-        }
-        found: dict[tuple[str, Era], tuple[bytes, ...]] = {}
-        for kind, method in LIST_METHODS.items():
-            found[method, "legacy"] = self._cut(kind, [_for_legacy(entry) for entry in entries[kind].values()], {})
-            found[method, "modern"] = self._cut(kind, [entry.raw for entry in entries[kind].values()], hints)
+    def listings(
+        self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
+    ) -> dict[tuple[str, Era], Listing]:
+        """(list method, era) -> its listing, of each kind in `entries`. `hints` say what the modern one vouches for."""
+        found: dict[tuple[str, Era], Listing] = {}
+        for kind, published in entries.items():
+            method, names = LIST_METHODS[kind], tuple(published)
+            legacy = tuple(_for_legacy(entry) for entry in published.values())
+            modern = tuple(entry.raw for entry in published.values())
+            members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
+            found[method, "legacy"] = self._paged(kind, names, legacy, owner, {})
+            found[method, "modern"] = self._paged(kind, names, modern, owner, members)
         return found
 
-    def _cut(self, kind: Kind, raws: Sequence[bytes], hints: Mapping[str, Any]) -> tuple[bytes, ...]:
-        size = self._page_size
-        pages = []
-        for start in range(0, max(len(raws), 1), size):
-            tail = dict(hints)
-            if start + size < len(raws):
-                tail["nextCursor"] = self._cursor(LIST_METHODS[kind], start // size + 1)
-            head = b'{"%b":[%b]' % (RESULT_KEYS[kind].encode(), b",".join(raws[start : start + size]))
-            pages.append(head + (b"," + jsonrpc.encode(tail)[1:] if tail else b"}"))
-        return tuple(pages)
+    def page(self, listing: Listing, cursor: str | None) -> bytes:
+        """The result object that a cursor stands for; None is the beginning.
 
-    def _cursor(self, method: str, page: int) -> str:
-        plain = f"{method}.{page}".encode()
-        return base64.urlsafe_b64encode(self._mac(plain) + plain).decode()
-
-    def read_cursor(self, method: str, cursor: str) -> int:
-        """The page that a cursor stands for; raises `RpcError(INVALID_PARAMS)` when it is not one of `method`."""
-        try:
-            sealed = base64.urlsafe_b64decode(cursor.encode())
-        except (binascii.Error, ValueError):
-            sealed = b""
-        mac, plain = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
-        own, _, page = plain.decode(errors="replace").rpartition(".")
-        if not hmac.compare_digest(mac, self._mac(plain)) or own != method:
+        Raises `RpcError(INVALID_PARAMS)` when it was not given out for this list (and principal), or when the entry
+        after which it goes on has gone: then there is no telling what the agent has seen.
+        """
+        if cursor is None:
+            return listing.pages[0]
+        plain = self._seal.open(_binding(listing), cursor)
+        if plain is None:
             raise RpcError.of_gateway(INVALID_PARAMS, "this cursor was not given out for this list: start again")
-        return int(page)
+        start = _place(listing, *_PLACE.unpack(plain))
+        number, rest = divmod(start, self._page_size)
+        return self._cut(listing, start) if rest or number >= len(listing.pages) else listing.pages[number]
 
-    def _mac(self, plain: bytes) -> bytes:
-        return hmac.digest(self._key, plain, hashlib.sha256)[:_MAC_BYTES]
+    def _paged(
+        self, kind: Kind, names: tuple[str, ...], raws: tuple[bytes, ...], owner: str, members: Mapping[str, Any]
+    ) -> Listing:
+        listing = Listing(kind, names, raws, owner, members)
+        starts = range(0, max(len(raws), 1), self._page_size)
+        return Listing(kind, names, raws, owner, members, tuple(self._cut(listing, start) for start in starts))
+
+    def _cut(self, listing: Listing, start: int) -> bytes:
+        """The page from the entry number `start` on."""
+        end = start + self._page_size
+        tail = dict(listing.members)
+        if end < len(listing.raws):
+            tail["nextCursor"] = self._seal.seal(_binding(listing), _PLACE.pack(end, _digest(listing.names[end - 1])))
+        head = b'{"%b":[%b]' % (RESULT_KEYS[listing.kind].encode(), b",".join(listing.raws[start:end]))
+        return head + (b"," + jsonrpc.encode(tail)[1:] if tail else b"}")
+
+
+def _binding(listing: Listing) -> tuple[str, ...]:
+    return ("cursor", LIST_METHODS[listing.kind], listing.owner)
+
+
+def _place(listing: Listing, before: int, digest: bytes) -> int:
+    """The number of the entry after the one with that digest: mostly where it was."""
+    names = listing.names
+    if 0 < before <= len(names) and _digest(names[before - 1]) == digest:
+        return before
+    for number, name in enumerate(names, start=1):
+        if _digest(name) == digest:
+            return number
+    raise RpcError.of_gateway(
+        INVALID_PARAMS, "the list has changed, and this cursor's place in it is gone: start again"
+    )
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:_DIGEST_BYTES]
 
 
 def _for_legacy(entry: Entry) -> bytes:
@@ -93,8 +128,3 @@ def _for_legacy(entry: Entry) -> bytes:
     members = jsonrpc.members(entry.raw)
     del members["outputSchema"]
     return jsonrpc.encode(members)
-
-
-def _most_private(inventories: Sequence[Inventory]) -> str:
-    public = bool(inventories) and all(inventory.cache_scope == "public" for inventory in inventories)
-    return "public" if public else "private"

@@ -14,15 +14,18 @@ from typing import Final
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.catalog.snapshot import Decision, Entry
+from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.snapshot import Decision
 from gateway_core.types import Claim, Kind, Tool, ToolConflict
-from gateway_core.upstream.inventory import NAME_KEYS, Item
+from gateway_core.upstream.inventory import NAME_KEYS, Inventory, Item
 from gateway_core.upstream.upstream import Upstream
 
 MAX_NAME: Final = 128
 _INVALID_CHARACTER: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 Resolver = Callable[[ToolConflict], Mapping[str, Claim] | None]
+Offers = Mapping[Upstream, Inventory]
+"""What each upstream offers to those that this is published for, in the file's order."""
 
 
 @dataclass(slots=True)
@@ -45,11 +48,9 @@ class Published:
     warnings: list[str] = field(default_factory=list)
 
 
-def publish(
-    kind: Kind, upstreams: Sequence[Upstream], resolve: Resolver, *, separator: str, declared_only: bool
-) -> Published:
+def publish(kind: Kind, offers: Offers, resolve: Resolver, *, separator: str, declared_only: bool) -> Published:
     """Publish all items of one kind. `declared_only`: replicas must share a `group`."""
-    claims = _collect(kind, upstreams, declared_only)
+    claims = _collect(kind, offers, declared_only)
     wanted: list[tuple[str, _Group]] = []
     published = Published()
     for name, groups in claims.items():
@@ -62,21 +63,21 @@ def publish(
             wanted.append((_valid_name(kind, new_name, published.warnings), _group_of(claim, pairs)))
     _settle(kind, wanted, published)
     _explain(kind, claims, published)
-    order = {upstream.name: number for number, upstream in enumerate(upstreams)}
-    published.entries = dict(
-        sorted(
-            published.entries.items(), key=lambda pair: _position(kind, pair[1], order)
-        )  # the same after every restart, whoever answered first
-    )
+    order = {upstream: number for number, upstream in enumerate(offers)}
+
+    def position(pair: tuple[str, Entry]) -> tuple[int, int]:
+        owner = pair[1].upstreams[0]
+        return order[owner], offers[owner].positions(kind)[pair[1].original]
+
+    # The same after every restart, whoever answered first.
+    published.entries = dict(sorted(published.entries.items(), key=position))
     return published
 
 
-def _collect(kind: Kind, upstreams: Sequence[Upstream], declared_only: bool) -> dict[str, list[_Group]]:
+def _collect(kind: Kind, offers: Offers, declared_only: bool) -> dict[str, list[_Group]]:
     claims: dict[str, list[_Group]] = {}
-    for upstream in upstreams:
-        if upstream.inventory is None:
-            continue
-        for item in upstream.inventory.of(kind):
+    for upstream, inventory in offers.items():
+        for item in inventory.of(kind):
             groups = claims.setdefault(item.name, [])
             for group in groups:
                 if group.item.identity == item.identity and _may_join(group.upstreams[0], upstream, declared_only):
@@ -148,13 +149,6 @@ def _explain(kind: Kind, claims: Mapping[str, list[_Group]], published: Publishe
                     ),
                 )
             )
-
-
-def _position(kind: Kind, entry: Entry, order: Mapping[str, int]) -> tuple[int, int]:
-    owner = entry.upstreams[0]
-    assert owner.inventory is not None
-    items = owner.inventory.positions(kind)
-    return order[owner.name], items[entry.original]
 
 
 def _valid_name(kind: Kind, name: str, warnings: list[str]) -> str:

@@ -7,26 +7,12 @@ from dataclasses import dataclass, field
 
 import re2
 
+from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.lists import Listing
 from gateway_core.types import Era, Kind, Tool
+from gateway_core.types.conflicts import marked_uri, unmarked_uri
+from gateway_core.upstream.inventory import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One published tool, prompt, resource or template."""
-
-    kind: Kind
-    name: str
-    """What agents call it."""
-    original: str
-    """What its upstreams call it."""
-    raw: bytes
-    """Its definition as agents see it."""
-    upstreams: tuple[Upstream, ...]
-    """Replicas that can serve it, in file order."""
-    tool: Tool | None = None
-    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    """Of a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +52,18 @@ class TemplateMatch:
     entry: Entry
     pattern: re2._Regexp
 
+    @property
+    def mark(self) -> str:
+        """What was appended to the upstream's own template; empty when it kept its own."""
+        return self.entry.name.removeprefix(self.entry.original)
+
     def original_of(self, uri: str) -> str | None:
         """The upstream's own URI for a published one of this template; None when it is none."""
-        mark = self.entry.name.removeprefix(self.entry.original)
+        mark = self.mark
         if mark and not uri.endswith(mark):
             return None
         original = uri.removesuffix(mark) if mark else uri
         return original if self.pattern.fullmatch(original) else None
-
-    def published(self, original: str) -> str | None:
-        """The published URI for an upstream's own one of this template; None when it is none."""
-        mark = self.entry.name.removeprefix(self.entry.original)
-        return original + mark if self.pattern.fullmatch(original) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +75,79 @@ class Snapshot:
     resources: Mapping[str, Entry] = field(default_factory=dict)
     templates: Mapping[str, Entry] = field(default_factory=dict)
     patterns: tuple[TemplateMatch, ...] = ()
+    """Those whose template was renamed come first."""
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """(upstream's name, its own name of the tool) -> the published entry."""
-    resources_by_owner: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(upstream's name, its own URI) -> the published URI."""
-    pages: Mapping[tuple[str, Era], tuple[bytes, ...]] = field(default_factory=dict)
-    """(list method, era) -> result objects, one a page."""
+    resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
+    """The same for resources and their URIs."""
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    listings: Mapping[tuple[str, Era], Listing] = field(default_factory=dict)
+    """By list method."""
+    private: Mapping[Upstream, frozenset[Kind]] = field(default_factory=dict)
+    """The lists that belong to each principal for itself; empty where nothing is private."""
+    changes: Mapping[Upstream, int] = field(default_factory=dict)
+    """How often those had changed by then: `Offer.changes`."""
+    linking: frozenset[str] = frozenset()
+    """Names of the upstreams whose URIs could be taken for another's: those that have resources beside others."""
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def entries(self, kind: Kind) -> Mapping[str, Entry]:
+        return {
+            "tool": self.tools,
+            "prompt": self.prompts,
+            "resource": self.resources,
+            "template": self.templates,
+        }[kind]
+
+    def differs(self, other: Snapshot, kind: Kind) -> bool:
+        """Whether agents would see another list of that kind, or may: of private lists nobody else can tell."""
+        method = LIST_METHODS[kind]
+        mine, theirs = self.listings.get((method, "modern")), other.listings.get((method, "modern"))
+        if mine is None or theirs is None:
+            return mine is not theirs
+        return mine.raws != theirs.raws or self._private_of(kind) != other._private_of(kind)
+
+    def _private_of(self, kind: Kind) -> dict[Upstream, int]:
+        return {upstream: self.changes[upstream] for upstream, kinds in self.private.items() if kind in kinds}
+
+    def resource(self, uri: str) -> Target | None:
+        """Who serves a URI: who lists it, else whom its mark names, else whose template it matches, else the only
+        upstream that has any resources."""
+        entry = self.resources.get(uri)
+        if entry is not None:
+            return Target(entry.original, entry.upstreams)
+        plain, name = unmarked_uri(uri)
+        marked = self.upstreams.get(name)
+        if marked is not None and "resources" not in marked.capabilities:
+            marked = None
+        for match in self.patterns:
+            if marked is not None and not match.mark:
+                break
+            original = match.original_of(uri)
+            if original is not None:
+                return Target(original, match.entry.upstreams)
+        if marked is not None:
+            return Target(plain, (marked,))
+        owners = [upstream for upstream in self.upstreams.values() if "resources" in upstream.capabilities]
+        return Target(uri, (owners[0],)) if len(owners) == 1 else None
+
+    def published_uri(self, upstream: str, uri: str) -> str:
+        """The URI by which agents reach what an upstream calls `uri`, be it listed or not."""
+        if upstream not in self.linking:
+            return uri
+        entry = self.resources_by_owner.get((upstream, uri))
+        if entry is not None:
+            return entry.name
+        name = unmarked_uri(uri)[1]
+        if name in self.upstreams:
+            return uri  # an agent's own word for it, given back by a tool
+        for match in self.patterns:
+            if match.mark and match.entry.serves(upstream) and match.pattern.fullmatch(uri):
+                return uri + match.mark
+        target = self.resource(uri)
+        reached = target is not None and any(found.name == upstream for found in target.upstreams)
+        return uri if reached else marked_uri(uri, upstream)
 
 
 def template_pattern(template: str) -> re2._Regexp | None:

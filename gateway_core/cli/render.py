@@ -67,7 +67,7 @@ def show_status(status: dict[str, Any]) -> None:
     if not status["upstreams"]:
         print(f"{'upstreams':<18} none; add [[mcp.proxy.upstreams]] to the configuration")
         return
-    names = ("upstream", "state", "era", "tools", "calls", "errors", "latency", "next retry")
+    names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
     show_table(names, [_upstream(one) for one in status["upstreams"]], right={"tools", "calls", "errors", "latency"})
     for one in status["upstreams"]:
         if one["last_error"]:  # below the table: in a column of a narrow terminal nobody could read it
@@ -75,12 +75,13 @@ def show_status(status: dict[str, Any]) -> None:
 
 
 def _upstream(one: dict[str, Any]) -> list[str | Text]:
-    latency, retry = one["latency_ms"], one["next_retry_in"]
+    latency, retry, age = one["latency_ms"], one["next_retry_in"], one["lists_age"]
     return [
         one["name"],
         Text(escape(one["state"]), style=_STATES.get(one["state"], "")),
         one["era"] or "-",
         str(one["tools"]),
+        one["lists"] if age is None else f"{one['lists']}, {duration(age)}",
         str(one["calls"]),
         str(one["errors"]),
         "-" if latency is None else f"{latency:.1f} ms",

@@ -50,9 +50,6 @@ from gateway_core.protocol import (
     TASKS,
 )
 
-DISCOVER_TTL_MS: Final = 60_000
-"""Capabilities follow the upstreams, which come and go; a minute is what an agent may be behind."""
-
 _PARAM_PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
 _HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
 
@@ -113,8 +110,7 @@ def discover(services: Services) -> bytes:
         "resultType": "complete",
         "supportedVersions": list(MODERN_PROTOCOL_VERSIONS),
         "capabilities": identity["capabilities"],
-        "ttlMs": DISCOVER_TTL_MS,
-        "cacheScope": "public",
+        **services.catalog.discover_hint().members(),
         "_meta": {SERVER_INFO_KEY: identity["serverInfo"]},
     }
     if "instructions" in identity:

@@ -74,7 +74,7 @@ class Watched:
             self.remove(uri)
 
     async def _watch(self, uri: str) -> Callable[[], None]:
-        target = self._catalog.resource(uri)
+        target = self._catalog.resource(uri, self._agent.principal.id)
         if target is None:
             code = RESOURCE_NOT_FOUND_LEGACY if self._agent.era == "legacy" else INVALID_PARAMS
             raise RpcError.of_gateway(code, f"Resource not found: {uri[:500]}", uri=uri[:500])
@@ -96,7 +96,7 @@ class Watched:
 
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
         def told(updated: str) -> None:
-            below = None if updated == original else self._catalog.published_uri(upstream.name, updated)
-            self._tell(below or uri)
+            principal = self._agent.principal.id
+            self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
 
         return told

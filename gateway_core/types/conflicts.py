@@ -48,6 +48,18 @@ class ToolConflict:
         A resource or template gets `#upstream={upstream}` instead, because its URI must stay one (RFC 3986).
         """
         if self.kind in {"resource", "template"}:
-            mark = "&" if "#" in self.name else "#"
-            return f"{self.name}{mark}upstream={claim.owner.name}"
+            return marked_uri(self.name, claim.owner.name)
         return f"{claim.owner.name}{self.separator}{self.name}"
+
+
+def marked_uri(uri: str, upstream: str) -> str:
+    """A URI, or a template of some, with its upstream's name in the fragment."""
+    return f"{uri}{'&' if '#' in uri else '#'}upstream={upstream}"
+
+
+def unmarked_uri(uri: str) -> tuple[str, str]:
+    """The URI and the upstream's name that make `uri` under `marked_uri`; an empty name when it has no mark."""
+    plain, mark, name = uri.rpartition("upstream=")
+    if mark and plain and plain[-1] in "#&" and marked_uri(plain[:-1], name) == uri:
+        return plain[:-1], name
+    return uri, ""

@@ -22,6 +22,7 @@ from msgspec import Raw
 from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
+from gateway_core.upstream.hints import Hint
 
 if TYPE_CHECKING:
     from gateway_core.upstream.subscription import Watcher
@@ -56,6 +57,8 @@ class ServerInfo:
     name: str = ""
     version: str = ""
     instructions: str | None = None
+    hint: Hint = field(default_factory=Hint)
+    """For how long a modern server vouches for all this, and whether to everybody."""
 
 
 @dataclass(frozen=True, slots=True)

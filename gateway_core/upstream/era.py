@@ -44,6 +44,7 @@ from gateway_core.protocol import (
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, Reply, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
+from gateway_core.upstream.hints import hint_of
 
 
 class NoMcpAnswer(OutcomeUnknown):
@@ -82,6 +83,8 @@ class _Discovered(msgspec.Struct, rename="camel"):
     supported_versions: list[str]
     capabilities: dict[str, Any]
     instructions: str | None = None
+    ttl_ms: Any = None
+    cache_scope: Any = None
     meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
 
 
@@ -180,6 +183,7 @@ def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
         name=server.name,
         version=server.version,
         instructions=found.instructions,
+        hint=hint_of(found.ttl_ms, found.cache_scope),
     )
 
 

@@ -7,7 +7,7 @@ decoded. `Item.identity` is what two upstreams must share to count as replicas o
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,8 +22,9 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
-from gateway_core.types import Kind
+from gateway_core.types import Era, Kind
 from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream.hints import Hint, hint_of
 
 MAX_PAGES: Final = 64
 MAX_ITEMS: Final = 10_000
@@ -69,14 +70,46 @@ class Inventory:
     """All that one upstream offers, in its own order, and for how long it vouches for it."""
 
     items: Mapping[Kind, tuple[Item, ...]] = field(default_factory=dict)
-    ttl_ms: int = 0
-    cache_scope: str = "private"
+    hints: Mapping[Kind, Hint] = field(default_factory=dict)
+    """What a modern server said about each list; a legacy server says nothing."""
     warnings: tuple[str, ...] = ()
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         index = {kind: {item.name: number for number, item in enumerate(found)} for kind, found in self.items.items()}
         object.__setattr__(self, "_positions", index)
+
+    @property
+    def private(self) -> frozenset[Kind]:
+        """The lists that the server gives each caller for itself."""
+        return frozenset(kind for kind, hint in self.hints.items() if not hint.public)
+
+    @property
+    def ttl_ms(self) -> int:
+        """For how long it vouches for all of it; 0 when it does not."""
+        return min((hint.ttl_ms for hint in self.hints.values()), default=0)
+
+    def with_private(self, own: Inventory) -> Inventory:
+        """The same, with the private lists of one principal in place of the gateway's."""
+        items = {kind: own.of(kind) if kind in self.private else found for kind, found in self.items.items()}
+        hints = {kind: own.hints.get(kind, Hint()) if not hint.public else hint for kind, hint in self.hints.items()}
+        return Inventory(items, hints)
+
+    def sharing(self, known: Inventory) -> Inventory:
+        """The same, with the very lists of `known` where they are equal: most callers get what all others get."""
+        items = {
+            kind: known.of(kind) if [item.raw for item in found] == [item.raw for item in known.of(kind)] else found
+            for kind, found in self.items.items()
+        }
+        return Inventory(items, self.hints, self.warnings)
+
+    def other_than(self, shared: Inventory) -> list[Kind]:
+        """Which of these private lists, `sharing` those of `shared`, are not the same as those."""
+        return [
+            kind
+            for kind in shared.private
+            if self.of(kind) is not shared.of(kind) or self.hints.get(kind) != shared.hints[kind]
+        ]
 
     def of(self, kind: Kind) -> tuple[Item, ...]:
         return self.items.get(kind, ())
@@ -117,8 +150,9 @@ class _Page(msgspec.Struct, rename="camel"):
     resource_templates: list[Raw] = []
     prompts: list[Raw] = []
     next_cursor: str | None = None
-    ttl_ms: int | float | None = None
-    cache_scope: str | None = None
+    result_type: Any = "complete"
+    ttl_ms: Any = None
+    cache_scope: Any = None
 
     def entries(self, kind: Kind) -> list[Raw]:
         by_kind = {
@@ -135,41 +169,42 @@ _PAGE: Final = msgspec.json.Decoder(_Page)
 Send = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
 
 
-async def fetch(upstream: str, send: Send, info: ServerInfo, wanted_tools: tuple[str, ...] | None) -> Inventory:
-    """Fetch every list that the server's capabilities announce.
+async def fetch(
+    upstream: str,
+    send: Send,
+    info: ServerInfo,
+    wanted_tools: tuple[str, ...] | None,
+    kinds: Collection[Kind] = tuple(LIST_METHODS),
+) -> Inventory:
+    """Fetch every list that the server's capabilities announce, of those `kinds`.
 
     `wanted_tools` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept
     as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when the first page cannot be had.
     """
-    return await _Fetch(upstream, send).run(info, wanted_tools)
+    return await _Fetch(upstream, send, info.era).run(info, wanted_tools, kinds)
 
 
 class _Fetch:
     """One walk over all lists of one upstream."""
 
-    def __init__(self, upstream: str, send: Send) -> None:
+    def __init__(self, upstream: str, send: Send, era: Era) -> None:
         self._upstream = upstream
+        self._era = era
         self._send = send
         self._warnings: list[str] = []
-        self._ttls: list[int] = []
-        self._scopes: set[str] = set()
+        self._hints: dict[Kind, Hint] = {}
 
-    async def run(self, info: ServerInfo, wanted_tools: tuple[str, ...] | None) -> Inventory:
+    async def run(self, info: ServerInfo, wanted_tools: tuple[str, ...] | None, kinds: Collection[Kind]) -> Inventory:
         items: dict[Kind, tuple[Item, ...]] = {}
         for kind in LIST_METHODS:
-            if CAPABILITY[kind] not in info.capabilities:
+            if kind not in kinds or CAPABILITY[kind] not in info.capabilities:
                 continue
             found = await self._list(kind)
             if kind == "tool" and wanted_tools is not None:
                 found = self._wanted(found, wanted_tools)
             items[kind] = tuple(found)
-        modern = info.era == "modern"
-        return Inventory(
-            items,
-            ttl_ms=min(self._ttls, default=0) if modern else 0,
-            cache_scope="public" if modern and self._scopes == {"public"} else "private",
-            warnings=tuple(self._warnings),
-        )
+        # A member of that name in a legacy server's answer is none of the protocol's.
+        return Inventory(items, self._hints if self._era == "modern" else {}, tuple(self._warnings))
 
     def _wanted(self, found: list[Item], wanted: tuple[str, ...]) -> list[Item]:
         missing = set(wanted) - {item.name for item in found}
@@ -184,9 +219,10 @@ class _Fetch:
         found: dict[str, Item] = {}
         cursors: set[str] = set()
         params: dict[str, Any] = {}
+        endless = False
         for _ in range(MAX_PAGES):
             try:
-                page = await self._page(method, params)
+                page = await self._page(kind, params)
             except (DeliveryError, RpcError) as error:
                 if not found:
                     raise
@@ -202,15 +238,20 @@ class _Fetch:
             if cursor is None:
                 break
             if cursor in cursors or len(found) >= MAX_ITEMS:
-                self._cut(method, len(found))
+                endless = True
                 break
             cursors.add(cursor)
             params = {"cursor": cursor}
         else:
-            self._cut(method, len(found))
-        return list(found.values())[:MAX_ITEMS]
+            endless = True
+        kept = list(found.values())[:MAX_ITEMS]
+        if endless or len(kept) < len(found):
+            what = f"does not end, or is too long: kept the first {len(kept)} entries"
+            self._warnings.append(f"{method} of upstream {self._upstream} {what}")
+        return kept
 
-    async def _page(self, method: str, params: Mapping[str, Any]) -> _Page | None:
+    async def _page(self, kind: Kind, params: Mapping[str, Any]) -> _Page | None:
+        method = LIST_METHODS[kind]
         reply = await self._send(method, params)
         if reply.error is not None:
             if reply.error.code == METHOD_NOT_FOUND:  # announced, yet not there: servers do this with templates
@@ -220,12 +261,11 @@ class _Fetch:
             page = _PAGE.decode(reply.result)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RpcError(INTERNAL_ERROR, f"its answer to {method} is malformed: {error}") from None
-        self._ttls.append(int(page.ttl_ms) if page.ttl_ms and page.ttl_ms > 0 else 0)
-        self._scopes.add(page.cache_scope or "private")
+        if self._era == "modern" and page.result_type != "complete":
+            raise RpcError(INTERNAL_ERROR, f"its answer to {method} is invalid: it is not complete")
+        hint = hint_of(page.ttl_ms, page.cache_scope)
+        self._hints[kind] = self._hints[kind].merged(hint) if kind in self._hints else hint
         return page
-
-    def _cut(self, method: str, kept: int) -> None:
-        self._warnings.append(f"{method} of upstream {self._upstream} does not end: kept the first {kept} entries")
 
     def _item(self, kind: Kind, raw: bytes) -> Item | None:
         try:

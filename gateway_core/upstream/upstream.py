@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from loguru import logger
-
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -27,16 +25,17 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
+from gateway_core.protocol import LISTS
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.announcements import Announcements
 from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.subscription import changing_lists
 from gateway_core.upstream.transports import check, connection_to
 from gateway_core.upstream.watches import Release, Told
 
@@ -66,8 +65,6 @@ class Upstream:
         self.view = UpstreamView(self.facts)
         self.info: ServerInfo | None = None
         """What it said about itself when it was last reached."""
-        self.inventory: Inventory | None = None
-        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
         self.calls = 0
         self.errors = 0
         self.last_error: str | None = None
@@ -83,19 +80,24 @@ class Upstream:
         """Told when the server says that a list of its changed."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Told when `inventory` was fetched anew on the path of a call."""
+        self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self._main: Connection | None = None
         limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
         self._connected = asyncio.Event()
-        self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
-        self._announced = Announcements(config.name, self._watching_connection, lambda: self.on_list_changed(self))
+        self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
 
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
+        return self.offer.inventory
 
     @property
     def reachable(self) -> bool:
@@ -128,7 +130,7 @@ class Upstream:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
-                await self._fetch(connection)
+                await self.offer.fetch(connection)
         except TimeoutError:
             self._give_up(connection)
             raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
@@ -143,6 +145,7 @@ class Upstream:
         if self._http is not None:
             # A server that answers again has mostly been restarted, and knows its old sessions no more.
             self._own.retire_all()
+        self.offer.changes += 1
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
@@ -175,6 +178,7 @@ class Upstream:
         """`disconnect`, and give up what lives longer than a connection."""
         self.enter(UpstreamState.STOPPED)
         self._announced.close()
+        await self.offer.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -193,18 +197,11 @@ class Upstream:
         if self._main is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self._fetch(self._main)
+            await self.offer.fetch(self._main)
 
     def refresh_if_expired(self) -> None:
-        """Have the lists fetched again in the background when their time is up (server/utilities/caching).
-
-        A server that gives no lifetime and announces no changes is asked again after each health-check interval.
-        """
-        if self.inventory is None or self._main is None:
-            return
-        age = time.monotonic() - self._fetched_at
-        unannounced = self.config.health_check_interval if not changing_lists(self.capabilities) else float("inf")
-        if age >= (self.inventory.ttl_ms / 1000 or unannounced):
+        """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""
+        if self._main is not None and self.offer.expired:
             self.on_list_changed(self)
 
     async def ping(self) -> None:
@@ -217,12 +214,10 @@ class Upstream:
         async with asyncio.timeout(PING_TIMEOUT):
             await check(self._main)
 
-    async def _fetch(self, connection: Connection) -> None:
-        assert connection.info is not None
-        self.inventory = await fetch(self.name, connection.request, connection.info, self.config.tools)
-        self._fetched_at = time.monotonic()
-        for warning in self.inventory.warnings:
-            logger.warning("{}", warning)
+    def _lists_changed(self) -> None:
+        """The server says that a list of its changed, on whichever connection."""
+        self.offer.changes += 1
+        self.on_list_changed(self)
 
     # -- what agents want to be told ----------------------------------------------------------------------------
 
@@ -248,7 +243,7 @@ class Upstream:
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
     ) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
-        self.calls += 1
+        self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
         self.facts.in_flight += 1
         try:
             async with Place(self._places, exchange):
@@ -287,6 +282,8 @@ class Upstream:
             # Refused before it ran: our idea of the tool's headers is old (rule R8, Client Behavior).
             try:
                 await self.refresh()
+                if "tool" in self.offer.private:
+                    await self.offer.renew(exchange.agent)
             except (DeliveryError, RpcError, TimeoutError):
                 return reply
             self.on_refreshed(self)
@@ -298,8 +295,9 @@ class Upstream:
     ) -> Reply:
         """Send it on the connection that this exchange is to use."""
         headers = None
-        if method == "tools/call" and self.config.transport == "http" and self.inventory is not None:
-            headers = self.inventory.param_headers(params, exchange.headers or ())
+        tools = self.offer.tools_for(exchange.agent.principal.id) if method == "tools/call" else None
+        if tools is not None and self.config.transport == "http":
+            headers = tools.param_headers(params, exchange.headers or ())
         async with apart(self.config, self.facts.era, exchange, self._main, self._own) as own:
             connection = own or await self._open_main()
             async with self._announced.logs.heard(connection, exchange, self._main):

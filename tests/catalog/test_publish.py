@@ -26,7 +26,7 @@ async def make(name: str, tools: Mapping[str, object], *, group: str | None = No
     async def send(method: str, params: Mapping[str, object]) -> Reply:
         return Reply(result=answer)
 
-    upstream.inventory = await fetch(name, send, ServerInfo("legacy", "2025-11-25", {"tools": {}}), None)
+    upstream.offer.inventory = await fetch(name, send, ServerInfo("legacy", "2025-11-25", {"tools": {}}), None)
     return upstream
 
 
@@ -35,7 +35,7 @@ def published(
 ) -> Published:
     return publish(
         kind,
-        upstreams,
+        {upstream: upstream.inventory for upstream in upstreams if upstream.inventory is not None},
         resolve or (lambda conflict: None),  # type: ignore[arg-type]
         separator="__",
         declared_only=declared_only,

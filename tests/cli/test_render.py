@@ -15,6 +15,8 @@ UPSTREAM = {
     "tools": 2,
     "resources": 0,
     "prompts": 0,
+    "lists": "last known",
+    "lists_age": 3700.0,
     "in_flight": 0,
     "calls": 12,
     "errors": 3,
@@ -51,7 +53,16 @@ def test_status_shows_all_that_was_promised(capsys):
     shown = capsys.readouterr().out
     for text in ("pid 4711", "2 h 5 min", "http://127.0.0.1:3000/mcp", "1 connection,", "2 sessions", "120 so far"):
         assert text in shown
-    for text in ("time", "down", "12", "1.2 ms", "in 1 min 1 s", "not ready", "routing_priority"):
+    for text in (
+        "time",
+        "down",
+        "12",
+        "1.2 ms",
+        "in 1 min 1 s",
+        "not ready",
+        "routing_priority",
+        "last known, 1 h 1 min",
+    ):
         assert text in shown
 
 

@@ -19,6 +19,7 @@ from gateway_core.downstream.sessions import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.types import CallResult, Outcome
+from gateway_core.upstream.hints import Hint
 
 TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
@@ -106,6 +107,9 @@ class FakeCatalog:
             "serverInfo": {"name": "gateway", "version": "1"},
             "instructions": f"hello {era}",
         }
+
+    def discover_hint(self) -> Hint:
+        return Hint(60_000, public=True)
 
     def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         self.listeners.append(callback)

@@ -1,0 +1,114 @@
+"""From what is offered to a whole snapshot: all kinds published, lists made ready, links followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace as _replace
+
+from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.links import UI_KEY, published_definition
+from gateway_core.catalog.lists import Lists
+from gateway_core.catalog.publish import Offers, Published, Resolver, publish
+from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
+from gateway_core.config import ProxyConfig
+from gateway_core.jsonrpc import value
+from gateway_core.types import Kind
+from gateway_core.upstream.hints import Hint
+from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.upstream.upstream import Upstream
+
+
+class Assembler:
+    """Makes snapshots as the configuration wants them."""
+
+    def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists) -> None:
+        self._config = config
+        self._resolve = resolve
+        self._lists = lists
+
+    def whole(self, upstreams: Sequence[Upstream], offers: Offers) -> Snapshot:
+        """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached."""
+        empty = Snapshot(
+            upstreams={upstream.name: upstream for upstream in upstreams},
+            private={one: found.private for one, found in offers.items() if found.private},
+            changes={one: one.offer.changes for one, found in offers.items() if found.private},
+        )
+        return self.renewed(empty, frozenset(LIST_METHODS), offers)
+
+    def renewed(self, base: Snapshot, kinds: frozenset[Kind], offers: Offers, owner: str = "") -> Snapshot:
+        """`base` with only those kinds made anew, of `offers`; `owner` is the principal that they are for, if any."""
+        if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
+            kinds |= {"tool"}  # which name resources
+        published: dict[Kind, Published] = {
+            kind: publish(
+                kind,
+                offers,
+                self._resolve,
+                separator=self._config.separator,
+                declared_only=self._config.replicas == "declared",
+            )
+            for kind in LIST_METHODS
+            if kind in kinds
+        }
+        entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
+        snapshot = _replace(
+            base,
+            prompts=entries["prompt"],
+            resources=entries["resource"],
+            templates=entries["template"],
+            patterns=_patterns(entries["template"]) if "template" in kinds else base.patterns,
+            resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
+            linking=_linking(offers),
+            decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
+            warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
+        )
+        if "tool" in kinds:
+            if snapshot.linking:
+                entries["tool"] = {name: _linked(entry, snapshot) for name, entry in entries["tool"].items()}
+            snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
+        complete = len(offers) == len(base.upstreams)
+        hints = {kind: _hint(kind, offers, complete=complete) for kind in kinds}
+        made = self._lists.listings({kind: entries[kind] for kind in LIST_METHODS if kind in kinds}, hints, owner)
+        return _replace(snapshot, listings={**base.listings, **made})
+
+
+def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
+    pairs = ((entry, template_pattern(entry.original)) for entry in templates.values())
+    found = [TemplateMatch(entry, pattern) for entry, pattern in pairs if pattern is not None]
+    return tuple(sorted(found, key=lambda match: not match.mark))
+
+
+def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
+    return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
+
+
+def _linking(offers: Offers) -> frozenset[str]:
+    owners = [
+        upstream.name for upstream, inventory in offers.items() if inventory.of("resource") or inventory.of("template")
+    ]
+    return frozenset(owners) if len(owners) > 1 else frozenset()
+
+
+def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
+    """A tool whose user interface (MCP Apps) has another URI for agents than for its upstream."""
+    assert entry.tool is not None
+    owner = entry.upstreams[0].name
+    raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri))
+    if raw is entry.raw:
+        return entry
+    return _replace(entry, raw=raw, tool=_replace(entry.tool, definition=value(raw)))
+
+
+def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:
+    """What a list vouches for: as long as its most short-lived part, as private as its most private one.
+
+    Nothing for long while an upstream is missing that may turn up.
+    """
+    merged: Hint | None = None
+    for inventory in offers.values():
+        if kind in inventory.items:
+            hint = inventory.hints.get(kind, Hint())
+            merged = hint if merged is None else merged.merged(hint)
+    if merged is None:
+        return Hint()
+    return merged if complete else merged.merged(Hint(0, public=True))

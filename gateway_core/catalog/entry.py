@@ -1,0 +1,31 @@
+"""One thing under the name that agents see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway_core.types import Kind, Tool
+from gateway_core.upstream.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One published tool, prompt, resource or template."""
+
+    kind: Kind
+    name: str
+    """What agents call it."""
+    original: str
+    """What its upstreams call it."""
+    raw: bytes
+    """Its definition as agents see it."""
+    upstreams: tuple[Upstream, ...]
+    """Replicas that can serve it, in file order."""
+    tool: Tool | None = None
+    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Of a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
+
+    def serves(self, upstream: str) -> bool:
+        """Whether that upstream is one of its replicas."""
+        return any(found.name == upstream for found in self.upstreams)

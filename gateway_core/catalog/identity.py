@@ -1,0 +1,57 @@
+"""Who the gateway says it is: what its upstreams are able to do, as one server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
+from gateway_core.types import Era
+from gateway_core.upstream.subscription import announces_updates
+from gateway_core.upstream.upstream import Upstream
+
+_MODERN: Final = ("modern", "modern")
+_ABSENT: Final = object()
+
+
+def identity(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
+    """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
+    capabilities: dict[str, Any] = {capability: {"listChanged": True} for capability in CHANGING}
+    if any(announces_updates(upstream.capabilities) for upstream in upstreams):
+        capabilities["resources"]["subscribe"] = True
+    if any("logging" in upstream.capabilities for upstream in upstreams):
+        capabilities["logging"] = {}
+    if any("completions" in upstream.capabilities for upstream in upstreams):
+        capabilities["completions"] = {}
+    extensions = _extensions(upstreams, era)
+    if extensions:
+        capabilities["extensions"] = extensions
+    found: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(IMPLEMENTATION)}
+    instructions = [
+        (upstream.name, upstream.instructions) for upstream in upstreams if upstream.instructions is not None
+    ]
+    if len(upstreams) == 1 and instructions:
+        found["instructions"] = instructions[0][1]
+    elif instructions:
+        found["instructions"] = "\n\n".join(f"# {name}\n{text}" for name, text in instructions)
+    return found
+
+
+def _extensions(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
+    """The extensions that any upstream offers and that work through the gateway.
+
+    Of their settings only those that all who offer it agree on: an agent must not expect of one upstream what only
+    another has. Tasks are of modern agents and modern upstreams alone (SEP-2663, Backward Compatibility).
+    """
+    merged: dict[str, Any] = {}
+    for upstream in upstreams:
+        offered = upstream.capabilities.get("extensions")
+        if not isinstance(offered, dict):
+            continue
+        for name in sorted(EXTENSIONS & offered.keys()):
+            settings = offered[name]
+            if not isinstance(settings, dict) or (name == TASKS_EXTENSION and (era, upstream.facts.era) != _MODERN):
+                continue
+            known = merged.get(name, settings)
+            merged[name] = {key: value for key, value in settings.items() if known.get(key, _ABSENT) == value}
+    return merged

@@ -1,0 +1,128 @@
+"""URIs inside of what upstreams say, as agents have to know them.
+
+Two upstreams may own the same URI; agents then know one of them by another (server/resources). A *link* is a URI that
+an agent may go on to read: of a `resource_link`, of embedded or read contents, and the `ui://` resource of a tool
+(MCP Apps, `_meta.ui.resourceUri`). `published` says what becomes of one. Works on bytes; what holds no link that
+changes, or is not what it should be, keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+
+Publisher = Callable[[str], str]
+Edit = Callable[[Raw], Raw]
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_ARRAY: Final = msgspec.json.Decoder(list[Raw])
+UI_KEY: Final = b'esourceUri"'
+"""Where this is not in a tool's definition, there is no link in it."""
+_FLAT_UI_KEY: Final = "ui/resourceUri"
+"""How the first MCP Apps said it."""
+
+
+def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
+    """The result object `raw` of `method` with its links as agents know them."""
+    if b'"uri"' not in raw and UI_KEY not in raw:
+        return raw
+    link = _at("uri", _text(published))
+    match method:
+        case "tools/call":
+            edits = {"content": _each(_block(link))}
+        case "prompts/get":
+            edits = {"messages": _each(_at("content", _block(link)))}
+        case "resources/read":
+            edits = {"contents": _each(link)}
+        case _:
+            return raw
+    return _edited(raw, _object({**edits, "_meta": _ui(published)}))
+
+
+def published_definition(raw: bytes, published: Publisher) -> bytes:
+    """A tool's definition with the link to its user interface as agents know it."""
+    return _edited(raw, _at("_meta", _ui(published))) if UI_KEY in raw else raw
+
+
+def _edited(raw: bytes, edit: Edit) -> bytes:
+    old = Raw(raw)
+    new = edit(old)
+    return raw if new is old else bytes(new)
+
+
+def _ui(published: Publisher) -> Edit:
+    """In a `_meta`."""
+    uri = _text(published)
+    return _object({"ui": _at("resourceUri", uri), _FLAT_UI_KEY: uri})
+
+
+def _block(link: Edit) -> Edit:
+    """In a block of content."""
+    embedded = _at("resource", link)
+
+    def edit(raw: Raw) -> Raw:
+        kind = _members(raw).get("type", Raw())
+        return (
+            link(raw) if bytes(kind) == b'"resource_link"' else embedded(raw) if bytes(kind) == b'"resource"' else raw
+        )
+
+    return edit
+
+
+def _text(published: Publisher) -> Edit:
+    def edit(raw: Raw) -> Raw:
+        try:
+            uri = msgspec.json.decode(raw, type=str)
+        except msgspec.DecodeError:
+            return raw
+        new = published(uri)
+        return raw if new == uri else Raw(jsonrpc.encode(new))
+
+    return edit
+
+
+def _at(key: str, edit: Edit) -> Edit:
+    return _object({key: edit})
+
+
+def _object(edits: Mapping[str, Edit]) -> Edit:
+    """Edit members of an object; the others stay the bytes they are."""
+
+    def edit(raw: Raw) -> Raw:
+        members = _members(raw)
+        changed = False
+        for key, change in edits.items():
+            old = members.get(key)
+            if old is not None and (new := change(old)) is not old:
+                members[key], changed = new, True
+        return Raw(jsonrpc.encode(members)) if changed else raw
+
+    return edit
+
+
+def _each(edit: Edit) -> Edit:
+    """Edit the elements of an array."""
+
+    def edit_all(raw: Raw) -> Raw:
+        try:
+            elements = _ARRAY.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            return raw
+        new = [edit(element) for element in elements]
+        if all(one is other for one, other in zip(elements, new, strict=True)):
+            return raw
+        return Raw(jsonrpc.encode(new))
+
+    return edit_all
+
+
+def _members(raw: Raw) -> dict[str, Raw]:
+    try:
+        return _OBJECT.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
