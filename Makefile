@@ -38,6 +38,7 @@ e2e: install e2e/.venv/.installed e2e/node_modules/.installed  ## run the gatewa
 
 conformance: install tests/conformance/.venv/.installed tests/conformance/node_modules/.installed  ## run the official MCP suite through it
 	.venv/bin/python tests/conformance/run.py $(ARGS)
+	$(if $(ARGS),,.venv/bin/python tests/conformance/client_role/run.py)
 
 compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by others with servers by others
 	.venv/bin/python e2e/matrix/run.py $(ARGS)

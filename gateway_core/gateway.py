@@ -68,6 +68,7 @@ class Gateway:
             admin_token=admin_token,
             on_session_end=self.pool.end_session,
             on_log_level=self.pool.set_log_level,
+            on_roots_changed=self.pool.roots_changed,
         )
         self._server: Server | None = None
         self._stdio: StdioServer | None = None

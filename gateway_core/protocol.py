@@ -72,6 +72,9 @@ def listen_key(capability: str) -> str:
     return f"{capability}ListChanged"
 
 
+ROOTS_CHANGED: Final = "notifications/roots/list_changed"
+"""What legacy agents say (up to 2025-11-25, client/roots); later ones are asked for their roots each time."""
+
 RESERVED_PREFIX: Final = "io.modelcontextprotocol/"
 """Keys of `_meta` under this prefix belong to one hop: they are made anew for each (basic/index, `_meta`)."""
 SERVER_INFO_KEY: Final = RESERVED_PREFIX + "serverInfo"

@@ -97,6 +97,10 @@ class UpstreamFacts:
     in_flight: int = 0
     latency: float | None = None
 
+    def took(self, seconds: float) -> None:
+        """One answered call took that long."""
+        self.latency = seconds if self.latency is None else self.latency + 0.1 * (seconds - self.latency)
+
 
 @dataclass(frozen=True, slots=True)
 class Health:

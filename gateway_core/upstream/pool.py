@@ -24,6 +24,11 @@ class UpstreamPool:
         for upstream in self.upstreams:
             upstream.set_log_level(session_id, level)
 
+    def roots_changed(self, session_id: str) -> None:
+        """A legacy agent has other roots now: whoever asked it on a connection of its own may want to ask again."""
+        for upstream in self.upstreams:
+            upstream.roots_changed(session_id)
+
     async def close(self) -> None:
         """Close all of them at once; each bounds its own closing, so one that hangs delays no other."""
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.errors import Busy, NotSent
+from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
@@ -26,6 +26,8 @@ POOL_QUEUE: Final = 256
 """Exchanges that may wait for one."""
 POOL_WAIT: Final = 10.0
 """Seconds that an exchange waits for one of them."""
+TELL_TIMEOUT: Final = 5.0
+"""Seconds for a notification that nobody waits for."""
 MAX_SESSIONS: Final = 1024
 """Agent sessions that have a connection; past it the one that was used least recently is retired."""
 
@@ -56,6 +58,7 @@ class SessionConnections:
         self._idle: list[Lease] = []
         self._places = Places(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
         self._closing: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
@@ -87,6 +90,15 @@ class SessionConnections:
                 else:
                     self._retire(lease)
                     self._pooled.remove(lease)
+
+    def tell(self, session_id: str, method: str) -> None:
+        """Send a notification on the connection of an agent's session, if it has one; nobody waits for it."""
+        task = self._sessions.get(session_id)
+        if task is None or not task.done() or task.cancelled() or task.exception() or not task.result().usable:
+            return
+        telling = asyncio.create_task(_tell(task.result().connection, method), name="tell an upstream")
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     def retire(self, session_id: str) -> None:
         """An agent's session has ended: its connection is closed."""
@@ -168,6 +180,12 @@ class SessionConnections:
             lease.retired = True
             if not lease.users:
                 self.discard(lease.connection)
+
+
+async def _tell(connection: Connection, method: str) -> None:
+    with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will find out
+        async with asyncio.timeout(TELL_TIMEOUT):
+            await connection.notify(method)
 
 
 async def _close(connection: Connection) -> None:

@@ -25,7 +25,7 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import LISTS
+from gateway_core.protocol import LISTS, ROOTS_CHANGED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.announcements import Announcements
 from gateway_core.upstream.apart import apart, has_own
@@ -233,6 +233,10 @@ class Upstream:
         async with self._own.of_session(owner) as connection:
             return connection
 
+    def roots_changed(self, session_id: str) -> None:
+        """A legacy agent has other roots now."""
+        self._own.tell(session_id, ROOTS_CHANGED)
+
     def set_log_level(self, session_id: str, level: str) -> None:
         """A legacy agent wants log messages from `level` on."""
         self._announced.logs.set_level(session_id, level, self._main)
@@ -249,7 +253,7 @@ class Upstream:
             async with Place(self._places, exchange):
                 started = time.monotonic()
                 reply = await self._deliver(exchange, method, params, meta)
-                self._took(time.monotonic() - started)
+                self.facts.took(time.monotonic() - started)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
                 refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
@@ -317,10 +321,6 @@ class Upstream:
         if self._main is None or self._main.closed:
             raise Busy("not connected", retry_after=self.retry_in())
         return self._main
-
-    def _took(self, seconds: float) -> None:
-        latency = self.facts.latency
-        self.facts.latency = seconds if latency is None else latency + 0.1 * (seconds - latency)
 
     # -- connections --------------------------------------------------------------------------------------------
 

@@ -182,6 +182,8 @@ def refuse_modern_lines() -> None:
                     answer = {"jsonrpc": "2.0", "id": json.loads(line)["id"], "error": error}
                     os.write(1, json.dumps(answer).encode() + b"\n")
                 else:
+                    if b'"notifications/roots/list_changed"' in line:
+                        journal["begun"].append("other roots")
                     through.write(line)
 
     threading.Thread(target=copy, daemon=True).start()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from mcp import MCPError
+from mcp.shared.exceptions import MCPDeprecationWarning
 
 PAIRS = [(agent, server) for agent in ("legacy", "modern") for server in ("legacy", "modern")]
 TRANSPORTS = ["stdio", "http"]
@@ -115,3 +116,14 @@ async def test_the_answer_of_a_legacy_agent_that_refuses_reaches_a_modern_server
     async with world(asker("http", "modern")) as w:
         client = await w.client("legacy", "ann", elicitation_callback=refuse)
         assert text(await client.call_tool("greet", {"who": "bob"})) == "bob: cancel"
+
+
+async def test_a_server_learns_that_the_roots_of_its_agent_have_changed(world: Any, asker: Any) -> None:
+    async with world({**asker("stdio", "legacy"), "isolation": "agent"}) as w:
+        client = await w.client("legacy", "ann")
+        assert text(await client.call_tool("add", {"a": 1, "b": 1})) == "2"
+        with pytest.warns(MCPDeprecationWarning):
+            await client.send_roots_list_changed()
+        async with asyncio.timeout(5):
+            while "other roots" not in text(await client.call_tool("journal", {})):
+                await asyncio.sleep(0.01)
