@@ -19,13 +19,17 @@ EVERYTHING = {
     "get-env",
     "get-resource-links",
     "get-resource-reference",
+    "get-roots-list",
     "get-structured-content",
     "get-sum",
     "get-tiny-image",
     "gzip-file-as-resource",
     "toggle-simulated-logging",
     "toggle-subscriber-updates",
+    "trigger-elicitation-request",
     "trigger-long-running-operation",
+    "trigger-sampling-request",
+    "trigger-url-elicitation",
 }
 OTHERS = {
     "filesystem": {
