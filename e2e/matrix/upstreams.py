@@ -75,7 +75,7 @@ _STEPS_OF_EVERYTHING: Final = {
         },
     ),
     # These two tools toggle: of two calls one starts, with a message at once, and the other stops.
-    "logging": Ask("-level message", {"name": "toggle-simulated-logging", "arguments": {}, "times": 2}),
+    "logging": Ask("message", {"name": "toggle-simulated-logging", "arguments": {}, "times": 2}),
     "resources/updated": Ask(
         ["demo://resource/static/document/features.md"],
         {

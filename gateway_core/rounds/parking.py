@@ -19,7 +19,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INVALID_PARAMS, RpcError, overloaded
+from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange import Exchange
 from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -67,6 +67,11 @@ class ParkedCall:
 
     def open_questions(self) -> dict[str, _Question]:
         return {key: question for key, question in self.questions.items() if not question.answer.done()}
+
+    def refuse(self, error: RpcError) -> None:
+        """Answer whatever is open with an error."""
+        for question in self.open_questions().values():
+            question.answer.set_exception(error)
 
 
 class Parking:
@@ -146,6 +151,7 @@ class Parking:
                 await asyncio.sleep(0)  # servers ask several things at once: those go together
                 if call.task.done():
                     call.exchange.asker = None
+                    call.refuse(RpcError.of_gateway(CANCELLED, "the call that this question was for has ended"))
                     return call.task.result()
                 if call.open_questions() and not self._refuse(call):
                     return call
@@ -159,9 +165,7 @@ class Parking:
         owner = call.exchange.agent.principal.id
         if len(self._parked) < self._limit and self._owners[owner] < self._per_principal:
             return False
-        error = overloaded("too many calls wait for answers of clients already; ask again later")
-        for question in call.open_questions().values():
-            question.answer.set_exception(error)
+        call.refuse(overloaded("too many calls wait for answers of clients already; ask again later"))
         return True
 
     def _taken(self, key: str) -> ParkedCall | None:
@@ -189,6 +193,7 @@ class Parking:
     def _give_up(self, call: ParkedCall) -> None:
         """End the upstream's call; the connection tells the server, in its own era's way."""
         call.task.cancel()
+        call.refuse(RpcError.of_gateway(CANCELLED, "the client has given the call up"))
         self._ending.add(call.task)
         call.task.add_done_callback(self._ending.discard)
 
