@@ -191,11 +191,15 @@ class Parking:
             self._give_up(call)
 
     def _give_up(self, call: ParkedCall) -> None:
-        """End the upstream's call; the connection tells the server, in its own era's way."""
+        """End the upstream's call; the connection tells the server, in its own era's way, and then its questions."""
+
+        def ended(task: asyncio.Task[Reply]) -> None:
+            self._ending.discard(task)
+            call.refuse(RpcError.of_gateway(CANCELLED, "the client has given the call up"))
+
         call.task.cancel()
-        call.refuse(RpcError.of_gateway(CANCELLED, "the client has given the call up"))
         self._ending.add(call.task)
-        call.task.add_done_callback(self._ending.discard)
+        call.task.add_done_callback(ended)
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:
