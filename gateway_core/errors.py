@@ -20,6 +20,9 @@ HEADER_MISMATCH: Final = -32020
 MISSING_CLIENT_CAPABILITY: Final = -32021
 UNSUPPORTED_PROTOCOL_VERSION: Final = -32022
 
+URL_ELICITATION_REQUIRED: Final = -32042
+"""2025-11-25 only: the call can be made once the user has opened a URL (client/elicitation, Error Handling)."""
+
 # The gateway's own codes stay outside -32768..-32000, which JSON-RPC and MCP reserve (basic/index, Error Codes).
 UPSTREAM_UNAVAILABLE: Final = -31001
 """No upstream could be reached; the call was not executed."""

@@ -159,10 +159,13 @@ class Exchange:
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
     _progress: float = float("-inf")
-    _pace: _Pace = field(default_factory=_Pace)
+    _pace: _Pace | None = None
     _resumed: Exchange | None = None
     """The earlier exchange that this one brings its agent back to."""
+    waited: float = 0.0
+    """Seconds that went by while the agent was looking for answers."""
     _asking: int = 0
+    _away_since: float = 0.0
 
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
@@ -184,7 +187,13 @@ class Exchange:
         self.extend()
         if not self.progress_token:
             return
+        if self._pace is None:
+            self._pace = _Pace()
         self._pace.put(members, self._tell_progress)
+
+    def _flush_progress(self) -> None:
+        if self._pace is not None:
+            self._pace.flush(self._tell_progress)
 
     def _tell_progress(self, members: dict[str, Raw]) -> None:
         members["progressToken"] = Raw(self.progress_token)
@@ -204,7 +213,7 @@ class Exchange:
         """The answer is next: what is held back goes before it, and nothing after it."""
         if self._resumed is not None:
             self._resumed.close()
-        self._pace.flush(self._tell_progress)
+        self._flush_progress()
         self.back = NoBackChannel()
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
@@ -216,9 +225,10 @@ class Exchange:
         if self.asker is not None:
             return await self.asker(method, params)
         loop = asyncio.get_running_loop()
-        asked = loop.time()
+        if not self._asking:
+            self._away_since = loop.time()
         self._asking += 1
-        self._wait_until(asked + self.question_limit)
+        self._wait_until(loop.time() + self.question_limit)
         try:
             async with asyncio.timeout(self.question_limit):
                 return await self.back.ask(method, params)
@@ -227,8 +237,10 @@ class Exchange:
             raise RpcError.of_gateway(CANCELLED, error) from None
         finally:
             self._asking -= 1
-            self.hard_deadline += loop.time() - asked
             if not self._asking:
+                waited = loop.time() - self._away_since
+                self.waited += waited
+                self.hard_deadline += waited
                 self._wait_until(min(loop.time() + self.idle_limit, self.hard_deadline))
 
     def _wait_until(self, when: float) -> None:
@@ -237,13 +249,15 @@ class Exchange:
 
     def leave(self) -> None:
         """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
-        self._pace.flush(self._tell_progress)
+        self._flush_progress()
+        self._away_since = asyncio.get_running_loop().time()
         self.back, self.timeout, self.progress_token = NoBackChannel(), None, b""
         for loan in self.loans:
             loan.lend()
 
     def rejoin(self, other: Exchange) -> None:
         """The agent is back with another request, `other`, whose call this one goes on to be."""
+        self.waited += asyncio.get_running_loop().time() - self._away_since
         self.back, self.timeout, self.progress_token = other.back, other.timeout, other.progress_token
         self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
         other.upstream, other.sent, other.touched = self.upstream, True, True

@@ -51,6 +51,9 @@ EXTENSIONS: Final = frozenset({TASKS_EXTENSION, "io.modelcontextprotocol/ui"})
 """Extensions of upstreams that work through the gateway: data that passes, and what the gateway itself serves. Others
 may have methods of their own, which it does not know, or may be about the hop between it and the upstream."""
 
+RESPONSES: Final = "inputResponses"
+STATE: Final = "requestState"
+"""Members of the params of a later round, and of the result that asks for it (2026-07-28, basic/patterns/mrtr)."""
 MAY_ASK: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
 """Methods that may be answered with `input_required` (2026-07-28, basic/patterns/mrtr)."""
 MAY_BECOME_TASKS: Final = frozenset({"tools/call"})

@@ -26,7 +26,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import OUTCOME_KEY
+from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE
 from gateway_core.rounds import Rounds, State
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.base import Reply, Request
@@ -148,7 +148,7 @@ class Router:
             if not _declared_safe(failed, target):
                 return []
             allowed = [upstream for upstream in candidates if _declared_safe(upstream, target)]
-        elif request.method in _ONCE or "inputResponses" in request.params or "requestState" in request.params:
+        elif request.method in _ONCE or RESPONSES in request.params or STATE in request.params:
             return []
         else:
             allowed = list(candidates)

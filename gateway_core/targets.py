@@ -142,7 +142,7 @@ def unknown(call: Call) -> RpcError:
         case "prompts/get":
             what = "prompt"
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            what = "task"
+            return RpcError.of_gateway(INVALID_PARAMS, "Unknown task")  # whoever reads its id in a log may ask for it
         case _:
             what = "reference"
     return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {_short(call.name)}")

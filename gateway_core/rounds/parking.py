@@ -13,6 +13,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -48,8 +49,8 @@ class ParkedCall:
     """That of the first round, which the upstream's connection knows; later ones join it."""
     task: asyncio.Task[Reply] = field(init=False)
     questions: dict[str, _Question] = field(default_factory=dict)
-    asked: asyncio.Future[None] = field(default_factory=_future)
-    """Done when there is something that the agent does not know yet."""
+    news: asyncio.Future[None] = field(default_factory=_future)
+    """Done when there is an answer, or something that the agent was not asked yet."""
     lapse: asyncio.TimerHandle | None = None
     _numbers: int = 0
 
@@ -58,12 +59,16 @@ class ParkedCall:
         self._numbers += 1
         key = f"question-{self._numbers}"
         question = self.questions[key] = _Question(method, params, asyncio.get_running_loop().create_future())
-        if not self.asked.done():
-            self.asked.set_result(None)
+        self.tell()
         try:
             return await question.answer
         finally:
             self.questions.pop(key, None)
+
+    def tell(self) -> None:
+        """There is news."""
+        if not self.news.done():
+            self.news.set_result(None)
 
     def open_questions(self) -> dict[str, _Question]:
         return {key: question for key, question in self.questions.items() if not question.answer.done()}
@@ -97,7 +102,7 @@ class Parking:
         call.task = asyncio.create_task(
             upstream.request(exchange, request.method, request.params, request.meta), name=f"call of {upstream.name}"
         )
-        call.task.add_done_callback(_looked_at)
+        call.task.add_done_callback(partial(_ended, call))
         return await self._round(call)
 
     async def rejoin(self, key: str, exchange: Exchange, answers: Mapping[str, Raw]) -> Reply | ParkedCall | None:
@@ -112,10 +117,13 @@ class Parking:
         for name, question in call.open_questions().items():
             if name in answers:
                 question.answer.set_result(bytes(answers[name]))
-        call.asked = _future()
-        if call.open_questions():
-            call.asked.set_result(None)
-        return await self._round(call)
+        call.news = _future()
+        if call.task.done() or call.open_questions():
+            call.tell()
+        try:
+            return await self._round(call)
+        finally:
+            exchange.missing = call.exchange.missing
 
     def park(self, call: ParkedCall) -> str:
         """Keep `call` until its agent comes back; returns the key to find it by."""
@@ -147,15 +155,16 @@ class Parking:
         """Wait for the answer, or for questions that the agent can be asked."""
         try:
             while True:
-                await asyncio.wait((call.task, call.asked), return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(0)  # servers ask several things at once: those go together
+                await call.news
+                if not call.task.done():
+                    await asyncio.sleep(0)  # servers ask several things at once: those go together
                 if call.task.done():
                     call.exchange.asker = None
                     call.refuse(RpcError.of_gateway(CANCELLED, "the call that this question was for has ended"))
                     return call.task.result()
                 if call.open_questions() and not self._refuse(call):
                     return call
-                call.asked = _future()
+                call.news = _future()
         except asyncio.CancelledError:
             self._give_up(call)
             raise
@@ -210,7 +219,7 @@ def answers_in(raw: Raw) -> Mapping[str, Raw]:
     return found
 
 
-def _looked_at(task: asyncio.Task[Reply]) -> None:
-    """Whatever a call that nobody waits for any more ends with, it is not a bug that went unseen."""
+def _ended(call: ParkedCall, task: asyncio.Task[Reply]) -> None:
     if not task.cancelled():
-        task.exception()
+        task.exception()  # looked at: what a call ends with that nobody waits for any more is no bug gone unseen
+    call.tell()

@@ -14,6 +14,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.errors import UPSTREAM_FAILED, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
+from gateway_core.protocol import RESPONSES, STATE
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -22,8 +23,8 @@ MAX_ROUNDS: Final = 16
 """Times that a server may ask a legacy agent within one call."""
 MAX_REQUESTS: Final = 32
 """Questions in one result."""
-RESPONSES: Final = "inputResponses"
-STATE: Final = "requestState"
+MAX_STATE: Final = 64 * 1024
+"""Bytes of a server's own state; agents carry it sealed."""
 
 
 class _Question(msgspec.Struct):
@@ -45,18 +46,20 @@ def input_required(raw: bytes) -> InputRequired | None:
 
     Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
     """
-    if b"input_required" not in raw:
+    if b"input_required" not in raw and b"\\u" not in raw:
         return None
     members = jsonrpc.members(raw)
-    if bytes(members.get("resultType", Raw())) != b'"input_required"':
-        return None
     try:
+        if msgspec.json.decode(members.get("resultType", Raw(b"null"))) != "input_required":
+            return None
         questions = msgspec.json.decode(members.get("inputRequests", Raw(b"{}")), type=dict[str, _Question])
         state = msgspec.json.decode(members.get(STATE, Raw(b"null")), type=str | None)
     except (msgspec.DecodeError, RecursionError):
         raise _invalid("it asks for input in a form that is none") from None
     if state is None and not questions:
         raise _invalid("it asks for input and does not say for what")
+    if state is not None and len(state.encode()) > MAX_STATE:
+        raise _invalid(f"its requestState is longer than {MAX_STATE} bytes")
     if len(questions) > MAX_REQUESTS:
         raise _invalid(f"it asks more than {MAX_REQUESTS} questions at once")
     return InputRequired(members, questions, state)
@@ -123,7 +126,7 @@ async def _answer(upstream: str, exchange: Exchange, question: _Question) -> Raw
 def _with_elicitation_id(params: bytes) -> bytes:
     """2025-11-25 requires one in URL mode; 2026-07-28 has none (client/elicitation, URL Mode)."""
     members: dict[str, Any] = dict(jsonrpc.members(params))
-    if bytes(members.get("mode", Raw())) != b'"url"' or "elicitationId" in members:
+    if "elicitationId" in members or jsonrpc.text(members.get("mode", Raw(b'"form"')), "mode") != "url":
         return params
     return jsonrpc.encode(members | {"elicitationId": secrets.token_urlsafe(16)})
 

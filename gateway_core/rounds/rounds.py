@@ -8,20 +8,17 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import CANCELLED, RpcError
+from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import MAY_ASK
+from gateway_core.protocol import MAY_ASK, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
-from gateway_core.rounds.relay import RESPONSES, STATE, ask_and_repeat, check_questions, input_required
+from gateway_core.rounds.relay import ask_and_repeat, check_questions, input_required
 from gateway_core.rounds.states import State, States, refused
 from gateway_core.seal import Seal
 from gateway_core.types import Call
 from gateway_core.upstream.base import Reply, Request
-from gateway_core.upstream.capabilities import can_be_asked, check
+from gateway_core.upstream.capabilities import ELICIT, can_be_asked, check
 from gateway_core.upstream.upstream import Upstream
-
-URL_ELICITATION_REQUIRED: Final = -32042
-"""2025-11-25, client/elicitation: the error of a call that can be made once the user has opened a URL."""
 
 
 class Rounds:
@@ -115,13 +112,10 @@ class Rounds:
         wanted = error.data.get("elicitations") if isinstance(error.data, dict) else None
         if not isinstance(wanted, list) or not wanted or not all(isinstance(params, dict) for params in wanted):
             return reply
-        asked = {
-            f"url-{number}": {"method": "elicitation/create", "params": params}
-            for number, params in enumerate(wanted, start=1)
-        }
+        asked = {f"url-{number}": {"method": ELICIT, "params": params} for number, params in enumerate(wanted, start=1)}
         try:
             for question in asked.values():
-                check(exchange.agent, "elicitation/create", jsonrpc.encode(question["params"]))
+                check(exchange.agent, ELICIT, jsonrpc.encode(question["params"]))
         except RpcError:
             return reply
         return _asking(asked, self._states.seal(_origin(exchange), "again", upstream.name, None))

@@ -7,8 +7,7 @@ more where `isolation` says so, and where it hands out sessions.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.exchange import Agent, Exchange
@@ -23,10 +22,9 @@ def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connect
     return era == "legacy" and agent.session_id is not None and separate
 
 
-@contextlib.asynccontextmanager
-async def apart(
+def apart(
     config: UpstreamConfig, era: Era | None, exchange: Exchange, main: Connection | None, own: SessionConnections
-) -> AsyncIterator[Connection | None]:
+) -> AbstractAsyncContextManager[Connection] | None:
     """The connection that an exchange has for itself or with its session; None when it is to use the shared one.
 
     Each call has one to itself also where each agent should, and this one has no session.
@@ -34,10 +32,5 @@ async def apart(
     agent = exchange.agent
     each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
     if era == "legacy" and each:
-        async with own.borrow(exchange) as connection:
-            yield connection
-    elif has_own(config, era, agent, main):
-        async with own.of_session(agent) as connection:
-            yield connection
-    else:
-        yield None
+        return own.borrow(exchange)
+    return own.of_session(agent) if has_own(config, era, agent, main) else None

@@ -23,6 +23,7 @@ from gateway_core.errors import (
     UNSUPPORTED_PROTOCOL_VERSION,
     UPSTREAM_FAILED,
     UPSTREAM_UNAVAILABLE,
+    URL_ELICITATION_REQUIRED,
     RpcError,
 )
 from gateway_core.protocol import (
@@ -56,7 +57,6 @@ _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
 _HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
-_URL_ELICITATION_REQUIRED: Final = -32042
 
 
 def bridge_result(
@@ -193,7 +193,7 @@ def _towards_legacy(error: RpcError) -> RpcError:
 def _towards_modern(error: RpcError) -> RpcError:
     if error.code == RESOURCE_NOT_FOUND_LEGACY:
         return RpcError(INVALID_PARAMS, error.message, error.data)
-    if error.code == _URL_ELICITATION_REQUIRED:
+    if error.code == URL_ELICITATION_REQUIRED:
         return RpcError.of_gateway(
             UPSTREAM_FAILED,
             f"the upstream asks the user to open a URL, which this client cannot be asked: {error.message}",

@@ -7,6 +7,7 @@ keep others from being served; back with the answer it has its place at once, ab
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 from gateway_core.errors import Busy
@@ -37,7 +38,8 @@ class Places:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._queue.remove(turn)
+                with contextlib.suppress(ValueError):  # `free` may have passed it over already
+                    self._queue.remove(turn)
             else:
                 self.free()  # it was handed over at the very moment of the cancellation
             raise

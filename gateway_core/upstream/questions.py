@@ -14,7 +14,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
+from gateway_core.errors import CANCELLED, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError
 from gateway_core.exchange import BackChannel, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream import capabilities
@@ -43,17 +43,21 @@ class Questions:
         self._send = send
         self._open: dict[bytes, asyncio.Task[None]] = {}
 
-    def take(self, message: Message, exchange: Exchange | None = None) -> None:
+    def take(self, message: Message, exchange: Exchange | None = None) -> bool:
         """Have a request of the server's answered. `exchange`: the call on whose stream it came, where that is known.
 
-        One with the id of an open one is dropped: its answer could not be told from the other's.
+        One with the id of an open one is dropped: its answer could not be told from the other's. False: too many are
+        open already.
         """
         key = bytes(message.id)
         if key in self._open:
-            return
+            return True
+        if len(self._open) >= MAX_QUESTIONS:
+            return False
         task = asyncio.create_task(self._answer(message, exchange), name=f"asked by {self._upstream}")
         self._open[key] = task
         task.add_done_callback(lambda _: self._open.pop(key, None))
+        return True
 
     def cancel(self, raw_id: bytes) -> bool:
         """The server takes a question back; False when no such one is open."""
@@ -67,8 +71,6 @@ class Questions:
 
     async def _answer(self, message: Message, exchange: Exchange | None) -> None:
         try:
-            if len(self._open) > MAX_QUESTIONS:
-                raise overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
             answer = jsonrpc.result(message.id, await self._ask(message, exchange))
         except RpcError as refusal:
             logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
@@ -99,7 +101,12 @@ class Questions:
         if agent is None or standing is None:
             raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
         capabilities.check(agent, message.method, params)
-        return await standing.ask(message.method, params)
+        try:
+            async with asyncio.timeout(self._host.question_limit):
+                return await standing.ask(message.method, params)
+        except TimeoutError:
+            error = f"the client did not answer {message.method} within {self._host.question_limit:g} s"
+            raise RpcError.of_gateway(CANCELLED, error) from None
 
     def _attributed(self) -> Exchange | None:
         """The exchange that a question belongs to; None when none is in flight. Raises `RpcError` when it is ambiguous.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND
+from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, DeliveryError, NotSent, RpcError
 from gateway_core.protocol import DISCOVER, PING
+from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
+
+SESSION_TIMEOUT: Final = 10.0
+"""Seconds to open one more session with a server that is known to be up."""
 
 
 def connection_to(config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None) -> Connection:
@@ -19,6 +27,19 @@ def connection_to(config: UpstreamConfig, limits: LimitsConfig, host: Host, http
     assert http is not None
     kind = SseConnection if config.transport == "sse" else HttpConnection
     return kind(config, limits, host, http)
+
+
+async def open_session(connection: Connection, era: Era | None, discard: Callable[[Connection], None]) -> None:
+    """Open one more connection to a server that is known to be up, or `discard` it. Raises `NotSent`."""
+    try:
+        async with asyncio.timeout(SESSION_TIMEOUT):
+            await connection.open(era)
+    except (DeliveryError, RpcError, TimeoutError) as problem:
+        discard(connection)
+        raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
+    except BaseException:
+        discard(connection)
+        raise
 
 
 async def check(connection: Connection) -> None:

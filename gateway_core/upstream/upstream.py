@@ -36,13 +36,11 @@ from gateway_core.upstream.inventory import Inventory
 from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.transports import check, connection_to
+from gateway_core.upstream.transports import check, connection_to, open_session
 from gateway_core.upstream.watches import Release, Told
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
-SESSION_TIMEOUT: Final = 10.0
-"""Seconds to open one more session with a server that is known to be up."""
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits while a connection that was just lost is opened again."""
 PING_TIMEOUT: Final = 5.0
@@ -88,7 +86,9 @@ class Upstream:
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
         self._connected = asyncio.Event()
         self._own = SessionConnections(self._open_session)
-        self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
+        self._announced = Announcements(
+            config.name, self._watching_connection, self._lists_changed, proxy.question_timeout
+        )
 
     @property
     def name(self) -> str:
@@ -253,7 +253,7 @@ class Upstream:
             async with Place(self._places, exchange):
                 started = time.monotonic()
                 reply = await self._deliver(exchange, method, params, meta)
-                self.facts.took(time.monotonic() - started)
+                self.facts.took(time.monotonic() - started - exchange.waited)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
                 refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
@@ -302,10 +302,18 @@ class Upstream:
         tools = self.offer.tools_for(exchange.agent.principal.id) if method == "tools/call" else None
         if tools is not None and self.config.transport == "http":
             headers = tools.param_headers(params, exchange.headers or ())
-        async with apart(self.config, self.facts.era, exchange, self._main, self._own) as own:
-            connection = own or await self._open_main()
+
+        async def on(connection: Connection) -> Reply:
+            if not exchange.log_level:
+                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
             async with self._announced.logs.heard(connection, exchange, self._main):
                 return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+
+        leased = apart(self.config, self.facts.era, exchange, self._main, self._own)
+        if leased is None:
+            return await on(await self._open_main())
+        async with leased as own:
+            return await on(own)
 
     async def _open_main(self) -> Connection:
         """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
@@ -313,8 +321,7 @@ class Upstream:
         if lost is not None and not lost.closed:
             return lost
         if self.facts.state is UpstreamState.HEALTHY:
-            if self._main is lost:
-                self._connected.clear()
+            self._connected.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_WAIT):
                     await self._connected.wait()
@@ -328,15 +335,7 @@ class Upstream:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
         host = self._announced.own(declared, agent)
         connection = connection_to(self.config, self._limits, host, self._http)
-        try:
-            async with asyncio.timeout(SESSION_TIMEOUT):
-                await connection.open(self.facts.era)
-        except (DeliveryError, RpcError, TimeoutError) as problem:
-            self._own.discard(connection)
-            raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
-        except BaseException:
-            self._own.discard(connection)
-            raise
+        await open_session(connection, self.facts.era, self._own.discard)
         if agent is not None and agent.session_id is not None:
             self._announced.logs.opened(agent.session_id, connection)
         return connection

@@ -7,6 +7,11 @@ import pytest
 from mcp import MCPError
 from mcp.shared.exceptions import MCPDeprecationWarning
 
+from gateway_core.errors import RpcError
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.rounds.relay import MAX_STATE, input_required
+from gateway_core.types import Principal
+
 PAIRS = [(agent, server) for agent in ("legacy", "modern") for server in ("legacy", "modern")]
 TRANSPORTS = ["stdio", "http"]
 
@@ -127,3 +132,30 @@ async def test_a_server_learns_that_the_roots_of_its_agent_have_changed(world: A
         async with asyncio.timeout(5):
             while "other roots" not in text(await client.call_tool("journal", {})):
                 await asyncio.sleep(0.01)
+
+
+async def test_simultaneous_questions_move_the_hard_maximum_once() -> None:
+    class Slow:
+        def notify(self, method: str, params: bytes) -> None:
+            raise AssertionError
+
+        async def ask(self, method: str, params: bytes) -> bytes:
+            await asyncio.sleep(0.2)
+            return b"{}"
+
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", Slow(), hard_deadline=100.0)
+    await asyncio.gather(*(exchange.ask("u", "roots/list", b"{}") for _ in range(20)))
+    assert 100.15 < exchange.hard_deadline < 101.0
+    assert 0.15 < exchange.waited < 1.0
+
+
+@pytest.mark.parametrize("spelling", [b"input_required", b"input\\u005frequired"])
+def test_a_question_is_known_however_it_is_spelt(spelling: bytes) -> None:
+    asked = input_required(b'{"resultType":"%b","inputRequests":{"r":{"method":"roots/list"}}}' % spelling)
+    assert asked is not None
+    assert list(asked.questions) == ["r"]
+
+
+def test_a_state_that_could_not_be_carried_is_the_upstreams_fault() -> None:
+    with pytest.raises(RpcError, match="requestState is longer than"):
+        input_required(b'{"resultType":"input_required","requestState":"%b"}' % (b"x" * (MAX_STATE + 1)))

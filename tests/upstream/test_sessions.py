@@ -288,3 +288,41 @@ async def test_a_place_that_is_handed_over_to_somebody_who_was_cancelled_goes_to
     places.free()
     first.cancel()
     await asyncio.wait_for(second, 1)
+
+
+async def test_many_who_are_cancelled_at_once_are_all_cancelled_and_leave_no_trace() -> None:
+    places = Places(1, 8, "full")
+    release = asyncio.Event()
+
+    async def hold() -> None:
+        async with Place(places, an_exchange()):
+            await release.wait()
+
+    held = [asyncio.create_task(hold()) for _ in range(4)]
+    await asyncio.sleep(0)
+    for task in held:
+        task.cancel()
+    ended = await asyncio.gather(*held, return_exceptions=True)
+    assert [type(end) for end in ended] == [asyncio.CancelledError] * 4
+    await asyncio.wait_for(places.take(), 1)
+
+
+async def test_leases_above_the_pools_size_are_closed_when_they_come_back() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    away = [an_exchange() for _ in range(3 * sessions.POOL_SIZE)]
+    back = asyncio.Event()
+
+    async def parked(exchange: Exchange) -> None:
+        async with own.borrow(exchange):
+            exchange.leave()
+            await back.wait()
+
+    calls = [asyncio.create_task(parked(exchange)) for exchange in away]
+    async with asyncio.timeout(5):
+        while len(maker.made) < len(away):
+            await asyncio.sleep(0.01)
+    back.set()
+    await asyncio.gather(*calls)
+    await own.closed()
+    assert sum(not connection.closed for connection in maker.made) == sessions.POOL_SIZE

@@ -19,6 +19,8 @@ from gateway_security_redact.hiding import Hider
 MAX_SCANNED: Final = 256 * 1024
 """Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
 _MAX_NAME: Final = 256
+_HANDLES: Final = ("taskId", "requestState")
+"""What an agent brings back to go on with something of its own: nobody else has to know it."""
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -52,31 +54,36 @@ class Redact:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._hider = Hider(config.patterns)
+        self._log_hider = Hider((*config.patterns, *_HANDLES))
 
     @hookimpl
     def before_call(self, call: Call) -> None:
         if self._config.log_requests:
             raw = call.raw_arguments or b"{}"
-            self._log("request", call, lambda: self._shown(raw, self._hider.value(_decoded(raw))))
+            self._log("request", call, lambda: self._shown(raw, self._log_hider.value(_decoded(raw))))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
         if result.error is not None:
             return self._after_error(call, result)
 
-        @cache  # looked at once, and not at all when nobody wants it
-        def looked() -> tuple[Any, Any]:
-            content = _decoded(result.raw)
-            return content, self._hider.value(content)
+        @cache  # decoded once, and not at all when nobody wants it
+        def content() -> Any:
+            return _decoded(result.raw)
 
         if self._config.log_responses:
-            self._log("response", call, lambda: f"{result.outcome} {self._shown(result.raw, looked()[1])}")
+            self._log(
+                "response",
+                call,
+                lambda: f"{result.outcome} {self._shown(result.raw, self._log_hider.value(content()))}",
+            )
         if not self._config.redact_results:
             return None
-        content, hidden = looked()
-        if content is None:
+        found = content()
+        if found is None:
             return _withheld(result)
-        return None if hidden is content else result.replace(hidden)
+        hidden = self._hider.value(found)
+        return None if hidden is found else result.replace(hidden)
 
     def _after_error(self, call: Call, result: CallResult) -> CallResult | None:
         """Errors quote what they complain about."""
@@ -85,7 +92,9 @@ class Redact:
             return None
         if self._config.log_responses:
             self._log(
-                "response", call, lambda: f"{result.outcome} {error.code} {self._cut(self._hider.text(error.message))}"
+                "response",
+                call,
+                lambda: f"{result.outcome} {error.code} {self._cut(self._log_hider.text(error.message))}",
             )
         if not self._config.redact_results:
             return None
@@ -107,8 +116,9 @@ class Redact:
 
     def _log(self, what: str, call: Call, shown: Callable[[], str]) -> None:
         def line() -> str:
-            name = _escaped(self._hider.text(call.name)[:_MAX_NAME])
-            return f"{what} {call.method} {name} {shown()}"
+            is_task = call.method.startswith("tasks/")
+            name = "" if is_task else _escaped(self._log_hider.text(call.name)[:_MAX_NAME]) + " "
+            return f"{what} {call.method} {name}{shown()}"
 
         # Lazy: no payload is decoded and searched for a line that the log's level leaves out. The line is an
         # argument, not the format: it may hold braces.

@@ -273,3 +273,18 @@ def test_records_carry_the_exchange():
     run_hook(redactor(), "before_call", make_call(arguments={}))
     logger.remove(handler)
     assert seen == [{"exchange": "exchange"}]
+
+
+def test_what_an_agent_goes_on_with_is_in_no_log(lines):
+    call = replace(make_call("sealed-id", method="tasks/get"))
+    run_hook(redactor(), "before_call", call)
+    asked = {"resultType": "input_required", "requestState": "sealed-state"}
+    run_hook(redactor(), "after_call", call, CallResult.of({"taskId": "sealed-id", "status": "working"}))
+    run_hook(redactor(), "after_call", make_call(), CallResult.of(asked))
+    assert not [line for line in lines if "sealed" in line]
+    assert len(lines) == 3
+
+
+def test_what_an_agent_goes_on_with_reaches_it_whatever_is_hidden():
+    state = CallResult.of({"resultType": "input_required", "requestState": "sealed-state"})
+    assert run_hook(redactor(redact_results=True), "after_call", make_call(), state) is None
