@@ -33,6 +33,7 @@ from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.follows import Follower, Status
 from gateway_core.upstream.inventory import Inventory, fetch
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
@@ -230,6 +231,10 @@ class Upstream:
         """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self._open_main())
         return await self._announced.watches.add(agent if own else None, uri, told)
+
+    async def follow(self, agent: Agent, task_ids: frozenset[str], told: Status) -> Follower:
+        """Have `told` called with the status of tasks, by this upstream's own ids; see `Follows.add`."""
+        return await self._announced.follows.add(agent, task_ids, told)
 
     async def _watching_connection(self, owner: Agent | None) -> Connection:
         main = await self._open_main()
