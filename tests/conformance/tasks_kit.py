@@ -51,6 +51,10 @@ class TaskExtension(Extension):
 
     def __init__(self) -> None:
         self.tasks: dict[str, dict[str, Any]] = {}
+        self.unheard: set[str] = set()
+        """Ids that no subscription is accepted for."""
+        self.listeners: list[Listener] = []
+        """All there ever were."""
 
     def methods(self) -> list[MethodBinding]:
         return [
@@ -99,7 +103,54 @@ class TaskExtension(Extension):
         return {}
 
     def ask(self, task_id: str) -> None:
-        self.tasks[task_id] |= {"status": "input_required", "inputRequests": QUESTION}
+        self.change(task_id, status="input_required", inputRequests=QUESTION)
+
+    def change(self, task_id: str, **members: Any) -> None:
+        """Change a task, and tell those who listen to it."""
+        self.tasks[task_id] |= members
+        for listener in self.listeners:
+            if task_id in listener.accepted:
+                listener.say(self.tasks[task_id])
+
+    async def listen(self, ctx: Any, call_next: Any) -> Any:
+        """Middleware: the SDK's own handler does not know tasks."""
+        wanted = (ctx.params or {}).get("notifications", {}).get("taskIds")
+        if ctx.method != "subscriptions/listen" or wanted is None:
+            return await call_next(ctx)
+        require_client_extension(ctx, TASKS)
+        listener = Listener([task_id for task_id in wanted if task_id in self.tasks.keys() - self.unheard])
+        self.listeners.append(listener)
+        await listener.serve(ctx)
+        return {}
+
+
+class Listener:
+    """One subscription to the status of tasks."""
+
+    def __init__(self, accepted: list[str]) -> None:
+        self.accepted = accepted
+        self.ended = asyncio.Event()
+        """Set when its client has gone, or it was told to end."""
+        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def say(self, task: dict[str, Any]) -> None:
+        self._queue.put_nowait(dict(task))
+
+    def end(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def serve(self, ctx: Any) -> None:
+        async def send(method: str, params: dict[str, Any]) -> None:
+            params["_meta"] = {SUBSCRIPTION: ctx.request_id, "com.example/kept": 1}
+            told = Notification[dict[str, Any], str](method=method, params=params)
+            await ctx.session.send_notification(told, related_request_id=ctx.request_id)
+
+        try:
+            await send("notifications/subscriptions/acknowledged", {"notifications": {"taskIds": self.accepted}})
+            while (task := await self._queue.get()) is not None:
+                await send("notifications/tasks", task)
+        finally:
+            self.ended.set()
 
 
 class Apps(Extension):
@@ -133,7 +184,8 @@ class Lab:
         return [(headers, body) for headers, body in self.seen if body.get("method") in methods]
 
     def server(self) -> MCPServer:
-        server = MCPServer(self.name, version="1", extensions=[self.extension, *self.apps])
+        extensions = [self.extension, *self.apps]
+        server = MCPServer(self.name, version="1", extensions=extensions, middleware=[self.extension.listen])
 
         @server.tool(name=f"only_{self.name}")
         def only() -> str:
@@ -212,17 +264,21 @@ class Agent:
 
     async def ask(self, method: str, params: Any = None, **headers: str | None) -> Any:
         """The JSON-RPC response to a well-formed request, but for `headers`; None leaves one out."""
-        params = dict(params or {})
+        body, sent = self._request(method, dict(params or {}))
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.stand.post(body, {name: value for name, value in sent.items() if value is not None})
+
+    def _request(self, method: str, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         meta = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientInfo": {"name": self.name, "version": "1"},
             "io.modelcontextprotocol/clientCapabilities": {"extensions": {name: {} for name in self.extensions}},
         }
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-        sent: dict[str, str | None] = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
-        sent["Mcp-Name"] = params.get("taskId", params.get("name"))
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.stand.post(body, {name: value for name, value in sent.items() if value is not None})
+        headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
+        if (name := params.get("taskId", params.get("name"))) is not None:
+            headers["Mcp-Name"] = name
+        return body, headers
 
     async def call(self, tool: str, **extra: Any) -> Any:
         return await self.ask("tools/call", {"name": tool, "arguments": {}, **extra})
@@ -237,6 +293,42 @@ class Agent:
         result: dict[str, Any] = (await self.ask("tasks/get", {"taskId": task_id}))["result"]
         assert (result["resultType"], result["taskId"]) == ("complete", task_id)
         return result
+
+    @asynccontextmanager
+    async def listen(self, *task_ids: str, **more: Any) -> AsyncIterator["Events"]:
+        """Subscribe to the status of tasks; leaving it closes the connection."""
+        body, headers = self._request("subscriptions/listen", {"notifications": {"taskIds": task_ids, **more}})
+        async with self.stand.http.post(f"{self.stand.gateway.address}/mcp", json=body, headers=headers) as response:
+            assert response.status == 200, await response.read()
+            yield Events(response)
+            response.close()
+
+
+@dataclass
+class Events:
+    """A subscription's stream."""
+
+    response: aiohttp.ClientResponse
+
+    async def next(self) -> dict[str, Any]:
+        """The next message; empty at the end of the stream."""
+        async with asyncio.timeout(10):
+            while line := await self.response.content.readline():
+                if line.startswith(b"data: "):
+                    return dict(json.loads(line.removeprefix(b"data: ")))
+        return {}
+
+    async def accepted(self) -> list[str]:
+        """The ids that the acknowledgement names."""
+        message = await self.next()
+        assert message["method"] == "notifications/subscriptions/acknowledged"
+        return list(message["params"]["notifications"].get("taskIds", ()))
+
+    async def status(self) -> dict[str, Any]:
+        """The next status that is told."""
+        message = await self.next()
+        assert message["method"] == "notifications/tasks"
+        return dict(message["params"])
 
 
 def about(method: str, task_id: str) -> dict[str, Any]:
