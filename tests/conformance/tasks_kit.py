@@ -372,10 +372,13 @@ Start = Callable[..., Awaitable[Stand]]
 
 @asynccontextmanager
 async def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    """Starts a gateway over labs, running ones included: `await start(Lab("a"), Lab("b"), proxy="lines of TOML")`."""
+    """Starts gateways over labs, running ones included: `await start(Lab("a"), Lab("b"), proxy="lines of TOML")`.
+
+    `more`: other tables of the configuration.
+    """
     async with AsyncExitStack() as stack:
 
-        async def begin(*labs: Lab, proxy: str = "", plugin: object = None) -> Stand:
+        async def begin(*labs: Lab, proxy: str = "", more: str = "", plugin: object = None) -> Stand:
             for lab in labs:
                 if not lab.url:
                     await stack.enter_async_context(lab.running())
@@ -383,7 +386,9 @@ async def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
                 f'[[mcp.proxy.upstreams]]\nname = "{lab.name}"\ntransport = "http"\nurl = "{lab.url}"\n' for lab in labs
             ]
             path = tmp_path / "gateway.toml"
-            path.write_text(f"[mcp.proxy]\nport = {free_port()}\nreplicas = 'declared'\n{proxy}\n" + "".join(tables))
+            path.write_text(
+                f"[mcp.proxy]\nport = {free_port()}\nreplicas = 'declared'\n{proxy}\n" + "".join(tables) + more
+            )
             if plugin is not None:
                 import gateway_core.plugins
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from gateway_core import Call, CallResult, Reject, hookimpl
 from gateway_core.downstream import subscriptions
@@ -173,6 +175,20 @@ async def test_clause_57_an_upstream_that_refuses_to_tell_leaves_the_rest_of_the
         assert await events.accepted() == ids[1:]
         stand.labs[1].extension.ask("t1")
         assert (await events.status())["taskId"] == ids[1]
+
+
+async def test_clause_57_a_child_process_tells_on_its_one_channel(start: Start) -> None:
+    server = Path(__file__).parent / "servers" / "dual.py"
+    child = {"name": "child", "transport": "stdio", "command": sys.executable, "args": [str(server)]}
+    stand = await start(more=tomli_w.dumps({"mcp": {"proxy": {"upstreams": [child]}}}))
+    created = [await stand.agent.call("slow_compute", arguments={"seconds": seconds}) for seconds in (60, 0.5)]
+    long, short = [str(each["result"]["taskId"]) for each in created]
+    async with stand.agent.listen(long) as events, stand.agent.listen(short) as others:
+        assert (await events.accepted(), await others.accepted()) == ([long], [short])
+        assert (await others.status())["result"]["content"][0]["text"] == "computed "
+        await stand.agent.ask("tasks/cancel", {"taskId": long})
+        told = await events.status()
+        assert (told["taskId"], told["status"]) == (long, "cancelled")
 
 
 class Watch:
