@@ -33,7 +33,6 @@ from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.follows import Follower, Status
 from gateway_core.upstream.inventory import Inventory, fetch
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.sessions import SessionConnections
@@ -93,6 +92,8 @@ class Upstream:
         self._fetched_at = 0.0
         self._own = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, lambda: self.on_list_changed(self))
+        self.follow: Final = self._announced.follows.add
+        """Have an agent told the status of tasks, by this upstream's own ids."""
 
     @property
     def name(self) -> str:
@@ -232,10 +233,6 @@ class Upstream:
         own = has_own(self.config, self.facts.era, agent, await self._open_main())
         return await self._announced.watches.add(agent if own else None, uri, told)
 
-    async def follow(self, agent: Agent, task_ids: frozenset[str], told: Status) -> Follower:
-        """Have `told` called with the status of tasks, by this upstream's own ids; see `Follows.add`."""
-        return await self._announced.follows.add(agent, task_ids, told)
-
     async def _watching_connection(self, owner: Agent | None) -> Connection:
         main = await self._open_main()
         if owner is None:
@@ -350,6 +347,4 @@ class Upstream:
 
     def retry_in(self) -> float | None:
         """Seconds until this upstream is tried again, where that is known."""
-        if self.retry_at is None:
-            return None
-        return max(0.0, self.retry_at - asyncio.get_running_loop().time())
+        return None if self.retry_at is None else max(0.0, self.retry_at - asyncio.get_running_loop().time())
