@@ -71,8 +71,10 @@ class Pipeline:
         for exchange in list(self._running.values()):
             exchange.end(reason)
 
-    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
         """Serve one request. `params` is the JSON of its params, empty when it has none.
+
+        `answer`: what the upstream said without being asked, so that it need not be.
 
         The result is already in the agent's era. Never raises, except `CancelledError` when the agent cancelled:
         by then the upstream has been told and every `after_call` that was due has run.
@@ -86,7 +88,7 @@ class Pipeline:
         self._running[exchange.id] = exchange
         result = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
         try:
-            result = await self._until_deadline(exchange, params, course)
+            result = await self._until_deadline(exchange, params, course, answer)
             return result
         except asyncio.CancelledError:
             if course.passed is not None:
@@ -96,10 +98,12 @@ class Pipeline:
             del self._running[exchange.id]
             _log(exchange, course.call, result, loop.time() - started)
 
-    async def _until_deadline(self, exchange: Exchange, params: bytes, course: _Course) -> CallResult:
+    async def _until_deadline(
+        self, exchange: Exchange, params: bytes, course: _Course, answer: CallResult | None
+    ) -> CallResult:
         try:
             async with asyncio.timeout(self._config.timeout) as exchange.timeout:
-                result = await self._serve(exchange, read(exchange, params), course)
+                result = await self._serve(exchange, read(exchange, params), course, answer)
         except TimeoutError:
             result = _timed_out(exchange, course)
         except RpcError as error:
@@ -115,7 +119,9 @@ class Pipeline:
             result = await self._chain.after(course.passed, result)
         return _bridged(exchange, self._catalog.linked(exchange, result))
 
-    async def _serve(self, exchange: Exchange, params: Params, course: _Course) -> CallResult:
+    async def _serve(
+        self, exchange: Exchange, params: Params, course: _Course, answer: CallResult | None
+    ) -> CallResult:
         exchange.origin = params.call
         call = course.call = await self._looked_up(exchange, params, course)
         check_headers(exchange, call, course.target)
@@ -136,10 +142,11 @@ class Pipeline:
             return self._list(call, exchange, params)
         if course.target is None:
             raise unknown(call)
-        self._set_deadline(exchange, course.target)
-        request = request_for(call, params, course.target, exchange.id)
-        result = await self._router.dispatch(call, exchange, course.target, request)
-        return self._catalog.tasks.translated(call, course.target, result)
+        if answer is None:
+            self._set_deadline(exchange, course.target)
+            request = request_for(call, params, course.target, exchange.id)
+            answer = await self._router.dispatch(call, exchange, course.target, request)
+        return self._catalog.tasks.translated(call, course.target, answer)
 
     async def _looked_up(self, exchange: Exchange, params: Params, course: _Course) -> Call:
         """The call with its target found; shortly after the start, what nobody has yet may still come."""

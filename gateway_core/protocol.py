@@ -24,6 +24,7 @@ PROGRESS: Final = "notifications/progress"
 LOG_MESSAGE: Final = "notifications/message"
 UPDATED: Final = "notifications/resources/updated"
 ELICITED: Final = "notifications/elicitation/complete"
+TASK_STATUS: Final = "notifications/tasks"
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """From the least to the most severe (server/utilities/logging, Log Levels)."""

@@ -96,10 +96,10 @@ class Services:
     def __post_init__(self) -> None:
         self.gate = Gate(self.config.limits.in_flight)
 
-    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
         """`pipeline.call`, whatever happens in there. Raises only `CancelledError`."""
         try:
-            return await self.pipeline.call(exchange, params)
+            return await self.pipeline.call(exchange, params, answer)
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(internal_error())
@@ -116,8 +116,16 @@ class Services:
     ) -> Subscription:
         """Begin what a listen request asks for. Raises `RpcError`: `INVALID_PARAMS`, or the gateway is stopping."""
         self.gate.check_open()
-        everyone = self.subscriptions
-        return Subscription(agent, message, params, mailbox, catalog=self.catalog, everyone=everyone, ended=ended)
+        return Subscription(
+            agent,
+            message,
+            params,
+            mailbox,
+            catalog=self.catalog,
+            call=self.call,
+            everyone=self.subscriptions,
+            ended=ended,
+        )
 
     def end_session(self, session: Session) -> None:
         """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go.

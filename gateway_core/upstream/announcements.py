@@ -11,6 +11,7 @@ from msgspec import Raw
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.upstream.base import Connection, Host
+from gateway_core.upstream.follows import Follows
 from gateway_core.upstream.logs import Logs
 from gateway_core.upstream.watches import Watches
 
@@ -28,6 +29,7 @@ class Announcements:
         """`connect`: see `Watches`; `question_limit`: see `Host`."""
         self._question_limit = question_limit
         self.watches = Watches(upstream, connect)
+        self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
 
@@ -43,6 +45,7 @@ class Announcements:
     def connected(self, shared: Connection) -> None:
         """The shared connection was opened."""
         self.watches.reconnected()
+        self.follows.reconnected()
         self.logs.connected(shared)
 
     def session_ended(self, session_id: str, shared: Connection | None) -> None:
@@ -53,6 +56,7 @@ class Announcements:
     def close(self) -> None:
         """The upstream is given up."""
         self.watches.close()
+        self.follows.close()
         self.logs.close()
 
     def _told(

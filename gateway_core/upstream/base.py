@@ -128,6 +128,15 @@ class Connection(ABC):
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
 
+    async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
+        """Send one `subscriptions/listen` to a modern server; `params` are complete, `_meta` included.
+
+        `take` gets method and params of what is of this request alone: its acknowledgement, and the status of tasks.
+        Returns when the server has ended it. Raises `DeliveryError` when it broke off, `RpcError` when the server
+        refuses it. Cancelled, it tells the server.
+        """
+        raise NotSent("nobody can listen on this connection")
+
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
         """Have changes of exactly these resources announced; see `Watcher.watch`."""
         if self.closed or self.watcher is None:

@@ -29,7 +29,7 @@ from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to, read
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import Pending, id_in, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
-from gateway_core.upstream.subscription import ACKNOWLEDGED, LegacyWatcher, ModernWatcher
+from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
@@ -53,7 +53,7 @@ class DuplexConnection(Connection):
         self._background: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = ""
-        self._acknowledge: dict[int, Callable[[Raw], None]] = {}
+        self._listening: dict[int, Callable[[str, Raw], None]] = {}
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.strays: Final = Strays(config.name)
@@ -94,7 +94,7 @@ class DuplexConnection(Connection):
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
         if self.info.era == "modern":
-            self.watcher = watcher = ModernWatcher(self.info, self._host, self._listen)
+            self.watcher = watcher = ModernWatcher(self.info, self._host, self.listen)
             self._keep(watcher.run())
         else:
             self.watcher = LegacyWatcher(self.info, self._host, self.request)
@@ -171,15 +171,14 @@ class DuplexConnection(Connection):
                 self._in_background(jsonrpc.notification(CANCELLED, reason))
             raise
 
-    async def _listen(self, params: Mapping[str, Any], acknowledge: Callable[[Raw], None]) -> None:
-        """One `subscriptions/listen`; see `subscription.Listen`."""
+    async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         self._check_open()
         number = self._next_id()
-        self._acknowledge[number] = acknowledge
+        self._listening[number] = take
         try:
             reply = await self._cancellable(params, Pending(number, LISTEN))
         finally:
-            del self._acknowledge[number]
+            del self._listening[number]
         if reply.error is not None:
             raise reply.error
 
@@ -264,10 +263,10 @@ class DuplexConnection(Connection):
                 self.strays.note("cancellation of what only the gateway may cancel")
             else:
                 pending.answer.set_result(Reply(b"{}"))
-        elif method == ACKNOWLEDGED:
-            acknowledge = self._acknowledge.get(_listen_id(params))
-            if acknowledge is not None:
-                acknowledge(params)
+        elif method in LISTENED:
+            take = self._listening.get(_listen_id(params))
+            if take is not None:
+                take(method, params)
         else:
             self._host.told(method, params, whose(method, self._in_flight()))
 

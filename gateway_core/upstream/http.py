@@ -39,7 +39,7 @@ from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import CANCELLED
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
-from gateway_core.upstream.subscription import ACKNOWLEDGED, LegacyWatcher, ModernWatcher, announces_updates
+from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
@@ -73,7 +73,7 @@ class HttpConnection(Connection):
         info = await negotiate(self, known_era, capabilities=self._host.capabilities, probe_timeout=PROBE_TIMEOUT)
         self.info = info
         if info.era == "modern":
-            modern = self.watcher = ModernWatcher(info, self._host, self._listen)
+            modern = self.watcher = ModernWatcher(info, self._host, self.listen)
             self._listener = asyncio.create_task(modern.run(), name=f"listen to {self._name}")
             return info
         legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
@@ -239,16 +239,15 @@ class HttpConnection(Connection):
             self._session.strays.note("progress of no request")
         return False
 
-    async def _listen(self, params: Mapping[str, Any], acknowledge: Callable[[Raw], None]) -> None:
-        """One `subscriptions/listen`; see `subscription.Listen`."""
+    async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         session = self._session
         number = next(self._ids)
         body = jsonrpc.request(number, LISTEN, params)
         response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
 
-        def take(message: Message) -> bool:
-            if message.method == ACKNOWLEDGED:
-                acknowledge(message.params)
+        def heard(message: Message) -> bool:
+            if message.is_notification and message.method in LISTENED:
+                take(message.method, message.params)
             elif not message.is_response:
                 return session.other(message)
             elif bytes(message.error):
@@ -260,7 +259,7 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await read_events(response, EventParser(self._limit), take, session.strays)
+            await read_events(response, EventParser(self._limit), heard, session.strays)
         finally:
             response.close()
 

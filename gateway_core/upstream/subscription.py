@@ -20,12 +20,16 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
-from gateway_core.protocol import CHANGING, SUBSCRIBE, UNSUBSCRIBE, UPDATED, list_changed, listen_key
+from gateway_core.protocol import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
 from gateway_core.upstream.base import Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, with_meta
 from gateway_core.upstream.listen import Pauses
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+LISTENED: Final = frozenset({ACKNOWLEDGED, TASK_STATUS})
+"""Notifications that are of one listen request alone; all others are the connection's."""
+RESOURCES: Final = "resourceSubscriptions"
+"""The member of a filter that names resources."""
 ACKNOWLEDGE_TIMEOUT: Final = 5.0
 """Seconds that a server may take to acknowledge; one that says nothing is taken to announce its lists, and no more."""
 AT_ONCE: Final = 16
@@ -119,12 +123,10 @@ class LegacyWatcher(Watcher):
         await self.watch(uris)
 
 
-Listen = Callable[[Mapping[str, Any], Callable[[Raw], None]], Awaitable[None]]
-"""Sends one `subscriptions/listen` with those params, and calls the function with the params of its acknowledgement.
-
-Returns when the server has ended it. Raises `DeliveryError` when it broke off, `RpcError` when the server refuses it.
-Cancelled, it tells the server.
-"""
+Take = Callable[[str, Raw], None]
+"""Called with method and params of a notification of `LISTENED`."""
+Listen = Callable[[Mapping[str, Any], Take], Awaitable[None]]
+"""`Connection.listen`."""
 
 
 class _Stream:
@@ -144,9 +146,9 @@ class _Stream:
     def open(self) -> bool:
         return not self.task.done()
 
-    def _take(self, params: Raw) -> None:
-        if not self.acknowledged.done():
-            self.acknowledged.set_result(_acknowledged(params) & self.uris)
+    def _take(self, method: str, params: Raw) -> None:
+        if method == ACKNOWLEDGED and not self.acknowledged.done():
+            self.acknowledged.set_result(acknowledged(params, RESOURCES) & self.uris)
 
     @property
     def refusal(self) -> RpcError | None:
@@ -243,7 +245,7 @@ class ModernWatcher(Watcher):
     def _params(self) -> Mapping[str, Any]:
         notifications: dict[str, Any] = {listen_key(kind): True for kind in self.kinds}
         if self._wanted:
-            notifications["resourceSubscriptions"] = sorted(self._wanted)
+            notifications[RESOURCES] = sorted(self._wanted)
         return with_meta({"notifications": notifications}, self._info, declared(None, self._host))
 
     def _agreed(self, accepted: frozenset[str]) -> None:
@@ -281,9 +283,9 @@ def _ended(stream: _Stream | None) -> None:
         stream.end()
 
 
-def _acknowledged(params: Raw) -> frozenset[str]:
-    """The resources that an acknowledgement names; none in one that cannot be read."""
+def acknowledged(params: Raw, what: str) -> frozenset[str]:
+    """What an acknowledgement names in that member of the filter; nothing in one that cannot be read."""
     with contextlib.suppress(RpcError, msgspec.DecodeError, RecursionError):
         accepted = jsonrpc.members(jsonrpc.members(params).get("notifications", Raw()))
-        return frozenset(msgspec.json.decode(accepted.get("resourceSubscriptions", Raw(b"[]")), type=list[str]))
+        return frozenset(msgspec.json.decode(accepted.get(what, Raw(b"[]")), type=list[str]))
     return frozenset()

@@ -89,6 +89,8 @@ class Upstream:
         self._announced = Announcements(
             config.name, self._watching_connection, self._lists_changed, proxy.question_timeout
         )
+        self.follow: Final = self._announced.follows.add
+        """Have an agent told the status of tasks, by this upstream's own ids."""
 
     @property
     def name(self) -> str:
@@ -342,6 +344,4 @@ class Upstream:
 
     def retry_in(self) -> float | None:
         """Seconds until this upstream is tried again, where that is known."""
-        if self.retry_at is None:
-            return None
-        return max(0.0, self.retry_at - asyncio.get_running_loop().time())
+        return None if self.retry_at is None else max(0.0, self.retry_at - asyncio.get_running_loop().time())

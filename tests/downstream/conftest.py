@@ -32,7 +32,7 @@ class FakePipeline:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, exchange: Exchange, params: bytes) -> CallResult:
+    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
         self.exchanges.append(exchange)
         decoded = json.loads(params or b"{}")
         if exchange.method == "tools/list":

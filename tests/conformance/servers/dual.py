@@ -9,6 +9,7 @@ from typing import Any
 import mcp_types as types
 import offer
 import serve
+import tasking
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
@@ -143,9 +144,10 @@ async def list_templates(context: Context, params: Any) -> types.ListResourceTem
 
 
 async def _result(made: Awaitable[offer.Json], kind: type[types.Result]) -> Any:
-    """A result of this kind, a question in its place, or the error of the protocol."""
+    """A result of this kind, a question or a task in its place, or the error of the protocol."""
     try:
-        return kind.model_validate(await made)
+        result = await made
+        return result if "taskId" in result else kind.model_validate(result)
     except AskError as question:
         return types.InputRequiredResult.model_validate(question.result)
     except offer.UnsupportedError as error:
@@ -157,8 +159,10 @@ async def _result(made: Awaitable[offer.Json], kind: type[types.Result]) -> Any:
 
 
 async def call_tool(name: str, context: Context, params: types.CallToolRequestParams) -> Any:
-    called = offer.call(Caller(name, context, params), params.name, params.arguments or {})
-    return await _result(called, types.CallToolResult)
+    caller, arguments = Caller(name, context, params), params.arguments or {}
+    if tasking.becomes_task(context, params.name):
+        return await _result(tasking.begin(caller, params.name, arguments), types.CallToolResult)
+    return await _result(offer.call(caller, params.name, arguments), types.CallToolResult)
 
 
 async def get_prompt(name: str, context: Context, params: types.GetPromptRequestParams) -> Any:
@@ -216,6 +220,7 @@ def build(name: str) -> Reference:
     # Not an argument of the constructor, which would warn that the method belongs to the legacy era.
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, set_level)
     server.add_notification_handler("notifications/initialized", types.NotificationParams, initialized)
+    tasking.extend(server)
     server.middleware.append(RequestStateBoundary(RequestStateSecurity.ephemeral(), default_audience=name))
     return server
 

@@ -1,6 +1,7 @@
 """What every reference server offers, under the names that the suite asks for, and what it answers.
 
-The tools and prompts are in `plain` and `asking`; here are the resources, the lists, and one function per method.
+The tools and prompts are in `plain`, `asking` and `jobs`; here are the resources, the lists, and one function per
+method.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import asking  # noqa: F401  (being imported, it registers what it has)
+import jobs  # noqa: F401
 import plain  # noqa: F401
 from registry import (
     IMAGE,
@@ -16,6 +18,7 @@ from registry import (
     TOOLS,
     WATCHED,
     Caller,
+    Function,
     Json,
     MissingError,
     RefusedError,
@@ -73,8 +76,12 @@ async def call(caller: Caller, name: str, arguments: Mapping[str, Any]) -> Json:
     """One `tools/call`. Whatever a tool raises is its own error, except what concerns the protocol."""
     if name not in TOOLS:
         raise MissingError(f"Unknown tool: {name}")
+    return await result_of(caller, TOOLS[name][1], arguments)
+
+
+async def result_of(caller: Caller, function: Function, arguments: Mapping[str, Any]) -> Json:
     try:
-        made = await TOOLS[name][1](caller, arguments)
+        made = await function(caller, arguments)
     except Exception as error:
         if isinstance(error, (UnsupportedError, RefusedError, *caller.passes)):
             raise

@@ -6,6 +6,7 @@ the call with `input_required` and finds the answers when the call is repeated (
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 TEXT = {"type": "string"}
@@ -71,6 +72,20 @@ class MissingError(Exception):
 
 Function = Callable[[Caller, Mapping[str, Any]], Awaitable[Any]]
 TOOLS: dict[str, tuple[Json, Function]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A tool whose calls may be tasks."""
+
+    function: Function
+    first: Function | None
+    """What is asked during the call, before the task begins: more arguments."""
+    always: bool
+    """Modern callers that do not know tasks cannot have it."""
+
+
+JOBS: dict[str, Job] = {}
 PROMPTS: dict[str, tuple[Json, Function]] = {}
 added: set[str] = set()
 """Of `test_dynamic_tool` and `test_dynamic_prompt` those that are listed at the moment."""
@@ -123,6 +138,24 @@ def tool(function: Function, schema: Json | None = None) -> Function:
 def tool_with(*, required: list[str] | None = None, **properties: Json) -> Callable[[Function], Function]:
     names = list(properties) if required is None else required
     return lambda function: tool(function, {"type": "object", "properties": properties, "required": names})
+
+
+def job(
+    *, always: bool = False, first: Function | None = None, required: list[str] | None = None, **properties: Json
+) -> Callable[[Function], Function]:
+    """A tool whose calls may be tasks; `first` is done before that, and adds to the arguments."""
+
+    def register(function: Function) -> Function:
+        async def at_once(caller: Caller, arguments: Mapping[str, Any]) -> Any:
+            asked = await first(caller, arguments) if first is not None else {}
+            return await function(caller, {**arguments, **asked})
+
+        at_once.__name__, at_once.__doc__ = function.__name__, function.__doc__
+        tool_with(required=required, **properties)(at_once)
+        JOBS[function.__name__] = Job(function, first, always)
+        return function
+
+    return register
 
 
 def prompt(*arguments: str) -> Callable[[Function], Function]:

@@ -1,0 +1,166 @@
+"""The tasks of one upstream whose status agents want to be told (SEP-2663, Task Status Notifications).
+
+A **follower** is one agent's `subscriptions/listen` about its own tasks, a request beside the connection's own
+(`subscription.py`): it declares what the agent declares, and what comes on it is for nobody else. It is opened anew
+when its stream or its connection ends; the server tells nothing twice, so what may have been missed is to be asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from loguru import logger
+from msgspec import Raw
+
+from gateway_core import jsonrpc
+from gateway_core.errors import METHOD_NOT_FOUND, DeliveryError, NotSent, RpcError, overloaded
+from gateway_core.exchange import Agent
+from gateway_core.protocol import TASK_ID, TASK_IDS, TASK_STATUS
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.capabilities import for_modern
+from gateway_core.upstream.era import with_meta
+from gateway_core.upstream.listen import Pauses
+from gateway_core.upstream.subscription import ACKNOWLEDGED, acknowledged
+
+FOLLOW_TIMEOUT: Final = 5.0
+"""Seconds that an agent waits for the upstream to agree."""
+MAX_FOLLOWED: Final = 4096
+"""Tasks of one upstream that are followed at a time, counted for each agent."""
+MAX_FOLLOWERS: Final = 256
+"""Listen requests of followers that one upstream has open at a time: over HTTP each takes a connection."""
+
+Status = Callable[[str, Raw | None], None]
+"""Called with the upstream's own id of a task and the params of `notifications/tasks`; None: it may have changed."""
+
+
+class Follower:
+    """One agent's listen request to one upstream, kept open until `close`."""
+
+    def __init__(
+        self,
+        upstream: str,
+        agent: Agent,
+        task_ids: frozenset[str],
+        told: Status,
+        connect: Callable[[], Awaitable[Connection]],
+    ) -> None:
+        """`told` hears of those of `task_ids` alone that the upstream has `accepted`."""
+        self.accepted = task_ids
+        self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done with the first acknowledgement; an exception says why there is none."""
+        self.wake = asyncio.Event()
+        """Set when another attempt is worth while."""
+        self.task = asyncio.get_running_loop().create_task(self._keep(), name=f"follow tasks of {upstream}")
+        self._agent = agent
+        self._told = told
+        self._connect = connect
+
+    def close(self) -> None:
+        """Tell the upstream that nobody listens any more; wait for nothing."""
+        self.task.cancel()
+
+    async def _keep(self) -> None:
+        pauses = Pauses()
+        while self.accepted:
+            pauses.begin()
+            self.wake.clear()
+            problem: DeliveryError | RpcError = NotSent("it ended the subscription without an acknowledgement")
+            try:
+                await self._listen_on(await self._connect())
+            except (DeliveryError, RpcError) as failure:
+                problem = failure
+            if not self.agreed.done():
+                self.agreed.set_exception(problem)
+                self.agreed.exception()  # whoever waits may have left
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pauses.next()):
+                    await self.wake.wait()
+
+    async def _listen_on(self, connection: Connection) -> None:
+        """Until the server ends it or the connection is closed."""
+        if connection.info is None or connection.info.era != "modern":
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, "a server of its era tells nothing of tasks")
+        notifications = {"notifications": {TASK_IDS: sorted(self.accepted)}}
+        params = with_meta(notifications, connection.info, for_modern(self._agent))
+        listening = asyncio.ensure_future(connection.listen(params, self._take))
+        closed = asyncio.ensure_future(connection.wait_closed())
+        try:
+            await asyncio.wait([listening, closed], return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
+        finally:
+            closed.cancel()
+            listening.cancel()
+
+    def _take(self, method: str, params: Raw) -> None:
+        if method == ACKNOWLEDGED:
+            self._acknowledged(acknowledged(params, TASK_IDS))
+        elif method == TASK_STATUS and self.agreed.done():
+            with contextlib.suppress(RpcError):
+                own = jsonrpc.text(jsonrpc.members(params).get(TASK_ID, Raw()), TASK_ID)
+                if own in self.accepted:
+                    self._told(own, params)
+
+    def _acknowledged(self, task_ids: frozenset[str]) -> None:
+        if not self.agreed.done():
+            self.accepted &= task_ids
+            self.agreed.set_result(None)
+            return
+        for own in sorted(self.accepted):
+            self._told(own, None)
+
+
+class Follows:
+    """All followers of one upstream."""
+
+    def __init__(self, upstream: str, connect: Callable[[], Awaitable[Connection]]) -> None:
+        """`connect` gives the connection that agents share; raises `DeliveryError`."""
+        self._upstream = upstream
+        self._connect = connect
+        self._followers: set[Follower] = set()
+
+    async def add(self, agent: Agent, task_ids: frozenset[str], told: Status) -> Follower:
+        """Have `told` called when the status of a task changes.
+
+        The follower's `accepted` are those that the upstream tells of; its `close` is due. Raises `RpcError` when the
+        upstream refuses or too much is followed, `DeliveryError` when it cannot be reached in time.
+        """
+        followed = sum(len(follower.accepted) for follower in self._followers)
+        if len(self._followers) >= MAX_FOLLOWERS or followed + len(task_ids) > MAX_FOLLOWED:
+            raise overloaded(f"too many tasks of upstream {self._upstream} are followed")
+        follower = Follower(self._upstream, agent, task_ids, told, self._connect)
+        self._followers.add(follower)
+        follower.task.add_done_callback(lambda task: self._over(follower))
+        try:
+            async with asyncio.timeout(FOLLOW_TIMEOUT):
+                await asyncio.shield(follower.agreed)
+        except TimeoutError:
+            follower.close()
+            raise NotSent(f"no answer to the subscription within {FOLLOW_TIMEOUT:g} s") from None
+        except BaseException:
+            follower.close()
+            raise
+        if not follower.accepted:
+            follower.close()
+        return follower
+
+    def _over(self, follower: Follower) -> None:
+        self._followers.discard(follower)
+        error = None if follower.task.cancelled() else follower.task.exception()
+        if error is not None:
+            logger.error("{} while following tasks of {}", type(error).__name__, self._upstream)
+        follower.agreed.cancel()
+
+    def reconnected(self) -> None:
+        """The upstream was reached: nobody need wait any longer."""
+        for follower in self._followers:
+            follower.wake.set()
+
+    def close(self) -> None:
+        """The upstream is given up."""
+        for follower in list(self._followers):
+            follower.close()
