@@ -8,6 +8,7 @@ upstream side's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -163,6 +164,8 @@ class Exchange:
     _resumed: Exchange | None = None
     """The earlier exchange that this one brings its agent back to."""
     _asking: int = 0
+    _asked: float = 0.0
+    """Loop time since when the agent has questions to answer, as long as it has any."""
 
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
@@ -216,9 +219,10 @@ class Exchange:
         if self.asker is not None:
             return await self.asker(method, params)
         loop = asyncio.get_running_loop()
-        asked = loop.time()
+        if not self._asking:
+            self._asked = loop.time()
         self._asking += 1
-        self._wait_until(asked + self.question_limit)
+        self._wait_until(loop.time() + self.question_limit)
         try:
             async with asyncio.timeout(self.question_limit):
                 return await self.back.ask(method, params)
@@ -227,13 +231,19 @@ class Exchange:
             raise RpcError.of_gateway(CANCELLED, error) from None
         finally:
             self._asking -= 1
-            self.hard_deadline += loop.time() - asked
             if not self._asking:
+                self.hard_deadline += loop.time() - self._asked  # once, however many questions were open at a time
                 self._wait_until(min(loop.time() + self.idle_limit, self.hard_deadline))
 
     def _wait_until(self, when: float) -> None:
         if self.timeout is not None and not self.timeout.expired() and not self.ended:
-            self.timeout.reschedule(when)
+            self._reschedule(self.timeout, when)
+
+    @staticmethod
+    def _reschedule(timeout: asyncio.Timeout, when: float) -> None:
+        # After the request has ended there is no deadline any more, and its server may still ask and tell.
+        with contextlib.suppress(RuntimeError):
+            timeout.reschedule(when)
 
     def leave(self) -> None:
         """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
@@ -255,7 +265,7 @@ class Exchange:
         """End it now, as if its deadline had passed, for `reason`."""
         if self.timeout is not None and not self.timeout.expired():
             self.ended = reason
-            self.timeout.reschedule(asyncio.get_running_loop().time())
+            self._reschedule(self.timeout, asyncio.get_running_loop().time())
 
     def extend(self) -> None:
         """Move the deadline to `idle_limit` from now, never past the hard one."""
@@ -264,7 +274,7 @@ class Exchange:
         when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
         current = self.timeout.when()
         if current is not None and asyncio.get_running_loop().time() < current < when:
-            self.timeout.reschedule(when)
+            self._reschedule(self.timeout, when)
 
 
 def admits(wanted: str, level: str) -> bool:
