@@ -8,6 +8,7 @@ are several it is **ambiguous**, and refused: the wrong user must never see it (
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -21,7 +22,11 @@ from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Host
 
 MAX_QUESTIONS: Final = 64
+"""Questions of one call that may be open at a time, and of one connection that came with no call; more are refused."""
+MAX_OPEN: Final = 4096
 """Questions of one connection that may be open at a time."""
+MAX_REFUSALS: Final = 256
+"""Refusals of one connection that may be under way: a server that does not take them in gets no more."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that sending an answer may take."""
 
@@ -42,18 +47,39 @@ class Questions:
         self._in_flight = in_flight
         self._send = send
         self._open: dict[bytes, asyncio.Task[None]] = {}
+        self._counts: Counter[str] = Counter()
+        """Exchange -> its open questions; those that came with none are under ""."""
+        self._refusals: set[asyncio.Task[None]] = set()
 
     def take(self, message: Message, exchange: Exchange | None = None) -> None:
         """Have a request of the server's answered. `exchange`: the call on whose stream it came, where that is known.
 
         One with the id of an open one is dropped: its answer could not be told from the other's.
         """
-        key = bytes(message.id)
+        key, asker = bytes(message.id), exchange.id if exchange is not None else ""
         if key in self._open:
+            return
+        if self._counts[asker] >= MAX_QUESTIONS or len(self._open) >= MAX_OPEN:
+            self._refuse(message)
             return
         task = asyncio.create_task(self._answer(message, exchange), name=f"asked by {self._upstream}")
         self._open[key] = task
-        task.add_done_callback(lambda _: self._open.pop(key, None))
+        self._counts[asker] += 1
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._open[key]
+            self._counts[asker] -= 1
+            if not self._counts[asker]:
+                del self._counts[asker]
+
+        task.add_done_callback(ended)
+
+    def _refuse(self, message: Message) -> None:
+        if len(self._refusals) < MAX_REFUSALS:
+            error = overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
+            task = asyncio.create_task(self._deliver(jsonrpc.error(message.id, error)), name="refuse a question")
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
 
     def cancel(self, raw_id: bytes) -> bool:
         """The server takes a question back; False when no such one is open."""
@@ -62,13 +88,11 @@ class Questions:
 
     def end(self) -> None:
         """Nobody will read an answer any more."""
-        for task in list(self._open.values()):
+        for task in (*self._open.values(), *self._refusals):
             task.cancel()
 
     async def _answer(self, message: Message, exchange: Exchange | None) -> None:
         try:
-            if len(self._open) > MAX_QUESTIONS:
-                raise overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
             answer = jsonrpc.result(message.id, await self._ask(message, exchange))
         except RpcError as refusal:
             logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
@@ -76,6 +100,9 @@ class Questions:
         except Exception as error:  # noqa: BLE001 - the server waits for an answer, whatever went wrong
             logger.bind(upstream=self._upstream).error("{} while passing a question on", type(error).__name__)
             answer = jsonrpc.error(message.id, RpcError.of_gateway(INTERNAL_ERROR, "the gateway could not ask"))
+        await self._deliver(answer)
+
+    async def _deliver(self, answer: bytes) -> None:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._send(answer)
