@@ -35,8 +35,15 @@ _OF_ONE_ERA: Final = frozenset({"tasks"})
 """Capabilities of the 2025-11-25 revision that have no counterpart, and whose requests are not passed on."""
 
 
-@lru_cache(maxsize=1024)
+_CACHED: Final = 4096
+"""Bytes of capabilities up to which what was made of them is remembered."""
+
+
 def _decoded(capabilities: bytes) -> Mapping[str, Any]:
+    return _remembered(capabilities) if len(capabilities) <= _CACHED else _decode(capabilities)
+
+
+def _decode(capabilities: bytes) -> Mapping[str, Any]:
     try:
         found = msgspec.json.decode(capabilities or b"{}", type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
@@ -44,12 +51,14 @@ def _decoded(capabilities: bytes) -> Mapping[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, dict) and name not in _OF_ONE_ERA}
 
 
+_remembered = lru_cache(maxsize=1024)(_decode)
+
+
 def declared_by(agent: Agent) -> Mapping[str, Any]:
     """An agent's `ClientCapabilities`, as far as they can be passed on to a server of either era."""
     return _decoded(agent.capabilities)
 
 
-@lru_cache(maxsize=1024)
 def _modern(capabilities: bytes, era: Era) -> bytes:
     found = dict(_decoded(capabilities))
     if "roots" in found:
@@ -60,9 +69,13 @@ def _modern(capabilities: bytes, era: Era) -> bytes:
     return jsonrpc.encode(found)
 
 
+_remembered_modern = lru_cache(maxsize=1024)(_modern)
+
+
 def for_modern(agent: Agent) -> msgspec.Raw:
     """An agent's capabilities as the `_meta` of a request to a modern server carries them."""
-    return msgspec.Raw(_modern(agent.capabilities, agent.era))
+    make = _remembered_modern if len(agent.capabilities) <= _CACHED else _modern
+    return msgspec.Raw(make(agent.capabilities, agent.era))
 
 
 def takes_tasks(agent: Agent) -> bool:
