@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-MAX_SEALED: Final = 64 * 1024
+MAX_SEALED: Final = 1024 * 1024
 """Characters of a text that is looked at at all."""
 _NONCE_BYTES: Final = 12
 _LAPSE: Final = struct.Struct(">d")
