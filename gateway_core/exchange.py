@@ -8,6 +8,7 @@ upstream side's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -166,6 +167,7 @@ class Exchange:
     """Seconds that went by while the agent was looking for answers."""
     _asking: int = 0
     _away_since: float = 0.0
+    """Loop time since when the agent looks for answers, as long as it does."""
 
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
@@ -245,7 +247,13 @@ class Exchange:
 
     def _wait_until(self, when: float) -> None:
         if self.timeout is not None and not self.timeout.expired() and not self.ended:
-            self.timeout.reschedule(when)
+            self._reschedule(self.timeout, when)
+
+    @staticmethod
+    def _reschedule(timeout: asyncio.Timeout, when: float) -> None:
+        # After the request has ended there is no deadline any more, and its server may still ask and tell.
+        with contextlib.suppress(RuntimeError):
+            timeout.reschedule(when)
 
     def leave(self) -> None:
         """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
@@ -269,7 +277,7 @@ class Exchange:
         """End it now, as if its deadline had passed, for `reason`."""
         if self.timeout is not None and not self.timeout.expired():
             self.ended = reason
-            self.timeout.reschedule(asyncio.get_running_loop().time())
+            self._reschedule(self.timeout, asyncio.get_running_loop().time())
 
     def extend(self) -> None:
         """Move the deadline to `idle_limit` from now, never past the hard one."""
@@ -278,7 +286,7 @@ class Exchange:
         when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
         current = self.timeout.when()
         if current is not None and asyncio.get_running_loop().time() < current < when:
-            self.timeout.reschedule(when)
+            self._reschedule(self.timeout, when)
 
 
 def admits(wanted: str, level: str) -> bool:

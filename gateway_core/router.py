@@ -7,6 +7,7 @@ harmless by the protocol (a read) or by the operator's word.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -69,6 +70,7 @@ class Router:
         """A round that answers what an upstream asked: it goes to that one and to no other (basic/patterns/mrtr)."""
         upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
         if upstream is None:
+            self._rounds.give_back(state)
             raise RpcError.of_gateway(
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
@@ -79,9 +81,14 @@ class Router:
             self._rounds.give_back(state)
             return _unavailable(Target(target.original, (upstream,)), {upstream.name: problem})
         except RefusedUpstream as problem:
+            self._rounds.give_back(state)
             return _refused(upstream, problem)
         except OutcomeUnknown as problem:
             return unknown_outcome(request.method, upstream.name, problem.reason)
+        except asyncio.CancelledError:
+            if not exchange.sent:
+                self._rounds.give_back(state)
+            raise
         return _answered(upstream, reply, exchange)
 
     async def _attempts(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:

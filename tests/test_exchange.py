@@ -98,3 +98,40 @@ async def test_only_log_messages_that_were_asked_for_are_passed_on() -> None:
 @pytest.mark.parametrize(("wanted", "level"), [("", "emergency"), ("error", "warning"), ("error", ""), ("no", "alert")])
 def test_a_level_below_the_wanted_one_is_not_admitted(wanted: str, level: str) -> None:
     assert not admits(wanted, level)
+
+
+class Slow(Back):
+    """An agent that takes its time with answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = asyncio.Event()
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        await self.answer.wait()
+        return b"{}"
+
+
+async def test_what_comes_after_the_end_of_a_request_moves_no_deadline_and_is_no_error() -> None:
+    exchange, _ = begun()
+    exchange.back = slow = Slow()
+    async with asyncio.timeout(60) as exchange.timeout:
+        asking = asyncio.create_task(exchange.ask("u", "roots/list", b"{}"))
+        await asyncio.sleep(0)
+    slow.answer.set()
+    assert await asking == b"{}", "the answer of the agent still reaches the server that asked"
+    exchange.progress(step(1))
+    exchange.end("the gateway is stopping")
+
+
+async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_once() -> None:
+    exchange, _ = begun()
+    exchange.back = slow = Slow()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    exchange.hard_deadline = started + 100
+    asking = [asyncio.create_task(exchange.ask("u", "roots/list", b"{}")) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    slow.answer.set()
+    await asyncio.gather(*asking)
+    assert exchange.hard_deadline <= loop.time() + 100

@@ -59,7 +59,7 @@ class Legacy:
             client_info=introduced.client_info,
             capabilities=introduced.capabilities,
             session_id=session.id,
-            standing=SessionBack(session),
+            standing=SessionBack(session, limit=self._services.config.question_timeout),
         )
         identity = self._services.catalog.identity("legacy")
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}

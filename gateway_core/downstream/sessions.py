@@ -21,7 +21,7 @@ from gateway_core.downstream.replay import KeptStream, KeptStreams
 from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
+from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent, NoBackChannel
 from gateway_core.protocol import CHANGING, UPDATED, list_changed
 
@@ -128,9 +128,11 @@ class Session:
 class SessionBack:
     """Reaches the agent of a session through its mailbox: its two-way channel, or its standing streams."""
 
-    def __init__(self, session: Session, *, can_ask: bool = True) -> None:
+    def __init__(self, session: Session, *, can_ask: bool = True, limit: float | None = None) -> None:
+        """`limit`: seconds that the agent has to answer a question, where no exchange bounds them."""
         self._session = session
         self._can_ask = can_ask
+        self._limit = limit
 
     def notify(self, method: str, params: bytes) -> None:
         self._session.mailbox.notify(method, params)
@@ -139,7 +141,14 @@ class SessionBack:
         session = self._session
         if not self._can_ask or not (session.own_channel or session.streams):
             return await NoBackChannel().ask(method, params)
-        return await session.questions.ask(lambda message: session.mailbox.put(message, Keep.ALWAYS), method, params)
+        try:
+            async with asyncio.timeout(self._limit):
+                return await session.questions.ask(
+                    lambda message: session.mailbox.put(message, Keep.ALWAYS), method, params
+                )
+        except TimeoutError:
+            error = f"the client did not answer {method} within {self._limit:g} s"
+            raise RpcError.of_gateway(CANCELLED, error) from None
 
 
 class SessionStore(Protocol):

@@ -23,8 +23,6 @@ MAX_ROUNDS: Final = 16
 """Times that a server may ask a legacy agent within one call."""
 MAX_REQUESTS: Final = 32
 """Questions in one result."""
-MAX_STATE: Final = 64 * 1024
-"""Bytes of a server's own state; agents carry it sealed."""
 
 
 class _Question(msgspec.Struct):
@@ -46,7 +44,7 @@ def input_required(raw: bytes) -> InputRequired | None:
 
     Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
     """
-    if b"input_required" not in raw and b"\\u" not in raw:
+    if b"input_required" not in raw and b"\\u" not in raw:  # a letter may be written as an escape
         return None
     members = jsonrpc.members(raw)
     try:
@@ -55,13 +53,11 @@ def input_required(raw: bytes) -> InputRequired | None:
         questions = msgspec.json.decode(members.get("inputRequests", Raw(b"{}")), type=dict[str, _Question])
         state = msgspec.json.decode(members.get(STATE, Raw(b"null")), type=str | None)
     except (msgspec.DecodeError, RecursionError):
-        raise _invalid("it asks for input in a form that is none") from None
+        raise invalid("it asks for input in a form that is none") from None
     if state is None and not questions:
-        raise _invalid("it asks for input and does not say for what")
-    if state is not None and len(state.encode()) > MAX_STATE:
-        raise _invalid(f"its requestState is longer than {MAX_STATE} bytes")
+        raise invalid("it asks for input and does not say for what")
     if len(questions) > MAX_REQUESTS:
-        raise _invalid(f"it asks more than {MAX_REQUESTS} questions at once")
+        raise invalid(f"it asks more than {MAX_REQUESTS} questions at once")
     return InputRequired(members, questions, state)
 
 
@@ -71,7 +67,7 @@ def check_questions(agent: Agent, asked: InputRequired) -> None:
         try:
             capabilities.check(agent, question.method, bytes(question.params))
         except RpcError as error:
-            raise _invalid(f"it asks for {question.method[:100]}, but {error.message}") from None
+            raise invalid(f"it asks for {question.method[:100]}, but {error.message}") from None
 
 
 async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Request, first: Reply) -> Reply:
@@ -95,7 +91,7 @@ async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Reques
             reply = await upstream.request(exchange, request.method, params, request.meta)
         except NotSent as problem:
             raise OutcomeUnknown(f"it went away between two rounds of the call: {problem.reason}") from None
-    raise _invalid(f"it asked for input {MAX_ROUNDS} times, which is the limit")
+    raise invalid(f"it asked for input {MAX_ROUNDS} times, which is the limit")
 
 
 async def _answers(upstream: str, exchange: Exchange, asked: InputRequired) -> dict[str, Raw]:
@@ -131,5 +127,5 @@ def _with_elicitation_id(params: bytes) -> bytes:
     return jsonrpc.encode(members | {"elicitationId": secrets.token_urlsafe(16)})
 
 
-def _invalid(what: str) -> RpcError:
+def invalid(what: str) -> RpcError:
     return RpcError.of_gateway(UPSTREAM_FAILED, f"the upstream's answer is invalid: {what}")

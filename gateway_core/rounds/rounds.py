@@ -12,9 +12,9 @@ from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import MAY_ASK, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
-from gateway_core.rounds.relay import ask_and_repeat, check_questions, input_required
+from gateway_core.rounds.relay import ask_and_repeat, check_questions, input_required, invalid
 from gateway_core.rounds.states import State, States, refused
-from gateway_core.seal import Seal
+from gateway_core.seal import MAX_SEALED, Seal
 from gateway_core.types import Call
 from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.capabilities import ELICIT, can_be_asked, check
@@ -28,6 +28,8 @@ class Rounds:
         limits, wait = config.limits, config.question_timeout
         self.parking: Final = Parking(limits.parked_calls, limits.parked_per_principal, wait)
         self._states = States(seal, wait)
+        self._longest_state = min(MAX_SEALED, limits.request_body // 2)
+        """Characters of a state: the agent's next request has to fit, with the arguments and its answers."""
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
         """Send a first round, or one that the agent begins anew.
@@ -101,7 +103,12 @@ class Rounds:
             return reply
         check_questions(exchange.agent, asked)
         members: dict[str, Any] = dict(asked.members)
-        members[STATE] = self._states.seal(_origin(exchange), "relay", upstream.name, asked.state)
+        state = self._states.seal(_origin(exchange), "relay", upstream.name, asked.state)
+        if len(state) > self._longest_state:
+            raise invalid(
+                f"its requestState has {len(asked.state or '')} characters, which no request could bring back"
+            )
+        members[STATE] = state
         return Reply(result=jsonrpc.encode(members), era="modern")
 
     def _url_first(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:

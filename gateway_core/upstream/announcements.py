@@ -24,10 +24,8 @@ class Announcements:
         upstream: str,
         connect: Callable[[Agent | None], Awaitable[Connection]],
         on_list_changed: Callable[[], None],
-        question_limit: float,
     ) -> None:
-        """`connect`: see `Watches`; `question_limit`: see `Host`."""
-        self._question_limit = question_limit
+        """`connect`: see `Watches`."""
         self.watches = Watches(upstream, connect)
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
@@ -40,7 +38,7 @@ class Announcements:
     def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> Host:
         """The host of a connection that one agent has for itself, or, where None is named, of one that is lent."""
         conversation = agent.session_id if agent is not None else None
-        return Host(partial(self._told, conversation, agent), capabilities, agent, self._question_limit)
+        return Host(partial(self._told, conversation, agent), capabilities, agent)
 
     def connected(self, shared: Connection) -> None:
         """The shared connection was opened."""

@@ -72,8 +72,6 @@ class Host:
     """The `ClientCapabilities` declared on it."""
     agent: Agent | None = None
     """The agent that has it for itself; None where agents share it."""
-    question_limit: float = 300.0
-    """Seconds that the agent has to answer a question that comes outside of any call."""
 
 
 class SessionEnded(OutcomeUnknown):

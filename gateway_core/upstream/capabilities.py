@@ -108,12 +108,12 @@ def check(agent: Agent, method: str, params: bytes) -> None:
 
 def _needed(method: str, params: bytes) -> tuple[str, str]:
     """The capability that a question needs, and the member of it; empty for none in particular."""
+    if method not in QUESTIONS:
+        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"clients cannot be asked {method[:100]}")
+    members = jsonrpc.members(params, f"params of {method}")
     if method == ROOTS:
         return "roots", ""
-    members = jsonrpc.members(params, f"params of {method}")
     if method == SAMPLE:
         return "sampling", "tools" if "tools" in members or "toolChoice" in members else ""
-    if method == ELICIT:
-        mode = jsonrpc.text(members["mode"], "mode") if "mode" in members else "form"
-        return "elicitation", "url" if mode == "url" else "form"
-    raise RpcError.of_gateway(METHOD_NOT_FOUND, f"clients cannot be asked {method[:100]}")
+    mode = jsonrpc.text(members["mode"], "mode") if "mode" in members else "form"
+    return "elicitation", "url" if mode == "url" else "form"

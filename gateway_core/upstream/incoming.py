@@ -12,7 +12,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core import jsonrpc
-from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError, overloaded
+from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import PING
@@ -60,9 +60,8 @@ def answer_to(request: Message, questions: Questions, strays: Strays, exchange: 
     if request.method == PING:
         return jsonrpc.result(request.id, jsonrpc.EMPTY_OBJECT)
     if request.method in QUESTIONS:
-        if questions.take(request, exchange):
-            return None
-        return jsonrpc.error(request.id, overloaded("too many questions of this server are open already"))
+        questions.take(request, exchange)
+        return None
     strays.note("request that the gateway did not offer to answer")
     refusal = RpcError(METHOD_NOT_FOUND, "the gateway declared no capability for this request")
     return jsonrpc.error(request.id, refusal)

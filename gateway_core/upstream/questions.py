@@ -8,20 +8,25 @@ are several it is **ambiguous**, and refused: the wrong user must never see it (
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from loguru import logger
 
 from gateway_core import jsonrpc
-from gateway_core.errors import CANCELLED, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError
+from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
 from gateway_core.exchange import BackChannel, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Host
 
 MAX_QUESTIONS: Final = 64
+"""Questions of one call that may be open at a time, and of one connection that came with no call; more are refused."""
+MAX_OPEN: Final = 4096
 """Questions of one connection that may be open at a time."""
+MAX_REFUSALS: Final = 256
+"""Refusals of one connection that may be under way: a server that does not take them in gets no more."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that sending an answer may take."""
 
@@ -42,22 +47,39 @@ class Questions:
         self._in_flight = in_flight
         self._send = send
         self._open: dict[bytes, asyncio.Task[None]] = {}
+        self._counts: Counter[str] = Counter()
+        """Exchange -> its open questions; those that came with none are under ""."""
+        self._refusals: set[asyncio.Task[None]] = set()
 
-    def take(self, message: Message, exchange: Exchange | None = None) -> bool:
+    def take(self, message: Message, exchange: Exchange | None = None) -> None:
         """Have a request of the server's answered. `exchange`: the call on whose stream it came, where that is known.
 
-        One with the id of an open one is dropped: its answer could not be told from the other's. False: too many are
-        open already.
+        One with the id of an open one is dropped: its answer could not be told from the other's.
         """
-        key = bytes(message.id)
+        key, asker = bytes(message.id), exchange.id if exchange is not None else ""
         if key in self._open:
-            return True
-        if len(self._open) >= MAX_QUESTIONS:
-            return False
+            return
+        if self._counts[asker] >= MAX_QUESTIONS or len(self._open) >= MAX_OPEN:
+            self._refuse(message)
+            return
         task = asyncio.create_task(self._answer(message, exchange), name=f"asked by {self._upstream}")
         self._open[key] = task
-        task.add_done_callback(lambda _: self._open.pop(key, None))
-        return True
+        self._counts[asker] += 1
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._open[key]
+            self._counts[asker] -= 1
+            if not self._counts[asker]:
+                del self._counts[asker]
+
+        task.add_done_callback(ended)
+
+    def _refuse(self, message: Message) -> None:
+        if len(self._refusals) < MAX_REFUSALS:
+            error = overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
+            task = asyncio.create_task(self._deliver(jsonrpc.error(message.id, error)), name="refuse a question")
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
 
     def cancel(self, raw_id: bytes) -> bool:
         """The server takes a question back; False when no such one is open."""
@@ -66,7 +88,7 @@ class Questions:
 
     def end(self) -> None:
         """Nobody will read an answer any more."""
-        for task in list(self._open.values()):
+        for task in (*self._open.values(), *self._refusals):
             task.cancel()
 
     async def _answer(self, message: Message, exchange: Exchange | None) -> None:
@@ -78,6 +100,9 @@ class Questions:
         except Exception as error:  # noqa: BLE001 - the server waits for an answer, whatever went wrong
             logger.bind(upstream=self._upstream).error("{} while passing a question on", type(error).__name__)
             answer = jsonrpc.error(message.id, RpcError.of_gateway(INTERNAL_ERROR, "the gateway could not ask"))
+        await self._deliver(answer)
+
+    async def _deliver(self, answer: bytes) -> None:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._send(answer)
@@ -101,12 +126,7 @@ class Questions:
         if agent is None or standing is None:
             raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
         capabilities.check(agent, message.method, params)
-        try:
-            async with asyncio.timeout(self._host.question_limit):
-                return await standing.ask(message.method, params)
-        except TimeoutError:
-            error = f"the client did not answer {message.method} within {self._host.question_limit:g} s"
-            raise RpcError.of_gateway(CANCELLED, error) from None
+        return await standing.ask(message.method, params)
 
     def _attributed(self) -> Exchange | None:
         """The exchange that a question belongs to; None when none is in flight. Raises `RpcError` when it is ambiguous.

@@ -85,7 +85,7 @@ class SessionConnections:
                 yield lease.connection
             finally:
                 self._left(lease)
-                if lease.usable and len(self._pooled) <= POOL_SIZE:
+                if lease.usable and len(self._idle) < POOL_SIZE:
                     self._idle.append(lease)
                 else:
                     self._retire(lease)

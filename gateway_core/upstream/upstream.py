@@ -86,9 +86,7 @@ class Upstream:
         self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
         self._connected = asyncio.Event()
         self._own = SessionConnections(self._open_session)
-        self._announced = Announcements(
-            config.name, self._watching_connection, self._lists_changed, proxy.question_timeout
-        )
+        self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
         self.follow: Final = self._announced.follows.add
         """Have an agent told the status of tasks, by this upstream's own ids."""
 

@@ -1,11 +1,13 @@
 """The session store: ownership, caps, idleness."""
 
 import asyncio
+import json
 import time
 
 import pytest
 
-from gateway_core.downstream.sessions import InMemorySessions, TooManySessions
+from gateway_core.downstream.sessions import InMemorySessions, Session, SessionBack, TooManySessions
+from gateway_core.errors import CANCELLED, RpcError
 
 
 async def test_a_session_is_found_by_address_and_id() -> None:
@@ -51,3 +53,14 @@ async def test_only_what_is_unused_expires() -> None:
     assert store.expire() == [idle]
     assert list(store) == [streaming, calling, fresh]
     await calling.calls[1]
+
+
+async def test_a_question_outside_of_any_call_is_taken_back_when_it_is_not_answered_in_time() -> None:
+    session = Session("127.0.0.1", "a")
+    session.own_channel = True
+    with pytest.raises(RpcError) as refusal:
+        await SessionBack(session, limit=0.01).ask("roots/list", b"{}")
+    assert refusal.value.code == CANCELLED
+    asked, taken_back = [json.loads(await session.mailbox.get() or b"") for _ in range(2)]
+    assert taken_back["method"] == "notifications/cancelled"
+    assert taken_back["params"] == {"requestId": asked["id"]}

@@ -243,6 +243,28 @@ async def test_idle_leases_make_room_for_others(monkeypatch: pytest.MonkeyPatch)
     assert [connection.closed for connection in maker.made] == [True, False, False]
 
 
+async def test_connections_of_calls_that_lent_their_places_are_kept_only_as_far_as_the_pool_goes() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    over = asyncio.Event()
+
+    async def call() -> None:
+        exchange = an_exchange()
+        async with own.borrow(exchange):
+            for loan in exchange.loans:
+                loan.lend()
+            await over.wait()
+
+    calls = [asyncio.create_task(call()) for _ in range(3 * sessions.POOL_SIZE)]
+    async with asyncio.timeout(5):
+        while len(maker.made) < len(calls):
+            await asyncio.sleep(0)
+    over.set()
+    await asyncio.gather(*calls)
+    await own.closed()
+    assert len([connection for connection in maker.made if not connection.closed]) == sessions.POOL_SIZE
+
+
 async def test_places_bound_what_is_in_flight_and_what_waits() -> None:
     places = Places(1, 2, "full")
     release = asyncio.Event()

@@ -1,0 +1,26 @@
+"""What is remembered of agents' capabilities stays small, whatever they declare."""
+
+import tracemalloc
+
+from gateway_core.exchange import Agent
+from gateway_core.types import Principal
+from gateway_core.upstream import capabilities
+
+
+def test_large_capabilities_are_passed_on_and_not_remembered() -> None:
+    def declare(number: int) -> None:
+        padding = b"x" * 500_000
+        declared = b'{"roots":{},"experimental":{"%d":{"padding":"%b"}}}' % (number, padding)
+        agent = Agent(Principal("a"), "modern", "2026-07-28", capabilities=declared)
+        assert "experimental" in capabilities.declared_by(agent)
+        assert padding in bytes(capabilities.for_modern(agent))
+
+    declare(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 20):
+            declare(number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
