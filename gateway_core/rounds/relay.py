@@ -22,6 +22,7 @@ MAX_ROUNDS: Final = 16
 """Times that a server may ask a legacy agent within one call."""
 MAX_REQUESTS: Final = 32
 """Questions in one result."""
+REQUESTS: Final = "inputRequests"
 RESPONSES: Final = "inputResponses"
 STATE: Final = "requestState"
 
@@ -51,7 +52,7 @@ def input_required(raw: bytes) -> InputRequired | None:
     if bytes(members.get("resultType", Raw())) != b'"input_required"':
         return None
     try:
-        questions = msgspec.json.decode(members.get("inputRequests", Raw(b"{}")), type=dict[str, _Question])
+        questions = msgspec.json.decode(members.get(REQUESTS, Raw(b"{}")), type=dict[str, _Question])
         state = msgspec.json.decode(members.get(STATE, Raw(b"null")), type=str | None)
     except (msgspec.DecodeError, RecursionError):
         raise _invalid("it asks for input in a form that is none") from None
