@@ -20,7 +20,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
-from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS
+from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 from gateway_core.types import Call, Era, Principal
 
 _PROCESS: Final = secrets.token_hex(4)
@@ -224,6 +224,7 @@ class Exchange:
         Raises `RpcError` when the agent refuses, cannot be asked, or does not answer within `question_limit` seconds.
         """
         self.touched = True
+        params = naming(upstream, params)
         if self.asker is not None:
             return await self.asker(method, params)
         loop = asyncio.get_running_loop()
@@ -292,3 +293,17 @@ class Exchange:
 def admits(wanted: str, level: str) -> bool:
     """Whether who wants log messages from the level `wanted` on gets one of `level`; with none wanted, none."""
     return wanted in LOG_LEVELS and level in LOG_LEVELS[LOG_LEVELS.index(wanted) :]
+
+
+def naming(upstream: str, params: bytes) -> bytes:
+    """The params of a question with the name of the upstream that asks, since agents see one server, the gateway.
+
+    Those that are no object, or whose `_meta` is none, stay as they are, for the agent to refuse.
+    """
+    try:
+        members = jsonrpc.members(params)
+        meta = jsonrpc.members(members.get("_meta", Raw()))
+    except RpcError:
+        return params
+    meta[UPSTREAM_KEY] = Raw(jsonrpc.encode(upstream))
+    return jsonrpc.encode(members | {"_meta": Raw(jsonrpc.encode(meta))})

@@ -52,6 +52,7 @@ EXTENSIONS: Final = frozenset({TASKS_EXTENSION, "io.modelcontextprotocol/ui"})
 """Extensions of upstreams that work through the gateway: data that passes, and what the gateway itself serves. Others
 may have methods of their own, which it does not know, or may be about the hop between it and the upstream."""
 
+REQUESTS: Final = "inputRequests"
 RESPONSES: Final = "inputResponses"
 STATE: Final = "requestState"
 """Members of the params of a later round, and of the result that asks for it (2026-07-28, basic/patterns/mrtr)."""
@@ -93,3 +94,5 @@ OUTCOME_KEY: Final = OWN_PREFIX + "outcome"
 """`_meta` key of a result that tells that nobody knows whether the tool ran (rule R9)."""
 IDEMPOTENCY_KEY: Final = OWN_PREFIX + "idempotencyKey"
 """`_meta` key of a request, constant over all attempts, by which a server may recognise a repetition (rule R11)."""
+UPSTREAM_KEY: Final = OWN_PREFIX + "upstream"
+"""`_meta` key of a question, the upstream that asks it (client/elicitation, Security Considerations)."""

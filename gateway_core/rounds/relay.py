@@ -14,7 +14,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.errors import UPSTREAM_FAILED, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import RESPONSES, STATE
+from gateway_core.protocol import REQUESTS, RESPONSES, STATE
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -50,7 +50,7 @@ def input_required(raw: bytes) -> InputRequired | None:
     try:
         if msgspec.json.decode(members.get("resultType", Raw(b"null"))) != "input_required":
             return None
-        questions = msgspec.json.decode(members.get("inputRequests", Raw(b"{}")), type=dict[str, _Question])
+        questions = msgspec.json.decode(members.get(REQUESTS, Raw(b"{}")), type=dict[str, _Question])
         state = msgspec.json.decode(members.get(STATE, Raw(b"null")), type=str | None)
     except (msgspec.DecodeError, RecursionError):
         raise invalid("it asks for input in a form that is none") from None

@@ -9,8 +9,8 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
-from gateway_core.exchange import Exchange
-from gateway_core.protocol import MAY_ASK, RESPONSES, STATE
+from gateway_core.exchange import Exchange, naming
+from gateway_core.protocol import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
 from gateway_core.rounds.relay import ask_and_repeat, check_questions, input_required, invalid
 from gateway_core.rounds.states import State, States, refused
@@ -103,6 +103,11 @@ class Rounds:
             return reply
         check_questions(exchange.agent, asked)
         members: dict[str, Any] = dict(asked.members)
+        if asked.questions:
+            members[REQUESTS] = {
+                name: _question(upstream, question.method, bytes(question.params))
+                for name, question in asked.questions.items()
+            }
         state = self._states.seal(_origin(exchange), "relay", upstream.name, asked.state)
         if len(state) > self._longest_state:
             raise invalid(
@@ -119,10 +124,13 @@ class Rounds:
         wanted = error.data.get("elicitations") if isinstance(error.data, dict) else None
         if not isinstance(wanted, list) or not wanted or not all(isinstance(params, dict) for params in wanted):
             return reply
-        asked = {f"url-{number}": {"method": ELICIT, "params": params} for number, params in enumerate(wanted, start=1)}
+        asked = {
+            f"url-{number}": _question(upstream, ELICIT, jsonrpc.encode(params))
+            for number, params in enumerate(wanted, start=1)
+        }
         try:
             for question in asked.values():
-                check(exchange.agent, ELICIT, jsonrpc.encode(question["params"]))
+                check(exchange.agent, ELICIT, bytes(question["params"]))
         except RpcError:
             return reply
         return _asking(asked, self._states.seal(_origin(exchange), "again", upstream.name, None))
@@ -141,6 +149,10 @@ def _first_round(request: Request) -> Request:
     return Request(request.method, params, request.meta)
 
 
+def _question(upstream: Upstream, method: str, params: bytes) -> dict[str, Any]:
+    return {"method": method, "params": Raw(naming(upstream.name, params))}
+
+
 def _asking(asked: dict[str, Any], state: str) -> Reply:
-    content = {"resultType": "input_required", "inputRequests": asked, "requestState": state}
+    content = {"resultType": "input_required", REQUESTS: asked, STATE: state}
     return Reply(result=jsonrpc.encode(content), era="modern")

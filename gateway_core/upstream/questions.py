@@ -16,7 +16,7 @@ from loguru import logger
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
-from gateway_core.exchange import BackChannel, Exchange
+from gateway_core.exchange import BackChannel, Exchange, naming
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Host
@@ -126,7 +126,7 @@ class Questions:
         if agent is None or standing is None:
             raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
         capabilities.check(agent, message.method, params)
-        return await standing.ask(message.method, params)
+        return await standing.ask(message.method, naming(self._upstream, params))
 
     def _attributed(self) -> Exchange | None:
         """The exchange that a question belongs to; None when none is in flight. Raises `RpcError` when it is ambiguous.

@@ -24,6 +24,8 @@ from gateway_core.chain import LoadedPlugin
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 
+from .offers import add_others, add_questions
+
 META = "io.modelcontextprotocol/"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 
@@ -115,6 +117,8 @@ class Lab:
                     raise
             return "never"
 
+        add_questions(server)
+        add_others(server, self.name)
         return server
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -154,15 +158,19 @@ class Lab:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        server = uvicorn.Server(uvicorn.Config(self, log_level="error", timeout_graceful_shutdown=0))
-        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+        self._uvicorn = uvicorn.Server(uvicorn.Config(self, log_level="error", timeout_graceful_shutdown=0))
+        self._serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[listener]))
         try:
             yield self
         finally:
-            self.released.set()
-            server.should_exit = True
-            await serving
+            await self.stop()
             listener.close()
+
+    async def stop(self) -> None:
+        """End the server; nobody listens at its address any more."""
+        self.released.set()
+        self._uvicorn.should_exit = True
+        await self._serving
 
 
 async def answer(send: Send, status: int, body: bytes, kind: str = "application/json") -> None:
@@ -269,9 +277,12 @@ class Stand:
         kept = {name: value for name, value in own.items() if name not in changes}
         return await self.send("POST", kept | {k: v for k, v in changes.items() if v is not None}, body)
 
-    async def initialize(self, name: str = "agent", version: str = LEGACY, path: str = "/mcp") -> dict[str, str]:
+    async def initialize(
+        self, name: str = "agent", version: str = LEGACY, path: str = "/mcp", **capabilities: Any
+    ) -> dict[str, str]:
         """Open a legacy session; returns the headers of its later requests."""
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": name, "version": "1"}}
+        client = {"name": name, "version": "1"}
+        params = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": client}
         opened = await self.send("POST", None, legacy_request("initialize", params, 0), path)
         assert opened.status == 200, opened.body
         session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version}
