@@ -251,7 +251,7 @@ class HttpConnection(Connection):
                 acknowledge(message.params)
             elif not message.is_response:
                 return session.other(message)
-            elif bytes(message.error):
+            elif message.failed:
                 raise jsonrpc.error_of(message.error)
             return message.is_response  # which is the graceful end (basic/patterns/subscriptions)
 
