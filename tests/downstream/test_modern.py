@@ -331,3 +331,16 @@ async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: 
     assert not world.services.subscriptions
     assert "result" in (await world.modern(LIST)).json
     assert "result" in (await world.modern("server/discover")).json
+
+
+async def test_while_stopping_later_rounds_of_calls_go_on_and_what_only_speaks_of_them_does_not(world: Any) -> None:
+    await world.modern(LIST)  # leaves an idle connection, as new ones are not taken
+    await world.server.stop_accepting()
+    for method, params in [
+        ("tools/call", {"name": "echo", "arguments": {"requestState": "s"}}),
+        ("tools/call", {"name": "echo", "_meta": {"requestState": "s"}}),
+        ("completion/complete", {"requestState": "s"}),
+    ]:
+        refused = await world.modern(method, params)
+        assert (refused.status, refused.json["error"]["code"]) == (503, -31005)
+    assert "result" in (await world.modern("tools/call", {"name": "echo", "requestState": "s"})).json
