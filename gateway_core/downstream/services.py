@@ -92,9 +92,9 @@ class Services:
     on_session_end: Callable[[str], Awaitable[None] | None]
     """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
     on_log_level: Callable[[str, str], None] = lambda session_id, level: None
+    """Told which log messages each legacy session's agent wants from now on."""
     on_roots_changed: Callable[[str], None] = lambda session_id: None
     """Told the id of a legacy session whose agent has other roots now."""
-    """Told which log messages each legacy session's agent wants from now on."""
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
     """The change streams of modern agents that are open."""
