@@ -19,7 +19,7 @@ from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import DISCOVER, INITIALIZE, LISTEN
+from gateway_core.protocol import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
@@ -89,7 +89,7 @@ class Duplex:
             self.send(jsonrpc.error(message.id, internal_error()))
 
     def _notification(self, message: Message) -> None:
-        if message.method == "notifications/cancelled":
+        if message.method == CANCELLED_NOTICE:
             key = cancelled_key(message)
             subscription = self._subscriptions.pop(key, None) if key is not None else None
             if subscription is not None:
