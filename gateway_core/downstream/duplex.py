@@ -104,13 +104,14 @@ class Duplex:
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
             return self._legacy.request(self._session, message, meta, SessionBack(self._session))
-        agent = admit(message, params, meta, self._session.address)
+        agent, log_level = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
         if message.method == LISTEN:
             self._listen(agent, message, params)
             return None
-        exchange = exchange_for(agent, message, meta, SessionBack(self._session, can_ask=False))
+        back = SessionBack(self._session, can_ask=False)
+        exchange = exchange_for(agent, message, meta, back, log_level=log_level)
         return start_call(self._services, self._session, message, exchange)
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
