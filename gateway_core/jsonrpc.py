@@ -51,6 +51,11 @@ class Message(msgspec.Struct, gc=False):
     def is_response(self) -> bool:
         return not self.method
 
+    @property
+    def failed(self) -> bool:
+        """Whether this response is an error. Some peers write `"error": null` beside a result; that is none."""
+        return bytes(self.error) not in (b"", b"null")
+
 
 class _ErrorObject(msgspec.Struct):
     code: int
@@ -129,7 +134,7 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
         raise RpcError.of_gateway(INVALID_REQUEST, 'the member "id" must be a string or an integer')
     if not message.method and not (bytes(message.result) or bytes(message.error)):
         raise RpcError.of_gateway(INVALID_REQUEST, "neither a request, a notification nor a response")
-    if not message.method and not raw_id and not bytes(message.error):
+    if not message.method and not raw_id and not message.failed:
         raise RpcError.of_gateway(INVALID_REQUEST, "a response without an id")
     params = bytes(message.params)
     if params and params[:1] != b"{":

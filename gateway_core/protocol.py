@@ -21,6 +21,7 @@ UNSUBSCRIBE: Final = "resources/unsubscribe"
 SET_LEVEL: Final = "logging/setLevel"
 
 PROGRESS: Final = "notifications/progress"
+CANCELLED_NOTICE: Final = "notifications/cancelled"
 LOG_MESSAGE: Final = "notifications/message"
 UPDATED: Final = "notifications/resources/updated"
 ELICITED: Final = "notifications/elicitation/complete"

@@ -12,7 +12,6 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services, internal_error, where
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
@@ -88,7 +87,8 @@ def exchange_for(
 ) -> Exchange:
     """The exchange of one request; `meta` are the members of its `_meta`, `headers` its `Mcp-Param-*` headers.
 
-    `log_level` is a legacy agent's own. Raises `RpcError(METHOD_NOT_FOUND)` for what is not served here.
+    `log_level` is what a legacy agent has set, or what a modern one asks for with this request. Raises
+    `RpcError(METHOD_NOT_FOUND)` for what is not served here.
     """
     if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
@@ -100,7 +100,7 @@ def exchange_for(
         back,
         progress_token=token if usable else b"",
         headers=headers,
-        log_level=requested_level(meta) if agent.era == "modern" else log_level,
+        log_level=log_level,
     )
 
 

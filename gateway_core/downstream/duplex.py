@@ -19,7 +19,7 @@ from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import DISCOVER, INITIALIZE, LISTEN
+from gateway_core.protocol import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
@@ -89,7 +89,7 @@ class Duplex:
             self.send(jsonrpc.error(message.id, internal_error()))
 
     def _notification(self, message: Message) -> None:
-        if message.method == "notifications/cancelled":
+        if message.method == CANCELLED_NOTICE:
             key = cancelled_key(message)
             subscription = self._subscriptions.pop(key, None) if key is not None else None
             if subscription is not None:
@@ -104,13 +104,14 @@ class Duplex:
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
             return self._legacy.request(self._session, message, meta, SessionBack(self._session))
-        agent = admit(message, params, meta, self._session.address)
+        agent, log_level = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
         if message.method == LISTEN:
             self._listen(agent, message, params)
             return None
-        exchange = exchange_for(agent, message, meta, SessionBack(self._session, can_ask=False))
+        back = SessionBack(self._session, can_ask=False)
+        exchange = exchange_for(agent, message, meta, back, log_level=log_level)
         return start_call(self._services, self._session, message, exchange)
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:

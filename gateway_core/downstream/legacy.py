@@ -21,7 +21,7 @@ from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, r
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import PING, ROOTS_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
+from gateway_core.protocol import CANCELLED_NOTICE, PING, ROOTS_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
 from gateway_core.upstream.bridge import bridge_error
 
 
@@ -112,7 +112,7 @@ class Legacy:
             session.ready = session.agent is not None
         elif message.method == ROOTS_CHANGED:
             self._services.on_roots_changed(session.id)
-        elif message.method == "notifications/cancelled":
+        elif message.method == CANCELLED_NOTICE:
             cancelled = cancelled_key(message)
             task = session.calls.get(cancelled) if cancelled is not None else None
             if task is not None:

@@ -36,7 +36,7 @@ from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Accepts, Mailbox, Reply, event_stream, json_response, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
-from gateway_core.exchange import Agent
+from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
@@ -65,11 +65,12 @@ def admit(
     meta: dict[str, Raw],
     address: str,
     headers: Mapping[str, str] | None = None,
-) -> Agent:
-    """The agent behind a request that passes the ladder: `_meta` complete, headers match, version supported.
+) -> tuple[Agent, str]:
+    """The agent behind a request that passes the ladder, and the log level that it asks for.
 
-    `headers`: the routing headers, by lower-case name; None for transports without. Raises `RpcError` with
-    `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
+    The ladder: `_meta` complete, headers match, version supported. `headers`: the routing headers, by lower-case name;
+    None for transports without. Raises `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`,
+    `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_KEY,) if key in meta}
     if is_modern(meta):
@@ -84,7 +85,7 @@ def admit(
     if headers is not None and message.method in TASKS and TASK_ID in params:
         _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
     client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
-    requested_level(meta)
+    log_level = requested_level(meta)
     agent = Agent(
         principal=principal_of(client_info, address),
         era="modern",
@@ -94,7 +95,7 @@ def admit(
     )
     if message.method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(agent)
-    return agent
+    return agent, log_level
 
 
 def _compare(header: str | None, task_id: Raw) -> None:
@@ -138,18 +139,21 @@ class ModernHttp:
             return _acknowledge(request, meta)
         accepted = accepts(request)
         try:
-            agent = self._admit(request, message, params, meta, address)
+            agent, log_level = self._admit(request, message, params, meta, address)
             if message.method == DISCOVER:
                 return json_response(jsonrpc.result(message.id, discover(self._services)))
             if message.method == LISTEN:
                 return await self._listen(request, message, params, agent, accepted)
-            return await self._call(request, message, meta, agent, accepted)
+            reply = Reply(request, accepted)
+            headers = _param_headers(request)
+            exchange = exchange_for(agent, message, meta, reply, headers=headers, log_level=log_level)
+            return await self._call(message, exchange, reply)
         except RpcError as error:
             raise Refusal.of(error, message) from None
 
     def _admit(
         self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
-    ) -> Agent:
+    ) -> tuple[Agent, str]:
         duplicated = find_duplicated_routing_header(request.headers.items())
         if duplicated is not None:
             raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {duplicated} is given more than once")
@@ -157,11 +161,7 @@ class ModernHttp:
         routing = {name: request.headers[name] for name in names if name in request.headers}
         return admit(message, params, meta, address, routing)
 
-    async def _call(
-        self, request: web.BaseRequest, message: Message, meta: dict[str, Raw], agent: Agent, accepted: Accepts
-    ) -> web.StreamResponse:
-        reply = Reply(request, accepted)
-        exchange = exchange_for(agent, message, meta, reply, headers=_param_headers(request))
+    async def _call(self, message: Message, exchange: Exchange, reply: Reply) -> web.StreamResponse:
         self._services.gate.enter(message)
         try:
             result = await self._services.call(exchange, bytes(message.params))

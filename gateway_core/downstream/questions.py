@@ -11,6 +11,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.errors import CANCELLED, INTERNAL_ERROR, RpcError, overloaded
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import CANCELLED_NOTICE
 
 MAX_QUESTIONS: Final = 64
 """Questions to one agent that may wait for an answer at a time."""
@@ -39,7 +40,7 @@ class Questions:
             send(jsonrpc.request(number, method, Raw(params or b"{}")))
             return await answer
         except asyncio.CancelledError:
-            send(jsonrpc.notification("notifications/cancelled", {"requestId": number}))
+            send(jsonrpc.notification(CANCELLED_NOTICE, {"requestId": number}))
             raise
         finally:
             del self._waiting[number]
@@ -50,7 +51,7 @@ class Questions:
         waiting = self._waiting.get(number) if type(number) is int else None
         if waiting is None or waiting.done():
             return
-        if bytes(message.error):
+        if message.failed:
             waiting.set_exception(jsonrpc.error_of(message.error))
         elif bytes(message.result)[:1] == b"{":
             waiting.set_result(bytes(message.result))

@@ -52,6 +52,8 @@ class KeptStream:
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        if not standing:
+            mailbox.on_put = self._weigh
 
     @property
     def size(self) -> int:
@@ -79,6 +81,7 @@ class KeptStream:
             writer.cancel()
             if self._writer is writer:
                 self._writer = None
+                self._let_go()
 
     async def _write(self, response: web.StreamResponse, after: int | None) -> None:
         with contextlib.suppress(ConnectionError):
@@ -97,6 +100,7 @@ class KeptStream:
             self._bytes += len(message)
             while len(self._written) > KEPT_EVENTS or (self._bytes > KEPT_BYTES and len(self._written) > 1):
                 self._bytes -= len(self._written.popleft()[1])
+            self._weigh()
         return self._event(self.last, message)
 
     def _event(self, number: int, message: bytes) -> bytes:
@@ -109,7 +113,6 @@ class KeptStream:
         """The last message is in the mailbox: from now on the stream is kept for some time only."""
         if self._kept.has(self) and self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(KEPT_FOR, self._kept.drop, self)
-            self._kept.trim()
 
     def dropped(self) -> None:
         """It can be resumed no more: without a connection nobody will ever read it."""
@@ -117,8 +120,15 @@ class KeptStream:
         self._bytes = 0
         if self._expiry is not None:
             self._expiry.cancel()
-        if self._writer is None and not self._standing:
-            self.mailbox.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing when no connection has it, and none can take it any more."""
+        if self._writer is None and not self._standing and not self._kept.has(self):
+            self.mailbox.discard()
+
+    def _weigh(self) -> None:
+        self._kept.weigh(self)
 
 
 class KeptStreams:
@@ -126,12 +136,14 @@ class KeptStreams:
 
     def __init__(self) -> None:
         self._streams: dict[str, KeptStream] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
 
     def begin(self, mailbox: Mailbox, *, standing: bool = False, primed: bool = False) -> KeptStream:
         """Keep a new stream, which is written from `mailbox`."""
         stream = KeptStream(self, mailbox, standing=standing, primed=primed)
         self._streams[stream.name] = stream
-        self.trim()
+        self.weigh(stream)
         return stream
 
     def find(self, event_id: str) -> tuple[KeptStream, int] | None:
@@ -148,13 +160,19 @@ class KeptStreams:
     def drop(self, stream: KeptStream) -> None:
         """Keep a stream no longer; who reads it now reads on."""
         if self._streams.pop(stream.name, None) is not None:
+            self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()
 
-    def trim(self) -> None:
+    def weigh(self, stream: KeptStream) -> None:
+        """Count what a stream holds now, and let others go for it where that is too much."""
+        if self.has(stream):
+            self._bytes += stream.size - self._sizes.get(stream.name, 0)
+            self._sizes[stream.name] = stream.size
+            self._trim()
+
+    def _trim(self) -> None:
         """Let the oldest of the least worth go, until what is kept is within its bounds."""
-        while len(self._streams) > KEPT_STREAMS or (
-            len(self._streams) > 1 and sum(stream.size for stream in self._streams.values()) > KEPT_SESSION_BYTES
-        ):
+        while len(self._streams) > KEPT_STREAMS or (len(self._streams) > 1 and self._bytes > KEPT_SESSION_BYTES):
             *older, _ = self._streams.values()
             self.drop(min(older, key=lambda stream: stream.worth))
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from loguru import logger
 from msgspec import Raw
 
+from gateway_core import jsonrpc
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.sessions import Session, SessionStore
@@ -20,7 +21,7 @@ from gateway_core.errors import INTERNAL_ERROR, RpcError, overloaded
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
-from gateway_core.protocol import LISTS
+from gateway_core.protocol import LISTS, MAY_ASK
 from gateway_core.types import CallResult
 
 
@@ -41,12 +42,8 @@ class Gate:
     _emptied: asyncio.Future[None] | None = None
 
     def enter(self, message: Message) -> None:
-        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once.
-
-        While the gateway stops, lists are still answered: clients ask for them to check the result of a call. So are
-        later rounds of calls: what has begun is to finish.
-        """
-        if self.closing and message.method not in LISTS and b'"requestState"' not in bytes(message.params):
+        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once."""
+        if self.closing and not _finishes(message):
             self.check_open()
         if self.in_flight >= self.limit:
             raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
@@ -69,6 +66,16 @@ class Gate:
             await asyncio.wait([self._emptied], timeout=seconds)
 
 
+def _finishes(message: Message) -> bool:
+    """Whether a request is let in while the gateway stops, because what has begun is to finish.
+
+    Lists are: clients ask for them to check the result of a call. So are later rounds of calls.
+    """
+    if message.method in LISTS:
+        return True
+    return message.method in MAY_ASK and "requestState" in jsonrpc.members(message.params)
+
+
 @dataclass(slots=True)
 class Services:
     """Everything that serving an agent needs. One object for all agents and transports."""
@@ -85,9 +92,9 @@ class Services:
     on_session_end: Callable[[str], Awaitable[None] | None]
     """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
     on_log_level: Callable[[str, str], None] = lambda session_id, level: None
+    """Told which log messages each legacy session's agent wants from now on."""
     on_roots_changed: Callable[[str], None] = lambda session_id: None
     """Told the id of a legacy session whose agent has other roots now."""
-    """Told which log messages each legacy session's agent wants from now on."""
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
     """The change streams of modern agents that are open."""

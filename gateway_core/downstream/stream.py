@@ -61,6 +61,8 @@ class Mailbox:
         self.closed = False
         self.kept = 0
         """Answers and questions that wait to be written."""
+        self.on_put: Callable[[], None] | None = None
+        """Told that a message has come in."""
 
     @property
     def size(self) -> int:
@@ -78,6 +80,8 @@ class Mailbox:
             if not self._drop():
                 break
         self._changed.set()
+        if self.on_put is not None:
+            self.on_put()
 
     def notify(self, method: str, params: bytes) -> None:
         """Queue a notification; of those, progress is the first to go, then log messages."""
@@ -119,6 +123,13 @@ class Mailbox:
             logger.debug("{} notifications were dropped: their agent did not read them in time", self._dropped)
         self.closed = True
         self._changed.set()
+
+    def discard(self) -> None:
+        """Take nothing more in, and hold nothing: nobody will ever read it."""
+        self.close()
+        self._items.clear()
+        self._bytes = self.kept = 0
+        self._taken.set()
 
 
 def event(message: bytes, name: str = "message") -> bytes:

@@ -21,11 +21,11 @@ from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import LISTEN, PROGRESS, SUBSCRIPTION_ID_KEY
+from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS, SUBSCRIPTION_ID_KEY
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
-from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to, read
+from gateway_core.upstream.incoming import Strays, answer_to, read
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import Pending, id_in, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
@@ -168,7 +168,7 @@ class DuplexConnection(Connection):
             # while waiting for the answer has cancelled the future, too.
             if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
                 reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
-                self._in_background(jsonrpc.notification(CANCELLED, reason))
+                self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
             raise
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
@@ -255,7 +255,7 @@ class DuplexConnection(Connection):
             pending = self._pending.get(id_in(params, "progressToken"))
             if pending is None or not pending.progress(params):
                 self.strays.note("progress of no request")
-        elif method == CANCELLED:
+        elif method == CANCELLED_NOTICE:
             pending = self._pending.get(id_in(params, "requestId"))
             if self._questions.cancel(raw_id_in(params, "requestId")):
                 return

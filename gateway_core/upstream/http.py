@@ -28,7 +28,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
+from gateway_core.protocol import CANCELLED_NOTICE, INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo, SessionEnded
@@ -36,7 +36,6 @@ from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
-from gateway_core.upstream.incoming import CANCELLED
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
@@ -162,7 +161,7 @@ class HttpConnection(Connection):
             # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
             # and `initialize` must not be cancelled.
             if pending.sent and not session.modern and not starts and not self.closed:
-                notice = jsonrpc.notification(CANCELLED, {"requestId": pending.number})
+                notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 session.aside(lambda: session.post(notice))
             raise
         finally:
@@ -250,7 +249,7 @@ class HttpConnection(Connection):
                 take(message.method, message.params)
             elif not message.is_response:
                 return session.other(message)
-            elif bytes(message.error):
+            elif message.failed:
                 raise jsonrpc.error_of(message.error)
             return message.is_response  # which is the graceful end (basic/patterns/subscriptions)
 

@@ -19,10 +19,11 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import CANCELLED_NOTICE
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host, SessionEnded
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.incoming import CANCELLED, Strays, answer_to
+from gateway_core.upstream.incoming import Strays, answer_to
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.questions import Questions
@@ -140,7 +141,7 @@ class HttpSession:
             self.strays.note("response to no request")
         elif message.is_request:
             self._asked(message, exchange)
-        elif message.method == CANCELLED:
+        elif message.method == CANCELLED_NOTICE:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.strays.note("cancellation of what only the gateway may cancel")
         else:

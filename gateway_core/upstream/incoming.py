@@ -7,7 +7,6 @@ kind, the first of each is a warning, and none is ever acted on.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
 
 from loguru import logger
 
@@ -18,8 +17,6 @@ from gateway_core.jsonrpc import Message
 from gateway_core.protocol import PING
 from gateway_core.upstream.capabilities import QUESTIONS
 from gateway_core.upstream.questions import Questions
-
-CANCELLED: Final = "notifications/cancelled"
 
 
 class Strays:

@@ -41,11 +41,8 @@ class Pending:
         return message.is_response and own_id(message.id) == self.number
 
     def settle(self, message: Message) -> None:
-        """Take the response. A result must be an object: another one leaves the outcome unknown.
-
-        Some servers write `"error": null` beside a result; that is no error.
-        """
-        if bytes(message.error) not in (b"", b"null"):
+        """Take the response. A result must be an object: another one leaves the outcome unknown."""
+        if message.failed:
             self.answer.set_result(Reply(error=jsonrpc.error_of(message.error)))
         elif bytes(message.result)[:1] == b"{":
             self.answer.set_result(Reply(result=bytes(message.result)))

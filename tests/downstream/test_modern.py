@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway_core.downstream.logs import level_of
+
 LIST = "tools/list"
 META = "io.modelcontextprotocol/"
 
@@ -331,3 +333,34 @@ async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: 
     assert not world.services.subscriptions
     assert "result" in (await world.modern(LIST)).json
     assert "result" in (await world.modern("server/discover")).json
+
+
+async def test_while_stopping_later_rounds_of_calls_go_on_and_what_only_speaks_of_them_does_not(world: Any) -> None:
+    await world.modern(LIST)  # leaves an idle connection, as new ones are not taken
+    await world.server.stop_accepting()
+    for method, params in [
+        ("tools/call", {"name": "echo", "arguments": {"requestState": "s"}}),
+        ("tools/call", {"name": "echo", "_meta": {"requestState": "s"}}),
+        ("completion/complete", {"requestState": "s"}),
+    ]:
+        refused = await world.modern(method, params)
+        assert (refused.status, refused.json["error"]["code"]) == (503, -31005)
+    assert "result" in (await world.modern("tools/call", {"name": "echo", "requestState": "s"})).json
+
+
+@pytest.mark.parametrize("method", ["tools/call", "subscriptions/listen", "server/discover"])
+async def test_a_log_level_is_read_once_and_refused_if_it_is_none(
+    world: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    read: list[bytes] = []
+
+    def level(raw: Any, what: str) -> str:
+        read.append(bytes(raw))
+        return level_of(raw, what)
+
+    monkeypatch.setattr("gateway_core.downstream.logs.level_of", level)
+    refused = await world.modern(method, {"name": "echo", "_meta": {f"{META}logLevel": "loud"}})
+    assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
+    await world.modern("tools/call", {"name": "echo", "_meta": {f"{META}logLevel": "debug"}})
+    assert world.pipeline.exchanges[0].log_level == "debug"
+    assert read == [b'"loud"', b'"debug"']

@@ -64,6 +64,13 @@ async def resumed(kept: KeptStreams, stream: Any, after: int) -> list[bytes] | N
     return wire.messages
 
 
+async def drained(*streams: Any) -> None:
+    """Wait until the readers of these streams have taken everything."""
+    async with asyncio.timeout(5):
+        while any(stream.mailbox.size for stream in streams):
+            await asyncio.sleep(0)
+
+
 async def test_what_came_after_an_event_is_told_again() -> None:
     kept = KeptStreams()
     stream = await written(kept, b"1", b"2", b"3")
@@ -155,6 +162,57 @@ async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None
     huge = await written(kept, b"x" * 5000)
     assert [kept.has(stream) for stream in (first, second, huge)] == [False, False, True]
     kept.close()
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["with readers", "without readers"])
+async def test_bytes_of_a_session_are_bounded_while_its_streams_grow(room: Callable[..., None], read: bool) -> None:
+    room(kept_session_bytes=1000)
+    kept = KeptStreams()
+    streams = [kept.begin(Mailbox()) for _ in range(4)]
+    readers = [asyncio.ensure_future(stream.serve(Wire())) for stream in streams if read]  # type: ignore[arg-type]
+    for _ in range(5):
+        for stream in streams:
+            stream.mailbox.put(b"x" * 100)
+        if read:
+            await drained(*streams)
+        assert sum(stream.size for stream in streams) <= 1000
+    assert [kept.has(stream) for stream in streams] == [False, False, True, True]
+    kept.close()
+    for stream in streams:
+        stream.mailbox.close()
+    await asyncio.gather(*readers)
+
+
+async def test_what_a_standing_stream_was_told_counts(room: Callable[..., None]) -> None:
+    room(kept_session_bytes=1000)
+    kept = KeptStreams()
+    older = await written(kept, b"x" * 600)
+    mailbox = Mailbox()
+    standing = kept.begin(mailbox, standing=True)
+    mailbox.put(b"x" * 600)
+    assert kept.has(older)
+    mailbox.close()
+    await standing.serve(Wire())  # type: ignore[arg-type]
+    assert not kept.has(older)
+    kept.close()
+
+
+async def test_a_stream_that_is_not_kept_holds_nothing_once_its_connection_breaks(room: Callable[..., None]) -> None:
+    kept = KeptStreams()
+    stream = kept.begin(Mailbox())
+    wire = Wire()
+    reading = asyncio.ensure_future(stream.serve(wire))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    kept.drop(stream)
+    stream.mailbox.put(b"1")
+    await drained(stream)
+    assert wire.messages == [b"1"]
+    wire.broken = 0
+    stream.mailbox.put(b"2")
+    stream.mailbox.put(b"3")
+    await asyncio.wait_for(reading, 5)
+    stream.mailbox.put(b"4")
+    assert stream.size == 0
 
 
 async def test_a_finished_stream_is_kept_for_some_time_only(room: Callable[..., None]) -> None:
