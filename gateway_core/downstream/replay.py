@@ -8,7 +8,8 @@ takes the stream from the old one. **Primed** streams begin with an event of num
 resume before the first message (SEP-1699).
 
 What is kept is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the answer.
-What goes is the oldest, the newest message of a stream never.
+Of a stream the oldest events go, its newest message never; of the session the oldest of the streams that are worth
+least, its newest stream never.
 """
 
 from __future__ import annotations
@@ -62,10 +63,18 @@ class KeptStream:
 
     @property
     def worth(self) -> int:
-        """How dearly it is held: least when it was written to its end, most while somebody reads it."""
+        """How dearly it is held, by what would be lost.
+
+        Nothing of a standing stream that nobody reads and that was told nothing; what may not have arrived of one that
+        was told something, or of a stream that was written to its end; where somebody reads, what his connection may
+        lose yet; of a request's stream that nobody reads the answer, for certain.
+        """
+        unread = self._writer is None
+        if unread and self._standing:
+            return 1 if self._written else 0
         if self.mailbox.closed and not self.mailbox.size:
-            return 0
-        return 1 if self._writer is None else 2
+            return 1
+        return 3 if unread else 2
 
     async def serve(self, response: web.StreamResponse, after: int | None = None) -> None:
         """Write to a prepared response until the stream ends, its agent is gone, or another connection takes over.
@@ -164,7 +173,7 @@ class KeptStreams:
             stream.dropped()
 
     def weigh(self, stream: KeptStream) -> None:
-        """Count what a stream holds now, and let others go for it where that is too much."""
+        """Count what a stream holds now, and let streams go where that is too much."""
         if self.has(stream):
             self._bytes += stream.size - self._sizes.get(stream.name, 0)
             self._sizes[stream.name] = stream.size

@@ -134,24 +134,29 @@ async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Cal
     kept.close()
 
 
-async def test_streams_of_a_session_are_bounded_and_those_that_were_read_go_first(room: Callable[..., None]) -> None:
-    room(kept_streams=3)
+async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: Callable[..., None]) -> None:
     kept = KeptStreams()
-    unread = kept.begin(Mailbox())
-    standing = kept.begin(Mailbox(), standing=True)
-    reading = asyncio.ensure_future(standing.serve(Wire()))  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-    read = await written(kept, b"1")
-    newer = await written(kept, b"1")
-    assert [kept.has(stream) for stream in (unread, standing, read, newer)] == [True, True, False, True]
-    kept.drop(newer)
-    for _ in range(2):
-        kept.begin(Mailbox())
-    assert not kept.has(unread)
-    assert unread.mailbox.closed
-    assert kept.has(standing)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    unanswered = kept.begin(Mailbox())
+    shared = Mailbox()
+    read = kept.begin(shared, standing=True)
+    reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
+    ended = await written(kept, b"1")
+    told = kept.begin(Mailbox(), standing=True)
+    told.mailbox.put(b"1")
+    told.mailbox.close()
+    await told.serve(Wire())  # type: ignore[arg-type]
+    empty = kept.begin(Mailbox(), standing=True)
+    room(kept_streams=5)
+    streams = {"unanswered": unanswered, "read": read, "ended": ended, "told": told, "empty": empty}
+    gone = []
+    for _ in range(5):
+        kept.begin(Mailbox())  # worth as much as the unanswered one, but newer
+        gone += [name for name, stream in streams.items() if not kept.has(stream) and name not in gone]
+    assert gone == ["empty", "ended", "told", "read", "unanswered"]
+    assert unanswered.mailbox.closed
+    shared.close()
+    await reading
+    kept.close()
 
 
 async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None:
@@ -367,6 +372,21 @@ async def test_a_standing_stream_is_resumed(world: Any) -> None:
         live = await read_event(second)
         assert json.loads(live["data"])["method"] == "notifications/prompts/list_changed"
     assert [event["id"].partition("-")[2] for event in (priming, again, live)] == ["0", "1", "2"]
+
+
+async def test_standing_streams_that_were_given_up_cost_no_call_its_answer(
+    world: Any, room: Callable[..., None]
+) -> None:
+    room(kept_streams=4)
+    session = await world.initialize()
+    (priming,) = await broken_call(world, session, 1)
+    for _ in range(6):
+        async with world.http.get(world.url, headers=session) as standing:
+            await read_event(standing)
+            standing.close()
+    world.pipeline.released.set()
+    async with resume(world, session, priming["id"]) as response:
+        assert json.loads((await read_rest(response))[-1]["data"])["id"] == 7
 
 
 async def test_agents_of_older_revisions_get_ids_but_no_empty_event(world: Any) -> None:
