@@ -7,6 +7,10 @@ last event that it got receives what came after it and goes on live, on that str
 takes the stream from the old one. **Primed** streams begin with an event of number 0 that says nothing: an agent can
 resume before the first message (SEP-1699).
 
+Where some of what came after an event was let go, a standing stream cannot be resumed from there: its agent is to know
+that it missed something. A request's stream can, with a gap: its answer is there or still to come, and worth more than
+what is missing.
+
 What is kept is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the answer.
 Of a stream the oldest events go, its newest message never; of the session the oldest of the streams that are worth
 least, its newest stream never.
@@ -46,6 +50,8 @@ class KeptStream:
         self.mailbox = mailbox
         self.last = 0
         """The number of the newest event that was written."""
+        self._gone = 0
+        """The number of the newest event that was let go."""
         self._kept = kept
         self._standing = standing
         self._primed = primed
@@ -75,6 +81,10 @@ class KeptStream:
         if self.mailbox.closed and not self.mailbox.size:
             return 1
         return 3 if unread else 2
+
+    def goes_on_after(self, number: int) -> bool:
+        """Whether it can be resumed by an agent that has the event of that number as its last."""
+        return number <= self.last and (number >= self._gone or not self._standing)
 
     async def serve(self, response: web.StreamResponse, after: int | None = None) -> None:
         """Write to a prepared response until the stream ends, its agent is gone, or another connection takes over.
@@ -108,7 +118,8 @@ class KeptStream:
             self._written.append((self.last, message))
             self._bytes += len(message)
             while len(self._written) > KEPT_EVENTS or (self._bytes > KEPT_BYTES and len(self._written) > 1):
-                self._bytes -= len(self._written.popleft()[1])
+                self._gone, gone = self._written.popleft()
+                self._bytes -= len(gone)
             self._weigh()
         return self._event(self.last, message)
 
@@ -156,12 +167,12 @@ class KeptStreams:
         return stream
 
     def find(self, event_id: str) -> tuple[KeptStream, int] | None:
-        """The stream of an event and the event's number in it; None for an event that none of these streams had."""
+        """The stream of an event and the event's number in it; None where no stream goes on after that event."""
         name, _, number = event_id.partition("-")
         stream = self._streams.get(name)
         if stream is None or not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
             return None
-        return (stream, int(number)) if int(number) <= stream.last else None
+        return (stream, int(number)) if stream.goes_on_after(int(number)) else None
 
     def has(self, stream: KeptStream) -> bool:
         return stream.name in self._streams

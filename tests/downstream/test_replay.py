@@ -134,6 +134,39 @@ async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Cal
     kept.close()
 
 
+async def told(kept: KeptStreams, *messages: bytes) -> Any:
+    """A standing stream whose connection broke when it was told the last of this."""
+    mailbox = Mailbox()
+    stream = kept.begin(mailbox, standing=True)
+    for message in messages:
+        mailbox.put(message)
+    await stream.serve(Wire(broken=len(messages) - 1))  # type: ignore[arg-type]
+    return stream
+
+
+async def test_a_standing_stream_is_not_resumed_where_something_is_missing(room: Callable[..., None]) -> None:
+    room(kept_events=2)
+    kept = KeptStreams()
+    stream = await told(kept, b"1", b"2", b"3", b"4")
+    assert [number for number in range(6) if kept.find(f"{stream.name}-{number}") is not None] == [2, 3, 4]
+    kept.close()
+
+
+async def test_a_call_is_resumed_for_its_answer_though_something_is_missing(room: Callable[..., None]) -> None:
+    room(kept_events=2)
+    kept = KeptStreams()
+    ended = await written(kept, b"1", b"2", b"3", b"answer")
+    assert await resumed(kept, ended, 0) == [b"3", b"answer"]
+    running = kept.begin(Mailbox())
+    for number in range(4):
+        running.mailbox.put(b"%d" % number)
+    await running.serve(Wire(broken=3))  # type: ignore[arg-type]
+    running.mailbox.put(b"answer", Keep.ALWAYS)
+    running.mailbox.close()
+    assert await resumed(kept, running, 1) == [b"2", b"3", b"answer"]
+    kept.close()
+
+
 async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: Callable[..., None]) -> None:
     kept = KeptStreams()
     unanswered = kept.begin(Mailbox())
@@ -141,18 +174,15 @@ async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: 
     read = kept.begin(shared, standing=True)
     reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
     ended = await written(kept, b"1")
-    told = kept.begin(Mailbox(), standing=True)
-    told.mailbox.put(b"1")
-    told.mailbox.close()
-    await told.serve(Wire())  # type: ignore[arg-type]
+    unread = await told(kept, b"1")
     empty = kept.begin(Mailbox(), standing=True)
     room(kept_streams=5)
-    streams = {"unanswered": unanswered, "read": read, "ended": ended, "told": told, "empty": empty}
+    streams = {"unanswered": unanswered, "read": read, "ended": ended, "unread": unread, "empty": empty}
     gone = []
     for _ in range(5):
         kept.begin(Mailbox())  # worth as much as the unanswered one, but newer
         gone += [name for name, stream in streams.items() if not kept.has(stream) and name not in gone]
-    assert gone == ["empty", "ended", "told", "read", "unanswered"]
+    assert gone == ["empty", "ended", "unread", "read", "unanswered"]
     assert unanswered.mailbox.closed
     shared.close()
     await reading
