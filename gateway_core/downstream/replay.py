@@ -19,13 +19,14 @@ least, its newest stream never.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections import deque
 from typing import Final
 
 from aiohttp import web
+from loguru import logger
 
+from gateway_core.downstream.bugs import where
 from gateway_core.downstream.stream import Mailbox, event, write_events
 
 KEPT_EVENTS: Final = 256
@@ -103,13 +104,17 @@ class KeptStream:
                 self._let_go()
 
     async def _write(self, response: web.StreamResponse, after: int | None) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             if after is not None:
                 for number, message in [pair for pair in self._written if pair[0] > after]:
                     await response.write(self._event(number, message))
             elif self._primed:
                 await response.write(b"id: %b\nretry: %d\ndata:\n\n" % (self._id(0), RETRY_MS))
             await write_events(response, self.mailbox, self._record)
+        except ConnectionError:
+            pass  # the agent has gone
+        except Exception as error:  # noqa: BLE001 - nobody looks at what this task ends in
+            logger.error("{} while writing a stream\n{}", type(error).__name__, where(error))
 
     def _record(self, message: bytes) -> bytes:
         """The next event, which is kept before it is written: a write that breaks may have been anything."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from loguru import logger
 
 from gateway_core.downstream.replay import KeptStreams
 from gateway_core.downstream.stream import Keep, Mailbox
@@ -102,6 +103,27 @@ async def test_a_write_that_breaks_loses_nothing() -> None:
     assert wire.messages == [b"0", b"1"]
     mailbox.close()
     assert await resumed(kept, stream, 2) == [b"2", b"3"]
+    kept.close()
+
+
+async def test_a_bug_in_writing_is_told_at_once_and_costs_nothing() -> None:
+    class Buggy(Wire):
+        async def write(self, data: bytes) -> None:
+            raise ZeroDivisionError(data)
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="ERROR", diagnose=False)
+    kept = KeptStreams()
+    stream = kept.begin(Mailbox())
+    stream.mailbox.put(b"secret")
+    await asyncio.wait_for(stream.serve(Buggy()), 5)  # type: ignore[arg-type]
+    logger.remove(sink)
+    (line,) = lines
+    assert "ZeroDivisionError while writing a stream" in line
+    assert "in write" in line
+    assert "secret" not in line
+    stream.mailbox.close()
+    assert await resumed(kept, stream, 0) == [b"secret"]
     kept.close()
 
 
