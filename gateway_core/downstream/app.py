@@ -21,6 +21,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.downstream import sse
 from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.connections import AgentConnection, AgentServer
 from gateway_core.downstream.intake import (
     SESSION_HEADER,
@@ -35,7 +36,7 @@ from gateway_core.downstream.intake import (
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
-from gateway_core.downstream.services import Services, internal_error, where
+from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import json_response
 from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message

@@ -11,9 +11,10 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import exchange_for, meta_of, start_call
+from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
-from gateway_core.downstream.services import Services, internal_error, where
+from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session, SessionBack
 from gateway_core.downstream.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded

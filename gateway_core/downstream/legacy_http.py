@@ -91,7 +91,7 @@ class LegacyHttp:
     def _stream(self, session: Session, last_event: str | None) -> tuple[KeptStream, int | None]:
         """The stream that a GET asks for, and the last event that the agent has of it. Raises `Refusal`.
 
-        400 for an event that is not known (any more): 404 would say that the session is over.
+        400 for an event after which no stream goes on (any more): 404 would say that the session is over.
         """
         if not last_event:
             if session.streams >= MAX_STREAMS:
@@ -99,7 +99,8 @@ class LegacyHttp:
             return session.keep(session.mailbox), None
         found = session.kept.find(last_event)
         if found is None:
-            raise Refusal(400, f"{LAST_EVENT_HEADER} names no stream of this session that can still be resumed")
+            problem = f"{LAST_EVENT_HEADER} names no event after which a stream of this session can go on"
+            raise Refusal(400, f"{problem}; a GET without it opens a new one")
         return found
 
     async def delete(self, request: web.BaseRequest, address: str) -> web.StreamResponse:

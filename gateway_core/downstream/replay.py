@@ -7,20 +7,26 @@ last event that it got receives what came after it and goes on live, on that str
 takes the stream from the old one. **Primed** streams begin with an event of number 0 that says nothing: an agent can
 resume before the first message (SEP-1699).
 
+Where some of what came after an event was let go, a standing stream cannot be resumed from there: its agent is to know
+that it missed something. A request's stream can, with a gap: its answer is there or still to come, and worth more than
+what is missing.
+
 What is kept is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the answer.
-What goes is the oldest, the newest message of a stream never.
+Of a stream the oldest events go, its newest message never; of the session the oldest of the streams that are worth
+least, its newest stream never.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections import deque
 from typing import Final
 
 from aiohttp import web
+from loguru import logger
 
+from gateway_core.downstream.bugs import where
 from gateway_core.downstream.stream import Mailbox, event, write_events
 
 KEPT_EVENTS: Final = 256
@@ -45,6 +51,8 @@ class KeptStream:
         self.mailbox = mailbox
         self.last = 0
         """The number of the newest event that was written."""
+        self._gone = 0
+        """The number of the newest event that was let go."""
         self._kept = kept
         self._standing = standing
         self._primed = primed
@@ -62,10 +70,22 @@ class KeptStream:
 
     @property
     def worth(self) -> int:
-        """How dearly it is held: least when it was written to its end, most while somebody reads it."""
+        """How dearly it is held, by what would be lost.
+
+        Nothing of a standing stream that nobody reads and that was told nothing; what may not have arrived of one that
+        was told something, or of a stream that was written to its end; where somebody reads, what his connection may
+        lose yet; of a request's stream that nobody reads the answer, for certain.
+        """
+        unread = self._writer is None
+        if unread and self._standing:
+            return 1 if self._written else 0
         if self.mailbox.closed and not self.mailbox.size:
-            return 0
-        return 1 if self._writer is None else 2
+            return 1
+        return 3 if unread else 2
+
+    def goes_on_after(self, number: int) -> bool:
+        """Whether it can be resumed by an agent that has the event of that number as its last."""
+        return number <= self.last and (number >= self._gone or not self._standing)
 
     async def serve(self, response: web.StreamResponse, after: int | None = None) -> None:
         """Write to a prepared response until the stream ends, its agent is gone, or another connection takes over.
@@ -84,13 +104,17 @@ class KeptStream:
                 self._let_go()
 
     async def _write(self, response: web.StreamResponse, after: int | None) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             if after is not None:
                 for number, message in [pair for pair in self._written if pair[0] > after]:
                     await response.write(self._event(number, message))
             elif self._primed:
                 await response.write(b"id: %b\nretry: %d\ndata:\n\n" % (self._id(0), RETRY_MS))
             await write_events(response, self.mailbox, self._record)
+        except ConnectionError:
+            pass  # the agent has gone
+        except Exception as error:  # noqa: BLE001 - nobody looks at what this task ends in
+            logger.error("{} while writing a stream\n{}", type(error).__name__, where(error))
 
     def _record(self, message: bytes) -> bytes:
         """The next event, which is kept before it is written: a write that breaks may have been anything."""
@@ -99,7 +123,8 @@ class KeptStream:
             self._written.append((self.last, message))
             self._bytes += len(message)
             while len(self._written) > KEPT_EVENTS or (self._bytes > KEPT_BYTES and len(self._written) > 1):
-                self._bytes -= len(self._written.popleft()[1])
+                self._gone, gone = self._written.popleft()
+                self._bytes -= len(gone)
             self._weigh()
         return self._event(self.last, message)
 
@@ -147,12 +172,12 @@ class KeptStreams:
         return stream
 
     def find(self, event_id: str) -> tuple[KeptStream, int] | None:
-        """The stream of an event and the event's number in it; None for an event that none of these streams had."""
+        """The stream of an event and the event's number in it; None where no stream goes on after that event."""
         name, _, number = event_id.partition("-")
         stream = self._streams.get(name)
         if stream is None or not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
             return None
-        return (stream, int(number)) if int(number) <= stream.last else None
+        return (stream, int(number)) if stream.goes_on_after(int(number)) else None
 
     def has(self, stream: KeptStream) -> bool:
         return stream.name in self._streams
@@ -164,7 +189,7 @@ class KeptStreams:
             stream.dropped()
 
     def weigh(self, stream: KeptStream) -> None:
-        """Count what a stream holds now, and let others go for it where that is too much."""
+        """Count what a stream holds now, and let streams go where that is too much."""
         if self.has(stream):
             self._bytes += stream.size - self._sizes.get(stream.name, 0)
             self._sizes[stream.name] = stream.size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,10 +13,11 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
+from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.sessions import Session, SessionStore
 from gateway_core.downstream.stream import Mailbox
 from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.errors import INTERNAL_ERROR, RpcError, overloaded
+from gateway_core.errors import overloaded
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
@@ -157,13 +157,3 @@ class Services:
         """Wait until everything has been told of the sessions that ended."""
         if self._endings:
             await asyncio.wait(list(self._endings), timeout=seconds)
-
-
-def internal_error() -> RpcError:
-    """What an agent is told of a bug; the log has the rest."""
-    return RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request")
-
-
-def where(error: BaseException) -> str:
-    """The traceback of an error without its message, which may quote a payload."""
-    return "".join(traceback.format_tb(error.__traceback__))

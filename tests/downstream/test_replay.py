@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from loguru import logger
 
 from gateway_core.downstream.replay import KeptStreams
 from gateway_core.downstream.stream import Keep, Mailbox
@@ -105,6 +106,27 @@ async def test_a_write_that_breaks_loses_nothing() -> None:
     kept.close()
 
 
+async def test_a_bug_in_writing_is_told_at_once_and_costs_nothing() -> None:
+    class Buggy(Wire):
+        async def write(self, data: bytes) -> None:
+            raise ZeroDivisionError(data)
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="ERROR", diagnose=False)
+    kept = KeptStreams()
+    stream = kept.begin(Mailbox())
+    stream.mailbox.put(b"secret")
+    await asyncio.wait_for(stream.serve(Buggy()), 5)  # type: ignore[arg-type]
+    logger.remove(sink)
+    (line,) = lines
+    assert "ZeroDivisionError while writing a stream" in line
+    assert "in write" in line
+    assert "secret" not in line
+    stream.mailbox.close()
+    assert await resumed(kept, stream, 0) == [b"secret"]
+    kept.close()
+
+
 async def test_a_new_connection_takes_the_stream_from_the_old_one() -> None:
     kept = KeptStreams()
     mailbox = Mailbox()
@@ -134,24 +156,59 @@ async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Cal
     kept.close()
 
 
-async def test_streams_of_a_session_are_bounded_and_those_that_were_read_go_first(room: Callable[..., None]) -> None:
-    room(kept_streams=3)
+async def told(kept: KeptStreams, *messages: bytes) -> Any:
+    """A standing stream whose connection broke when it was told the last of this."""
+    mailbox = Mailbox()
+    stream = kept.begin(mailbox, standing=True)
+    for message in messages:
+        mailbox.put(message)
+    await stream.serve(Wire(broken=len(messages) - 1))  # type: ignore[arg-type]
+    return stream
+
+
+async def test_a_standing_stream_is_not_resumed_where_something_is_missing(room: Callable[..., None]) -> None:
+    room(kept_events=2)
     kept = KeptStreams()
-    unread = kept.begin(Mailbox())
-    standing = kept.begin(Mailbox(), standing=True)
-    reading = asyncio.ensure_future(standing.serve(Wire()))  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-    read = await written(kept, b"1")
-    newer = await written(kept, b"1")
-    assert [kept.has(stream) for stream in (unread, standing, read, newer)] == [True, True, False, True]
-    kept.drop(newer)
-    for _ in range(2):
-        kept.begin(Mailbox())
-    assert not kept.has(unread)
-    assert unread.mailbox.closed
-    assert kept.has(standing)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    stream = await told(kept, b"1", b"2", b"3", b"4")
+    assert [number for number in range(6) if kept.find(f"{stream.name}-{number}") is not None] == [2, 3, 4]
+    kept.close()
+
+
+async def test_a_call_is_resumed_for_its_answer_though_something_is_missing(room: Callable[..., None]) -> None:
+    room(kept_events=2)
+    kept = KeptStreams()
+    ended = await written(kept, b"1", b"2", b"3", b"answer")
+    assert await resumed(kept, ended, 0) == [b"3", b"answer"]
+    running = kept.begin(Mailbox())
+    for number in range(4):
+        running.mailbox.put(b"%d" % number)
+    await running.serve(Wire(broken=3))  # type: ignore[arg-type]
+    running.mailbox.put(b"answer", Keep.ALWAYS)
+    running.mailbox.close()
+    assert await resumed(kept, running, 1) == [b"2", b"3", b"answer"]
+    kept.close()
+
+
+async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: Callable[..., None]) -> None:
+    kept = KeptStreams()
+    unanswered = kept.begin(Mailbox())
+    shared = Mailbox()
+    read = kept.begin(shared, standing=True)
+    reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
+    ended = await written(kept, b"1")
+    unread = await told(kept, b"1")
+    empty = kept.begin(Mailbox(), standing=True)
+    room(kept_streams=5)
+    streams = {"unanswered": unanswered, "read": read, "ended": ended, "unread": unread, "empty": empty}
+    gone = []
+    for _ in range(5):
+        kept.begin(Mailbox())  # worth as much as the unanswered one, but newer
+        gone += [name for name, stream in streams.items() if not kept.has(stream) and name not in gone]
+    assert gone == ["empty", "ended", "unread", "read", "unanswered"]
+    assert unanswered.mailbox.closed
+    shared.close()
+    await reading
+    kept.close()
 
 
 async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None:
@@ -367,6 +424,21 @@ async def test_a_standing_stream_is_resumed(world: Any) -> None:
         live = await read_event(second)
         assert json.loads(live["data"])["method"] == "notifications/prompts/list_changed"
     assert [event["id"].partition("-")[2] for event in (priming, again, live)] == ["0", "1", "2"]
+
+
+async def test_standing_streams_that_were_given_up_cost_no_call_its_answer(
+    world: Any, room: Callable[..., None]
+) -> None:
+    room(kept_streams=4)
+    session = await world.initialize()
+    (priming,) = await broken_call(world, session, 1)
+    for _ in range(6):
+        async with world.http.get(world.url, headers=session) as standing:
+            await read_event(standing)
+            standing.close()
+    world.pipeline.released.set()
+    async with resume(world, session, priming["id"]) as response:
+        assert json.loads((await read_rest(response))[-1]["data"])["id"] == 7
 
 
 async def test_agents_of_older_revisions_get_ids_but_no_empty_event(world: Any) -> None:
