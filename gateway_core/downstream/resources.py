@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -35,37 +36,41 @@ class Watched:
         self._catalog = catalog
         self._agent = agent
         self._tell = tell
-        self._held: dict[str, Callable[[], None] | None] = {}
-        """URI -> what lets go of it; None while the upstream is still being asked."""
+        self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
+        """URI -> what lets go of it, once the upstream has agreed."""
         self._closed = False
 
     async def add(self, uri: str) -> None:
-        """Watch a resource too; one that is watched already stays so.
+        """Watch a resource too; one that is watched already stays so, and one that is being asked for ends alike.
 
         Raises `RpcError`: nobody has it, its upstream announces no changes, refuses or is away, or it is one too many.
         """
-        if uri in self._held:
-            return
+        while (other := self._held.get(uri)) is not None:
+            await asyncio.wait([other])
+            if not other.cancelled():
+                other.result()
+                return
         if len(uri) > MAX_URI:
             raise RpcError.of_gateway(INVALID_PARAMS, f"a URI has more than {MAX_URI} characters")
         if len(self._held) >= MAX_WATCHED:
             raise overloaded(f"this client watches {MAX_WATCHED} resources, which is the limit")
-        self._held[uri] = None
+        asked = self._held[uri] = asyncio.get_running_loop().create_future()
         try:
             release = await self._watch(uri)
-        except BaseException:
-            self._held.pop(uri, None)
+        except BaseException as failure:
+            if self._held.get(uri) is asked:
+                del self._held[uri]
+            _fail(asked, failure)
             raise
-        if self._closed or uri not in self._held:  # unsubscribed, or gone, while the upstream was asked
+        asked.set_result(release)
+        if self._closed or self._held.get(uri) is not asked:  # unsubscribed, or gone, while the upstream was asked
             release()
-        else:
-            self._held[uri] = release
 
     def remove(self, uri: str) -> None:
         """Watch it no more; what is not watched is let pass."""
-        release = self._held.pop(uri, None)
-        if release is not None:
-            release()
+        asked = self._held.pop(uri, None)
+        if asked is not None and asked.done():
+            asked.result()()
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -100,3 +105,12 @@ class Watched:
             self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
 
         return told
+
+
+def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:
+    """Tell whoever waits for the same; who was cancelled has found out nothing, and they ask themselves."""
+    if isinstance(failure, asyncio.CancelledError):
+        asked.cancel()
+    else:
+        asked.set_exception(failure)
+        asked.exception()  # mostly nobody waits
