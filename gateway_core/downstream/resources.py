@@ -26,6 +26,8 @@ MAX_WATCHED: Final = 256
 """Resources that one agent may watch at a time: in a session, or with one listen request."""
 MAX_URI: Final = 8192
 """Characters of one URI."""
+WATCH_TIMEOUT: Final = 5.0
+"""Seconds that an agent waits for the upstreams of one resource, all together."""
 
 
 class Watched:
@@ -88,11 +90,16 @@ class Watched:
             names = ", ".join(upstream.name for upstream in target.upstreams)
             raise RpcError.of_gateway(METHOD_NOT_FOUND, f"upstream {names} announces no changes of resources")
         problem: DeliveryError = NotSent("not tried")
-        for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
-            try:
-                return await upstream.watch(self._agent, target.original, self._teller(uri, upstream, target.original))
-            except DeliveryError as failure:
-                problem = failure
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT):
+                for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
+                    told = self._teller(uri, upstream, target.original)
+                    try:
+                        return await upstream.watch(self._agent, target.original, told)
+                    except DeliveryError as failure:
+                        problem = failure
+        except TimeoutError:
+            problem = NotSent(f"no answer within {WATCH_TIMEOUT:g} s")
         raise RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",

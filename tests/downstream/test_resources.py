@@ -154,6 +154,20 @@ async def test_a_replica_is_asked_when_the_first_is_away_or_announces_nothing() 
     assert caught.value.code == -31001
 
 
+async def test_all_replicas_together_are_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "WATCH_TIMEOUT", 0.05)
+    silent, other = Source("silent"), Source("other")
+    for source in (silent, other):
+        source.let.clear()
+    mine, _ = watched(silent, other)
+    async with asyncio.timeout(2):
+        with pytest.raises(RpcError, match=r"silent cannot be asked .* no answer within") as caught:
+            await mine.add("seen:a")
+    assert caught.value.code == -31001
+    silent.let.set()
+    await mine.add("seen:a")
+
+
 async def test_an_agent_watches_a_bounded_number_of_bounded_uris(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "MAX_WATCHED", 2)
     mine, _ = watched(Source())
