@@ -126,7 +126,7 @@ class Connection(ABC):
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
 
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         """Have changes of exactly these resources announced; see `Watcher.watch`."""
         if self.closed or self.watcher is None:
             raise NotSent("the connection is not open")

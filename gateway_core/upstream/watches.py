@@ -26,6 +26,8 @@ SUBSCRIBE_TIMEOUT: Final = 5.0
 """Seconds that an agent waits for the upstream to agree."""
 KEEP_TIMEOUT: Final = 30.0
 """Seconds that a connection's subscriptions may take to be what they should be."""
+ASK_AGAIN: Final = 30.0
+"""Seconds until a server is asked again that had agreed before and has not answered on its new connection."""
 MAX_WATCHED: Final = 4096
 """Resources of one upstream that are watched at a time, counted for each connection."""
 MAX_LEVELS: Final = 64
@@ -95,7 +97,7 @@ class _Conversation:
             while not connection.closed:
                 self.changed.clear()
                 uris = frozenset(self.wanted)
-                refused: Mapping[str, RpcError] = {}
+                refused: Mapping[str, RpcError | NotSent] = {}
                 if uris != agreed:
                     async with asyncio.timeout(KEEP_TIMEOUT):
                         refused = await connection.watch(uris)
@@ -104,23 +106,27 @@ class _Conversation:
                 if not self.wanted:
                     return
                 changed = asyncio.ensure_future(self.changed.wait())
+                again = ASK_AGAIN if self.wanted.keys() - agreed else None
                 try:
-                    await asyncio.wait([changed, closed], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([changed, closed], timeout=again, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     changed.cancel()
         finally:
             closed.cancel()
 
-    def _settle(self, connection: Connection, uris: frozenset[str], refused: Mapping[str, RpcError]) -> None:
+    def _settle(self, connection: Connection, uris: frozenset[str], refused: Mapping[str, RpcError | NotSent]) -> None:
         for uri in uris & self.wanted.keys():
             watch = self.wanted[uri]
             missed = watch.connection is not None and watch.connection is not connection
-            if uri in refused:
+            error = refused.get(uri)
+            if missed and isinstance(error, NotSent):
+                continue
+            if error is not None:
                 del self.wanted[uri]
-                watch.refuse(refused[uri])
+                watch.refuse(error)
                 if watch.connection is not None:
                     logger.bind(upstream=self._upstream).warning(
-                        "the server does not announce changes of a resource any more: {}", refused[uri].message
+                        "the server does not announce changes of a resource any more: {}", error
                     )
                     watch.tell(uri)  # who reads it again finds out what has become of it
                 continue

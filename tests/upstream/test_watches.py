@@ -11,9 +11,10 @@ from gateway_core.errors import NotSent, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE
 from gateway_core.types import Principal
-from gateway_core.upstream import listen, logs, watches
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream import listen, logs, subscription, watches
+from gateway_core.upstream.base import Host, Reply, ServerInfo
 from gateway_core.upstream.logs import Logs, whose
+from gateway_core.upstream.subscription import LegacyWatcher
 from gateway_core.upstream.watches import Watches
 
 
@@ -28,10 +29,10 @@ class Link:
 
     def __init__(self) -> None:
         self.asked: list[frozenset[str]] = []
-        self.refused: dict[str, RpcError] = {}
+        self.refused: dict[str, RpcError | NotSent] = {}
         self.end = asyncio.Event()
 
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         self.asked.append(uris)
         return {uri: error for uri, error in self.refused.items() if uri in uris}
 
@@ -135,13 +136,54 @@ async def test_an_upstream_that_is_away_is_a_failure_at_once(world: World) -> No
 async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "SUBSCRIBE_TIMEOUT", 0.05)
 
-    async def watch(uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         await asyncio.sleep(30)
         return {}
 
     world.links[0].watch = watch  # type: ignore[method-assign]
     with pytest.raises(NotSent, match="no answer"):
         await world.watches.add(None, "x:a", lambda uri: None)
+
+
+async def test_a_resource_that_a_legacy_server_never_answers_for_costs_no_other_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "ANSWER_TIMEOUT", 0.05)
+    silence = {"x:silent"}
+
+    async def request(method: str, params: Mapping[str, Any]) -> Reply:
+        if params["uri"] in silence:
+            await asyncio.Event().wait()
+        return Reply(b"{}")
+
+    watcher = LegacyWatcher(ServerInfo("legacy", "2025-11-25"), Host(lambda *_: None, {}), request)
+    world.links[0].watch = watcher.watch  # type: ignore[method-assign]
+    silent, good = await asyncio.gather(
+        world.watches.add(None, "x:silent", lambda uri: None),
+        world.watches.add(None, "x:good", lambda uri: None),
+        return_exceptions=True,
+    )
+    assert isinstance(silent, NotSent)
+    assert callable(good)
+    assert watcher.accepted == {"x:good"}
+    silence.add("x:good")
+    await watcher.renew()
+    assert watcher.accepted == {"x:good"}  # which the next renewal asks for again
+
+
+async def test_what_was_agreed_on_is_asked_for_again_where_a_new_connection_gives_no_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "ASK_AGAIN", 0.02)
+    told: list[str] = []
+    await world.watches.add(None, "x:a", told.append)
+    world.links.append(Link())
+    world.links[1].refused["x:a"] = NotSent("no answer")
+    world.links[0].end.set()
+    await until(lambda: len(world.links[1].asked) > 1)
+    assert told == []
+    world.links[1].refused.clear()
+    await until(lambda: told == ["x:a"])
 
 
 async def test_there_is_a_limit_on_what_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
