@@ -192,6 +192,19 @@ async def test_there_is_a_limit_on_what_is_watched(world: World, monkeypatch: py
         await world.watches.add(None, uri, lambda uri: None)
     with pytest.raises(RpcError, match="limit"):
         await world.watches.add(None, "x:c", lambda uri: None)
+    await world.watches.add(None, "x:b", lambda uri: None)  # which is watched already
+
+
+async def test_nothing_is_kept_of_a_conversation_that_is_over(world: World) -> None:
+    for _ in range(2):
+        release = await world.watches.add(agent("s"), "x:a", lambda uri: None)
+        assert world.watches._conversations
+        release()
+        await until(lambda: not world.watches._conversations)
+    world.links[0].refused["x:a"] = RpcError(-32002, "no such thing")
+    with pytest.raises(RpcError):
+        await world.watches.add(agent("s"), "x:a", lambda uri: None)
+    await until(lambda: not world.watches._conversations)
 
 
 async def test_updates_go_to_who_watches_the_resource_or_what_it_is_part_of(world: World) -> None:
