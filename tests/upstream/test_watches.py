@@ -293,10 +293,13 @@ class Levelled:
         self.info = ServerInfo("legacy", "2025-11-25", {"logging": {}})
         self.levels: list[str] = []
         self.closed = False
+        self.let = asyncio.Event()
+        self.let.set()
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
         assert method == "logging/setLevel"
         self.levels.append(params["level"])
+        await self.let.wait()
         return Reply(b"{}")
 
 
@@ -326,3 +329,18 @@ async def test_levels_are_set_again_on_a_new_connection() -> None:
     await until(lambda: second.levels[2:] == ["emergency"])
     assert own.levels == ["warning", "debug"]
     found.close()
+
+
+async def test_an_agent_that_alternates_levels_leaves_one_task_and_the_last_level() -> None:
+    found, shared, silent = Logs("u"), Levelled(), Levelled()
+    shared.let.clear()
+    silent.info = ServerInfo("legacy", "2025-11-25", {})
+    before = asyncio.all_tasks()
+    for number in range(20):
+        for connection in (shared, silent):
+            found.set_level("s", "debug" if number % 2 else "error", connection)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks() - before) == 1
+    shared.let.set()
+    await until(lambda: shared.levels == ["error", "debug"] and asyncio.all_tasks() == before)
+    assert silent.levels == []
