@@ -76,14 +76,18 @@ class HealthMonitor:
             for wait in waits:
                 wait.cancel()
 
-    async def settle(self) -> None:
-        """Right after the start, give upstreams the time to be reached: for who asks what there is meanwhile."""
+    async def settle(self) -> bool:
+        """Right after the start, give upstreams the time to be reached: for who asks what there is meanwhile.
+
+        Returns whether it did, so that there may be more now than before.
+        """
         if self._settled:
-            return
+            return False
         left = self._started + STARTUP_GRACE - asyncio.get_running_loop().time()
         if left > 0:
             await self.wait_first_attempts(left)
         self._settled = True
+        return left > 0
 
     async def stop(self) -> None:
         """Stop watching; the upstreams' connections are left to their owner."""

@@ -50,9 +50,9 @@ class Pipeline:
     """Serves calls; `calls` counts them."""
 
     def __init__(
-        self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[None]]
+        self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
     ) -> None:
-        """`settle` waits, shortly after the start, for upstreams that were not tried yet."""
+        """`settle` waits, shortly after the start, for upstreams that were not tried yet; it tells whether it did."""
         self._config = config
         self._catalog = catalog
         self._router = router
@@ -154,8 +154,8 @@ class Pipeline:
         await self._catalog.prepare(exchange)
         if call.method not in LISTS:
             course.target = find(self._catalog, call, params)
-        if course.target is None or call.method in TASKS:  # a task of before the start, of an upstream that comes back
-            await self._settle()
+        missing = course.target is None or call.method in TASKS  # a task of before the start may come back
+        if missing and await self._settle():
             await self._catalog.prepare(exchange)
             if call.method not in LISTS:
                 course.target = find(self._catalog, call, params)

@@ -113,6 +113,23 @@ async def test_every_method_reaches_its_upstream(start: Start, era: Era) -> None
     assert templates.content["resourceTemplates"][0]["uriTemplate"] == "note://by/{day}"
 
 
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+async def test_only_who_waited_for_upstreams_after_the_start_looks_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    world = await start()
+    prepared: list[str] = []
+
+    async def prepare(exchange: Exchange) -> None:
+        prepared.append(exchange.method)
+
+    monkeypatch.setattr(world.catalog, "prepare", prepare)
+    await world.ask(method, {"name": "unknown"})
+    assert prepared == [method] * 2
+    await world.ask(method, {"name": "unknown"})
+    assert prepared == [method] * 3
+
+
 async def test_a_tool_is_reached_by_its_upstreams_name_too(start: Start) -> None:
     world = await start(upstream={"tools": ("reflect",)})
     assert text(await world.tool("mirror:reflect"))

@@ -30,6 +30,7 @@ class Assembler:
         """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached."""
         empty = Snapshot(
             upstreams={upstream.name: upstream for upstream in upstreams},
+            offers=offers,
             private={one: found.private for one, found in offers.items() if found.private},
             changes={one: one.offer.changes for one, found in offers.items() if found.private},
         )

@@ -67,9 +67,14 @@ class Catalog:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs."""
+        """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs.
+
+        Where nothing does, the one before stays, and with it all views that were made of it.
+        """
         offers = {one: one.inventory for one in self._upstreams if one.inventory is not None}
         before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
+        if after == before:
+            return
         self.snapshot = after
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         for warning in after.warnings:
@@ -128,7 +133,7 @@ class Catalog:
 
     def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, Inventory | None]) -> Snapshot:
         """The snapshot of one principal; the common one where it was offered nothing else than the gateway was."""
-        known = {one: one.inventory for one in self._upstreams if one.inventory is not None}
+        known = base.offers
         private = {one: own.get(one) or Inventory() for one, inventory in known.items() if inventory.private}
         kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
         if not kinds:

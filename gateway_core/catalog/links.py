@@ -32,16 +32,19 @@ def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
     if b'"uri"' not in raw and UI_KEY not in raw:
         return raw
     link = _at("uri", _text(published))
+    ui = {"_meta": _ui(published)}
     match method:
         case "tools/call":
             edits = {"content": _each(_block(link))}
+        case "tasks/get":  # a completed task has the tool's own result in it (SEP-2663)
+            edits = {"result": _object({"content": _each(_block(link)), **ui})}
         case "prompts/get":
             edits = {"messages": _each(_at("content", _block(link)))}
         case "resources/read":
             edits = {"contents": _each(link)}
         case _:
             return raw
-    return _edited(raw, _object({**edits, "_meta": _ui(published)}))
+    return _edited(raw, _object({**edits, **ui}))
 
 
 def published_definition(raw: bytes, published: Publisher) -> bytes:

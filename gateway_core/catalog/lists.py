@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway_core import jsonrpc
@@ -39,8 +39,8 @@ class Listing:
     """The principal whose own it is; empty for everybody's."""
     members: Mapping[str, Any]
     """What each page's result has besides its entries."""
-    pages: tuple[bytes, ...] = ()
-    """The result objects, ready to be sent; one at least."""
+    pages: tuple[bytes, ...] = field(default=(), compare=False)
+    """The result objects, ready to be sent; one at least. A cursor is sealed anew each time."""
 
 
 class Lists:

@@ -11,7 +11,7 @@ from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing
 from gateway_core.types import Era, Kind, Tool
 from gateway_core.types.conflicts import marked_uri, unmarked_uri
-from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.upstream.inventory import LIST_METHODS, Inventory
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -68,19 +68,21 @@ class TemplateMatch:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Immutable; a call keeps the one it started with."""
+    """Immutable; a call keeps the one it started with. Equal are those in which no answer differs."""
 
     tools: Mapping[str, Entry] = field(default_factory=dict)
     prompts: Mapping[str, Entry] = field(default_factory=dict)
     resources: Mapping[str, Entry] = field(default_factory=dict)
     templates: Mapping[str, Entry] = field(default_factory=dict)
-    patterns: tuple[TemplateMatch, ...] = ()
-    """Those whose template was renamed come first."""
+    patterns: tuple[TemplateMatch, ...] = field(default=(), compare=False)
+    """Those whose template was renamed come first. They come of `templates`."""
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """(upstream's name, its own name of the tool) -> the published entry."""
     resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """The same for resources and their URIs."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    offers: Mapping[Upstream, Inventory] = field(default_factory=dict)
+    """What the gateway itself was offered, of which views are made."""
     listings: Mapping[tuple[str, Era], Listing] = field(default_factory=dict)
     """By list method."""
     private: Mapping[Upstream, frozenset[Kind]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,8 @@ MAX_WATCHED: Final = 256
 """Resources that one agent may watch at a time: in a session, or with one listen request."""
 MAX_URI: Final = 8192
 """Characters of one URI."""
+WATCH_TIMEOUT: Final = 5.0
+"""Seconds that an agent waits for the upstreams of one resource, all together."""
 
 
 class Watched:
@@ -35,37 +38,41 @@ class Watched:
         self._catalog = catalog
         self._agent = agent
         self._tell = tell
-        self._held: dict[str, Callable[[], None] | None] = {}
-        """URI -> what lets go of it; None while the upstream is still being asked."""
+        self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
+        """URI -> what lets go of it, once the upstream has agreed."""
         self._closed = False
 
     async def add(self, uri: str) -> None:
-        """Watch a resource too; one that is watched already stays so.
+        """Watch a resource too; one that is watched already stays so, and one that is being asked for ends alike.
 
         Raises `RpcError`: nobody has it, its upstream announces no changes, refuses or is away, or it is one too many.
         """
-        if uri in self._held:
-            return
+        while (other := self._held.get(uri)) is not None:
+            await asyncio.wait([other])
+            if not other.cancelled():
+                other.result()
+                return
         if len(uri) > MAX_URI:
             raise RpcError.of_gateway(INVALID_PARAMS, f"a URI has more than {MAX_URI} characters")
         if len(self._held) >= MAX_WATCHED:
             raise overloaded(f"this client watches {MAX_WATCHED} resources, which is the limit")
-        self._held[uri] = None
+        asked = self._held[uri] = asyncio.get_running_loop().create_future()
         try:
             release = await self._watch(uri)
-        except BaseException:
-            self._held.pop(uri, None)
+        except BaseException as failure:
+            if self._held.get(uri) is asked:
+                del self._held[uri]
+            _fail(asked, failure)
             raise
-        if self._closed or uri not in self._held:  # unsubscribed, or gone, while the upstream was asked
+        asked.set_result(release)
+        if self._closed or self._held.get(uri) is not asked:  # unsubscribed, or gone, while the upstream was asked
             release()
-        else:
-            self._held[uri] = release
 
     def remove(self, uri: str) -> None:
         """Watch it no more; what is not watched is let pass."""
-        release = self._held.pop(uri, None)
-        if release is not None:
-            release()
+        asked = self._held.pop(uri, None)
+        if asked is not None and asked.done():
+            asked.result()()
 
     def close(self) -> None:
         """Watch nothing any more."""
@@ -83,11 +90,16 @@ class Watched:
             names = ", ".join(upstream.name for upstream in target.upstreams)
             raise RpcError.of_gateway(METHOD_NOT_FOUND, f"upstream {names} announces no changes of resources")
         problem: DeliveryError = NotSent("not tried")
-        for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
-            try:
-                return await upstream.watch(self._agent, target.original, self._teller(uri, upstream, target.original))
-            except DeliveryError as failure:
-                problem = failure
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT):
+                for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
+                    told = self._teller(uri, upstream, target.original)
+                    try:
+                        return await upstream.watch(self._agent, target.original, told)
+                    except DeliveryError as failure:
+                        problem = failure
+        except TimeoutError:
+            problem = NotSent(f"no answer within {WATCH_TIMEOUT:g} s")
         raise RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",
@@ -100,3 +112,12 @@ class Watched:
             self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
 
         return told
+
+
+def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:
+    """Tell whoever waits for the same; who was cancelled has found out nothing, and they ask themselves."""
+    if isinstance(failure, asyncio.CancelledError):
+        asked.cancel()
+    else:
+        asked.set_exception(failure)
+        asked.exception()  # mostly nobody waits

@@ -135,7 +135,7 @@ class Connection(ABC):
         """
         raise NotSent("nobody can listen on this connection")
 
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         """Have changes of exactly these resources announced; see `Watcher.watch`."""
         if self.closed or self.watcher is None:
             raise NotSent("the connection is not open")

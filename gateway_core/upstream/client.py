@@ -58,13 +58,16 @@ _BIG_BODY: Final = 512 * 1024
 class _Connector(TCPConnector):
     """A pool that does not hand out idle connections whose end has arrived but was not noticed yet (rule R10)."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, on_connected: Callable[[URL, asyncio.Transport | None], None], **kwargs: Any) -> None:
+        """`on_connected` is called with the URL of each request, and what carries it."""
         super().__init__(**kwargs)
+        self._on_connected = on_connected
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> PooledConnection:
         while True:
             connection = await super().connect(req, traces, timeout)
+            self._on_connected(req.url, connection.transport)
             protocol = connection.protocol
             # A new TLS connection may well have something to read: session tickets.
             if protocol is None or protocol not in self._used:
@@ -134,9 +137,10 @@ class HttpClient:
             trace.on_request_headers_sent.append(_before_send)
             self._session = ClientSession(
                 connector=_Connector(
+                    self._connected,
                     limit=0,
                     keepalive_timeout=KEEPALIVE,
-                    socket_factory=self._socket,
+                    socket_factory=_socket,
                     ssl=ssl.create_default_context() if self.url.scheme == "https" else True,
                 ),
                 cookie_jar=DummyCookieJar(),
@@ -211,10 +215,11 @@ class HttpClient:
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
 
-    def _socket(self, address: AddrInfoType) -> socket.socket:
-        if len(self._addresses) < MAX_ADDRESSES:
-            self._addresses.add(str(address[4][0]))
-        return _socket(address)
+    def _connected(self, url: URL, transport: asyncio.Transport | None) -> None:
+        """Note where the upstream is. The session serves a token endpoint that the operator named, too."""
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        if peer and url.origin() == self.url.origin() and len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(str(peer[0]))
 
     def _explain(self, error: BaseException) -> str:
         """What happened, for people; never with a URL's query, a header or a body in it."""

@@ -24,6 +24,7 @@ from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange import Agent, Exchange, admits
 from gateway_core.protocol import ELICITED, LOG_LEVELS, LOG_MESSAGE, SET_LEVEL
 from gateway_core.upstream.base import Connection
+from gateway_core.upstream.settling import Settling
 
 SET_TIMEOUT: Final = 2.0
 """Seconds that setting a level may keep a call."""
@@ -57,9 +58,10 @@ class Logs:
         self._locks: WeakKeyDictionary[Connection, asyncio.Lock] = WeakKeyDictionary()
         self._own: WeakValueDictionary[str, Connection] = WeakValueDictionary()
         """Legacy session -> its own connection, where it has one."""
-        self._settling: set[asyncio.Task[None]] = set()
-        self._relaxing = False
-        """Whether somebody waits already to set the shared connection's level when fewer messages are wanted."""
+        self._settling: Settling[tuple[Connection, str]] = Settling(self._settle, "set log level")
+        """By connection, and the session whose own it is; that of a shared one is ""."""
+        self._relaxing: asyncio.TimerHandle | None = None
+        """Until the shared connection's level is set again, when fewer messages are wanted."""
         self.unattributed = 0
 
     # -- levels -------------------------------------------------------------------------------------------------
@@ -68,22 +70,21 @@ class Logs:
         """A legacy agent has set its level; `shared`: the connection that it may share with others."""
         self._sessions[session_id] = level
         if shared is not None:
-            self._in_background(shared, None, 0.0)
+            self._ask(shared)
         own = self._own.get(session_id)
         if own is not None:
-            self._in_background(own, level, 0.0)
+            self._ask(own, session_id)
 
     def opened(self, session_id: str, own: Connection) -> None:
         """A legacy agent's own connection was opened."""
         self._own[session_id] = own
-        if session_id in self._sessions:
-            self._in_background(own, self._sessions[session_id], 0.0)
+        self._ask(own, session_id)
 
     def forget(self, session_id: str, shared: Connection | None) -> None:
         """A legacy session has ended."""
         self._own.pop(session_id, None)
         if self._sessions.pop(session_id, None) is not None and shared is not None:
-            self._in_background(shared, None, 0.0)
+            self._ask(shared)
 
     @contextlib.asynccontextmanager
     async def heard(self, connection: Connection, exchange: Exchange, shared: Connection | None) -> AsyncIterator[None]:
@@ -102,8 +103,8 @@ class Logs:
             yield
         finally:
             self._calls[level] -= 1
-            if level != self._lowest():
-                self._in_background(connection, None, RELAX_AFTER)
+            if level != self._lowest() and self._relaxing is None:
+                self._relaxing = asyncio.get_running_loop().call_later(RELAX_AFTER, self._relax, connection)
 
     def _lowest(self) -> str:
         """The level that a shared connection has to have; the highest one when nobody wants any."""
@@ -131,29 +132,30 @@ class Logs:
     def _idle(self) -> bool:
         return not self._sessions and not any(self._calls.values())
 
-    def _in_background(self, connection: Connection, level: str | None, delay: float) -> None:
-        if delay and self._relaxing:
-            return  # the one that waits will see what is wanted by then
-        self._relaxing = self._relaxing or delay > 0
+    def _relax(self, shared: Connection) -> None:
+        self._relaxing = None
+        self._ask(shared)
 
-        async def settle() -> None:
-            if delay:
-                await asyncio.sleep(delay)
-                self._relaxing = False
+    def _ask(self, connection: Connection, owner: str = "") -> None:
+        """Have the level of a connection set in the background."""
+        if _levelled(connection):
+            self._settling.ask((connection, owner))
+
+    async def _settle(self, asked: tuple[Connection, str]) -> None:
+        connection, owner = asked
+        level = self._sessions.get(owner)
+        if level is not None or not owner:
             await self._ensure(connection, level)
-
-        task = asyncio.get_running_loop().create_task(settle(), name="set log level")
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
 
     def connected(self, shared: Connection) -> None:
         """The shared connection was opened anew, and has the server's own level."""
         if not self._idle:
-            self._in_background(shared, None, 0.0)
+            self._ask(shared)
 
     def close(self) -> None:
-        for task in self._settling:
-            task.cancel()
+        self._settling.close()
+        if self._relaxing is not None:
+            self._relaxing.cancel()
         if self.unattributed:
             logger.bind(upstream=self._upstream).debug("{} log messages were nobody's", self.unattributed)
 

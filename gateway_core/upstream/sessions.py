@@ -18,6 +18,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.places import Place, Places
+from gateway_core.upstream.settling import Settling
 
 POOL_SIZE: Final = 8
 """Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Those of calls that wait
@@ -58,7 +59,8 @@ class SessionConnections:
         self._idle: list[Lease] = []
         self._places = Places(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
         self._closing: set[asyncio.Task[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: Settling[tuple[str, str]] = Settling(self._tell, "tell an upstream")
+        """By session and method."""
 
     @contextlib.asynccontextmanager
     async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
@@ -92,13 +94,21 @@ class SessionConnections:
                     self._pooled.remove(lease)
 
     def tell(self, session_id: str, method: str) -> None:
-        """Send a notification on the connection of an agent's session, if it has one; nobody waits for it."""
+        """Send a notification on the connection of an agent's session, if it has one; nobody waits for it.
+
+        What is to be told again while the server is still being told is told once more, however often that is.
+        """
+        if session_id in self._sessions:
+            self._telling.ask((session_id, method))
+
+    async def _tell(self, told: tuple[str, str]) -> None:
+        session_id, method = told
         task = self._sessions.get(session_id)
         if task is None or not task.done() or task.cancelled() or task.exception() or not task.result().usable:
             return
-        telling = asyncio.create_task(_tell(task.result().connection, method), name="tell an upstream")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will find out
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await task.result().connection.notify(method)
 
     def retire(self, session_id: str) -> None:
         """An agent's session has ended: its connection is closed."""
@@ -180,12 +190,6 @@ class SessionConnections:
             lease.retired = True
             if not lease.users:
                 self.discard(lease.connection)
-
-
-async def _tell(connection: Connection, method: str) -> None:
-    with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will find out
-        async with asyncio.timeout(TELL_TIMEOUT):
-            await connection.notify(method)
 
 
 async def _close(connection: Connection) -> None:

@@ -34,6 +34,8 @@ ACKNOWLEDGE_TIMEOUT: Final = 5.0
 """Seconds that a server may take to acknowledge; one that says nothing is taken to announce its lists, and no more."""
 AT_ONCE: Final = 16
 """Requests to subscribe that are sent at the same time."""
+ANSWER_TIMEOUT: Final = 4.0
+"""Seconds for the answer to one of them: less than agents wait, so that one resource does not cost them the others."""
 
 
 def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
@@ -61,8 +63,9 @@ class Watcher(ABC):
         self._host = host
 
     @abstractmethod
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
-        """Have changes of exactly these resources announced. Returns which of them the server refused, and why.
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
+        """Have changes of exactly these resources announced. Returns which of them the server refused, and why
+        (`NotSent`: it gave no answer in time).
 
         Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
         """
@@ -93,19 +96,24 @@ class LegacyWatcher(Watcher):
         self._request = request
         self._ready = ready
 
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         if self._ready is not None:
             await self._ready.wait()
         places = asyncio.Semaphore(AT_ONCE)
-        refused: dict[str, RpcError] = {}
+        refused: dict[str, RpcError | NotSent] = {}
 
         async def ask(method: str, uri: str) -> None:
+            error: RpcError | NotSent | None
             async with places:
-                reply = await self._request(method, {"uri": uri})
+                try:
+                    async with asyncio.timeout(ANSWER_TIMEOUT):
+                        error = (await self._request(method, {"uri": uri})).error
+                except TimeoutError:
+                    error = NotSent(f"no answer to the subscription within {ANSWER_TIMEOUT:g} s")
             if method == UNSUBSCRIBE:
                 self.accepted -= {uri}  # one that the server would not let go of is not passed on all the same
-            elif reply.error is not None:
-                refused[uri] = reply.error
+            elif error is not None:
+                refused[uri] = error
             else:
                 self.accepted |= {uri}
 
@@ -120,7 +128,8 @@ class LegacyWatcher(Watcher):
     async def renew(self) -> None:
         """Ask once more for what was agreed on: a server without sessions may have forgotten it."""
         uris, self.accepted = self.accepted, frozenset()
-        await self.watch(uris)
+        refused = await self.watch(uris)
+        self.accepted |= {uri for uri, error in refused.items() if isinstance(error, NotSent)}  # asked for next time
 
 
 Take = Callable[[str, Raw], None]

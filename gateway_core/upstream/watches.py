@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -26,6 +27,8 @@ SUBSCRIBE_TIMEOUT: Final = 5.0
 """Seconds that an agent waits for the upstream to agree."""
 KEEP_TIMEOUT: Final = 30.0
 """Seconds that a connection's subscriptions may take to be what they should be."""
+ASK_AGAIN: Final = 30.0
+"""Seconds until a server is asked again that had agreed before and has not answered on its new connection."""
 MAX_WATCHED: Final = 4096
 """Resources of one upstream that are watched at a time, counted for each connection."""
 MAX_LEVELS: Final = 64
@@ -58,12 +61,16 @@ class _Watch:
 class _Conversation:
     """What is watched over one connection, and over the ones that take its place."""
 
-    def __init__(self, upstream: str, connect: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(
+        self, upstream: str, connect: Callable[[], Awaitable[Connection]], on_end: Callable[[_Conversation], None]
+    ) -> None:
+        """`on_end` is called when nothing is wanted any more."""
         self.wanted: dict[str, _Watch] = {}
         self.keeper: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
         self._upstream = upstream
         self._connect = connect
+        self._on_end = on_end
 
     def start(self) -> None:
         """See to it that what is wanted is so."""
@@ -86,6 +93,7 @@ class _Conversation:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pauses.next()):
                         await self.changed.wait()
+        self._on_end(self)
 
     async def _keep_on(self, connection: Connection) -> None:
         """Until it is closed, or nothing is wanted any more."""
@@ -95,7 +103,7 @@ class _Conversation:
             while not connection.closed:
                 self.changed.clear()
                 uris = frozenset(self.wanted)
-                refused: Mapping[str, RpcError] = {}
+                refused: Mapping[str, RpcError | NotSent] = {}
                 if uris != agreed:
                     async with asyncio.timeout(KEEP_TIMEOUT):
                         refused = await connection.watch(uris)
@@ -104,23 +112,27 @@ class _Conversation:
                 if not self.wanted:
                     return
                 changed = asyncio.ensure_future(self.changed.wait())
+                again = ASK_AGAIN if self.wanted.keys() - agreed else None
                 try:
-                    await asyncio.wait([changed, closed], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([changed, closed], timeout=again, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     changed.cancel()
         finally:
             closed.cancel()
 
-    def _settle(self, connection: Connection, uris: frozenset[str], refused: Mapping[str, RpcError]) -> None:
+    def _settle(self, connection: Connection, uris: frozenset[str], refused: Mapping[str, RpcError | NotSent]) -> None:
         for uri in uris & self.wanted.keys():
             watch = self.wanted[uri]
             missed = watch.connection is not None and watch.connection is not connection
-            if uri in refused:
+            error = refused.get(uri)
+            if missed and isinstance(error, NotSent):
+                continue
+            if error is not None:
                 del self.wanted[uri]
-                watch.refuse(refused[uri])
+                watch.refuse(error)
                 if watch.connection is not None:
                     logger.bind(upstream=self._upstream).warning(
-                        "the server does not announce changes of a resource any more: {}", refused[uri].message
+                        "the server does not announce changes of a resource any more: {}", error
                     )
                     watch.tell(uri)  # who reads it again finds out what has become of it
                 continue
@@ -153,12 +165,12 @@ class Watches:
         Returns what lets go of it. Raises `RpcError` when the upstream refuses or too much is watched, `NotSent` when
         it cannot be reached in time.
         """
-        if sum(len(conversation.wanted) for conversation in self._conversations.values()) >= MAX_WATCHED:
-            raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
         key = owner.session_id or "" if owner is not None else ""
         conversation = self._conversations.get(key)
+        if conversation is None or uri not in conversation.wanted:
+            self._check_limit()
         if conversation is None:
-            conversation = _Conversation(self._upstream, lambda: self._connect(owner))
+            conversation = _Conversation(self._upstream, lambda: self._connect(owner), partial(self._forget, key))
             self._conversations[key] = conversation
         watch = conversation.wanted.setdefault(uri, _Watch())
         mark = object()
@@ -170,8 +182,6 @@ class Watches:
             if not watch.listeners and conversation.wanted.get(uri) is watch:
                 del conversation.wanted[uri]
                 conversation.changed.set()
-            if not conversation.wanted and (conversation.keeper is None or conversation.keeper.done()):
-                self._forget(key, conversation)
 
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
@@ -218,6 +228,10 @@ class Watches:
         for conversation in self._conversations.values():
             conversation.stop()
         self._conversations.clear()
+
+    def _check_limit(self) -> None:
+        if sum(len(conversation.wanted) for conversation in self._conversations.values()) >= MAX_WATCHED:
+            raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
 
     def _forget(self, key: str, conversation: _Conversation) -> None:
         if self._conversations.get(key) is conversation:

@@ -49,6 +49,14 @@ def test_links_of_every_kind_are_edited_and_nothing_else_is() -> None:
     }
 
 
+def test_links_in_the_result_of_a_completed_task_are_edited_like_those_of_its_tool() -> None:
+    link = {"type": "resource_link", "uri": "file:///x"}
+    done = {"content": [link], "_meta": {"ui": {"resourceUri": "ui://app"}}, "structuredContent": {"uri": "file:///x"}}
+    task = {"resultType": "complete", "taskId": "t", "status": "completed", "result": done, "content": [link]}
+    assert edited("tasks/get", task) == {**task, "result": edited("tools/call", done)}
+    assert edited("tools/call", done) != done
+
+
 def test_values_beside_a_link_keep_their_bytes() -> None:
     raw = (
         b'{"n": 1.50, "content": [{"type":"resource_link","uri":"file:///x","size": 1e2}], '
@@ -70,11 +78,12 @@ def test_values_beside_a_link_keep_their_bytes() -> None:
         b'{"content": [{"type":"resource_link","uri": 7}, {"type":"resource","resource":["uri"]}]}',
         b'{"_meta": 3, "uri": "file:///x"}',
         b'[{"uri": "file:///x"}]',
+        b'{"result": [{"uri": "file:///x"}]}',
         b'"uri"',
     ],
 )
 def test_what_holds_no_link_that_changes_keeps_its_bytes(raw: bytes) -> None:
-    for method in ("tools/call", "prompts/get", "resources/read", "completion/complete"):
+    for method in ("tools/call", "prompts/get", "resources/read", "tasks/get", "completion/complete"):
         assert published_links(method, raw, published) is raw
 
 

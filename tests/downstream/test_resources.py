@@ -26,6 +26,7 @@ class Source:
         self.reachable = True
         self.failure: Exception | None = None
         self.listeners: dict[str, Callable[[str], None]] = {}
+        self.watching = 0
         self.let = asyncio.Event()
         self.let.set()
 
@@ -34,7 +35,13 @@ class Source:
         if self.failure is not None:
             raise self.failure
         self.listeners[uri] = told
-        return lambda: self.listeners.pop(uri, None) and None
+        self.watching += 1
+
+        def release() -> None:
+            self.watching -= 1
+            self.listeners.pop(uri, None)
+
+        return release
 
     def retry_in(self) -> float | None:
         return None
@@ -93,6 +100,48 @@ async def test_who_leaves_while_the_upstream_is_asked_leaves_nothing_behind(leav
     assert not source.listeners
 
 
+async def test_who_subscribes_again_while_the_upstream_is_asked_leaves_nothing_behind() -> None:
+    source = Source()
+    source.let.clear()
+    mine, _ = watched(source)
+    first = asyncio.create_task(mine.add("seen:a"))
+    await asyncio.sleep(0)
+    mine.remove("seen:a")
+    second = asyncio.create_task(mine.add("seen:a"))
+    await asyncio.sleep(0)
+    source.let.set()
+    await asyncio.gather(first, second)
+    assert source.watching == 1
+    mine.close()
+    assert source.watching == 0
+
+
+async def test_who_subscribes_twice_at_once_is_told_the_same() -> None:
+    source = Source()
+    source.let.clear()
+    mine, _ = watched(source)
+    both = asyncio.gather(mine.add("seen:a"), mine.add("seen:a"), return_exceptions=True)
+    await asyncio.sleep(0)
+    source.failure = RpcError(-32002, "no such thing")
+    source.let.set()
+    assert [str(end) for end in await both] == ["no such thing", "no such thing"]
+
+
+async def test_who_subscribes_twice_and_cancels_the_first_still_subscribes() -> None:
+    source = Source()
+    source.let.clear()
+    mine, _ = watched(source)
+    first = asyncio.create_task(mine.add("seen:a"))
+    second = asyncio.create_task(mine.add("seen:a"))
+    await asyncio.sleep(0)
+    first.cancel()
+    source.let.set()
+    await second
+    assert source.watching == 1
+    mine.remove("seen:a")
+    assert source.watching == 0
+
+
 async def test_a_replica_is_asked_when_the_first_is_away_or_announces_nothing() -> None:
     deaf, away, good = Source("deaf", subscribe=False), Source("away"), Source("good")
     away.failure = NotSent("not connected")
@@ -103,6 +152,20 @@ async def test_a_replica_is_asked_when_the_first_is_away_or_announces_nothing() 
     with pytest.raises(RpcError, match="away cannot be asked") as caught:
         await alone.add("seen:a")
     assert caught.value.code == -31001
+
+
+async def test_all_replicas_together_are_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "WATCH_TIMEOUT", 0.05)
+    silent, other = Source("silent"), Source("other")
+    for source in (silent, other):
+        source.let.clear()
+    mine, _ = watched(silent, other)
+    async with asyncio.timeout(2):
+        with pytest.raises(RpcError, match=r"silent cannot be asked .* no answer within") as caught:
+            await mine.add("seen:a")
+    assert caught.value.code == -31001
+    silent.let.set()
+    await mine.add("seen:a")
 
 
 async def test_an_agent_watches_a_bounded_number_of_bounded_uris(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,9 @@ class Plain(Connection):
 
     def __init__(self) -> None:
         self.ended = False
+        self.told: list[str] = []
+        self.let = asyncio.Event()
+        self.let.set()
 
     async def open(self, known_era: Era | None) -> ServerInfo:
         return ServerInfo("legacy", "2025-11-25")
@@ -36,7 +39,8 @@ class Plain(Connection):
         return Reply(result=b"{}")
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        return
+        self.told.append(method)
+        await self.let.wait()
 
     async def close(self) -> None:
         self.ended = True
@@ -140,6 +144,27 @@ async def test_an_unused_connection_is_closed_when_its_session_ends() -> None:
     own.retire("unknown")
     await own.closed()
     assert maker.made[0].closed
+
+
+async def test_what_is_told_again_and_again_to_a_slow_server_is_told_twice() -> None:
+    maker = Maker()
+    own = SessionConnections(maker)
+    async with own.of_session(agent("s")):
+        pass
+    [server] = maker.made
+    server.let.clear()
+    before = asyncio.all_tasks()
+    for _ in range(20):
+        own.tell("s", "changed")
+        own.tell("unknown", "changed")
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks() - before) == 1
+    assert server.told == ["changed"]
+    server.let.set()
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() != before:
+            await asyncio.sleep(0)
+    assert server.told == ["changed", "changed"]  # the second may be of what came after the first
 
 
 async def test_a_session_that_ends_while_it_is_opened_was_not_sent() -> None:

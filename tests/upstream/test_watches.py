@@ -11,9 +11,10 @@ from gateway_core.errors import NotSent, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE
 from gateway_core.types import Principal
-from gateway_core.upstream import listen, logs, watches
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream import listen, logs, subscription, watches
+from gateway_core.upstream.base import Host, Reply, ServerInfo
 from gateway_core.upstream.logs import Logs, whose
+from gateway_core.upstream.subscription import LegacyWatcher
 from gateway_core.upstream.watches import Watches
 
 
@@ -28,10 +29,10 @@ class Link:
 
     def __init__(self) -> None:
         self.asked: list[frozenset[str]] = []
-        self.refused: dict[str, RpcError] = {}
+        self.refused: dict[str, RpcError | NotSent] = {}
         self.end = asyncio.Event()
 
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         self.asked.append(uris)
         return {uri: error for uri, error in self.refused.items() if uri in uris}
 
@@ -135,7 +136,7 @@ async def test_an_upstream_that_is_away_is_a_failure_at_once(world: World) -> No
 async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "SUBSCRIBE_TIMEOUT", 0.05)
 
-    async def watch(uris: frozenset[str]) -> Mapping[str, RpcError]:
+    async def watch(uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         await asyncio.sleep(30)
         return {}
 
@@ -144,12 +145,66 @@ async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch:
         await world.watches.add(None, "x:a", lambda uri: None)
 
 
+async def test_a_resource_that_a_legacy_server_never_answers_for_costs_no_other_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "ANSWER_TIMEOUT", 0.05)
+    silence = {"x:silent"}
+
+    async def request(method: str, params: Mapping[str, Any]) -> Reply:
+        if params["uri"] in silence:
+            await asyncio.Event().wait()
+        return Reply(b"{}")
+
+    watcher = LegacyWatcher(ServerInfo("legacy", "2025-11-25"), Host(lambda *_: None, {}), request)
+    world.links[0].watch = watcher.watch  # type: ignore[method-assign]
+    silent, good = await asyncio.gather(
+        world.watches.add(None, "x:silent", lambda uri: None),
+        world.watches.add(None, "x:good", lambda uri: None),
+        return_exceptions=True,
+    )
+    assert isinstance(silent, NotSent)
+    assert callable(good)
+    assert watcher.accepted == {"x:good"}
+    silence.add("x:good")
+    await watcher.renew()
+    assert watcher.accepted == {"x:good"}  # which the next renewal asks for again
+
+
+async def test_what_was_agreed_on_is_asked_for_again_where_a_new_connection_gives_no_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "ASK_AGAIN", 0.02)
+    told: list[str] = []
+    await world.watches.add(None, "x:a", told.append)
+    world.links.append(Link())
+    world.links[1].refused["x:a"] = NotSent("no answer")
+    world.links[0].end.set()
+    await until(lambda: len(world.links[1].asked) > 1)
+    assert told == []
+    world.links[1].refused.clear()
+    await until(lambda: told == ["x:a"])
+
+
 async def test_there_is_a_limit_on_what_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "MAX_WATCHED", 2)
     for uri in ("x:a", "x:b"):
         await world.watches.add(None, uri, lambda uri: None)
     with pytest.raises(RpcError, match="limit"):
         await world.watches.add(None, "x:c", lambda uri: None)
+    await world.watches.add(None, "x:b", lambda uri: None)  # which is watched already
+
+
+async def test_nothing_is_kept_of_a_conversation_that_is_over(world: World) -> None:
+    for _ in range(2):
+        release = await world.watches.add(agent("s"), "x:a", lambda uri: None)
+        assert world.watches._conversations
+        release()
+        await until(lambda: not world.watches._conversations)
+    world.links[0].refused["x:a"] = RpcError(-32002, "no such thing")
+    with pytest.raises(RpcError):
+        await world.watches.add(agent("s"), "x:a", lambda uri: None)
+    await until(lambda: not world.watches._conversations)
 
 
 async def test_updates_go_to_who_watches_the_resource_or_what_it_is_part_of(world: World) -> None:
@@ -238,10 +293,13 @@ class Levelled:
         self.info = ServerInfo("legacy", "2025-11-25", {"logging": {}})
         self.levels: list[str] = []
         self.closed = False
+        self.let = asyncio.Event()
+        self.let.set()
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
         assert method == "logging/setLevel"
         self.levels.append(params["level"])
+        await self.let.wait()
         return Reply(b"{}")
 
 
@@ -271,3 +329,18 @@ async def test_levels_are_set_again_on_a_new_connection() -> None:
     await until(lambda: second.levels[2:] == ["emergency"])
     assert own.levels == ["warning", "debug"]
     found.close()
+
+
+async def test_an_agent_that_alternates_levels_leaves_one_task_and_the_last_level() -> None:
+    found, shared, silent = Logs("u"), Levelled(), Levelled()
+    shared.let.clear()
+    silent.info = ServerInfo("legacy", "2025-11-25", {})
+    before = asyncio.all_tasks()
+    for number in range(20):
+        for connection in (shared, silent):
+            found.set_level("s", "debug" if number % 2 else "error", connection)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks() - before) == 1
+    shared.let.set()
+    await until(lambda: shared.levels == ["error", "debug"] and asyncio.all_tasks() == before)
+    assert silent.levels == []

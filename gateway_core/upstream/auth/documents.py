@@ -65,8 +65,8 @@ class Fetcher:
     ) -> None:
         """`named`: URLs that the operator wrote down; what is at their origins may be asked wherever it is.
 
-        `session` is the upstream's own; it must follow no redirects and keep no cookies. `addresses` are those that
-        it has connected to.
+        `session` is the upstream's own; it must follow no redirects and keep no cookies. `addresses` are those at
+        which the upstream was reached.
         """
         self._local = is_loopback(upstream.host or "")
         self._named = {url.origin() for url in named}

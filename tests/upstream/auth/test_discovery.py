@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway_core.errors import NotSent
 from gateway_core.upstream.auth import documents, tokens
 
 PRM = "/.well-known/oauth-protected-resource"
@@ -345,6 +346,22 @@ async def test_an_upstream_elsewhere_leads_to_nothing_on_this_machine(
     assert await reader.read() == b""  # this connection was noticed, and would have been behind another one
     writer.close()
     assert connections == 1
+
+
+async def test_an_upstream_is_where_a_connection_of_its_own_leads(world: Any, listen_on: Any) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    world.authority.publish()
+    away = f"https://127.0.0.1:{await listen_on(hang_up)}/mcp"  # it is no TLS server
+    client = world.client(url=away, token_url=f"{world.authority.origin}/token")
+    with pytest.raises(NotSent):
+        await client.open("POST", {}, body=b"{}")
+    assert len(world.authority.forms) == 1
+    assert client._addresses == set()
+    client = world.client()
+    assert await world.status(client, "/open") == 200
+    assert client._addresses == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("url", ["https://auth.example.com/\u202e", "https://auth.example.com/\n"])

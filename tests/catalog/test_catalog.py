@@ -1,0 +1,108 @@
+"""When the catalog has changed, and when it has not."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from gateway_core.catalog import Catalog
+from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
+from gateway_core.exchange import Agent
+from gateway_core.seal import Seal
+from gateway_core.types import Principal, UpstreamState
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.upstream import Upstream
+
+INFO = ServerInfo("modern", "2026-07-28", {"tools": {}, "resources": {}})
+LISTS: Mapping[str, Any] = {
+    "tools/list": {"tools": [{"name": f"t{number}", "inputSchema": {}} for number in range(5)]},
+    "resources/list": {"resources": [{"name": "r", "uri": "x:r"}]},
+    "resources/templates/list": {"resourceTemplates": [{"name": "t", "uriTemplate": "x:{name}"}]},
+}
+
+
+class Server:
+    """A connection to a server with those lists."""
+
+    info = INFO
+
+    def __init__(self, lists: Mapping[str, Any], scope: str) -> None:
+        self.lists = dict(lists)
+        self.scope = scope
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
+        return Reply(json.dumps({**self.lists[method], "ttlMs": 60_000, "cacheScope": self.scope}).encode())
+
+
+class World:
+    """A catalog of two upstreams; the lists of `b` are private."""
+
+    def __init__(self) -> None:
+        self.servers = {"a": Server(LISTS, "public"), "b": Server(LISTS, "private")}
+        names = tuple(UpstreamConfig(name=name, transport="stdio", command="x") for name in self.servers)
+        self.config = ProxyConfig(upstreams=names, limits=LimitsConfig(page_size=2))
+        self.upstreams = [Upstream(config, self.config, order) for order, config in enumerate(names)]
+        self.catalog = Catalog(self.config, self.upstreams, lambda conflict: None, Seal())
+
+    async def refresh(self) -> None:
+        for upstream in self.upstreams:
+            connection: Connection = self.servers[upstream.name]  # type: ignore[assignment]
+            await upstream.offer.fetch(connection)
+        self.catalog.rebuild()
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.refresh()
+    made.upstreams[1].offer._ask = lambda exchange, method, params: made.servers["b"].request(method, params)
+    await made.upstreams[1].offer.renew(Agent(Principal("p"), "modern", "2026-07-28"))
+    return made
+
+
+async def test_what_changes_no_list_keeps_the_snapshot_and_every_view(world: World) -> None:
+    world.servers["b"].lists["tools/list"] = {"tools": [{"name": "own", "inputSchema": {}}]}
+    await world.upstreams[1].offer.renew(Agent(Principal("q"), "modern", "2026-07-28"))
+    world.servers["b"].lists["tools/list"] = LISTS["tools/list"]
+    snapshot = world.catalog.snapshot
+    views = [world.catalog._seen(principal)[0] for principal in ("p", "q")]
+    assert views[0] is snapshot is not views[1]
+    for state in (UpstreamState.DOWN, UpstreamState.HEALTHY):
+        world.upstreams[0].enter(state)
+        await world.refresh()
+        assert world.catalog.snapshot is snapshot
+        assert all(world.catalog._seen(name)[0] is view for name, view in zip(("p", "q"), views, strict=True))
+
+
+def a_description(world: World) -> None:
+    world.servers["a"].lists["resources/list"] = {"resources": [{"name": "r", "uri": "x:r", "description": "new"}]}
+
+
+def another_order(world: World) -> None:
+    world.servers["a"].lists["tools/list"] = {"tools": LISTS["tools/list"]["tools"][::-1]}
+
+
+def a_replica_less(world: World) -> None:
+    """Of which the lists say nothing."""
+    world.servers["b"].lists["tools/list"] = {"tools": LISTS["tools/list"]["tools"][:2]}
+
+
+def another_scope(world: World) -> None:
+    world.servers["a"].scope = "private"
+
+
+def a_change_of_private_lists(world: World) -> None:
+    world.upstreams[1].offer.changes += 1
+
+
+@pytest.mark.parametrize(
+    "change", [a_description, another_order, a_replica_less, another_scope, a_change_of_private_lists]
+)
+async def test_whatever_may_change_an_answer_makes_a_new_snapshot(
+    world: World, change: Callable[[World], None]
+) -> None:
+    snapshot = world.catalog.snapshot
+    change(world)
+    await world.refresh()
+    assert world.catalog.snapshot is not snapshot
