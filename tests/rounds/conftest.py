@@ -42,7 +42,7 @@ def asker() -> Iterator[Callable[[str, str], dict[str, Any]]]:
     yield keys
     for child, _ in children.values():
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 @dataclass
