@@ -19,7 +19,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INVALID_PARAMS, RpcError, overloaded
+from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange import Exchange
 from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -54,7 +54,9 @@ class ParkedCall:
     _numbers: int = 0
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Wait for the agent's answer; the `Exchange.asker` of this call."""
+        """Wait for the agent's answer; the `Exchange.asker` of this call. Raises `RpcError` when there will be none."""
+        if self.task.done():
+            raise _over()
         self._numbers += 1
         key = f"question-{self._numbers}"
         question = self.questions[key] = _Question(method, params, asyncio.get_running_loop().create_future())
@@ -64,6 +66,11 @@ class ParkedCall:
             return await question.answer
         finally:
             self.questions.pop(key, None)
+
+    def end_questions(self) -> None:
+        """The call is over, however it ended: its agent is asked nothing more."""
+        for question in self.open_questions().values():
+            question.answer.set_exception(_over())
 
     def open_questions(self) -> dict[str, _Question]:
         return {key: question for key, question in self.questions.items() if not question.answer.done()}
@@ -93,6 +100,7 @@ class Parking:
             upstream.request(exchange, request.method, request.params, request.meta), name=f"call of {upstream.name}"
         )
         call.task.add_done_callback(_looked_at)
+        call.task.add_done_callback(lambda _: call.end_questions())
         return await self._round(call)
 
     async def rejoin(self, key: str, exchange: Exchange, answers: Mapping[str, Raw]) -> Reply | ParkedCall | None:
@@ -199,6 +207,10 @@ def answers_in(raw: Raw) -> Mapping[str, Raw]:
     if any(bytes(answer).lstrip()[:1] != b"{" for answer in found.values()):
         raise RpcError.of_gateway(INVALID_PARAMS, "each member of params.inputResponses must be an object")
     return found
+
+
+def _over() -> RpcError:
+    return RpcError.of_gateway(CANCELLED, "the call that asked is over")
 
 
 def _looked_at(task: asyncio.Task[Reply]) -> None:

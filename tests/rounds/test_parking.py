@@ -138,6 +138,21 @@ async def test_a_call_whose_agent_does_not_come_back_is_cancelled_upstream_and_l
         await w.until(lambda: len(asyncio.all_tasks()) <= tasks + 4)  # those of the connection that was leased
 
 
+async def test_a_call_that_is_given_up_leaves_no_question_open(
+    world: Any, asker: Any, http: aiohttp.ClientSession
+) -> None:
+    async with world(asker("http", "legacy"), question_timeout=0.5) as w:
+        await Agent(w, http).asked()
+        assert len(questions()) == 1
+        await w.until(lambda: not w.gateway.rounds.parking)
+        await w.until(lambda: not questions(), 2)
+
+
+def questions() -> list[str]:
+    """The questions of servers that the gateway has not answered."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("asked by")]
+
+
 async def test_an_agent_that_leaves_during_a_later_round_cancels_the_call(
     world: Any, asker: Any, http: aiohttp.ClientSession
 ) -> None:
