@@ -125,6 +125,8 @@ class Gateway:
         try:
             await self._stdio.run()
         finally:
+            if self._server is None:
+                await self.rounds.parking.close()  # the only agent has gone: nobody can come back with answers
             self._stdio_ended.set()
 
     async def drain(self) -> None:

@@ -38,7 +38,10 @@ MIN_KEY = 32
 """Characters of a key that others must not guess."""
 
 RetryRule = Literal["never", "safe"]
-ClientAuthentication = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+ClientAuthentication = Annotated[
+    Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
+    "or an equal one of another module, with its choices in another order, would take its place",
+]
 """`token_endpoint_auth_method` of RFC 7591, as far as the gateway knows them."""
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"

@@ -84,6 +84,7 @@ class StdioServer:
             self._reading.cancel()
 
     async def _finish(self, writing: asyncio.Task[None]) -> None:
+        self._session.questions.end()  # nothing is read any more: no answer can come
         if self._session.calls:
             await asyncio.wait(list(self._session.calls.values()), timeout=self._services.config.drain_timeout)
         self._channel.end_subscriptions()

@@ -55,7 +55,9 @@ class ParkedCall:
     _numbers: int = 0
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Wait for the agent's answer; the `Exchange.asker` of this call."""
+        """Wait for the agent's answer; the `Exchange.asker` of this call. Raises `RpcError` when there will be none."""
+        if self.task.done():
+            raise _over()
         self._numbers += 1
         key = f"question-{self._numbers}"
         question = self.questions[key] = _Question(method, params, asyncio.get_running_loop().create_future())
@@ -160,7 +162,6 @@ class Parking:
                     await asyncio.sleep(0)  # servers ask several things at once: those go together
                 if call.task.done():
                     call.exchange.asker = None
-                    call.refuse(RpcError.of_gateway(CANCELLED, "the call that this question was for has ended"))
                     return call.task.result()
                 if call.open_questions() and not self._refuse(call):
                     return call
@@ -200,15 +201,10 @@ class Parking:
             self._give_up(call)
 
     def _give_up(self, call: ParkedCall) -> None:
-        """End the upstream's call; the connection tells the server, in its own era's way, and then its questions."""
-
-        def ended(task: asyncio.Task[Reply]) -> None:
-            self._ending.discard(task)
-            call.refuse(RpcError.of_gateway(CANCELLED, "the client has given the call up"))
-
+        """End the upstream's call; the connection tells the server, in its own era's way."""
         call.task.cancel()
         self._ending.add(call.task)
-        call.task.add_done_callback(ended)
+        call.task.add_done_callback(self._ending.discard)
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:
@@ -219,7 +215,12 @@ def answers_in(raw: Raw) -> Mapping[str, Raw]:
     return found
 
 
+def _over() -> RpcError:
+    return RpcError.of_gateway(CANCELLED, "the call that asked is over")
+
+
 def _ended(call: ParkedCall, task: asyncio.Task[Reply]) -> None:
     if not task.cancelled():
         task.exception()  # looked at: what a call ends with that nobody waits for any more is no bug gone unseen
+    call.refuse(_over())
     call.tell()

@@ -30,8 +30,10 @@ from gateway_core.upstream.questions import Questions
 
 FAREWELL: Final = 2.0
 """Seconds for a message that nobody waits for."""
-MAX_ASIDE: Final = 64
-"""Such messages under way at a time; more are dropped."""
+ASIDE_AT_ONCE: Final = 64
+"""Such messages under way at a time."""
+MAX_ASIDE: Final = 2048
+"""Those and the ones that wait for their turn: parked calls may all be given up at once. More are dropped."""
 
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -54,6 +56,7 @@ class HttpSession:
         self._in_flight = in_flight
         self._questions = Questions(name, host, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
+        self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
 
     @property
     def modern(self) -> bool:
@@ -125,12 +128,18 @@ class HttpSession:
             response.close()
 
     def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Do `work` in the background: best effort, at most `FAREWELL` seconds."""
+        """Do `work` in the background: best effort, at most `FAREWELL` seconds once it is its turn."""
         if len(self._aside) >= MAX_ASIDE:
             return
-        task = asyncio.create_task(_best_effort(work), name=f"aside to {self._name}")
+        task = asyncio.create_task(self._in_turn(work), name=f"aside to {self._name}")
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
+
+    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        async with self._aside_turns:
+            with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await work()
 
     def other(self, message: Message, exchange: Exchange | None = None) -> bool:
         """Anything that is no answer of ours and no progress; `exchange`: the call on whose stream it came.
@@ -153,9 +162,3 @@ class HttpSession:
             self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
         elif (answer := answer_to(message, self._questions, self.strays, exchange)) is not None:
             self.aside(lambda: self.post(answer))
-
-
-async def _best_effort(work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
-        async with asyncio.timeout(FAREWELL):
-            await work()

@@ -212,6 +212,16 @@ async def test_the_end_of_stdin_lets_calls_finish(helpers: Any) -> None:
     assert len(ended) == 1
 
 
+async def test_the_end_of_stdin_is_the_end_of_questions(helpers: Any) -> None:
+    async with connected(helpers, drain_timeout=60.0) as peer:
+        await peer.ask(helpers.initialize())
+        question = await peer.ask(call("ask", 1))
+        assert question["method"] == "elicitation/create"
+        peer.hang_up()
+        assert (await peer.read())["id"] == 1, "the call goes on without the answer"
+        await asyncio.wait_for(peer.running, 5)
+
+
 async def test_calls_that_do_not_finish_in_time_are_cancelled(helpers: Any) -> None:
     async with connected(helpers, drain_timeout=0.2) as peer:
         await peer.ask(helpers.initialize())

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+
+from gateway_core.config import Config, ProxyConfig, UpstreamConfig
+from gateway_core.downstream.stdio import StdioServer
+from gateway_core.gateway import Gateway
 
 VERSION = "2026-07-28"
 REFUSED = "requestState is not valid for this request, or not any more; send the request without it"
@@ -138,6 +143,21 @@ async def test_a_call_whose_agent_does_not_come_back_is_cancelled_upstream_and_l
         await w.until(lambda: not asked_now())
 
 
+async def test_a_call_that_is_given_up_leaves_no_question_open(
+    world: Any, asker: Any, http: aiohttp.ClientSession
+) -> None:
+    async with world(asker("http", "legacy"), question_timeout=0.5) as w:
+        await Agent(w, http).asked()
+        assert len(questions()) == 1
+        await w.until(lambda: not w.gateway.rounds.parking)
+        await w.until(lambda: not questions(), 2)
+
+
+def questions() -> list[str]:
+    """The questions of servers that the gateway has not answered."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("asked by")]
+
+
 async def test_an_agent_that_leaves_during_a_later_round_cancels_the_call(
     world: Any, asker: Any, http: aiohttp.ClientSession
 ) -> None:
@@ -229,3 +249,29 @@ async def test_a_call_that_waits_for_answers_is_finished_before_the_gateway_stop
         assert "stopping" in refused["error"]["message"]
         assert said(await ann.call("greet", {"who": "bob"}, requestState=state, **ann.answers())) == "bob: ann"
         await asyncio.wait_for(stopping, 10)
+
+
+async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
+    asker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stdin, to), (answers, stdout) = os.pipe(), os.pipe()
+    monkeypatch.setattr("gateway_core.gateway.StdioServer", lambda services: StdioServer(services, stdin, stdout))
+    upstream = UpstreamConfig(**{"name": "asker", **asker("stdio", "legacy")})
+    gateway = Gateway(Config(None, ProxyConfig(enable=True, upstreams=(upstream,), drain_timeout=60)))
+    await gateway.start(listen=False)
+    await gateway.wait_first_discovery(20)
+    serving = asyncio.create_task(gateway.serve_stdio())
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+    }
+    params = {"name": "greet", "arguments": {"who": "bob"}, "_meta": meta}
+    os.write(to, json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n")
+    async with asyncio.timeout(10):
+        while not gateway.rounds.parking:
+            await asyncio.sleep(0.01)
+    os.close(to)
+    await asyncio.wait_for(serving, 10)
+    await asyncio.wait_for(gateway.drain(), 10)
+    for descriptor in (stdin, answers, stdout):
+        os.close(descriptor)
