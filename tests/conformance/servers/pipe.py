@@ -67,10 +67,12 @@ def handle(message: dict[str, object], called: dict[object, str]) -> None:
         names = ("echo", "noisy", "die", "silent", "late", "environment", "pid")
         say(request_id, result={"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]})
     elif method == "tools/call":
+        for late in [number for number, tool in called.items() if tool == "cancelled"]:
+            say(late, result=said("too late"))
         called[request_id] = name = str(params["name"])
         call(request_id, name, params.get("arguments") or {})  # type: ignore[arg-type]
     elif method == "notifications/cancelled" and called.get(params["requestId"]) == "late":
-        say(params["requestId"], result=said("too late"))
+        called[params["requestId"]] = "cancelled"
     elif request_id is not None:
         say(request_id, error={"code": -32601, "message": "unknown method"})
 
