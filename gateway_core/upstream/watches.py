@@ -101,8 +101,8 @@ class _Conversation:
                         refused = await connection.watch(uris)
                 self._settle(connection, uris, refused)
                 agreed = uris - refused.keys()
-                if not self.wanted:
-                    return
+                if not self.wanted and not agreed:
+                    return  # and not before: what was let go of meanwhile is still subscribed to
                 changed = asyncio.ensure_future(self.changed.wait())
                 try:
                     await asyncio.wait([changed, closed], return_when=asyncio.FIRST_COMPLETED)
