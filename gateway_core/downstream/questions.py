@@ -50,7 +50,7 @@ class Questions:
         waiting = self._waiting.get(number) if type(number) is int else None
         if waiting is None or waiting.done():
             return
-        if bytes(message.error):
+        if bytes(message.error) not in (b"", b"null"):  # some write `"error": null` beside a result
             waiting.set_exception(jsonrpc.error_of(message.error))
         elif bytes(message.result)[:1] == b"{":
             waiting.set_result(bytes(message.result))

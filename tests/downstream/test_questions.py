@@ -25,3 +25,11 @@ async def test_questions_are_bounded_and_end_with_the_session() -> None:
     assert len(sent) == 64
     with pytest.raises(RpcError):
         await questions.ask(sent.append, "roots/list", b"")
+
+
+async def test_an_error_of_null_beside_a_result_is_none() -> None:
+    questions = Questions()
+    asked = asyncio.ensure_future(questions.ask(lambda _: None, "roots/list", b""))
+    await asyncio.sleep(0)
+    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]},"error":null}'))
+    assert await asked == b'{"roots":[]}'
