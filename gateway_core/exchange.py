@@ -231,7 +231,8 @@ class Exchange:
         if not self._asking:
             self._away_since = loop.time()
         self._asking += 1
-        self._wait_until(loop.time() + self.question_limit)
+        # An agent that does not answer must not end the call: its server is told, and has its usual time then.
+        self._wait_until(loop.time() + self.question_limit + self.idle_limit)
         try:
             async with asyncio.timeout(self.question_limit):
                 return await self.back.ask(method, params)

@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from gateway_core import exchange as module
+from gateway_core.errors import RpcError
 from gateway_core.exchange import Agent, Exchange, admits
 from gateway_core.types import Principal
 
@@ -135,3 +136,13 @@ async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_o
     slow.answer.set()
     await asyncio.gather(*asking)
     assert exchange.hard_deadline <= loop.time() + 100
+
+
+async def test_an_agent_that_does_not_answer_costs_the_question_and_not_the_call() -> None:
+    exchange, _ = begun(question_limit=0.05, idle_limit=5)
+    exchange.back = Slow()
+    exchange.hard_deadline = asyncio.get_running_loop().time() + 60
+    async with asyncio.timeout(0.02) as exchange.timeout:
+        with pytest.raises(RpcError, match=r"did not answer roots/list of u within 0\.05 s"):
+            await exchange.ask("u", "roots/list", b"{}")
+        await asyncio.sleep(0.05)

@@ -109,8 +109,8 @@ class _Conversation:
                         refused = await connection.watch(uris)
                 self._settle(connection, uris, refused)
                 agreed = uris - refused.keys()
-                if not self.wanted:
-                    return
+                if not self.wanted and not agreed:
+                    return  # and not before: what was let go of meanwhile is still subscribed to
                 changed = asyncio.ensure_future(self.changed.wait())
                 again = ASK_AGAIN if self.wanted.keys() - agreed else None
                 try:

@@ -89,6 +89,26 @@ async def test_two_share_one_subscription_and_the_last_ends_it(world: World) -> 
     assert (first, second) == (["x:a"], ["x:a", "x:a"])
 
 
+async def test_what_is_let_go_of_while_the_server_is_asked_is_ended_too(world: World) -> None:
+    asked, agreed = asyncio.Event(), asyncio.Event()
+    link = world.links[0]
+    watch = link.watch
+
+    async def slow(uris: frozenset[str]) -> Mapping[str, RpcError]:
+        if len(uris) == 1:
+            asked.set()
+            await agreed.wait()
+        return await watch(uris)
+
+    link.watch = slow  # type: ignore[method-assign]
+    first, second = await asyncio.gather(*(world.watches.add(None, uri, lambda _: None) for uri in ("x:a", "x:b")))
+    first()
+    await asked.wait()
+    second()
+    agreed.set()
+    await until(lambda: link.asked == [frozenset({"x:a", "x:b"}), frozenset({"x:b"}), frozenset()])
+
+
 async def test_on_a_new_connection_all_is_asked_for_again_and_counts_as_updated(world: World) -> None:
     told: list[str] = []
     await world.watches.add(None, "x:a", told.append)
