@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from msgspec import Raw
 
@@ -24,8 +24,16 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
 from gateway_core.upstream.hints import Hint
 
-if TYPE_CHECKING:
-    from gateway_core.upstream.subscription import Watcher
+
+class Watcher(Protocol):
+    """What is announced on one connection. `watch` is for one caller at a time."""
+
+    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
+        """Have changes of exactly these resources announced. Returns which of them the server refused, and why
+        (`NotSent`: it gave no answer in time).
+
+        Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
+        """
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -53,22 +52,14 @@ def announces_updates(capabilities: Mapping[str, Any]) -> bool:
     return isinstance(found, dict) and found.get("subscribe") is True
 
 
-class Watcher(ABC):
-    """What is announced on one connection. `watch` is for one caller at a time."""
+class _Watching:
+    """What both kinds of `base.Watcher` share: what is announced, and what counts as said after a gap."""
 
     def __init__(self, info: ServerInfo, host: Host) -> None:
         self.kinds = changing_lists(info.capabilities)
         self.accepted: frozenset[str] = frozenset()
         """The resources that the server has agreed to announce changes of, by its own URIs."""
         self._host = host
-
-    @abstractmethod
-    async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
-        """Have changes of exactly these resources announced. Returns which of them the server refused, and why
-        (`NotSent`: it gave no answer in time).
-
-        Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
-        """
 
     def missed(self) -> None:
         """Nobody listened for a while: what the server would have said then counts as said."""
@@ -81,7 +72,7 @@ class Watcher(ABC):
             self._host.told(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
 
 
-class LegacyWatcher(Watcher):
+class LegacyWatcher(_Watching):
     """By `resources/subscribe` and `resources/unsubscribe`, one request a resource."""
 
     def __init__(
@@ -169,7 +160,7 @@ class _Stream:
         self.task.cancel()
 
 
-class ModernWatcher(Watcher):
+class ModernWatcher(_Watching):
     """By one `subscriptions/listen`. `run` keeps it open as long as the connection."""
 
     def __init__(self, info: ServerInfo, host: Host, listen: Listen) -> None:
