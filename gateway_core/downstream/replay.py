@@ -52,6 +52,8 @@ class KeptStream:
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        if not standing:
+            mailbox.on_growth = kept.trim
 
     @property
     def size(self) -> int:
@@ -117,8 +119,10 @@ class KeptStream:
         self._bytes = 0
         if self._expiry is not None:
             self._expiry.cancel()
-        if self._writer is None and not self._standing:
-            self.mailbox.close()
+        if not self._standing:
+            self.mailbox.on_growth = lambda: None
+            if self._writer is None:
+                self.mailbox.close()
 
 
 class KeptStreams:

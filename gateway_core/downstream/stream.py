@@ -61,6 +61,8 @@ class Mailbox:
         self.closed = False
         self.kept = 0
         """Answers and questions that wait to be written."""
+        self.on_growth: Callable[[], None] = lambda: None
+        """Called when there is more to be written than before."""
 
     @property
     def size(self) -> int:
@@ -78,6 +80,7 @@ class Mailbox:
             if not self._drop():
                 break
         self._changed.set()
+        self.on_growth()
 
     def notify(self, method: str, params: bytes) -> None:
         """Queue a notification; of those, progress is the first to go, then log messages."""

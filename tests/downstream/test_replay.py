@@ -157,6 +157,20 @@ async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None
     kept.close()
 
 
+async def test_bytes_that_nobody_reads_are_bounded_while_they_come(room: Callable[..., None]) -> None:
+    room(kept_session_bytes=1000)
+    kept = KeptStreams()
+    mailboxes = [Mailbox() for _ in range(8)]
+    streams = [kept.begin(mailbox) for mailbox in mailboxes]
+    for mailbox in mailboxes * 3:
+        mailbox.put(b"x" * 200)
+    held = [stream for stream in streams if kept.has(stream)]
+    assert held
+    assert sum(mailbox.size for mailbox in mailboxes if not mailbox.closed) <= 1000
+    assert streams[-1] in held
+    kept.close()
+
+
 async def test_a_finished_stream_is_kept_for_some_time_only(room: Callable[..., None]) -> None:
     room(kept_for=0.05)
     kept = KeptStreams()
