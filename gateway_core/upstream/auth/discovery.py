@@ -82,10 +82,17 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
         found = await fetcher.document(place, _Resource)
         if found is None:
             continue
-        if not check_resource_allowed(canonical(upstream), found.resource):
+        if not _is_about(found.resource, upstream):
             raise Refused("its protected resource metadata is about another resource than the upstream's url")
         return found
     return None
+
+
+def _is_about(resource: str, upstream: URL) -> bool:
+    try:
+        return check_resource_allowed(canonical(upstream), resource)
+    except ValueError:  # it is no URL
+        return False
 
 
 def _chosen(offered: list[str], issuer: str | None) -> str:

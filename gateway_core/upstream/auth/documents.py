@@ -79,11 +79,12 @@ class Fetcher:
         """Read a URL in a document. Raises `Refused` when it must not be used."""
         try:
             url = URL(text) if len(text) <= MAX_URL and text.isascii() and text.isprintable() else URL()
+            host = url.host  # decodes it, which fails for names that are none
         except ValueError:
-            url = URL()
-        if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.fragment:
+            url, host = URL(), None
+        if url.scheme not in {"http", "https"} or not host or url.user is not None or url.fragment:
             raise Refused("a URL in its metadata is not one that can be asked")
-        local = self._local and is_loopback(url.host)
+        local = self._local and is_loopback(host)
         if url.scheme != "https" and not local and url.origin() not in self._named:
             raise Refused(f"its metadata leads to {url.origin()}, which is not https")
         return url

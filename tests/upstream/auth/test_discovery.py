@@ -82,7 +82,8 @@ async def test_metadata_of_another_issuer_is_not_used(world: Any, wrong: str) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", ["https://evil.example/mcp", "{origin}/mcp2", "{origin}/mcp/inner", "{origin}0/mcp", "mcp", ""]
+    "wrong",
+    ["https://evil.example/mcp", "{origin}/mcp2", "{origin}/mcp/inner", "{origin}0/mcp", "mcp", "", "https://[::1"],
 )
 async def test_metadata_about_another_resource_is_not_used(world: Any, wrong: str) -> None:
     world.protect(resource=wrong.format(origin=world.resource.origin))
@@ -364,7 +365,7 @@ async def test_an_upstream_is_where_a_connection_of_its_own_leads(world: Any, li
     assert client._addresses == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("url", ["https://auth.example.com/\u202e", "https://auth.example.com/\n"])
+@pytest.mark.parametrize("url", ["https://auth.example.com/\u202e", "https://auth.example.com/\n", "https://xn--/"])
 async def test_an_address_with_characters_that_hide_something_is_none(world: Any, url: str) -> None:
     world.protect(authorization_servers=[url])
     assert "not one that can be asked" in await world.refusal(world.client())
