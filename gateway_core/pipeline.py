@@ -77,7 +77,7 @@ class Pipeline:
         `answer`: what the upstream said without being asked, so that it need not be.
 
         The result is already in the agent's era. Never raises, except `CancelledError` when the agent cancelled:
-        by then the upstream has been told and every `after_call` that was due has run.
+        the upstream is being told then, and every `after_call` that was due has run.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()

@@ -68,7 +68,7 @@ class TemplateMatch:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Immutable; a call keeps the one it started with. Equal are those in which no answer differs."""
+    """Immutable; each look-up takes the newest. Equal are those in which no answer differs."""
 
     tools: Mapping[str, Entry] = field(default_factory=dict)
     prompts: Mapping[str, Entry] = field(default_factory=dict)
