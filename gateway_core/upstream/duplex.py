@@ -35,6 +35,8 @@ MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
 BACKGROUND_TIMEOUT: Final = 10.0
 """Seconds until one of them is given up."""
+FAREWELL: Final = 1.0
+"""Seconds that closing waits for them: a server should know of a cancelled call before it is left."""
 
 
 class DuplexConnection(Connection):
@@ -51,6 +53,8 @@ class DuplexConnection(Connection):
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Of those, messages on their way out."""
         self._ended = asyncio.Event()
         self._reason = ""
         self._listening: dict[int, Callable[[str, Raw], None]] = {}
@@ -123,6 +127,8 @@ class DuplexConnection(Connection):
         await self._transmit(_one_line(jsonrpc.notification(method, params)))
 
     async def close(self) -> None:
+        if self._leaving and not self.closed:
+            await asyncio.wait(self._leaving, timeout=FAREWELL)
         self._lost("was closed by the gateway")
         if self._releasing is not None:
             await asyncio.shield(self._releasing)
@@ -189,7 +195,9 @@ class DuplexConnection(Connection):
     def _in_background(self, data: bytes) -> None:
         """Send a message that nobody waits for; it is dropped where too many wait already."""
         if not self.closed and len(self._background) < MAX_BACKGROUND:
-            self._keep(self._send_quietly(data))
+            task = self._keep(self._send_quietly(data))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def _send_quietly(self, data: bytes) -> None:
         # A failure is noticed elsewhere: by those who wait for answers, and by the loss of the connection.
@@ -197,11 +205,12 @@ class DuplexConnection(Connection):
             async with asyncio.timeout(BACKGROUND_TIMEOUT):
                 await self._transmit(data)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the requests; it is cancelled when the connection is lost."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     # Incoming
 

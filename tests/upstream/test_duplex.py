@@ -15,6 +15,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream.base import Host, Reply
+from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.stdio import StdioConnection
 
 SERVERS = Path(__file__).parent / "servers"
@@ -338,6 +339,29 @@ async def test_a_modern_servers_request_is_not_answered() -> None:
             await call(connection, "echo")
     assert "method" in (await task)["answer"]
     await connection.close()
+
+
+async def test_a_server_is_told_of_a_cancelled_call_before_its_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = make("faulty.py")
+    await connection.open("legacy")
+    transmit, sent = connection._transmit, []
+
+    async def slowly(data: bytes, pending: Pending | None = None) -> None:
+        await asyncio.sleep(0.02)
+        await transmit(data, pending)
+        sent.append(json.loads(data))
+
+    monkeypatch.setattr(connection, "_transmit", slowly)
+    calling = asyncio.create_task(call(connection, "silent"))
+    async with asyncio.timeout(5):
+        while not sent:
+            await asyncio.sleep(0.005)
+    calling.cancel()
+    await asyncio.wait([calling])
+    await connection.close()
+    assert [message["method"] for message in sent] == ["tools/call", "notifications/cancelled"]
 
 
 async def test_no_server_can_cancel_a_call(faulty: StdioConnection) -> None:
