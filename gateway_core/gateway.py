@@ -130,11 +130,12 @@ class Gateway:
             self._stdio_ended.set()
 
     async def drain(self) -> None:
-        """Take no new work, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`."""
+        """Take no new work, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.
+
+        The port stays open meanwhile: answers of agents that are asked may come on connections of their own.
+        """
         self.draining = True
         logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
-        if self._server is not None:
-            await self._server.stop_accepting()
         gate = self._services.gate
         gate.closing = True
         clock, parking = asyncio.get_running_loop().time, self.rounds.parking
@@ -142,6 +143,8 @@ class Gateway:
         while (gate.in_flight or parking) and (left := deadline - clock()) > 0:
             await gate.wait_empty(left)
             await parking.wait_empty(deadline - clock())
+        if self._server is not None:
+            await self._server.stop_accepting()
         if unfinished := gate.in_flight + len(parking):
             logger.warning("{} calls did not finish in time and are ended", unfinished)
         if self._stdio is not None:
