@@ -156,10 +156,11 @@ async def subscribed(front: Front) -> Any:
     return await front.noted(1)
 
 
+EMBEDDING, EMBEDDED = "test_multiple_content_types", "test://mixed-content-resource"
 CALLS: dict[str, Json] = {
     "test_simple_text": {},
     "test_error_handling": {},
-    "test_multiple_content_types": {},
+    EMBEDDING: {},
     "test_x_mcp_header": {"region": " nörd "},
     "test_elicitation": {"message": "Who are you?"},
     "test_sampling": {"prompt": "What is the capital of France?"},
@@ -187,7 +188,15 @@ async def expected(server: str, neighbours: Mapping[str, str]) -> dict[str, tupl
         await offer.call(told, name, {})
         checks[name] = check, list(told.notes)
     checks["touch_watched_resource"] = subscribed, [WATCHED]
+    if neighbours:
+        check, said = checks[EMBEDDING]
+        checks[EMBEDDING] = check, _marked(said, server.removeprefix("reference-"))
     return checks
+
+
+def _marked(said: Any, upstream: str) -> Any:
+    """Where several upstreams have resources, the URI of one that is not listed says whose it is."""
+    return json.loads(json.dumps(said).replace(f'"{EMBEDDED}"', f'"{EMBEDDED}#upstream={upstream}"'))
 
 
 async def _read(front: Front, uri: str) -> Any:
