@@ -169,6 +169,11 @@ class Exchange:
     _away_since: float = 0.0
     """Loop time since when the agent looks for answers, as long as it does."""
 
+    @property
+    def conversation(self) -> str:
+        """What it is part of: exchanges of one legacy session have the same one, any other stands alone."""
+        return self.agent.session_id or self.id
+
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
         self.sent = True

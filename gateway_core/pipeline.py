@@ -7,7 +7,6 @@ in reverse, bridge to the agent's era, one line in the log. `targets.py` knows w
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from dataclasses import replace as _replace
@@ -16,6 +15,7 @@ from typing import Any
 from loguru import logger
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.catalog import Catalog, Target
 from gateway_core.chain import Chain, Passed
 from gateway_core.config import ProxyConfig
@@ -110,8 +110,7 @@ class Pipeline:
             outcome = Outcome.REFUSED if error.code == PLUGIN_FAILED else Outcome.ERROR
             result = CallResult.failed(error, outcome)
         except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
-            where = "".join(traceback.format_tb(error.__traceback__))  # not the message: it may quote a payload
-            logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where)
+            logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
             result = CallResult.failed(
                 RpcError.of_gateway(INTERNAL_ERROR, f"internal error of the gateway, see its log for {exchange.id}")
             )
@@ -188,9 +187,9 @@ def _timed_out(exchange: Exchange, course: _Course) -> CallResult:
         return CallResult.failed(error, Outcome.REFUSED)
     if exchange.upstream is None or not exchange.sent:
         why = f"ended ({exchange.ended})" if exchange.ended else "waited too long"
-        where = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
+        place = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
         error = RpcError.of_gateway(
-            UPSTREAM_UNAVAILABLE, f"the call {why} in {where} and was not executed", **retry_after(1.0)
+            UPSTREAM_UNAVAILABLE, f"the call {why} in {place} and was not executed", **retry_after(1.0)
         )
         return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
     return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")

@@ -12,7 +12,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.bugs import internal_error, where
+from gateway_core.bugs import internal_error, where
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError

@@ -19,9 +19,9 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSI
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import internal_error, where
 from gateway_core.downstream import sse
 from gateway_core.downstream.agents import meta_of
-from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.connections import AgentConnection, AgentServer
 from gateway_core.downstream.intake import (
     SESSION_HEADER,

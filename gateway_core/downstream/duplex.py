@@ -10,8 +10,8 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import internal_error, where
 from gateway_core.downstream.agents import exchange_for, meta_of, start_call
-from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services

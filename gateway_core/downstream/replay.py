@@ -26,7 +26,7 @@ from typing import Final
 from aiohttp import web
 from loguru import logger
 
-from gateway_core.downstream.bugs import where
+from gateway_core.bugs import where
 from gateway_core.downstream.stream import Mailbox, event, write_events
 
 KEPT_EVENTS: Final = 256

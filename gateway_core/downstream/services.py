@@ -11,9 +11,9 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import internal_error, where
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.sessions import Session, SessionStore
 from gateway_core.downstream.stream import Mailbox
 from gateway_core.downstream.subscriptions import Subscription
@@ -21,7 +21,7 @@ from gateway_core.errors import overloaded
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
-from gateway_core.protocol import LISTS, MAY_ASK
+from gateway_core.protocol import LISTS, MAY_ASK, STATE
 from gateway_core.types import CallResult
 
 
@@ -73,7 +73,7 @@ def _finishes(message: Message) -> bool:
     """
     if message.method in LISTS:
         return True
-    return message.method in MAY_ASK and "requestState" in jsonrpc.members(message.params)
+    return message.method in MAY_ASK and STATE in jsonrpc.members(message.params)
 
 
 @dataclass(slots=True)

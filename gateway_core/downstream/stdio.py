@@ -16,8 +16,8 @@ from typing import Final
 from loguru import logger
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import internal_error, where
 from gateway_core.downstream.agents import principal_of
-from gateway_core.downstream.bugs import internal_error, where
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session

@@ -70,19 +70,27 @@ def check_questions(agent: Agent, asked: InputRequired) -> None:
             raise invalid(f"it asks for {question.method[:100]}, but {error.message}") from None
 
 
+def first_round(request: Request) -> Request:
+    """The request without what belongs to later rounds: answers and a state."""
+    if RESPONSES not in request.params and STATE not in request.params:
+        return request
+    params = {name: value for name, value in request.params.items() if name not in (RESPONSES, STATE)}
+    return Request(request.method, params, request.meta)
+
+
 async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Request, first: Reply) -> Reply:
     """For a legacy agent: ask it what a modern upstream wants to know, and repeat the request with its answers.
 
     Raises as `Upstream.request` does, but never `NotSent`: a first round has run. Raises `RpcError` when the agent
     gives no answer or the server asks for ever.
     """
-    reply = first
+    reply, plain = first, first_round(request)
     for _ in range(MAX_ROUNDS):
         asked = None if reply.error is not None else input_required(reply.result)
         if asked is None:
             return reply
         check_questions(exchange.agent, asked)
-        params = {name: value for name, value in request.params.items() if name not in (RESPONSES, STATE)}
+        params = dict(plain.params)
         if asked.questions:
             params[RESPONSES] = await _answers(upstream.name, exchange, asked)
         if asked.state is not None:

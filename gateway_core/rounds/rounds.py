@@ -12,7 +12,7 @@ from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange import Exchange, naming
 from gateway_core.protocol import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
-from gateway_core.rounds.relay import ask_and_repeat, check_questions, input_required, invalid
+from gateway_core.rounds.relay import ask_and_repeat, check_questions, first_round, input_required, invalid
 from gateway_core.rounds.states import State, States, refused
 from gateway_core.seal import MAX_SEALED, Seal
 from gateway_core.types import Call
@@ -40,12 +40,12 @@ class Rounds:
         if request.method not in MAY_ASK:
             return await upstream.request(exchange, request.method, request.params, request.meta)
         if agent.era == "modern" and upstream.facts.era == "legacy":
-            request = _first_round(request)  # a server of that era knows no others
+            request = first_round(request)  # a server of that era knows no others
             if can_be_asked(agent):
                 outcome = await self.parking.send(upstream, exchange, request)
                 return self._parked_or_not(upstream, exchange, outcome)
         elif agent.era == "legacy":
-            request = _first_round(request)  # an agent of that era can have no state to bring back
+            request = first_round(request)  # an agent of that era can have no state to bring back
         reply = await upstream.request(exchange, request.method, request.params, request.meta)
         if upstream.facts.era != "modern":
             return self._url_first(upstream, exchange, reply)
@@ -69,7 +69,7 @@ class Rounds:
                 raise RpcError.of_gateway(
                     CANCELLED, "the URL that the server needs was not opened; nothing was executed"
                 )
-            return await self.send(upstream, exchange, _first_round(request))
+            return await self.send(upstream, exchange, first_round(request))
         if state.kind == "parked":
             outcome = await self.parking.rejoin(state.inner or "", exchange, answers)
             if outcome is None:
@@ -140,13 +140,6 @@ def _origin(exchange: Exchange) -> Call:
     """The call as the agent made it and will make it again, whatever plugins made of it."""
     assert exchange.origin is not None, "set before anything is sent"
     return exchange.origin
-
-
-def _first_round(request: Request) -> Request:
-    if RESPONSES not in request.params and STATE not in request.params:
-        return request
-    params = {name: value for name, value in request.params.items() if name not in (RESPONSES, STATE)}
-    return Request(request.method, params, request.meta)
 
 
 def _question(upstream: Upstream, method: str, params: bytes) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.errors import METHOD_NOT_FOUND, DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.protocol import TASK_ID, TASK_IDS, TASK_STATUS
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.era import with_meta
-from gateway_core.upstream.listen import Pauses
+from gateway_core.upstream.listen import Pauses, agreement
 from gateway_core.upstream.subscription import ACKNOWLEDGED, acknowledged
 
 FOLLOW_TIMEOUT: Final = 5.0
@@ -136,11 +137,7 @@ class Follows:
         self._followers.add(follower)
         follower.task.add_done_callback(lambda task: self._over(follower))
         try:
-            async with asyncio.timeout(FOLLOW_TIMEOUT):
-                await asyncio.shield(follower.agreed)
-        except TimeoutError:
-            follower.close()
-            raise NotSent(f"no answer to the subscription within {FOLLOW_TIMEOUT:g} s") from None
+            await agreement(follower.agreed, FOLLOW_TIMEOUT)
         except BaseException:
             follower.close()
             raise
@@ -152,7 +149,7 @@ class Follows:
         self._followers.discard(follower)
         error = None if follower.task.cancelled() else follower.task.exception()
         if error is not None:
-            logger.error("{} while following tasks of {}", type(error).__name__, self._upstream)
+            logger.error("{} while following tasks of {}\n{}", type(error).__name__, self._upstream, where(error))
         follower.agreed.cancel()
 
     def reconnected(self) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import ClientResponse
 
-from gateway_core.errors import DeliveryError
+from gateway_core.errors import DeliveryError, NotSent
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import read_events
 from gateway_core.upstream.events import EventParser
@@ -43,6 +43,18 @@ class Pauses:
             self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY)
         return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnections
+
+
+async def agreement(agreed: asyncio.Future[None], seconds: float) -> None:
+    """Wait for a server to agree to a subscription, which others may wait for too.
+
+    Raises what `agreed` has as its exception, and `NotSent` when there is no answer in time.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(agreed)
+    except TimeoutError:
+        raise NotSent(f"no answer to the subscription within {seconds:g} s") from None
 
 
 async def listen(

@@ -41,7 +41,7 @@ def whose(method: str, in_flight: Iterable[Exchange]) -> Exchange | None:
     if method not in _OF_ONE_AGENT:
         return None
     running = list(in_flight)
-    conversations = {exchange.agent.session_id or exchange.id for exchange in running}
+    conversations = {exchange.conversation for exchange in running}
     return running[-1] if len(conversations) == 1 else None
 
 

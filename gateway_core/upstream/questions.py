@@ -15,6 +15,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
 from gateway_core.exchange import BackChannel, Exchange, naming
 from gateway_core.jsonrpc import Message
@@ -98,7 +99,9 @@ class Questions:
             logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
             answer = jsonrpc.error(message.id, refusal)
         except Exception as error:  # noqa: BLE001 - the server waits for an answer, whatever went wrong
-            logger.bind(upstream=self._upstream).error("{} while passing a question on", type(error).__name__)
+            logger.bind(upstream=self._upstream).error(
+                "{} while passing a question on\n{}", type(error).__name__, where(error)
+            )
             answer = jsonrpc.error(message.id, RpcError.of_gateway(INTERNAL_ERROR, "the gateway could not ask"))
         await self._deliver(answer)
 
@@ -136,7 +139,7 @@ class Questions:
         running = list(self._in_flight())
         if not running:
             return None
-        conversations = {exchange.agent.session_id or exchange.id for exchange in running}
+        conversations = {exchange.conversation for exchange in running}
         if len(conversations) > 1 and self._host.agent is None:
             raise RpcError.of_gateway(
                 INVALID_REQUEST,

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.errors import Busy, DeliveryError, NotSent
+from gateway_core.errors import Busy, DeliveryError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.settling import Settling
+from gateway_core.upstream.shared import joined
 
 POOL_SIZE: Final = 8
 """Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Those of calls that wait
@@ -103,22 +104,21 @@ class SessionConnections:
 
     async def _tell(self, told: tuple[str, str]) -> None:
         session_id, method = told
-        task = self._sessions.get(session_id)
-        if task is None or not task.done() or task.cancelled() or task.exception() or not task.result().usable:
+        lease = _opened(self._sessions.get(session_id))
+        if lease is None or not lease.usable:
             return
         with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will find out
             async with asyncio.timeout(TELL_TIMEOUT):
-                await task.result().connection.notify(method)
+                await lease.connection.notify(method)
 
     def retire(self, session_id: str) -> None:
         """An agent's session has ended: its connection is closed."""
         task = self._sessions.pop(session_id, None)
-        if task is None:
-            return
-        if not task.done():
+        lease = _opened(task)
+        if lease is not None:
+            self._retire(lease)
+        elif task is not None:
             task.cancel()
-        elif not task.cancelled() and task.exception() is None:
-            self._retire(task.result())
 
     def retire_all(self) -> None:
         """The server has gone away, or seems to have: open new connections for the next calls."""
@@ -145,23 +145,18 @@ class SessionConnections:
         session_id = agent.session_id
         assert session_id is not None, "only legacy agents have sessions"
         task = self._sessions.pop(session_id, None)
-        if task is not None and task.done() and (task.cancelled() or task.exception() or not task.result().usable):
-            if not task.cancelled() and task.exception() is None:
-                self._retire(task.result())
-            task = None
+        if task is not None and task.done():
+            lease = _opened(task)
+            if lease is None or not lease.usable:
+                task = None
+                if lease is not None:
+                    self._retire(lease)
         if task is None:
             if len(self._sessions) >= MAX_SESSIONS:
                 self.retire(next(iter(self._sessions)))
             task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
         self._sessions[session_id] = task  # again at the end: the order of use, for the bound above
-        try:
-            # Shielded: the calls of one session share its opening, and one that is cancelled must not end it for all.
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if task.cancelled() and current is not None and not current.cancelling():
-                raise NotSent("its session was ended while it was being opened") from None
-            raise
+        return await joined(task, "its session was ended while it was being opened")
 
     async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
         """An idle connection that declares the capabilities `wanted`, or a new one, in the place of another's."""
@@ -190,6 +185,13 @@ class SessionConnections:
             lease.retired = True
             if not lease.users:
                 self.discard(lease.connection)
+
+
+def _opened(task: asyncio.Task[Lease] | None) -> Lease | None:
+    """What opening a session's connection gave; None while it is being opened, and when that failed."""
+    if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+        return None
+    return task.result()
 
 
 async def _close(connection: Connection) -> None:

@@ -18,6 +18,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
 from gateway_core.protocol import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
 from gateway_core.upstream.base import Host, Reply, ServerInfo
@@ -275,7 +276,7 @@ class ModernWatcher(_Watching):
 def _look_at_end(task: asyncio.Future[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, RpcError | DeliveryError):
-        logger.error("{} while listening to an upstream", type(error).__name__)
+        logger.error("{} while listening to an upstream\n{}", type(error).__name__, where(error))
 
 
 def _ended(stream: _Stream | None) -> None:

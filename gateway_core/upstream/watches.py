@@ -21,7 +21,7 @@ from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.upstream.base import Connection
-from gateway_core.upstream.listen import Pauses
+from gateway_core.upstream.listen import Pauses, agreement
 
 SUBSCRIBE_TIMEOUT: Final = 5.0
 """Seconds that an agent waits for the upstream to agree."""
@@ -184,11 +184,7 @@ class Watches:
                 conversation.changed.set()
 
         try:
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT):
-                await asyncio.shield(watch.agreed)
-        except TimeoutError:
-            release()
-            raise NotSent(f"no answer to the subscription within {SUBSCRIBE_TIMEOUT:g} s") from None
+            await agreement(watch.agreed, SUBSCRIBE_TIMEOUT)
         except BaseException:
             release()
             raise

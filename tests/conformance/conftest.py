@@ -24,12 +24,12 @@ from gateway_core.chain import LoadedPlugin
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 
+from .asgi import Send, answer, body_of, replayed
 from .offers import add_others, add_questions
 
 META = "io.modelcontextprotocol/"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Wire = Callable[["Seen", Send], Awaitable[None]]
 
 
@@ -125,10 +125,7 @@ class Lab:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more = b"", True
-        while more:
-            event = await receive()
-            body, more = body + event.get("body", b""), event.get("more_body", False)
+        body = await body_of(receive)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         now = asyncio.get_running_loop().time()
         seen = Seen(scope["method"], headers, json.loads(body) if body else {}, now)
@@ -140,16 +137,7 @@ class Lab:
         if wire is not None:
             await wire(seen, send)
             return
-        told = False
-
-        async def replay() -> Any:
-            nonlocal told
-            if told:
-                return await receive()
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Lab"]:
@@ -171,11 +159,6 @@ class Lab:
         self.released.set()
         self._uvicorn.should_exit = True
         await self._serving
-
-
-async def answer(send: Send, status: int, body: bytes, kind: str = "application/json") -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind.encode())]})
-    await send({"type": "http.response.body", "body": body})
 
 
 # -- agents -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from gateway_core.chain import LoadedPlugin
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 
+from .asgi import answer, body_of, replayed
+
 TASKS = "io.modelcontextprotocol/tasks"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 METHODS = ["tasks/get", "tasks/update", "tasks/cancel"]
@@ -205,32 +207,20 @@ class Lab:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more = b"", True
-        while more:
-            event = await receive()
-            body, more = body + event.get("body", b""), event.get("more_body", False)
+        body = await body_of(receive)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         message = json.loads(body) if body else {}
         self.seen.append((headers, message))
         if self.legacy and headers.get("mcp-protocol-version") == MODERN:
-            await answer(send, 400, b"never heard of it", b"text/plain")
+            await answer(send, 400, b"never heard of it", "text/plain")
             return
         if message.get("method") in self.wire:
             result = self.wire[message["method"]]
             raw = result if isinstance(result, bytes) else json.dumps(result).encode()
             reply = b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (message["id"], raw)
-            await answer(send, 200, reply, b"application/json")
+            await answer(send, 200, reply)
             return
-        told = False
-
-        async def replay() -> Any:
-            nonlocal told
-            if told:
-                return await receive()
-            told = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, replay, send)
+        await self._app(scope, replayed(body, receive), send)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Lab"]:
@@ -244,11 +234,6 @@ class Lab:
             yield self
             server.should_exit = True
             await serving
-
-
-async def answer(send: Any, status: int, body: bytes, kind: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
-    await send({"type": "http.response.body", "body": body})
 
 
 # -- agents -------------------------------------------------------------------------------------------------------

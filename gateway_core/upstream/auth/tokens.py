@@ -26,6 +26,7 @@ from gateway_core.upstream.auth.credentials import Credentials
 from gateway_core.upstream.auth.discovery import Server, canonical, discover
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import ask
+from gateway_core.upstream.shared import joined
 
 AHEAD: Final = 60.0
 """Seconds before its expiry at which a token is renewed (half its life for those that live less than two minutes)."""
@@ -167,15 +168,9 @@ class TokenSource:
             raise NotSent(f"{self._who}: {backoff.reason}", retry_after=backoff.wait)
         task = self._renewal(challenge, backoff, replaces_refused=replaces_refused)
         try:
-            # Shielded: one request that is cancelled must not end the renewal that others wait for.
-            return await asyncio.shield(task)
+            return await joined(task, f"{self._who}: the gateway is closing")
         except Refused as failure:
             raise NotSent(f"{self._who}: {failure}", retry_after=backoff.wait) from None
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if task.cancelled() and current is not None and not current.cancelling():
-                raise NotSent(f"{self._who}: the gateway is closing") from None
-            raise
 
     def _renewal(
         self, challenge: Challenge | None, backoff: _Backoff, *, replaces_refused: bool

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.upstream.auth import Challenge
+from gateway_core.upstream.auth.challenge import MAX_SCOPES
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,10 @@ def test_what_is_read(headers: list[str], challenge: Challenge) -> None:
 
 @given(st.lists(st.text(alphabet=st.sampled_from('Bearer ="\\,scope\t=a'), max_size=200), max_size=3))
 def test_anything_else_is_read_without_failing(headers: list[str]) -> None:
-    Challenge.of(headers)
+    found = Challenge.of(headers)
+    words = " ".join(headers).replace("\\", "").split()
+    assert len(found.scopes) == len(set(found.scopes)) <= MAX_SCOPES
+    assert all(any(scope in word for word in words) for scope in found.scopes)
 
 
 def test_a_long_header_is_read_in_one_pass() -> None:

@@ -170,10 +170,12 @@ async def test_an_error_of_the_server_is_no_reason_to_look_elsewhere(world: Any)
     assert "HTTP 500" in await world.refusal(world.client())
 
 
-@pytest.mark.parametrize("members", [{"authorization_servers": []}, {"authorization_servers": None}])
-async def test_a_resource_without_authorization_server(world: Any, members: dict[str, Any]) -> None:
-    world.protect(**members)
-    await world.refusal(world.client())
+@pytest.mark.parametrize(
+    ("servers", "reason"), [([], "names no authorization server"), (None, "is not what it should be")]
+)
+async def test_a_resource_without_authorization_server(world: Any, servers: list[str] | None, reason: str) -> None:
+    world.protect(authorization_servers=servers)
+    assert reason in await world.refusal(world.client())
 
 
 async def test_a_server_without_token_endpoint(world: Any) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a bug: the agent is told that there was one, the log where."""
+"""What becomes of a bug of the gateway: the agent is told that there was one, the log where."""
 
 from __future__ import annotations
 
