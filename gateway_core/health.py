@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.bugs import where
 from gateway_core.chain import Chain
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.outage import BACKOFF_FIRST, Backoff, PassiveChecks
@@ -155,8 +156,9 @@ class _Watch:
             try:
                 await self._round()
             except Exception as error:  # noqa: BLE001 - a bug costs this upstream a round, not its watch
-                logger.opt(exception=True).error("upstream {}: a bug in the gateway", self._upstream.name)
-                await self._go_down(f"{type(error).__name__} in the gateway", not_before=0.0)
+                kind = type(error).__name__
+                logger.error("upstream {}: a bug in the gateway: {}\n{}", self._upstream.name, kind, where(error))
+                await self._go_down(f"{kind} in the gateway", not_before=0.0)
 
     async def _round(self) -> None:
         """Connect, supervise as long as it works, and wait for the next attempt when it does not."""

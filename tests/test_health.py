@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from gateway_core import health, hookimpl
 from gateway_core.chain import Chain, LoadedPlugin
@@ -119,6 +120,27 @@ async def test_a_command_that_fails_is_tried_at_most_once_a_second(
     assert all(later - earlier >= 0.95 for earlier, later in itertools.pairwise(starts))
     assert upstream.facts.state is UpstreamState.DOWN
     assert "exited" in (upstream.last_error or "")
+
+
+async def test_a_bug_costs_a_round_and_its_text_reaches_no_log(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = stdio()
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)))
+
+    async def broken() -> None:
+        raise ValueError("-".join(("canary", "secret")))  # a log shows source lines, which hold no payload
+
+    monkeypatch.setattr(upstream, "connect", broken)
+    watch(upstream)
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    monkeypatch.undo()
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+    logger.remove(sink)
+    assert "upstream s: a bug in the gateway: ValueError" in "".join(lines)
+    assert "in broken" in "".join(lines), "where it was"
+    assert "canary-secret" not in "".join(lines)
 
 
 async def test_one_that_is_down_delays_no_other(watch: Callable[..., HealthMonitor]) -> None:
