@@ -125,3 +125,12 @@ class RefusedUpstream(DeliveryError):
         super().__init__(reason)
         self.status = status
         self.retry_after = retry_after
+
+
+class TooManySessions(RpcError):
+    """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
+
+    def __init__(self, message: str, *, everybody: bool) -> None:
+        error = overloaded(message)
+        super().__init__(error.code, error.message, error.data)
+        self.everybody = everybody

@@ -8,7 +8,6 @@ upstream side's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.deadlines import Deadline
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
 from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 from gateway_core.types import Call, Era, Principal
@@ -119,13 +119,15 @@ class _Pace:
             send(held)
 
 
-@dataclass(slots=True)
-class Exchange:
+NO_BACK: Final = NoBackChannel()
+
+
+class Exchange(msgspec.Struct, eq=False):
     """One request of an agent. Created by the downstream side, passed down to the upstream's connection."""
 
     agent: Agent
     method: str
-    back: BackChannel = field(default_factory=NoBackChannel)
+    back: BackChannel = msgspec.field(default_factory=lambda: NO_BACK)
     progress_token: bytes = b""
     """The agent's own token as raw JSON; empty when it asked for no progress."""
     headers: tuple[tuple[str, str], ...] | None = None
@@ -133,7 +135,7 @@ class Exchange:
     whose era or transport has none."""
     log_level: str = ""
     """The least severe log messages that the agent wants during this request; empty for none at all."""
-    id: str = field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
+    id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; set by the pipeline."""
@@ -145,7 +147,7 @@ class Exchange:
     """Whether a byte of any attempt may have left. Set by the connection just before it writes."""
     touched: bool = False
     """Whether anything went to the agent; from then on the request is never sent again (rule R4)."""
-    timeout: asyncio.Timeout | None = None
+    deadline: Deadline | None = None
     """The one deadline of the exchange; progress moves it."""
     ended: str = ""
     """Why it was ended before its deadline, by the gateway itself; empty otherwise."""
@@ -155,7 +157,7 @@ class Exchange:
     """Takes the questions in place of `back`, for an agent that can only be asked by an answer to its request."""
     question_limit: float = 300.0
     """Seconds that the agent has to answer one question; they do not count against the deadline."""
-    loans: list[Loan] = field(default_factory=list)
+    loans: tuple[Loan, ...] = ()
     """What the call holds at its upstream, for others to have while the agent is away."""
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
@@ -221,7 +223,7 @@ class Exchange:
         if self._resumed is not None:
             self._resumed.close()
         self._flush_progress()
-        self.back = NoBackChannel()
+        self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
         """Put a question of `upstream` to the agent and wait for the result object; the deadline waits, too.
@@ -253,27 +255,21 @@ class Exchange:
                 self._wait_until(min(loop.time() + self.idle_limit, self.hard_deadline))
 
     def _wait_until(self, when: float) -> None:
-        if self.timeout is not None and not self.timeout.expired() and not self.ended:
-            self._reschedule(self.timeout, when)
-
-    @staticmethod
-    def _reschedule(timeout: asyncio.Timeout, when: float) -> None:
-        # After the request has ended there is no deadline any more, and its server may still ask and tell.
-        with contextlib.suppress(RuntimeError):
-            timeout.reschedule(when)
+        if self.deadline is not None and not self.ended:
+            self.deadline.move(when)
 
     def leave(self) -> None:
         """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
         self._flush_progress()
         self._away_since = asyncio.get_running_loop().time()
-        self.back, self.timeout, self.progress_token = NoBackChannel(), None, b""
+        self.back, self.deadline, self.progress_token = NO_BACK, None, b""
         for loan in self.loans:
             loan.lend()
 
     def rejoin(self, other: Exchange) -> None:
         """The agent is back with another request, `other`, whose call this one goes on to be."""
         self.waited += asyncio.get_running_loop().time() - self._away_since
-        self.back, self.timeout, self.progress_token = other.back, other.timeout, other.progress_token
+        self.back, self.deadline, self.progress_token = other.back, other.deadline, other.progress_token
         self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
         other.upstream, other.sent, other.touched = self.upstream, True, True
         self.log_level, other._resumed = other.log_level, self
@@ -282,18 +278,19 @@ class Exchange:
 
     def end(self, reason: str) -> None:
         """End it now, as if its deadline had passed, for `reason`."""
-        if self.timeout is not None and not self.timeout.expired():
+        if self.deadline is not None and not self.deadline.passed:
             self.ended = reason
-            self._reschedule(self.timeout, asyncio.get_running_loop().time())
+            self.deadline.move(asyncio.get_running_loop().time())
 
     def extend(self) -> None:
         """Move the deadline to `idle_limit` from now, never past the hard one."""
-        if self.timeout is None or self.timeout.expired() or self.ended or self._asking:
+        deadline = self.deadline
+        if deadline is None or self.ended or self._asking:
             return
-        when = min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_deadline)
-        current = self.timeout.when()
-        if current is not None and asyncio.get_running_loop().time() < current < when:
-            self._reschedule(self.timeout, when)
+        now = asyncio.get_running_loop().time()
+        when = min(now + self.idle_limit, self.hard_deadline)
+        if now < deadline.when < when:
+            deadline.move(when)
 
 
 def admits(wanted: str, level: str) -> bool:

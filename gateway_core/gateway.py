@@ -182,9 +182,8 @@ class Gateway:
     async def call_once(self, name: str, arguments: dict[str, Any]) -> CallResult:
         """Call one tool as the operator, for `rad mcp proxy call` without a running gateway."""
         agent = Agent(Principal("operator@cli", address="cli"), "modern", "2026-07-28")
-        return await self.pipeline.call(
-            Exchange(agent, "tools/call"), jsonrpc.encode({"name": name, "arguments": arguments})
-        )
+        params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
+        return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
     def status(self) -> dict[str, Any]:
         """What `rad mcp proxy status` shows; no secrets, no session ids."""

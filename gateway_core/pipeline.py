@@ -7,18 +7,19 @@ in reverse, bridge to the agent's era, one line in the log. `targets.py` knows w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from dataclasses import replace as _replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from loguru import logger
+from msgspec import Raw
+from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import where
 from gateway_core.catalog import Catalog, Target
 from gateway_core.chain import Chain, Passed
 from gateway_core.config import ProxyConfig
+from gateway_core.deadlines import Deadline, Deadlines
 from gateway_core.errors import (
     CANCELLED,
     INTERNAL_ERROR,
@@ -35,15 +36,19 @@ from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
+_CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
 
-@dataclass(slots=True)
+
 class _Course:
     """How far a call came, for whoever has to end it early."""
 
-    call: Call | None = None
-    target: Target | None = None
-    """What the last look-up found; dispatched as it is, so that plugins judged what is then called."""
-    passed: Passed | None = None
+    __slots__ = ("call", "passed", "target")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.target: Target | None = None
+        """What the last look-up found; dispatched as it is, so that plugins judged what is then called."""
+        self.passed: Passed | None = None
 
 
 class Pipeline:
@@ -53,7 +58,10 @@ class Pipeline:
         self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
     ) -> None:
         """`settle` waits, shortly after the start, for upstreams that were not tried yet; it tells whether it did."""
-        self._config = config
+        self._timeout = config.timeout
+        self._max_timeout = config.max_timeout
+        self._question_timeout = config.question_timeout
+        self._deadlines = Deadlines()
         self._catalog = catalog
         self._router = router
         self._chain = chain
@@ -71,8 +79,8 @@ class Pipeline:
         for exchange in list(self._running.values()):
             exchange.end(reason)
 
-    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
-        """Serve one request. `params` is the JSON of its params, empty when it has none.
+    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
+        """Serve one request. `params` are the members of its params, none when it has none.
 
         `answer`: what the upstream said without being asked, so that it need not be.
 
@@ -81,14 +89,17 @@ class Pipeline:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        exchange.hard_deadline = started + self._config.max_timeout
-        exchange.question_limit = self._config.question_timeout
+        exchange.hard_deadline = started + self._max_timeout
+        exchange.question_limit = self._question_timeout
+        task = asyncio.current_task()
+        assert task is not None
+        exchange.deadline = self._deadlines.begin(task, started + self._timeout)
         course = _Course()
         self.calls += 1
         self._running[exchange.id] = exchange
-        result = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
+        result = _CANCELLED
         try:
-            result = await self._until_deadline(exchange, params, course, answer)
+            result = await self._until_deadline(exchange, exchange.deadline, params, course, answer)
             return result
         except asyncio.CancelledError:
             if course.passed is not None:
@@ -99,12 +110,18 @@ class Pipeline:
             _log(exchange, course.call, result, loop.time() - started)
 
     async def _until_deadline(
-        self, exchange: Exchange, params: bytes, course: _Course, answer: CallResult | None
+        self,
+        exchange: Exchange,
+        deadline: Deadline,
+        params: Mapping[str, Raw],
+        course: _Course,
+        answer: CallResult | None,
     ) -> CallResult:
         try:
-            async with asyncio.timeout(self._config.timeout) as exchange.timeout:
-                result = await self._serve(exchange, read(exchange, params), course, answer)
-        except TimeoutError:
+            result = await self._serve(exchange, read(exchange, params), course, answer)
+        except asyncio.CancelledError:
+            if not deadline.caused():
+                raise
             result = _timed_out(exchange, course)
         except RpcError as error:
             outcome = Outcome.REFUSED if error.code == PLUGIN_FAILED else Outcome.ERROR
@@ -114,6 +131,8 @@ class Pipeline:
             result = CallResult.failed(
                 RpcError.of_gateway(INTERNAL_ERROR, f"internal error of the gateway, see its log for {exchange.id}")
             )
+        finally:
+            deadline.end()
         if course.passed is not None:
             result = await self._chain.after(course.passed, result)
         return _bridged(exchange, self._catalog.linked(exchange, result))
@@ -121,44 +140,47 @@ class Pipeline:
     async def _serve(
         self, exchange: Exchange, params: Params, course: _Course, answer: CallResult | None
     ) -> CallResult:
-        exchange.origin = params.call
-        call = course.call = await self._looked_up(exchange, params, course)
-        check_headers(exchange, call, course.target)
+        target = course.target = await self._found(exchange, params)
+        call = exchange.origin = course.call = params.call(exchange, target)
+        if exchange.headers is not None:
+            check_headers(exchange, call, target)
         if self._chain.wants(exchange.method):
 
             def look_up(rewritten: Call) -> Call:
-                course.target = find(self._catalog, rewritten, params)
-                return _with_tool(rewritten, course.target)
+                found = course.target = find(
+                    self._catalog, rewritten.method, rewritten.name, rewritten.principal, params
+                )
+                return _with_tool(rewritten, found)
 
             course.passed = Passed()
             call, verdict = await self._chain.before(call, look_up, course.passed)
-            course.call = call
+            course.call, target = call, course.target
             if isinstance(verdict, Reject):
                 return _rejected(verdict)
             if verdict is not None:
                 return verdict
         if call.method in LISTS:
             return self._list(call, exchange, params)
-        if course.target is None:
+        if target is None:
             raise unknown(call)
         if answer is None:
-            self._set_deadline(exchange, course.target)
-            request = request_for(call, params, course.target, exchange.id)
-            answer = await self._router.dispatch(call, exchange, course.target, request)
-        return self._catalog.tasks.translated(call, course.target, answer)
+            self._set_deadline(exchange, target)
+            request = request_for(call, params, target, exchange.id)
+            answer = await self._router.dispatch(call, exchange, target, request)
+        return self._catalog.tasks.translated(call, target, answer)
 
-    async def _looked_up(self, exchange: Exchange, params: Params, course: _Course) -> Call:
-        """The call with its target found; shortly after the start, what nobody has yet may still come."""
-        call = params.call
-        await self._catalog.prepare(exchange)
-        if call.method not in LISTS:
-            course.target = find(self._catalog, call, params)
-        missing = course.target is None or call.method in TASKS  # a task of before the start may come back
-        if missing and await self._settle():
+    async def _found(self, exchange: Exchange, params: Params) -> Target | None:
+        """The target of the request; shortly after the start, what nobody has yet may still come."""
+        method, principal = exchange.method, exchange.agent.principal
+        if self._catalog.snapshot.private:
             await self._catalog.prepare(exchange)
-            if call.method not in LISTS:
-                course.target = find(self._catalog, call, params)
-        return _with_tool(call, course.target)
+        target = find(self._catalog, method, params.name, principal, params)
+        if target is None or method in TASKS:  # a task of before the start may come back
+            if not await self._settle():
+                return target
+            await self._catalog.prepare(exchange)
+            target = find(self._catalog, method, params.name, principal, params)
+        return target
 
     def _list(self, call: Call, exchange: Exchange, params: Params) -> CallResult:
         raw = params.others.get("cursor")
@@ -168,11 +190,12 @@ class Pipeline:
 
     def _set_deadline(self, exchange: Exchange, target: Target) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""
-        timeout = max(upstream.timeout for upstream in target.upstreams)
+        first, *others = target.upstreams
+        timeout = max([first.timeout, *(upstream.timeout for upstream in others)]) if others else first.timeout
         exchange.idle_limit = timeout
-        if timeout != self._config.timeout and exchange.timeout is not None:
+        if timeout != self._timeout and exchange.deadline is not None:
             when = asyncio.get_running_loop().time() + timeout
-            exchange.timeout.reschedule(min(when, exchange.hard_deadline))
+            exchange.deadline.move(min(when, exchange.hard_deadline))
 
 
 def _with_tool(call: Call, target: Target | None) -> Call:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from mcp.shared.inbound import validate_mcp_param_headers
 from msgspec import Raw
 
@@ -20,7 +20,7 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS, NAME_MEMBERS, TASKS
-from gateway_core.types import Call
+from gateway_core.types import Call, Principal
 from gateway_core.upstream.base import Request
 from gateway_core.upstream.inventory import header_names
 
@@ -30,60 +30,66 @@ MAX_NAME_SHOWN: Final = 500
 _REF_KEY: Final[Mapping[str, str]] = {"ref/prompt": "name", "ref/resource": "uri"}
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
+class Params(msgspec.Struct, frozen=True, eq=False):
     """The params of one request, taken apart as far as the gateway reads them."""
 
-    call: Call
-    """What plugins see."""
+    name: str
+    """What is asked for; empty for lists."""
+    arguments: bytes
+    meta: bytes
     others: Mapping[str, Raw]
     """Members that the gateway only passes on."""
     ref: Mapping[str, Raw] | None = None
     """The reference of a `completion/complete`."""
     ref_type: str = ""
 
+    def call(self, exchange: Exchange, target: Target | None) -> Call:
+        """What plugins see."""
+        agent = exchange.agent
+        return Call(
+            exchange.method,
+            self.name,
+            agent.principal,
+            agent.era,
+            exchange.id,
+            self.arguments,
+            self.meta,
+            None if target is None else target.tool,
+        )
 
-def read(exchange: Exchange, params: bytes) -> Params:
+
+def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
     """Take the params of a request apart. Raises `RpcError` for what the protocol forbids."""
     method = exchange.method
     if method not in METHODS:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
     if method in TASKS:
         require_tasks(exchange.agent)
-    members = jsonrpc.members(params)
-    meta = bytes(members.pop("_meta", Raw()))
+    others = dict(members)
+    meta = bytes(others.pop("_meta", b""))
     ref: dict[str, Raw] | None = None
     name = ref_type = ""
     key = NAME_MEMBERS.get(method)
     if key is not None:
-        if key not in members:
+        if key not in others:
             raise RpcError.of_gateway(INVALID_PARAMS, f"params.{key} is missing")
-        name = jsonrpc.text(members.pop(key), f"params.{key}")
+        name = jsonrpc.text(others.pop(key), f"params.{key}")
     elif method == "completion/complete":
-        ref = jsonrpc.members(members.pop("ref", Raw(b"{}")), "params.ref")
+        ref = jsonrpc.members(others.pop("ref", Raw(b"{}")), "params.ref")
         ref_type = jsonrpc.text(ref.get("type", Raw(b'""')), "params.ref.type")
         if ref_type not in _REF_KEY:
             raise RpcError.of_gateway(INVALID_PARAMS, "params.ref.type must be 'ref/prompt' or 'ref/resource'")
         key = _REF_KEY[ref_type]
         name = jsonrpc.text(ref.get(key, Raw(b'""')), f"params.ref.{key}")
-    arguments = bytes(members.pop(_arguments_key(method), Raw()))
+    arguments = bytes(others.pop(_arguments_key(method), b""))
     if arguments == b"null":
         arguments = b""
     if arguments and arguments[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_arguments_key(method)} must be an object")
     if method == "tools/call":
         # Asks for a task of 2025-11-25, which a server that does not announce them ignores, as the gateway does not.
-        members.pop("task", None)
-    call = Call(
-        method=method,
-        name=name,
-        principal=exchange.agent.principal,
-        era=exchange.agent.era,
-        exchange_id=exchange.id,
-        raw_arguments=arguments,
-        raw_meta=meta,
-    )
-    return Params(call, members, ref, ref_type)
+        others.pop("task", None)
+    return Params(name, arguments, meta, others, ref, ref_type)
 
 
 _ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
@@ -93,21 +99,20 @@ def _arguments_key(method: str) -> str:
     return _ARGUMENTS_KEY.get(method, "arguments")
 
 
-def find(catalog: Catalog, call: Call, params: Params) -> Target | None:
-    """Who serves a call, by the name that it has now; None for a name of nobody's and for lists."""
-    principal = call.principal.id
-    match call.method:
+def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
+    """Who serves what `principal` knows by `name`; None for a name of nobody's and for lists."""
+    match method:
         case "tools/call":
-            return catalog.tool(call.name, principal)
+            return catalog.tool(name, principal.id)
         case "prompts/get":
-            return catalog.prompt(call.name, principal)
+            return catalog.prompt(name, principal.id)
         case "resources/read":
-            return catalog.resource(call.name, principal)
+            return catalog.resource(name, principal.id)
         case "completion/complete":
             of_prompt = params.ref_type == "ref/prompt"
-            return catalog.prompt(call.name, principal) if of_prompt else catalog.template(call.name, principal)
+            return catalog.prompt(name, principal.id) if of_prompt else catalog.template(name, principal.id)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return catalog.tasks.find(call.principal, call.name)
+            return catalog.tasks.find(principal, name)
     return None
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 from loguru import logger

@@ -51,7 +51,7 @@ class World:
         return Exchange(Agent(Principal("agent@test"), era, version), method)
 
     async def ask(self, method: str, params: dict[str, Any] | None = None, era: Era = "modern") -> CallResult:
-        return await self.pipeline.call(self.exchange(method, era), jsonrpc.encode(params or {}))
+        return await self.pipeline.call(self.exchange(method, era), jsonrpc.members(jsonrpc.encode(params or {})))
 
     async def tool(self, tool: str, era: Era = "modern", meta: Any = None, **arguments: Any) -> CallResult:
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
@@ -247,7 +247,7 @@ async def test_progress_carries_the_agents_own_token(start: Start) -> None:
     exchange.back = Back()
     exchange.progress_token = b'"tok"'
     params = {"name": "steps", "arguments": {"count": 3, "pause": 0.01}}
-    await world.pipeline.call(exchange, jsonrpc.encode(params))
+    await world.pipeline.call(exchange, jsonrpc.members(jsonrpc.encode(params)))
     assert [(m, p["progressToken"], p["progress"]) for m, p in seen] == [
         ("notifications/progress", "tok", n) for n in (1, 2, 3)
     ]

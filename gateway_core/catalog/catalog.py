@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import replace as _replace
 from typing import Any, Final
 
 from loguru import logger
+from msgspec.structs import replace as _replace
 
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.identity import identity

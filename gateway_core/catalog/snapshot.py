@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import re2
 
 from gateway_core.catalog.entry import Entry
@@ -15,14 +16,13 @@ from gateway_core.upstream.inventory import LIST_METHODS, Inventory
 from gateway_core.upstream.upstream import Upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where a call goes: the name the upstreams know, and those that know it."""
 
     original: str
     upstreams: tuple[Upstream, ...]
     tool: Tool | None = None
-    mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    mirrored: Mapping[tuple[str, ...], str] = {}
     """As in the entry."""
 
 

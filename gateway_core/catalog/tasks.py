@@ -8,11 +8,11 @@ upstream again; nothing is remembered here. Ids that cannot be opened get one an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from gateway_core import jsonrpc
 from gateway_core.catalog.snapshot import Target

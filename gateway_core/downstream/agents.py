@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ def require_object(raw: Raw | None, what: str) -> bytes:
 
 def meta_of(params: dict[str, Raw]) -> dict[str, Raw]:
     """The members of `_meta`; none when it is absent or no object."""
-    raw = bytes(params.get("_meta", Raw()))
+    raw = bytes(params.get("_meta", b""))
     return jsonrpc.members(raw) if raw[:1] == b"{" else {}
 
 
@@ -93,19 +93,14 @@ def exchange_for(
     """
     if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
-    token = bytes(meta.get("progressToken", Raw()))
+    token = bytes(meta.get("progressToken", b""))
     usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()
-    return Exchange(
-        agent,
-        message.method,
-        back,
-        progress_token=token if usable else b"",
-        headers=headers,
-        log_level=log_level,
-    )
+    return Exchange(agent, message.method, back, token if usable else b"", headers, log_level)
 
 
-def start_call(services: Services, session: Session, message: Message, exchange: Exchange) -> asyncio.Task[bytes]:
+def start_call(
+    services: Services, session: Session, message: Message, params: Mapping[str, Raw], exchange: Exchange
+) -> asyncio.Task[bytes]:
     """Serve a request in a task of its own, which outlives the connection it came on; the task ends in the response.
 
     A cancelled task means that the agent, or the end of its session, cancelled the request. Raises `RpcError` for an
@@ -113,7 +108,7 @@ def start_call(services: Services, session: Session, message: Message, exchange:
     """
 
     async def serve() -> bytes:
-        result = await services.call(exchange, bytes(message.params))
+        result = await services.call(exchange, params)
         return response_to(message, result)
 
     return start(services, session, message, serve)

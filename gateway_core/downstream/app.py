@@ -9,47 +9,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 from loguru import logger
 from mcp.shared.inbound import MCP_METHOD_HEADER, unsupported_protocol_version_rejection
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
-from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
 from gateway_core.downstream import sse
 from gateway_core.downstream.agents import meta_of
-from gateway_core.downstream.connections import AgentConnection, AgentServer
-from gateway_core.downstream.intake import (
-    SESSION_HEADER,
-    VERSION_HEADER,
-    Refusal,
-    check_coding,
-    check_header_size,
-    header,
-    read_message,
-    target,
-)
+from gateway_core.downstream.answer import Answer, Refusal
+from gateway_core.downstream.connections import AgentConnection, AgentServer, LongWay
+from gateway_core.downstream.head import MCP_PATHS, SESSION_HEADER, VERSION_HEADER, Head, HeadReader
+from gateway_core.downstream.intake import Post, check_coding, check_header_size, message_of, read_message, target
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.stream import json_response
+from gateway_core.downstream.stream import Accepts, Reply, Serving, Writer, event_stream
 from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE
+from gateway_core.protocol import INITIALIZE, LISTEN
 
-MCP_PATHS: Final = frozenset({"/mcp", "/"})
+SHORT_BODY: Final = 256 * 1024
+"""Bytes of a body up to which the short way waits for it to be complete."""
 CHORES_EVERY: Final = 1.0
 """Seconds between two looks at what stalls or is unused."""
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz", "/admin/status", "/admin/tools"})
 
 
 class App:
-    """Answers HTTP requests."""
+    """Answers HTTP requests: those that aiohttp has read (`handle`), and those that came the short way (`begin`)."""
 
     def __init__(self, services: Services) -> None:
         config = services.config
@@ -58,103 +51,178 @@ class App:
         self._modern = ModernHttp(services)
         self._legacy = LegacyHttp(services)
         self._sse = sse.SseHttp(services) if config.transport == "sse" else None
-        self.connections = AgentServer(self.handle, config.max_connections)
+        heads = HeadReader(self._guard, min(SHORT_BODY, config.limits.request_body))
+        self.connections = AgentServer(self.handle, heads, self.begin, _failed, config.max_connections)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever it is."""
         connection = request.protocol
-        assert isinstance(connection, AgentConnection)
+        assert isinstance(connection, LongWay)
         connection.waiting_since = None
         connection.serving = True
         try:
-            return await self._checked(request, connection)
+            found = await self._checked(request, connection)
+            return found.response() if isinstance(found, Answer) else found
         except Refusal as refusal:
-            return refusal.response()
+            return refusal.answer().response()
         except RpcError as error:
-            return Refusal.of(error).response()
+            return Refusal.of(error).answer().response()
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - aiohttp's own answer to a bug would quote the request
-            return _failed(request, error).response()
+            failed = _failed(error)
+            if request.writer.output_size:
+                raise ConnectionAbortedError("an answer has begun that cannot be finished") from None
+            return failed.answer().response()
         finally:
             connection.served()
 
-    async def _checked(self, request: web.BaseRequest, connection: AgentConnection) -> web.StreamResponse:
+    def begin(self, connection: AgentConnection, head: Head, body: bytes) -> Answer | Serving | None:
+        """Begin to serve a POST to the MCP endpoint; None sends it the long way. Never raises."""
+        message = None
+        try:
+            self._admit(connection)
+            message = message_of(body)
+            return self._begin(Post(head, message, connection.address, connection.begin_stream))
+        except Refusal as refusal:
+            return refusal.answer()
+        except RpcError as error:
+            return Refusal.of(error).answer()
+        except Exception as error:  # noqa: BLE001 - one request's bug must not end the connection without a word
+            return _failed(error, message).answer()
+
+    def _admit(self, connection: AgentConnection | LongWay) -> None:
+        if not self.connections.admit(connection):
+            limit = self._services.config.max_connections
+            refusal = Refusal.busy(f"{limit} connections are open, which is the limit")
+            refusal.close = True
+            raise refusal
+
+    async def _checked(self, request: web.BaseRequest, connection: LongWay) -> Answer | web.StreamResponse:
         check_header_size(request)
         check_coding(request)
         authority, path = target(request)
         refused = self._guard.check(request.headers, authority)
         if refused is not None:
             raise Refusal(*refused)
+        head = Head(request.headers)
         if path in _ALWAYS_SERVED:
-            return self._operators(request, path)
-        if not self.connections.admit(connection):
-            limit = self._services.config.max_connections
-            refusal = Refusal.busy(f"{limit} connections are open, which is the limit")
-            refusal.close = True
-            raise refusal
-        return await self._agents(request, path)
+            return self._operators(request, head, path)
+        self._admit(connection)
+        return await self._agents(request, head, path)
 
-    async def _agents(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    async def _agents(self, request: web.BaseRequest, head: Head, path: str) -> Answer | web.StreamResponse:
         address = canonical_address(request.remote or "")
         if path in MCP_PATHS:
             if request.method == "POST":
-                return await self._post(request, address)
+                return await self._post(request, head, address)
             if request.method in {"GET", "DELETE"}:
-                if header(request, VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them
+                if head.once(VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them
                     raise _wrong_method("POST")
                 if request.method == "GET":
-                    return await self._legacy.get(request, address)
-                return await self._legacy.delete(request, address)
+                    return await self._legacy.get(request, head, address)
+                return self._legacy.delete(head, address)
             raise _wrong_method("GET, POST, DELETE")
         if self._sse is not None and path == sse.STREAM_PATH:
             if request.method != "GET":
                 raise _wrong_method("GET")
-            return await self._sse.get(request, address)
+            return await self._sse.get(request, head, address)
         if self._sse is not None and path == sse.MESSAGE_PATH:
             if request.method != "POST":
                 raise _wrong_method("POST")
-            return await self._sse.post(request, address)
-        return json_response(jsonrpc.encode({"error": "nothing is here; the MCP endpoint is /mcp"}), 404)
+            return await self._sse.post(request, head, address)
+        return Answer(jsonrpc.encode({"error": "nothing is here; the MCP endpoint is /mcp"}), 404)
 
-    async def _post(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
-        message = await read_message(request, self._services.config.limits.request_body)
+    async def _post(self, request: web.BaseRequest, head: Head, address: str) -> Answer | web.StreamResponse:
+        message = await read_message(request, head, self._services.config.limits.request_body)
+
+        async def begin_stream() -> web.StreamResponse:
+            response = event_stream()
+            await response.prepare(request)
+            return response
+
         try:
-            params = jsonrpc.members(message.params)
-            meta = meta_of(params)
-        except RpcError as error:
-            raise Refusal(400, error, message=message) from None
-        try:
-            if _speaks_modern(request, message, meta):
-                return await self._modern.post(request, message, params, meta, address)
-            return await self._legacy.post(request, message, params, meta, address)
+            post = Post(head, message, address, begin_stream)
+            found = self._begin(post)
+            if found is None:
+                return await self._modern.listen(request, post)
+            if isinstance(found, Answer):
+                accepts_json = not message.is_request or found.status != 200 or head.accepts().json
+                return found if accepts_json else await _as_stream(found, begin_stream)
+            return await _answered(found)
         except (Refusal, RpcError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - the answer to a bug carries the request's id, too
-            return _failed(request, error, message).response()
+            refusal = _failed(error, message)
+            if request.writer.output_size:
+                raise ConnectionAbortedError("an answer has begun that cannot be finished") from None
+            raise refusal from None
 
-    def _operators(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    def _begin(self, post: Post) -> Answer | Serving | None:
+        """Begin to serve a message; None for one that is answered by a stream of its own: `ModernHttp.listen` is due.
+
+        Raises `Refusal`, `RpcError`.
+        """
+        try:
+            post.params = jsonrpc.members(post.message.params)
+            post.meta = meta_of(post.params)
+        except RpcError as error:
+            raise Refusal(400, error, message=post.message) from None
+        if not _speaks_modern(post):
+            return self._legacy.post(post)
+        if post.message.method == LISTEN and post.message.is_request:
+            return None
+        return self._modern.post(post)
+
+    def _operators(self, request: web.BaseRequest, head: Head, path: str) -> Answer:
         if request.method not in {"GET", "HEAD"}:
             raise _wrong_method("GET, HEAD")
         if path == "/healthz":
-            return json_response(b'{"status":"ok"}')
+            return Answer(b'{"status":"ok"}')
         if path == "/readyz":
             ready = self._services.ready()
-            return json_response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
+            return Answer(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
         token = self._services.admin_token.encode()
-        scheme, _, offered = (header(request, "Authorization") or "").partition(" ")
+        scheme, _, offered = (head.once("Authorization") or "").partition(" ")
         matches = hmac.compare_digest(offered.encode(errors="surrogateescape"), token)
         if not token or not matches or scheme.lower() != "bearer":
             raise Refusal(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
         admin = self._services.admin
-        return json_response(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
+        return Answer(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
 
 
-def _failed(request: web.BaseRequest, error: Exception, message: Message | None = None) -> Refusal:
-    """The answer to `request` after a bug. Raises `ConnectionAbortedError` when a stream has begun already."""
+async def _answered(serving: Serving) -> Answer | web.StreamResponse:
+    """The answer on the long way, as the request's task and its stream give it. Raises `ConnectionError`."""
+    try:
+        answer = await serving.wait()
+        if serving.reply.is_plain(answer):
+            return answer
+        serving.reply.conclude(answer.body)
+        assert serving.reply.writer is not None
+        return _begun(await serving.reply.writer)
+    except BaseException:  # the agent has gone, or a bug: on this connection nothing more can be said
+        serving.lost()
+        raise
+
+
+async def _as_stream(answer: Answer, begin_stream: Callable[[], Awaitable[Writer]]) -> web.StreamResponse:
+    """An answer for an agent that accepts streams only."""
+    reply = Reply(begin_stream, Accepts(json=False))
+    reply.conclude(answer.body)
+    assert reply.writer is not None
+    return _begun(await reply.writer)
+
+
+def _begun(writer: Writer | None) -> web.StreamResponse:
+    if writer is None:
+        raise ConnectionResetError("the agent left before its answer")
+    assert isinstance(writer, web.StreamResponse), "the one that begin_stream made"
+    return writer
+
+
+def _failed(error: Exception, message: Message | None = None) -> Refusal:
+    """The answer to a request after a bug."""
     logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
-    if request.writer.output_size:
-        raise ConnectionAbortedError("an answer has begun that cannot be finished")
     return Refusal(500, internal_error(), message=message, close=True)
 
 
@@ -162,20 +230,21 @@ def _wrong_method(allow: str) -> Refusal:
     return Refusal(405, f"this address answers {allow}", headers={"Allow": allow})
 
 
-def _speaks_modern(request: web.BaseRequest, message: Message, meta: dict[str, Raw]) -> bool:
+def _speaks_modern(post: Post) -> bool:
     """Which era a POST is of: modern `_meta` or a modern version header, else legacy (basic/versioning).
 
     `initialize` is legacy unless a modern version header is on it. Raises `Refusal` (400) for a version that is
     neither, outside a session.
     """
-    version = request.headers.get(VERSION_HEADER)
+    head, message = post.head, post.message
+    version = head.headers.get(VERSION_HEADER)
     if message.method == INITIALIZE and version not in MODERN_PROTOCOL_VERSIONS:
         return False
-    if is_modern(meta):
+    if is_modern(post.meta):
         return True
-    if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in request.headers:
+    if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in head.headers:
         return False
-    if version in MODERN_PROTOCOL_VERSIONS or MCP_METHOD_HEADER in request.headers:
+    if version in MODERN_PROTOCOL_VERSIONS or MCP_METHOD_HEADER in head.headers:
         return True
     rejection = unsupported_protocol_version_rejection(version)
     assert rejection is not None

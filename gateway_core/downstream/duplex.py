@@ -104,7 +104,7 @@ class Duplex:
             return self._initialize(message, params)
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
-            return self._legacy.request(self._session, message, meta, SessionBack(self._session))
+            return self._legacy.request(self._session, message, params, meta, SessionBack(self._session))
         agent, log_level = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
@@ -113,7 +113,7 @@ class Duplex:
             return None
         back = SessionBack(self._session, can_ask=False)
         exchange = exchange_for(agent, message, meta, back, log_level=log_level)
-        return start_call(self._services, self._session, message, exchange)
+        return start_call(self._services, self._session, message, params, exchange)
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
         if self._session.agent is not None:

@@ -1,4 +1,4 @@
-"""One HTTP request before anybody acts on it: what it accepts, its body within bounds, headers given once.
+"""One HTTP request on the long way before anybody acts on it: its target, its size, its body within bounds.
 
 Whatever is wrong is a `Refusal`, which `app.py` turns into the response.
 """
@@ -7,105 +7,43 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
+from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.sessions import TooManySessions
-from gateway_core.downstream.stream import Accepts, json_response
-from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RETRY_AFTER, RpcError, overloaded
+from gateway_core.downstream.answer import Refusal
+from gateway_core.downstream.head import MAX_HEADER_BYTES, Head, is_json
+from gateway_core.downstream.stream import Accepts, Writer
+from gateway_core.errors import RpcError
 from gateway_core.jsonrpc import Message
 
 BODY_TIMEOUT: Final = 30.0
-MAX_HEADER_BYTES: Final = 32 * 1024
-SESSION_HEADER: Final = "Mcp-Session-Id"
-VERSION_HEADER: Final = "MCP-Protocol-Version"
-_REFUSED: Final = re.compile(r"q=0(\.0{0,3})?")
-"""The weight that means "not acceptable" (RFC 9110 12.4.2)."""
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 
 
-class Refusal(Exception):
-    """An HTTP request that is refused: `status`, and the JSON-RPC error that the body carries."""
+class Post(msgspec.Struct, eq=False):
+    """One message that came by POST, whichever way."""
 
-    def __init__(
-        self,
-        status: int,
-        problem: RpcError | str,
-        *,
-        message: Message | None = None,
-        headers: Mapping[str, str] | None = None,
-        close: bool = False,
-    ) -> None:
-        """`message`: the request whose id the error is for, if it could be read. `close`: end the connection."""
-        self.error = RpcError.of_gateway(INVALID_REQUEST, problem) if isinstance(problem, str) else problem
-        super().__init__(self.error.message)
-        self.status = status
-        self.message = message
-        self.headers = headers
-        self.close = close
-
-    @classmethod
-    def busy(cls, problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> Refusal:
-        """For a limit of the gateway's own: says when to come back."""
-        error = overloaded(problem) if isinstance(problem, str) else problem
-        return cls(status, error, message=message, headers={"Retry-After": f"{RETRY_AFTER:.0f}"})
-
-    @classmethod
-    def of(cls, error: RpcError, message: Message | None = None) -> Refusal:
-        """For an error that decides the status: 503 (429 where it is the agent's own limit), else that of its code."""
-        if error.code == OVERLOADED:
-            own = isinstance(error, TooManySessions) and not error.everybody
-            return cls.busy(error, 429 if own else 503, message=message)
-        return cls(ERROR_CODE_HTTP_STATUS.get(error.code, 400), error, message=message)
-
-    def response(self) -> web.Response:
-        request_id = self.message.id if self.message is not None else None
-        return json_response(jsonrpc.error(request_id, self.error), self.status, self.headers, close=self.close)
-
-
-def accepts(request: web.BaseRequest) -> Accepts:
-    """What may be answered with. Raises `Refusal` (406) when it is neither JSON nor a stream."""
-    found = _accepts(",".join(request.headers.getall("Accept", ("*/*",))))
-    if not (found.json or found.stream):
-        raise Refusal(406, "answers are application/json or text/event-stream, and Accept names neither")
-    return found
+    head: Head
+    message: Message
+    address: str
+    """Whose it is: see `canonical_address`."""
+    begin_stream: Callable[[], Awaitable[Writer]]
+    """Makes a stream of the answer. Raises `ConnectionError`."""
+    params: dict[str, Raw] = {}
+    meta: dict[str, Raw] = {}
+    """The members of the message's params, and of `_meta` in them."""
 
 
 def require_stream(accepted: Accepts, message: Message | None = None) -> None:
     """Raises `Refusal` (406) unless the answer may be a stream, where it can be nothing else."""
     if not accepted.stream:
         raise Refusal(406, "the answer is text/event-stream, which Accept does not name", message=message)
-
-
-@lru_cache(maxsize=256)
-def _accepts(value: str) -> Accepts:
-    wanted: dict[str, bool] = {}
-    for part in value.lower().split(","):
-        media_type, *parameters = (piece.strip() for piece in part.split(";"))
-        wanted[media_type] = not any(_REFUSED.fullmatch(parameter) for parameter in parameters)
-
-    def allows(media_type: str) -> bool:
-        # The most specific entry decides (RFC 9110 12.5.1).
-        ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-        return next((wanted[name] for name in ranges if name in wanted), False)
-
-    return Accepts(allows("application/json"), allows("text/event-stream"))
-
-
-def header(request: web.BaseRequest, name: str) -> str | None:
-    """A header that may be given once, None when it is absent. Raises `Refusal` (400) when it is given twice."""
-    values = request.headers.getall(name, None)
-    if values is None:
-        return None
-    if len(values) > 1:
-        raise Refusal(400, f"the header {name} is given more than once")
-    return values[0]
 
 
 def target(request: web.BaseRequest) -> tuple[str | None, str]:
@@ -128,14 +66,17 @@ def check_header_size(request: web.BaseRequest) -> None:
         raise Refusal(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes", close=True)
 
 
-async def read_message(request: web.BaseRequest, limit: int) -> Message:
+async def read_message(request: web.BaseRequest, head: Head, limit: int) -> Message:
     """The one JSON-RPC message that the body is. Raises `Refusal` (400, 408, 413, 415)."""
-    media_type = (header(request, "Content-Type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if not is_json(head.once("Content-Type")):
         raise Refusal(415, "the Content-Type must be application/json", close=True)
-    if (header(request, "Content-Encoding") or "identity").lower() != "identity":
+    if (head.once("Content-Encoding") or "identity").lower() != "identity":
         raise Refusal(415, "compressed bodies are not accepted", close=True)
-    body = await _read_body(request, limit)
+    return message_of(await _read_body(request, limit))
+
+
+def message_of(body: bytes) -> Message:
+    """The one JSON-RPC message that a body is. Raises `Refusal` (400)."""
     try:
         return jsonrpc.decode(body)
     except RpcError as error:

@@ -66,7 +66,7 @@ class Legacy:
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 
     def request(
-        self, session: Session, message: Message, meta: dict[str, Raw], back: BackChannel
+        self, session: Session, message: Message, params: dict[str, Raw], meta: dict[str, Raw], back: BackChannel
     ) -> bytes | asyncio.Task[bytes]:
         """The response to a request other than `initialize`, or the task that ends in it (see `start_call`)."""
         try:
@@ -75,15 +75,16 @@ class Legacy:
             if session.agent is None:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
             if message.method in {SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL}:
-                return self._about_notifications(session, session.agent, message)
+                return self._about_notifications(session, session.agent, message, params)
             exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
-            return start_call(self._services, session, message, exchange)
+            return start_call(self._services, session, message, params, exchange)
         except RpcError as error:
             return jsonrpc.error(message.id, error)
 
-    def _about_notifications(self, session: Session, agent: Agent, message: Message) -> bytes | asyncio.Task[bytes]:
+    def _about_notifications(
+        self, session: Session, agent: Agent, message: Message, params: dict[str, Raw]
+    ) -> bytes | asyncio.Task[bytes]:
         """Requests about what the agent is told unasked, which end here. Raises `RpcError`."""
-        params = jsonrpc.members(message.params)
         if message.method == SET_LEVEL:
             session.log_level = level_of(params.get("level", Raw(b"null")), "params.level")
             self._services.on_log_level(session.id, session.log_level)

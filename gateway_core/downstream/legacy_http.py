@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.intake import SESSION_HEADER, VERSION_HEADER, Refusal, accepts, header, require_stream
+from gateway_core.downstream.answer import Answer, Refusal
+from gateway_core.downstream.head import SESSION_HEADER, VERSION_HEADER, Head
+from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.replay import KeptStream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import Reply, event_stream, json_response
+from gateway_core.downstream.stream import Reply, Serving, event_stream
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE
 
-QUIET: Final = 1.0
-"""Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
+ACCEPTED: Final = Answer(b"", 202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
 MAX_STREAMS: Final = 8
 """Streams by GET that one session may have open when it opens another."""
@@ -34,50 +35,38 @@ class LegacyHttp:
         self._services = services
         self._legacy = Legacy(services)
 
-    async def post(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
-    ) -> web.StreamResponse:
+    def post(self, post: Post) -> Answer | Serving:
         """Answer a message. Raises `Refusal`.
 
         A disconnect leaves the call running (clause: Disconnection), and the agent may resume its stream, if one has
         begun, to get the answer. One begins with the first thing said, or when the call takes its time.
         """
-        accepted = accepts(request)
+        message, accepted = post.message, post.head.accepts()
         if message.method == INITIALIZE and message.is_request:
-            return self._initialize(request, message, params, address)
-        session = self._session(request, address)
+            return self._initialize(post)
+        session = self._session(post.head, post.address)
         session.touch()
         if message.is_response:
             session.questions.answer(message)
-            return web.Response(status=202)
+            return ACCEPTED
         if message.is_notification:
             self._legacy.notification(session, message)
-            return web.Response(status=202)
-        reply = Reply(request, accepted, session.questions, session.keep)
-        answer = self._legacy.request(session, message, meta, reply)
-        try:
-            if isinstance(answer, asyncio.Task):
-                _, pending = await asyncio.wait([answer], timeout=QUIET)
-                if pending:
-                    if session.primed:
-                        reply.begin()
-                    await asyncio.wait([answer])
-                return await reply.finish(_response(message, answer))
-            return await reply.finish(answer)
-        except BaseException:  # the agent has gone, or a bug: on this connection nothing more can be said
-            if reply.detach() and isinstance(answer, asyncio.Task):
-                answer.add_done_callback(lambda done: reply.conclude(_response(message, done)))
-            raise
+            return ACCEPTED
+        reply = Reply(post.begin_stream, accepted, session.questions, session.keep)
+        answer = self._legacy.request(session, message, post.params, post.meta, reply)
+        if isinstance(answer, bytes):
+            return Answer(answer)
+        return Serving(answer, reply, partial(_response, message), survives=True, primed=session.primed)
 
-    async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+    async def get(self, request: web.BaseRequest, head: Head, address: str) -> web.StreamResponse:
         """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
 
         Several standing streams share the session's messages, one each.
         """
-        require_stream(accepts(request))
-        session = self._session(request, address)
+        require_stream(head.accepts())
+        session = self._session(head, address)
         self._services.gate.check_open()
-        stream, after = self._stream(session, header(request, LAST_EVENT_HEADER))
+        stream, after = self._stream(session, head.once(LAST_EVENT_HEADER))
         response = event_stream()
         session.streams += 1
         try:
@@ -103,43 +92,42 @@ class LegacyHttp:
             raise Refusal(400, f"{problem}; a GET without it opens a new one")
         return found
 
-    async def delete(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+    def delete(self, head: Head, address: str) -> Answer:
         """End a session; its calls in flight are cancelled."""
-        self._services.end_session(self._session(request, address))
-        return web.Response(status=204)
+        self._services.end_session(self._session(head, address))
+        return Answer(b"", 204)
 
-    def _initialize(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], address: str
-    ) -> web.StreamResponse:
-        if header(request, SESSION_HEADER) is not None:
-            self._session(request, address)
+    def _initialize(self, post: Post) -> Answer:
+        head, message, address = post.head, post.message, post.address
+        if head.once(SESSION_HEADER) is not None:
+            self._session(head, address)
             raise Refusal(400, "this session is initialized already", message=message)
         try:
-            agent = self._legacy.introduce(params, address)
+            agent = self._legacy.introduce(post.params, address)
         except RpcError as error:
-            return json_response(jsonrpc.error(message.id, error))
+            return Answer(jsonrpc.error(message.id, error))
         try:
             session = self._services.open_session(address, agent.principal.id)
         except RpcError as error:
             raise Refusal.of(error, message) from None
-        return json_response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
+        return Answer(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
 
-    def _session(self, request: web.BaseRequest, address: str) -> Session:
+    def _session(self, head: Head, address: str) -> Session:
         """The session of a request. Raises `Refusal`: 400 without an id, 404 for one that is not this agent's."""
-        session_id = header(request, SESSION_HEADER)
+        session_id = head.once(SESSION_HEADER)
         if session_id is None:
             raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._services.sessions.get(address, session_id)
         if session is None or session.own_channel:
             raise Refusal(404, "no such session; begin a new one with initialize")
-        version = header(request, VERSION_HEADER)
+        version = head.once(VERSION_HEADER)
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
             raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
 
 
-def _response(message: Message, answer: asyncio.Task[bytes]) -> bytes:
+def _response(message: Message, answer: asyncio.Task[bytes]) -> Answer:
     """The response that a request's task has ended in."""
     if answer.cancelled():
-        return jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled"))
-    return answer.result()
+        return Answer(jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled")))
+    return Answer(answer.result())

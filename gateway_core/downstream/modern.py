@@ -7,22 +7,19 @@ status tells what went wrong, and an agent that closes its connection has cancel
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from aiohttp import web
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
-    MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
-    MCP_PARAM_HEADER_PREFIX,
-    MCP_PROTOCOL_VERSION_HEADER,
     NAME_BEARING_METHODS,
     InboundLadderRejection,
     classify_inbound_request,
     decode_header_value,
-    find_duplicated_routing_header,
     unsupported_protocol_version_rejection,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -31,10 +28,12 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
-from gateway_core.downstream.intake import VERSION_HEADER, Refusal, accepts, header, require_stream
+from gateway_core.downstream.answer import Answer, Refusal
+from gateway_core.downstream.head import VERSION_HEADER, Head
+from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.logs import requested_level
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.stream import Accepts, Mailbox, Reply, event_stream, json_response, write_events
+from gateway_core.downstream.stream import Mailbox, Reply, Serving, event_stream, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
@@ -49,9 +48,7 @@ from gateway_core.protocol import (
     TASK_IDS,
     TASKS,
 )
-
-_PARAM_PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
-_HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
+from gateway_core.types import CallResult
 
 
 def is_modern(meta: dict[str, Raw]) -> bool:
@@ -129,57 +126,43 @@ class ModernHttp:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def post(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
-    ) -> web.StreamResponse:
-        """Answer a message. Raises `Refusal`; `CancelledError` when the agent disconnects."""
+    def post(self, post: Post) -> Answer | Serving:
+        """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
+        message, head = post.message, post.head
         if message.is_response:
             raise Refusal(400, "a client of this protocol version sends no responses")
         if message.is_notification:
-            return _acknowledge(request, meta)
-        accepted = accepts(request)
+            return _acknowledge(head, post.meta)
+        accepted = head.accepts()
         try:
-            agent, log_level = self._admit(request, message, params, meta, address)
+            agent, log_level = admit(message, post.params, post.meta, post.address, head.routing())
             if message.method == DISCOVER:
-                return json_response(jsonrpc.result(message.id, discover(self._services)))
-            if message.method == LISTEN:
-                return await self._listen(request, message, params, agent, accepted)
-            reply = Reply(request, accepted)
-            headers = _param_headers(request)
-            exchange = exchange_for(agent, message, meta, reply, headers=headers, log_level=log_level)
-            return await self._call(message, exchange, reply)
+                return Answer(jsonrpc.result(message.id, discover(self._services)))
+            reply = Reply(post.begin_stream, accepted)
+            exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
+            task = self._begin(message, exchange, post.params)
+            return Serving(task, reply, partial(_answer, message), survives=False, primed=False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
 
-    def _admit(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], meta: dict[str, Raw], address: str
-    ) -> tuple[Agent, str]:
-        duplicated = find_duplicated_routing_header(request.headers.items())
-        if duplicated is not None:
-            raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {duplicated} is given more than once")
-        names = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
-        routing = {name: request.headers[name] for name in names if name in request.headers}
-        return admit(message, params, meta, address, routing)
+    def _begin(self, message: Message, exchange: Exchange, params: dict[str, Raw]) -> asyncio.Task[CallResult]:
+        gate = self._services.gate
+        gate.enter(message)
+        task = asyncio.get_running_loop().create_task(self._services.call(exchange, params))
+        task.add_done_callback(lambda _: gate.leave())
+        return task
 
-    async def _call(self, message: Message, exchange: Exchange, reply: Reply) -> web.StreamResponse:
-        self._services.gate.enter(message)
+    async def listen(self, request: web.BaseRequest, post: Post) -> web.StreamResponse:
+        """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""
+        message, accepted = post.message, post.head.accepts()
         try:
-            result = await self._services.call(exchange, bytes(message.params))
-            status = 200 if result.error is None else _status(result.error)
-            return await reply.finish(response_to(message, result), status)
-        except BaseException:  # cancelled with its agent, or a bug: nothing more can be said
-            reply.detach()
-            raise
-        finally:
-            self._services.gate.leave()
-
-    async def _listen(
-        self, request: web.BaseRequest, message: Message, params: dict[str, Raw], agent: Agent, accepted: Accepts
-    ) -> web.StreamResponse:
-        require_stream(accepted, message)
-        response = event_stream()
-        mailbox = Mailbox()
-        subscription = self._services.subscribe(agent, message, params, mailbox, ended=mailbox.close)
+            agent, _ = admit(message, post.params, post.meta, post.address, post.head.routing())
+            require_stream(accepted, message)
+            response = event_stream()
+            mailbox = Mailbox()
+            subscription = self._services.subscribe(agent, message, post.params, mailbox, ended=mailbox.close)
+        except RpcError as error:
+            raise Refusal.of(error, message) from None
         try:
             await response.prepare(request)
             await write_events(response, mailbox)
@@ -188,29 +171,22 @@ class ModernHttp:
         return response
 
 
-def _acknowledge(request: web.BaseRequest, meta: dict[str, Raw]) -> web.StreamResponse:
+def _answer(message: Message, task: asyncio.Task[CallResult]) -> Answer:
+    """The answer of a call that was not cancelled."""
+    result = task.result()
+    status = 200 if result.error is None else _status(result.error)
+    return Answer(response_to(message, result), status)
+
+
+def _acknowledge(head: Head, meta: dict[str, Raw]) -> Answer:
     """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
-    version = header(request, VERSION_HEADER)
+    version = head.once(VERSION_HEADER)
     if version is None and is_modern(meta):
         version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
     rejection = unsupported_protocol_version_rejection(version or "")
     if rejection is not None:
         raise Refusal(400, _rejection(rejection))
-    return web.Response(status=202)
-
-
-def _param_headers(request: web.BaseRequest) -> tuple[tuple[str, str], ...]:
-    """The `Mcp-Param-*` headers, which travel on. Raises `RpcError(HEADER_MISMATCH)`: bad characters, given twice."""
-    size = len(_PARAM_PREFIX)
-    found = [(name, value) for name, value in request.headers.items() if name[:size].lower() == _PARAM_PREFIX]
-    if not found:
-        return ()
-    if len({name.lower() for name, _ in found}) != len(found):
-        raise RpcError.of_gateway(HEADER_MISMATCH, "an Mcp-Param header is given more than once")
-    for name, value in found:
-        if _HEADER_TEXT.fullmatch(value) is None:
-            raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} contains invalid characters")
-    return tuple(found)
+    return Answer(b"", 202)
 
 
 def _status(error: RpcError) -> int:

@@ -23,11 +23,10 @@ import secrets
 from collections import deque
 from typing import Final
 
-from aiohttp import web
 from loguru import logger
 
 from gateway_core.bugs import where
-from gateway_core.downstream.stream import Mailbox, event, write_events
+from gateway_core.downstream.stream import Mailbox, Writer, event, write_events
 
 KEPT_EVENTS: Final = 256
 KEPT_BYTES: Final = 1024 * 1024
@@ -87,7 +86,7 @@ class KeptStream:
         """Whether it can be resumed by an agent that has the event of that number as its last."""
         return number <= self.last and (number >= self._gone or not self._standing)
 
-    async def serve(self, response: web.StreamResponse, after: int | None = None) -> None:
+    async def serve(self, response: Writer, after: int | None = None) -> None:
         """Write to a prepared response until the stream ends, its agent is gone, or another connection takes over.
 
         `after`: the number of the last event that the agent has; None for the stream's first connection.
@@ -103,7 +102,7 @@ class KeptStream:
                 self._writer = None
                 self._let_go()
 
-    async def _write(self, response: web.StreamResponse, after: int | None) -> None:
+    async def _write(self, response: Writer, after: int | None) -> None:
         try:
             if after is not None:
                 for number, message in [pair for pair in self._written if pair[0] > after]:

@@ -19,6 +19,7 @@ _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
+@lru_cache(maxsize=1024)
 def canonical_address(address: str) -> str:
     """An address in the one form that sessions and limits know it by; the two loopback standards are one machine."""
     try:

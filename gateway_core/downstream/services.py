@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -103,7 +103,7 @@ class Services:
     def __post_init__(self) -> None:
         self.gate = Gate(self.config.limits.in_flight)
 
-    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
+    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
         """`pipeline.call`, whatever happens in there. Raises only `CancelledError`."""
         try:
             return await self.pipeline.call(exchange, params, answer)

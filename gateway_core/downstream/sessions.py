@@ -21,31 +21,26 @@ from gateway_core.downstream.replay import KeptStream, KeptStreams
 from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, overloaded
-from gateway_core.exchange import Agent, NoBackChannel
+from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, TooManySessions
+from gateway_core.exchange import NO_BACK, Agent
 from gateway_core.protocol import CHANGING, UPDATED, list_changed
 
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose agents know events without data; others take them for broken messages."""
 LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
 
+_MAX_DIGITS: Final = 18
 RequestKey = int | str
 """A request's id, of whatever spelling, but with its type: `1` is not `"1"` (basic/index, Requests)."""
 
 
 def request_key(raw_id: Raw) -> RequestKey:
     """A request's id as a key."""
+    digits = bytes(raw_id)
+    if digits.isdigit() and len(digits) <= _MAX_DIGITS:
+        return int(digits)
     key: RequestKey = jsonrpc.value(raw_id)
     return key
-
-
-class TooManySessions(RpcError):
-    """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
-
-    def __init__(self, message: str, *, everybody: bool) -> None:
-        error = overloaded(message)
-        super().__init__(error.code, error.message, error.data)
-        self.everybody = everybody
 
 
 class Session:
@@ -140,7 +135,7 @@ class SessionBack:
     async def ask(self, method: str, params: bytes) -> bytes:
         session = self._session
         if not self._can_ask or not (session.own_channel or session.streams):
-            return await NoBackChannel().ask(method, params)
+            return await NO_BACK.ask(method, params)
         try:
             async with asyncio.timeout(self._limit):
                 return await session.questions.ask(

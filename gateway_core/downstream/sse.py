@@ -10,8 +10,10 @@ from typing import Final
 from aiohttp import web
 
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.intake import Refusal, accepts, read_message, require_stream
+from gateway_core.downstream.head import Head
+from gateway_core.downstream.intake import read_message, require_stream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import event, event_stream, write_events
@@ -29,9 +31,9 @@ class SseHttp:
         self._services = services
         self._channels: dict[str, Duplex] = {}
 
-    async def get(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+    async def get(self, request: web.BaseRequest, head: Head, address: str) -> web.StreamResponse:
         """The stream of a new session."""
-        require_stream(accepts(request))
+        require_stream(head.accepts())
         session = self._services.open_session(address, principal_of(b"", address).id)
         channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
         session.streams += 1
@@ -47,18 +49,18 @@ class SseHttp:
             self._services.end_session(session)
         return response
 
-    async def post(self, request: web.BaseRequest, address: str) -> web.StreamResponse:
+    async def post(self, request: web.BaseRequest, head: Head, address: str) -> Answer:
         """Take one message in; its answer goes over the stream."""
         session_id = request.query.get("session_id")
         if session_id is None:
             raise Refusal(400, f"the parameter session_id is missing; a session begins with GET {STREAM_PATH}")
         self._open(address, session_id)
-        message = await read_message(request, self._services.config.limits.request_body)
+        message = await read_message(request, head, self._services.config.limits.request_body)
         session, channel = self._open(address, session_id)  # its stream may have ended meanwhile
         if session.mailbox.kept >= MAX_UNREAD:
             raise Refusal.busy("too many answers wait to be read from this session's stream", message=message)
         channel.receive(message)
-        return web.Response(status=202, text="Accepted")
+        return Answer(b"", 202)
 
     def _open(self, address: str, session_id: str) -> tuple[Session, Duplex]:
         """The session of an open stream, and its channel. Raises `Refusal` (404)."""

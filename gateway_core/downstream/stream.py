@@ -11,22 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.downstream.answer import Answer
 from gateway_core.downstream.questions import Questions
-from gateway_core.exchange import NoBackChannel
+from gateway_core.exchange import NO_BACK
 from gateway_core.protocol import LOG_MESSAGE, PROGRESS
 
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
+QUIET: Final = 1.0
+"""Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
 MAX_MESSAGES: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -142,9 +146,7 @@ def event_stream(headers: Mapping[str, str] | None = None) -> web.StreamResponse
     return web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
 
 
-async def write_events(
-    response: web.StreamResponse, mailbox: Mailbox, as_event: Callable[[bytes], bytes] = event
-) -> None:
+async def write_events(response: Writer, mailbox: Mailbox, as_event: Callable[[bytes], bytes] = event) -> None:
     """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`."""
     while True:
         try:
@@ -158,16 +160,6 @@ async def write_events(
         await response.write(as_event(message))
 
 
-def json_response(
-    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None, *, close: bool = False
-) -> web.Response:
-    """A response with a JSON body; `close`: and the end of the connection."""
-    response = web.Response(body=body, status=status, headers=headers, content_type="application/json")
-    if close:
-        response.force_close()
-    return response
-
-
 @dataclass(frozen=True, slots=True)
 class Accepts:
     """Which forms of answer a request's Accept header allows; without one, both."""
@@ -179,19 +171,32 @@ class Accepts:
 class Resumable(Protocol):
     """A stream that outlives its connection."""
 
-    async def serve(self, response: web.StreamResponse) -> None:
+    async def serve(self, response: Writer) -> None:
         """Write the stream to its first connection until either ends."""
 
     def finish(self) -> None:
         """Called when its last message is in its mailbox."""
 
 
+class Writer(Protocol):
+    """A stream of an answer that has begun."""
+
+    async def write(self, data: bytes) -> None:
+        """Send this, and wait while the agent has too much to read. Raises `ConnectionError`."""
+
+
 class Reply:
     """The answer to one POST, and the back channel of the exchange behind it."""
 
+    _stream: Resumable | None = None
+    _mailbox: Mailbox | None = None
+    _over = False
+    writer: asyncio.Task[Writer | None] | None = None
+    """Writes the stream, once one has begun; ends in it, or in None when the agent left before it was there."""
+
     def __init__(
         self,
-        request: web.BaseRequest,
+        begin_stream: Callable[[], Awaitable[Writer]],
         accepts: Accepts,
         questions: Questions | None = None,
         keep: Callable[[Mailbox], Resumable] | None = None,
@@ -199,15 +204,10 @@ class Reply:
         """`questions`: the session's, where this agent can be asked; `keep` makes the stream, if there comes to be
         one, such that the agent can resume it. Both None for modern agents.
         """
-        self._request = request
+        self._begin_stream = begin_stream
         self._accepts = accepts
         self._questions = questions
         self._keep = keep
-        self._stream: Resumable | None = None
-        self._mailbox: Mailbox | None = None
-        self._response: web.StreamResponse | None = None
-        self._writer: asyncio.Task[None] | None = None
-        self._over = False
 
     def notify(self, method: str, params: bytes) -> None:
         """Tell the agent something before the result. Dropped when it accepts no stream, or is gone."""
@@ -221,7 +221,7 @@ class Reply:
         Raises `RpcError` when the agent refuses, cannot be asked, or is gone.
         """
         if self._questions is None or not self._accepts.stream or self._over:
-            return await NoBackChannel().ask(method, params)
+            return await NO_BACK.ask(method, params)
         return await self._questions.ask(self._say, method, params)
 
     def _say(self, message: bytes) -> None:
@@ -240,7 +240,7 @@ class Reply:
         if self._mailbox is None:
             self._mailbox = Mailbox()
             self._stream = self._keep(self._mailbox) if self._keep is not None else None
-            self._writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
+            self.writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox
 
     def _end(self) -> None:
@@ -250,33 +250,25 @@ class Reply:
         if self._stream is not None:
             self._stream.finish()
 
-    async def _write(self, mailbox: Mailbox) -> None:
-        self._response = event_stream()
+    async def _write(self, mailbox: Mailbox) -> Writer | None:
+        writer = None
         try:
-            await self._response.prepare(self._request)
+            writer = await self._begin_stream()
             if self._stream is not None:
-                await self._stream.serve(self._response)
+                await self._stream.serve(writer)
             else:
-                await write_events(self._response, mailbox)
+                await write_events(writer, mailbox)
         except ConnectionError:
             if self._stream is None:
                 self._end()
+        return writer
 
-    async def finish(
-        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> web.StreamResponse:
-        """Send the JSON-RPC response; `status` and `headers` count only where no stream has begun."""
-        if self._writer is None and (self._accepts.json or status != 200):
-            return json_response(body, status, headers)
-        self.conclude(body)
-        if self._writer is not None:
-            await self._writer
-        if self._response is None:
-            raise ConnectionResetError("the agent left before its answer")
-        return self._response
+    def is_plain(self, answer: Answer) -> bool:
+        """Whether `answer` is to be sent as it is: no stream has begun, nor does the agent accept nothing else."""
+        return self.writer is None and (self._accepts.json or answer.status != 200)
 
     def conclude(self, body: bytes) -> None:
-        """Say the last thing on the stream."""
+        """Say the last thing on the stream, which begins with it if need be."""
         self._say(body)
         self._end()
 
@@ -286,9 +278,60 @@ class Reply:
         True when the agent can resume the stream, so that what is said from now on waits for that; then `conclude` is
         due. Otherwise it is dropped.
         """
-        if self._writer is not None:
-            self._writer.cancel()
+        if self.writer is not None:
+            self.writer.cancel()
         if self._stream is not None and not self._over:
             return True
         self._end()
         return False
+
+
+class Serving:
+    """A request whose answer is being found, by a task, and the way back to its agent."""
+
+    __slots__ = ("_answer", "_primed", "_since", "_survives", "reply", "task")
+
+    def __init__(
+        self,
+        task: asyncio.Task[Any],
+        reply: Reply,
+        answer: Callable[[asyncio.Task[Any]], Answer],
+        *,
+        survives: bool,
+        primed: bool,
+    ) -> None:
+        """`answer` makes the answer of the task when it is done. `survives`: the loss of the connection leaves the
+        request running (2025-11-25, basic/transports, Sending Messages to the Server). `primed`: the stream begins when
+        nothing was said for a while, so that the agent can resume it."""
+        self.task = task
+        self.reply = reply
+        self._primed = primed
+        self._since = time.monotonic()
+        self._answer = answer
+        self._survives = survives
+
+    def answer(self) -> Answer:
+        """The answer, once the task is done. Raises what it ended in, if that is a bug."""
+        return self._answer(self.task)
+
+    async def wait(self) -> Answer:
+        """Wait for the answer. Raises as `answer` does."""
+        if self._primed:
+            await asyncio.wait([self.task], timeout=QUIET)
+            self.look(time.monotonic())
+        await asyncio.wait([self.task])
+        return self.answer()
+
+    def look(self, now: float) -> None:
+        """Begin the stream, if it is time for that; `now` on the monotonic clock."""
+        if self._primed and not self.task.done() and now - self._since >= QUIET:
+            self._primed = False
+            self.reply.begin()
+
+    def lost(self) -> None:
+        """The connection is gone, or nothing more can be said on it."""
+        resumable = self.reply.detach()
+        if not self._survives:
+            self.task.cancel()
+        elif resumable:
+            self.task.add_done_callback(lambda _: self.reply.conclude(self.answer().body))

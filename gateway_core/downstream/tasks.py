@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from loguru import logger
@@ -37,7 +37,7 @@ class Ask(Protocol):
     """`Services.call`."""
 
     def __call__(
-        self, exchange: Exchange, params: bytes, answer: CallResult | None = None
+        self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
     ) -> Coroutine[Any, Any, CallResult]: ...
 
 
@@ -119,6 +119,6 @@ class Followed:
             self._bytes -= len(status)
             answer = CallResult(raw=status, upstream=upstream, era="modern") if status else None
             exchange = Exchange(self._agent, _GET)
-            result = await self._call(exchange, jsonrpc.encode({TASK_ID: task_id}), answer)
+            result = await self._call(exchange, {TASK_ID: Raw(jsonrpc.encode(task_id))}, answer)
             if result.error is None:
                 self._tell(jsonrpc.members(result.raw))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from dataclasses import replace as _replace
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
@@ -59,8 +61,7 @@ class _Scope:
         self.current = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, eq=False):
     """One request of an agent that reached the pipeline."""
 
     method: str
@@ -77,8 +78,8 @@ class Call:
     """The JSON of `_meta` as it came in; empty when the request has none."""
     tool: Tool | None = None
     """The catalog's entry; None for other methods, and for names that nobody serves."""
-    _scope: _Scope = field(default_factory=_Scope, repr=False, compare=False)
-    _decoded: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _scope: _Scope = msgspec.field(default_factory=_Scope)
+    _decoded: list[Any] = msgspec.field(default_factory=list)
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -142,8 +143,7 @@ class Outcome(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class CallResult:
+class CallResult(msgspec.Struct, frozen=True, eq=False):
     """The end of a call: a result object (`raw`) or an `error`, never both."""
 
     raw: bytes = b""
@@ -154,7 +154,7 @@ class CallResult:
     """The upstream that answered; None when the gateway or a plugin did."""
     era: Era | None = None
     """The era in which `raw` was written; None for results of the gateway's own."""
-    _decoded: list[Any] = field(default_factory=list, repr=False, compare=False)
+    _decoded: list[Any] = msgspec.field(default_factory=list)
 
     @property
     def content(self) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
@@ -36,8 +37,7 @@ class Watcher(Protocol):
         """
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
 
     method: str
@@ -45,8 +45,7 @@ class Request:
     meta: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An upstream's answer: the JSON of its result object, or its error."""
 
     result: bytes = b""

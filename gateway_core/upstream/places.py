@@ -25,10 +25,16 @@ class Places:
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        """Wait for a place. Raises `Busy` when the queue is full."""
+    def take_now(self) -> bool:
+        """Take a place if one is free and nobody waits for it."""
         if self._taken < self._limit and not self._queue:
             self._taken += 1
+            return True
+        return False
+
+    async def take(self) -> None:
+        """Wait for a place. Raises `Busy` when the queue is full."""
+        if self.take_now():
             return
         if len(self._queue) >= self._queue_limit:
             raise Busy(self._full, retry_after=1.0)
@@ -59,7 +65,7 @@ class Places:
 
 
 class Place:
-    """`async with Place(places, exchange):` holds one for a call; the exchange can lend it meanwhile (`Loan`)."""
+    """A place that a call holds from `take` to `leave`; its exchange can lend it meanwhile (`Loan`)."""
 
     __slots__ = ("_exchange", "_lent", "_places")
 
@@ -68,14 +74,23 @@ class Place:
         self._exchange = exchange
         self._lent = False
 
-    async def __aenter__(self) -> None:
-        await self._places.take()
-        self._exchange.loans.append(self)
+    async def take(self) -> None:
+        """Wait for it. Raises `Busy` when too many wait already."""
+        if not self._places.take_now():
+            await self._places.take()
+        self._exchange.loans += (self,)
 
-    async def __aexit__(self, *_: object) -> None:
-        self._exchange.loans.remove(self)
+    def leave(self) -> None:
+        """Give it back."""
+        self._exchange.loans = tuple(loan for loan in self._exchange.loans if loan is not self)
         if not self._lent:
             self._places.free()
+
+    async def __aenter__(self) -> None:
+        await self.take()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.leave()
 
     def lend(self) -> None:
         if not self._lent:

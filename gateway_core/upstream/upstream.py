@@ -260,7 +260,7 @@ class Upstream:
                 self._failed(problem.reason, transport=not refused, sent=sent)
             raise
         except asyncio.CancelledError:
-            if exchange.timeout is not None and exchange.timeout.expired() and exchange.sent:
+            if exchange.deadline is not None and exchange.deadline.passed and exchange.sent:
                 self._failed("timed out", transport=True, sent=True)
             raise
         finally:

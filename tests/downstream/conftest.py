@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,9 +32,11 @@ class FakePipeline:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, exchange: Exchange, params: bytes, answer: CallResult | None = None) -> CallResult:
+    async def call(
+        self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: CallResult | None = None
+    ) -> CallResult:
         self.exchanges.append(exchange)
-        decoded = json.loads(params or b"{}")
+        decoded = json.loads(jsonrpc.encode(params))
         if exchange.method == "tools/list":
             tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
             return self._result(exchange, {"tools": tools, "ttlMs": 0, "cacheScope": "private"})
@@ -259,7 +261,7 @@ Start = Callable[..., Awaitable[World]]
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine makes no streams of answers; the test of that sets its own time."""
-    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 60.0)
+    monkeypatch.setattr("gateway_core.downstream.stream.QUIET", 60.0)
 
 
 @pytest.fixture

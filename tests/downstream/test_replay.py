@@ -458,7 +458,7 @@ async def test_an_answer_in_one_piece_keeps_nothing(world: Any) -> None:
 
 
 async def test_a_call_that_takes_its_time_can_be_resumed(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 0.05)
+    monkeypatch.setattr("gateway_core.downstream.stream.QUIET", 0.05)
     session = await world.initialize()
     async with world.http.post(world.url, json=call("nap", 7), headers=session) as response:
         priming = await read_event(response)
@@ -474,7 +474,7 @@ async def test_a_call_that_takes_its_time_can_be_resumed(world: Any, monkeypatch
 async def test_a_slow_answer_is_in_one_piece_where_a_stream_helps_nobody(
     world: Any, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setattr("gateway_core.downstream.legacy_http.QUIET", 0.01)
+    monkeypatch.setattr("gateway_core.downstream.stream.QUIET", 0.01)
     old = case == "older revision"
     session = await world.initialize(version="2025-06-18" if old else "2025-11-25")
     headers = session if old else {**session, "Accept": "application/json"}

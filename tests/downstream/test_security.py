@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from gateway_core.downstream.intake import _accepts
+from gateway_core.downstream.head import _accepts
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.stream import Accepts
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from gateway_core.downstream.sessions import InMemorySessions, Session, SessionBack, TooManySessions
+from gateway_core.downstream.sessions import InMemorySessions, Session, SessionBack
+from gateway_core.errors import TooManySessions
 from gateway_core.errors import CANCELLED, RpcError
 
 

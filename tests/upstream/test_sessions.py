@@ -324,7 +324,7 @@ async def test_a_place_that_is_lent_serves_others_and_is_taken_back_at_once() ->
         await asyncio.sleep(0)
         assert not third.done(), "one place is still more than taken"
     await asyncio.wait_for(third, 1)
-    assert exchange.loans == []
+    assert exchange.loans == ()
 
 
 async def test_a_place_that_is_handed_over_to_somebody_who_was_cancelled_goes_to_the_next() -> None:

@@ -1,6 +1,6 @@
 """`security_ratelimit`: GCRA per agent and tool."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 from gateway_security_ratelimit import plugin

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from msgspec.structs import replace
 
 import pytest
 from gateway_security_redact import plugin
