@@ -38,6 +38,8 @@ class Message(msgspec.Struct, gc=False):
     params: Raw = Raw()
     result: Raw = Raw()
     error: Raw = Raw()
+    members: dict[str, Raw] = msgspec.field(default_factory=dict, name="(members)")
+    """Those of `params`; set by `decode`, whatever the message has under that name."""
 
     @property
     def is_request(self) -> bool:
@@ -87,6 +89,7 @@ _WATCHED_BYTES: Final = frozenset(key.encode() for key in _WATCHED)
 _WATCHED_KEY: Final = re.compile(rb'"(' + b"|".join(sorted(_WATCHED_BYTES)) + rb')"[ \t]*:', re.IGNORECASE)
 _ENVELOPE: Final = msgspec.json.Decoder(Message)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
 _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
 _ENCODER: Final = msgspec.json.Encoder()
 _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -125,21 +128,56 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
     except RecursionError:
         raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels") from None
     _check_depth(data)
-    if message.method:
+    raw_id, raw_params = bytes(message.id), bytes(message.params)
+    message.members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
+    if message.method and not _is_plain(len(data), message, len(raw_id), len(raw_params)):
         _check_keys(data)
-    if message.jsonrpc != "2.0":
-        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "jsonrpc" must be "2.0"')
-    raw_id = bytes(message.id)
-    if raw_id and not _valid_id(raw_id):
-        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "id" must be a string or an integer')
-    if not message.method and not (bytes(message.result) or bytes(message.error)):
-        raise RpcError.of_gateway(INVALID_REQUEST, "neither a request, a notification nor a response")
-    if not message.method and not raw_id and not message.failed:
-        raise RpcError.of_gateway(INVALID_REQUEST, "a response without an id")
-    params = bytes(message.params)
-    if params and params[:1] != b"{":
-        raise RpcError.of_gateway(INVALID_REQUEST, 'the member "params" must be an object')
+    problem = _wrong(message, raw_id, raw_params)
+    if problem:
+        raise RpcError.of_gateway(INVALID_REQUEST, problem)
     return message
+
+
+def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: PLR0911 - one for each rule
+    """What is wrong with an envelope; empty for nothing."""
+    if message.jsonrpc != "2.0":
+        return 'the member "jsonrpc" must be "2.0"'
+    if raw_id and not _valid_id(raw_id):
+        return 'the member "id" must be a string or an integer'
+    if raw_params and raw_params[:1] != b"{":
+        return 'the member "params" must be an object'
+    if message.method:
+        return ""
+    if not (bytes(message.result) or bytes(message.error)):
+        return "neither a request, a notification nor a response"
+    if not raw_id and not message.failed:
+        return "a response without an id"
+    return ""
+
+
+def _is_plain(size: int, message: Message, id_size: int, params_size: int) -> bool:
+    """Whether nothing stands in a request's envelope and `params` but what was read of them.
+
+    That is so where their sizes are those of the members as the shortest JSON: then there is no room for a member given
+    twice, for one that is not known, nor for white space and escapes (which most clients do not write). Without it,
+    `_check_keys` looks more closely.
+    """
+    expected = len('{"jsonrpc":"2.0","method":""}') + len(message.method)
+    if id_size:
+        expected += len(',"id":') + id_size
+    if params_size:
+        expected += len(',"params":') + params_size
+    if size != expected:
+        return False
+    members = message.members
+    if params_size:
+        own = len("{}") + max(len(members) - 1, 0) + len(members) * len('"":')
+        for key, raw in members.items():
+            if key not in _WATCHED and key.casefold() in _WATCHED_FOLDED:
+                return False
+            own += len(key) + len(bytes(raw))
+        return params_size == own
+    return True
 
 
 def mended(data: bytes) -> bytes:
@@ -258,7 +296,7 @@ def _finite(text: str) -> float:
 def text(raw: Raw | bytes, what: str) -> str:
     """Decode a payload that must be a JSON string; raises `RpcError(INVALID_PARAMS)` naming `what`."""
     try:
-        return msgspec.json.decode(raw, type=str)
+        return _TEXT.decode(raw)
     except msgspec.DecodeError:
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be a string") from None
 

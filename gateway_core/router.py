@@ -133,9 +133,10 @@ class Router:
 
     def _choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
         chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
-        if chosen is None:
-            return candidates[0]
-        return next(upstream for upstream in candidates if upstream.view is chosen)
+        for upstream in candidates:
+            if chosen is None or upstream.view is chosen:
+                return upstream
+        raise AssertionError("the chain lets only candidates pass")
 
     def _where_to_repeat(
         self,
@@ -180,6 +181,8 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
     When there are none, the ejected one that is due soonest.
     """
     healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
+    if len(healthy) == 1:
+        return healthy
     if healthy:
         return [upstream for upstream in healthy if upstream.reachable] or healthy
     ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]

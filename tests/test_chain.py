@@ -2,10 +2,10 @@
 
 import asyncio
 import re
-from msgspec.structs import replace
 
 import pytest
 from loguru import logger
+from msgspec.structs import replace
 
 from gateway_core import CallResult, Health, Reject, hookimpl
 from gateway_core.chain import HOOKS, Chain, Passed, run, verdicts

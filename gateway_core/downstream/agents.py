@@ -63,7 +63,7 @@ def _printable(text: str) -> str:
     return "".join(char for char in text if " " <= char <= "~")[:MAX_NAME].strip()
 
 
-def require_object(raw: Raw | None, what: str) -> bytes:
+def require_object(raw: Raw | bytes | None, what: str) -> bytes:
     """The JSON of a member that must be an object if it is there; empty when it is not."""
     data = bytes(raw) if raw is not None else b""
     if data and data[:1] != b"{":

@@ -164,8 +164,7 @@ class App:
         Raises `Refusal`, `RpcError`.
         """
         try:
-            post.params = jsonrpc.members(post.message.params)
-            post.meta = meta_of(post.params)
+            post.meta = meta_of(post.message.members)
         except RpcError as error:
             raise Refusal(400, error, message=post.message) from None
         if not _speaks_modern(post):

@@ -11,6 +11,7 @@ what it is sent. Parse errors are answered without quoting what could not be par
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ from gateway_core.downstream.head import MAX_FIELD, MAX_HEADERS, Head, HeadReade
 from gateway_core.downstream.security import canonical_address
 from gateway_core.downstream.stream import SSE_HEADERS, Serving
 
+LONG_WAY: Final = "RADIUM_LONG_WAY"
+"""The environment variable that, set to 1, sends all requests the long way: to find out whose a problem is."""
 HEADER_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request, or from connecting, to the end of its headers."""
 WRITE_TIMEOUT: Final = 30.0
@@ -369,9 +372,6 @@ class LongWay(web.RequestHandler):
 class AgentServer(web.Server):
     """Makes and counts connections. A handler of the long way is cancelled when its agent disconnects."""
 
-    short = True
-    """Whether there is a short way at all."""
-
     def __init__(
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
@@ -382,6 +382,8 @@ class AgentServer(web.Server):
     ) -> None:
         """`handler` serves the requests of the long way, `begin` those of the short one; `failed` is told of bugs."""
         super().__init__(handler, handler_cancellation=True)
+        self.short = os.environ.get(LONG_WAY) != "1"
+        """Whether there is a short way at all."""
         self.heads = heads
         self.answers = Heads()
         self.begin = begin

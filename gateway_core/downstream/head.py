@@ -158,7 +158,7 @@ class HeadReader:
         try:
             parser.feed_data(data)
             headers = CIMultiDict((name.decode("ascii"), value.decode("ascii")) for name, value in found.headers)
-        except (httptools.HttpParserError, UnicodeDecodeError):
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
             return None
         if not found.complete or not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             return None

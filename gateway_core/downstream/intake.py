@@ -35,9 +35,8 @@ class Post(msgspec.Struct, eq=False):
     """Whose it is: see `canonical_address`."""
     begin_stream: Callable[[], Awaitable[Writer]]
     """Makes a stream of the answer. Raises `ConnectionError`."""
-    params: dict[str, Raw] = {}
     meta: dict[str, Raw] = {}
-    """The members of the message's params, and of `_meta` in them."""
+    """The members of `_meta` in the message's params."""
 
 
 def require_stream(accepted: Accepts, message: Message | None = None) -> None:

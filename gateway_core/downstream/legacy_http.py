@@ -53,7 +53,7 @@ class LegacyHttp:
             self._legacy.notification(session, message)
             return ACCEPTED
         reply = Reply(post.begin_stream, accepted, session.questions, session.keep)
-        answer = self._legacy.request(session, message, post.params, post.meta, reply)
+        answer = self._legacy.request(session, message, message.members, post.meta, reply)
         if isinstance(answer, bytes):
             return Answer(answer)
         return Serving(answer, reply, partial(_response, message), survives=True, primed=session.primed)
@@ -103,7 +103,7 @@ class LegacyHttp:
             self._session(head, address)
             raise Refusal(400, "this session is initialized already", message=message)
         try:
-            agent = self._legacy.introduce(post.params, address)
+            agent = self._legacy.introduce(message.members, address)
         except RpcError as error:
             return Answer(jsonrpc.error(message.id, error))
         try:

@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.protocol import LOG_LEVEL_KEY, LOG_LEVELS
+from gateway_core.protocol import LOG_LEVELS
 
 
 def level_of(raw: Raw, what: str) -> str:
@@ -16,9 +16,3 @@ def level_of(raw: Raw, what: str) -> str:
     if level not in LOG_LEVELS:
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be one of {', '.join(LOG_LEVELS)}")
     return level
-
-
-def requested_level(meta: dict[str, Raw]) -> str:
-    """The level in a modern request's `_meta`; empty for none. Raises `RpcError(INVALID_PARAMS)`."""
-    raw = meta.get(LOG_LEVEL_KEY)
-    return "" if raw is None else level_of(raw, f"_meta[{LOG_LEVEL_KEY!r}]")

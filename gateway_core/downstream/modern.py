@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
@@ -31,7 +32,7 @@ from gateway_core.downstream.agents import exchange_for, principal_of, require_o
 from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.head import VERSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
-from gateway_core.downstream.logs import requested_level
+from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Mailbox, Reply, Serving, event_stream, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
@@ -42,6 +43,7 @@ from gateway_core.protocol import (
     CLIENT_INFO_KEY,
     DISCOVER,
     LISTEN,
+    LOG_LEVEL_KEY,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
     TASK_ID,
@@ -49,6 +51,9 @@ from gateway_core.protocol import (
     TASKS,
 )
 from gateway_core.types import CallResult
+
+MAX_REMEMBERED: Final = 4096
+"""Bytes of what an agent says of itself up to which it is remembered."""
 
 
 def is_modern(meta: dict[str, Raw]) -> bool:
@@ -66,33 +71,81 @@ def admit(
     """The agent behind a request that passes the ladder, and the log level that it asks for.
 
     The ladder: `_meta` complete, headers match, version supported. `headers`: the routing headers, by lower-case name;
-    None for transports without. Raises `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`,
-    `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
+    None for transports without. What passes is remembered, as agents say the same of themselves each time. Raises
+    `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
-    envelope: dict[str, Any] = {key: meta[key] for key in (CLIENT_CAPABILITIES_KEY,) if key in meta}
-    if is_modern(meta):
-        envelope[PROTOCOL_VERSION_KEY] = jsonrpc.value(meta[PROTOCOL_VERSION_KEY])
-    body: dict[str, Any] = {"method": message.method, "params": {"_meta": envelope}}
-    named = NAME_BEARING_METHODS.get(message.method)
-    if named is not None and named in params:
-        body["params"][named] = jsonrpc.value(params[named])
+    method = message.method
+    named = TASK_ID if method in TASKS else NAME_BEARING_METHODS.get(method)
+    said = _Said(
+        method,
+        None if named is None else _given(params, named),
+        _given(meta, PROTOCOL_VERSION_KEY),
+        _given(meta, CLIENT_CAPABILITIES_KEY),
+        _given(meta, CLIENT_INFO_KEY),
+        _given(meta, LOG_LEVEL_KEY),
+        address,
+        None if headers is None else tuple(headers.items()),
+    )
+    climb = _remembered if said.size <= MAX_REMEMBERED else _climb
+    admitted = climb(said)
+    if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
+        require_tasks(admitted[0])
+    return admitted
+
+
+def _given(members: dict[str, Raw], key: str) -> bytes | None:
+    raw = members.get(key)
+    return None if raw is None else bytes(raw)
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """All of a request that decides about its agent. JSON as it came; None for what was left out."""
+
+    method: str
+    name: bytes | None
+    version: bytes | None
+    capabilities: bytes | None
+    info: bytes | None
+    log_level: bytes | None
+    address: str
+    headers: tuple[tuple[str, str], ...] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of what agents choose the size of; their headers are bounded by themselves."""
+        return len(self.name or b"") + len(self.capabilities or b"") + len(self.info or b"")
+
+
+def _climb(said: _Said) -> tuple[Agent, str]:
+    """The ladder itself. Raises as `admit` does."""
+    envelope: dict[str, Any] = {}
+    if said.capabilities is not None:
+        envelope[CLIENT_CAPABILITIES_KEY] = Raw(said.capabilities)
+    if said.version is not None:
+        envelope[PROTOCOL_VERSION_KEY] = jsonrpc.value(said.version)
+    body: dict[str, Any] = {"method": said.method, "params": {"_meta": envelope}}
+    headers = None if said.headers is None else dict(said.headers)
+    named = NAME_BEARING_METHODS.get(said.method)
+    if named is not None and said.name is not None:
+        body["params"][named] = jsonrpc.value(said.name)
     verdict = classify_inbound_request(body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise _rejection(verdict)
-    if headers is not None and message.method in TASKS and TASK_ID in params:
-        _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), params[TASK_ID])
-    client_info = require_object(meta.get(CLIENT_INFO_KEY), f"_meta[{CLIENT_INFO_KEY!r}]")
-    log_level = requested_level(meta)
+    if headers is not None and said.method in TASKS and said.name is not None:
+        _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), Raw(said.name))
+    client_info = require_object(said.info, f"_meta[{CLIENT_INFO_KEY!r}]")
+    log_level = "" if said.log_level is None else level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]")
     agent = Agent(
-        principal=principal_of(client_info, address),
+        principal=principal_of(client_info, said.address),
         era="modern",
         protocol_version=verdict.protocol_version,
         client_info=client_info,
-        capabilities=require_object(meta.get(CLIENT_CAPABILITIES_KEY), f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
-    if message.method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
-        require_tasks(agent)
     return agent, log_level
+
+
+_remembered = lru_cache(maxsize=1024)(_climb)
 
 
 def _compare(header: str | None, task_id: Raw) -> None:
@@ -135,12 +188,12 @@ class ModernHttp:
             return _acknowledge(head, post.meta)
         accepted = head.accepts()
         try:
-            agent, log_level = admit(message, post.params, post.meta, post.address, head.routing())
+            agent, log_level = admit(message, message.members, post.meta, post.address, head.routing())
             if message.method == DISCOVER:
                 return Answer(jsonrpc.result(message.id, discover(self._services)))
             reply = Reply(post.begin_stream, accepted)
             exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
-            task = self._begin(message, exchange, post.params)
+            task = self._begin(message, exchange, message.members)
             return Serving(task, reply, partial(_answer, message), survives=False, primed=False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
@@ -156,11 +209,11 @@ class ModernHttp:
         """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""
         message, accepted = post.message, post.head.accepts()
         try:
-            agent, _ = admit(message, post.params, post.meta, post.address, post.head.routing())
+            agent, _ = admit(message, message.members, post.meta, post.address, post.head.routing())
             require_stream(accepted, message)
             response = event_stream()
             mailbox = Mailbox()
-            subscription = self._services.subscribe(agent, message, post.params, mailbox, ended=mailbox.close)
+            subscription = self._services.subscribe(agent, message, message.members, mailbox, ended=mailbox.close)
         except RpcError as error:
             raise Refusal.of(error, message) from None
         try:

@@ -107,7 +107,7 @@ def bridge_result(
 def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:
     """Whether the result is the answer, not a question or a task; an absent type means `complete`."""
     raw_type = members.get("resultType")
-    if raw_type is None:
+    if raw_type is None or bytes(raw_type) == bytes(_COMPLETE):
         return True
     try:
         result_type = msgspec.json.decode(raw_type, type=str)

@@ -128,8 +128,10 @@ class Inventory:
         The body decides about the latter, also that there is none: a header that contradicts it would be refused
         (transports/streamable-http, Server Validation).
         """
-        headers = dict(given)
         item = self.find("tool", params["name"])
+        if not given and (item is None or not item.header_map):
+            return None
+        headers = dict(given)
         if item is not None and item.header_map:
             mirrored = header_names(item.header_map)
             headers = {name: value for name, value in headers.items() if name.lower() not in mirrored}

@@ -249,11 +249,15 @@ class Upstream:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
         self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
         self.facts.in_flight += 1
+        place = Place(self._places, exchange)
         try:
-            async with Place(self._places, exchange):
+            await place.take()
+            try:
                 started = time.monotonic()
                 reply = await self._deliver(exchange, method, params, meta)
                 self.facts.took(time.monotonic() - started - exchange.waited)
+            finally:
+                place.leave()
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
                 refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
@@ -299,21 +303,34 @@ class Upstream:
     ) -> Reply:
         """Send it on the connection that this exchange is to use."""
         headers = None
-        tools = self.offer.tools_for(exchange.agent.principal.id) if method == "tools/call" else None
-        if tools is not None and self.config.transport == "http":
-            headers = tools.param_headers(params, exchange.headers or ())
-
-        async def on(connection: Connection) -> Reply:
-            if not exchange.log_level:
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-            async with self._announced.logs.heard(connection, exchange, self._main):
-                return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-
+        if method == "tools/call" and self.config.transport == "http":
+            tools = self.offer.tools_for(exchange.agent.principal.id)
+            headers = None if tools is None else tools.param_headers(params, exchange.headers or ())
         leased = apart(self.config, self.facts.era, exchange, self._main, self._own)
-        if leased is None:
-            return await on(await self._open_main())
-        async with leased as own:
-            return await on(own)
+        if leased is not None:
+            async with leased as own:
+                return await self._heard(own, exchange, method, params, meta, headers)
+        main = self._main
+        if main is None or main.closed:
+            main = await self._open_main()
+        if exchange.log_level:
+            return await self._heard(main, exchange, method, params, meta, headers)
+        return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+
+    async def _heard(  # noqa: PLR0917 - what a request is
+        self,
+        connection: Connection,
+        exchange: Exchange,
+        method: str,
+        params: Mapping[str, Any],
+        meta: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+    ) -> Reply:
+        """Send it, and have the agent told meanwhile what the server logs, as far as it wants to know."""
+        if not exchange.log_level:
+            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        async with self._announced.logs.heard(connection, exchange, self._main):
+            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     async def _open_main(self) -> Connection:
         """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway_core.downstream.logs import level_of
-
 LIST = "tools/list"
 META = "io.modelcontextprotocol/"
 
@@ -349,18 +347,9 @@ async def test_while_stopping_later_rounds_of_calls_go_on_and_what_only_speaks_o
 
 
 @pytest.mark.parametrize("method", ["tools/call", "subscriptions/listen", "server/discover"])
-async def test_a_log_level_is_read_once_and_refused_if_it_is_none(
-    world: Any, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    read: list[bytes] = []
-
-    def level(raw: Any, what: str) -> str:
-        read.append(bytes(raw))
-        return level_of(raw, what)
-
-    monkeypatch.setattr("gateway_core.downstream.logs.level_of", level)
+async def test_a_log_level_is_taken_along_and_refused_if_it_is_none(world: Any, method: str) -> None:
     refused = await world.modern(method, {"name": "echo", "_meta": {f"{META}logLevel": "loud"}})
     assert (refused.status, refused.json["error"]["code"]) == (400, -32602)
-    await world.modern("tools/call", {"name": "echo", "_meta": {f"{META}logLevel": "debug"}})
-    assert world.pipeline.exchanges[0].log_level == "debug"
-    assert read == [b'"loud"', b'"debug"']
+    for level in ("debug", "error", "debug"):
+        await world.modern("tools/call", {"name": "echo", "_meta": {f"{META}logLevel": level}})
+        assert world.pipeline.exchanges[-1].log_level == level

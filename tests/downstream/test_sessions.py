@@ -7,8 +7,7 @@ import time
 import pytest
 
 from gateway_core.downstream.sessions import InMemorySessions, Session, SessionBack
-from gateway_core.errors import TooManySessions
-from gateway_core.errors import CANCELLED, RpcError
+from gateway_core.errors import CANCELLED, RpcError, TooManySessions
 
 
 async def test_a_session_is_found_by_address_and_id() -> None:
