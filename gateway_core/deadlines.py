@@ -7,6 +7,7 @@ that cancellation, and no other, into the end that a late request has.
 from __future__ import annotations
 
 import asyncio
+import math
 
 
 class Deadlines:
@@ -15,30 +16,27 @@ class Deadlines:
     def __init__(self) -> None:
         self._set: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """That of the timer."""
+        self._fires = math.inf
+        """When the timer fires, in loop time."""
 
     def begin(self, task: asyncio.Task[object], when: float) -> Deadline:
         """Set one for `task`, which is running, at the loop time `when`. `Deadline.end` is due."""
         deadline = Deadline(self, task, when)
         self._set.add(deadline)
-        self._arm(when)
+        if when < self._fires:
+            self._arm(when)
         return deadline
 
     def _arm(self, when: float) -> None:
-        """Have the timer fire by `when`."""
-        timer = self._timer
-        if timer is not None and self._loop is asyncio.get_running_loop():
-            if timer.when() <= when:
-                return
-            timer.cancel()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_at(when, self._fire)
+        """Have the timer fire at `when`, and at no other moment."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
 
     def _fire(self) -> None:
-        assert self._loop is not None
-        now = self._loop.time()
-        self._timer = None
+        now = asyncio.get_running_loop().time()
+        self._timer, self._fires = None, math.inf
         for deadline in [it for it in self._set if it.when <= now]:
             deadline.lapse()
         if self._set:
@@ -46,7 +44,7 @@ class Deadlines:
 
     def moved(self, deadline: Deadline) -> None:
         """It is at another moment now."""
-        if deadline in self._set:
+        if deadline in self._set and deadline.when < self._fires:
             self._arm(deadline.when)
 
     def ended(self, deadline: Deadline) -> None:

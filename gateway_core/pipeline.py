@@ -140,11 +140,17 @@ class Pipeline:
     async def _serve(
         self, exchange: Exchange, params: Params, course: _Course, answer: CallResult | None
     ) -> CallResult:
-        target = course.target = await self._found(exchange, params)
+        method, principal = exchange.method, exchange.agent.principal
+        if self._catalog.snapshot.private:
+            await self._catalog.prepare(exchange)
+        target = find(self._catalog, method, params.name, principal, params)
+        if target is None or method in TASKS:  # a task of before the start may come back
+            target = await self._looked_for(exchange, params, target)
+        course.target = target
         call = exchange.origin = course.call = params.call(exchange, target)
         if exchange.headers is not None:
             check_headers(exchange, call, target)
-        if self._chain.wants(exchange.method):
+        if self._chain.wants(method):
 
             def look_up(rewritten: Call) -> Call:
                 found = course.target = find(
@@ -159,7 +165,7 @@ class Pipeline:
                 return _rejected(verdict)
             if verdict is not None:
                 return verdict
-        if call.method in LISTS:
+        if method in LISTS:
             return self._list(call, exchange, params)
         if target is None:
             raise unknown(call)
@@ -169,18 +175,12 @@ class Pipeline:
             answer = await self._router.dispatch(call, exchange, target, request)
         return self._catalog.tasks.translated(call, target, answer)
 
-    async def _found(self, exchange: Exchange, params: Params) -> Target | None:
-        """The target of the request; shortly after the start, what nobody has yet may still come."""
-        method, principal = exchange.method, exchange.agent.principal
-        if self._catalog.snapshot.private:
-            await self._catalog.prepare(exchange)
-        target = find(self._catalog, method, params.name, principal, params)
-        if target is None or method in TASKS:  # a task of before the start may come back
-            if not await self._settle():
-                return target
-            await self._catalog.prepare(exchange)
-            target = find(self._catalog, method, params.name, principal, params)
-        return target
+    async def _looked_for(self, exchange: Exchange, params: Params, found: Target | None) -> Target | None:
+        """The target of a request, looked for again: shortly after the start, what nobody has yet may still come."""
+        if not await self._settle():
+            return found
+        await self._catalog.prepare(exchange)
+        return find(self._catalog, exchange.method, params.name, exchange.agent.principal, params)
 
     def _list(self, call: Call, exchange: Exchange, params: Params) -> CallResult:
         raw = params.others.get("cursor")

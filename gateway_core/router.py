@@ -59,7 +59,7 @@ class Router:
         """
         self._in_flight += 1
         try:
-            state = self._rounds.state_of(exchange, request)
+            state = self._rounds.state_of(exchange, request) if STATE in request.params else None
             if state is not None:
                 return await self._later_round(exchange, target, request, state)
             return await self._attempts(call, exchange, target, request)

@@ -39,12 +39,17 @@ class InputRequired:
     state: str | None
 
 
+def may_ask(raw: bytes) -> bool:
+    """Whether a result is worth a closer look for a question; the cheap test first, since almost none asks."""
+    return b"input_required" in raw or b"\\u" in raw  # a letter may be written as an escape
+
+
 def input_required(raw: bytes) -> InputRequired | None:
     """The question that a modern server's result is; None when it is the answer.
 
     Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
     """
-    if b"input_required" not in raw and b"\\u" not in raw:  # a letter may be written as an escape
+    if not may_ask(raw):
         return None
     members = jsonrpc.members(raw)
     try:

@@ -12,7 +12,7 @@ from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange import Exchange, naming
 from gateway_core.protocol import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
-from gateway_core.rounds.relay import ask_and_repeat, check_questions, first_round, input_required, invalid
+from gateway_core.rounds.relay import ask_and_repeat, check_questions, first_round, input_required, invalid, may_ask
 from gateway_core.rounds.states import State, States, refused
 from gateway_core.seal import MAX_SEALED, Seal
 from gateway_core.types import Call
@@ -49,6 +49,8 @@ class Rounds:
         reply = await upstream.request(exchange, request.method, request.params, request.meta)
         if upstream.facts.era != "modern":
             return self._url_first(upstream, exchange, reply)
+        if reply.error is not None or not may_ask(reply.result):
+            return reply
         if agent.era == "legacy":
             return await ask_and_repeat(upstream, exchange, request, reply)
         return self._passed_on(upstream, exchange, reply)

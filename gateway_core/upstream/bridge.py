@@ -8,6 +8,7 @@ basic/patterns/mrtr, server/resources (Error Handling), server/tools (structured
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -57,6 +58,10 @@ _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
 _HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
+
+
+MAX_REMEMBERED: Final = 1024
+"""Bytes of a result's `_meta` up to which what is left of it is remembered: servers say the same each time."""
 
 
 def bridge_result(
@@ -136,11 +141,19 @@ def _meta_of_content(members: dict[str, Raw]) -> dict[str, Raw]:
     raw = members.pop("_meta", None)
     if raw is None:
         return {}
+    data = bytes(raw)
+    return dict(_remembered_content(data) if len(data) <= MAX_REMEMBERED else _content(data))
+
+
+def _content(raw: bytes) -> Mapping[str, Raw]:
     try:
         meta = jsonrpc.members(raw)
     except RpcError:
         raise _invalid("its _meta is not an object") from None
     return {key: value for key, value in meta.items() if key not in _HOP_KEYS}
+
+
+_remembered_content = lru_cache(maxsize=256)(_content)
 
 
 def _complete_caching(members: dict[str, Raw], *, trusted: bool) -> None:

@@ -74,15 +74,22 @@ class Place:
         self._exchange = exchange
         self._lent = False
 
+    def take_now(self) -> bool:
+        """Take it if that is possible at once."""
+        if not self._places.take_now():
+            return False
+        self._exchange.loans += (self,)
+        return True
+
     async def take(self) -> None:
         """Wait for it. Raises `Busy` when too many wait already."""
-        if not self._places.take_now():
-            await self._places.take()
+        await self._places.take()
         self._exchange.loans += (self,)
 
     def leave(self) -> None:
         """Give it back."""
-        self._exchange.loans = tuple(loan for loan in self._exchange.loans if loan is not self)
+        loans = self._exchange.loans
+        self._exchange.loans = () if loans == (self,) else tuple(loan for loan in loans if loan is not self)
         if not self._lent:
             self._places.free()
 

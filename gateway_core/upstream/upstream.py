@@ -251,10 +251,13 @@ class Upstream:
         self.facts.in_flight += 1
         place = Place(self._places, exchange)
         try:
-            await place.take()
+            if not place.take_now():
+                await place.take()
             try:
                 started = time.monotonic()
-                reply = await self._deliver(exchange, method, params, meta)
+                reply = await self._once(exchange, method, params, meta)
+                if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
+                    reply = await self._corrected(exchange, method, params, meta, reply)
                 self.facts.took(time.monotonic() - started - exchange.waited)
             finally:
                 place.leave()
@@ -282,21 +285,24 @@ class Upstream:
         if transport:
             self.on_transport(reason, sent)
 
-    async def _deliver(
-        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
+    async def _corrected(
+        self,
+        exchange: Exchange,
+        method: str,
+        params: Mapping[str, Any],
+        meta: Mapping[str, Any] | None,
+        refusal: Reply,
     ) -> Reply:
-        reply = await self._once(exchange, method, params, meta)
-        if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
-            # Refused before it ran: our idea of the tool's headers is old (rule R8, Client Behavior).
-            try:
-                await self.refresh()
-                if "tool" in self.offer.private:
-                    await self.offer.renew(exchange.agent)
-            except (DeliveryError, RpcError, TimeoutError):
-                return reply
-            self.on_refreshed(self)
-            return await self._once(exchange, method, params, meta)
-        return reply
+        """Send once more what was refused before it ran: our idea of the tool's headers is old (rule R8, Client
+        Behavior)."""
+        try:
+            await self.refresh()
+            if "tool" in self.offer.private:
+                await self.offer.renew(exchange.agent)
+        except (DeliveryError, RpcError, TimeoutError):
+            return refusal
+        self.on_refreshed(self)
+        return await self._once(exchange, method, params, meta)
 
     async def _once(
         self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None

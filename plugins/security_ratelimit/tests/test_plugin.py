@@ -1,10 +1,9 @@
 """`security_ratelimit`: GCRA per agent and tool."""
 
-from msgspec.structs import replace
-
 import pytest
 from gateway_security_ratelimit import plugin
 from gateway_security_ratelimit.plugin import RateLimit
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import Reject

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from msgspec.structs import replace
 
 import pytest
 from gateway_security_redact import plugin
 from gateway_security_redact.hiding import Hider
 from gateway_security_redact.plugin import Redact
 from loguru import logger
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import CallResult
