@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
-from aiohttp import ClientError, ClientResponse, hdrs
+from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -23,6 +23,7 @@ from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
+from gateway_core.upstream.response import Response
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
@@ -30,8 +31,6 @@ REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
-
-_BROKEN: Final = (ClientError, OSError, TimeoutError)
 
 
 class _ErrorBody(msgspec.Struct):
@@ -42,28 +41,32 @@ class _ErrorBody(msgspec.Struct):
     id: Raw = Raw(b"null")
 
 
-async def read_body(response: ClientResponse, limit: int) -> bytes:
+async def read_body(response: Response, limit: int) -> bytes:
     """The whole body. Raises `OutcomeUnknown` when it breaks off or is larger than `limit` bytes."""
-    body = bytearray()
+    whole = response.whole()
+    if whole is not None and len(whole) <= limit:
+        return whole
+    pieces, size = ([], 0) if whole is None else ([whole], len(whole))
+    if size > limit or (response.head.length or 0) > limit:
+        raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
     try:
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > limit:
+        async for chunk in response.chunks():
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > limit:
                 raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
-    except _BROKEN:
+    except OSError:
         raise OutcomeUnknown("its answer broke off") from None
-    return bytes(body)
+    return b"".join(pieces)
 
 
-async def read_events(
-    response: ClientResponse, parser: EventParser, take: Callable[[Message], bool], strays: Strays
-) -> bool:
+async def read_events(response: Response, parser: EventParser, take: Callable[[Message], bool], strays: Strays) -> bool:
     """Give the messages of an event stream to `take`, until it returns True or the stream ends in whatever way.
 
     Returns whether `take` had enough. Raises `OutcomeUnknown` for an event larger than the parser's limit.
     """
     try:
-        async for chunk in response.content.iter_any():
+        async for chunk in response.chunks():
             for event in parser.feed(chunk):
                 if event.event != "message" or not event.data:
                     continue
@@ -72,12 +75,12 @@ async def read_events(
                     return True
     except EventTooLarge as error:
         raise OutcomeUnknown(str(error)) from None
-    except _BROKEN:
+    except OSError:
         pass
     return False
 
 
-async def read_json(response: ClientResponse, pending: Pending, limit: int) -> None:
+async def read_json(response: Response, pending: Pending, limit: int) -> None:
     """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
     body = await read_body(response, limit)
     try:
@@ -89,7 +92,7 @@ async def read_json(response: ClientResponse, pending: Pending, limit: int) -> N
     pending.settle(message)
 
 
-async def read_failure(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Reply:
+async def read_failure(response: Response, request_id: int | None, *, in_session: bool) -> Reply:
     """The reply in an answer that is not 200. Raises what the status stands for when there is none.
 
     `in_session`: the request carried a legacy session id, so that 404 means that the session is over. The words

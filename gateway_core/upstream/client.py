@@ -7,36 +7,15 @@ it. Its `open` draws the line between `NotSent` and `OutcomeUnknown`: the moment
 from __future__ import annotations
 
 import asyncio
-import io
-import select
+import re
 import socket
 import ssl
+from base64 import b64encode
+from collections import deque
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any, Final
-from weakref import WeakSet
+from typing import Final
 
-from aiohttp import (
-    AddrInfoType,
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientConnectorError,
-    ClientError,
-    ClientRequest,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    ConnectionTimeoutError,
-    DummyCookieJar,
-    ServerDisconnectedError,
-    TCPConnector,
-    TraceConfig,
-    TraceRequestHeadersSentParams,
-    hdrs,
-)
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection as PooledConnection
-from aiohttp.tracing import Trace
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -44,6 +23,9 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
+from gateway_core.upstream.dial import dial
+from gateway_core.upstream.response import Response
+from gateway_core.upstream.wire import Closed, Heads, Malformed, WireConnection
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
@@ -51,61 +33,19 @@ KEEPALIVE: Final = 15.0
 """Seconds that an idle connection is kept; short, so that few are closed by the server first (rule R10)."""
 MAX_ADDRESSES: Final = 64
 """Addresses of one upstream that are remembered."""
-_BIG_BODY: Final = 512 * 1024
-"""Bytes from which a body is written in pieces, so that writing it does not hold up other requests."""
-
-
-class _Connector(TCPConnector):
-    """A pool that does not hand out idle connections whose end has arrived but was not noticed yet (rule R10)."""
-
-    def __init__(self, on_connected: Callable[[URL, asyncio.Transport | None], None], **kwargs: Any) -> None:
-        """`on_connected` is called with the URL of each request, and what carries it."""
-        super().__init__(**kwargs)
-        self._on_connected = on_connected
-        self._used: WeakSet[ResponseHandler] = WeakSet()
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> PooledConnection:
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            self._on_connected(req.url, connection.transport)
-            protocol = connection.protocol
-            # A new TLS connection may well have something to read: session tickets.
-            if protocol is None or protocol not in self._used:
-                if protocol is not None:
-                    self._used.add(protocol)
-                return connection
-            if not _has_input(connection.transport):
-                return connection
-            connection.close()
-
-
-def _socket(address: AddrInfoType) -> socket.socket:
-    """A socket that notices within a minute that the other machine is gone, even when nothing is being sent."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, seconds in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        option = getattr(socket, name, None)  # not on every system
-        if option is not None:
-            made.setsockopt(socket.IPPROTO_TCP, option, seconds)
-    return made
-
-
-def _has_input(transport: asyncio.Transport | None) -> bool:
-    """Whether something waits to be read on an idle connection: its end, or bytes nobody asked for."""
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+MAX_BLOCKS: Final = 256
+"""Blocks of header lines that are remembered: a session's requests have the same few."""
+_UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class HttpClient:
-    """One long-lived HTTP session with the host of one upstream.
+    """The connections to the host of one upstream, and what every request to it carries.
 
     It follows no redirects, keeps no cookies, reads no proxy settings or credentials from the environment, and
-    asks for uncompressed answers, so that a limit on bytes read is a limit on memory.
+    asks for uncompressed answers, so that a limit on bytes read is a limit on memory. Connections have no limit of
+    their own: requests are bounded by the upstream's places in flight, and streams that stay open for notifications
+    must not take those places away.
     """
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig) -> None:
@@ -122,27 +62,24 @@ class HttpClient:
         )
         self._session: ClientSession | None = None
         self._closed = False
+        self._context: ssl.SSLContext | None = None
+        self._heads = Heads()
+        self._idle: deque[WireConnection] = deque()
+        """Free connections, the one that was used last at the end."""
+        self._open: set[WireConnection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._blocks: dict[tuple[tuple[str, str], ...], bytes] = {}
 
     @property
     def session(self) -> ClientSession:
-        """The aiohttp session; made on first use, inside the event loop. Raises `NotSent` once closed.
+        """The aiohttp session for authorization servers; made on first use, inside the event loop.
 
-        The pool has no limit of its own: requests are bounded by the upstream's places in flight, and streams
-        that stay open for notifications must not take those places away.
+        Raises `NotSent` once closed.
         """
-        if self._closed:
-            raise NotSent("the connection to this upstream is being closed")
+        self._check_open()
         if self._session is None:
-            trace = TraceConfig(trace_config_ctx_factory=SimpleNamespace)
-            trace.on_request_headers_sent.append(_before_send)
             self._session = ClientSession(
-                connector=_Connector(
-                    self._connected,
-                    limit=0,
-                    keepalive_timeout=KEEPALIVE,
-                    socket_factory=_socket,
-                    ssl=ssl.create_default_context() if self.url.scheme == "https" else True,
-                ),
+                connector=TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
                 cookie_jar=DummyCookieJar(),
                 headers={
                     hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
@@ -151,7 +88,6 @@ class HttpClient:
                 timeout=ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
                 auto_decompress=False,
                 trust_env=False,
-                trace_configs=[trace],
             )
         return self._session
 
@@ -163,24 +99,22 @@ class HttpClient:
         body: bytes | None = None,
         url: URL | None = None,
         before_send: Callable[[], None] | None = None,
-    ) -> ClientResponse:
+    ) -> Response:
         """Send a request and wait for the head of the answer; the caller reads and closes it.
 
-        The configured headers and the access token are added to `headers`. After a 401, or a 403 for want of
-        scopes, the request is sent again if there is another token, with at most `ATTEMPTS` of them. `before_send` is
-        called just before the first byte may leave; what fails earlier is `NotSent`, what fails later
-        `OutcomeUnknown`.
+        The configured headers and the access token are added to `headers`. `url` is one of the same origin. After a
+        401, or a 403 for want of scopes, the request is sent again if there is another token, with at most `ATTEMPTS`
+        of them. `before_send` is called just before the first byte may leave; what fails earlier is `NotSent`, what
+        fails later `OutcomeUnknown`.
         """
-        complete = CIMultiDict(self._headers)
-        complete.update(headers)
         if self._tokens is None:
-            return await self._send(verb, complete, body, url, before_send)
+            return await self._send(verb, headers, body, url or self.url, before_send)
         attempts = 0
         while True:
             authorization = await self._tokens.authorization()
             if authorization is not None:
-                complete[hdrs.AUTHORIZATION] = authorization
-            response = await self._send(verb, complete, body, url, before_send)
+                headers = {**headers, hdrs.AUTHORIZATION: authorization}
+            response = await self._send(verb, headers, body, url or self.url, before_send)
             if attempts == ATTEMPTS or not await _worth_another(self._tokens, authorization, response):
                 return response
             response.close()
@@ -191,52 +125,135 @@ class HttpClient:
         verb: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        url: URL | None,
+        url: URL,
         before_send: Callable[[], None] | None,
-    ) -> ClientResponse:
-        sent = False
-
-        def mark() -> None:
-            nonlocal sent
-            sent = True
-            if before_send is not None:
-                before_send()
-
-        data = io.BytesIO(body) if body is not None and len(body) >= _BIG_BODY else body
+    ) -> Response:
+        head = self._head(verb, headers, url, None if body is None else len(body))
+        connection = self._take() or await self._connected()
         try:
-            response = await self.session.request(
-                verb, url or self.url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=mark
-            )
-        except (ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = self._explain(error)
-            raise (OutcomeUnknown(reason) if sent else NotSent(reason)) from None
+            response = await connection.send(head, body, before_send or _nothing)
+        except OSError as error:
+            raise OutcomeUnknown(self._explain(error)) from None
         if response.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in {"", "identity"}:
             response.close()
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
 
-    def _connected(self, url: URL, transport: asyncio.Transport | None) -> None:
-        """Note where the upstream is. The session serves a token endpoint that the operator named, too."""
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        if peer and url.origin() == self.url.origin() and len(self._addresses) < MAX_ADDRESSES:
-            self._addresses.add(str(peer[0]))
+    # -- requests as bytes --------------------------------------------------------------------------------------
+
+    def _head(self, verb: str, headers: Mapping[str, str], url: URL, size: int | None) -> bytes:
+        """The head of a request. Raises `NotSent` for a header that cannot be sent."""
+        key = tuple(headers.items())
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._block(headers)
+            if len(block) <= 4096:
+                while len(self._blocks) >= MAX_BLOCKS:
+                    del self._blocks[next(iter(self._blocks))]
+                self._blocks[key] = block
+        if size is None:
+            return b"%b %b HTTP/1.1\r\n%b\r\n" % (verb.encode(), url.raw_path_qs.encode(), block)
+        start = b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), url.raw_path_qs.encode(), block)
+        return b"%bContent-Length: %d\r\n\r\n" % (start, size)
+
+    def _block(self, headers: Mapping[str, str]) -> bytes:
+        """All header lines but the length. The request's own headers replace configured ones of the same name."""
+        complete: CIMultiDict[str] = CIMultiDict(
+            {
+                hdrs.HOST: self.url.host_port_subcomponent or "",
+                hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                hdrs.ACCEPT_ENCODING: "identity",
+            }
+        )
+        if self.url.user is not None:
+            secret = f"{self.url.user}:{self.url.password or ''}".encode("latin-1", "replace")
+            complete[hdrs.AUTHORIZATION] = f"Basic {b64encode(secret).decode()}"
+        complete.update(self._headers)
+        complete.update(headers)
+        for name, value in complete.items():
+            if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value) is not None:
+                raise NotSent(f"the header {name[:100]!r} has characters that no header may have")
+        return "".join(f"{name}: {value}\r\n" for name, value in complete.items()).encode("latin-1")
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    def _take(self) -> WireConnection | None:
+        """The free connection that was used last; none whose end has arrived but was not noticed yet (rule R10)."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+            connection.close()
+        return None
+
+    async def _connected(self) -> WireConnection:
+        """A new connection. Raises `NotSent`."""
+        self._check_open()
+        host, port = self.url.host, self.url.port
+        assert host is not None, "checked by the configuration"
+        assert port is not None, "checked by the configuration"
+        if self._context is None and self.url.scheme == "https":
+            self._context = ssl.create_default_context()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await dial(self._made, host, port, self._context)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise NotSent(self._explain(error)) from None
+        self._check_open()
+        if len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(connection.peer)
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            for connection in list(self._open):  # one may have been made meanwhile
+                connection.close()
+            raise NotSent("the connection to this upstream is being closed")
+
+    def _made(self) -> WireConnection:
+        connection = WireConnection(self._heads, self._freed, self._lost)
+        self._open.add(connection)
+        return connection
+
+    def _freed(self, connection: WireConnection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.unused_since = loop.time()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(KEEPALIVE, self._sweep)
+
+    def _lost(self, connection: WireConnection) -> None:
+        self._open.discard(connection)
+
+    def _sweep(self) -> None:
+        """Close what nobody has used for `KEEPALIVE` seconds."""
+        loop = asyncio.get_running_loop()
+        self._sweeper = None
+        while self._idle and loop.time() - self._idle[0].unused_since >= KEEPALIVE:
+            self._idle.popleft().close()
+        if self._idle:
+            self._sweeper = loop.call_at(self._idle[0].unused_since + KEEPALIVE + 0.01, self._sweep)
 
     def _explain(self, error: BaseException) -> str:
         """What happened, for people; never with a URL's query, a header or a body in it."""
         where = f"{self.url.host}:{self.url.port}"
         match error:
-            case ConnectionTimeoutError():
+            case TimeoutError():
                 what = f"no connection to {where} within {CONNECT_TIMEOUT:g} s"
-            case ClientConnectorCertificateError():
+            case ssl.SSLCertVerificationError():
                 what = f"the certificate of {where} is not trusted"
-            case ClientConnectorDNSError():
+            case socket.gaierror():
                 what = f"the name {self.url.host} cannot be resolved"
-            case ClientConnectorError():
-                what = f"cannot connect to {where}: {error.os_error.strerror or type(error.os_error).__name__}"
-            case ServerDisconnectedError():
+            case Closed():
                 what = f"{where} closed the connection without an answer"
+            case Malformed():
+                what = f"the exchange with {where} failed: {error}"
             case ConnectionResetError():
                 what = f"the connection to {where} was reset"
+            case ssl.SSLError():
+                what = f"no TLS connection to {where}: {error.reason or type(error).__name__}"
+            case OSError(strerror=str(reason)):
+                what = f"cannot connect to {where}: {reason}"
             case _:
                 what = f"the exchange with {where} failed: {type(error).__name__}"
         return what
@@ -244,13 +261,23 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections; safe to call twice."""
         self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in list(self._open):
+            connection.close()
+        self._idle.clear()
         if self._tokens is not None:
             await self._tokens.close()
         if self._session is not None:
             await self._session.close()
 
 
-async def _worth_another(tokens: TokenSource, authorization: str | None, response: ClientResponse) -> bool:
+def _nothing() -> None:
+    """What is done before a request is sent that nobody has to know of."""
+
+
+async def _worth_another(tokens: TokenSource, authorization: str | None, response: Response) -> bool:
     """Whether what was answered so should be sent again, with another token. Raises `NotSent`."""
     if response.status not in {401, 403}:
         return False
@@ -260,10 +287,3 @@ async def _worth_another(tokens: TokenSource, authorization: str | None, respons
     except BaseException:
         response.close()
         raise
-
-
-async def _before_send(session: ClientSession, context: SimpleNamespace, params: TraceRequestHeadersSentParams) -> None:
-    """aiohttp calls this when a connection is in hand and before anything is written to it."""
-    mark: Callable[[], None] | None = context.trace_request_ctx
-    if mark is not None:
-        mark()

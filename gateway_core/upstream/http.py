@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aiohttp import ClientResponse, hdrs
+from aiohttp import hdrs
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
@@ -38,6 +38,7 @@ from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
+from gateway_core.upstream.response import Response
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
@@ -172,7 +173,7 @@ class HttpConnection(Connection):
         """The exchanges whose requests the server has and has not answered, the newest last."""
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
-    async def _read(self, response: ClientResponse, pending: Pending, starts: bool) -> None:
+    async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
         """Settle the request with the answer."""
         session = self._session
         if response.status != 200:
@@ -216,9 +217,9 @@ class HttpConnection(Connection):
             retry = retry if parser.retry is None else parser.retry
         raise OutcomeUnknown("its answer's stream ended without the answer")
 
-    def _finish(self, response: ClientResponse, pending: Pending) -> None:
+    def _finish(self, response: Response, pending: Pending) -> None:
         """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
-        if not pending.answer.done() or response.content.at_eof():
+        if not pending.answer.done() or response.at_eof:
             response.close()  # after the end of the body this closes nothing but the answer itself
         else:
             drain = asyncio.create_task(_drain(response))
@@ -266,7 +267,7 @@ class HttpConnection(Connection):
         """The standing stream of a legacy server."""
         session = self._session
 
-        async def open_stream(last_id: str) -> ClientResponse | None:
+        async def open_stream(last_id: str) -> Response | None:
             response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
             if response.status == 200 and response.content_type == EVENT_STREAM:
                 self._listening.set()
@@ -298,7 +299,7 @@ def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, 
     return own
 
 
-async def _drain(response: ClientResponse) -> None:
+async def _drain(response: Response) -> None:
     try:
         async with asyncio.timeout(1.0):
             await read_body(response, _TAIL)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
-from aiohttp import ClientResponse, hdrs
+from aiohttp import hdrs
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -27,6 +27,7 @@ from gateway_core.upstream.incoming import Strays, answer_to
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.questions import Questions
+from gateway_core.upstream.response import Response
 
 FAREWELL: Final = 2.0
 """Seconds for a message that nobody waits for."""
@@ -62,7 +63,7 @@ class HttpSession:
     def modern(self) -> bool:
         return self.version in MODERN_PROTOCOL_VERSIONS
 
-    def begin(self, response: ClientResponse) -> None:
+    def begin(self, response: Response) -> None:
         """Take the session's id from the answer to `initialize` (2025-11-25, Session Management)."""
         session_id = response.headers.get(SESSION_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
@@ -96,7 +97,7 @@ class HttpSession:
         *,
         before_send: Callable[[], None] | None = None,
         fresh: bool = False,
-    ) -> ClientResponse:
+    ) -> Response:
         """Send one HTTP request with this session's headers and `own`.
 
         `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises

@@ -11,13 +11,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import ClientResponse
-
 from gateway_core.errors import DeliveryError, NotSent
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import read_events
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.incoming import Strays
+from gateway_core.upstream.response import Response
 
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0
@@ -58,7 +57,7 @@ async def agreement(agreed: asyncio.Future[None], seconds: float) -> None:
 
 
 async def listen(
-    open_stream: Callable[[str], Awaitable[ClientResponse | None]],
+    open_stream: Callable[[str], Awaitable[Response | None]],
     on_message: Callable[[Message], bool],
     on_gap: Callable[[], None],
     strays: Strays,

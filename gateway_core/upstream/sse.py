@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from aiohttp import ClientError, ClientResponse, hdrs
+from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
@@ -19,6 +19,7 @@ from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.response import Response
 
 ENDPOINT_TIMEOUT: Final = 10.0
 """Seconds that the stream may take to name its endpoint."""
@@ -36,7 +37,7 @@ class SseConnection(DuplexConnection):
         super().__init__(config, limits, host)
         self._http = http
         self._endpoint: asyncio.Future[URL] | None = None
-        self._stream: ClientResponse | None = None
+        self._stream: Response | None = None
         self._reader: asyncio.Task[None] | None = None
         self._posts: set[asyncio.Task[None]] = set()
 
@@ -51,7 +52,7 @@ class SseConnection(DuplexConnection):
         except TimeoutError:
             raise NotSent(f"the event stream named no endpoint within {ENDPOINT_TIMEOUT:g} s") from None
 
-    async def _open_stream(self) -> ClientResponse:
+    async def _open_stream(self) -> Response:
         """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
         try:
             response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
@@ -64,16 +65,16 @@ class SseConnection(DuplexConnection):
             raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
         raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
 
-    async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
+    async def _read(self, stream: Response, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
         reason = "ended its event stream"
         try:
-            async for chunk in stream.content.iter_any():
+            async for chunk in stream.chunks():
                 for event in parser.feed(chunk):
                     self._take(event, endpoint)
         except EventTooLarge:
             reason = f"sent an event larger than {self._limits.response_body} bytes"
-        except (ClientError, OSError, TimeoutError):
+        except OSError:
             reason = "broke off its event stream"
         if not endpoint.done():
             endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
@@ -149,7 +150,7 @@ class SseConnection(DuplexConnection):
             if pending is not None and not pending.answer.done():
                 pending.answer.set_result(reply)
         finally:
-            response.release()
+            response.close()
 
     async def _release(self) -> None:
         tasks = [*self._posts, *([self._reader] if self._reader else [])]

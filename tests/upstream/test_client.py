@@ -232,8 +232,8 @@ async def test_sockets_notice_that_the_other_side_is_gone(scripted: Any, connect
         raise AssertionError
 
     link = await connect((await scripted(script)).url)
-    [idle] = [entry[0] for pool in link.http.session.connector._conns.values() for entry in pool]
-    found = idle.transport.get_extra_info("socket")
+    [idle] = link.http._idle
+    found = idle._transport.get_extra_info("socket")
     assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     if hasattr(socket, "TCP_KEEPIDLE"):
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)

@@ -1,0 +1,309 @@
+"""One HTTP/1.1 connection to an upstream: a request goes out in one write, its answer comes in, and the next may go.
+
+The usual answer, which comes in one piece with its length told, is cut at the end of its head; heads are parsed once
+and remembered by their bytes. Everything else goes through httptools as it comes. Both are bounded. What is not HTTP,
+or comes when nothing was asked, ends the connection (RFC 9112; rule R10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Final, cast
+
+import httptools
+from multidict import CIMultiDict
+
+from gateway_core.upstream.response import Response, ResponseHead
+
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of an answer's head, and of the trailers after a body."""
+MAX_HEADERS: Final = 100
+MAX_INFORMATIONAL: Final = 8
+"""Answers with a status of 1xx before the one that counts."""
+REMEMBERED: Final = 256
+MAX_REMEMBERED: Final = 2048
+"""Heads that are remembered, and their bytes."""
+_BODILESS: Final = frozenset({204, 304})
+
+
+class Malformed(OSError):
+    """What the server sent is not an answer."""
+
+
+class Closed(OSError):
+    """The server closed the connection before it had answered."""
+
+
+class Heads:
+    """Heads of answers by their bytes. One for each upstream: the same few come again and again."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, ResponseHead] = {}
+
+    def read(self, data: bytes) -> ResponseHead | None:
+        """The head that these bytes are, if it tells how long its body is; None otherwise, whatever is wrong."""
+        known = self._known.get(data)
+        if known is None and len(data) <= MAX_REMEMBERED and b"\r\n " not in data and b"\r\n\t" not in data:
+            known = _head_of(data)
+            if known is not None:
+                while len(self._known) >= REMEMBERED:
+                    del self._known[next(iter(self._known))]
+                self._known[data] = known
+        return known
+
+
+def _head_of(data: bytes) -> ResponseHead | None:
+    collected = _Collected()
+    parser = httptools.HttpResponseParser(collected)
+    try:
+        parser.feed_data(data)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade, Malformed):
+        return None
+    if not collected.complete or parser.get_status_code() < 200:
+        return None
+    head = _read(parser, collected.headers)
+    return head if head.length is not None else None
+
+
+def _read(parser: httptools.HttpResponseParser, headers: CIMultiDict[str]) -> ResponseHead:
+    """What a parser that has come to the end of a head has found."""
+    status, length = parser.get_status_code(), None
+    if status in _BODILESS:
+        length = 0
+    elif "Transfer-Encoding" not in headers:
+        lengths = headers.getall("Content-Length", ())
+        if len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit():
+            length = int(lengths[0])
+    # Without a length and not in chunks, the body goes on to the end of the connection (RFC 9112 6.3).
+    framed = length is not None or "Transfer-Encoding" in headers
+    return ResponseHead(status, headers, length=length, reusable=framed and parser.should_keep_alive())
+
+
+class _Collected:
+    """The headers that httptools finds, within bounds."""
+
+    def __init__(self) -> None:
+        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.complete = False
+        self._size = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._size += len(name) + len(value)
+        if self._size > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
+            raise Malformed("the head of its answer is too large")
+        if not self.complete:  # trailers are of no use
+            self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class WireConnection(asyncio.Protocol):
+    """One connection, for one request at a time."""
+
+    def __init__(
+        self, heads: Heads, idle: Callable[[WireConnection], None], lost: Callable[[WireConnection], None]
+    ) -> None:
+        """`idle` is called when it is free for the next request, `lost` when it is gone."""
+        self._heads = heads
+        self._idle = idle
+        self._lost = lost
+        self._transport: asyncio.Transport | None = None
+        self._poll = select.poll()
+        self._answer: asyncio.Future[Response] | None = None
+        """The answer that is waited for; None while nothing was asked, and once its head is there."""
+        self._response: Response | None = None
+        """The answer whose body is coming."""
+        self._stream: _Stream | None = None
+        self.unused_since = 0.0
+        """Loop time since when it is idle."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the next request can go: it is open, and nothing has come that nobody asked for (rule R10)."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not self._poll.poll(0)
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    async def send(self, head: bytes, body: bytes | None, before: Callable[[], None]) -> Response:
+        """Send a request and wait for the head of its answer. `before` is called before the first byte may leave.
+
+        Raises `OSError` when there is no answer; then, and when it is cancelled, the connection is closed.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise Closed("closed before it was used")
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        before()
+        if body is None:
+            transport.write(head)
+        elif len(body) < MAX_HEAD:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        try:
+            return await answer
+        except BaseException:
+            self.close()
+            raise
+
+    # -- what comes ---------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._stream is None:
+            if self._answer is None:  # nothing was asked
+                self.close()
+                return
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._heads.read(data[:end]) if end > 3 else None
+            if head is not None and len(data) - end == head.length:
+                self._answer_with(Response(head, None, data[end:]))
+                self._ended(reusable=head.reusable)
+                return
+            self._stream = _Stream(self._begun)
+        self._stream.feed(data)
+        if self._stream.failure is not None:
+            self._fail(self._stream.failure)
+        elif self._stream.done:
+            self._finish()
+
+    def _begun(self, head: ResponseHead) -> Response:
+        """The head of an answer is there, its body is not."""
+        response = self._response = Response(head, self)
+        self._answer_with(response)
+        return response
+
+    def _answer_with(self, response: Response) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(response)
+
+    def _finish(self) -> None:
+        """The answer that came in pieces is complete."""
+        stream, response = self._stream, self._response
+        assert stream is not None
+        assert response is not None
+        self._stream = self._response = None
+        response.end()
+        self.resume()
+        self._ended(reusable=response.head.reusable and not stream.more)
+
+    def _ended(self, *, reusable: bool) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if reusable and not transport.get_write_buffer_size():
+            self._idle(self)
+        else:
+            self.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self._lost(self)
+        response = self._response
+        if (
+            exc is None
+            and response is not None
+            and response.head.length is None
+            and "Transfer-Encoding" not in (response.headers)
+        ):
+            self._response = None
+            response.end()
+            return
+        self._fail(exc if isinstance(exc, OSError) else Closed("the connection was closed"))
+
+    def _fail(self, error: OSError) -> None:
+        answer, self._answer = self._answer, None
+        response, self._response = self._response, None
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+        if response is not None:
+            response.end(error)
+        self.close()
+
+    def close(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- as the carrier of an answer ----------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        self._response = None
+        self.close()
+
+
+class _Stream(_Collected):
+    """An answer in pieces, as httptools sees it."""
+
+    def __init__(self, begun: Callable[[ResponseHead], Response]) -> None:
+        super().__init__()
+        self.done = False
+        self.more = False
+        """Whether something came after the end of the answer."""
+        self.failure: OSError | None = None
+        self._begun = begun
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: Response | None = None
+        self._before = 0
+        self._informational = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come; afterwards `done`, `more` and `failure` tell."""
+        if not self.complete:
+            self._before += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self.failure = cause if isinstance(cause, OSError) else Malformed("its answer is not HTTP")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.failure = None if self.done else Malformed("its answer is not HTTP")
+            self.more = True
+        if not self.complete and self._before > MAX_HEAD * 2:
+            self.failure = Malformed("the head of its answer is too large")
+
+    def on_message_begin(self) -> None:
+        self.more = self.more or self.done
+
+    def on_headers_complete(self) -> None:
+        if self.done:
+            return
+        if self._parser.get_status_code() < 200:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise Malformed("it sent too many informational answers")
+            self.headers = CIMultiDict()
+            return
+        super().on_headers_complete()
+        self._response = self._begun(_read(self._parser, self.headers))
+
+    def on_body(self, body: bytes) -> None:
+        if self._response is not None and not self.done:
+            self._response.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self.complete:
+            self.done = True
