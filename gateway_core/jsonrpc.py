@@ -40,14 +40,16 @@ class Message(msgspec.Struct, gc=False):
     error: Raw = Raw()
     members: dict[str, Raw] = msgspec.field(default_factory=dict, name="(members)")
     """Those of `params`; set by `decode`, whatever the message has under that name."""
+    has_id: bool = msgspec.field(default=False, name="(has id)")
+    """Set by `decode`, too."""
 
     @property
     def is_request(self) -> bool:
-        return bool(self.method) and bool(bytes(self.id))
+        return bool(self.method) and self.has_id
 
     @property
     def is_notification(self) -> bool:
-        return bool(self.method) and not bytes(self.id)
+        return bool(self.method) and not self.has_id
 
     @property
     def is_response(self) -> bool:
@@ -129,6 +131,7 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
         raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels") from None
     _check_depth(data)
     raw_id, raw_params = bytes(message.id), bytes(message.params)
+    message.has_id = bool(raw_id)
     message.members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
     if message.method and not _is_plain(len(data), message, len(raw_id), len(raw_params)):
         _check_keys(data)
@@ -169,15 +172,14 @@ def _is_plain(size: int, message: Message, id_size: int, params_size: int) -> bo
         expected += len(',"params":') + params_size
     if size != expected:
         return False
+    if not params_size:
+        return True
     members = message.members
-    if params_size:
-        own = len("{}") + max(len(members) - 1, 0) + len(members) * len('"":')
-        for key, raw in members.items():
+    if not _WATCHED.issuperset(members):
+        for key in members:
             if key not in _WATCHED and key.casefold() in _WATCHED_FOLDED:
                 return False
-            own += len(key) + len(bytes(raw))
-        return params_size == own
-    return True
+    return len(_ENCODER.encode(members)) == params_size
 
 
 def mended(data: bytes) -> bytes:
@@ -201,7 +203,7 @@ def _whole(escape: re.Match[bytes]) -> bytes:
 def _valid_id(raw: bytes) -> bool:
     if len(raw) > MAX_ID_BYTES:
         return False
-    return raw[:1] == b'"' or _INTEGER.fullmatch(raw) is not None
+    return raw[:1] == b'"' or (raw.isdigit() and raw[:1] != b"0") or _INTEGER.fullmatch(raw) is not None
 
 
 def _check_depth(data: bytes) -> None:

@@ -33,10 +33,18 @@ KEEPALIVE: Final = 15.0
 """Seconds that an idle connection is kept; short, so that few are closed by the server first (rule R10)."""
 MAX_ADDRESSES: Final = 64
 """Addresses of one upstream that are remembered."""
-MAX_BLOCKS: Final = 256
-"""Blocks of header lines that are remembered: a session's requests have the same few."""
 _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class Headers(dict[str, str]):
+    """Headers of requests that are sent again and again: their lines are prepared once."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(headers)
+        self.block: bytes | None = None
 
 
 class HttpClient:
@@ -52,6 +60,7 @@ class HttpClient:
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
+        self._path = self.url.raw_path_qs.encode()
         self._headers = dict(config.headers)
         self._addresses: set[str] = set()
         """Where it was reached: IP addresses."""
@@ -68,7 +77,6 @@ class HttpClient:
         """Free connections, the one that was used last at the end."""
         self._open: set[WireConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._blocks: dict[tuple[tuple[str, str], ...], bytes] = {}
 
     @property
     def session(self) -> ClientSession:
@@ -143,18 +151,15 @@ class HttpClient:
 
     def _head(self, verb: str, headers: Mapping[str, str], url: URL, size: int | None) -> bytes:
         """The head of a request. Raises `NotSent` for a header that cannot be sent."""
-        key = tuple(headers.items())
-        block = self._blocks.get(key)
+        kept = headers if isinstance(headers, Headers) else None
+        block = kept.block if kept is not None else None
         if block is None:
             block = self._block(headers)
-            if len(block) <= 4096:
-                while len(self._blocks) >= MAX_BLOCKS:
-                    del self._blocks[next(iter(self._blocks))]
-                self._blocks[key] = block
-        if size is None:
-            return b"%b %b HTTP/1.1\r\n%b\r\n" % (verb.encode(), url.raw_path_qs.encode(), block)
-        start = b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), url.raw_path_qs.encode(), block)
-        return b"%bContent-Length: %d\r\n\r\n" % (start, size)
+            if kept is not None:
+                kept.block = block
+        path = self._path if url is self.url else url.raw_path_qs.encode()
+        start = b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, block)
+        return start + b"\r\n" if size is None else b"%bContent-Length: %d\r\n\r\n" % (start, size)
 
     def _block(self, headers: Mapping[str, str]) -> bytes:
         """All header lines but the length. The request's own headers replace configured ones of the same name."""

@@ -266,7 +266,8 @@ def with_meta(
     """
     meta: dict[str, Any] = {}
     if agent_meta:
-        meta = {key: agent_meta[key] for key in agent_meta if not _of_one_hop(key)}
+        meta = {key: value for key, value in agent_meta.items() if not key.startswith(RESERVED_PREFIX)}
+        meta.pop("progressToken", None)
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":
@@ -274,7 +275,3 @@ def with_meta(
         if log_level:
             meta[LOG_LEVEL_KEY] = log_level
     return {**params, "_meta": meta} if meta else params
-
-
-def _of_one_hop(key: str) -> bool:
-    return key == "progressToken" or key.startswith(RESERVED_PREFIX)

@@ -17,9 +17,7 @@ from typing import Any, Final
 from aiohttp import hdrs
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
-    MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
-    encode_header_value,
 )
 from msgspec import Raw
 
@@ -146,11 +144,16 @@ class HttpConnection(Connection):
     ) -> Reply:
         session = self._session
         starts = pending.method == INITIALIZE
-        own = _mirror(pending.method, params, param_headers) if session.modern else {}
-        body = jsonrpc.request(pending.number, pending.method, params)
-        self._pending[pending.number] = pending
+        method, number = pending.method, pending.number
+        body = jsonrpc.request(number, method, params)
+        self._pending[number] = pending
         try:
-            response = await session.open("POST", own, body, before_send=pending.mark_sent, fresh=starts)
+            if starts:
+                response = await session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
+            else:
+                response = await session.ask(
+                    method, _name(method, params), param_headers or {}, body, pending.mark_sent
+                )
             try:
                 await self._read(response, pending, starts)
             finally:
@@ -288,15 +291,11 @@ class HttpConnection(Connection):
         await listen(open_stream, session.other, gap, session.strays, self._limit)
 
 
-def _mirror(method: str, params: Mapping[str, Any], param_headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The headers that mirror a modern request's body (Standard Request Headers, Custom Headers)."""
-    own = {name: value for name, value in (param_headers or {}).items() if name.lower().startswith(_PARAM)}
-    own[MCP_METHOD_HEADER] = method
+def _name(method: str, params: Mapping[str, Any]) -> str | None:
+    """What a request is for, in so far as a header repeats it (Standard Request Headers)."""
     member = NAME_MEMBERS.get(method)
-    if member is not None and member in params:
-        name = params[member]
-        own[MCP_NAME_HEADER] = encode_header_value(jsonrpc.text(name, member) if isinstance(name, Raw) else name)
-    return own
+    name = params.get(member) if member is not None else None
+    return jsonrpc.text(name, member or "") if isinstance(name, Raw) else name
 
 
 async def _drain(response: Response) -> None:

@@ -13,7 +13,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
-from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
+    encode_header_value,
+)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from gateway_core.errors import DeliveryError, RpcError
@@ -22,7 +28,7 @@ from gateway_core.jsonrpc import Message
 from gateway_core.protocol import CANCELLED_NOTICE
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host, SessionEnded
-from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.client import Headers, HttpClient
 from gateway_core.upstream.incoming import Strays, answer_to
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import raw_id_in
@@ -36,6 +42,10 @@ ASIDE_AT_ONCE: Final = 64
 MAX_ASIDE: Final = 2048
 """Those and the ones that wait for their turn: parked calls may all be given up at once. More are dropped."""
 
+MAX_KEPT: Final = 256
+MAX_KEPT_NAME: Final = 256
+"""Headers of requests that are kept prepared, and the characters of the names in them."""
+_PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -56,6 +66,7 @@ class HttpSession:
         self._host = host
         self._in_flight = in_flight
         self._questions = Questions(name, host, in_flight, self.post)
+        self._kept: dict[tuple[str, str | None, str, str | None], Headers] = {}
         self._aside: set[asyncio.Task[None]] = set()
         self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
 
@@ -103,14 +114,42 @@ class HttpSession:
         `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises
         `NotSent` and `OutcomeUnknown`.
         """
+        headers = self._headers(verb, json=body is not None, fresh=fresh)
+        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send)
+
+    def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
-        if body is not None:
+        if json:
             headers[hdrs.CONTENT_TYPE] = JSON
         if not fresh:
             headers[MCP_PROTOCOL_VERSION_HEADER] = self.version
             if self.id is not None:
                 headers[SESSION_HEADER] = self.id
-        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send)
+        return headers
+
+    async def ask(
+        self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
+    ) -> Response:
+        """POST a request. Ends as `open` does.
+
+        `name`: of what it is for, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
+        """
+        key = (method, name, self.version, self.id)
+        headers = self._kept.get(key)
+        if headers is None:
+            headers = Headers(self._headers("POST", json=True))
+            if self.modern:
+                headers[MCP_METHOD_HEADER] = method
+                if name is not None:
+                    headers[MCP_NAME_HEADER] = encode_header_value(name)
+            if len(name or "") <= MAX_KEPT_NAME:
+                while len(self._kept) >= MAX_KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = headers
+        if own and self.modern:
+            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
+        return await self._http.open("POST", headers, body=body, before_send=before_send)
 
     async def post(self, body: bytes) -> None:
         """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one."""
