@@ -14,18 +14,23 @@ class NightWatch:
         return Reject("closed for the night") if self.config.closed else None
 """
 
-from gateway_core.hookspecs import hookimpl
-from gateway_core.types import (
-    Call,
-    CallResult,
-    Claim,
-    Health,
-    PluginConfig,
-    Reject,
-    Tool,
-    ToolConflict,
-    UpstreamView,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway_core.hookspecs import hookimpl
+    from gateway_core.log.output import note
+    from gateway_core.types import (
+        Call,
+        CallResult,
+        Claim,
+        Health,
+        PluginConfig,
+        Reject,
+        Tool,
+        ToolConflict,
+        UpstreamView,
+    )
 
 __all__ = [
     "Call",
@@ -38,4 +43,18 @@ __all__ = [
     "ToolConflict",
     "UpstreamView",
     "hookimpl",
+    "note",
 ]
+_ELSEWHERE = {"hookimpl": "gateway_core.hookspecs", "note": "gateway_core.log.output"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name on first use: commands that are to answer at once need none of them (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.types")), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -29,6 +29,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
+from gateway_core.log import output
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.targets import Params, check_headers, find, read, request_for, unknown
@@ -255,4 +256,4 @@ def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: flo
     if result.error is not None:
         fields["code"] = result.error.code
     name = call.name if call is not None and call.method not in TASKS else ""  # whoever has a task's id may ask for it
-    logger.bind(**fields).info(f"{exchange.method} {name}" if name else exchange.method)
+    output.note(f"{exchange.method} {name}" if name else exchange.method, fields)

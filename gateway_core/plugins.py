@@ -129,6 +129,8 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
     except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
         report(f"cannot be constructed: {brief(error)}")
         return None
+    if "methods" in getattr(instance, "__dict__", {}):  # fewer than its class names, as its settings want
+        methods &= _methods(instance, report) or frozenset()
     hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
 
@@ -191,7 +193,7 @@ def _advice(error: Any, known: list[str], model: type[PluginConfig]) -> str:
     return f"{error['msg'].removeprefix('Value error, ')}{meaning}"
 
 
-def _methods(plugin: type, report: _Report) -> frozenset[str] | None:
+def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
     given: Any = getattr(plugin, "methods", CALLS)
     if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
         report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")

@@ -1,18 +1,22 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loguru import logger
 
 from gateway_core.log import lines, output
-from gateway_core.log.sink import FileTarget, LineSink
+from gateway_core.log.sink import FileTarget, LineSink, Note
 
 
 @dataclass(frozen=True)
@@ -276,3 +280,89 @@ def test_escape_leaves_plain_text_alone():
 def test_log_files_are_private(log_to, tmp_path: Path):
     log_to()
     assert (tmp_path / "gateway.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_notes_look_like_all_other_lines_and_keep_their_place(log_to):
+    for form in ("text", "json"):
+        written = log_to(form)
+        logger.bind(agent="a@b", ms=1.25, none=None).info("one {}", "x")
+        output.note("one x", {"agent": "a@b", "ms": 1.25, "none": None})
+        logger.info("three")
+        lines_of = [re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", line) for line in written()[-3:]]
+        assert lines_of[0] == lines_of[1]
+        assert "three" in lines_of[2]
+
+
+_VALUES = st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.text()))
+
+
+@given(
+    message=st.text(max_size=60),
+    fields=st.dictionaries(st.sampled_from(["agent", "ms", "outcome", "upstream"]), _VALUES, max_size=4),
+    form=st.sampled_from(["text", "json"]),
+    when=st.floats(min_value=0, max_value=4e9),
+)
+def test_a_note_is_rendered_as_loguru_s_record_of_the_same_would_be(message, fields, form, when):
+    renderer = lines.Renderer(form, colour=False)
+    record = {
+        "time": datetime.fromtimestamp(when).astimezone(),
+        "level": logger.level("INFO"),
+        "message": message,
+        "extra": fields,
+        "exception": None,
+    }
+    ours, theirs = renderer.note(when, message, fields), renderer(record)
+    assert ours == theirs or abs(when % 1 * 1000 % 1) > 0.999, "floats may round the last millisecond up"
+
+
+def test_a_note_that_the_level_leaves_out_is_not_even_made(log_to):
+    written = log_to(least="WARNING")
+    output.note(lambda: pytest.fail("made in vain"), {})
+    assert written() == []
+
+
+def test_notes_are_bounded_and_those_that_are_lost_are_counted():
+    target = Memory()
+    target.open.clear()
+    sink = LineSink(target, lines.Renderer("text", colour=False), max_lines=10)
+    for number in range(100):
+        sink.note(Note(0.0, str(number), {}))
+    assert 70 <= sink.dropped <= 90
+    target.open.set()
+    assert sink.flush()
+    sink.stop()
+    assert len(target.data.splitlines()) >= 100 - sink.dropped
+
+
+def test_notes_from_many_threads_all_arrive():
+    target = Memory()
+    sink = LineSink(target, lines.Renderer("text", colour=False))
+
+    def write(start: int) -> None:
+        for number in range(start, start + 500):
+            sink.note(Note(0.0, f"n{number}", {}))
+            if number % 50 == 0:
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 2000, 500)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sink.flush()
+    sink.stop()
+    assert len(set(target.data.split())) >= 2000
+    assert len(target.data.splitlines()) == 2000
+
+
+def test_a_note_gets_out_soon_without_a_flush():
+    target = Memory()
+    sink = LineSink(target, lines.Renderer("text", colour=False))
+    for _ in range(3):
+        target.data = b""
+        sink.note(Note(0.0, "soon", {}))
+        end = time.monotonic() + 5
+        while not target.data and time.monotonic() < end:
+            time.sleep(0.01)
+        assert b"soon" in target.data
+    sink.stop()

@@ -22,13 +22,15 @@ from gateway_core.bugs import internal_error, where
 from gateway_core.downstream import sse
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.answer import Answer, Refusal
-from gateway_core.downstream.connections import AgentConnection, AgentServer, LongWay
+from gateway_core.downstream.connections import AgentServer
 from gateway_core.downstream.head import MCP_PATHS, SESSION_HEADER, VERSION_HEADER, Head, HeadReader
 from gateway_core.downstream.intake import Post, check_coding, check_header_size, message_of, read_message, target
 from gateway_core.downstream.legacy_http import LegacyHttp
+from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
+from gateway_core.downstream.short_way import AgentConnection
 from gateway_core.downstream.stream import Accepts, Reply, Serving, Writer, event_stream
 from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message

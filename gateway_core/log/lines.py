@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import traceback
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ MAX_FIELD: Final = 8192
 """Characters of one field (message, value, exception) that are kept."""
 
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
+_PLAIN_WORD: Final = re.compile(r"[!#-<>-~]+")
+"""A value that stands as it is: printable ASCII but space, quotation mark and equals sign."""
 _RESET: Final = "\x1b[0m"
 
 Format = Literal["text", "json"]
@@ -43,6 +47,8 @@ class Renderer:
     def __init__(self, form: Format, colour: bool) -> None:
         self._json = form == "json"
         self._colour = colour
+        self._second = -1
+        self._clock = self._date = self._zone = ""
 
     def __call__(self, record: Record) -> str:
         fields = {_safe_str(key): value for key, value in record["extra"].items()}
@@ -52,6 +58,19 @@ class Renderer:
         if self._json:
             return self._object(record["time"].isoformat(timespec="milliseconds"), level, message, fields)
         return self._text(record["time"].strftime("%H:%M:%S"), level, message, fields)
+
+    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str:
+        """The line of a record at level INFO: `when` in seconds since the epoch, keys that are plain words."""
+        second = int(when)
+        if second != self._second:
+            self._second = second
+            stamp = datetime.fromtimestamp(second).astimezone().isoformat(timespec="seconds")
+            self._date, self._zone = stamp[:19], stamp[19:]
+            self._clock = self._date[11:]
+        if self._json:
+            milliseconds = int((when - second) * 1000)
+            return self._object(f"{self._date}.{milliseconds:03d}{self._zone}", "INFO", _cap(message), fields)
+        return self._text(self._clock, "INFO", _cap(message), fields)
 
     def _text(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
         shown = f"{level:<7}"
@@ -83,6 +102,8 @@ def _plain(value: object) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, str) and len(value) <= MAX_FIELD and _PLAIN_WORD.fullmatch(value) is not None:
+        return value
     if isinstance(value, float):
         return f"{value:.6g}"
     if value is None or isinstance(value, bool):

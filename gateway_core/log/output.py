@@ -10,19 +10,25 @@ import atexit
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
 from gateway_core.log.lines import Format, Renderer
-from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget
+from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, Note, StderrTarget
 
 if TYPE_CHECKING:
     from loguru import Record
 
 _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+MAX_NOTE: Final = 9000
+"""Characters of a note's message that are kept."""
 _active: list[LineSink] = []
+_noting: list[LineSink] = []
+"""Those of them whose level admits notes."""
 
 
 class LogSettings(Protocol):
@@ -51,9 +57,30 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
         sinks.append(LineSink(StderrTarget(), Renderer(form, colour=_wants_colour())))
     logger.remove()
     _active[:] = sinks
+    _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []
     for sink in sinks:
         logger.add(sink, level=log.level, format=_no_format, backtrace=False, diagnose=False, catch=True)
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
+
+
+def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
+    """Write a line at level INFO of which there are many: one or more for every call.
+
+    It goes past loguru, which takes as long as all the rest of a call, and is rendered by the thread that writes it;
+    so the values of `fields` (keys that are plain words) must never change. A `message` that is a function is made, at
+    once, only where the log's level lets the line through. Where no log of the gateway's own is set up, it is one of
+    loguru's records like all others.
+    """
+    if not _active:
+        made = message
+        lazily = made if callable(made) else lambda: made
+        logger.bind(**fields).opt(lazy=True).info("{}", lazily)
+    elif _noting:
+        if not isinstance(message, str):
+            message = message()
+        noted = Note(time.time(), message if len(message) <= MAX_NOTE else f"{message[:MAX_NOTE]}…", fields)
+        for sink in _noting:
+            sink.note(noted)
 
 
 def flush(timeout: float = FLUSH_TIMEOUT) -> None:

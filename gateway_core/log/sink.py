@@ -12,10 +12,10 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from loguru import logger
 
@@ -29,6 +29,8 @@ MAX_CHUNK: Final = 64 * 1024
 """Bytes handed to the target at once; what is lost together when it refuses them."""
 REPORT_INTERVAL: Final = 60.0
 """Seconds between two lines that tell how many lines were dropped."""
+GATHER: Final = 0.05
+"""Seconds in which notes are gathered."""
 REOPEN_INTERVAL: Final = 1.0
 """Seconds between two looks at whether the file was rotated away."""
 STALL_TIMEOUT: Final = 5.0
@@ -109,8 +111,27 @@ def _write_all(fd: int, data: bytes) -> None:
                 raise
 
 
+class Note(NamedTuple):
+    """A record that is rendered by the writer; see `output.note`."""
+
+    when: float
+    """Seconds since the epoch."""
+    message: str
+    fields: Mapping[str, Any]
+
+
+class Rendering(Protocol):
+    """What `lines.Renderer` does."""
+
+    def __call__(self, record: Record) -> str: ...
+    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str: ...
+
+
 class LineSink:
     """A sink for loguru that never blocks: `write` queues a line, a thread writes it to `target`.
+
+    Notes, of which there is one for every call, are gathered for a moment and rendered by that thread: they take no
+    lock and wake nobody, unless the thread is asleep.
 
     `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
     about it is written at most every `REPORT_INTERVAL` seconds.
@@ -119,7 +140,7 @@ class LineSink:
     def __init__(
         self,
         target: Target,
-        render: Callable[[Record], str],
+        render: Rendering,
         *,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
@@ -129,10 +150,11 @@ class LineSink:
         self.render = render
         self.dropped = 0
         self._max_lines, self._max_bytes, self._report = max_lines, max_bytes, report
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[bytes | Note] = deque()
         self._bytes = 0
         self._told, self._told_at = 0, -report
-        self._torn = self._closing = self._writing = False
+        self._torn = self._closing = self._writing = self._urgent = False
+        self._asleep = True
         self._state = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -149,14 +171,32 @@ class LineSink:
                 return
             self._lines.append(line)
             self._bytes += len(line)
+            self._urgent = True
             self._state.notify_all()
+
+    def note(self, note: Note) -> None:
+        """Queue a note, or drop and count it; its message must not be long."""
+        if self._closing or len(self._lines) >= self._max_lines:
+            with self._state:
+                self.dropped += 1
+            return
+        self._lines.append(note)
+        if self._asleep:
+            self._asleep = False
+            with self._state:
+                self._state.notify_all()
 
     def _encoded(self, record: Record) -> bytes:
         return self.render(record).encode("utf-8", "backslashreplace") + b"\n"
 
+    def _noted(self, note: Note) -> bytes:
+        return self.render.note(*note).encode("utf-8", "backslashreplace") + b"\n"
+
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until the queue is written; False if that took longer than `timeout` seconds."""
         with self._state:
+            self._urgent = True
+            self._state.notify_all()
             return self._state.wait_for(lambda: not self._lines and not self._writing, timeout)
 
     def stop(self) -> None:
@@ -169,13 +209,16 @@ class LineSink:
     def _run(self) -> None:
         while True:
             with self._state:
+                self._asleep = True  # before the look at the queue: whoever adds to it after that wakes us
                 self._state.wait_for(lambda: self._lines or self._closing, self._report)
-                batch = list(self._lines)
-                self._lines.clear()
+                self._asleep = False
+                self._state.wait_for(lambda: self._urgent or self._closing, GATHER)
+                self._urgent = False
+                self._writing = True
+                batch = [self._lines.popleft() for _ in range(len(self._lines))]  # more may come meanwhile
                 self._bytes = 0
-                self._writing = bool(batch)
                 finished = self._closing and not batch
-            self._write(batch)
+            self._write([self._noted(line) if isinstance(line, Note) else line for line in batch])
             self._tell()
             with self._state:
                 self._writing = False

@@ -44,6 +44,8 @@ CONNECT_TIMEOUT: Final = 30.0
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits while a connection that was just lost is opened again."""
 PING_TIMEOUT: Final = 5.0
+Params = Mapping[str, Any]
+Meta = Params | None
 
 
 class Upstream:
@@ -243,9 +245,7 @@ class Upstream:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    async def request(
-        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
-    ) -> Reply:
+    async def request(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
         self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
         self.facts.in_flight += 1
@@ -285,14 +285,7 @@ class Upstream:
         if transport:
             self.on_transport(reason, sent)
 
-    async def _corrected(
-        self,
-        exchange: Exchange,
-        method: str,
-        params: Mapping[str, Any],
-        meta: Mapping[str, Any] | None,
-        refusal: Reply,
-    ) -> Reply:
+    async def _corrected(self, exchange: Exchange, method: str, params: Params, meta: Meta, refusal: Reply) -> Reply:
         """Send once more what was refused before it ran: our idea of the tool's headers is old (rule R8, Client
         Behavior)."""
         try:
@@ -304,38 +297,22 @@ class Upstream:
         self.on_refreshed(self)
         return await self._once(exchange, method, params, meta)
 
-    async def _once(
-        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
-    ) -> Reply:
+    async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Send it on the connection that this exchange is to use."""
         headers = None
         if method == "tools/call" and self.config.transport == "http":
             tools = self.offer.tools_for(exchange.agent.principal.id)
             headers = None if tools is None else tools.param_headers(params, exchange.headers or ())
         leased = apart(self.config, self.facts.era, exchange, self._main, self._own)
-        if leased is not None:
-            async with leased as own:
-                return await self._heard(own, exchange, method, params, meta, headers)
-        main = self._main
-        if main is None or main.closed:
-            main = await self._open_main()
-        if exchange.log_level:
-            return await self._heard(main, exchange, method, params, meta, headers)
-        return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
-
-    async def _heard(  # noqa: PLR0917 - what a request is
-        self,
-        connection: Connection,
-        exchange: Exchange,
-        method: str,
-        params: Mapping[str, Any],
-        meta: Mapping[str, Any] | None,
-        headers: Mapping[str, str] | None,
-    ) -> Reply:
-        """Send it, and have the agent told meanwhile what the server logs, as far as it wants to know."""
-        if not exchange.log_level:
-            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        async with self._announced.logs.heard(connection, exchange, self._main):
+        if leased is None and not exchange.log_level:
+            main = self._main
+            if main is None or main.closed:
+                main = await self._open_main()
+            return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        async with contextlib.AsyncExitStack() as held:
+            connection = await (self._open_main() if leased is None else held.enter_async_context(leased))
+            if exchange.log_level:
+                await held.enter_async_context(self._announced.logs.heard(connection, exchange, self._main))
             return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     async def _open_main(self) -> Connection:

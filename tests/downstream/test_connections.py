@@ -8,10 +8,11 @@ from typing import Any
 import httptools
 import pytest
 
-from gateway_core.downstream import connections
-from gateway_core.downstream.connections import AgentConnection, LongWay
+from gateway_core.downstream import short_way
 from gateway_core.downstream.head import REMEMBERED, HeadReader
+from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.security import HostGuard
+from gateway_core.downstream.short_way import AgentConnection
 
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": 1}}}
 META = "io.modelcontextprotocol/"
@@ -204,7 +205,7 @@ async def _send(writer: asyncio.StreamWriter, pieces: list[bytes]) -> None:
 async def test_a_body_that_does_not_come_is_waited_for_as_long_either_way(
     world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE", 0.05)
+    monkeypatch.setattr(short_way, "PATIENCE", 0.05)
     monkeypatch.setattr("gateway_core.downstream.intake.BODY_TIMEOUT", 0.2)
     responses, writer = await dial(world)
     writer.write(modern(helpers)[:-5])
@@ -295,8 +296,8 @@ async def test_answers_are_the_same_to_the_last_header_either_way(world: Any, he
 
 
 async def test_connections_that_nobody_uses_are_closed(world: Any, helpers: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(connections, "IDLE_TIMEOUT", 0.05)
-    monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.05)
+    monkeypatch.setattr(short_way, "IDLE_TIMEOUT", 0.05)
+    monkeypatch.setattr(short_way, "HEADER_TIMEOUT", 0.05)
     used, writer = await dial(world)
     writer.write(modern(helpers))
     assert (await used.next())[0] == 200

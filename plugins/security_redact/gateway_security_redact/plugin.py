@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
-from loguru import logger
 from pydantic import Field, field_validator
 
-from gateway_core import Call, CallResult, PluginConfig, hookimpl
+from gateway_core import Call, CallResult, PluginConfig, hookimpl, note
 from gateway_security_redact.hiding import Hider
 
 MAX_SCANNED: Final = 256 * 1024
@@ -27,7 +26,7 @@ _JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 class Redact:
     """Logs payloads, hides secrets."""
 
-    methods: ClassVar = frozenset(
+    methods: frozenset[str] = frozenset(
         {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
     )
 
@@ -53,6 +52,8 @@ class Redact:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        if not (config.log_requests or config.log_responses or config.redact_results):
+            self.methods = frozenset()  # there is nothing to do, so that no call has to come by
         self._hider = Hider(config.patterns)
         self._log_hider = Hider((*config.patterns, *_HANDLES))
 
@@ -120,9 +121,7 @@ class Redact:
             name = "" if is_task else _escaped(self._log_hider.text(call.name)[:_MAX_NAME]) + " "
             return f"{what} {call.method} {name}{shown()}"
 
-        # Lazy: no payload is decoded and searched for a line that the log's level leaves out. The line is an
-        # argument, not the format: it may hold braces.
-        logger.bind(exchange=call.exchange_id).opt(lazy=True).info("{}", line)
+        note(line, {"exchange": call.exchange_id})  # no payload is decoded and searched for a line that is not written
 
 
 def _decoded(raw: bytes) -> Any:
