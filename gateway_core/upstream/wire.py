@@ -56,15 +56,12 @@ class Heads:
 
 def _head_of(data: bytes) -> ResponseHead | None:
     collected = _Collected()
-    parser = httptools.HttpResponseParser(collected)
     try:
-        parser.feed_data(data)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade, Malformed):
+        collected.parser.feed_data(data)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    if not collected.complete or parser.get_status_code() < 200:
-        return None
-    head = _read(parser, collected.headers)
-    return head if head.length is not None else None
+    head = collected.head
+    return head if head is not None and head.status >= 200 and head.length is not None else None
 
 
 def _read(parser: httptools.HttpResponseParser, headers: CIMultiDict[str]) -> ResponseHead:
@@ -82,22 +79,24 @@ def _read(parser: httptools.HttpResponseParser, headers: CIMultiDict[str]) -> Re
 
 
 class _Collected:
-    """The headers that httptools finds, within bounds."""
+    """The head that httptools finds, within bounds."""
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
         self.headers: CIMultiDict[str] = CIMultiDict()
-        self.complete = False
+        self.head: ResponseHead | None = None
         self._size = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value)
         if self._size > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
             raise Malformed("the head of its answer is too large")
-        if not self.complete:  # trailers are of no use
+        if self.head is None:  # trailers are of no use
             self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
-        self.complete = True
+        # Here, because at the end of the message the parser has forgotten whether the connection stays open.
+        self.head = _read(self.parser, self.headers)
 
 
 class WireConnection(asyncio.Protocol):
@@ -265,24 +264,23 @@ class _Stream(_Collected):
         """Whether something came after the end of the answer."""
         self.failure: OSError | None = None
         self._begun = begun
-        self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._before = 0
         self._informational = 0
 
     def feed(self, data: bytes) -> None:
         """Take what has come; afterwards `done`, `more` and `failure` tell."""
-        if not self.complete:
+        if self.head is None:
             self._before += len(data)
         try:
-            self._parser.feed_data(data)
+            self.parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self.failure = cause if isinstance(cause, OSError) else Malformed("its answer is not HTTP")
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.failure = None if self.done else Malformed("its answer is not HTTP")
             self.more = True
-        if not self.complete and self._before > MAX_HEAD * 2:
+        if self.head is None and self._before > MAX_HEAD * 2:
             self.failure = Malformed("the head of its answer is too large")
 
     def on_message_begin(self) -> None:
@@ -291,19 +289,20 @@ class _Stream(_Collected):
     def on_headers_complete(self) -> None:
         if self.done:
             return
-        if self._parser.get_status_code() < 200:
+        if self.parser.get_status_code() < 200:
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL:
                 raise Malformed("it sent too many informational answers")
             self.headers = CIMultiDict()
             return
         super().on_headers_complete()
-        self._response = self._begun(_read(self._parser, self.headers))
+        assert self.head is not None
+        self._response = self._begun(self.head)
 
     def on_body(self, body: bytes) -> None:
         if self._response is not None and not self.done:
             self._response.feed(body)
 
     def on_message_complete(self) -> None:
-        if self.complete:
+        if self.head is not None:
             self.done = True
