@@ -37,6 +37,7 @@ from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
+_SERVER: Final = jsonrpc.encode(IMPLEMENTATION)
 _CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
 
 
@@ -172,7 +173,7 @@ class Pipeline:
             raise unknown(call)
         if answer is None:
             self._set_deadline(exchange, target)
-            request = request_for(call, params, target, exchange.id)
+            request = request_for(call, params, target, exchange)
             answer = await self._router.dispatch(call, exchange, target, request)
         return self._catalog.tasks.translated(call, target, answer)
 
@@ -229,7 +230,7 @@ def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
             result.raw,
             from_era=result.era,
             to_era=era,
-            server=IMPLEMENTATION,
+            server=_SERVER,
             tasks=takes_tasks(exchange.agent),
         )
     except RpcError as error:

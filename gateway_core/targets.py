@@ -81,11 +81,11 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
             raise RpcError.of_gateway(INVALID_PARAMS, "params.ref.type must be 'ref/prompt' or 'ref/resource'")
         key = _REF_KEY[ref_type]
         name = jsonrpc.text(ref.get(key, Raw(b'""')), f"params.ref.{key}")
-    arguments = bytes(others.pop(_arguments_key(method), b""))
+    arguments = bytes(others.pop(_ARGUMENTS_KEY.get(method, "arguments"), b""))
     if arguments == b"null":
         arguments = b""
     if arguments and arguments[:1] != b"{":
-        raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_arguments_key(method)} must be an object")
+        raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_ARGUMENTS_KEY.get(method, 'arguments')} must be an object")
     if method == "tools/call":
         # Asks for a task of 2025-11-25, which a server that does not announce them ignores, as the gateway does not.
         others.pop("task", None)
@@ -93,10 +93,6 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
 
 
 _ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
-
-
-def _arguments_key(method: str) -> str:
-    return _ARGUMENTS_KEY.get(method, "arguments")
 
 
 def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
@@ -157,7 +153,7 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME_SHOWN else f"{name[:MAX_NAME_SHOWN]}…"
 
 
-def request_for(call: Call, params: Params, target: Target, exchange_id: str) -> Request:
+def request_for(call: Call, params: Params, target: Target, exchange: Exchange) -> Request:
     """What the target's upstream is sent: its own name for the thing, the arguments as they are now."""
     own: dict[str, Any] = dict(params.others)
     if params.ref is not None:
@@ -165,8 +161,9 @@ def request_for(call: Call, params: Params, target: Target, exchange_id: str) ->
     else:
         own[NAME_MEMBERS[call.method]] = target.original
     if call.raw_arguments:
-        own[_arguments_key(call.method)] = Raw(call.raw_arguments)
-    meta: dict[str, Any] = dict(jsonrpc.members(call.raw_meta, "params._meta"))
+        own[_ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
+    given = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
+    meta: dict[str, Any] = dict(given)
     if call.method == "tools/call":
-        meta[IDEMPOTENCY_KEY] = exchange_id
+        meta[IDEMPOTENCY_KEY] = exchange.id
     return Request(call.method, own, meta)

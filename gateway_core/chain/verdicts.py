@@ -166,7 +166,7 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
     """What `route_tool` returned, if it is one of the candidates or None. Raises `Misuse`."""
     if choice is None:
         return None
-    if not any(candidate is choice for candidate in candidates):
+    if choice is not candidates[0] and not any(candidate is choice for candidate in candidates):
         raise Misuse(f"returned {_kind(choice)} that is not one of the candidates")
     found: UpstreamView = choice
     return found

@@ -95,7 +95,7 @@ def exchange_for(
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
     token = bytes(meta.get("progressToken", b""))
     usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()
-    return Exchange(agent, message.method, back, token if usable else b"", headers, log_level)
+    return Exchange(agent, message.method, back, token if usable else b"", headers, log_level, meta)
 
 
 def start_call(

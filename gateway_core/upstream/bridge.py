@@ -70,14 +70,14 @@ def bridge_result(
     *,
     from_era: Era | None,
     to_era: Era,
-    server: Mapping[str, str] | None = None,
+    server: bytes | None = None,
     tasks: bool = False,
 ) -> bytes:
     """The result object `raw` of `method`, as an agent of `to_era` has to get it.
 
     `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `server` is the
-    `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the result's place. A legacy
-    result for a legacy agent keeps its bytes.
+    JSON of the `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the result's
+    place. A legacy result for a legacy agent keeps its bytes.
 
     Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
     `resultType`, a question where none is allowed or none can be passed on.
@@ -94,18 +94,16 @@ def bridge_result(
         raise _invalid("its result is not an object")
     # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
     complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
-    meta = _meta_of_content(members)
     if to_era == "modern":
         if complete:
             members["resultType"] = _COMPLETE
             if method in CACHEABLE:
                 _complete_caching(members, trusted=from_era != "legacy")
-        if server is not None:
-            meta[SERVER_INFO_KEY] = Raw(jsonrpc.encode(server))
     else:
         _strip_modern(method, members)
+    meta = _own_meta(members.pop("_meta", None), server if to_era == "modern" else None)
     if meta:
-        members["_meta"] = Raw(jsonrpc.encode(meta))
+        members["_meta"] = Raw(meta)
     return jsonrpc.encode(members)
 
 
@@ -136,24 +134,25 @@ def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bo
     return False
 
 
-def _meta_of_content(members: dict[str, Raw]) -> dict[str, Raw]:
-    """Take `_meta` out of `members`, without the keys of the hop."""
-    raw = members.pop("_meta", None)
-    if raw is None:
-        return {}
-    data = bytes(raw)
-    return dict(_remembered_content(data) if len(data) <= MAX_REMEMBERED else _content(data))
+def _own_meta(raw: Raw | None, server: bytes | None) -> bytes:
+    """The `_meta` of a result without the keys of the hop, and with `server` as its own; empty for none."""
+    data = b"" if raw is None else bytes(raw)
+    make = _remembered_meta if len(data) <= MAX_REMEMBERED else _made_meta
+    return make(data, server)
 
 
-def _content(raw: bytes) -> Mapping[str, Raw]:
+def _made_meta(raw: bytes, server: bytes | None) -> bytes:
     try:
         meta = jsonrpc.members(raw)
     except RpcError:
         raise _invalid("its _meta is not an object") from None
-    return {key: value for key, value in meta.items() if key not in _HOP_KEYS}
+    own = {key: value for key, value in meta.items() if key not in _HOP_KEYS}
+    if server is not None:
+        own[SERVER_INFO_KEY] = Raw(server)
+    return jsonrpc.encode(own) if own else b""
 
 
-_remembered_content = lru_cache(maxsize=256)(_content)
+_remembered_meta = lru_cache(maxsize=256)(_made_meta)
 
 
 def _complete_caching(members: dict[str, Raw], *, trusted: bool) -> None:

@@ -303,7 +303,8 @@ class Upstream:
         if method == "tools/call" and self.config.transport == "http":
             tools = self.offer.tools_for(exchange.agent.principal.id)
             headers = None if tools is None else tools.param_headers(params, exchange.headers or ())
-        leased = apart(self.config, self.facts.era, exchange, self._main, self._own)
+        era = self.facts.era
+        leased = None if era == "modern" else apart(self.config, era, exchange, self._main, self._own)
         if leased is None and not exchange.log_level:
             main = self._main
             if main is None or main.closed:

@@ -98,7 +98,7 @@ def test_modern_to_legacy_strips_what_legacy_does_not_know() -> None:
         "tools": [],
         "_meta": {SERVER_INFO: {"name": "up"}, "com.example/x": 1},
     }
-    assert bridge("tools/list", modern, "modern", "legacy", server=SERVER) == {
+    assert bridge("tools/list", modern, "modern", "legacy", server=json.dumps(SERVER).encode()) == {
         "tools": [],
         "_meta": {"com.example/x": 1},
     }
@@ -116,7 +116,7 @@ def test_structured_content_that_is_no_object_does_not_reach_legacy_agents(value
 @pytest.mark.parametrize("source", ["legacy", "modern", None])
 def test_towards_modern_agents_the_gateway_names_itself(source: Any) -> None:
     raw = {"content": [], "_meta": {SERVER_INFO: {"name": "up"}, "io.modelcontextprotocol/related-task": {"t": 1}}}
-    meta = bridge("tools/call", raw, source, "modern", server=SERVER)["_meta"]
+    meta = bridge("tools/call", raw, source, "modern", server=json.dumps(SERVER).encode())["_meta"]
     assert meta == {SERVER_INFO: SERVER, "io.modelcontextprotocol/related-task": {"t": 1}}
     assert SERVER_INFO not in bridge("tools/call", raw, source, "modern")["_meta"]
 

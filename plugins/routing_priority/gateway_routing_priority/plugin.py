@@ -25,6 +25,8 @@ class Priority:
 
     @hookimpl
     def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
+        if len(candidates) == 1:
+            return candidates[0]
         best = min(upstream.priority for upstream in candidates)
         primaries = [upstream for upstream in candidates if upstream.priority == best]
         if len(primaries) == 1:
