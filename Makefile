@@ -1,6 +1,6 @@
 # What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix docs e2e conformance compatibility bench clean
+.PHONY: help install demo test check fix docs e2e conformance compatibility bench guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -45,6 +45,9 @@ compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by oth
 
 bench: install  ## measure what the gateway costs on this machine
 	.venv/bin/python benchmarks/run.py $(ARGS)
+
+guard: install  ## see that the hottest paths have not become much dearer
+	.venv/bin/python benchmarks/guard.py $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \

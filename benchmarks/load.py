@@ -16,7 +16,7 @@ from typing import Any
 import processes
 from mcp_client import TEXT, Client
 
-SIZES = {"100B": 1, "10KB": 100}
+SIZES = {"100B": 1, "1KB": 10, "10KB": 100, "1MB": 10_000}
 """Text of a result -> how often the upstream repeats the 100 B that it got."""
 
 

@@ -33,12 +33,12 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a short look (under 40 s); only prints")
     parser.add_argument("--targets", default=",".join(targets.NAMES), help="default: %(default)s")
     parser.add_argument("--eras", default=",".join(ERAS), help="of the agents; default: %(default)s")
-    parser.add_argument("--connections", help="default: 1,16,64; quick: 1,16")
+    parser.add_argument("--connections", help="default: 1,16,256; quick: 1,16")
     parser.add_argument("--size", choices=SIZES, default="100B", help="text of a result; default: %(default)s")
-    parser.add_argument("--rounds", type=int, help="default: 3; quick: 2")
-    parser.add_argument("--seconds", type=float, help="of each measurement; default: 0.9; quick: 0.3")
+    parser.add_argument("--rounds", type=int, help="default: 5; quick: 2")
+    parser.add_argument("--seconds", type=float, help="of each measurement; default: 0.7; quick: 0.3")
     parser.add_argument(
-        "--limit", type=float, help="seconds after which no measurement begins; default: 165; quick: 34"
+        "--limit", type=float, help="seconds after which no measurement begins; default: 420; quick: 34"
     )
     parser.add_argument("--upstream", choices=("both", *ERAS), default="both", help="eras that the upstream speaks")
     parser.add_argument("--upstream-sse", action="store_true", help="the upstream answers as SSE, not as JSON")
@@ -50,10 +50,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--render", type=Path, metavar="FILE", help="measure nothing; make the table from this .jsonl")
     chosen = parser.parse_args(argv)
     chosen.print |= chosen.quick
-    chosen.connections = [int(n) for n in (chosen.connections or ("1,16" if chosen.quick else "1,16,64")).split(",")]
-    chosen.rounds = chosen.rounds or (2 if chosen.quick else 3)
-    chosen.seconds = chosen.seconds or (0.3 if chosen.quick else 0.9)
-    chosen.limit = chosen.limit or (34.0 if chosen.quick else 165.0)
+    chosen.connections = [int(n) for n in (chosen.connections or ("1,16" if chosen.quick else "1,16,256")).split(",")]
+    chosen.rounds = chosen.rounds or (2 if chosen.quick else 5)
+    chosen.seconds = chosen.seconds or (0.3 if chosen.quick else 0.7)
+    chosen.limit = chosen.limit or (34.0 if chosen.quick else 420.0)
     chosen.targets, chosen.eras = chosen.targets.split(","), chosen.eras.split(",")
     unknown = (set(chosen.targets) - set(targets.NAMES)) | (set(chosen.eras) - set(ERAS))
     if unknown:

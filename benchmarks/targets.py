@@ -41,6 +41,9 @@ enable = true
 port = {port}
 max_connections = 1000
 
+[mcp.proxy.limits]
+sessions_per_principal = 1000
+
 [[mcp.proxy.upstreams]]
 name = "bench"
 transport = "http"

@@ -1,0 +1,189 @@
+"""A guard against slow-downs: what the hottest paths cost, as multiples of a fixed piece of Python in the same moments.
+
+    python guard.py            compare with guard.json; exit status 1 when something became much dearer
+    python guard.py --renew    write guard.json
+
+Each path and the fixed piece take turns of about a millisecond; the median of their ratios counts, so that a busy
+machine slows down both. The tolerance is wide: it is for what somebody did, not for what a machine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway_core import jsonrpc
+from gateway_core.config import load
+from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.head import HeadReader
+from gateway_core.downstream.security import HostGuard
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.gateway import Gateway
+from gateway_core.log import output
+from gateway_core.types import Principal
+from gateway_core.upstream import upstream as upstreams
+from gateway_core.upstream.base import Connection, Reply, ServerInfo
+
+RECORDED = Path(__file__).with_name("guard.json")
+TOLERANCE = 1.6
+TURNS = 150
+
+_CONFIG = """\
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "bench"
+transport = "http"
+url = "http://127.0.0.1:9/mcp"
+"""
+_MINIMAL = """
+[[mcp.proxy.plugins]]
+name = "routing_priority"
+
+[[mcp.proxy.plugins]]
+name = "conflict_autoprefix"
+"""
+_DEFAULT = """
+[mcp.proxy.security]
+rate_limit_per_minute = 1000000000
+log_requests = false
+log_responses = false
+"""
+_META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "guard", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+_PARAMS = {"name": "echo", "arguments": {"text": "x" * 100}, "_meta": _META}
+_BODY = jsonrpc.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": _PARAMS})
+_HEAD = (
+    b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nMcp-Method: tools/call\r\n"
+    b"MCP-Protocol-Version: 2026-07-28\r\nMcp-Name: echo\r\nContent-Length: %d\r\n\r\n" % len(_BODY)
+)
+_TOOLS = [{"name": f"tool{n}" if n else "echo", "inputSchema": {"type": "object"}} for n in range(50)]
+_LIST = jsonrpc.encode({"resultType": "complete", "tools": _TOOLS, "ttlMs": 10**9, "cacheScope": "public"})
+_RESULT = jsonrpc.encode({"resultType": "complete", "content": [{"type": "text", "text": "x" * 100}]})
+
+Run = Callable[[], Awaitable[object]]
+
+
+class Fixed(Connection):
+    """A modern server that answers at once, without a network."""
+
+    info = ServerInfo("modern", "2026-07-28", {"tools": {}})
+    closed = False
+
+    async def open(self, known_era: Any) -> ServerInfo:
+        return self.info
+
+    async def request(self, method: str, params: Mapping[str, Any], **_: Any) -> Reply:
+        return Reply(result=_LIST if method == "tools/list" else _RESULT)
+
+    async def notify(self, method: str, params: Any = None) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def wait_closed(self) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+
+async def fixed() -> None:
+    """What everything is compared with."""
+    found: dict[str, int] = {}
+    for number in range(40):
+        found[f"key{number}"] = len(json.dumps({"number": number}))
+
+
+async def gateway(scratch: Path, plugins: str) -> Gateway:
+    """A gateway in this process whose one upstream needs no network."""
+    config = scratch / f"{abs(hash(plugins))}.toml"
+    config.write_text(_CONFIG + plugins)
+    config.chmod(0o600)
+    made = Gateway(load(config))
+    await made.chain.__aenter__()
+    await made.pool.upstreams[0].connect()
+    made.catalog.rebuild()
+    return made
+
+
+def calling(gateway: Gateway, era: Any, method: str, params: Mapping[str, Any]) -> Run:
+    agent = Agent(Principal("a@127.0.0.1"), era, "2026-07-28" if era == "modern" else "2025-11-25")
+    members = jsonrpc.members(jsonrpc.encode(params))
+
+    async def call() -> None:
+        result = await gateway.pipeline.call(Exchange(agent, method), members)
+        assert result.error is None, result.error
+
+    return call
+
+
+async def reading() -> None:
+    """One agent's request, from bytes to the members of its `_meta`."""
+    assert _HEADS.read(_HEAD) is not None
+    meta_of(jsonrpc.decode(_BODY).members)
+
+
+_HEADS = HeadReader(HostGuard("127.0.0.1"), 10_000)
+
+
+async def ratio(path: Run) -> float:
+    """How much one run of `path` costs, in runs of `fixed`."""
+
+    async def turn(subject: Run, times: int) -> float:
+        begun = time.process_time()
+        for _ in range(times):
+            await subject()
+        return (time.process_time() - begun) / times
+
+    for _ in range(5):
+        await turn(path, 20), await turn(fixed, 20)
+    return statistics.median([await turn(path, 20) / await turn(fixed, 10) for _ in range(TURNS)])
+
+
+async def measured() -> dict[str, float]:
+    """The paths, and what each costs."""
+    upstreams.connection_to = lambda *_: Fixed()  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+        scratch = Path(folder)
+
+        class Log:
+            level, format, file = "INFO", "text", str(scratch / "log")
+
+        output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
+        minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)
+        paths = {
+            "request read": reading,
+            "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
+            "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
+            "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),
+            "list of tools": calling(minimal, "modern", "tools/list", {"_meta": _META}),
+        }
+        found = {name: round(await ratio(path), 3) for name, path in paths.items()}
+        output.flush()
+        return found
+
+
+def main() -> int:
+    found = asyncio.run(measured())
+    if "--renew" in sys.argv:
+        RECORDED.write_text(json.dumps(found, indent=2) + "\n")
+    recorded = json.loads(RECORDED.read_text())
+    dear = 0
+    for name, now in found.items():
+        factor = now / recorded[name]
+        dear += factor > TOLERANCE
+        print(f"{name:32} {now:8.3f}   {factor:5.2f} of what is recorded{'   TOO MUCH' if factor > TOLERANCE else ''}")
+    return 1 if dear else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
