@@ -1,6 +1,7 @@
 """Envelopes: what is refused, and that what passes is passed on unaltered."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,36 @@ def test_a_number_of_any_length_passes_whatever_else_is_in_the_message() -> None
     assert bytes(jsonrpc.decode(request(params)).params) == params
     with pytest.raises(RpcError, match="digits"):
         jsonrpc.value(params)
+
+
+@pytest.mark.parametrize("text", ["", "x" * 10_000, "[{" * 200 + "x" * 10_000])
+@pytest.mark.parametrize("depth", [jsonrpc.MAX_DEPTH - 3, jsonrpc.MAX_DEPTH + 1])
+def test_depth_is_bounded_in_large_messages_and_in_those_with_brackets_in_strings(text: str, depth: int) -> None:
+    nested = b"[" * depth + b'"%b"' % text.encode() + b"]" * depth
+    data = b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":%b}}' % nested
+    if depth > jsonrpc.MAX_DEPTH:
+        with pytest.raises(RpcError, match="nested deeper"):
+            jsonrpc.decode(data)
+    else:
+        assert jsonrpc.decode(data).method == "m"
+
+
+@given(
+    st.dictionaries(st.sampled_from(["name", "arguments", "_meta", "other", "é", "Name"]), st.integers(), max_size=4),
+    st.lists(st.sampled_from(['"name":1', '"name":22', '"Name":1', " ", '"other":3', '"n\\u0061me":1']), max_size=2),
+)
+def test_the_quick_look_at_keys_lets_nothing_pass_that_the_close_one_refuses(
+    params: dict[str, int], more: list[str]
+) -> None:
+    own = [f"{json.dumps(key, ensure_ascii=False)}:{value}" for key, value in params.items()]
+    members = ",".join([*own, *(piece for piece in more if piece.strip())]) + "".join(p for p in more if not p.strip())
+    data = f'{{"jsonrpc":"2.0","id":1,"method":"m","params":{{{members}}}}}'.encode()
+
+    def refused(check: Any) -> bool:
+        try:
+            check(data)
+        except RpcError:
+            return True
+        return False
+
+    assert refused(jsonrpc.decode) == refused(jsonrpc._check_keys)
