@@ -57,7 +57,7 @@ class Scenario:
 
 PARTS = {
     "calls": "One call with a result of 100 B",
-    "sizes": "Results of other sizes",
+    "sizes": "Results of different sizes",
     "sse": "An upstream that answers as SSE",
     "lists": "`tools/list`",
     "fleets": "Many upstreams with 50 tools each",
@@ -68,12 +68,15 @@ NARROW = ("direct", "nginx", "gateway-quiet")
 
 
 def plan(part: str, connections: Sequence[int], eras: Sequence[str], sizes: Sequence[str]) -> list[Scenario]:
-    """The scenarios of a part. All but the calls are measured at one number of connections: 16, or the one given."""
+    """The scenarios of a part. All but the calls are measured at one number of connections: 16, or the one given.
+
+    What is compared with the usual call has one beside it, for noise that lasts shorter than a round.
+    """
     some = 16 if 16 in connections else connections[-1]
     if part == "calls":
         return [Scenario(era, count) for count in connections for era in eras]
     if part == "sizes":
-        return [Scenario(eras[0], some, size) for size in sizes if size != "100B"]
+        return [Scenario(eras[0], some, size) for size in sizes]
     if part == "sse":
         return [Scenario(era, some, size, stage="sse") for era in eras for size in ("100B", "10KB") if size in sizes]
     if part == "lists":
@@ -81,11 +84,8 @@ def plan(part: str, connections: Sequence[int], eras: Sequence[str], sizes: Sequ
             Scenario(eras[0], some, what="list"),
             *(Scenario(era, some, what="list", stage="500 tools") for era in eras),
         ]
-    return [
-        Scenario(eras[0], some, what=what, stage=stage)
-        for stage in ("10 upstreams", "100 upstreams")
-        for what in ("call", "list")
-    ]
+    behind = ("one", "10 upstreams", "100 upstreams")
+    return [Scenario(eras[0], some, what=what, stage=stage) for what in ("call", "list") for stage in behind]
 
 
 def targets_of(part: str, chosen: Sequence[str]) -> list[str]:

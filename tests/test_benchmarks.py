@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -210,12 +211,14 @@ def test_a_goal_is_the_median_of_the_ratios_of_the_rounds(part):
     }
 
 
-def test_a_goal_against_itself_compares_with_the_usual_call(part):
-    rows = [_row("gateway-quiet", 0, 100.0, connections=16)]
-    rows += [_row("gateway-quiet", 0, 118.0, connections=16, size="10KB")]
-    rows += [_row("gateway-quiet", 0, 130.0, connections=16, stage="100 upstreams")]
+def test_a_goal_against_itself_compares_with_the_usual_call_of_the_same_part(part):
+    def quiet(part, cpu, **more):
+        return _row("gateway-quiet", 0, cpu, part=part, connections=16, **more)
+
+    rows = [quiet("calls", 500.0), quiet("sizes", 100.0), quiet("sizes", 118.0, size="10KB")]
+    rows += [quiet("fleets", 200.0), quiet("fleets", 260.0, stage="100 upstreams")]
     assert _goals(part, rows) == {
-        "CPU of a call, 100 upstreams of 50 tools": ["≤ 1.1 times one", "1.30", "**no**"],
+        "CPU of a call, 100 upstreams": ["≤ 1.1 times one", "1.30", "**no**"],
         "CPU of a call, result of 10 KB": ["≤ 1.2 times 100 B", "1.18", "yes"],
     }
 
@@ -281,3 +284,83 @@ def test_every_sample_counts_for_one_part_of_the_published_table(part):
     assert shares["log"] == 10
     assert shares["the rest"] == 20
     assert sum(shares.values()) == 100
+
+
+def test_bars_stand_in_decades_on_a_logarithmic_scale(part):
+    drawn = xml.etree.ElementTree.fromstring(
+        part("charts").draw("µs <of> a call", [("nginx", 20.0), ("gateway", 200.0)])
+    )
+    bars = [float(bar.get("width")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    lines = [float(line.get("x1")) for line in drawn.iter("{http://www.w3.org/2000/svg}line")]
+    # 10, 100 and 1000; ten times as much is one of their distances longer
+    assert len(lines) == 3
+    assert bars[1] - bars[0] == pytest.approx(lines[1] - lines[0], abs=0.2)
+
+
+def test_charts_show_what_was_measured(part, tmp_path):
+    charts = part("charts")
+    rows = [
+        _row("direct", 0, 5.0, p50_us=50.0),
+        _row("nginx", 0, 5.0, p50_us=90.0),
+        _row("nginx", 0, 7.0, connections=16),
+    ]
+    assert charts.cpu(rows) == [("nginx", 7.0)]
+    assert charts.latency(rows) == [("nginx", 40.0)]
+    shown = charts.publish(tmp_path / "page.md", "benchmark", rows)
+    assert [path.name for path in sorted((tmp_path / "img").iterdir())] == [
+        "benchmark-cpu.svg",
+        "benchmark-latency.svg",
+    ]
+    assert "(img/benchmark-cpu.svg)" in shown
+    assert charts.publish(tmp_path / "page.md", "benchmark", []) == ""
+
+
+def test_the_guard_complains_beyond_its_tolerance_only(part):
+    guard = part("guard")
+    recorded = {"call": 2.0, "list": 1.0}
+    assert guard.slower({"call": 2.0 * guard.TOLERANCE, "list": 0.1}, recorded) == []
+    (complaint,) = guard.slower({"call": 2.1 * guard.TOLERANCE, "list": 1.0}, recorded)
+    assert complaint.startswith("call: ")
+    assert guard.slower({"new": 1.0}, recorded) == ["new: nothing is recorded"]
+
+
+def test_the_guard_has_a_record_of_each_path(part):
+    guard = part("guard")
+    recorded = json.loads(guard.RECORD.read_text(encoding="utf-8"))
+    assert list(recorded) == [name for name in guard.PATHS if name != guard.BASE]
+    assert guard.ratios({guard.BASE: 50.0, "call": 200.0}) == {"call": 4.0}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_the_guards_servers_answer_all_that_it_asks(part, tmp_path):
+    guard, processes = part("guard"), part("processes")
+    upstream_port, port = processes.free_ports(2)
+    script = [sys.executable, str(BENCHMARKS / "guard_servers.py")]
+    started = []
+    try:
+        for name, *given in (("upstream", upstream_port), ("forwarder", port, upstream_port)):
+            argv = [*script, name, *map(str, given)]
+            started.append(processes.Process(argv, cpu=processes.cpus()[0], port=given[0], log=tmp_path / name))
+        for path in guard.PATHS.values():
+            agents = guard.Agents(path, port)
+            agents.volley()
+            agents.volley()
+            agents.close()
+        used = processes.cpu_seconds(started[1].pid)
+    finally:
+        for process in started:
+            process.stop()
+    assert used > 0
+
+
+def test_children_that_have_ended_count_for_their_parent(part, tmp_path):
+    processes = part("processes")
+    busy = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {busy!r}]); print(flush=True)\n"
+    code += "time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        used = processes.cpu_seconds(parent.pid)
+        parent.kill()
+    assert used > 0.19
