@@ -49,7 +49,7 @@ def cpu(rows: Sequence[Row]) -> list[Bar]:
 def latency(rows: Sequence[Row]) -> list[Bar]:
     scenario = Scenario("legacy", 1)
     direct = of(rows, "direct", scenario)
-    found = {name: added(of(rows, name, scenario), direct, "p50_us") for name in _targets(rows)}
+    found = {name: added(of(rows, name, scenario), direct, "p50_us").values() for name in _targets(rows)}
     # noise can make a proxy faster than none, which a logarithm cannot show
     return [(name, statistics.median(values)) for name, values in found.items() if values and min(values) > 0]
 

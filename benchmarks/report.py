@@ -56,14 +56,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{number(statistics.median(values))} [{number(min(values))}-{number(max(values))}]"
 
 
-def render(environment: Row, rows: Sequence[Row]) -> str:
-    """The whole text between the markers: what was aimed at, then a table for each part and number of connections."""
-    # here and not above: the goals are made of this module's figures
-    import goals
-
+def render(environment: Row, rows: Sequence[Row], goals: Sequence[str] = ()) -> str:
+    """The whole text between the markers: the table of goals, then one for each part and number of connections."""
     measured = [row for row in rows if "failed" not in row and "connections" in row]
     settings = ", ".join(f"{name} {value}" for name, value in environment.items())
-    parts = [f"Measured: {settings}.", "", *goals.table(rows)]
+    parts = [f"Measured: {settings}.", "", *goals]
     for part, title in PARTS.items():
         mine = [row for row in measured if row["part"] == part]
         for connections in distinct(row["connections"] for row in mine):
@@ -93,7 +90,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             cells = [TITLES[target], scenario.label, spread([row["cpu_us"] for row in mine])]
             for name in references:
                 ratio = ratios(mine, [row for row in same if row["target"] == name], "cpu_us")
-                cells.append(f"{statistics.median(ratio):.2f}" if ratio else "-")
+                cells.append(f"{statistics.median(ratio.values()):.2f}" if ratio else "-")
             cells.append(f"{_median(mine, 'busy'):.0%}")
             cells.append(spread([row["rps"] for row in mine]))
             cells += [_latency(mine, direct, name) for name in ("p50_us", "p95_us", "p99_us")]
@@ -106,7 +103,7 @@ def _latency(mine: Sequence[Row], direct: Sequence[Row], name: str) -> str:
     """In all for the upstream alone, else what the target adds to that."""
     if not direct or mine[0]["target"] == "direct":
         return number(_median(mine, name) / 1000)
-    return f"+{number(statistics.median(added(mine, direct, name)) / 1000)}".replace("+-", "-")
+    return f"+{number(statistics.median(added(mine, direct, name).values()) / 1000)}".replace("+-", "-")
 
 
 def _checks(rows: Sequence[Row]) -> str:
@@ -131,17 +128,17 @@ def _checks(rows: Sequence[Row]) -> str:
 
 def by_round(
     mine: Sequence[Row], base: Sequence[Row], name: str, combine: Callable[[float, float], float]
-) -> list[float]:
+) -> dict[int, float]:
     """`combine` of each figure of `mine` with that of `base` in the same round; rounds without both are left out."""
     of_round = {row["round"]: row[name] for row in base}
-    return [combine(row[name], of_round[row["round"]]) for row in mine if of_round.get(row["round"])]
+    return {row["round"]: combine(row[name], of_round[row["round"]]) for row in mine if of_round.get(row["round"])}
 
 
-def ratios(mine: Sequence[Row], base: Sequence[Row], name: str) -> list[float]:
+def ratios(mine: Sequence[Row], base: Sequence[Row], name: str) -> dict[int, float]:
     return by_round(mine, base, name, lambda one, other: one / other)
 
 
-def added(mine: Sequence[Row], base: Sequence[Row], name: str) -> list[float]:
+def added(mine: Sequence[Row], base: Sequence[Row], name: str) -> dict[int, float]:
     return by_round(mine, base, name, lambda one, other: one - other)
 
 

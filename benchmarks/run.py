@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import charts
+import goals
 import hooks
 import matrix
 import memory
@@ -222,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, complaints = run(chosen, about, raw)
         print(f"raw figures: {raw}", file=sys.stderr)
     section = "peers" if chosen.peers else "benchmark"
-    text = report.render(about, rows)
+    text = report.render(about, rows, goals.table(rows, goals.PEER_GOALS if chosen.peers else goals.GOALS))
     print(text)
     if not (chosen.print or complaints):
         # an incomplete or wrong run must not replace good figures
