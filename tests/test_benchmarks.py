@@ -3,6 +3,7 @@
 import http.server
 import importlib
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -366,3 +367,20 @@ def test_children_that_have_ended_count_for_their_parent(part, tmp_path):
         used = processes.cpu_seconds(parent.pid)
         parent.kill()
     assert used > 0.19
+
+
+@pytest.mark.parametrize("plugin", ["before_call", "after_call", "both"])
+def test_the_empty_plugins_are_a_distribution_that_the_gateway_finds(part, tmp_path, plugin):
+    env = os.environ | part("hooks")._distribution(tmp_path)
+    code = "import sys; from importlib.metadata import entry_points as all\n"
+    code += "(found,) = all(group='gateway_core', name=sys.argv[1]); print(found.load().__doc__)"
+    argv = [sys.executable, "-c", code, f"bench_{plugin}"]
+    said = subprocess.run(argv, check=True, env=env, capture_output=True, text=True, timeout=20).stdout
+    assert said.strip() == part("hooks").PLUGINS[plugin].__doc__
+
+
+@needs_compiler
+def test_a_servers_own_start_ends_with_its_list(part, tools):
+    took, listed = part("startup")._server_start([str(tools / "mcpup"), "-i", "-n", "7"])
+    assert listed == 7
+    assert 0 < took < 10_000
