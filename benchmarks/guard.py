@@ -176,13 +176,18 @@ def main() -> int:
     found = asyncio.run(measured())
     if "--renew" in sys.argv:
         RECORDED.write_text(json.dumps(found, indent=2) + "\n")
-    recorded = json.loads(RECORDED.read_text())
-    dear = 0
+    return 0 if compare(found, json.loads(RECORDED.read_text())) else 1
+
+
+def compare(found: Mapping[str, float], recorded: Mapping[str, float]) -> bool:
+    """Tell how what was found compares with what is recorded; whether nothing became much dearer."""
+    good = True
     for name, now in found.items():
         factor = now / recorded[name]
-        dear += factor > TOLERANCE
-        print(f"{name:32} {now:8.3f}   {factor:5.2f} of what is recorded{'   TOO MUCH' if factor > TOLERANCE else ''}")
-    return 1 if dear else 0
+        dear = factor > TOLERANCE
+        good = good and not dear
+        print(f"{name:32} {now:8.3f}   {factor:5.2f} of what is recorded{'   TOO MUCH' if dear else ''}")
+    return good
 
 
 if __name__ == "__main__":

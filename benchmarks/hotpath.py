@@ -26,7 +26,8 @@ from typing import Any
 import processes
 import report
 import targets
-from load import Scenario, measure
+from load import measure
+from matrix import SIZES, STAGES, Scenario
 
 _FRAME = re.compile(r"(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
 _STANDARD = sysconfig.get_path("stdlib")
@@ -84,15 +85,15 @@ def sample(name: str, scenario: Scenario, seconds: float) -> tuple[str, dict[str
         raise SystemExit("the profile needs py-spy (pip install py-spy)")
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        upstream = targets.upstream(processes.OUT, scratch, "both", False)
+        upstream, ports = targets.upstreams(processes.OUT, scratch, STAGES[scenario.stage])
         stack.callback(upstream.process.stop)
-        target = targets.LAUNCHERS[name](upstream.port, scratch)
+        target = targets.LAUNCHERS[name](ports, scratch)
         stack.callback(target.process.stop)
-        where = {"port": target.port, "pid": target.process.pid, "upstream_port": upstream.port}
+        timing = {"warm": 2.0, "seconds": seconds}
         figures: dict[str, Any] = {}
 
         def load() -> None:
-            figures.update(measure(scenario, **where, tools=processes.OUT, warm=2.0, seconds=seconds))
+            figures.update(measure(scenario, target, upstream_port=upstream.port, tools=processes.OUT, **timing))
 
         loading = threading.Thread(target=load)
         loading.start()
@@ -151,16 +152,20 @@ def main() -> None:
     parser.add_argument("--modern", action="store_true", help="agents of the modern era")
     parser.add_argument("--seconds", type=float, default=8, help="at most 60; default: %(default)s")
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--size", choices=SIZES, default="100B")
+    parser.add_argument("--what", choices=("call", "list"), default="call")
+    parser.add_argument("--stage", choices=STAGES, default="one", help="what stands behind the target")
     parser.add_argument("--targets", default="gateway-min,gateway-quiet,gateway", help="default: %(default)s")
     parser.add_argument("--publish", action="store_true", help="write the shares by part to docs/performance.md")
     chosen = parser.parse_args()
     processes.build()
-    scenario = Scenario("modern" if chosen.modern else "legacy", chosen.connections, "100B")
+    era = "modern" if chosen.modern else "legacy"
+    scenario = Scenario(era, chosen.connections, chosen.size, chosen.what, chosen.stage)
     found: dict[str, Counter[str]] = {}
     for name in chosen.targets.split(","):
         raw, figures = sample(name, scenario, min(chosen.seconds, 60))
         found[name], within = owners(raw)
-        print(f"{report.TITLES[name]}, {scenario.era}, {scenario.connections} connections: ", end="")
+        print(f"{report.TITLES[name]}, {scenario.label}, {scenario.connections} connections: ", end="")
         print(f"{found[name].total()} samples, {figures['cpu_us']} µs/call, {figures['errors']} wrong answers\n")
         print(details(found[name], within), end="\n\n")
     print(published(found))

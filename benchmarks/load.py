@@ -1,4 +1,4 @@
-"""One measurement: some connections of `tools/call` against one target, with the CPU time that the target used."""
+"""One measurement: some connections of one request against one target, with the CPU time that the target used."""
 
 from __future__ import annotations
 
@@ -9,38 +9,28 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import processes
-from mcp_client import TEXT, Client
-
-SIZES = {"100B": 1, "1KB": 10, "10KB": 100, "1MB": 10_000}
-"""Text of a result -> how often the upstream repeats the 100 B that it got."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    era: str
-    connections: int
-    size: str
+from matrix import SIZES, STAGES, Scenario
+from mcp_client import Client, Record
+from targets import Running
 
 
 def measure(
-    scenario: Scenario, *, port: int, pid: int, upstream_port: int, tools: Path, warm: float, seconds: float
+    scenario: Scenario, target: Running, *, upstream_port: int, tools: Path, warm: float, seconds: float
 ) -> dict[str, Any]:
-    """Runs the load; returns mcpload's figures plus `cpu_us` per call, `rss_mb` and `upstream_requests` per call.
+    """Runs the load; returns mcpload's figures plus what the target and its children used.
 
+    These are `cpu_us` per call, `busy` (the share of a processor), `rss_mb`, and `upstream_requests` per call.
     Raises `RuntimeError` when the target does not open sessions, does not echo, or the load does not end in time.
     """
-    repeat = SIZES[scenario.size]
-    client = Client(port, scenario.era)
+    client = Client(target.port, scenario.era, target.path)
     try:
         count = scenario.connections if scenario.era == "legacy" else 1
         sessions = tuple(client.open() for _ in range(count))
-        client.call(sessions[0], repeat)
-        records = [client.record(session, repeat) for session in sessions]
+        records, least = _requests(client, scenario, sessions)
         # the load's connections come on top of this one, and targets may bound how many there are
         client.close()
         with tempfile.NamedTemporaryFile() as file:
@@ -48,10 +38,10 @@ def measure(
                 file.write(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
             file.flush()
             timing = [str(scenario.connections), str(warm), str(seconds)]
-            argv = [str(tools / "mcpload"), str(port), *timing, file.name, str(len(TEXT) * repeat)]
+            argv = [str(tools / "mcpload"), str(target.port), *timing, file.name, str(least)]
 
             def spent() -> tuple[float, int]:
-                return processes.cpu_seconds(pid), _arrived(upstream_port)
+                return processes.cpu_seconds(target.process.pid), _arrived(upstream_port)
 
             figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
         client.close(sessions)
@@ -61,9 +51,30 @@ def measure(
     if not calls:
         raise RuntimeError(f"no call was answered: {figures['first_error']}")
     figures["cpu_us"] = round(cpu / calls * 1e6, 2)
-    figures["rss_mb"] = round(processes.rss_mb(pid), 1)
+    figures["busy"] = round(cpu / figures["seconds"], 3)
+    figures["rss_mb"] = round(processes.rss_mb(target.process.pid), 1)
     figures["upstream_requests"] = round(requests / calls, 2)
     return figures
+
+
+def _requests(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> tuple[list[Record], int]:
+    """What each session sends, and how many bytes its answer has at least. What is asked for is tried out once."""
+    stage = STAGES[scenario.stage]
+    pages = client.tools(sessions[0])
+    names = [name for page in pages for name in page]
+    if scenario.what == "list":
+        if len(names) != stage.upstreams * stage.tools:
+            raise RuntimeError(f"{len(names)} tools are listed, not {stage.upstreams * stage.tools}")
+        # a definition is longer than its name
+        return [client.list_record(session) for session in sessions], sum(map(len, pages[0]))
+    # the one in the middle of many: a target that looks through its upstreams has to look through half of them
+    wanted = "echo" if stage.upstreams == 1 else f"echo_{stage.upstreams // 2:03d}"
+    tool = next((name for name in names if name.endswith(wanted)), None)
+    if tool is None:
+        raise RuntimeError(f"the tool {wanted} is not listed")
+    text, repeat = SIZES[scenario.size]
+    client.call(sessions[0], tool, text, repeat)
+    return [client.call_record(session, tool, text, repeat) for session in sessions], len(text) * repeat
 
 
 def _run(
@@ -94,7 +105,7 @@ def _run(
 
 
 def _arrived(upstream_port: int) -> int:
-    """HTTP requests that the upstream has received so far."""
+    """HTTP requests that the upstreams have received so far."""
     connection = http.client.HTTPConnection("127.0.0.1", upstream_port, timeout=5)
     try:
         connection.request("GET", "/counts")

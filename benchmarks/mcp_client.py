@@ -16,7 +16,7 @@ _CLIENT = {"name": "bench", "version": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One HTTP request to be replayed, and where its id and its text carry the ten digits."""
+    """One HTTP request to be replayed, and where its id and its text carry the ten digits; one place without a text."""
 
     data: bytes
     id_at: int
@@ -29,8 +29,9 @@ class Client:
     Raises `RuntimeError` for every answer that is not the expected one.
     """
 
-    def __init__(self, port: int, era: str, timeout: float = 15) -> None:
+    def __init__(self, port: int, era: str, path: str = "/mcp", timeout: float = 30) -> None:
         self._port = port
+        self._path = path
         self._modern = era == "modern"
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
@@ -44,28 +45,46 @@ class Client:
         self._post(self._message("notifications/initialized", {}, None), self._headers("", session))
         return session
 
-    def call(self, session: str, repeat: int) -> None:
-        """Calls `echo` once and compares the whole text."""
-        arguments = {"text": TEXT, "repeat": repeat}
-        result, _ = self._request("tools/call", {"name": "echo", "arguments": arguments}, session)
-        if result.get("isError") or result["content"][0].get("text") != TEXT * repeat:
+    def tools(self, session: str) -> list[list[str]]:
+        """Names of the tools, page by page."""
+        pages: list[list[str]] = []
+        params: dict[str, str] = {}
+        while True:
+            page, _ = self._request("tools/list", params, session)
+            pages.append([tool["name"] for tool in page["tools"]])
+            if not page.get("nextCursor"):
+                return pages
+            params = {"cursor": page["nextCursor"]}
+
+    def call(self, session: str, tool: str, text: str = TEXT, repeat: int = 1) -> None:
+        """Calls a tool that echoes once and compares the whole text."""
+        result, _ = self._request("tools/call", _echo(tool, text, repeat), session)
+        if result.get("isError") or result["content"][0].get("text") != text * repeat:
             raise RuntimeError(f"wrong echo: {str(result)[:200]}")
 
-    def record(self, session: str, repeat: int) -> Record:
+    def call_record(self, session: str, tool: str, text: str = TEXT, repeat: int = 1) -> Record:
         """The call of `call()` as bytes."""
-        params = {"name": "echo", "arguments": {"text": TEXT, "repeat": repeat}}
-        body = self._message("tools/call", params, NUMBER)
-        lines = ["POST /mcp HTTP/1.1", f"Host: 127.0.0.1:{self._port}", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in self._headers("tools/call", session, "echo").items()]
-        data = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-        return Record(data, data.index(b'"id":%d' % NUMBER) + 5, data.index(TEXT.encode()))
+        data, id_at = self._raw("tools/call", _echo(tool, text, repeat), session, tool)
+        return Record(data, id_at, data.index(text.encode()))
+
+    def list_record(self, session: str) -> Record:
+        """A request for the first page of the tools, as bytes."""
+        data, id_at = self._raw("tools/list", {}, session, "")
+        return Record(data, id_at, id_at)
 
     def close(self, sessions: tuple[str, ...] = ()) -> None:
         """Ends sessions, and the connection."""
         for session in filter(None, sessions):
-            self._http.request("DELETE", "/mcp", headers=self._headers("", session))
+            self._http.request("DELETE", self._path, headers=self._headers("", session))
             self._http.getresponse().read()
         self._http.close()
+
+    def _raw(self, method: str, params: dict[str, Any], session: str, name: str) -> tuple[bytes, int]:
+        body = self._message(method, params, NUMBER)
+        lines = [f"POST {self._path} HTTP/1.1", f"Host: 127.0.0.1:{self._port}", f"Content-Length: {len(body)}"]
+        lines += [f"{key}: {value}" for key, value in self._headers(method, session, name).items()]
+        data = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+        return data, data.index(b'"id":%d' % NUMBER) + 5
 
     def _headers(self, method: str, session: str, name: str = "") -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -93,7 +112,7 @@ class Client:
         return json.dumps(message, separators=(",", ":")).encode()
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[int, http.client.HTTPMessage, bytes]:
-        self._http.request("POST", "/mcp", body, headers)
+        self._http.request("POST", self._path, body, headers)
         answer = self._http.getresponse()
         return answer.status, answer.headers, answer.read()
 
@@ -108,3 +127,7 @@ class Client:
         if "result" not in answer:
             raise RuntimeError(f"{method}: HTTP {status} {body[:300]!r}")
         return answer["result"], heads.get("Mcp-Session-Id", "")
+
+
+def _echo(tool: str, text: str, repeat: int) -> dict[str, Any]:
+    return {"name": tool, "arguments": {"text": text, "repeat": repeat}}

@@ -10,11 +10,13 @@ import contextlib
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
@@ -58,34 +60,57 @@ def build(folder: Path = OUT) -> None:
             new.replace(program)
 
 
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 class Process:
     """A child on one processor, with its output in a file; it is ready for calls when the constructor returns.
 
     Ready is an open `port`, or, with `ready` given, status 200 at that path. Raises `RuntimeError` with the end of the
-    child's output when it ends or is not ready in time.
+    child's output when it ends or is not ready in time. `env` comes on top of the environment of the run.
     """
 
-    def __init__(self, argv: Sequence[str], *, cpu: int, port: int, log: Path, ready: str = "") -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cpu: int,
+        port: int,
+        log: Path,
+        ready: str = "",
+        env: Mapping[str, str] = MappingProxyType({}),
+        folder: Path | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         # without the bytecode cache every start of a Python target would compile its imports anew
-        env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        given = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"} | dict(env)
         with log.open("wb") as output, pinned(cpu):
             self._child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=given,
+                cwd=folder,
+                start_new_session=True,
             )
         self.pid = self._child.pid
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         try:
             while not _serves(port, ready):
                 ended = self._child.poll()
                 if ended is not None or time.monotonic() > deadline:
-                    why = f"not ready after {PATIENCE:.0f} s" if ended is None else f"it ended with {ended}"
+                    why = f"not ready after {patience:.0f} s" if ended is None else f"it ended with {ended}"
                     raise RuntimeError(f"{Path(argv[0]).name}: {why}: {log.read_text(errors='replace')[-400:].strip()}")
                 time.sleep(0.02)
         except BaseException:
@@ -93,11 +118,18 @@ class Process:
             raise
 
     def stop(self) -> None:
+        """Ends the child, and what it started that is still there."""
+        family = tree(self.pid)
         for end in (self._child.terminate, self._child.kill):
             end()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(5)
-                return
+                break
+        for orphan in family[1:]:
+            with contextlib.suppress(OSError):
+                # its group is this child's own: a process id that was given to somebody else meanwhile is not in it
+                if os.getpgid(orphan) == self.pid:
+                    os.kill(orphan, signal.SIGKILL)
 
 
 def _serves(port: int, path: str) -> bool:
@@ -114,7 +146,8 @@ def _serves(port: int, path: str) -> bool:
         connection.close()
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """A process and its descendants, itself first."""
     pids = [pid]
     for known in pids:
         with contextlib.suppress(OSError):
@@ -124,19 +157,25 @@ def _tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process, its threads and its descendants, in seconds, exact to a scheduler tick."""
-    total = 0
-    for each in _tree(pid):
+    """CPU time of a process, its threads and its descendants, in seconds, exact to a scheduler tick.
+
+    Of children that have ended it is known in hundredths only: some targets start one for each request.
+    """
+    total = ended = 0
+    for each in tree(pid):
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{each}/task"):
                 total += int(Path(f"/proc/{each}/task/{task}/schedstat").read_text().split()[0])
-    return total / 1e9
+            # what follows the command's name, in brackets: the state is field 3, cutime and cstime are 16 and 17
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ended += int(fields[13]) + int(fields[14])
+    return total / 1e9 + ended / os.sysconf("SC_CLK_TCK")
 
 
 def rss_mb(pid: int) -> float:
     """Resident memory of a process and its descendants, in MB."""
     pages = 0
-    for each in _tree(pid):
+    for each in tree(pid):
         with contextlib.suppress(OSError):
             pages += int(Path(f"/proc/{each}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

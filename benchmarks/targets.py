@@ -1,19 +1,24 @@
-"""What can stand between the load and the upstream, and how each is started.
+"""What can stand between the load and the upstreams, and how each is started.
 
-`direct` is the upstream itself; `nginx` and `aiohttp` are plain reverse proxies; the gateways differ in their plugins
-only: `gateway-min` has a routing and a conflict strategy, `gateway` has the default set, which logs every payload, and
-`gateway-quiet` the default set without that.
+`direct` is the upstream itself; `nginx` and `aiohttp` are plain reverse proxies of the first upstream; the gateways
+join all upstreams and differ in their plugins only: `gateway-min` has a routing and a conflict strategy and writes no
+line per call; `gateway-quiet` has the default set without its payload log: routing, conflict, rate limit, redactor,
+and a line about each call in a file; `gateway` is the whole default set, which also logs every payload, redacted.
+`peers` has gateways by others.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import processes
+from matrix import ERAS, Stage
 from processes import HERE, Process
 
 _NGINX = """\
@@ -29,28 +34,38 @@ http {{
     listen 127.0.0.1:{port} backlog=1024;
     location / {{
       proxy_pass http://mcp; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
-      proxy_buffers 16 64k; proxy_buffer_size 64k;
+      proxy_buffers 32 64k; proxy_buffer_size 64k; proxy_max_temp_file_size 0;
     }}
   }}
 }}
 """
 
+# Limits that no run reaches, so that what they guard is done for every call and none is refused.
 _GATEWAY = """\
 [mcp.proxy]
 enable = true
 port = {port}
-max_connections = 1000
+max_connections = 10000
 
 [mcp.proxy.limits]
-sessions_per_principal = 1000
+in_flight = 10000
+sessions = 100000
+sessions_per_principal = 100000
 
-[[mcp.proxy.upstreams]]
-name = "bench"
-transport = "http"
-url = "http://127.0.0.1:{upstream}/mcp"
+[mcp.proxy.log]
+level = "{level}"
+file = "gateway.log"
 """
 
-_MINIMAL = """
+_UPSTREAM = """
+[[mcp.proxy.upstreams]]
+name = "bench{number}"
+transport = "http"
+url = "http://127.0.0.1:{port}/mcp"
+max_in_flight = 10000
+"""
+
+MINIMAL = """
 [[mcp.proxy.plugins]]
 name = "routing_priority"
 
@@ -58,12 +73,11 @@ name = "routing_priority"
 name = "conflict_autoprefix"
 """
 
-# a limit that no run reaches, so that the limiter does its work on every call
-_DEFAULT = """
+DEFAULT = """
 [mcp.proxy.security]
 rate_limit_per_minute = 1000000000
 """
-_QUIET = """\
+QUIET = f"""{DEFAULT}\
 log_requests = false
 log_responses = false
 """
@@ -75,65 +89,102 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """A target that serves MCP on a port of this machine."""
+
     name: str
     port: int
     process: Process
+    path: str = "/mcp"
+    eras: tuple[str, ...] = ERAS
 
 
-def upstream(folder: Path, scratch: Path, eras: str, sse: bool) -> Running:
-    port = processes.free_port()
-    argv = [str(folder / "mcpup"), "-p", str(port), "-e", eras, *(["-s"] if sse else [])]
-    return Running("direct", port, Process(argv, cpu=processes.cpus()[1], port=port, log=scratch / "upstream.log"))
+def upstreams(folder: Path, scratch: Path, stage: Stage, eras: str = "both") -> tuple[Running, list[int]]:
+    """The upstreams of a stage, all in one process, as the target `direct`; and their ports."""
+    ports = processes.free_ports(stage.upstreams)
+    argv = [str(folder / "mcpup"), "-n", str(stage.tools), "-e", eras, *(["-s"] if stage.sse else [])]
+    for port in ports:
+        argv += ["-p", str(port)]
+    process = Process(argv, cpu=processes.cpus()[1], port=ports[0], log=scratch / "upstream.log")
+    return Running("direct", ports[0], process), ports
 
 
-def nginx(upstream_port: int, scratch: Path) -> Running:
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+def _nginx_program() -> str | None:
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def nginx_version() -> str:
+    program = _nginx_program()
+    if program is None:
+        return ""
+    told = subprocess.run([program, "-v"], check=True, capture_output=True, text=True, timeout=10).stderr
+    return told.strip().rpartition("/")[2]
+
+
+def nginx(upstream_ports: Sequence[int], scratch: Path) -> Running:
+    program = _nginx_program()
     if program is None:
         raise Unavailable("nginx is not installed (apt-get install nginx-light)")
     port = processes.free_port()
     config = scratch / "nginx.conf"
-    config.write_text(_NGINX.format(scratch=scratch, upstream=upstream_port, port=port))
+    config.write_text(_NGINX.format(scratch=scratch, upstream=upstream_ports[0], port=port))
     argv = [program, "-c", str(config), "-p", str(scratch)]
     return Running("nginx", port, Process(argv, cpu=processes.cpus()[0], port=port, log=scratch / "nginx.log"))
 
 
-def aiohttp(upstream_port: int, scratch: Path) -> Running:
+def aiohttp(upstream_ports: Sequence[int], scratch: Path) -> Running:
     port = processes.free_port()
-    argv = [sys.executable, str(HERE / "aiohttp_proxy.py"), str(port), f"http://127.0.0.1:{upstream_port}/mcp"]
+    argv = [sys.executable, str(HERE / "aiohttp_proxy.py"), str(port), f"http://127.0.0.1:{upstream_ports[0]}/mcp"]
     return Running("aiohttp", port, Process(argv, cpu=processes.cpus()[0], port=port, log=scratch / "aiohttp.log"))
 
 
-def gateway_min(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway-min", _MINIMAL, upstream_port, scratch)
+def gateway_min(upstream_ports: Sequence[int], scratch: Path) -> Running:
+    return gateway("gateway-min", MINIMAL, upstream_ports, scratch, level="WARNING")
 
 
-def gateway_quiet(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway-quiet", _DEFAULT + _QUIET, upstream_port, scratch)
+def gateway_quiet(upstream_ports: Sequence[int], scratch: Path) -> Running:
+    return gateway("gateway-quiet", QUIET, upstream_ports, scratch)
 
 
-def gateway(upstream_port: int, scratch: Path) -> Running:
-    return _gateway("gateway", _DEFAULT, upstream_port, scratch)
+def gateway_default(upstream_ports: Sequence[int], scratch: Path) -> Running:
+    return gateway("gateway", DEFAULT, upstream_ports, scratch)
 
 
-def _gateway(name: str, plugins: str, upstream_port: int, scratch: Path) -> Running:
+def rad() -> str:
+    """The gateway's command, of the environment that the benchmark runs in."""
     program = Path(sys.executable).with_name("rad")
     if not program.exists():
-        raise Unavailable(f"{program.name} is not installed next to {Path(sys.executable).name} (uv sync)")
+        raise Unavailable(f"{program.name} is not installed next to {Path(sys.executable).name} (make install)")
+    return str(program)
+
+
+def gateway(
+    name: str,
+    plugins: str,
+    upstream_ports: Sequence[int],
+    scratch: Path,
+    *,
+    level: str = "INFO",
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Running:
+    """A gateway with these tables of TOML for its plugins, ready when its upstreams are."""
     folder = scratch / name / ".radium"
     folder.mkdir(parents=True)
     port = processes.free_port()
+    servers = "".join(_UPSTREAM.format(number=number, port=each) for number, each in enumerate(upstream_ports))
     config = folder / "mcp-proxy.toml"
-    config.write_text(_GATEWAY.format(port=port, upstream=upstream_port) + plugins)
-    argv = [str(program), "mcp", "proxy", "start", "--config", str(config)]
+    config.write_text(_GATEWAY.format(port=port, level=level) + servers + plugins)
+    argv = [rad(), "mcp", "proxy", "start", "--config", str(config)]
     log = scratch / f"{name}.log"
-    return Running(name, port, Process(argv, cpu=processes.cpus()[0], port=port, log=log, ready="/readyz"))
+    process = Process(argv, cpu=processes.cpus()[0], port=port, log=log, ready="/readyz", env=env)
+    return Running(name, port, process)
 
 
-LAUNCHERS: dict[str, Callable[[int, Path], Running]] = {
+Launcher = Callable[[Sequence[int], Path], Running]
+LAUNCHERS: dict[str, Launcher] = {
     "nginx": nginx,
     "aiohttp": aiohttp,
     "gateway-min": gateway_min,
     "gateway-quiet": gateway_quiet,
-    "gateway": gateway,
+    "gateway": gateway_default,
 }
 NAMES = ("direct", *LAUNCHERS)

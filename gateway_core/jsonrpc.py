@@ -19,9 +19,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
+from gateway_core.nesting import MAX_DEPTH, check_depth
 
-MAX_DEPTH: Final = 64
-"""Deepest nesting of arrays and objects that is accepted."""
 MAX_ID_BYTES: Final = 1024
 MAX_DIGITS: Final = 4300
 """Longest integer that somebody who reads a payload can have (Python's own limit); passing on has none."""
@@ -97,10 +96,6 @@ _ENCODER: Final = msgspec.json.Encoder()
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 """As numbers, which are found eight times as fast as strings of one byte."""
-_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_SMALL: Final = 2048
-"""Bytes up to which brackets are counted."""
-_NOT_BRACKETS: Final = bytes(b for b in range(256) if b not in b"[]{}")
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
@@ -134,7 +129,7 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
         raise RpcError.of_gateway(PARSE_ERROR, f"not valid JSON: {error}") from None
     except RecursionError:
         raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels") from None
-    _check_depth(data)
+    check_depth(data)
     raw_id, raw_params = bytes(message.id), bytes(message.params)
     message.has_id = bool(raw_id)
     message.members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
@@ -209,33 +204,6 @@ def _valid_id(raw: bytes) -> bool:
     if len(raw) > MAX_ID_BYTES:
         return False
     return raw[:1] == b'"' or (raw.isdigit() and raw[:1] != b"0") or _INTEGER.fullmatch(raw) is not None
-
-
-def _check_depth(data: bytes) -> None:
-    """Raise if brackets nest deeper than `MAX_DEPTH`. `data` is known to be valid JSON."""
-    if _has_few_brackets(data):
-        return
-    brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
-    for _ in range(MAX_DEPTH):  # each pass removes at least the innermost level, at the speed of C
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        if not brackets:
-            return
-    raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels")
-
-
-def _has_few_brackets(data: bytes) -> bool:
-    """Whether there are too few brackets, inside of strings or not, for more than `MAX_DEPTH` levels."""
-    if len(data) <= _SMALL:
-        return len(data.translate(None, _NOT_BRACKETS)) <= 2 * MAX_DEPTH
-    left = MAX_DEPTH
-    for bracket in b"{[":  # few in much text are found many times faster than all of them are counted
-        at = data.find(bracket)
-        while at >= 0:
-            left -= 1
-            if left < 0:
-                return False
-            at = data.find(bracket, at + 1)
-    return True
 
 
 def _check_keys(data: bytes) -> None:

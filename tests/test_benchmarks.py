@@ -3,11 +3,13 @@
 import http.server
 import importlib
 import json
+import os
 import shutil
 import struct
 import subprocess
 import sys
 import threading
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -38,15 +40,16 @@ def tools(tmp_path_factory):
 
 
 @needs_compiler
-@pytest.mark.parametrize("sse", [False, True], ids=["json", "sse"])
+@pytest.mark.parametrize("stage", ["one", "sse"])
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, era, sse):
-    load = part("load")
-    upstream = part("targets").upstream(tools, tmp_path, "both", sse)
+@pytest.mark.parametrize("asked", [{"size": "1KB"}, {"size": "1MB"}, {"what": "list"}], ids=["1KB", "1MB", "list"])
+def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, asked, era, stage):
+    matrix = part("matrix")
+    upstream, _ = part("targets").upstreams(tools, tmp_path, matrix.STAGES[stage])
     try:
-        where = {"port": upstream.port, "pid": upstream.process.pid, "upstream_port": upstream.port}
-        scenario = load.Scenario(era, 4, "10KB")
-        figures = load.measure(scenario, **where, tools=tools, warm=0.05, seconds=0.1)
+        scenario = matrix.Scenario(era, 4, stage=stage, **asked)
+        where = {"upstream_port": upstream.port, "tools": tools}
+        figures = part("load").measure(scenario, upstream, **where, warm=0.05, seconds=0.1)
     finally:
         upstream.process.stop()
     assert figures["calls"] > 0
@@ -55,6 +58,38 @@ def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, era, sse):
     assert figures["cpu_us"] > 0
     # the call before the load, and what was under way at its end
     assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.1)
+
+
+@needs_compiler
+def test_each_port_is_an_upstream_with_tools_of_its_own(part, tools, tmp_path):
+    upstream, ports = part("targets").upstreams(tools, tmp_path, part("matrix").Stage(upstreams=3, tools=2))
+    try:
+        clients = [part("mcp_client").Client(port, "legacy") for port in ports]
+        assert [client.tools(client.open()) for client in clients] == [
+            [["echo", "tool_001"]],
+            [["echo_001", "tool_001_001"]],
+            [["echo_002", "tool_001_002"]],
+        ]
+        for client in clients:
+            client.close()
+    finally:
+        upstream.process.stop()
+
+
+@needs_compiler
+def test_the_upstream_speaks_over_stdio(tools):
+    lines = [
+        {"id": 1, "method": "initialize"},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/list"},
+    ]
+    given = "".join(json.dumps({"jsonrpc": "2.0"} | line) + "\n" for line in lines)
+    done = subprocess.run(
+        [tools / "mcpup", "-i", "-n", "2"], check=True, input=given, capture_output=True, text=True, timeout=10
+    )
+    hello, listed = map(json.loads, done.stdout.splitlines())
+    assert (hello["id"], hello["result"]["serverInfo"]["name"]) == (1, "mcpup")
+    assert [tool["name"] for tool in listed["result"]["tools"]] == ["echo", "tool_001"]
 
 
 class _MixesUp(http.server.BaseHTTPRequestHandler):
@@ -87,7 +122,7 @@ def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, memb
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        record = mcp_client.Client(server.server_port, "modern").record("", 1)
+        record = mcp_client.Client(server.server_port, "modern").call_record("", "echo")
         file = tmp_path / "records"
         file.write_bytes(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
         argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "10"]
@@ -105,12 +140,13 @@ def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, memb
 @needs_compiler
 def test_quick_run_prints_the_table_and_succeeds(tmp_path):
     argv = [sys.executable, BENCHMARKS / "run.py", "--quick", "--targets", "direct,aiohttp", "--raw", tmp_path]
-    argv += ["--rounds", "1", "--seconds", "0.1", "--connections", "2", "--eras", "modern"]
+    argv += ["--parts", "calls", "--seconds", "0.1", "--connections", "2", "--eras", "modern"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=40)
     assert done.returncode == 0, done.stderr
-    assert "**2 connections**" in done.stdout
-    assert "| upstream alone | modern |" in done.stdout
-    assert "| bare aiohttp proxy | modern |" in done.stdout
+    assert "**One call with a result of 100 B, 2 connections**" in done.stdout
+    assert "| upstream alone | modern, 100B |" in done.stdout
+    assert "| bare aiohttp proxy | modern, 100B |" in done.stdout
+    assert "none was wrong. One call caused one request." in done.stdout
     (raw,) = tmp_path.iterdir()
     assert [json.loads(line).get("target") for line in raw.read_text().splitlines()] == [None, "direct", "aiohttp"]
 
@@ -122,22 +158,99 @@ def test_a_missing_compiler_is_said_plainly(part, monkeypatch, tmp_path):
 
 
 def _row(target, turn, cpu_us, **more):
-    base = {"era": "legacy", "connections": 1, "rps": 1000.0, "p50_us": 100.0, "p95_us": 200.0, "p99_us": 300.0}
-    more = {"rss_mb": 10.0, "upstream_requests": 1.0, "errors": 0} | more
+    base = {"part": "calls", "era": "legacy", "connections": 1, "size": "100B", "what": "call", "stage": "one"}
+    base |= {"rps": 1000.0, "p50_us": 100.0, "p95_us": 200.0, "p99_us": 300.0, "busy": 0.5, "rss_mb": 10.0}
+    base |= {"upstream_requests": 1.0, "errors": 0, "answers": 1000}
     return base | {"target": target, "round": turn, "cpu_us": cpu_us} | more
+
+
+def _cells(text, start):
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_table_has_medians_spreads_and_ratios_within_a_round(part):
     rows = [_row("nginx", turn, cpu) for turn, cpu in enumerate((10.0, 20.0, 40.0))]
-    rows += [_row("gateway", turn, cpu, errors=1) for turn, cpu in enumerate((30.0, 40.0, 200.0))]
-    rows.append({"target": "aiohttp", "era": "legacy", "connections": 1, "round": 0, "failed": "refused"})
+    rows += [_row("gateway", turn, cpu) for turn, cpu in enumerate((30.0, 40.0, 200.0))]
+    rows.append(_row("aiohttp", 0, 0.0) | {"failed": "refused"})
     text = part("report").render({"date": "today"}, rows)
-    line = next(line for line in text.splitlines() if line.startswith("| gateway, default plugins"))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    # ratios 3, 2 and 5 of the rounds, not the ratio of the medians; no ratio to what was not measured
-    assert cells[1:5] == ["legacy", "40.0 [30.0-200]", "3.00", "-"]
-    assert cells[-1] == "3"
-    assert "- bare aiohttp proxy (legacy, 1): refused" in text
+    # ratios 3, 2 and 5 of the rounds, not the ratio of the medians; nothing of what was not measured
+    assert _cells(text, "| gateway, default plugins |")[1:5] == ["legacy, 100B", "40.0 [30.0-200]", "3.00", "50%"]
+    assert "- bare aiohttp proxy (legacy, 100B, 1): refused" in text
+
+
+def test_latency_is_what_is_added_to_the_upstreams_own_in_the_round(part):
+    rows = [_row("direct", turn, 5.0, p50_us=p50) for turn, p50 in enumerate((50.0, 500.0, 50.0))]
+    rows += [_row("nginx", turn, 5.0, p50_us=p50) for turn, p50 in enumerate((150.0, 900.0, 140.0))]
+    text = part("report").render({}, rows)
+    assert _cells(text, "| upstream alone")[6] == "0.05"
+    assert _cells(text, "| nginx")[6] == "+0.10"
+
+
+def test_wrong_answers_and_further_requests_upstream_are_told(part):
+    rows = [_row("gateway", 0, 1.0, errors=3), _row("nginx", 0, 1.0), _row("fastmcp", 0, 1.0, upstream_requests=6.0)]
+    text = part("report").render({}, rows)
+    assert "3,000 answers were checked, 3 were wrong. gateway, default plugins: 3 wrong." in text
+    assert "One call caused one request upstream, except: fastmcp proxy 6.00." in text
+
+
+def _goals(part, rows, goals="GOALS"):
+    lines = part("goals").table(rows, getattr(part("goals"), goals))[2:]
+    return {what: rest for what, *rest in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+
+
+def test_a_goal_is_the_median_of_the_ratios_of_the_rounds(part):
+    common = {"connections": 16}
+    rows = [_row("nginx", turn, cpu, **common) for turn, cpu in enumerate((10.0, 20.0, 40.0))]
+    rows += [_row("gateway-quiet", turn, cpu, **common) for turn, cpu in enumerate((30.0, 40.0, 200.0))]
+    assert _goals(part, rows) == {
+        "CPU of a call, default plugins, no payload log": ["≤ 3 times nginx", "3.00", "yes"],
+    }
+    rows += [_row(row["target"], row["round"], row["cpu_us"] ** 2, **common, era="modern") for row in rows]
+    assert _goals(part, rows) == {
+        "CPU of a call, default plugins, no payload log": ["≤ 3 times nginx", "legacy 3.00, modern 9.00", "**no**"],
+    }
+
+
+def test_a_goal_against_itself_compares_with_the_usual_call_of_the_same_part(part):
+    def quiet(part, cpu, **more):
+        return _row("gateway-quiet", 0, cpu, part=part, connections=16, **more)
+
+    rows = [quiet("calls", 500.0), quiet("sizes", 100.0), quiet("sizes", 118.0, size="10KB")]
+    rows += [quiet("fleets", 200.0), quiet("fleets", 260.0, stage="100 upstreams")]
+    assert _goals(part, rows) == {
+        "CPU of a call, 100 upstreams": ["≤ 1.1 times one", "1.30", "**no**"],
+        "CPU of a call, result of 10 KB": ["≤ 1.2 times 100 B", "1.18", "yes"],
+    }
+
+
+def test_added_latency_is_compared_with_what_nginx_adds(part):
+    rows = [_row("direct", 0, 1.0, p50_us=50.0), _row("nginx", 0, 1.0, p50_us=100.0)]
+    rows += [_row("gateway-quiet", 0, 1.0, p50_us=170.0)]
+    assert _goals(part, rows)["added p50, 1 connection"] == ["≤ 2.5 times nginx", "2.40", "yes"]
+
+
+def test_peers_are_to_cost_a_multiple_of_ours(part):
+    rows = [_row("gateway-quiet", 0, 100.0, connections=16), _row("fastmcp", 0, 25_000.0, connections=16)]
+    assert _goals(part, rows, "PEER_GOALS") == {
+        "CPU of a call of fastmcp's proxy": ["≥ 300 times ours", "250", "**no**"]
+    }
+
+
+def test_figures_without_an_era_are_goals_too(part):
+    rows = [{"part": "startup", "status_ms": 90.0}]
+    assert _goals(part, rows) == {"`rad mcp proxy status`": ["≤ 150 ms", "90.0", "yes"]}
+
+
+def test_every_scenario_and_target_has_a_name_in_the_tables(part):
+    matrix, report = part("matrix"), part("report")
+    names = {*part("targets").NAMES, *part("peers").NAMES}
+    assert names == set(report.TITLES)
+    for each in matrix.PARTS:
+        scenarios = matrix.plan(each, [1, 16], matrix.ERAS, list(matrix.SIZES))
+        labels = [(scenario.label, scenario.connections) for scenario in scenarios]
+        assert len(set(labels)) == len(labels) > 0
+        assert matrix.targets_of(each, list(names))
 
 
 def test_publishing_changes_only_what_stands_between_the_markers(part, tmp_path):
@@ -150,7 +263,7 @@ def test_publishing_changes_only_what_stands_between_the_markers(part, tmp_path)
         report.publish(page, "benchmark", "new")
 
 
-@pytest.mark.parametrize("section", ["benchmark", "profile"])
+@pytest.mark.parametrize("section", ["benchmark", "peers", "profile"])
 def test_the_page_has_the_markers(part, section):
     text = part("report").PAGE.read_text(encoding="utf-8")
     assert text.count(f"<!-- {section}: begin -->") == text.count(f"<!-- {section}: end -->") == 1
@@ -174,3 +287,71 @@ def test_every_sample_counts_for_one_part_of_the_published_table(part):
     assert shares["log"] == 10
     assert shares["the rest"] == 20
     assert sum(shares.values()) == 100
+
+
+def test_bars_stand_in_decades_on_a_logarithmic_scale(part):
+    drawn = xml.etree.ElementTree.fromstring(
+        part("charts").draw("µs <of> a call", [("nginx", 20.0), ("gateway", 200.0)])
+    )
+    bars = [float(bar.get("width")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    lines = [float(line.get("x1")) for line in drawn.iter("{http://www.w3.org/2000/svg}line")]
+    # 10, 100 and 1000; ten times as much is one of their distances longer
+    assert len(lines) == 3
+    assert bars[1] - bars[0] == pytest.approx(lines[1] - lines[0], abs=0.2)
+
+
+def test_charts_show_what_was_measured(part, tmp_path):
+    charts = part("charts")
+    rows = [
+        _row("direct", 0, 5.0, p50_us=50.0),
+        _row("nginx", 0, 5.0, p50_us=90.0),
+        _row("nginx", 0, 7.0, connections=16),
+    ]
+    assert charts.cpu(rows) == [("nginx", 7.0)]
+    assert charts.latency(rows) == [("nginx", 40.0)]
+    shown = charts.publish(tmp_path / "page.md", "benchmark", rows)
+    assert [path.name for path in sorted((tmp_path / "img").iterdir())] == [
+        "benchmark-cpu.svg",
+        "benchmark-latency.svg",
+    ]
+    assert "(img/benchmark-cpu.svg)" in shown
+    assert charts.publish(tmp_path / "page.md", "benchmark", []) == ""
+
+
+def test_the_guard_complains_beyond_its_tolerance_only(part, capsys):
+    guard = part("guard")
+    recorded = {"call": 2.0, "list": 1.0}
+    assert guard.compare({"call": 1.99 * guard.TOLERANCE, "list": 0.1}, recorded)
+    assert "TOO MUCH" not in capsys.readouterr().out
+    assert not guard.compare({"call": 2.1 * guard.TOLERANCE, "list": 1.0}, recorded)
+    assert capsys.readouterr().out.count("TOO MUCH") == 1
+
+
+def test_children_that_have_ended_count_for_their_parent(part, tmp_path):
+    processes = part("processes")
+    busy = "import time\nend = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {busy!r}]); print(flush=True)\n"
+    code += "time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        used = processes.cpu_seconds(parent.pid)
+        parent.kill()
+    assert used > 0.19
+
+
+@pytest.mark.parametrize("plugin", ["before_call", "after_call", "both"])
+def test_the_empty_plugins_are_a_distribution_that_the_gateway_finds(part, tmp_path, plugin):
+    env = os.environ | part("hooks")._distribution(tmp_path)
+    code = "import sys; from importlib.metadata import entry_points as all\n"
+    code += "(found,) = all(group='gateway_core', name=sys.argv[1]); print(found.load().__doc__)"
+    argv = [sys.executable, "-c", code, f"bench_{plugin}"]
+    said = subprocess.run(argv, check=True, env=env, capture_output=True, text=True, timeout=20).stdout
+    assert said.strip() == part("hooks").PLUGINS[plugin].__doc__
+
+
+@needs_compiler
+def test_a_servers_own_start_ends_with_its_list(part, tools):
+    took, listed = part("startup")._server_start([str(tools / "mcpup"), "-i", "-n", "7"])
+    assert listed == 7
+    assert 0 < took < 10_000

@@ -1,4 +1,5 @@
-/* The MCP server itself: one message in, one JSON answer and an HTTP status out; `handle` is the entry. */
+/* The MCP server itself: one message in, one JSON answer and an HTTP status out; `handle` is the entry.
+ * It is as many upstreams as it has ports; each has tools of its own names. */
 #ifndef BENCH_MCP_H
 #define BENCH_MCP_H
 
@@ -13,6 +14,7 @@
 #define MODERN "2026-07-28"
 #define META "io.modelcontextprotocol/"
 #define MAX_REPEAT 100000
+#define MAX_PORTS 128
 
 enum { LEGACY_ERA = 1, MODERN_ERA = 2 };
 
@@ -25,9 +27,9 @@ typedef struct {
     Span version, method, name, session, origin;
 } Headers;
 
-static int tools = 20, eras = LEGACY_ERA | MODERN_ERA;
+static int tools = 50, eras = LEGACY_ERA | MODERN_ERA;
 static long calls;
-static Buf tools_json;
+static Buf tools_json[MAX_PORTS];
 
 static void reserve(Buf *b, size_t n) {
     if (b->len + n <= b->cap) return;
@@ -85,19 +87,23 @@ static uint64_t *find_session(Span s) {
 
 /* ---- messages ---- */
 
-/* Call it once, before anything else. */
-static void build_tools(void) {
+/* Call it once for each port, before anything else. The first port's tools are `echo`, `tool_001` and so on; those of
+ * port 7 are `echo_007`, `tool_001_007`: the same names with the same schemas would be one tool for a gateway. */
+static void build_tools(int port) {
     random_state ^= (uint64_t)getpid() << 20;
-    Buf *b = &tools_json;
-    put_text(b, "[{\"name\":\"echo\",\"description\":\"Returns the given text, repeated as often as asked.\",\"inputSchema\":"
+    Buf *b = &tools_json[port];
+    char suffix[16] = "";
+    if (port) snprintf(suffix, sizeof suffix, "_%03d", port);
+    putf(b, "[{\"name\":\"echo%s\"", suffix);
+    put_text(b, ",\"description\":\"Returns the given text, repeated as often as asked.\",\"inputSchema\":"
                 "{\"type\":\"object\",\"properties\":{\"text\":{\"type\":\"string\",\"description\":\"what to return\"},"
                 "\"repeat\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":100000}},\"required\":[\"text\"]}}");
     for (int i = 1; i < tools; i++)
-        putf(b, ",{\"name\":\"tool_%03d\",\"title\":\"Tool %d\",\"description\":\"Looks record number %d up in the catalogue and"
+        putf(b, ",{\"name\":\"tool_%03d%s\",\"title\":\"Tool %d\",\"description\":\"Looks record number %d up in the catalogue and"
                 " returns its fields as text; give the identifier and, if wanted, a language.\",\"inputSchema\":{\"type\":"
                 "\"object\",\"properties\":{\"id\":{\"type\":\"string\",\"description\":\"identifier of the record\"},\"lang\":"
                 "{\"type\":\"string\",\"enum\":[\"en\",\"de\",\"fr\"]}},\"required\":[\"id\"]},\"annotations\":"
-                "{\"readOnlyHint\":true}}", i, i, i);
+                "{\"readOnlyHint\":true}}", i, suffix, i, i);
     put_text(b, "]");
 }
 
@@ -116,10 +122,21 @@ static int put_error(Buf *o, Span id, int status, int code, const char *message)
     return status;
 }
 
+/* By doubling: ten thousand small copies would cost more than what is measured. */
+static void put_repeated(Buf *o, const char *s, size_t n, size_t times) {
+    size_t start = o->len, whole = n * times;
+    reserve(o, whole);
+    put(o, s, n);
+    while (o->len - start < whole) {
+        size_t have = o->len - start, left = whole - have;
+        put(o, o->p + start, left < have ? left : have);
+    }
+}
+
 static int call_tool(Buf *o, Span id, Span params, int modern) {
     Span args, text, repeat, name;
     member(params, "name", &name);
-    int echo = is_string(name, "echo");
+    int echo = name.n >= 6 && !memcmp(name.p, "\"echo", 5);
     if (!echo && (name.n < 7 || memcmp(name.p, "\"tool_", 6))) return put_error(o, id, 200, -32602, "Unknown tool");
     put_head(o, id, "result");
     if (modern) put_text(o, "\"resultType\":\"complete\",");
@@ -129,7 +146,7 @@ static int call_tool(Buf *o, Span id, Span params, int modern) {
     } else if (member(params, "arguments", &args) && member(args, "text", &text) && text.n >= 2 && *text.p == '"') {
         long n = member(args, "repeat", &repeat) ? strtol(repeat.p, NULL, 10) : 1;
         if (n < 1 || n > MAX_REPEAT) n = 1;
-        for (long i = 0; i < n; i++) put(o, text.p + 1, text.n - 2);
+        put_repeated(o, text.p + 1, text.n - 2, (size_t)n);
     } else {
         put_text(o, "text is missing\"}],\"isError\":true}}");
         return 200;
@@ -138,16 +155,16 @@ static int call_tool(Buf *o, Span id, Span params, int modern) {
     return 200;
 }
 
-static int handle_modern(Buf *o, Span id, Span method, Span params, Span meta, Span version, Headers *h) {
+static int handle_modern(Buf *o, int port, Span id, Span method, Span params, Span meta, Span version, Headers *h) {
     Span ignored, target;
     if (!id.p) return 202;
     if (!version.p || !member(meta, META "clientCapabilities", &ignored))
         return put_error(o, id, 400, -32602, "Required _meta fields are missing");
-    if (!same_text(h->version, version)) return put_error(o, id, 400, -32020, "MCP-Protocol-Version does not match the body");
-    if (!same_text(h->method, method)) return put_error(o, id, 400, -32020, "Mcp-Method does not match the body");
+    if (h && !same_text(h->version, version)) return put_error(o, id, 400, -32020, "MCP-Protocol-Version does not match the body");
+    if (h && !same_text(h->method, method)) return put_error(o, id, 400, -32020, "Mcp-Method does not match the body");
     if (!is_string(version, MODERN)) return put_error(o, id, 400, -32022, "Unsupported protocol version");
     if (is_string(method, "tools/call")) {
-        if (!member(params, "name", &target) || !same_text(h->name, target))
+        if (!member(params, "name", &target) || (h && !same_text(h->name, target)))
             return put_error(o, id, 400, -32020, "Mcp-Name does not match the body");
         return call_tool(o, id, params, 1);
     }
@@ -157,7 +174,7 @@ static int handle_modern(Buf *o, Span id, Span method, Span params, Span meta, S
     put_text(o, "\"resultType\":\"complete\",");
     if (list) {
         put_text(o, "\"tools\":");
-        put(o, tools_json.p, tools_json.len);
+        put(o, tools_json[port].p, tools_json[port].len);
     } else {
         put_text(o, "\"supportedVersions\":[\"" MODERN "\"],\"capabilities\":{\"tools\":{}}");
     }
@@ -166,7 +183,7 @@ static int handle_modern(Buf *o, Span id, Span method, Span params, Span meta, S
     return 200;
 }
 
-static int handle_legacy(Buf *o, Span id, Span method, Span params, Headers *h, char *new_id) {
+static int handle_legacy(Buf *o, int port, Span id, Span method, Span params, Headers *h, char *new_id) {
     static const char *known[] = {"2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"};
     if (is_string(method, "initialize")) {
         Span asked;
@@ -174,20 +191,20 @@ static int handle_legacy(Buf *o, Span id, Span method, Span params, Headers *h, 
         member(params, "protocolVersion", &asked);
         for (int i = 0; i < 4; i++)
             if (is_string(asked, known[i])) version = known[i];
-        new_session(new_id);
+        if (h) new_session(new_id);
         put_head(o, id, "result");
         putf(o, "\"protocolVersion\":\"%s\",\"capabilities\":{\"tools\":{\"listChanged\":false}},\"serverInfo\":"
                 "{\"name\":\"mcpup\",\"version\":\"1\"}}}", version);
         return 200;
     }
-    if (!h->session.p) return put_error(o, id, 400, -32600, "Mcp-Session-Id is missing");
-    if (!find_session(h->session)) return put_error(o, id, 404, -32001, "Session not found");
+    if (h && !h->session.p) return put_error(o, id, 400, -32600, "Mcp-Session-Id is missing");
+    if (h && !find_session(h->session)) return put_error(o, id, 404, -32001, "Session not found");
     if (!id.p) return 202;
     if (is_string(method, "tools/call")) return call_tool(o, id, params, 0);
     if (is_string(method, "tools/list")) {
         put_head(o, id, "result");
         put_text(o, "\"tools\":");
-        put(o, tools_json.p, tools_json.len);
+        put(o, tools_json[port].p, tools_json[port].len);
         put_text(o, "}}");
         return 200;
     }
@@ -197,8 +214,8 @@ static int handle_legacy(Buf *o, Span id, Span method, Span params, Headers *h, 
     return 200;
 }
 
-/* Answers one message: the JSON goes to o (none for 202), the HTTP status is returned. */
-static int handle(Buf *o, Span body, Headers *h, char *new_id) {
+/* Answers one message: the JSON goes to o (none for 202), the HTTP status is returned. h is NULL over stdio. */
+static int handle(Buf *o, int port, Span body, Headers *h, char *new_id) {
     Span id, method, params, meta = {NULL, 0}, version = {NULL, 0}, ignored;
     const char *end = body.p + body.n, *start = skip_space(body.p, end), *after = skip_value(body.p, end);
     if (!after || skip_space(after, end) != end || *start != '{')
@@ -210,10 +227,10 @@ static int handle(Buf *o, Span body, Headers *h, char *new_id) {
     }
     calls += is_string(method, "tools/call");
     if (member(body, "params", &params) && member(params, "_meta", &meta)) member(meta, META "protocolVersion", &version);
-    int modern = version.p || (h->version.n == 10 && !memcmp(h->version.p, MODERN, 10));
+    int modern = version.p || (h && h->version.n == 10 && !memcmp(h->version.p, MODERN, 10));
     if (modern && (eras & MODERN_ERA) && !is_string(method, "initialize"))
-        return handle_modern(o, id, method, params, meta, version, h);
-    if (eras & LEGACY_ERA) return handle_legacy(o, id, method, params, h, new_id);
+        return handle_modern(o, port, id, method, params, meta, version, h);
+    if (eras & LEGACY_ERA) return handle_legacy(o, port, id, method, params, h, new_id);
     if (!id.p) return 202;
     return put_error(o, id, 400, -32602, "Required _meta fields are missing");
 }

@@ -3,8 +3,10 @@
  * Speaks Streamable HTTP in both eras of the protocol (2025-11-25 with sessions, 2026-07-28 without).
  * One thread, epoll, no dependencies; listens on loopback only.
  *
- *   mcpup -p PORT [-n TOOLS] [-e both|legacy|modern] [-s]        (-s: answers as SSE instead of JSON)
+ *   mcpup -p PORT [-p PORT ...] [-n TOOLS] [-e both|legacy|modern] [-s]    (-s: answers as SSE instead of JSON)
+ *   mcpup -i [-n TOOLS] [-e ...]                                           (-i: over stdin and stdout)
  *
+ * Every port is an upstream of its own, with TOOLS tools.
  * Tool `echo`: {"text": string, "repeat": integer = 1} -> the text, repeated. The other tools answer "ok".
  * GET /counts answers with what has arrived since the start, so that a run can tell how many requests one call
  * of a gateway causes.
@@ -28,7 +30,7 @@
 #define MAX_REQUEST (16u << 20)
 
 typedef struct {
-    int fd, want_out, closing;
+    int fd, port, listens, want_out, closing; /* port: the number of the upstream, not the TCP port */
     Buf in, out;
     size_t sent;
 } Conn;
@@ -127,7 +129,7 @@ static long one_request(Conn *c, char *p, char *end) {
         if (session) *session = 0;
         status = session ? 200 : 404;
     } else if (!strncmp(p, "POST ", 5)) {
-        status = handle(&body_buf, message, &h, new_id);
+        status = handle(&body_buf, c->port, message, &h, new_id);
     }
     respond(c, status, &body_buf, new_id, use_sse);
     return next - p;
@@ -175,46 +177,88 @@ static int read_in(Conn *c) {
     return flush_out(c);
 }
 
-static void add_conn(int listener) {
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK), one = 1;
-    if (fd < 0) return;
-    connections++;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+static void watch(int fd, int port, int listens) {
     Conn *c = calloc(1, sizeof *c);
     if (!c) abort();
     c->fd = fd;
+    c->port = port;
+    c->listens = listens;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
+static void add_conn(Conn *listener) {
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK), one = 1;
+    if (fd < 0) return;
+    connections++;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    watch(fd, listener->port, 0);
+}
+
+static int listen_on(int tcp_port, int port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)tcp_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (bind(fd, (void *)&address, sizeof address) || listen(fd, 1024)) return -1;
+    watch(fd, port, 1);
+    return 0;
+}
+
+/* One message a line. */
+static int serve_stdio(void) {
+    Buf in = {0}, out = {0};
+    char ignored[40], *line_end;
+    for (;;) {
+        reserve(&in, 65536);
+        ssize_t n = read(0, in.p + in.len, in.cap - in.len);
+        if (n <= 0) return 0;
+        in.len += (size_t)n;
+        size_t used = 0;
+        while (used < in.len && (line_end = memchr(in.p + used, '\n', in.len - used))) {
+            Span message = {in.p + used, (size_t)(line_end - in.p) - used};
+            size_t before = out.len;
+            used = (size_t)(line_end + 1 - in.p);
+            handle(&out, 0, message, NULL, ignored);
+            if (out.len > before) put_text(&out, "\n");
+        }
+        memmove(in.p, in.p + used, in.len - used);
+        in.len -= used;
+        for (size_t sent = 0; sent < out.len; sent += (size_t)n)
+            if ((n = write(1, out.p + sent, out.len - sent)) < 0) return 1;
+        out.len = 0;
+    }
+}
+
 int main(int argc, char **argv) {
-    int option, port = 0, one = 1;
-    while ((option = getopt(argc, argv, "p:n:e:s")) != -1) switch (option) {
-        case 'p': port = atoi(optarg); break;
+    int option, ports[MAX_PORTS], port_count = 0, over_stdio = 0;
+    while ((option = getopt(argc, argv, "p:n:e:si")) != -1) switch (option) {
+        case 'p':
+            if (port_count == MAX_PORTS) return 2;
+            ports[port_count++] = atoi(optarg);
+            break;
         case 'n': tools = atoi(optarg); break;
         case 'e': eras = *optarg == 'l' ? LEGACY_ERA : *optarg == 'm' ? MODERN_ERA : LEGACY_ERA | MODERN_ERA; break;
         case 's': use_sse = 1; break;
+        case 'i': over_stdio = 1; break;
         default: return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    build_tools();
+    for (int i = 0; i < port_count || !i; i++) build_tools(i);
+    if (over_stdio) return serve_stdio();
     epoll_fd = epoll_create1(0);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (bind(listener, (void *)&address, sizeof address) || listen(listener, 1024)) {
-        perror("mcpup: bind");
-        return 1;
-    }
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL}, events[256];
-    epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &event);
+    for (int i = 0; i < port_count; i++)
+        if (listen_on(ports[i], i)) {
+            perror("mcpup: bind");
+            return 1;
+        }
+    struct epoll_event events[256];
     for (;;) {
         int n = epoll_wait(epoll_fd, events, 256, -1);
         for (int i = 0; i < n; i++) {
             Conn *c = events[i].data.ptr;
-            if (!c) {
-                add_conn(listener);
+            if (c->listens) {
+                add_conn(c);
                 continue;
             }
             int bad = events[i].events & EPOLLOUT ? flush_out(c) : 0;

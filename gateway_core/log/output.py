@@ -66,9 +66,9 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
 def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     """Write a line at level INFO of which there are many: one or more for every call.
 
-    It goes past loguru, which takes half as long as all the rest of a call, and is rendered by the thread that writes it;
-    so the values of `fields` (keys that are plain words) must never change. A `message` that is a function is made, at
-    once, only where the log's level lets the line through. Where no log of the gateway's own is set up, it is one of
+    It goes past loguru, whose record takes half as long as all the rest of a call. The thread that writes it renders
+    it, so the values of `fields` (keys that are plain words) must never change. A `message` that is a function is made,
+    at once, only where the log's level lets the line through. Where no log of the gateway's own is set up, it is one of
     loguru's records like all others.
     """
     if not _active:
