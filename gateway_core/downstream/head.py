@@ -157,7 +157,9 @@ class HeadReader:
         parser = httptools.HttpRequestParser(found)
         try:
             parser.feed_data(data)
-            headers = CIMultiDict((name.decode("ascii"), value.decode("ascii")) for name, value in found.headers)
+            headers = CIMultiDict(
+                (name.decode("ascii"), value.strip(b" \t").decode("ascii")) for name, value in found.headers
+            )
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeDecodeError):
             return None
         if not found.complete or not parser.should_keep_alive() or parser.get_http_version() != "1.1":

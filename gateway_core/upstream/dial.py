@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
@@ -19,7 +21,7 @@ EYEBALLS: Final = 0.25
 async def dial(factory: Callable[[], _P], host: str, port: int, context: ssl.SSLContext | None) -> _P:
     """Connect. `context`: for TLS. The caller bounds the time. Raises `OSError` (`ssl.SSLError`, `socket.gaierror`)."""
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = _literal(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS, loop=loop, socket_factory=_socket)
     try:
         _, protocol = await loop.create_connection(
@@ -29,6 +31,15 @@ async def dial(factory: Callable[[], _P], host: str, port: int, context: ssl.SSL
         sock.close()
         raise
     return protocol
+
+
+def _literal(host: str, port: int) -> list[AddrInfoType]:
+    """The address that a host is written as, which needs no look-up (in a thread); none for a name."""
+    with contextlib.suppress(ValueError):
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        place = (host, port, 0, 0) if family == socket.AF_INET6 else (host, port)
+        return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)]
+    return []
 
 
 def _socket(address: AddrInfoType) -> socket.socket:

@@ -92,7 +92,7 @@ class _Collected:
         if self._size > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
             raise Malformed("the head of its answer is too large")
         if self.head is None:  # trailers are of no use
-            self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+            self.headers.add(name.decode("latin-1"), value.strip(b" \t").decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         # Here, because at the end of the message the parser has forgotten whether the connection stays open.

@@ -342,6 +342,7 @@ async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
 ) -> None:
     async with serving(answering(PLAIN)) as client:
         port = client.url.port
+        client.url = client.url.with_host("localhost")
         loop = asyncio.get_running_loop()
         known = loop.getaddrinfo
 
