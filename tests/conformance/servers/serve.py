@@ -56,5 +56,6 @@ def run(port: int | None, app: Callable[[], Any], stdio: Callable[[], Coroutine[
     listener.bind(("127.0.0.1", port))
     listener.listen(128)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-    config = uvicorn.Config(app(), log_level="error", timeout_graceful_shutdown=1)
+    # h11, since httptools, which uvicorn takes where it is installed, leaves white space around header values.
+    config = uvicorn.Config(app(), http="h11", log_level="error", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run([listener])
