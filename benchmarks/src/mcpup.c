@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -205,6 +206,12 @@ static int listen_on(int tcp_port, int port) {
     return 0;
 }
 
+/* Whoever started this may have left the pipes non-blocking; returns 0 when the error was another one. */
+static int await_fd(int fd, short events) {
+    struct pollfd waiting = {.fd = fd, .events = events};
+    return (errno == EAGAIN || errno == EINTR) && poll(&waiting, 1, -1) >= 0;
+}
+
 /* One message a line. */
 static int serve_stdio(void) {
     Buf in = {0}, out = {0};
@@ -212,6 +219,7 @@ static int serve_stdio(void) {
     for (;;) {
         reserve(&in, 65536);
         ssize_t n = read(0, in.p + in.len, in.cap - in.len);
+        if (n < 0 && await_fd(0, POLLIN)) continue;
         if (n <= 0) return 0;
         in.len += (size_t)n;
         size_t used = 0;
@@ -224,8 +232,10 @@ static int serve_stdio(void) {
         }
         memmove(in.p, in.p + used, in.len - used);
         in.len -= used;
-        for (size_t sent = 0; sent < out.len; sent += (size_t)n)
-            if ((n = write(1, out.p + sent, out.len - sent)) < 0) return 1;
+        for (size_t sent = 0; sent < out.len;) {
+            if ((n = write(1, out.p + sent, out.len - sent)) >= 0) sent += (size_t)n;
+            else if (!await_fd(1, POLLOUT)) return 1;
+        }
         out.len = 0;
     }
 }
