@@ -24,11 +24,13 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "mcp.h"
 
 #define MAX_REQUEST (16u << 20)
+#define LARGE 65536
 
 typedef struct {
     int fd, port, listens, want_out, closing; /* port: the number of the upstream, not the TCP port */
@@ -49,6 +51,22 @@ static int local_origin(Span origin) {
     return 0;
 }
 
+/* Sends what is to go out and a body after it; only what the socket does not take is copied. */
+static void write_both(Conn *c, Buf *body) {
+    Buf *o = &c->out;
+    size_t before = o->len - c->sent;
+    struct iovec parts[] = {{o->p + c->sent, before}, {body->p, body->len}};
+    ssize_t n = writev(c->fd, parts, 2);
+    size_t gone = n < 0 ? 0 : (size_t)n; /* an error shows again at the next write */
+    if (gone < before) {
+        c->sent += gone;
+        put(o, body->p, body->len);
+        return;
+    }
+    c->sent = o->len = 0;
+    put(o, body->p + (gone - before), body->len - (gone - before));
+}
+
 static void respond(Conn *c, int status, Buf *body, const char *new_id, int sse) {
     Buf *o = &c->out;
     putf(o, "HTTP/1.1 %d %s\r\n", status, status == 200 ? "OK" : status == 202 ? "Accepted" : "Refused");
@@ -65,7 +83,8 @@ static void respond(Conn *c, int status, Buf *body, const char *new_id, int sse)
     }
     if (body->len) put_text(o, "Content-Type: application/json\r\n");
     putf(o, "Content-Length: %zu\r\n\r\n", body->len);
-    put(o, body->p, body->len);
+    if (body->len > LARGE) write_both(c, body);
+    else put(o, body->p, body->len);
 }
 
 static int header_is(Span name, const char *s) { return name.n == strlen(s) && !strncasecmp(name.p, s, name.n); }
