@@ -21,7 +21,7 @@ from types import MappingProxyType
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
 TOOLS = ("mcpup", "mcpload")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a process gets to become ready."""
 _FLAGS = ("-O2", "-Wall", "-Wextra")
 

@@ -49,7 +49,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", help="default: 1,16,64,256; quick and peers: 1,16")
     parser.add_argument("--sizes", help=f"texts of results; default: {','.join(SIZES)}; quick: 100B,10KB")
     parser.add_argument("--rounds", type=int, help="default: 3; quick: 1")
-    parser.add_argument("--seconds", type=float, help="of each measurement; default: 0.9; quick: 0.25; peers: 1.5")
+    parser.add_argument("--seconds", type=float, help="of each measurement; default: 0.9; quick: 0.25; peers: 3")
     parser.add_argument(
         "--limit", type=float, help="seconds after which no measurement begins; default: 780; quick: 55"
     )
@@ -77,7 +77,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     connections = chosen.connections or ("1,16" if quick or beside else "1,16,64,256")
     chosen.connections = [int(number) for number in connections.split(",")]
     chosen.rounds = chosen.rounds or (1 if quick else 3)
-    chosen.seconds = chosen.seconds or (0.25 if quick else 1.5 if beside else 0.9)
+    chosen.seconds = chosen.seconds or (0.25 if quick else 3.0 if beside else 0.9)
     chosen.limit = chosen.limit or (55.0 if quick else 780.0)
     return chosen
 
@@ -178,7 +178,8 @@ def _rounds(
 ) -> list[str]:
     """Measures everything `rounds` times over; returns the complaints."""
     complaints: list[str] = []
-    warm = min(0.25, chosen.seconds / 2)
+    # a slow gateway needs a second for the first answer to each connection
+    warm = 1.0 if chosen.peers else min(0.25, chosen.seconds / 2)
     deadline = time.monotonic() + chosen.limit
     single = sum((scenario.stage, name) in running for _, scenario, who in work for name in who)
     expected = chosen.rounds * single * (warm + chosen.seconds + 0.15)

@@ -34,7 +34,7 @@ http {{
     listen 127.0.0.1:{port} backlog=1024;
     location / {{
       proxy_pass http://mcp; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;
-      proxy_buffers 32 64k; proxy_buffer_size 64k; proxy_max_temp_file_size 0;
+      proxy_buffering off; proxy_buffers 8 64k; proxy_buffer_size 64k;
     }}
   }}
 }}

@@ -5,10 +5,12 @@ import importlib
 import json
 import os
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -92,38 +94,54 @@ def test_the_upstream_speaks_over_stdio(tools):
     assert [tool["name"] for tool in listed["result"]["tools"]] == ["echo", "tool_001"]
 
 
-class _MixesUp(http.server.BaseHTTPRequestHandler):
-    """Gives every call the right answer but for one member, which is that of the first call."""
+@needs_compiler
+def test_a_reader_that_is_slow_gets_the_whole_of_a_large_result(part, tools, tmp_path):
+    mcp_client = part("mcp_client")
+    upstream, _ = part("targets").upstreams(tools, tmp_path, part("matrix").Stage())
+    record = mcp_client.Client(upstream.port, "modern").call_record("", "echo", repeat=100_000)
+    try:
+        with socket.socket() as reader:
+            # less than the upstream wants to send at once
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.settimeout(20)
+            reader.connect(("127.0.0.1", upstream.port))
+            reader.sendall(record.data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            time.sleep(0.1)
+            answer = b"".join(iter(lambda: reader.recv(1 << 20), b""))
+    finally:
+        upstream.process.stop()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.endswith(b"Content-Length: %d" % len(body))
+    assert json.loads(body)["result"]["content"][0]["text"] == mcp_client.TEXT * 100_000
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Answers every call with what `answer` makes of the request."""
 
     protocol_version = "HTTP/1.1"
-    member = ""
 
     def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        right = {"id": request["id"], "text": request["params"]["arguments"]["text"]}
-        given = right | {self.member: {"id": 1000000000, "text": "1000000000xx"}[self.member]}
-        result = {"content": [{"type": "text", "text": given["text"]}]}
-        body = json.dumps({"jsonrpc": "2.0", "id": given["id"], "result": result}).encode()
+        body = json.dumps(self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[:-5])
+        # so that the end arrives by itself, and cuts a number in two
+        time.sleep(0.001)
+        self.wfile.write(body[-5:])
 
     def log_message(self, format, *args):
         pass
 
 
-@needs_compiler
-@pytest.mark.parametrize("member", ["id", "text"])
-def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, member):
-    mcp_client = part("mcp_client")
-    handler = type("Handler", (_MixesUp,), {"member": member})
-    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+def _loaded(part, tools, folder, answer):
+    """mcpload's figures of a short load on a server that answers so."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), type("Handler", (_Answers,), {"answer": answer}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        record = mcp_client.Client(server.server_port, "modern").call_record("", "echo")
-        file = tmp_path / "records"
+        record = part("mcp_client").Client(server.server_port, "modern").call_record("", "echo")
+        file = folder / "records"
         file.write_bytes(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
         argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "10"]
         out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
@@ -131,10 +149,34 @@ def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, memb
         server.shutdown()
         thread.join()
         server.server_close()
-    figures = json.loads(out.splitlines()[-1])
+    return json.loads(out.splitlines()[-1])
+
+
+@needs_compiler
+@pytest.mark.parametrize("member", ["id", "text"])
+def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, member):
+    def answer(_, request):
+        given = {"id": request["id"], "text": request["params"]["arguments"]["text"]}
+        given |= {member: {"id": 1000000000, "text": "1000000000xx"}[member]}
+        content = [{"type": "text", "text": given["text"]}]
+        return {"jsonrpc": "2.0", "id": given["id"], "result": {"content": content}}
+
+    figures = _loaded(part, tools, tmp_path, answer)
     # the first call alone has the number that all get
     assert figures["errors"] == figures["answers"] - 1 > 0
     assert "bad answer" in figures["first_error"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("wrong", [False, True], ids=["right", "wrong"])
+def test_the_end_of_a_long_answer_is_checked_too(part, tools, tmp_path, wrong):
+    def answer(_, request):
+        content = [{"type": "text", "text": request["params"]["arguments"]["text"] + "x" * 500_000}]
+        return {"jsonrpc": "2.0", "result": {"content": content}, "id": request["id"] + wrong}
+
+    figures = _loaded(part, tools, tmp_path, answer)
+    assert figures["answers"] > 0
+    assert figures["errors"] == (figures["answers"] if wrong else 0)
 
 
 @needs_compiler

@@ -30,7 +30,9 @@
 
 #define HEAD_KEPT 2048 /* bytes of a body's beginning and of its end that are kept for the checks */
 #define TAIL_KEPT 1024
+#define BUFFER (1 << 18)
 #define PATIENCE 10000000000ull /* ns after which an answer counts as lost */
+#define DRAIN 5000000000ull     /* ns that the last answers get: a request that is cut off works on behind the target */
 #define DIGITS 10
 
 enum { HEAD, BODY, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, UNTIL_CLOSE };
@@ -50,7 +52,7 @@ typedef struct {
 } Conn;
 
 static Record *records;
-static int record_count, port, epoll_fd, measuring;
+static int record_count, port, epoll_fd, measuring, draining, open_requests;
 static long min_body, errors, timeouts, reconnects, answers;
 static uint64_t begin_at, end_at;
 static uint32_t *latencies; /* in 0.1 us */
@@ -120,6 +122,11 @@ static void start(Conn *c) {
 
 static void restart(Conn *c) {
     close(c->fd);
+    if (draining) {
+        c->fd = -1;
+        open_requests--;
+        return;
+    }
     reconnects++;
     if (!dial(c)) start(c);
 }
@@ -151,7 +158,7 @@ static void done(Conn *c) {
         }
         latencies[latency_count++] = (uint32_t)((t - c->started) / 100);
     }
-    if (c->close_after) restart(c);
+    if (c->close_after || draining) restart(c);
     else start(c);
 }
 
@@ -264,6 +271,16 @@ static int read_records(const char *path) {
     return record_count ? 0 : -1;
 }
 
+static void turn(char *buf) {
+    struct epoll_event events[256];
+    int n = epoll_wait(epoll_fd, events, 256, 20);
+    for (int i = 0; i < n; i++) {
+        Conn *c = events[i].data.ptr;
+        if (events[i].events & EPOLLOUT) push(c);
+        if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(c, buf, BUFFER);
+    }
+}
+
 static int ascending(const void *a, const void *b) {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
@@ -285,7 +302,7 @@ int main(int argc, char **argv) {
     }
     epoll_fd = epoll_create1(0);
     Conn *conns = calloc((size_t)count, sizeof *conns);
-    char *buf = malloc(1 << 18);
+    char *buf = malloc(BUFFER);
     for (int i = 0; i < count; i++) {
         Conn *c = &conns[i];
         c->index = (uint32_t)i;
@@ -300,7 +317,6 @@ int main(int argc, char **argv) {
     uint64_t t = now(), looked = t;
     begin_at = t + (uint64_t)(warm * 1e9);
     end_at = begin_at + (uint64_t)(run * 1e9);
-    struct epoll_event events[256];
     while ((t = now()) < end_at) {
         if (!measuring && t >= begin_at) {
             measuring = 1;
@@ -318,15 +334,13 @@ int main(int argc, char **argv) {
                 restart(&conns[i]);
             }
         }
-        int n = epoll_wait(epoll_fd, events, 256, 20);
-        for (int i = 0; i < n; i++) {
-            Conn *c = events[i].data.ptr;
-            if (events[i].events & EPOLLOUT) push(c);
-            if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) readable(c, buf, 1 << 18);
-        }
+        turn(buf);
     }
     puts("E");
     fflush(stdout);
+    draining = 1;
+    for (int i = 0; i < count; i++) open_requests += conns[i].fd >= 0;
+    while (open_requests && now() < end_at + DRAIN) turn(buf);
     double seconds = (double)(end_at - begin_at) / 1e9;
     qsort(latencies, latency_count, sizeof *latencies, ascending);
     printf("{\"calls\":%zu,\"seconds\":%.3f,\"rps\":%.1f,\"p50_us\":%.1f,\"p95_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -23,11 +24,13 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "mcp.h"
 
 #define MAX_REQUEST (16u << 20)
+#define LARGE 65536
 
 typedef struct {
     int fd, port, listens, want_out, closing; /* port: the number of the upstream, not the TCP port */
@@ -48,6 +51,22 @@ static int local_origin(Span origin) {
     return 0;
 }
 
+/* Sends what is to go out and a body after it; only what the socket does not take is copied. */
+static void write_both(Conn *c, Buf *body) {
+    Buf *o = &c->out;
+    size_t before = o->len - c->sent;
+    struct iovec parts[] = {{o->p + c->sent, before}, {body->p, body->len}};
+    ssize_t n = writev(c->fd, parts, 2);
+    size_t gone = n < 0 ? 0 : (size_t)n; /* an error shows again at the next write */
+    if (gone < before) {
+        c->sent += gone;
+        put(o, body->p, body->len);
+        return;
+    }
+    c->sent = o->len = 0;
+    put(o, body->p + (gone - before), body->len - (gone - before));
+}
+
 static void respond(Conn *c, int status, Buf *body, const char *new_id, int sse) {
     Buf *o = &c->out;
     putf(o, "HTTP/1.1 %d %s\r\n", status, status == 200 ? "OK" : status == 202 ? "Accepted" : "Refused");
@@ -64,7 +83,8 @@ static void respond(Conn *c, int status, Buf *body, const char *new_id, int sse)
     }
     if (body->len) put_text(o, "Content-Type: application/json\r\n");
     putf(o, "Content-Length: %zu\r\n\r\n", body->len);
-    put(o, body->p, body->len);
+    if (body->len > LARGE) write_both(c, body);
+    else put(o, body->p, body->len);
 }
 
 static int header_is(Span name, const char *s) { return name.n == strlen(s) && !strncasecmp(name.p, s, name.n); }
@@ -205,6 +225,12 @@ static int listen_on(int tcp_port, int port) {
     return 0;
 }
 
+/* Whoever started this may have left the pipes non-blocking; returns 0 when the error was another one. */
+static int await_fd(int fd, short events) {
+    struct pollfd waiting = {.fd = fd, .events = events};
+    return (errno == EAGAIN || errno == EINTR) && poll(&waiting, 1, -1) >= 0;
+}
+
 /* One message a line. */
 static int serve_stdio(void) {
     Buf in = {0}, out = {0};
@@ -212,6 +238,7 @@ static int serve_stdio(void) {
     for (;;) {
         reserve(&in, 65536);
         ssize_t n = read(0, in.p + in.len, in.cap - in.len);
+        if (n < 0 && await_fd(0, POLLIN)) continue;
         if (n <= 0) return 0;
         in.len += (size_t)n;
         size_t used = 0;
@@ -224,8 +251,10 @@ static int serve_stdio(void) {
         }
         memmove(in.p, in.p + used, in.len - used);
         in.len -= used;
-        for (size_t sent = 0; sent < out.len; sent += (size_t)n)
-            if ((n = write(1, out.p + sent, out.len - sent)) < 0) return 1;
+        for (size_t sent = 0; sent < out.len;) {
+            if ((n = write(1, out.p + sent, out.len - sent)) >= 0) sent += (size_t)n;
+            else if (!await_fd(1, POLLOUT)) return 1;
+        }
         out.len = 0;
     }
 }
