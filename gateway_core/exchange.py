@@ -47,6 +47,8 @@ class Agent:
     """Key of its legacy session, which upstream sessions are tied to; None for modern agents."""
     standing: BackChannel | None = field(default=None, compare=False, repr=False)
     """Reaches a legacy agent outside of any request, on its standing stream; None for modern agents."""
+    roads: dict[tuple[bytes, bytes], Any] = field(default_factory=dict, compare=False, repr=False)
+    """What is remembered of its calls, by the name and the `_meta` in them; see `quick.py`."""
 
 
 class BackChannel(Protocol):
@@ -70,6 +72,16 @@ class Loan(Protocol):
 
     def take_back(self) -> None:
         """Have it again at once, for what is left of the call."""
+
+
+class Begun(Protocol):
+    """A request that was sent to its upstream by a call without a task; see `upstream/begun.py`."""
+
+    started: float
+    """When, on the monotonic clock, which is the loop's."""
+
+    def take_over(self) -> None:
+        """Give the call a task, which waits for the answer from now on."""
 
 
 class NoBackChannel:
@@ -163,6 +175,8 @@ class Exchange(msgspec.Struct, eq=False):
     """What the call holds at its upstream, for others to have while the agent is away."""
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
+    begun: Begun | None = None
+    """What was sent of it before it had a task; None once that is taken over, and where it had one from the start."""
     _progress: float = float("-inf")
     _pace: _Pace | None = None
     _resumed: Exchange | None = None

@@ -145,7 +145,7 @@ def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: 
     """What is wrong with an envelope; empty for nothing."""
     if message.jsonrpc != "2.0":
         return 'the member "jsonrpc" must be "2.0"'
-    if raw_id and not _valid_id(raw_id):
+    if raw_id and not valid_id(raw_id):
         return 'the member "id" must be a string or an integer'
     if raw_params and raw_params[:1] != b"{":
         return 'the member "params" must be an object'
@@ -175,11 +175,14 @@ def _is_plain(size: int, message: Message, id_size: int, params_size: int) -> bo
     if not params_size:
         return True
     members = message.members
-    if not _WATCHED.issuperset(members):
-        for key in members:
-            if key not in _WATCHED and key.casefold() in _WATCHED_FOLDED:
-                return False
-    return len(_ENCODER.encode(members)) == params_size
+    return well_cased(members) and len(_ENCODER.encode(members)) == params_size
+
+
+def well_cased(members: Mapping[str, Raw]) -> bool:
+    """Whether no member is one that is read, written in another case."""
+    return _WATCHED.issuperset(members) or not any(
+        key not in _WATCHED and key.casefold() in _WATCHED_FOLDED for key in members
+    )
 
 
 def mended(data: bytes) -> bytes:
@@ -200,7 +203,8 @@ def _whole(escape: re.Match[bytes]) -> bytes:
     return b"\\ufffd" if escape["half"] else escape.group()
 
 
-def _valid_id(raw: bytes) -> bool:
+def valid_id(raw: bytes) -> bool:
+    """Whether an id is one that JSON-RPC and MCP allow, of bounded length."""
     if len(raw) > MAX_ID_BYTES:
         return False
     return raw[:1] == b'"' or (raw.isdigit() and raw[:1] != b"0") or _INTEGER.fullmatch(raw) is not None
@@ -305,7 +309,7 @@ def encode(obj: Any) -> bytes:
     return _ENCODER.encode(obj)
 
 
-def request(request_id: int, method: str, params: Mapping[str, Any] | Raw) -> bytes:
+def request(request_id: int | Raw, method: str, params: Mapping[str, Any] | Raw) -> bytes:
     """A request of the gateway's own, with its own id. Values of `params` may be `Raw`."""
     return _ENCODER.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
 

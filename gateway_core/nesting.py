@@ -17,7 +17,7 @@ _NOT_BRACKETS: Final = bytes(b for b in range(256) if b not in b"[]{}")
 
 def check_depth(data: bytes) -> None:
     """Raise if brackets nest deeper than `MAX_DEPTH`. `data` is known to be valid JSON."""
-    if _has_few_brackets(data):
+    if has_few_brackets(data):
         return
     brackets = _STRINGS.sub(b"", data).translate(None, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):  # each pass removes at least the innermost level, at the speed of C
@@ -27,7 +27,7 @@ def check_depth(data: bytes) -> None:
     raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels")
 
 
-def _has_few_brackets(data: bytes) -> bool:
+def has_few_brackets(data: bytes) -> bool:
     """Whether there are too few brackets, inside of strings or not, for more than `MAX_DEPTH` levels."""
     if len(data) <= _SMALL:
         return len(data.translate(None, _NOT_BRACKETS)) <= 2 * MAX_DEPTH

@@ -7,6 +7,7 @@ in reverse, bridge to the agent's era, one line in the log. `targets.py` knows w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from gateway_core.bugs import where
 from gateway_core.catalog import Catalog, Target
 from gateway_core.chain import Chain, Passed
 from gateway_core.config import ProxyConfig
+from gateway_core.course import Course
 from gateway_core.deadlines import Deadline, Deadlines
 from gateway_core.errors import (
     CANCELLED,
@@ -31,6 +33,7 @@ from gateway_core.errors import (
 from gateway_core.exchange import Exchange
 from gateway_core.log import output
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
+from gateway_core.quick import QuickCalls, Running
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.targets import Params, check_headers, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
@@ -39,18 +42,6 @@ from gateway_core.upstream.capabilities import takes_tasks
 
 _SERVER: Final = jsonrpc.encode(IMPLEMENTATION)
 _CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
-
-
-class _Course:
-    """How far a call came, for whoever has to end it early."""
-
-    __slots__ = ("call", "passed", "target")
-
-    def __init__(self) -> None:
-        self.call: Call | None = None
-        self.target: Target | None = None
-        """What the last look-up found; dispatched as it is, so that plugins judged what is then called."""
-        self.passed: Passed | None = None
 
 
 class Pipeline:
@@ -68,6 +59,7 @@ class Pipeline:
         self._router = router
         self._chain = chain
         self._settle = settle
+        self._quick = QuickCalls(catalog, router, chain, self)
         self.calls = 0
         self._running: dict[str, Exchange] = {}
 
@@ -79,6 +71,8 @@ class Pipeline:
     def end_all(self, reason: str) -> None:
         """End every call in flight with the answer that is true of it: not executed, or outcome unknown."""
         for exchange in list(self._running.values()):
+            if exchange.begun is not None:
+                exchange.begun.take_over()
             exchange.end(reason)
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
@@ -89,19 +83,48 @@ class Pipeline:
         The result is already in the agent's era. Never raises, except `CancelledError` when the agent cancelled:
         the upstream is being told then, and every `after_call` that was due has run.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        exchange.hard_deadline = started + self._max_timeout
-        exchange.question_limit = self._question_timeout
-        task = asyncio.current_task()
-        assert task is not None
-        exchange.deadline = self._deadlines.begin(task, started + self._timeout)
-        course = _Course()
         self.calls += 1
+        return await self._call(exchange, Course(params, time.monotonic(), answer))
+
+    def begin(self, exchange: Exchange, params: Mapping[str, Raw]) -> Running[CallResult]:
+        """Serve one request in the background, as `call` does: in a task, if it needs one."""
+        self.calls += 1
+        course = Course(params, time.monotonic())
+        begun = self._quick.begin(exchange, course)
+        if begun is None:
+            return asyncio.get_running_loop().create_task(self._call(exchange, course))
+        self._running[exchange.id] = exchange
+        return begun
+
+    # -- for calls that were begun without a task ---------------------------------------------------------------
+
+    def go_on(self, exchange: Exchange, course: Course) -> asyncio.Task[CallResult]:
+        """A task that goes on with a call."""
+        task = asyncio.get_running_loop().create_task(self._call(exchange, course))
+        exchange.deadline = self._deadlines.begin(task, course.started + self._timeout)
+        return task
+
+    def conclude(self, exchange: Exchange, course: Course, result: CallResult) -> CallResult:
+        """The end of a call that needed none: the result as its agent gets it."""
+        result = self._published(exchange, result)
+        del self._running[exchange.id]
+        _log(exchange, course.call, result, time.monotonic() - course.started)
+        exchange.close()
+        return result
+
+    # -- in a task ----------------------------------------------------------------------------------------------
+
+    async def _call(self, exchange: Exchange, course: Course) -> CallResult:
+        exchange.hard_deadline = course.started + self._max_timeout
+        exchange.question_limit = self._question_timeout
+        if exchange.deadline is None:
+            task = asyncio.current_task()
+            assert task is not None
+            exchange.deadline = self._deadlines.begin(task, course.started + self._timeout)
         self._running[exchange.id] = exchange
         result = _CANCELLED
         try:
-            result = await self._until_deadline(exchange, exchange.deadline, params, course, answer)
+            result = await self._until_deadline(exchange, exchange.deadline, course)
             return result
         except asyncio.CancelledError:
             if course.passed is not None:
@@ -109,18 +132,12 @@ class Pipeline:
             raise
         finally:
             del self._running[exchange.id]
-            _log(exchange, course.call, result, loop.time() - started)
+            _log(exchange, course.call, result, time.monotonic() - course.started)
+            exchange.close()
 
-    async def _until_deadline(
-        self,
-        exchange: Exchange,
-        deadline: Deadline,
-        params: Mapping[str, Raw],
-        course: _Course,
-        answer: CallResult | None,
-    ) -> CallResult:
+    async def _until_deadline(self, exchange: Exchange, deadline: Deadline, course: Course) -> CallResult:
         try:
-            result = await self._serve(exchange, read(exchange, params), course, answer)
+            result = await self._serve(exchange, course)
         except asyncio.CancelledError:
             if not deadline.caused():
                 raise
@@ -137,45 +154,54 @@ class Pipeline:
             deadline.end()
         if course.passed is not None:
             result = await self._chain.after(course.passed, result)
-        return _bridged(exchange, self._catalog.linked(exchange, result))
+        return self._published(exchange, result)
 
-    async def _serve(
-        self, exchange: Exchange, params: Params, course: _Course, answer: CallResult | None
-    ) -> CallResult:
-        method, principal = exchange.method, exchange.agent.principal
-        if self._catalog.snapshot.private:
-            await self._catalog.prepare(exchange)
-        target = find(self._catalog, method, params.name, principal, params)
-        if target is None or method in TASKS:  # a task of before the start may come back
-            target = await self._looked_for(exchange, params, target)
-        course.target = target
-        call = exchange.origin = course.call = params.call(exchange, target)
-        if exchange.headers is not None:
-            check_headers(exchange, call, target)
-        if self._chain.wants(method):
-
-            def look_up(rewritten: Call) -> Call:
-                found = course.target = find(
-                    self._catalog, rewritten.method, rewritten.name, rewritten.principal, params
-                )
-                return _with_tool(rewritten, found)
-
-            course.passed = Passed()
-            call, verdict = await self._chain.before(call, look_up, course.passed)
-            course.call, target = call, course.target
-            if isinstance(verdict, Reject):
-                return _rejected(verdict)
-            if verdict is not None:
-                return verdict
-        if method in LISTS:
+    async def _serve(self, exchange: Exchange, course: Course) -> CallResult:
+        params = read(exchange, course.members)
+        if course.call is None:
+            await self._look_up(exchange, params, course)
+        if course.chosen is None and course.verdict is None:
+            await self._judge(exchange, params, course)
+        call, target, verdict = course.call, course.target, course.verdict
+        assert call is not None
+        if verdict is not None:
+            return _rejected(verdict) if isinstance(verdict, Reject) else verdict
+        if call.method in LISTS:
             return self._list(call, exchange, params)
         if target is None:
             raise unknown(call)
+        answer = course.answer
         if answer is None:
-            self._set_deadline(exchange, target)
+            self._set_deadline(exchange, target, course)
             request = request_for(call, params, target, exchange)
-            answer = await self._router.dispatch(call, exchange, target, request)
+            answer = await self._router.dispatch(call, exchange, target, request, course.chosen)
         return self._catalog.tasks.translated(call, target, answer)
+
+    async def _look_up(self, exchange: Exchange, params: Params, course: Course) -> None:
+        """Find out who serves it, and what plugins see of it."""
+        method = exchange.method
+        if self._catalog.snapshot.private:
+            await self._catalog.prepare(exchange)
+        target = find(self._catalog, method, params.name, exchange.agent.principal, params)
+        if target is None or method in TASKS:  # a task of before the start may come back
+            target = await self._looked_for(exchange, params, target)
+        course.target = target
+        course.call = exchange.origin = params.call(exchange, target)
+        if exchange.headers is not None:
+            check_headers(exchange, course.call, target)
+
+    async def _judge(self, exchange: Exchange, params: Params, course: Course) -> None:
+        """Ask the plugins; those that were asked already are not asked again."""
+        if course.call is None or not self._chain.wants(exchange.method):
+            return
+
+        def look_up(rewritten: Call) -> Call:
+            found = course.target = find(self._catalog, rewritten.method, rewritten.name, rewritten.principal, params)
+            return rewritten.with_tool(None if found is None else found.tool)
+
+        if course.passed is None:
+            course.passed = Passed()
+        course.call, course.verdict = await self._chain.before(course.call, look_up, course.passed)
 
     async def _looked_for(self, exchange: Exchange, params: Params, found: Target | None) -> Target | None:
         """The target of a request, looked for again: shortly after the start, what nobody has yet may still come."""
@@ -190,22 +216,21 @@ class Pipeline:
         era = exchange.agent.era
         return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
-    def _set_deadline(self, exchange: Exchange, target: Target) -> None:
+    def _set_deadline(self, exchange: Exchange, target: Target, course: Course) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""
         first, *others = target.upstreams
         timeout = max([first.timeout, *(upstream.timeout for upstream in others)]) if others else first.timeout
         exchange.idle_limit = timeout
         if timeout != self._timeout and exchange.deadline is not None:
-            when = asyncio.get_running_loop().time() + timeout
-            exchange.deadline.move(min(when, exchange.hard_deadline))
+            begun = course.started if exchange.begun is not None else asyncio.get_running_loop().time()
+            exchange.deadline.move(min(begun + timeout, exchange.hard_deadline))
+
+    def _published(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """The result in the agent's era, with URIs as it has to know them."""
+        return _bridged(exchange, self._catalog.linked(exchange, result))
 
 
-def _with_tool(call: Call, target: Target | None) -> Call:
-    tool = target.tool if target is not None else None
-    return call if call.tool is tool else _replace(call, tool=tool)
-
-
-def _timed_out(exchange: Exchange, course: _Course) -> CallResult:
+def _timed_out(exchange: Exchange, course: Course) -> CallResult:
     waiting = course.passed.running if course.passed is not None else None
     if waiting is not None:
         error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
@@ -221,17 +246,18 @@ def _timed_out(exchange: Exchange, course: _Course) -> CallResult:
 
 
 def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
-    era = exchange.agent.era
+    era, raw = exchange.agent.era, result.raw
     if result.error is not None or (exchange.method in LISTS and result.era == era):
         return result
+    may_be_task = b'"task"' in raw or b"\\u" in raw  # a letter may be written as an escape
     try:
         raw = bridge_result(
             exchange.method,
-            result.raw,
+            raw,
             from_era=result.era,
             to_era=era,
             server=_SERVER,
-            tasks=takes_tasks(exchange.agent),
+            tasks=may_be_task and takes_tasks(exchange.agent),
         )
     except RpcError as error:
         return CallResult.failed(error, Outcome.ERROR, result.upstream)

@@ -48,23 +48,28 @@ class Router:
     def __init__(self, chain: Chain, rounds: Rounds) -> None:
         self._chain = chain
         self._rounds = rounds
-        self._in_flight = 0
+        self.in_flight = 0
+        """Calls that are on their way, those without a task among them."""
         self._repeating = 0
 
-    async def dispatch(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
+    async def dispatch(
+        self, call: Call, exchange: Exchange, target: Target, request: Request, first: Upstream | None = None
+    ) -> CallResult:
         """Send `request` to one of the target's upstreams and return how it ended.
+
+        `first`: the one that was chosen already.
 
         Every attempt happens inside the exchange's deadline, which the caller keeps. Raises `RpcError` for plugin
         failures, and for rounds of a call that cannot go on.
         """
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             state = self._rounds.state_of(exchange, request) if STATE in request.params else None
             if state is not None:
                 return await self._later_round(exchange, target, request, state)
-            return await self._attempts(call, exchange, target, request)
+            return await self._attempts(call, exchange, target, request, first)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
         """A round that answers what an upstream asked: it goes to that one and to no other (basic/patterns/mrtr)."""
@@ -89,13 +94,18 @@ class Router:
             if not exchange.sent:
                 self._rounds.give_back(state)
             raise
-        return _answered(upstream, reply, exchange)
+        return answered(upstream, reply, exchange)
 
-    async def _attempts(self, call: Call, exchange: Exchange, target: Target, request: Request) -> CallResult:
+    async def _attempts(
+        self, call: Call, exchange: Exchange, target: Target, request: Request, chosen: Upstream | None
+    ) -> CallResult:
         candidates = available(target.upstreams)
+        if chosen is not None and chosen not in candidates:
+            candidates.append(chosen)  # it may have the request already, whatever has become of it since
         failures: dict[str, NotSent] = {}
         while candidates:
-            upstream = self._choose(call, candidates)
+            upstream = chosen or self.choose(call, candidates)
+            chosen = None
             exchange.upstream = upstream.name
             try:
                 reply = await self._rounds.send(upstream, exchange, request)
@@ -110,14 +120,14 @@ class Router:
                 if not again:
                     return unknown_outcome(request.method, upstream.name, problem.reason)
                 return await self._repeat(call, exchange, again, request, problem)
-            return _answered(upstream, reply, exchange)
+            return answered(upstream, reply, exchange)
         return _unavailable(target, failures)
 
     async def _repeat(
         self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
     ) -> CallResult:
         """Send it once more. Whatever happens but an answer: the first attempt may have run, and that is said."""
-        upstream = self._choose(call, candidates)
+        upstream = self.choose(call, candidates)
         lost = exchange.upstream or upstream.name
         exchange.upstream = upstream.name
         self._repeating += 1
@@ -129,9 +139,12 @@ class Router:
             return unknown_outcome(request.method, upstream.name, problem.reason)
         finally:
             self._repeating -= 1
-        return _answered(upstream, reply, exchange)
+        return answered(upstream, reply, exchange)
 
-    def _choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
+    def choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
+        """The upstream among `candidates` that gets the call. Raises `RpcError` when the routing plugin failed."""
+        if len(candidates) == 1:
+            return candidates[0]
         chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
         for upstream in candidates:
             if chosen is None or upstream.view is chosen:
@@ -150,7 +163,7 @@ class Router:
 
         Another replica is preferred to the one that just failed; each has to allow it by itself.
         """
-        if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self._in_flight):
+        if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self.in_flight):
             return []
         if request.method == "tools/call":
             if not _declared_safe(failed, target):
@@ -189,7 +202,8 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
     return [min(ejected, key=lambda upstream: upstream.retry_in() or 0.0)] if ejected else []
 
 
-def _answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
+def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
+    """How a call ended that an upstream has answered."""
     if reply.error is not None:
         error = bridge_error(reply.error, exchange.agent.era)
         if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":

@@ -216,7 +216,7 @@ async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., Healt
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     agent = Agent(Principal("a"), "modern", "2026-07-28")
-    async with Place(upstream._places, Exchange(agent, "tools/call")):
+    async with Place(upstream.places, Exchange(agent, "tools/call")):
         waiting = [
             asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), "tools/call", {"name": "now"}, None))
             for _ in range(10)

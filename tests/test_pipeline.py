@@ -32,6 +32,9 @@ REFLECTOR = Path(__file__).with_name("servers") / "reflector.py"
 class World:
     """A pipeline over the reflector, with the plugins of the test."""
 
+    way = "task"
+    """Whether each call has a task from the start, or gets one when it needs it."""
+
     def __init__(self, url: str, *plugins: object, **settings: Any) -> None:
         mirror = UpstreamConfig(name="mirror", transport="http", url=url, **settings.pop("upstream", {}))
         self.config = ProxyConfig(upstreams=(mirror,), **settings)
@@ -51,7 +54,18 @@ class World:
         return Exchange(Agent(Principal("agent@test"), era, version), method)
 
     async def ask(self, method: str, params: dict[str, Any] | None = None, era: Era = "modern") -> CallResult:
-        return await self.pipeline.call(self.exchange(method, era), jsonrpc.members(jsonrpc.encode(params or {})))
+        exchange, members = self.exchange(method, era), jsonrpc.members(jsonrpc.encode(params or {}))
+        if self.way == "task":
+            return await self.pipeline.call(exchange, members)
+        running = self.pipeline.begin(exchange, members)
+        ended = asyncio.get_running_loop().create_future()
+        running.add_done_callback(lambda _: ended.set_result(None))
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            running.cancel()
+            await ended
+        return running.result()
 
     async def tool(self, tool: str, era: Era = "modern", meta: Any = None, **arguments: Any) -> CallResult:
         params: dict[str, Any] = {"name": tool, "arguments": arguments}
@@ -79,12 +93,13 @@ def reflector() -> Iterator[str]:
     process.stdout.close()
 
 
-@pytest.fixture
-async def start(reflector: str) -> AsyncIterator[Start]:
+@pytest.fixture(params=["task", "begun"])
+async def start(reflector: str, request: pytest.FixtureRequest) -> AsyncIterator[Start]:
     worlds: list[World] = []
 
     async def begin(*plugins: object, **settings: Any) -> World:
         world = World(reflector, *plugins, **settings)
+        world.way = request.param
         worlds.append(world)
         world.health.start()
         await world.health.wait_first_attempts(20)

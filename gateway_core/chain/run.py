@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,14 +36,31 @@ class Stage:
 
 
 class Passed:
-    """Whose `after_call` is due for one call, and with the call as that plugin's `before_call` left it."""
+    """How far one call came through the chain.
 
-    __slots__ = ("_due", "running")
+    Whose `after_call` is due, each with the call as that plugin's `before_call` left it, and what has to be waited for.
+    """
+
+    __slots__ = ("_at", "_awaited", "_due", "_end", "running")
 
     def __init__(self) -> None:
+        self._at = 0
+        """Stages whose `before_call` was called."""
         self._due: list[tuple[Hook, Call]] = []
+        self._awaited: Awaitable[Any] | None = None
+        """What the hook that was called last will have decided."""
+        self._end: Reject | CallResult | None = None
         self.running: str | None = None
         """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a hook has to be waited for before the chain goes on."""
+        return self._awaited is not None
+
+    def _take_awaited(self) -> Awaitable[Any] | None:
+        awaited, self._awaited = self._awaited, None
+        return awaited
 
 
 class Chain:
@@ -142,33 +159,50 @@ class Chain:
         even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
         the chain (a failed plugin's is a `CallResult` with its error).
         """
-        end: Reject | CallResult | None = None
         own = Own()
-        for stage in self._stages.get(call.method, ()):
+        while True:
+            call, end = self.before_now(call, lookup, passed)
+            awaited = passed._take_awaited()
+            if awaited is None:
+                return call, end
+            stage = self._stages[call.method][passed._at - 1]
+            assert stage.before is not None
+            try:
+                call, passed._end = judge(call, await settled(awaited), lookup)
+            except BaseException as error:
+                if own.end(error):
+                    raise
+                passed._end = _end_of(stage.before, call, error)
+            else:
+                if stage.after is not None:
+                    passed._due.append((stage.after, call))
+
+    def before_now(
+        self, call: Call, lookup: Callable[[Call], Call], passed: Passed
+    ) -> tuple[Call, Reject | CallResult | None]:
+        """What `before` does, up to a hook that has to be waited for: `passed.waits` then, and `before` goes on."""
+        for stage in self._stages.get(call.method, ())[passed._at :]:
+            passed._at += 1
             hook = stage.before
             if hook is not None:
-                if end is not None:
+                if passed._end is not None:
                     continue
                 passed.running = hook.plugin.name
                 call.running(passed.running)
                 try:
                     verdict = hook.function(call)
                     if hook.is_async or hasattr(verdict, "__await__"):
-                        verdict = await settled(verdict)
-                    call, end = judge(call, verdict, lookup)
-                except BaseException as error:
-                    if own.end(error):
-                        raise
-                    if isinstance(error, RpcError) and sendable(error):
-                        # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
-                        end = CallResult.failed(error)
-                    else:
-                        end = failed_before(hook, call, error)
+                        passed._awaited = verdict
+                        return call, None
+                    if verdict is not None:
+                        call, passed._end = judge(call, verdict, lookup)
+                except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                    passed._end = _end_of(hook, call, error)
                     continue
             if stage.after is not None:
                 passed._due.append((stage.after, call))
         passed.running = None
-        return call, end
+        return call, passed._end
 
     async def after(self, passed: Passed, result: CallResult) -> CallResult:
         """Run the `after_call` that are due, in reverse order, each once; returns the result as they left it.
@@ -177,13 +211,15 @@ class Chain:
         """
         cancelled: BaseException | None = None
         own = Own()
-        while passed._due:
+        while True:
+            if not passed.waits:
+                result = self.after_now(passed, result)
+            awaited = passed._take_awaited()
+            if awaited is None:
+                break
             hook, call = passed._due.pop()
-            call.running(hook.plugin.name)
             try:
-                verdict = hook.function(call, result)
-                if hook.is_async or hasattr(verdict, "__await__"):
-                    verdict = await bounded(verdict)
+                verdict = await bounded(awaited)
                 if verdict is not None:
                     result = sound(verdict, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -193,6 +229,24 @@ class Chain:
                 result = failed_after(hook, call, result, error)
         if cancelled is not None:
             raise cancelled
+        return result
+
+    def after_now(self, passed: Passed, result: CallResult) -> CallResult:
+        """What `after` does, up to a hook that has to be waited for: `passed.waits` then, and `after` goes on."""
+        due = passed._due
+        while due:
+            hook, call = due[-1]
+            call.running(hook.plugin.name)
+            try:
+                verdict = hook.function(call, result)
+                if hook.is_async or hasattr(verdict, "__await__"):
+                    passed._awaited = verdict
+                    return result
+                if verdict is not None:
+                    result = sound(verdict, result)
+            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                result = failed_after(hook, call, result, error)
+            due.pop()
         return result
 
     def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
@@ -248,3 +302,11 @@ class Chain:
                 if hook.plugin.on_error == "reject":
                     return Health(False, f"the plugin {hook.plugin.name} failed in check_health")
         return None
+
+
+def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
+    """The end that a `before_call` which raised makes of the call; None goes on without it."""
+    if isinstance(error, RpcError) and sendable(error):
+        # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
+        return CallResult.failed(error)
+    return failed_before(hook, call, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,11 +19,15 @@ from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import METHODS, TASKS
+from gateway_core.quick import Running
 from gateway_core.types import CallResult, Principal
 
 MAX_NAME: Final = 64
 _CACHED_INFO: Final = 4096
 """Bytes of a client's self-description up to which what was made of it is remembered."""
+_CACHED_META: Final = 1024
+"""The same for `_meta`."""
+_NO_META: Final[Mapping[str, Raw]] = {}
 
 
 class _ClientInfo(msgspec.Struct):
@@ -71,16 +75,26 @@ def require_object(raw: Raw | bytes | None, what: str) -> bytes:
     return data
 
 
-def meta_of(params: dict[str, Raw]) -> dict[str, Raw]:
-    """The members of `_meta`; none when it is absent or no object."""
-    raw = bytes(params.get("_meta", b""))
-    return jsonrpc.members(raw) if raw[:1] == b"{" else {}
+def meta_of(params: Mapping[str, Raw]) -> Mapping[str, Raw]:
+    """The members of `_meta`; none when it is absent or no object. Remembered: an agent's is mostly the same."""
+    raw = params.get("_meta")
+    if raw is None:
+        return _NO_META
+    data = bytes(raw)
+    return _remembered_meta(data) if len(data) <= _CACHED_META else _meta(data)
+
+
+def _meta(data: bytes) -> Mapping[str, Raw]:
+    return jsonrpc.members(data) if data[:1] == b"{" else _NO_META
+
+
+_remembered_meta = lru_cache(maxsize=512)(_meta)
 
 
 def exchange_for(
     agent: Agent,
     message: Message,
-    meta: dict[str, Raw],
+    meta: Mapping[str, Raw],
     back: BackChannel,
     *,
     headers: tuple[tuple[str, str], ...] | None = None,
@@ -93,42 +107,54 @@ def exchange_for(
     """
     if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
-    token = bytes(meta.get("progressToken", b""))
-    usable = token[:1] == b'"' or token.lstrip(b"-").isdigit()
-    return Exchange(agent, message.method, back, token if usable else b"", headers, log_level, meta)
+    token = _token(meta["progressToken"]) if "progressToken" in meta else b""
+    return Exchange(agent, message.method, back, token, headers, log_level, meta)
+
+
+def _token(raw: Raw) -> bytes:
+    """A progress token that can be one; else an empty one."""
+    token = bytes(raw)
+    return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
 
 
 def start_call(
-    services: Services, session: Session, message: Message, params: Mapping[str, Raw], exchange: Exchange
-) -> asyncio.Task[bytes]:
-    """Serve a request in a task of its own, which outlives the connection it came on; the task ends in the response.
+    services: Services, session: Session, message: Message, exchange: Exchange, *, swept: bool = False
+) -> Running[CallResult]:
+    """Serve a request in the background, where it outlives the connection it came on.
 
-    A cancelled task means that the agent, or the end of its session, cancelled the request. Raises `RpcError` for an
-    id that is in flight already (basic/index, Requests), and when the gateway is full.
+    One that was cancelled in the end was so by the agent, or by the end of its session. `swept`: see `Services.begin`.
+    Raises `RpcError` for an id that is in flight already (basic/index, Requests), and when the gateway is full.
     """
-
-    async def serve() -> bytes:
-        result = await services.call(exchange, params)
-        return response_to(message, result)
-
-    return start(services, session, message, serve)
+    key = session.new_key(message.id)
+    services.gate.enter(message)
+    running = services.begin(exchange, message.members, swept=swept)
+    session.begun(key, running)
+    return running
 
 
 def start(
-    services: Services, session: Session, message: Message, serve: Callable[[], Coroutine[Any, Any, bytes]]
-) -> asyncio.Task[bytes]:
-    """Have `serve` find the response to a request, as `start_call` does. Raises as it does."""
-    key = session.new_key(message.id)
-    services.gate.enter(message)
-
-    def ended(_: asyncio.Task[bytes]) -> None:
-        services.gate.leave()
-        del session.calls[key]
-        session.touch()
-
-    task = session.calls[key] = asyncio.get_running_loop().create_task(serve())
-    task.add_done_callback(ended)
+    services: Services, session: Session, message: Message, serve: Coroutine[Any, Any, CallResult]
+) -> Running[CallResult]:
+    """Have `serve` find the result of a request, as `start_call` does. Raises as it does."""
+    try:
+        key = session.new_key(message.id)
+        services.gate.enter(message)
+    except RpcError:
+        serve.close()
+        raise
+    task = asyncio.get_running_loop().create_task(serve)
+    task.add_done_callback(lambda _: services.gate.leave())
+    session.begun(key, task)
     return task
+
+
+def result_of(running: Running[CallResult]) -> CallResult:
+    """How a request ended that was not cancelled: the last line between a bug and an agent that waits for ever."""
+    try:
+        return running.result()
+    except Exception as error:  # noqa: BLE001
+        logger.error("{} in a request\n{}", type(error).__name__, where(error))
+        return CallResult.failed(internal_error())
 
 
 def response_to(message: Message, result: CallResult) -> bytes:

@@ -85,7 +85,7 @@ class App:
         try:
             self._admit(connection)
             message = message_of(body)
-            return self._begin(Post(head, message, connection.address, connection.begin_stream))
+            return self._begin(Post(head, message, connection.address, connection.begin_stream, swept=True))
         except Refusal as refusal:
             return refusal.answer()
         except RpcError as error:

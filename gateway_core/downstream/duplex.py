@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Final
 
@@ -11,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
-from gateway_core.downstream.agents import exchange_for, meta_of, start_call
+from gateway_core.downstream.agents import exchange_for, meta_of, response_to, result_of, start_call
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services
@@ -21,6 +20,8 @@ from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
+from gateway_core.quick import Running
+from gateway_core.types import CallResult
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
@@ -56,10 +57,10 @@ class Duplex:
                 answer = self._request(message)
             except RpcError as error:
                 answer = jsonrpc.error(message.id, error)
-            if isinstance(answer, asyncio.Task):
-                answer.add_done_callback(partial(self._answered, message))
-            elif answer is not None:
+            if isinstance(answer, bytes):
                 self.send(answer)
+            elif answer is not None:
+                answer.add_done_callback(partial(self._answered, message))
 
     def send(self, message: bytes) -> None:
         self._session.mailbox.put(message, Keep.ALWAYS)
@@ -75,14 +76,10 @@ class Duplex:
         for subscription in list(self._subscriptions.values()):
             subscription.end()
 
-    def _answered(self, message: Message, task: asyncio.Task[bytes]) -> None:
-        if task.cancelled():
+    def _answered(self, message: Message, running: Running[CallResult]) -> None:
+        if running.cancelled():
             return  # a cancelled request is not answered (basic/patterns/cancellation)
-        error = task.exception()
-        if error is None:
-            self.send(task.result())
-        else:
-            self._failed(message, error)
+        self.send(response_to(message, result_of(running)))
 
     def _failed(self, message: Message, error: BaseException) -> None:
         logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
@@ -98,13 +95,13 @@ class Duplex:
                 return
         self._legacy.notification(self._session, message)
 
-    def _request(self, message: Message) -> bytes | asyncio.Task[bytes] | None:
-        params = jsonrpc.members(message.params)
+    def _request(self, message: Message) -> bytes | Running[CallResult] | None:
+        params = message.members
         if message.method == INITIALIZE:
             return self._initialize(message, params)
         meta = meta_of(params)
         if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
-            return self._legacy.request(self._session, message, params, meta, SessionBack(self._session))
+            return self._legacy.request(self._session, message, meta, SessionBack(self._session))
         agent, log_level = admit(message, params, meta, self._session.address)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._services))
@@ -113,7 +110,7 @@ class Duplex:
             return None
         back = SessionBack(self._session, can_ask=False)
         exchange = exchange_for(agent, message, meta, back, log_level=log_level)
-        return start_call(self._services, self._session, message, params, exchange)
+        return start_call(self._services, self._session, message, exchange)
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
         if self._session.agent is not None:

@@ -50,12 +50,14 @@ _RARE: Final = ("Transfer-Encoding", "Content-Encoding", "Expect", "Upgrade")
 class Head:
     """A request's headers, and what is made of them. Everything but `headers` is found out on first use."""
 
-    __slots__ = ("_accepts", "_once", "_params", "_routing", "headers", "length")
+    __slots__ = ("_accepts", "_once", "_params", "_routing", "headers", "length", "remembered")
 
     def __init__(self, headers: MultiMapping[str], length: int = 0) -> None:
         """`length`: of the body that follows; known on the short way only."""
         self.headers = headers
         self.length = length
+        self.remembered = False
+        """Whether the next request with the same head finds this very object."""
         self._accepts: Accepts | None = None
         self._once: dict[str, str | None] = {}
         self._routing: Mapping[str, str] | None = None
@@ -150,6 +152,7 @@ class HeadReader:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[data] = head
+            head.remembered = True
         return head
 
     def _parsed(self, data: bytes) -> Head | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -21,6 +21,7 @@ from gateway_core.downstream.head import MAX_HEADER_BYTES, Head, is_json
 from gateway_core.downstream.stream import Accepts, Writer
 from gateway_core.errors import RpcError
 from gateway_core.jsonrpc import Message
+from gateway_core.usual import usual_request
 
 BODY_TIMEOUT: Final = 30.0
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
@@ -35,8 +36,10 @@ class Post(msgspec.Struct, eq=False):
     """Whose it is: see `canonical_address`."""
     begin_stream: Callable[[], Awaitable[Writer]]
     """Makes a stream of the answer. Raises `ConnectionError`."""
-    meta: dict[str, Raw] = {}
+    meta: Mapping[str, Raw] = {}
     """The members of `_meta` in the message's params."""
+    swept: bool = False
+    """Whether its connection looks at it about once a second: see `Serving.look`."""
 
 
 def require_stream(accepted: Accepts, message: Message | None = None) -> None:
@@ -77,7 +80,7 @@ async def read_message(request: web.BaseRequest, head: Head, limit: int) -> Mess
 def message_of(body: bytes) -> Message:
     """The one JSON-RPC message that a body is. Raises `Refusal` (400)."""
     try:
-        return jsonrpc.decode(body)
+        return usual_request(body) or jsonrpc.decode(body)
     except RpcError as error:
         raise Refusal(400, error) from None
 

@@ -6,7 +6,7 @@ nothing (2025-11-25, basic/transports, Sending Messages to the Server) and only 
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
@@ -22,6 +22,8 @@ from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import CANCELLED_NOTICE, PING, ROOTS_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
+from gateway_core.quick import Running
+from gateway_core.types import CallResult
 from gateway_core.upstream.bridge import bridge_error
 
 
@@ -66,24 +68,24 @@ class Legacy:
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 
     def request(
-        self, session: Session, message: Message, params: dict[str, Raw], meta: dict[str, Raw], back: BackChannel
-    ) -> bytes | asyncio.Task[bytes]:
-        """The response to a request other than `initialize`, or the task that ends in it (see `start_call`)."""
+        self, session: Session, message: Message, meta: Mapping[str, Raw], back: BackChannel, *, swept: bool = False
+    ) -> bytes | Running[CallResult]:
+        """The response to a request other than `initialize`, or what ends in its result (see `start_call`)."""
         try:
             if message.method == PING:
                 return jsonrpc.result(message.id, b"{}")
             if session.agent is None:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
             if message.method in {SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL}:
-                return self._about_notifications(session, session.agent, message, params)
+                return self._about_notifications(session, session.agent, message, message.members)
             exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
-            return start_call(self._services, session, message, params, exchange)
+            return start_call(self._services, session, message, exchange, swept=swept)
         except RpcError as error:
             return jsonrpc.error(message.id, error)
 
     def _about_notifications(
         self, session: Session, agent: Agent, message: Message, params: dict[str, Raw]
-    ) -> bytes | asyncio.Task[bytes]:
+    ) -> bytes | Running[CallResult]:
         """Requests about what the agent is told unasked, which end here. Raises `RpcError`."""
         if message.method == SET_LEVEL:
             session.log_level = level_of(params.get("level", Raw(b"null")), "params.level")
@@ -98,14 +100,14 @@ class Legacy:
             return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
         self._services.gate.check_open()
 
-        async def subscribe() -> bytes:
+        async def subscribe() -> CallResult:
             try:
                 await watched.add(uri)
             except RpcError as error:
-                return jsonrpc.error(message.id, bridge_error(error, agent.era))
-            return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
+                return CallResult.failed(bridge_error(error, agent.era))
+            return CallResult(raw=b"{}")
 
-        return start(self._services, session, message, subscribe)
+        return start(self._services, session, message, subscribe())
 
     def notification(self, session: Session, message: Message) -> None:
         """Act on a notification; what it names and what is not there (any more) is ignored."""

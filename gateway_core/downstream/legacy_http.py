@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Final
 
 from aiohttp import web
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway_core import jsonrpc
+from gateway_core.downstream.agents import response_to, result_of
 from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.head import SESSION_HEADER, VERSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
@@ -21,6 +20,8 @@ from gateway_core.downstream.stream import Reply, Serving, event_stream
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE
+from gateway_core.quick import Running
+from gateway_core.types import CallResult
 
 ACCEPTED: Final = Answer(b"", 202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
@@ -53,10 +54,10 @@ class LegacyHttp:
             self._legacy.notification(session, message)
             return ACCEPTED
         reply = Reply(post.begin_stream, accepted, session.questions, session.keep)
-        answer = self._legacy.request(session, message, message.members, post.meta, reply)
+        answer = self._legacy.request(session, message, post.meta, reply, swept=post.swept)
         if isinstance(answer, bytes):
             return Answer(answer)
-        return Serving(answer, reply, partial(_response, message), survives=True, primed=session.primed)
+        return Serving(answer, reply, message, _answer, survives=True, primed=session.primed)
 
     async def get(self, request: web.BaseRequest, head: Head, address: str) -> web.StreamResponse:
         """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
@@ -126,8 +127,8 @@ class LegacyHttp:
         return session
 
 
-def _response(message: Message, answer: asyncio.Task[bytes]) -> Answer:
-    """The response that a request's task has ended in."""
-    if answer.cancelled():
+def _answer(message: Message, running: Running[CallResult]) -> Answer:
+    """What a request is answered with that has come to its end."""
+    if running.cancelled():
         return Answer(jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled")))
-    return Answer(answer.result())
+    return Answer(response_to(message, result_of(running)))

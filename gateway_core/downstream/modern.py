@@ -7,9 +7,8 @@ status tells what went wrong, and an agent that closes its connection has cancel
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +27,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to, result_of
 from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.head import VERSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
@@ -36,7 +35,7 @@ from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.stream import Mailbox, Reply, Serving, event_stream, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
-from gateway_core.exchange import Agent, Exchange
+from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
@@ -50,13 +49,16 @@ from gateway_core.protocol import (
     TASK_IDS,
     TASKS,
 )
+from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096
 """Bytes of what an agent says of itself up to which it is remembered."""
+REMEMBERED: Final = 1024
+"""Requests of which it is remembered who is behind them."""
 
 
-def is_modern(meta: dict[str, Raw]) -> bool:
+def is_modern(meta: Mapping[str, Raw]) -> bool:
     """Whether a request's `_meta` marks it as modern."""
     return PROTOCOL_VERSION_KEY in meta
 
@@ -64,7 +66,7 @@ def is_modern(meta: dict[str, Raw]) -> bool:
 def admit(
     message: Message,
     params: dict[str, Raw],
-    meta: dict[str, Raw],
+    meta: Mapping[str, Raw],
     address: str,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[Agent, str]:
@@ -93,7 +95,7 @@ def admit(
     return admitted
 
 
-def _given(members: dict[str, Raw], key: str) -> bytes | None:
+def _given(members: Mapping[str, Raw], key: str) -> bytes | None:
     raw = members.get(key)
     return None if raw is None else bytes(raw)
 
@@ -178,6 +180,8 @@ class ModernHttp:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._admitted: dict[tuple[object, ...], tuple[Agent, str]] = {}
+        """What came of requests with the same head, name and `_meta`."""
 
     def post(self, post: Post) -> Answer | Serving:
         """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
@@ -188,22 +192,34 @@ class ModernHttp:
             return _acknowledge(head, post.meta)
         accepted = head.accepts()
         try:
-            agent, log_level = admit(message, message.members, post.meta, post.address, head.routing())
+            agent, log_level = self._admit(post)
             if message.method == DISCOVER:
                 return Answer(jsonrpc.result(message.id, discover(self._services)))
             reply = Reply(post.begin_stream, accepted)
             exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
-            task = self._begin(message, exchange, message.members)
-            return Serving(task, reply, partial(_answer, message), survives=False, primed=False)
+            self._services.gate.enter(message)
+            running = self._services.begin(exchange, message.members, swept=post.swept)
+            return Serving(running, reply, message, _answer, survives=False, primed=False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
 
-    def _begin(self, message: Message, exchange: Exchange, params: dict[str, Raw]) -> asyncio.Task[CallResult]:
-        gate = self._services.gate
-        gate.enter(message)
-        task = asyncio.get_running_loop().create_task(self._services.call(exchange, params))
-        task.add_done_callback(lambda _: gate.leave())
-        return task
+    def _admit(self, post: Post) -> tuple[Agent, str]:
+        """What `admit` says of a request; remembered where its head is."""
+        message, head = post.message, post.head
+        members, method = message.members, message.method
+        if not head.remembered or method in TASKS or method == LISTEN:
+            return admit(message, members, post.meta, post.address, head.routing())
+        name, meta = members.get(NAME_BEARING_METHODS.get(method, "")), members.get("_meta")
+        raw_name, raw_meta = b"" if name is None else bytes(name), b"" if meta is None else bytes(meta)
+        key = (head, method, post.address, raw_name, raw_meta)
+        known = self._admitted.get(key)
+        if known is None:
+            known = admit(message, members, post.meta, post.address, head.routing())
+            if len(raw_name) + len(raw_meta) <= MAX_REMEMBERED:
+                if len(self._admitted) >= REMEMBERED:
+                    self._admitted.clear()
+                self._admitted[key] = known
+        return known
 
     async def listen(self, request: web.BaseRequest, post: Post) -> web.StreamResponse:
         """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""
@@ -224,14 +240,14 @@ class ModernHttp:
         return response
 
 
-def _answer(message: Message, task: asyncio.Task[CallResult]) -> Answer:
+def _answer(message: Message, running: Running[CallResult]) -> Answer:
     """The answer of a call that was not cancelled."""
-    result = task.result()
+    result = result_of(running)
     status = 200 if result.error is None else _status(result.error)
     return Answer(response_to(message, result), status)
 
 
-def _acknowledge(head: Head, meta: dict[str, Raw]) -> Answer:
+def _acknowledge(head: Head, meta: Mapping[str, Raw]) -> Answer:
     """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
     version = head.once(VERSION_HEADER)
     if version is None and is_modern(meta):

@@ -22,6 +22,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
 from gateway_core.protocol import LISTS, MAY_ASK, STATE
+from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 
@@ -110,8 +111,25 @@ class Services:
         except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(internal_error())
-        finally:
-            exchange.close()
+
+    def begin(self, exchange: Exchange, params: Mapping[str, Raw], *, swept: bool) -> Running[CallResult]:
+        """`call` in the background; `Gate.enter` comes first.
+
+        `swept`: somebody looks at it about once a second, so that it can do without a task for that long.
+        """
+        try:
+            if swept:
+                running = self.pipeline.begin(exchange, params)
+            else:
+                running = asyncio.get_running_loop().create_task(self.call(exchange, params))
+        except BaseException:
+            self.gate.leave()
+            raise
+        running.add_done_callback(self._left)
+        return running
+
+    def _left(self, _: object) -> None:
+        self.gate.leave()
 
     def open_session(self, address: str, owner: str) -> Session:
         """A new legacy session. Raises `RpcError(OVERLOADED)`: there are too many, or the gateway is stopping."""

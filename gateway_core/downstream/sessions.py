@@ -24,6 +24,8 @@ from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, TooManySessions
 from gateway_core.exchange import NO_BACK, Agent
 from gateway_core.protocol import CHANGING, UPDATED, list_changed
+from gateway_core.quick import Running
+from gateway_core.types import CallResult
 
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose agents know events without data; others take them for broken messages."""
@@ -61,7 +63,7 @@ class Session:
         """Streams by GET that are open."""
         self.kept = KeptStreams()
         """Streams that this agent can resume."""
-        self.calls: dict[RequestKey, asyncio.Task[bytes]] = {}
+        self.calls: dict[RequestKey, Running[CallResult]] = {}
         """Requests in flight by the agent's own ids."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Listen requests that are open on this agent's channel, by the agent's own ids."""
@@ -83,6 +85,16 @@ class Session:
         if key in self.calls or key in self.subscriptions:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
         return key
+
+    def begun(self, key: RequestKey, running: Running[CallResult]) -> None:
+        """Note a request in flight, until it is over."""
+
+        def ended(_: object) -> None:
+            del self.calls[key]
+            self.touch()
+
+        self.calls[key] = running
+        running.add_done_callback(ended)
 
     @property
     def busy(self) -> bool:

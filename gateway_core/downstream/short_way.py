@@ -17,6 +17,7 @@ from gateway_core.downstream.head import Head, HeadReader
 from gateway_core.downstream.outflow import Outflow
 from gateway_core.downstream.security import canonical_address
 from gateway_core.downstream.stream import SSE_HEADERS, Serving
+from gateway_core.quick import task_of
 
 HEADER_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request, or from connecting, to the end of its headers."""
@@ -136,7 +137,7 @@ class AgentConnection(asyncio.Protocol):
             data = self._data = data[size:]
             if isinstance(found, Serving):
                 self._serving = found
-                found.task.add_done_callback(self._answered)
+                found.running.add_done_callback(self._answered)
                 return None
             self._send(found)
         return None
@@ -166,10 +167,10 @@ class AgentConnection(asyncio.Protocol):
         if answer.close:
             wire.close()
 
-    def _answered(self, task: asyncio.Task[Any]) -> None:
+    def _answered(self, running: object) -> None:
         """The request that is being served has its answer."""
         serving = self._serving
-        if serving is None or serving.task is not task:
+        if serving is None or serving.running is not running:
             return  # nobody is there any more
         try:
             answer = serving.answer()
@@ -255,8 +256,10 @@ class AgentConnection(asyncio.Protocol):
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What the answer to the request that is being served waits for."""
         serving = self._serving
-        tasks = [] if serving is None else [serving.task, serving.reply.writer]
-        return [task for task in tasks if task is not None]
+        if serving is None:
+            return []
+        task, writer = task_of(serving.running), serving.reply.writer
+        return [task] if writer is None else [task, writer]
 
     def close(self) -> None:
         """Hang up once what was written is sent."""

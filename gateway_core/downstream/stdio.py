@@ -22,6 +22,7 @@ from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
 from gateway_core.errors import INVALID_REQUEST, RpcError
+from gateway_core.quick import task_of
 
 ADDRESS: Final = "stdio"
 WRITE_TIMEOUT: Final = 30.0
@@ -85,8 +86,9 @@ class StdioServer:
 
     async def _finish(self, writing: asyncio.Task[None]) -> None:
         self._session.questions.end()  # nothing is read any more: no answer can come
-        if self._session.calls:
-            await asyncio.wait(list(self._session.calls.values()), timeout=self._services.config.drain_timeout)
+        calls = [task_of(call) for call in self._session.calls.values()]
+        if calls:
+            await asyncio.wait(calls, timeout=self._services.config.drain_timeout)
         self._channel.end_subscriptions()
         self._session.mailbox.close()
         await asyncio.wait([writing], timeout=WRITE_TIMEOUT)

@@ -12,7 +12,10 @@ import re
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -23,6 +26,8 @@ MAX_FIELD: Final = 8192
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
 _PLAIN_WORD: Final = re.compile(r"[!#-<>-~]+")
 """A value that stands as it is: printable ASCII but space, quotation mark and equals sign."""
+_SHORT: Final = 128
+"""Characters of a value up to which it is remembered how it is shown."""
 _RESET: Final = "\x1b[0m"
 
 Format = Literal["text", "json"]
@@ -76,9 +81,8 @@ class Renderer:
         shown = f"{level:<7}"
         if self._colour and level in _COLOURS:
             shown = f"{_COLOURS[level]}{shown}{_RESET}"
-        parts = [when, shown, escape(message)]
-        parts += [f"{escape(key)}={_value(value)}" for key, value in fields.items()]
-        return " ".join(parts)
+        shown_fields = [_key(key) + _value(value) for key, value in fields.items()]
+        return f"{when} {shown} {escape(message)}{''.join(shown_fields)}"
 
     def _object(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
         out: dict[str, Any] = {"time": when, "level": level, "message": message}
@@ -86,7 +90,11 @@ class Renderer:
             # A field never replaces what the gateway itself says about the event.
             out[f"{key}_" if key in out else key] = value if _is_number(value) else _cap(_plain(value))
         # ASCII only: line separators, bidirectional marks and lone surrogates are escaped for every reader.
-        return json.dumps(out, ensure_ascii=True)
+        with contextlib.suppress(UnicodeEncodeError):
+            line = msgspec.json.encode(out)
+            if line.isascii():
+                return line.decode()
+        return json.dumps(out, ensure_ascii=True, separators=(",", ":"))
 
 
 def _is_number(value: object) -> bool:
@@ -101,17 +109,35 @@ def _plain(value: object) -> str:
     return _safe_str(value)
 
 
+@lru_cache(maxsize=256)
+def _key(key: str) -> str:
+    """What stands before a field's value."""
+    return f" {escape(key)}="
+
+
 def _value(value: object) -> str:
-    if isinstance(value, str) and len(value) <= MAX_FIELD and _PLAIN_WORD.fullmatch(value) is not None:
-        return value
+    if isinstance(value, str):
+        if len(value) > _SHORT:
+            return _text_value(value)
+        return value if value.isalnum() and value.isascii() else _short_value(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if value is None or isinstance(value, bool):
         return {None: "-", True: "true", False: "false"}[value]
-    text = _cap(_plain(value))
+    return _text_value(_plain(value))
+
+
+def _text_value(value: str) -> str:
+    if len(value) <= MAX_FIELD and _PLAIN_WORD.fullmatch(value) is not None:
+        return value
+    text = _cap(value)
     if not text or any(c in ' "=' for c in text) or not text.isprintable():
         return '"' + escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
     return text
+
+
+_short_value = lru_cache(maxsize=1024)(_text_value)
+"""The same values come with every call: names of agents, upstreams and outcomes."""
 
 
 def _safe_str(value: object) -> str:

@@ -114,6 +114,10 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Whether this call was made from `other` by `replace`."""
         return self._scope is other._scope and self.method == other.method
 
+    def with_tool(self, tool: Tool | None) -> Call:
+        """Called by the core: this call with the catalog's entry for its name."""
+        return self if self.tool is tool else _replace(self, tool=tool)
+
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
         """This call under another name, or with other arguments: return it from `before_call` to rewrite."""
         raw = self.raw_arguments if arguments is None else jsonrpc.encode(arguments)

@@ -22,6 +22,12 @@ def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connect
     return era == "legacy" and agent.session_id is not None and separate
 
 
+def shares_main(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection) -> bool:
+    """Whether an agent's calls are on the shared connection; else `apart` says on which."""
+    each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
+    return era == "modern" or not (each or has_own(config, era, agent, main))
+
+
 def apart(
     config: UpstreamConfig, era: Era | None, exchange: Exchange, main: Connection | None, own: SessionConnections
 ) -> AbstractAsyncContextManager[Connection] | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -24,6 +24,10 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
 from gateway_core.upstream.hints import Hint
+
+if TYPE_CHECKING:
+    from gateway_core.upstream.begun import BegunRequest
+    from gateway_core.upstream.pending import Pending
 
 
 class Watcher(Protocol):
@@ -43,6 +47,20 @@ class Request(msgspec.Struct, eq=False):
     method: str
     params: Mapping[str, Any]
     meta: Mapping[str, Any] | None
+
+
+class Prepared(msgspec.Struct, frozen=True, eq=False):
+    """What requests that differ in numbers and arguments only have in common: see `Connection.prepare`."""
+
+    connection: Connection
+    """What it is sent on."""
+    method: str
+    head: bytes
+    """Of the HTTP request, up to the number of bytes in its body."""
+    body: bytes
+    """Takes, as `%` does it, the request's number, its arguments, the exchange's id, and the number again."""
+    limit: int
+    """Bytes of an answer."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -132,6 +150,24 @@ class Connection(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
+
+    def prepare(
+        self, method: str, params: Mapping[str, Any], meta: Mapping[str, Any], exchange: Exchange
+    ) -> Prepared | None:
+        """What all requests have in common that `request` would send with these `params` and other arguments, for the
+        agent of this exchange. None where each is to go through `request`."""
+        return None
+
+    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+        """Send a request for which `prepare` had something, if that can be done at once; sets what `begun` knows it by.
+
+        Then either `settled` is due, or `request` with the exchange, which takes it over.
+        """
+        return False
+
+    def settled(self, pending: Pending) -> None:
+        """A request that was started has its answer."""
+        raise AssertionError("nothing was started")
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         """Send one `subscriptions/listen` to a modern server; `params` are complete, `_meta` included.

@@ -94,23 +94,25 @@ def bridge_result(
         raise _invalid("its result is not an object")
     # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
     complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
-    if to_era == "modern":
-        if complete:
-            members["resultType"] = _COMPLETE
-            if method in CACHEABLE:
-                _complete_caching(members, trusted=from_era != "legacy")
-    else:
+    if to_era == "legacy":
         _strip_modern(method, members)
-    meta = _own_meta(members.pop("_meta", None), server if to_era == "modern" else None)
-    if meta:
-        members["_meta"] = Raw(meta)
+    elif complete:
+        members["resultType"] = _COMPLETE
+        if method in CACHEABLE:
+            _complete_caching(members, trusted=from_era != "legacy")
+    meta = members.pop("_meta", None)
+    data = b"" if meta is None else bytes(meta)
+    own_meta = _own_meta if len(data) <= MAX_REMEMBERED else _made_meta
+    own = own_meta(data, server if to_era == "modern" else None)
+    if own is not None:
+        members["_meta"] = own
     return jsonrpc.encode(members)
 
 
 def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:
     """Whether the result is the answer, not a question or a task; an absent type means `complete`."""
     raw_type = members.get("resultType")
-    if raw_type is None or bytes(raw_type) == bytes(_COMPLETE):
+    if raw_type is None or bytes(raw_type) == b'"complete"':
         return True
     try:
         result_type = msgspec.json.decode(raw_type, type=str)
@@ -134,14 +136,8 @@ def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bo
     return False
 
 
-def _own_meta(raw: Raw | None, server: bytes | None) -> bytes:
-    """The `_meta` of a result without the keys of the hop, and with `server` as its own; empty for none."""
-    data = b"" if raw is None else bytes(raw)
-    make = _remembered_meta if len(data) <= MAX_REMEMBERED else _made_meta
-    return make(data, server)
-
-
-def _made_meta(raw: bytes, server: bytes | None) -> bytes:
+def _made_meta(raw: bytes, server: bytes | None) -> Raw | None:
+    """The `_meta` of a result without the keys of the hop, and with `server` as its own; None for none."""
     try:
         meta = jsonrpc.members(raw)
     except RpcError:
@@ -149,10 +145,10 @@ def _made_meta(raw: bytes, server: bytes | None) -> bytes:
     own = {key: value for key, value in meta.items() if key not in _HOP_KEYS}
     if server is not None:
         own[SERVER_INFO_KEY] = Raw(server)
-    return jsonrpc.encode(own) if own else b""
+    return Raw(jsonrpc.encode(own)) if own else None
 
 
-_remembered_meta = lru_cache(maxsize=256)(_made_meta)
+_own_meta = lru_cache(maxsize=256)(_made_meta)
 
 
 def _complete_caching(members: dict[str, Raw], *, trusted: bool) -> None:

@@ -12,7 +12,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
@@ -25,7 +25,7 @@ from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
 from gateway_core.upstream.dial import dial
 from gateway_core.upstream.response import Response
-from gateway_core.upstream.wire import Closed, Heads, Malformed, WireConnection
+from gateway_core.upstream.wire import Closed, Heads, Malformed, Receiver, WireConnection
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
@@ -138,19 +138,45 @@ class HttpClient:
     ) -> Response:
         head = self._head(verb, headers, url, None if body is None else len(body))
         connection = self._take() or await self._connected()
+        return await self.carried_on(connection.send(head, body, before_send or _nothing))
+
+    async def carried_on(self, answer: Awaitable[Response]) -> Response:
+        """The answer to a request that is being sent. Raises `OutcomeUnknown`."""
         try:
-            response = await connection.send(head, body, before_send or _nothing)
+            response = await answer
         except OSError as error:
             raise OutcomeUnknown(self._explain(error)) from None
-        if response.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in {"", "identity"}:
+        if response.head.encoded:
             response.close()
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
+
+    def prepared(self, headers: Headers) -> bytes | None:
+        """The head of POSTs with these headers, up to the number of bytes that follow it.
+
+        None where each request has a head of its own: with access tokens. Raises `NotSent` for a header that cannot be
+        sent.
+        """
+        if self._tokens is not None:
+            return None
+        return self._start("POST", headers, self.url) + b"Content-Length: "
+
+    def start(self, head: bytes, body: bytes, receiver: Receiver) -> WireConnection | None:
+        """Send a request at once; `head` is a prepared one. Returns the connection; None where none is free."""
+        connection = self._take()
+        if connection is not None:
+            connection.ask(b"%b%d\r\n\r\n" % (head, len(body)), body, receiver)
+        return connection
 
     # -- requests as bytes --------------------------------------------------------------------------------------
 
     def _head(self, verb: str, headers: Mapping[str, str], url: URL, size: int | None) -> bytes:
         """The head of a request. Raises `NotSent` for a header that cannot be sent."""
+        start = self._start(verb, headers, url)
+        return start + b"\r\n" if size is None else b"%bContent-Length: %d\r\n\r\n" % (start, size)
+
+    def _start(self, verb: str, headers: Mapping[str, str], url: URL) -> bytes:
+        """The same without its end."""
         kept = headers if isinstance(headers, Headers) else None
         block = kept.block if kept is not None else None
         if block is None:
@@ -158,8 +184,7 @@ class HttpClient:
             if kept is not None:
                 kept.block = block
         path = self._path if url is self.url else url.raw_path_qs.encode()
-        start = b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, block)
-        return start + b"\r\n" if size is None else b"%bContent-Length: %d\r\n\r\n" % (start, size)
+        return b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, block)
 
     def _block(self, headers: Mapping[str, str]) -> bytes:
         """All header lines but the length. The request's own headers replace configured ones of the same name."""

@@ -27,7 +27,7 @@ from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
 from gateway_core.upstream.incoming import Strays, answer_to, read
 from gateway_core.upstream.logs import whose
-from gateway_core.upstream.pending import Pending, id_in, own_id, raw_id_in
+from gateway_core.upstream.pending import Awaited, id_in, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher
 
@@ -51,7 +51,7 @@ class DuplexConnection(Connection):
         self._host = host
         self._ids = itertools.count(1)
         self._last_id = 0
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, Awaited] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """Of those, messages on their way out."""
@@ -70,7 +70,7 @@ class DuplexConnection(Connection):
         """Set up the channel; raises `NotSent`."""
 
     @abstractmethod
-    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+    async def _transmit(self, data: bytes, pending: Awaited | None = None) -> None:
         """Send one message, `pending.mark_sent()` right before its first byte may leave. Raises `DeliveryError`.
 
         Cancelled before that, it leaves nothing on the channel; afterwards the message still goes out whole, or
@@ -120,7 +120,7 @@ class DuplexConnection(Connection):
         token = None if exchange is None else number
         level = "" if exchange is None else exchange.log_level
         complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
-        return await self._cancellable(complete, Pending(number, method, exchange))
+        return await self._cancellable(complete, Awaited(number, method, exchange))
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         self._check_open()
@@ -146,7 +146,7 @@ class DuplexConnection(Connection):
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
         self._check_open()
-        return await self._carry(params, Pending(self._next_id(), method))
+        return await self._carry(params, Awaited(self._next_id(), method))
 
     def adopt(self, protocol_version: str) -> None:
         """The messages themselves say all there is to say about the version: there are no headers."""
@@ -157,7 +157,7 @@ class DuplexConnection(Connection):
         self._last_id = next(self._ids)
         return self._last_id
 
-    async def _carry(self, params: Mapping[str, Any], pending: Pending) -> Reply:
+    async def _carry(self, params: Mapping[str, Any], pending: Awaited) -> Reply:
         data = _one_line(jsonrpc.request(pending.number, pending.method, params))
         self._pending[pending.number] = pending
         try:
@@ -166,13 +166,13 @@ class DuplexConnection(Connection):
         finally:
             del self._pending[pending.number]
 
-    async def _cancellable(self, params: Mapping[str, Any], pending: Pending) -> Reply:
+    async def _cancellable(self, params: Mapping[str, Any], pending: Awaited) -> Reply:
         try:
             return await self._carry(params, pending)
         except asyncio.CancelledError:
             # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
             # while waiting for the answer has cancelled the future, too.
-            if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
+            if pending.sent and (pending.answer.cancelled() or not pending.over):
                 reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
                 self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
             raise
@@ -182,7 +182,7 @@ class DuplexConnection(Connection):
         number = self._next_id()
         self._listening[number] = take
         try:
-            reply = await self._cancellable(params, Pending(number, LISTEN))
+            reply = await self._cancellable(params, Awaited(number, LISTEN))
         finally:
             del self._listening[number]
         if reply.error is not None:
@@ -254,7 +254,7 @@ class DuplexConnection(Connection):
         if pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
             self.strays.note("late or repeated response" if issued else "response to no request")
-        elif pending.answer.done():
+        elif pending.over:
             self.strays.note("late or repeated response")
         else:
             pending.settle(message)
@@ -268,10 +268,10 @@ class DuplexConnection(Connection):
             pending = self._pending.get(id_in(params, "requestId"))
             if self._questions.cancel(raw_id_in(params, "requestId")):
                 return
-            if pending is None or pending.method != LISTEN or pending.answer.done():
+            if pending is None or pending.method != LISTEN or pending.over:
                 self.strays.note("cancellation of what only the gateway may cancel")
             else:
-                pending.answer.set_result(Reply(b"{}"))
+                pending.resolve(Reply(b"{}"))
         elif method in LISTENED:
             take = self._listening.get(_listen_id(params))
             if take is not None:

@@ -254,7 +254,7 @@ def with_meta(
     info: ServerInfo,
     capabilities: Mapping[str, Any] | Raw,
     agent_meta: Mapping[str, Any] | None = None,
-    progress_token: int | None = None,
+    progress_token: int | Raw | None = None,
     *,
     log_level: str = "",
 ) -> Mapping[str, Any]:

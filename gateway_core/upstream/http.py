@@ -26,10 +26,11 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CANCELLED_NOTICE, INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
+from gateway_core.protocol import CANCELLED_NOTICE, IDEMPOTENCY_KEY, INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
-from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.base import Connection, Host, Prepared, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, with_meta
 from gateway_core.upstream.events import EventParser
@@ -55,6 +56,7 @@ class HttpConnection(Connection):
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
         self._name = config.name
+        self._http = http
         self._limit = limits.response_body
         self._host = host
         self._pending: dict[int, Pending] = {}
@@ -114,6 +116,10 @@ class HttpConnection(Connection):
         exchange: Exchange | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
+        if exchange is not None and exchange.begun is not None:
+            begun, exchange.begun = exchange.begun, None
+            assert isinstance(begun, BegunRequest)
+            return await self._request(begun.pending, params, None, begun)
         if self.closed:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
@@ -122,6 +128,33 @@ class HttpConnection(Connection):
         token, level = (None, "") if exchange is None else (pending.number, exchange.log_level)
         complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
         return await self._request(pending, complete, headers)
+
+    def prepare(
+        self, method: str, params: Mapping[str, Any], meta: Mapping[str, Any], exchange: Exchange
+    ) -> Prepared | None:
+        head = self._http.prepared(self._session.headers_of(method, _name(method, params)))
+        if head is None or self.info is None:
+            return None
+        number = Raw(b"%d")
+        own = {**params, "arguments": Raw(b"%b")}
+        all_meta = {**meta, IDEMPOTENCY_KEY: Raw(b'"%b"')}
+        complete = with_meta(own, self.info, declared(exchange, self._host), all_meta, number)
+        body = jsonrpc.request(number, method, complete)
+        return Prepared(self, method, head, body, self._limit) if body.count(b"%") == 4 else None
+
+    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+        number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
+        body = prepared.body % (number, arguments, exchange.id.encode(), number)
+        wire = None if self.closed else self._http.start(prepared.head, body, begun)
+        if wire is None:
+            return False
+        begun.wire = wire
+        begun.pending = self._pending[number] = Pending(number, prepared.method, exchange)
+        begun.pending.mark_sent()
+        return True
+
+    def settled(self, pending: Pending) -> None:
+        del self._pending[pending.number]
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the negotiation; see `era.Wire`."""
@@ -140,15 +173,21 @@ class HttpConnection(Connection):
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
     async def _request(
-        self, pending: Pending, params: Mapping[str, Any], param_headers: Mapping[str, str] | None
+        self,
+        pending: Pending,
+        params: Mapping[str, Any],
+        param_headers: Mapping[str, str] | None,
+        begun: BegunRequest | None = None,
     ) -> Reply:
         session = self._session
         starts = pending.method == INITIALIZE
         method, number = pending.method, pending.number
-        body = jsonrpc.request(number, method, params)
+        body = jsonrpc.request(number, method, params) if begun is None else b""
         self._pending[number] = pending
         try:
-            if starts:
+            if begun is not None:
+                response = await self._http.carried_on(begun.response())
+            elif starts:
                 response = await session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
             else:
                 response = await session.ask(
@@ -170,7 +209,7 @@ class HttpConnection(Connection):
             raise
         finally:
             del self._pending[pending.number]
-        return pending.answer.result()
+        return pending.result()
 
     def _in_flight(self) -> list[Exchange]:
         """The exchanges whose requests the server has and has not answered, the newest last."""
@@ -181,7 +220,7 @@ class HttpConnection(Connection):
         session = self._session
         if response.status != 200:
             in_session = session.id is not None and not starts
-            pending.answer.set_result(await read_failure(response, pending.number, in_session=in_session))
+            pending.resolve(await read_failure(response, pending.number, in_session=in_session))
             return
         if starts:
             session.begin(response)
@@ -222,7 +261,7 @@ class HttpConnection(Connection):
 
     def _finish(self, response: Response, pending: Pending) -> None:
         """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
-        if not pending.answer.done() or response.at_eof:
+        if not pending.over or response.at_eof:
             response.close()  # after the end of the body this closes nothing but the answer itself
         else:
             drain = asyncio.create_task(_drain(response))

@@ -134,6 +134,14 @@ class HttpSession:
 
         `name`: of what it is for, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
         """
+        headers = self.headers_of(method, name)
+        if own and self.modern:
+            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
+        return await self._http.open("POST", headers, body=body, before_send=before_send)
+
+    def headers_of(self, method: str, name: str | None) -> Headers:
+        """The headers of a request as `ask` sends it."""
         key = (method, name, self.version, self.id)
         headers = self._kept.get(key)
         if headers is None:
@@ -146,10 +154,7 @@ class HttpSession:
                 while len(self._kept) >= MAX_KEPT:
                     del self._kept[next(iter(self._kept))]
                 self._kept[key] = headers
-        if own and self.modern:
-            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
-            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
-        return await self._http.open("POST", headers, body=body, before_send=before_send)
+        return headers
 
     async def post(self, body: bytes) -> None:
         """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one."""

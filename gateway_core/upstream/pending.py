@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Raw
@@ -17,19 +16,18 @@ from gateway_core.upstream.base import Reply
 _MAX_DIGITS: Final = 18
 
 
-def _future() -> asyncio.Future[Reply]:
-    return asyncio.get_running_loop().create_future()
-
-
-@dataclass(slots=True)
 class Pending:
     """A request without its response yet; `number` is its id, and its progress token."""
 
-    number: int
-    method: str
-    exchange: Exchange | None = None
-    sent: bool = False
-    answer: asyncio.Future[Reply] = field(default_factory=_future)
+    __slots__ = ("_failure", "_reply", "exchange", "method", "number", "sent")
+
+    def __init__(self, number: int, method: str, exchange: Exchange | None = None) -> None:
+        self.number = number
+        self.method = method
+        self.exchange = exchange
+        self.sent = False
+        self._reply: Reply | None = None
+        self._failure: DeliveryError | None = None
 
     def mark_sent(self) -> None:
         """Called right before the first byte may leave."""
@@ -37,29 +35,70 @@ class Pending:
         if self.exchange is not None:
             self.exchange.mark_sent()
 
+    @property
+    def over(self) -> bool:
+        """Whether it has its end."""
+        return self._reply is not None or self._failure is not None
+
     def is_answered_by(self, message: Message) -> bool:
         return message.is_response and own_id(message.id) == self.number
 
     def settle(self, message: Message) -> None:
         """Take the response. A result must be an object: another one leaves the outcome unknown."""
         if message.failed:
-            self.answer.set_result(Reply(error=jsonrpc.error_of(message.error)))
+            self.resolve(Reply(error=jsonrpc.error_of(message.error)))
         elif bytes(message.result)[:1] == b"{":
-            self.answer.set_result(Reply(result=bytes(message.result)))
+            self.resolve(Reply(result=bytes(message.result)))
         else:
             self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
 
+    def resolve(self, reply: Reply) -> None:
+        """It is answered."""
+        self._reply = reply
+
+    def fail(self, error: DeliveryError) -> None:
+        """It gets no answer; one that it has already stays."""
+        if not self.over:
+            self._failure = error
+
+    def result(self) -> Reply:
+        """The reply. Raises what it failed with."""
+        if self._failure is not None:
+            raise self._failure
+        assert self._reply is not None, "it is over"
+        return self._reply
+
     def progress(self, params: Raw) -> bool:
         """Pass its progress on; False if nobody asked for any, or the answer is already there."""
-        if self.exchange is None or self.answer.done():
+        if self.exchange is None or self.over:
             return False
         self.exchange.progress(params)
         return True
 
+
+class Awaited(Pending):
+    """A request whose response comes among all others on the one stream of its connection; `answer` waits for it."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, number: int, method: str, exchange: Exchange | None = None) -> None:
+        super().__init__(number, method, exchange)
+        self.answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def over(self) -> bool:
+        return self.answer.done()
+
+    def resolve(self, reply: Reply) -> None:
+        self.answer.set_result(reply)
+
     def fail(self, error: DeliveryError) -> None:
-        if not self.answer.done():
+        if not self.over:
             self.answer.set_exception(error)
             self.answer.exception()  # whoever waits may be cancelled first: then nobody is left to look
+
+    def result(self) -> Reply:
+        return self.answer.result()
 
 
 def own_id(raw: Raw) -> int:

@@ -17,11 +17,11 @@ from gateway_core.exchange import Exchange
 class Places:
     """`limit` places, and a queue of at most `queue` who wait for one, first come, first served."""
 
-    def __init__(self, limit: int, queue: int, full: str) -> None:
-        """`full` is what is said when the queue is full."""
+    def __init__(self, limit: int, queue: int | None = None, full: str = "") -> None:
+        """`queue`: twice as many as places, unless something else is said. `full`: what is said when it is full."""
         self._limit = limit
-        self._queue_limit = queue
-        self._full = full
+        self._queue_limit = 2 * limit if queue is None else queue
+        self._full = full or f"{limit} calls in flight, and {self._queue_limit} waiting"
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 
@@ -80,6 +80,10 @@ class Place:
             return False
         self._exchange.loans += (self,)
         return True
+
+    def take_over(self) -> None:
+        """Hold the one that was taken for the call before it had a task."""
+        self._exchange.loans += (self,)
 
     async def take(self) -> None:
         """Wait for it. Raises `Busy` when too many wait already."""

@@ -17,7 +17,7 @@ LOW: Final = 64 * 1024
 class ResponseHead:
     """Status and headers."""
 
-    __slots__ = ("content_type", "headers", "length", "reusable", "status")
+    __slots__ = ("content_type", "encoded", "headers", "length", "reusable", "status", "usual")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
         """`length`: bytes of the body, where they are known beforehand. `reusable`: the connection stays open."""
@@ -26,6 +26,10 @@ class ResponseHead:
         self.length = length
         self.reusable = reusable
         self.content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        self.encoded = headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
+        """Whether the body is compressed, or the like."""
+        self.usual = status == 200 and self.content_type == "application/json" and not self.encoded
+        """Whether the body is what a request to an MCP server usually has for an answer."""
 
 
 class Carrier(Protocol):
@@ -70,6 +74,13 @@ class Response:
     def at_eof(self) -> bool:
         """Whether the body was read to its end."""
         return self._ended and not self._chunks
+
+    def taken(self) -> bytes:
+        """All that has come of the body and was not read."""
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        return body
 
     def whole(self) -> bytes | None:
         """The whole body, if it is there in one piece already."""

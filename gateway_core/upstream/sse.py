@@ -18,7 +18,7 @@ from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
-from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.pending import Awaited
 from gateway_core.upstream.response import Response
 
 ENDPOINT_TIMEOUT: Final = 10.0
@@ -106,7 +106,7 @@ class SseConnection(DuplexConnection):
             raise NotSent(f"the event stream named an endpoint of another origin than {base.origin()}")
         return url
 
-    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+    async def _transmit(self, data: bytes, pending: Awaited | None = None) -> None:
         if self._endpoint is None or not self._endpoint.done():
             raise NotSent("the event stream is not open")
         endpoint = self._endpoint.result()
@@ -123,7 +123,7 @@ class SseConnection(DuplexConnection):
         except asyncio.CancelledError:
             posting.cancel()
             raise
-        if pending.answer.done():
+        if pending.over:
             grace = BACKGROUND_TIMEOUT if len(self._posts) <= MAX_BACKGROUND else 0
             asyncio.get_running_loop().call_later(grace, posting.cancel)
         else:
@@ -134,7 +134,7 @@ class SseConnection(DuplexConnection):
         if not task.cancelled():
             task.exception()  # it went to whoever waits; a request that was answered meanwhile has nobody
 
-    async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
+    async def _post(self, endpoint: URL, data: bytes, pending: Awaited | None) -> None:
         """POST one message and see that it was taken. Raises `DeliveryError`."""
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
@@ -147,8 +147,8 @@ class SseConnection(DuplexConnection):
             if response.status in _GONE:
                 self._lost(f"has forgotten the session (HTTP {response.status})")
             reply = await read_failure(response, pending.number if pending else None, in_session=False)
-            if pending is not None and not pending.answer.done():
-                pending.answer.set_result(reply)
+            if pending is not None and not pending.over:
+                pending.resolve(reply)
         finally:
             response.close()
 

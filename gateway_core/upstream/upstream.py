@@ -30,6 +30,7 @@ from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.announcements import Announcements
 from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.inventory import Inventory
@@ -84,8 +85,7 @@ class Upstream:
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self._main: Connection | None = None
-        limit = config.max_in_flight or (32 if config.transport == "stdio" else 128)
-        self._places = Places(limit, 2 * limit, f"{limit} calls in flight, and twice as many waiting")
+        self.places = Places(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self._own = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
@@ -108,8 +108,7 @@ class Upstream:
 
     @property
     def connection(self) -> Connection | None:
-        """The main connection while there is one."""
-        return self._main
+        return self._main  # the main one, while there is one
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -224,7 +223,7 @@ class Upstream:
     # -- what agents want to be told ----------------------------------------------------------------------------
 
     async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
-        """Have `told` called whenever a resource is updated, by this upstream's own URI; see `Watches.add`."""
+        """Have `told` called when a resource is updated, by this upstream's own URI; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self._open_main())
         return await self._announced.watches.add(agent if own else None, uri, told)
 
@@ -247,14 +246,17 @@ class Upstream:
 
     async def request(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Deliver one request of an agent; see `Connection.request` for how it can end."""
-        self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
-        self.facts.in_flight += 1
-        place = Place(self._places, exchange)
+        place, begun = Place(self.places, exchange), exchange.begun
+        if begun is None:
+            self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
+            self.facts.in_flight += 1
         try:
-            if not place.take_now():
+            if begun is not None:
+                place.take_over()
+            elif not place.take_now():
                 await place.take()
             try:
-                started = time.monotonic()
+                started = time.monotonic() if begun is None else begun.started
                 reply = await self._once(exchange, method, params, meta)
                 if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
                     reply = await self._corrected(exchange, method, params, meta, reply)
@@ -299,6 +301,8 @@ class Upstream:
 
     async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Send it on the connection that this exchange is to use."""
+        if isinstance(exchange.begun, BegunRequest):
+            return await exchange.begun.prepared.connection.request(method, params, exchange=exchange)
         headers = None
         if method == "tools/call" and self.config.transport == "http":
             tools = self.offer.tools_for(exchange.agent.principal.id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 from multidict import CIMultiDict
@@ -34,6 +34,39 @@ class Malformed(OSError):
 
 class Closed(OSError):
     """The server closed the connection before it had answered."""
+
+
+class Receiver(Protocol):
+    """Who waits for an answer: one of these is called, once."""
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """It is there, and the connection is free again."""
+
+    def begun(self, response: Response) -> None:
+        """Its head is there; the body comes."""
+
+    def failed(self, error: OSError) -> None:
+        """There will be none."""
+
+
+class _Waiter:
+    """A coroutine that waits for an answer."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        self.begun(Response(head, None, body))
+
+    def begun(self, response: Response) -> None:
+        if not self.answer.done():
+            self.answer.set_result(response)
+
+    def failed(self, error: OSError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Heads:
@@ -111,8 +144,8 @@ class WireConnection(asyncio.Protocol):
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
-        self._answer: asyncio.Future[Response] | None = None
-        """The answer that is waited for; None while nothing was asked, and once its head is there."""
+        self._receiver: Receiver | None = None
+        """Who waits for an answer; None while nothing was asked, and once its head is there."""
         self._response: Response | None = None
         """The answer whose body is coming."""
         self._stream: _Stream | None = None
@@ -142,61 +175,67 @@ class WireConnection(asyncio.Protocol):
 
         Raises `OSError` when there is no answer; then, and when it is cancelled, the connection is closed.
         """
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             raise Closed("closed before it was used")
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._answer = answer
+        waiter = _Waiter()
         before()
-        if body is None:
-            transport.write(head)
-        elif len(body) < MAX_HEAD:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        self.ask(head, body or b"", waiter)
         try:
-            return await answer
+            return await waiter.answer
         except BaseException:
             self.close()
             raise
+
+    def ask(self, head: bytes, body: bytes, receiver: Receiver) -> None:
+        """Send a request on a `usable` connection and have `receiver` told what becomes of it."""
+        self._receiver = receiver
+        transport = self._transport
+        assert transport is not None, "it is usable"
+        if len(body) < MAX_HEAD:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
 
     # -- what comes ---------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._stream is None:
-            if self._answer is None:  # nothing was asked
+            receiver = self._receiver
+            if receiver is None:  # nothing was asked
                 self.close()
                 return
             end = data.find(b"\r\n\r\n") + 4
             head = self._heads.read(data[:end]) if end > 3 else None
             if head is not None and len(data) - end == head.length:
-                self._answer_with(Response(head, None, data[end:]))
+                self._receiver = None
                 self._ended(reusable=head.reusable)
+                receiver.whole(head, data[end:])
                 return
             self._stream = _Stream(self._begun)
-        self._stream.feed(data)
-        if self._stream.failure is not None:
-            self._fail(self._stream.failure)
-        elif self._stream.done:
+        stream = self._stream
+        stream.feed(data)
+        response, receiver = self._response, self._receiver
+        if stream.failure is not None:
+            self._fail(stream.failure)
+        elif stream.done:
             self._finish()
+            if receiver is not None and response is not None:
+                receiver.whole(response.head, response.taken())
+        elif receiver is not None and response is not None:
+            self._receiver = None
+            receiver.begun(response)
 
     def _begun(self, head: ResponseHead) -> Response:
-        """The head of an answer is there, its body is not."""
-        response = self._response = Response(head, self)
-        self._answer_with(response)
-        return response
-
-    def _answer_with(self, response: Response) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
-            answer.set_result(response)
+        """The head of an answer is there."""
+        self._response = Response(head, self)
+        return self._response
 
     def _finish(self) -> None:
         """The answer that came in pieces is complete."""
         stream, response = self._stream, self._response
         assert stream is not None
         assert response is not None
-        self._stream = self._response = None
+        self._stream = self._response = self._receiver = None
         response.end()
         self.resume()
         self._ended(reusable=response.head.reusable and not stream.more)
@@ -226,10 +265,10 @@ class WireConnection(asyncio.Protocol):
         self._fail(exc if isinstance(exc, OSError) else Closed("the connection was closed"))
 
     def _fail(self, error: OSError) -> None:
-        answer, self._answer = self._answer, None
+        receiver, self._receiver = self._receiver, None
         response, self._response = self._response, None
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        if receiver is not None:
+            receiver.failed(error)
         if response is not None:
             response.end(error)
         self.close()

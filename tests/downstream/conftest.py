@@ -53,6 +53,10 @@ class FakePipeline:
             raise
         finally:
             self.finished.set()
+            exchange.close()
+
+    def begin(self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw]) -> asyncio.Task[CallResult]:
+        return asyncio.get_running_loop().create_task(self.call(exchange, params))
 
     async def _tool(self, exchange: Exchange, params: dict[str, Any]) -> dict[str, Any]:
         arguments = params.get("arguments", {})

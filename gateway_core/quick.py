@@ -1,0 +1,271 @@
+"""Calls without a task: those that wait for nothing but the usual answer of their upstream.
+
+Of one agent's calls of one tool nearly everything is the same: who may serve them, what plugins see, what the upstream
+is sent. A **road** remembers it, for as long as the catalog stays as it is. Whatever is unusual (a hook that waits, no
+free connection, an answer that is no plain result, a call that takes long or is cancelled) gives the call a task, which
+goes on with it in `pipeline.py`; nothing that was done for the call is done again then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+from loguru import logger
+
+from gateway_core import jsonrpc
+from gateway_core.bugs import internal_error, where
+from gateway_core.catalog import Catalog, Snapshot, Target
+from gateway_core.chain import Chain, Passed
+from gateway_core.course import Course
+from gateway_core.errors import RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.router import Router, answered, available
+from gateway_core.types import Call, CallResult, Outcome
+from gateway_core.upstream.apart import shares_main
+from gateway_core.upstream.base import Connection, Prepared, Reply
+from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.capabilities import can_be_asked
+from gateway_core.upstream.upstream import Upstream
+
+METHOD: Final = "tools/call"
+MAX_ROADS: Final = 64
+"""Roads that are remembered of one agent."""
+MAX_KEY: Final = 2048
+"""Bytes of a name and a `_meta` that are remembered."""
+SHORTEST_TIMEOUT: Final = 5.0
+"""Seconds of time-out below which calls have a task from the start: those without one are looked at once a second."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Running(Protocol[T_co]):
+    """Something that goes on in the background: a task, or what can do without one."""
+
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def result(self) -> T_co: ...
+    def cancel(self) -> object: ...
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None: ...
+
+
+def task_of(running: Running[Any]) -> asyncio.Task[Any]:
+    """The task of something in the background; it gets one if it has none."""
+    if isinstance(running, QuickCall):
+        running.take_over()
+        return running.task
+    assert isinstance(running, asyncio.Task)
+    return running
+
+
+class Host(Protocol):
+    """What calls without a task need of the pipeline."""
+
+    def go_on(self, exchange: Exchange, course: Course) -> asyncio.Task[CallResult]: ...
+    def conclude(self, exchange: Exchange, course: Course, result: CallResult) -> CallResult: ...
+
+
+class _Road:
+    """What is the same in all calls of one tool by one agent with the same `_meta`."""
+
+    __slots__ = ("name", "snapshot", "target", "ways")
+
+    def __init__(self, snapshot: Snapshot, name: str, target: Target | None) -> None:
+        self.snapshot = snapshot
+        """It is good as long as this is the catalog's."""
+        self.name = name
+        self.target = target
+        """None where such calls have a task."""
+        self.ways: dict[str, tuple[Connection, Prepared | None]] = {}
+        """Upstream -> its connection, and what it is sent; nothing where such calls have a task."""
+
+
+class QuickCalls:
+    """Begins calls without a task."""
+
+    def __init__(self, catalog: Catalog, router: Router, chain: Chain, host: Host) -> None:
+        self.catalog = catalog
+        self.router = router
+        self.chain = chain
+        self.host = host
+
+    def begin(self, exchange: Exchange, course: Course) -> Running[CallResult] | None:
+        """Begin a call; None, and nothing has happened, where it is to have a task from the start."""
+        members = course.members
+        name, arguments, meta = members.get("name"), members.get("arguments"), members.get("_meta")
+        if (
+            exchange.method != METHOD
+            or name is None
+            or arguments is None
+            or len(members) != (2 if meta is None else 3)
+            or exchange.headers
+            or exchange.log_level
+            or exchange.progress_token
+        ):
+            return None
+        raw_arguments, raw_meta = bytes(arguments), b"" if meta is None else bytes(meta)
+        road = self._road(exchange, bytes(name), raw_meta)
+        if road.target is None or raw_arguments[:1] != b"{":
+            return None
+        agent, tool = exchange.agent, road.target.tool
+        call = Call(METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, tool)
+        course.call, course.target, exchange.origin = call, road.target, call
+        if self.chain.wants(METHOD) and not self._judged(call, course):
+            return self.host.go_on(exchange, course)
+        return self._sent(exchange, course, road, call) or self.host.go_on(exchange, course)
+
+    def _road(self, exchange: Exchange, name: bytes, meta: bytes) -> _Road:
+        roads, key, snapshot = exchange.agent.roads, (name, meta), self.catalog.snapshot
+        road = roads.get(key)
+        if road is None or road.snapshot is not snapshot:
+            try:
+                text = jsonrpc.text(name, "params.name")
+            except RpcError:
+                text = ""
+            target = None if snapshot.private or not text else self.catalog.tool(text, exchange.agent.principal.id)
+            road = _Road(snapshot, text, None if target is None or target.mirrored else target)
+            if len(name) + len(meta) <= MAX_KEY:
+                if len(roads) >= MAX_ROADS:
+                    roads.clear()
+                roads[key] = road
+        return road
+
+    def _judged(self, call: Call, course: Course) -> bool:
+        """Ask the plugins; whether they let the call pass as it is, and at once."""
+
+        def look_up(rewritten: Call) -> Call:
+            found = course.target = self.catalog.tool(rewritten.name, rewritten.principal.id)
+            return rewritten.with_tool(None if found is None else found.tool)
+
+        passed = course.passed = Passed()
+        course.call, course.verdict = self.chain.before_now(call, look_up, passed)
+        return course.call is call and course.verdict is None and not passed.waits
+
+    def _sent(self, exchange: Exchange, course: Course, road: _Road, call: Call) -> QuickCall | None:
+        """Send the call to one of its upstreams, if that can be done at once."""
+        assert road.target is not None
+        candidates = available(road.target.upstreams)
+        if not candidates:
+            return None
+        try:
+            upstream = course.chosen = self.router.choose(call, candidates)
+        except RpcError as error:
+            course.verdict = CallResult.failed(error, Outcome.REFUSED)
+            return None
+        connection = upstream.connection
+        if connection is None:
+            return None
+        way = road.ways.get(upstream.name)
+        if way is None or way[0] is not connection:
+            way = road.ways[upstream.name] = (connection, self._prepared(exchange, road.target, upstream, connection))
+        prepared = way[1]
+        if prepared is None:
+            return None
+        quick = QuickCall(self, course, exchange, upstream, prepared)
+        if not quick.send(call.raw_arguments):
+            return None
+        self.router.in_flight += 1
+        return quick
+
+    @staticmethod
+    def _prepared(exchange: Exchange, target: Target, upstream: Upstream, connection: Connection) -> Prepared | None:
+        """What the upstream is sent; None where the calls have a task from the start."""
+        agent, era = exchange.agent, upstream.facts.era
+        tools = upstream.offer.tools_for(agent.principal.id)
+        item = None if tools is None else tools.find("tool", target.original)
+        if (
+            not shares_main(upstream.config, era, agent, connection)
+            or upstream.timeout < SHORTEST_TIMEOUT
+            or (item is not None and item.header_map)
+            or (agent.era == "modern" and era == "legacy" and can_be_asked(agent))
+        ):
+            return None
+        return connection.prepare(METHOD, {"name": target.original}, exchange.meta or {}, exchange)
+
+
+class QuickCall(BegunRequest):
+    """One call without a task; `Running`."""
+
+    __slots__ = ("_callbacks", "_calls", "_course", "_result", "_task")
+
+    def __init__(
+        self,
+        calls: QuickCalls,
+        course: Course,
+        exchange: Exchange,
+        upstream: Upstream,
+        prepared: Prepared,
+    ) -> None:
+        super().__init__(exchange, upstream, prepared)
+        self._calls = calls
+        self._course = course
+        self._callbacks: list[Callable[[Any], object]] = []
+        self._result: CallResult | None = None
+        self._task: asyncio.Task[CallResult] | None = None
+
+    def is_plain(self, result: bytes) -> bool:
+        # A letter may be written as an escape. Legacy servers have no questions and tasks in their results.
+        return self.upstream.facts.era != "modern" or not (
+            b"input_required" in result or b'"task"' in result or b"\\u" in result
+        )
+
+    def answered(self, result: bytes) -> None:
+        calls, exchange, course = self._calls, self.exchange, self._course
+        exchange.upstream = self.upstream.name
+        calls.router.in_flight -= 1
+        try:
+            end = answered(self.upstream, Reply(result), exchange)
+            if course.passed is not None:
+                end = calls.chain.after_now(course.passed, end)
+                if course.passed.waits:
+                    course.answer = end
+                    self.give_task()
+                    return
+            self._result = calls.host.conclude(exchange, course, end)
+        except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
+            logger.error("exchange {}: {} at its end\n{}", exchange.id, type(error).__name__, where(error))
+            self._result = CallResult.failed(internal_error())
+        for callback in self._callbacks:
+            callback(self)
+
+    def give_task(self) -> None:
+        if self._task is not None:
+            return
+        if self.exchange.begun is not None:
+            self._calls.router.in_flight -= 1  # whoever dispatches it counts it
+        task = self._task = self._calls.host.go_on(self.exchange, self._course)
+        for callback in self._callbacks:
+            task.add_done_callback(lambda _, callback=callback: callback(self))  # type: ignore[misc]
+
+    @property
+    def task(self) -> asyncio.Task[CallResult]:
+        """Its task, once it has been taken over."""
+        assert self._task is not None
+        return self._task
+
+    # -- Running ------------------------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        return self._result is not None or (self._task is not None and self._task.done())
+
+    def cancelled(self) -> bool:
+        return self._task is not None and self._task.cancelled()
+
+    def result(self) -> CallResult:
+        if self._task is not None:
+            return self._task.result()
+        assert self._result is not None, "it is done"
+        return self._result
+
+    def cancel(self) -> None:
+        if not self.done():
+            self.take_over()
+            asyncio.get_running_loop().call_soon(self.task.cancel)  # once it has begun: it has much to tidy up
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """`callback` gets this call. It is called at the moment of the end, and must not raise."""
+        if self._task is not None:
+            self._task.add_done_callback(lambda _: callback(self))
+        else:
+            self._callbacks.append(callback)

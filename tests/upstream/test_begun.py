@@ -1,0 +1,455 @@
+"""Calls without a task, over a server whose every byte the test decides: what is unusual gives them one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
+from gateway_core.catalog import Catalog
+from gateway_core.chain import Chain, LoadedPlugin
+from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.health import HealthMonitor
+from gateway_core.pipeline import Pipeline
+from gateway_core.quick import QuickCall, Running, task_of
+from gateway_core.rounds import Rounds
+from gateway_core.router import Router
+from gateway_core.seal import Seal
+from gateway_core.types import Era, Outcome, Principal
+from gateway_core.upstream.pool import UpstreamPool
+
+Script = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
+GOOD = {"content": [{"type": "text", "text": "good"}]}
+
+
+def http(body: bytes, kind: str = "application/json", status: int = 200) -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def response(seen: Any, result: Any = GOOD, era: Era = "modern") -> bytes:
+    content = {"resultType": "complete", **result} if era == "modern" else result
+    return json.dumps({"jsonrpc": "2.0", "id": seen.message["id"], "result": content}, separators=(",", ":")).encode()
+
+
+class World:
+    """A pipeline over one scripted server."""
+
+    def __init__(self, server: Any, *plugins: Any, **settings: Any) -> None:
+        self.server = server
+        upstream = UpstreamConfig(name="up", transport="http", url=server.url, **settings.pop("upstream", {}))
+        config = ProxyConfig(upstreams=(upstream,), **settings)
+        methods = frozenset({"tools/call"})
+        loaded = [LoadedPlugin(f"p{n}", it, "1", "d", (), "reject", methods) for n, it in enumerate(plugins)]
+        chain = Chain(loaded)
+        self.pool = UpstreamPool(config)
+        self.upstream = self.pool.upstreams[0]
+        self.catalog = Catalog(config, self.pool.upstreams, chain.resolve_conflict, Seal())
+        self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
+        self.router = Router(chain, Rounds(config, Seal()))
+        self.pipeline = Pipeline(config, self.catalog, self.router, chain, self.health.settle)
+        self.agents: dict[str, Agent] = {
+            "modern": Agent(Principal("m@test"), "modern", "2026-07-28"),
+            "legacy": Agent(Principal("l@test"), "legacy", "2025-11-25", session_id="s"),
+        }
+
+    def begin(self, name: str = "echo", era: Era = "modern", **arguments: Any) -> Running[CallResult]:
+        """Begin a call of the server's tool."""
+        params = {"name": name, "arguments": arguments}
+        return self.pipeline.begin(Exchange(self.agents[era], "tools/call"), jsonrpc.members(jsonrpc.encode(params)))
+
+    def quick(self, **arguments: Any) -> QuickCall:
+        """Begin one that has no task."""
+        running = self.begin(**arguments)
+        assert isinstance(running, QuickCall), "it should do without a task"
+        return running
+
+    async def warm(self) -> None:
+        """Have a connection and all the rest at hand."""
+        for era in ("modern", "legacy"):
+            assert (await ended(self.begin(era=era))).outcome is Outcome.OK
+
+    def at_rest(self) -> bool:
+        """Whether nothing is held any more, by nobody."""
+        connection: Any = self.upstream.connection
+        return (
+            self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
+            and self.upstream.places._taken == 0
+            and not any(it.exchange for it in connection._pending.values())
+            and not self.pipeline._deadlines._set
+        )
+
+
+async def ended(running: Running[CallResult]) -> CallResult:
+    """How a call ended, without making it have a task."""
+    if not running.done():
+        done = asyncio.get_running_loop().create_future()
+        running.add_done_callback(lambda _: done.set_result(None))
+        async with asyncio.timeout(10):
+            await done
+    return running.result()
+
+
+Start = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+async def world(scripted: Any) -> AsyncIterator[Start]:
+    """Start a world whose server does with a call what `script` says, but answers those of `warm` well."""
+    worlds: list[World] = []
+
+    async def start(script: Script, *plugins: Any, era: Era = "modern", warm: bool = True, **settings: Any) -> World:
+        async def serve(seen: Any, writer: asyncio.StreamWriter) -> None:
+            if seen.method == "tools/list":
+                tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "other")]
+                writer.write(http(response(seen, {"tools": tools, "ttlMs": 10**8, "cacheScope": "public"}, era)))
+            elif seen.method != "tools/call":
+                writer.write(http(b"", status=202) if seen.verb == "POST" else http(b"", status=405))
+            elif not seen.message["params"]["arguments"]:
+                writer.write(http(response(seen, GOOD, era)))
+            else:
+                await script(seen, writer)
+
+        server = await scripted(serve, era=era, capabilities={"tools": {}})
+        made = World(server, *plugins, **settings)
+        worlds.append(made)
+        made.health.start()
+        await made.health.wait_first_attempts(20)
+        if warm:
+            await made.warm()
+        return made
+
+    yield start
+    for made in worlds:
+        await made.health.stop()
+        await made.pool.close()
+
+
+async def well(seen: Any, writer: asyncio.StreamWriter) -> None:
+    writer.write(http(response(seen, GOOD, "modern")))
+
+
+@pytest.mark.parametrize("agent", ["modern", "legacy"])
+@pytest.mark.parametrize("server", ["modern", "legacy"])
+async def test_a_usual_call_has_no_task_and_ends_like_one_that_has(world: Start, agent: Era, server: Era) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(response(seen, GOOD, server)))
+
+    made = await world(script, era=server)
+    before = made.pipeline.calls
+    running = made.begin(era=agent, text="ä")
+    assert isinstance(running, QuickCall)
+    quick = await ended(running)
+    assert running._task is None
+    with_task = await made.pipeline.call(
+        Exchange(made.agents[agent], "tools/call"),
+        jsonrpc.members(jsonrpc.encode({"name": "echo", "arguments": {"text": "ä"}})),
+    )
+    assert (quick.raw, quick.outcome, quick.upstream) == (with_task.raw, with_task.outcome, with_task.upstream)
+    first, second = (json.loads(seen.body) for seen in made.server.of("tools/call")[-2:])
+    for sent in (first, second):
+        assert sent["params"]["_meta"].pop("progressToken") == sent.pop("id")
+        assert sent["params"]["_meta"].pop("dev.radium.gateway/idempotencyKey")
+    assert first == second
+    heads = [dict(seen.headers) for seen in made.server.of("tools/call")[-2:]]
+    for head in heads:
+        del head["content-length"]
+    assert heads[0] == heads[1]
+    assert made.pipeline.calls == before + 2
+    assert made.at_rest()
+
+
+ERROR = b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32000,"message":"no"}}'
+UNUSUAL = {
+    "an error": lambda seen: http(
+        b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32000,"message":"no"}}' % seen.message["id"]
+    ),
+    "a stream": lambda seen: http(b"data: " + response(seen) + b"\n\n", "text/event-stream"),
+    "a status": lambda seen: http(b"busy", "text/plain", 503),
+    "white space": lambda seen: http(json.dumps(json.loads(response(seen)), indent=1).encode()),
+    "another id": lambda seen: http(response(seen).replace(b'"id":', b'"id":1')),
+    "no object": lambda seen: http(b'{"jsonrpc":"2.0","id":%d,"result":[]}' % seen.message["id"]),
+    "no JSON": lambda seen: http(b"{"),
+    "no HTTP": lambda seen: b"nonsense\r\n\r\n",
+    "escapes": lambda seen: http(response(seen).replace(b"good", b"\\u0067ood\\ud83d")),
+    "an unknown type": lambda seen: http(response(seen).replace(b'"complete"', b'"task"')),
+    "too deep": lambda seen: http(response(seen).replace(b'"good"', b"[" * 70 + b"]" * 70)),
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+async def test_an_unusual_answer_is_dealt_with_as_by_a_task(world: Start, what: str) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(UNUSUAL[what](seen))
+
+    made = await world(script)
+    quick = await ended(made.quick(value=1))
+    call = {"name": "echo", "arguments": {"value": 1}}
+    with_task = await made.pipeline.call(
+        Exchange(made.agents["modern"], "tools/call"), jsonrpc.members(jsonrpc.encode(call))
+    )
+    assert (quick.outcome, quick.raw) == (with_task.outcome, with_task.raw)
+    assert str(quick.error) == str(with_task.error)
+    calls = [seen for seen in made.server.of("tools/call") if seen.message["params"]["arguments"]]
+    assert len(calls) == 2, "each went out once"
+    assert made.at_rest()
+
+
+async def test_an_answer_in_pieces_is_waited_for(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        answer = http(response(seen))
+        for start in range(0, len(answer), 25):
+            writer.write(answer[start : start + 25])
+            await asyncio.sleep(0.002)
+
+    made = await world(script)
+    assert (await ended(made.quick(value=1))).outcome is Outcome.OK
+    assert made.at_rest()
+
+
+async def test_a_chunked_answer_that_comes_at_once_needs_no_task(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        body = response(seen)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+
+    made = await world(script)
+    running = made.quick(value=1)
+    assert (await ended(running)).outcome is Outcome.OK
+    assert running._task is None
+    assert made.at_rest()
+
+
+async def test_a_server_that_goes_away_leaves_the_outcome_unknown(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    made = await world(script)
+    result = await ended(made.quick(value=1))
+    assert result.outcome is Outcome.UNKNOWN
+    assert len([seen for seen in made.server.of("tools/call") if seen.message["params"]["arguments"]]) == 1
+    assert made.at_rest()
+
+
+async def forever(seen: Any, writer: asyncio.StreamWriter) -> None:
+    await seen.hang_up()
+
+
+async def test_a_cancelled_call_hangs_up_and_is_over(world: Start) -> None:
+    made = await world(forever)
+    running = made.quick(value=1)
+    await made.server.until("tools/call", 3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    assert running.cancelled()
+    assert made.at_rest()
+    assert (await ended(made.begin())).outcome is Outcome.OK
+
+
+async def test_a_cancelled_call_of_a_legacy_server_is_cancelled_there(world: Start) -> None:
+    made = await world(forever, era="legacy")
+    running = made.quick(value=1, era="legacy")
+    seen = await made.server.until("tools/call", 3)
+    running.cancel()
+    notice = await made.server.until("notifications/cancelled")
+    assert notice.message["params"]["requestId"] == seen.message["id"]
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    assert made.at_rest()
+
+
+async def test_a_call_that_takes_long_has_a_task_and_its_deadline(world: Start) -> None:
+    made = await world(forever, timeout=5.0)
+    running = made.quick(value=1)
+    running._course.started -= 4.8
+    task_of(running)
+    task_of(running)
+    result = await ended(running)
+    assert result.outcome is Outcome.UNKNOWN
+    assert "timed out" in result.raw.decode()
+    assert made.at_rest()
+
+
+async def test_a_call_whose_task_waits_gets_the_usual_answer(world: Start) -> None:
+    released = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.write(http(response(seen)))
+
+    made = await world(script)
+    running = made.quick(value=1)
+    await made.server.until("tools/call", 3)
+    task = task_of(running)
+    await asyncio.sleep(0.01)
+    assert made.pipeline.in_flight == made.upstream.facts.in_flight == 1
+    released.set()
+    assert (await ended(running)).outcome is Outcome.OK
+    assert task.done()
+    assert made.at_rest()
+
+
+async def test_the_end_of_the_gateway_ends_it_with_the_truth(world: Start) -> None:
+    made = await world(forever)
+    running = made.quick(value=1)
+    await made.server.until("tools/call", 3)
+    made.pipeline.end_all("the gateway stopped")
+    result = await ended(running)
+    assert result.outcome is Outcome.UNKNOWN
+    assert "the gateway stopped" in result.raw.decode()
+    assert made.at_rest()
+
+
+class Sneaky:
+    """Hooks that are no coroutine functions and have to be waited for all the same."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    @hookimpl
+    def before_call(self, call: Call) -> Any:
+        async def later() -> Call:
+            await asyncio.sleep(0)
+            self.seen.append("before")
+            return call.replace(arguments={**call.arguments, "added": 1})
+
+        return later()
+
+    @hookimpl
+    def after_call(self, call: Call, result: CallResult) -> Any:
+        async def later() -> None:
+            await asyncio.sleep(0)
+            self.seen.append(f"after {call.arguments.get('added')}")
+
+        return later()
+
+
+async def test_hooks_that_wait_are_waited_for_once(world: Start) -> None:
+    sneaky = Sneaky()
+    made = await world(well, sneaky)
+    sneaky.seen.clear()
+    assert (await ended(made.begin(value=1))).outcome is Outcome.OK
+    assert sneaky.seen == ["before", "after 1"]
+    assert made.server.of("tools/call")[-1].message["params"]["arguments"] == {"value": 1, "added": 1}
+    assert made.at_rest()
+
+
+async def test_an_after_call_that_waits_keeps_the_result(world: Start) -> None:
+    class After:
+        seen = 0
+
+        @hookimpl
+        async def after_call(self, call: Call, result: CallResult) -> CallResult:
+            await asyncio.sleep(0)
+            self.seen += 1
+            return CallResult.text("instead")
+
+    after = After()
+    made = await world(well, after)
+    after.seen = 0
+    result = await ended(made.quick(value=1))
+    assert (result.content["content"][0]["text"], after.seen) == ("instead", 1)
+    assert made.at_rest()
+
+
+@pytest.mark.parametrize("verdict", ["reject", "answer", "raise", "rewrite"])
+async def test_what_a_hook_decides_is_decided_once(world: Start, verdict: str) -> None:
+    class Judge:
+        asked = after = 0
+
+        @hookimpl
+        def before_call(self, call: Call) -> Any:
+            if not call.arguments:
+                return None
+            self.asked += 1
+            match verdict:
+                case "reject":
+                    return Reject("not today")
+                case "answer":
+                    return CallResult.text("mine")
+                case "rewrite":
+                    return call.replace(name="other")
+            raise ValueError
+
+        @hookimpl
+        def after_call(self, call: Call, result: CallResult) -> None:
+            self.after += bool(call.arguments)
+
+    judge = Judge()
+    made = await world(well, judge)
+    result = await ended(made.begin(value=1))
+    assert judge.asked == 1
+    assert judge.after == (verdict != "raise")
+    assert result.outcome is {"answer": Outcome.OK, "rewrite": Outcome.OK}.get(verdict, Outcome.REFUSED)
+    if verdict == "rewrite":
+        assert made.server.of("tools/call")[-1].message["params"]["name"] == "other"
+    assert made.at_rest()
+
+
+async def test_an_after_call_that_fails_withholds_the_result(world: Start) -> None:
+    class Failing:
+        @hookimpl
+        def after_call(self, call: Call, result: CallResult) -> None:
+            if call.arguments:
+                raise ValueError
+
+    made = await world(well, Failing())
+    result = await ended(made.quick(value=1))
+    assert result.error is not None
+    assert "the call was executed and its result is withheld" in result.error.message
+    assert made.at_rest()
+
+
+async def test_a_full_upstream_makes_it_wait_for_a_place(world: Start) -> None:
+    released = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.write(http(response(seen)))
+
+    made = await world(script, upstream={"max_in_flight": 1})
+    first, second = made.quick(value=1), made.begin(value=2)
+    await made.server.until("tools/call", 3)
+    await asyncio.sleep(0.02)
+    assert len(made.server.of("tools/call")) == 3
+    task_of(first)
+    released.set()
+    assert (await ended(first)).outcome is (await ended(second)).outcome is Outcome.OK
+    assert made.at_rest()
+
+
+async def test_many_at_once_keep_their_answers_apart(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        value = seen.message["params"]["arguments"]["value"]
+        await asyncio.sleep(0.001 * (value % 7))
+        writer.write(http(response(seen, {"content": [{"type": "text", "text": str(value)}]})))
+
+    made = await world(script)
+    running = [made.begin(value=number + 1) for number in range(60)]
+    results = [await ended(one) for one in running]
+    assert [int(result.content["content"][0]["text"]) for result in results] == list(range(1, 61))
+    assert made.at_rest()
+
+
+async def test_a_changed_catalog_is_looked_at_again(world: Start) -> None:
+    made = await world(well)
+    assert (await ended(made.quick(value=1))).outcome is Outcome.OK
+    made.catalog.snapshot = type(made.catalog.snapshot)()
+    result = await ended(made.begin(value=1))
+    assert result.error is not None
+    assert "Unknown tool" in result.error.message
+    assert made.at_rest()
+
+
+async def test_a_name_that_a_form_would_break_on_goes_the_other_way(world: Start) -> None:
+    made = await world(well)
+    result = await ended(made.begin(name="up:100%d", value=1))
+    assert result.outcome is Outcome.OK
+    assert made.server.of("tools/call")[-1].message["params"]["name"] == "100%d"
+    assert made.at_rest()
