@@ -20,6 +20,7 @@ from msgspec import Raw
 
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 from gateway_core.nesting import MAX_DEPTH, check_depth
+from gateway_core.surrogates import mended
 
 MAX_ID_BYTES: Final = 1024
 MAX_DIGITS: Final = 4300
@@ -95,10 +96,8 @@ _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
 _ENCODER: Final = msgspec.json.Encoder()
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
+_BACKSLASH: Final = ord("\\")
 """As numbers, which are found eight times as fast as strings of one byte."""
-_ESCAPE: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
-)
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 
@@ -185,9 +184,12 @@ def well_cased(members: Mapping[str, Raw]) -> bool:
     )
 
 
-def mended(data: bytes) -> bytes:
-    """JSON with every half surrogate pair in its strings replaced by U+FFFD."""
-    return _ESCAPE.sub(_whole, data) if b"\\ud" in data or b"\\uD" in data else data
+def has(data: bytes, word: bytes) -> bool:
+    """Whether `word` may be in JSON: its letters may be written as escapes, and then nobody can tell so cheaply.
+
+    `find`, because `in` tries first what was given as a number, which costs more than to look for it in a short text.
+    """
+    return data.find(word) >= 0 or (_BACKSLASH in data and data.find(b"\\u") >= 0)
 
 
 def salvaged_id(data: bytes) -> Raw:
@@ -196,11 +198,6 @@ def salvaged_id(data: bytes) -> Raw:
         return _ENVELOPE.decode(data).id
     except (msgspec.DecodeError, RecursionError):
         return Raw()
-
-
-def _whole(escape: re.Match[bytes]) -> bytes:
-    """An escape sequence as it is, but half a surrogate pair as U+FFFD."""
-    return b"\\ufffd" if escape["half"] else escape.group()
 
 
 def valid_id(raw: bytes) -> bool:

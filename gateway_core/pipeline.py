@@ -104,13 +104,17 @@ class Pipeline:
         exchange.deadline = self._deadlines.begin(task, course.started + self._timeout)
         return task
 
-    def conclude(self, exchange: Exchange, course: Course, result: CallResult) -> CallResult:
-        """The end of a call that needed none: the result as its agent gets it."""
-        result = self._published(exchange, result)
-        del self._running[exchange.id]
-        _log(exchange, course.call, result, time.monotonic() - course.started)
-        exchange.close()
-        return result
+    def conclude(
+        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None
+    ) -> CallResult:
+        """The end of a call that needed none: the result as its agent gets it. `members`: see `bridge_result`."""
+        try:
+            result = self._published(exchange, result, members)
+            return result
+        finally:
+            del self._running[exchange.id]
+            _log(exchange, course, result, time.monotonic() - course.started)
+            exchange.close()
 
     # -- in a task ----------------------------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class Pipeline:
             raise
         finally:
             del self._running[exchange.id]
-            _log(exchange, course.call, result, time.monotonic() - course.started)
+            _log(exchange, course, result, time.monotonic() - course.started)
             exchange.close()
 
     async def _until_deadline(self, exchange: Exchange, deadline: Deadline, course: Course) -> CallResult:
@@ -178,14 +182,15 @@ class Pipeline:
         return self._catalog.tasks.translated(call, target, answer)
 
     async def _look_up(self, exchange: Exchange, params: Params, course: Course) -> None:
-        """Find out who serves it, and what plugins see of it."""
-        method = exchange.method
-        if self._catalog.snapshot.private:
-            await self._catalog.prepare(exchange)
-        target = find(self._catalog, method, params.name, exchange.agent.principal, params)
-        if target is None or method in TASKS:  # a task of before the start may come back
-            target = await self._looked_for(exchange, params, target)
-        course.target = target
+        """Find out who serves it, unless that is known, and what plugins see of it."""
+        method, target = exchange.method, course.target
+        if target is None:
+            if self._catalog.snapshot.private:
+                await self._catalog.prepare(exchange)
+            target = find(self._catalog, method, params.name, exchange.agent.principal, params)
+            if target is None or method in TASKS:  # a task of before the start may come back
+                target = await self._looked_for(exchange, params, target)
+            course.target = target
         course.call = exchange.origin = params.call(exchange, target)
         if exchange.headers is not None:
             check_headers(exchange, course.call, target)
@@ -225,9 +230,10 @@ class Pipeline:
             begun = course.started if exchange.begun is not None else asyncio.get_running_loop().time()
             exchange.deadline.move(min(begun + timeout, exchange.hard_deadline))
 
-    def _published(self, exchange: Exchange, result: CallResult) -> CallResult:
+    def _published(self, exchange: Exchange, result: CallResult, members: dict[str, Raw] | None = None) -> CallResult:
         """The result in the agent's era, with URIs as it has to know them."""
-        return _bridged(exchange, self._catalog.linked(exchange, result))
+        linked = self._catalog.linked(exchange, result)
+        return _bridged(exchange, linked, members if linked is result else None)
 
 
 def _timed_out(exchange: Exchange, course: Course) -> CallResult:
@@ -245,19 +251,19 @@ def _timed_out(exchange: Exchange, course: Course) -> CallResult:
     return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
 
 
-def _bridged(exchange: Exchange, result: CallResult) -> CallResult:
+def _bridged(exchange: Exchange, result: CallResult, members: dict[str, Raw] | None) -> CallResult:
     era, raw = exchange.agent.era, result.raw
     if result.error is not None or (exchange.method in LISTS and result.era == era):
         return result
-    may_be_task = b'"task"' in raw or b"\\u" in raw  # a letter may be written as an escape
     try:
         raw = bridge_result(
             exchange.method,
             raw,
             from_era=result.era,
             to_era=era,
+            members=members,
             server=_SERVER,
-            tasks=may_be_task and takes_tasks(exchange.agent),
+            tasks=members is None and takes_tasks(exchange.agent),
         )
     except RpcError as error:
         return CallResult.failed(error, Outcome.ERROR, result.upstream)
@@ -269,12 +275,15 @@ def _rejected(verdict: Reject) -> CallResult:
     return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
 
 
-def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: float) -> None:
+def _log(exchange: Exchange, course: Course, result: CallResult, seconds: float) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
+    if course.line is not None and result.outcome is Outcome.OK:
+        output.note_line(course.line, (exchange.id, round(seconds * 1000, 1)))
+        return
     fields: dict[str, Any] = {
         "exchange": exchange.id,
         "agent": exchange.agent.principal.id,
-        "outcome": result.outcome.value,
+        "outcome": result.outcome,
         "ms": round(seconds * 1000, 1),
     }
     upstream = result.upstream or exchange.upstream
@@ -282,5 +291,5 @@ def _log(exchange: Exchange, call: Call | None, result: CallResult, seconds: flo
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    name = call.name if call is not None and call.method not in TASKS else ""  # whoever has a task's id may ask for it
+    name = course.name if exchange.method not in TASKS else ""  # whoever has a task's id may ask for it
     output.note(f"{exchange.method} {name}" if name else exchange.method, fields)

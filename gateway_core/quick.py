@@ -12,7 +12,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
 from loguru import logger
+from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
@@ -21,15 +23,17 @@ from gateway_core.chain import Chain, Passed
 from gateway_core.course import Course
 from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.router import Router, answered, available
+from gateway_core.log.lines import Line
+from gateway_core.router import Router, available
 from gateway_core.types import Call, CallResult, Outcome
 from gateway_core.upstream.apart import shares_main
-from gateway_core.upstream.base import Connection, Prepared, Reply
+from gateway_core.upstream.base import Connection, Prepared
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import can_be_asked
 from gateway_core.upstream.upstream import Upstream
 
 METHOD: Final = "tools/call"
+COMPLETE: Final = b'"complete"'
 MAX_ROADS: Final = 64
 """Roads that are remembered of one agent."""
 MAX_KEY: Final = 2048
@@ -63,7 +67,9 @@ class Host(Protocol):
     """What calls without a task need of the pipeline."""
 
     def go_on(self, exchange: Exchange, course: Course) -> asyncio.Task[CallResult]: ...
-    def conclude(self, exchange: Exchange, course: Course, result: CallResult) -> CallResult: ...
+    def conclude(
+        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None
+    ) -> CallResult: ...
 
 
 class _Road:
@@ -76,9 +82,25 @@ class _Road:
         """It is good as long as this is the catalog's."""
         self.name = name
         self.target = target
-        """None where such calls have a task."""
-        self.ways: dict[str, tuple[Connection, Prepared | None]] = {}
-        """Upstream -> its connection, and what it is sent; nothing where such calls have a task."""
+        """None where such calls have a task from the start."""
+        self.ways: dict[Upstream, _Way] = {}
+
+
+class _Way(msgspec.Struct, frozen=True, eq=False):
+    """What is the same in those that go to one upstream."""
+
+    connection: Connection
+    """It is good as long as this is the upstream's."""
+    prepared: Prepared | None
+    """What is sent; None where such calls have a task from the start."""
+    line: Line
+    """What is logged of those that end well."""
+
+
+def _line(road: _Road, exchange: Exchange, upstream: Upstream) -> Line:
+    agent = exchange.agent.principal.id
+    fields = {"exchange": ..., "agent": agent, "outcome": Outcome.OK.value, "ms": ..., "upstream": upstream.name}
+    return Line(f"{METHOD} {road.name}", fields)
 
 
 class QuickCalls:
@@ -106,14 +128,19 @@ class QuickCalls:
             return None
         raw_arguments, raw_meta = bytes(arguments), b"" if meta is None else bytes(meta)
         road = self._road(exchange, bytes(name), raw_meta)
-        if road.target is None or raw_arguments[:1] != b"{":
+        target = course.target = road.target
+        course.named = road.name
+        if target is None or raw_arguments[:1] != b"{":
             return None
-        agent, tool = exchange.agent, road.target.tool
-        call = Call(METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, tool)
-        course.call, course.target, exchange.origin = call, road.target, call
-        if self.chain.wants(METHOD) and not self._judged(call, course):
+        judged = self.chain.wants(METHOD)
+        if judged or len(target.upstreams) > 1:
+            agent = exchange.agent
+            course.call = exchange.origin = Call(
+                METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, target.tool
+            )
+        if judged and not self._judged(course):
             return self.host.go_on(exchange, course)
-        return self._sent(exchange, course, road, call) or self.host.go_on(exchange, course)
+        return self._sent(exchange, course, road, target, raw_arguments) or self.host.go_on(exchange, course)
 
     def _road(self, exchange: Exchange, name: bytes, meta: bytes) -> _Road:
         roads, key, snapshot = exchange.agent.roads, (name, meta), self.catalog.snapshot
@@ -131,39 +158,47 @@ class QuickCalls:
                 roads[key] = road
         return road
 
-    def _judged(self, call: Call, course: Course) -> bool:
+    def _judged(self, course: Course) -> bool:
         """Ask the plugins; whether they let the call pass as it is, and at once."""
 
         def look_up(rewritten: Call) -> Call:
             found = course.target = self.catalog.tool(rewritten.name, rewritten.principal.id)
             return rewritten.with_tool(None if found is None else found.tool)
 
+        call = course.call
+        assert call is not None
         passed = course.passed = Passed()
         course.call, course.verdict = self.chain.before_now(call, look_up, passed)
         return course.call is call and course.verdict is None and not passed.waits
 
-    def _sent(self, exchange: Exchange, course: Course, road: _Road, call: Call) -> QuickCall | None:
+    def _sent(
+        self, exchange: Exchange, course: Course, road: _Road, target: Target, arguments: bytes
+    ) -> QuickCall | None:
         """Send the call to one of its upstreams, if that can be done at once."""
-        assert road.target is not None
-        candidates = available(road.target.upstreams)
+        candidates = available(target.upstreams)
         if not candidates:
             return None
-        try:
-            upstream = course.chosen = self.router.choose(call, candidates)
-        except RpcError as error:
-            course.verdict = CallResult.failed(error, Outcome.REFUSED)
-            return None
+        upstream = candidates[0]
+        if course.call is not None:
+            try:
+                upstream = self.router.choose(course.call, candidates)
+            except RpcError as error:
+                course.verdict = CallResult.failed(error, Outcome.REFUSED)
+                return None
+        course.chosen = upstream
         connection = upstream.connection
-        if connection is None:
-            return None
-        way = road.ways.get(upstream.name)
-        if way is None or way[0] is not connection:
-            way = road.ways[upstream.name] = (connection, self._prepared(exchange, road.target, upstream, connection))
-        prepared = way[1]
+        way = road.ways.get(upstream)
+        if way is None or way.connection is not connection:
+            if connection is None:
+                return None
+            prepared = self._prepared(exchange, target, upstream, connection)
+            way = road.ways[upstream] = _Way(connection, prepared, _line(road, exchange, upstream))
+        prepared = way.prepared
         if prepared is None:
             return None
+        course.line = way.line
         quick = QuickCall(self, course, exchange, upstream, prepared)
-        if not quick.send(call.raw_arguments):
+        if not quick.send(arguments):
             return None
         self.router.in_flight += 1
         return quick
@@ -204,25 +239,24 @@ class QuickCall(BegunRequest):
         self._result: CallResult | None = None
         self._task: asyncio.Task[CallResult] | None = None
 
-    def is_plain(self, result: bytes) -> bool:
-        # A letter may be written as an escape. Legacy servers have no questions and tasks in their results.
-        return self.upstream.facts.era != "modern" or not (
-            b"input_required" in result or b'"task"' in result or b"\\u" in result
-        )
+    def is_plain(self, members: dict[str, Raw]) -> bool:
+        # Legacy servers have no questions and tasks in their results.
+        return self.upstream.facts.era == "legacy" or bytes(members.get("resultType", COMPLETE)) == COMPLETE
 
-    def answered(self, result: bytes) -> None:
+    def answered(self, result: bytes, members: dict[str, Raw]) -> None:
         calls, exchange, course = self._calls, self.exchange, self._course
-        exchange.upstream = self.upstream.name
+        exchange.upstream = name = self.upstream.name
         calls.router.in_flight -= 1
+        failed = "isError" in members and bytes(members["isError"]) == b"true"
         try:
-            end = answered(self.upstream, Reply(result), exchange)
+            end = CallResult(result, None, Outcome.TOOL_ERROR if failed else Outcome.OK, name, self.upstream.facts.era)
             if course.passed is not None:
                 end = calls.chain.after_now(course.passed, end)
                 if course.passed.waits:
                     course.answer = end
                     self.give_task()
                     return
-            self._result = calls.host.conclude(exchange, course, end)
+            self._result = calls.host.conclude(exchange, course, end, members if end.raw is result else None)
         except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
             logger.error("exchange {}: {} at its end\n{}", exchange.id, type(error).__name__, where(error))
             self._result = CallResult.failed(internal_error())

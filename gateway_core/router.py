@@ -193,6 +193,8 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
 
     When there are none, the ejected one that is due soonest.
     """
+    if len(upstreams) == 1 and upstreams[0].facts.state is UpstreamState.HEALTHY:
+        return [upstreams[0]]
     healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
     if len(healthy) == 1:
         return healthy
@@ -217,7 +219,7 @@ def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult
 
 def _is_tool_error(method: str, raw: bytes) -> bool:
     """Whether a tool's result says `isError`; the cheap test first, since almost none does."""
-    if method != "tools/call" or b'"isError"' not in raw:
+    if method != "tools/call" or not jsonrpc.has(raw, b'"isError"'):
         return False
     return bytes(jsonrpc.members(raw).get("isError", Raw(b"false"))) == b"true"
 

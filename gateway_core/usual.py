@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core.jsonrpc import Message, encode, valid_id, well_cased
+from gateway_core.jsonrpc import MAX_ID_BYTES, Message, encode, valid_id, well_cased
 from gateway_core.nesting import has_few_brackets
+from gateway_core.surrogates import has_half_surrogate
 
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -21,7 +22,7 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 class _Response(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     jsonrpc: str
     id: int
-    result: Raw
+    result: dict[str, Raw]
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
@@ -29,6 +30,9 @@ _REQUEST_SIZE: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
+_ZERO: Final = ord("0")
+_RESULT_FIRST: Final = b'{"result":'
+"""How the official TypeScript SDK begins a response."""
 
 
 def usual_request(data: bytes) -> Message | None:
@@ -50,7 +54,7 @@ def usual_request(data: bytes) -> Message | None:
     if (
         len(data) != _REQUEST_SIZE + len(raw_id) + len(method) + len(params)
         or found.jsonrpc != "2.0"
-        or not valid_id(raw_id)
+        or not ((raw_id.isdigit() and raw_id[0] != _ZERO and len(raw_id) <= MAX_ID_BYTES) or valid_id(raw_id))
         or not well_cased(members)
         or not method
     ):
@@ -58,9 +62,13 @@ def usual_request(data: bytes) -> Message | None:
     return Message("2.0", found.id, method, Raw(params), members=members, has_id=True)
 
 
-def usual_result(data: bytes, number: int) -> bytes | None:
-    """The result object in the response to the request `number`; None for whatever `jsonrpc.decode` is for."""
-    if b"\\ud" in data or b"\\uD" in data or _NEWLINE in data or _RETURN in data or not has_few_brackets(data):
+def usual_result(data: bytes, number: int) -> tuple[bytes, dict[str, Raw]] | None:
+    """The result object in the response to the request `number`, and its members.
+
+    None for whatever `jsonrpc.decode` is for. That is so, too, where envelope and result are not written as the
+    shortest JSON (but for the values in them): then nothing is given twice or hidden behind escapes.
+    """
+    if _NEWLINE in data or _RETURN in data or not has_few_brackets(data) or has_half_surrogate(data):
         return None
     try:
         if not data.isascii():
@@ -68,7 +76,12 @@ def usual_result(data: bytes, number: int) -> bytes | None:
         response = _RESPONSE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if response.id != number or response.jsonrpc != "2.0":
-        return None
-    result = bytes(response.result)
-    return result if result[:1] == b"{" else None
+    members = response.result
+    size = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + (1 if members else 2)
+    start = b'{"jsonrpc":"2.0","id":%d,"result":' % number
+    if len(data) == len(start) + size + 1 and data.startswith(start):
+        return data[len(start) : -1], members
+    end = b',"jsonrpc":"2.0","id":%d}' % number
+    if len(data) == len(_RESULT_FIRST) + size + len(end) and data.startswith(_RESULT_FIRST) and data.endswith(end):
+        return data[len(_RESULT_FIRST) : -len(end)], members
+    return None

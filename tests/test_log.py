@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -366,3 +367,13 @@ def test_a_note_gets_out_soon_without_a_flush():
             time.sleep(0.01)
         assert b"soon" in target.data
     sink.stop()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("message", ["tools/call echo", "tools/call é\n=x"])
+def test_a_line_with_much_in_common_is_written_like_any_other(form: Any, colour: bool, message: str) -> None:
+    fields = {"exchange": ..., "agent": 'a "b"@::1', "outcome": "ok", "ms": ..., "upstream": "up\x1b"}
+    line, render = lines.Line(message, fields), lines.Renderer(form, colour)
+    for values in (("1f", 0.1), ("2 f", 12345.6789)):
+        assert render.line(1e9, line, values) == render.note(1e9, message, line.filled(values))

@@ -187,7 +187,7 @@ class Catalog:
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with the URIs that are in it as the agent has to know them."""
         upstream = result.upstream
-        if result.error is not None or upstream is None:
+        if not self.snapshot.linking or result.error is not None or upstream is None:
             return result
         snapshot = self._seen(exchange.agent.principal.id)[0]
         if upstream not in snapshot.linking:

@@ -67,8 +67,8 @@ class Tasks:
             return result
         if call.method in TASKS:
             return self._told(call, target.original, result.upstream, result)
-        # Hardly any result is a task: those that cannot be are not taken apart (a letter may be written as an escape).
-        if call.method == "tools/call" and (b'"task"' in result.raw or b"\\u" in result.raw):
+        # Hardly any result is a task: those that cannot be are not taken apart.
+        if call.method == "tools/call" and jsonrpc.has(result.raw, b'"task"'):
             return self._created(call, result.upstream, result)
         return result
 

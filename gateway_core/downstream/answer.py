@@ -45,14 +45,15 @@ class Heads:
     """Writes the heads of answers; the usual one, which differs in the length only, is prepared once a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._stale = 0.0
+        """When the next second begins, on the monotonic clock."""
         self._usual = b""
 
     def of(self, answer: Answer) -> bytes:
         """The head of `answer`, the empty line after it included."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
+        now = time.monotonic()
+        if now >= self._stale:
+            self._stale = now + 1.0 - time.time() % 1.0
             self._usual = head_of(200, {"Content-Type": JSON}) + b"Content-Length: "
         if answer.status == 200 and not answer.headers and not answer.close:
             return b"%b%d\r\n\r\n" % (self._usual, len(answer.body))

@@ -165,13 +165,14 @@ class App:
 
         Raises `Refusal`, `RpcError`.
         """
+        message = post.message
         try:
-            post.meta = meta_of(post.message.members)
+            meta = post.meta = meta_of(message.members)
         except RpcError as error:
-            raise Refusal(400, error, message=post.message) from None
-        if not _speaks_modern(post):
+            raise Refusal(400, error, message=message) from None
+        if not (is_modern(meta) and message.method != INITIALIZE) and not _speaks_modern(post):
             return self._legacy.post(post)
-        if post.message.method == LISTEN and post.message.is_request:
+        if message.method == LISTEN and message.is_request:
             return None
         return self._modern.post(post)
 

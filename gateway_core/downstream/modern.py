@@ -56,6 +56,7 @@ MAX_REMEMBERED: Final = 4096
 """Bytes of what an agent says of itself up to which it is remembered."""
 REMEMBERED: Final = 1024
 """Requests of which it is remembered who is behind them."""
+CALL: Final = "tools/call"
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -180,15 +181,15 @@ class ModernHttp:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._admitted: dict[tuple[object, ...], tuple[Agent, str]] = {}
-        """What came of requests with the same head, name and `_meta`."""
+        self._admitted: dict[tuple[Head, str, bytes, bytes], tuple[Agent, str]] = {}
+        """What came of calls of tools with the same head, address, name and `_meta`."""
 
     def post(self, post: Post) -> Answer | Serving:
         """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
         message, head = post.message, post.head
-        if message.is_response:
-            raise Refusal(400, "a client of this protocol version sends no responses")
-        if message.is_notification:
+        if not message.is_request:
+            if message.is_response:
+                raise Refusal(400, "a client of this protocol version sends no responses")
             return _acknowledge(head, post.meta)
         accepted = head.accepts()
         try:
@@ -206,16 +207,15 @@ class ModernHttp:
     def _admit(self, post: Post) -> tuple[Agent, str]:
         """What `admit` says of a request; remembered where its head is."""
         message, head = post.message, post.head
-        members, method = message.members, message.method
-        if not head.remembered or method in TASKS or method == LISTEN:
+        members = message.members
+        name, meta = members.get("name"), members.get("_meta")
+        if not head.remembered or name is None or meta is None or message.method != CALL:
             return admit(message, members, post.meta, post.address, head.routing())
-        name, meta = members.get(NAME_BEARING_METHODS.get(method, "")), members.get("_meta")
-        raw_name, raw_meta = b"" if name is None else bytes(name), b"" if meta is None else bytes(meta)
-        key = (head, method, post.address, raw_name, raw_meta)
+        key = (head, post.address, bytes(name), bytes(meta))
         known = self._admitted.get(key)
         if known is None:
             known = admit(message, members, post.meta, post.address, head.routing())
-            if len(raw_name) + len(raw_meta) <= MAX_REMEMBERED:
+            if len(key[2]) + len(key[3]) <= MAX_REMEMBERED:
                 if len(self._admitted) >= REMEMBERED:
                     self._admitted.clear()
                 self._admitted[key] = known

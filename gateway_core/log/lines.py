@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -46,6 +46,36 @@ def _escaped(character: str) -> str:
     return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
 
 
+class Line:
+    """What many notes have in common: the message, and all fields but those that stand for themselves as `...`."""
+
+    __slots__ = ("fields", "message", "pieces")
+
+    def __init__(self, message: str, fields: Mapping[str, Any]) -> None:
+        self.message = message
+        self.fields = fields
+        self.pieces: tuple[str, ...] = ()
+        """As text, what stands before, between and after the fields that differ; empty until `cut`."""
+
+    def cut(self) -> tuple[str, ...]:
+        """Make the pieces."""
+        pieces, piece = [], f" {'INFO':<7} {escape(_cap(self.message))}"
+        for key, value in self.fields.items():
+            piece += _key(key)
+            if value is ...:
+                pieces.append(piece)
+                piece = ""
+            else:
+                piece += _value(value)
+        self.pieces = (*pieces, piece)
+        return self.pieces
+
+    def filled(self, values: Sequence[Any]) -> dict[str, Any]:
+        """All fields, with `values` for those that differ."""
+        left = iter(values)
+        return {key: next(left) if value is ... else value for key, value in self.fields.items()}
+
+
 class Renderer:
     """`Renderer(form, colour)(record)` is the line of `record`, without its newline."""
 
@@ -67,15 +97,28 @@ class Renderer:
     def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str:
         """The line of a record at level INFO: `when` in seconds since the epoch, keys that are plain words."""
         second = int(when)
+        self._turn(second)
+        if self._json:
+            milliseconds = int((when - second) * 1000)
+            return self._object(f"{self._date}.{milliseconds:03d}{self._zone}", "INFO", _cap(message), fields)
+        return self._text(self._clock, "INFO", _cap(message), fields)
+
+    def _turn(self, second: int) -> None:
+        """Have the time at hand as it is written."""
         if second != self._second:
             self._second = second
             stamp = datetime.fromtimestamp(second).astimezone().isoformat(timespec="seconds")
             self._date, self._zone = stamp[:19], stamp[19:]
             self._clock = self._date[11:]
-        if self._json:
-            milliseconds = int((when - second) * 1000)
-            return self._object(f"{self._date}.{milliseconds:03d}{self._zone}", "INFO", _cap(message), fields)
-        return self._text(self._clock, "INFO", _cap(message), fields)
+
+    def line(self, when: float, line: Line, values: Sequence[Any]) -> str:
+        """The same for a note that has much in common with others."""
+        if self._json or self._colour:
+            return self.note(when, line.message, line.filled(values))
+        self._turn(int(when))
+        first, *others = line.pieces or line.cut()
+        shown = [_value(value) + piece for value, piece in zip(values, others, strict=True)]
+        return f"{self._clock}{first}{''.join(shown)}"
 
     def _text(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
         shown = f"{level:<7}"

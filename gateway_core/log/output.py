@@ -11,13 +11,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
-from gateway_core.log.lines import Format, Renderer
+from gateway_core.log.lines import Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, Note, StderrTarget
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
         noted = Note(time.time(), message if len(message) <= MAX_NOTE else f"{message[:MAX_NOTE]}…", fields)
         for sink in _noting:
             sink.note(noted)
+
+
+def note_line(line: Line, values: Sequence[Any]) -> None:
+    """`note` for a line that has much in common with others: `values` are those of the fields that differ."""
+    if _noting:
+        noted = Note(time.time(), line, values)
+        for sink in _noting:
+            sink.note(noted)
+    else:
+        note(line.message, line.filled(values))
 
 
 def flush(timeout: float = FLUSH_TIMEOUT) -> None:

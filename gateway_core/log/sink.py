@@ -12,12 +12,14 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from loguru import logger
+
+from gateway_core.log.lines import Line
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -116,8 +118,9 @@ class Note(NamedTuple):
 
     when: float
     """Seconds since the epoch."""
-    message: str
-    fields: Mapping[str, Any]
+    message: str | Line
+    fields: Mapping[str, Any] | Sequence[Any]
+    """With a `Line`, the values of the fields that differ."""
 
 
 class Rendering(Protocol):
@@ -125,6 +128,7 @@ class Rendering(Protocol):
 
     def __call__(self, record: Record) -> str: ...
     def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str: ...
+    def line(self, when: float, line: Line, values: Sequence[Any]) -> str: ...
 
 
 class LineSink:
@@ -190,7 +194,12 @@ class LineSink:
         return self.render(record).encode("utf-8", "backslashreplace") + b"\n"
 
     def _noted(self, note: Note) -> bytes:
-        return self.render.note(*note).encode("utf-8", "backslashreplace") + b"\n"
+        when, message, fields = note
+        if isinstance(message, Line):
+            shown = self.render.line(when, message, cast(Sequence[Any], fields))
+        else:
+            shown = self.render.note(when, message, cast(Mapping[str, Any], fields))
+        return shown.encode("utf-8", "backslashreplace") + b"\n"
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until the queue is written; False if that took longer than `timeout` seconds."""

@@ -41,7 +41,7 @@ class InputRequired:
 
 def may_ask(raw: bytes) -> bool:
     """Whether a result is worth a closer look for a question; the cheap test first, since almost none asks."""
-    return b"input_required" in raw or b"\\u" in raw  # a letter may be written as an escape
+    return jsonrpc.has(raw, b"input_required")
 
 
 def input_required(raw: bytes) -> InputRequired | None:

@@ -51,14 +51,11 @@ class Tool:
         return found if isinstance(found, dict) else {}
 
 
-class _Scope:
+class _Scope(msgspec.Struct, eq=False):
     """The state of one exchange as plugins see it: a dict for each plugin, shared by all rewrites of its call."""
 
-    __slots__ = ("current", "states")
-
-    def __init__(self) -> None:
-        self.states: dict[str, dict[str, Any]] = {}
-        self.current = ""
+    states: dict[str, dict[str, Any]] = {}
+    current: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):

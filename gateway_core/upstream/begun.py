@@ -12,6 +12,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from gateway_core.exchange import Exchange
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.response import Response, ResponseHead
@@ -41,12 +43,12 @@ class BegunRequest(ABC):
         """The answer, for the task that has taken over."""
 
     @abstractmethod
-    def is_plain(self, result: bytes) -> bool:
-        """Whether a result object is no more than that: no question, no task."""
+    def is_plain(self, members: dict[str, Raw]) -> bool:
+        """Whether a result with these members is no more than that: no question, no task."""
 
     @abstractmethod
-    def answered(self, result: bytes) -> None:
-        """The usual answer is there: a result object."""
+    def answered(self, result: bytes, members: dict[str, Raw]) -> None:
+        """The usual answer is there: a result object and its members."""
 
     @abstractmethod
     def give_task(self) -> None:
@@ -96,12 +98,15 @@ class BegunRequest(ABC):
 
     # -- as the receiver of the answer --------------------------------------------------------------------------
 
+    def collects(self, head: ResponseHead) -> bool:
+        return head.usual and (head.length or 0) <= self.prepared.limit
+
     def whole(self, head: ResponseHead, body: bytes) -> None:
         if self._arrival is None and head.usual and len(body) <= self.prepared.limit:
-            result = usual_result(body, self.pending.number)
-            if result is not None and self.is_plain(result):
+            usual = usual_result(body, self.pending.number)
+            if usual is not None and self.is_plain(usual[1]):
                 self._leave()
-                self.answered(result)
+                self.answered(*usual)
                 return
         self.begun(Response(head, None, body))
 

@@ -70,14 +70,16 @@ def bridge_result(
     *,
     from_era: Era | None,
     to_era: Era,
+    members: dict[str, Raw] | None = None,
     server: bytes | None = None,
     tasks: bool = False,
 ) -> bytes:
     """The result object `raw` of `method`, as an agent of `to_era` has to get it.
 
-    `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `server` is the
-    JSON of the `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the result's
-    place. A legacy result for a legacy agent keeps its bytes.
+    `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `members`: those of
+    `raw`, where it was taken apart already; they are used up. `server` is the JSON of the `Implementation` to name in
+    `_meta` towards modern agents. `tasks`: a task may take the result's place. A legacy result for a legacy agent keeps
+    its bytes.
 
     Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
     `resultType`, a question where none is allowed or none can be passed on.
@@ -86,12 +88,8 @@ def bridge_result(
         if raw.lstrip()[:1] != b"{":
             raise _invalid("its result is not an object")
         return raw
-    try:
-        members = jsonrpc.members(raw)
-    except RpcError:
-        members = {}
-    if not members and raw.strip() != b"{}":
-        raise _invalid("its result is not an object")
+    if members is None:
+        members = _members(raw)
     # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
     complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
     if to_era == "legacy":
@@ -107,6 +105,16 @@ def bridge_result(
     if own is not None:
         members["_meta"] = own
     return jsonrpc.encode(members)
+
+
+def _members(raw: bytes) -> dict[str, Raw]:
+    try:
+        members = jsonrpc.members(raw)
+    except RpcError:
+        members = {}
+    if not members and raw.strip() != b"{}":
+        raise _invalid("its result is not an object")
+    return members
 
 
 def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:

@@ -149,8 +149,8 @@ class HttpConnection(Connection):
         if wire is None:
             return False
         begun.wire = wire
-        begun.pending = self._pending[number] = Pending(number, prepared.method, exchange)
-        begun.pending.mark_sent()
+        begun.pending = self._pending[number] = Pending(number, prepared.method, exchange, sent=True)
+        exchange.sent = True
         return True
 
     def settled(self, pending: Pending) -> None:

@@ -21,11 +21,11 @@ class Pending:
 
     __slots__ = ("_failure", "_reply", "exchange", "method", "number", "sent")
 
-    def __init__(self, number: int, method: str, exchange: Exchange | None = None) -> None:
+    def __init__(self, number: int, method: str, exchange: Exchange | None = None, *, sent: bool = False) -> None:
         self.number = number
         self.method = method
         self.exchange = exchange
-        self.sent = False
+        self.sent = sent
         self._reply: Reply | None = None
         self._failure: DeliveryError | None = None
 

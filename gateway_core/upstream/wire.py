@@ -15,29 +15,18 @@ from typing import Final, Protocol, cast
 import httptools
 from multidict import CIMultiDict
 
+from gateway_core.upstream.heads import MAX_HEAD, Closed, Collected, Heads, Malformed
 from gateway_core.upstream.response import Response, ResponseHead
 
-MAX_HEAD: Final = 32 * 1024
-"""Bytes of an answer's head, and of the trailers after a body."""
-MAX_HEADERS: Final = 100
 MAX_INFORMATIONAL: Final = 8
 """Answers with a status of 1xx before the one that counts."""
-REMEMBERED: Final = 256
-MAX_REMEMBERED: Final = 2048
-"""Heads that are remembered, and their bytes."""
-_BODILESS: Final = frozenset({204, 304})
-
-
-class Malformed(OSError):
-    """What the server sent is not an answer."""
-
-
-class Closed(OSError):
-    """The server closed the connection before it had answered."""
 
 
 class Receiver(Protocol):
     """Who waits for an answer: one of these is called, once."""
+
+    def collects(self, head: ResponseHead) -> bool:
+        """Whether an answer of known length that comes in pieces is to be `whole`, all of it held meanwhile."""
 
     def whole(self, head: ResponseHead, body: bytes) -> None:
         """It is there, and the connection is free again."""
@@ -57,6 +46,9 @@ class _Waiter:
     def __init__(self) -> None:
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
+    def collects(self, head: ResponseHead) -> bool:
+        return False
+
     def whole(self, head: ResponseHead, body: bytes) -> None:
         self.begun(Response(head, None, body))
 
@@ -67,69 +59,6 @@ class _Waiter:
     def failed(self, error: OSError) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
-
-
-class Heads:
-    """Heads of answers by their bytes. One for each upstream: the same few come again and again."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, ResponseHead] = {}
-
-    def read(self, data: bytes) -> ResponseHead | None:
-        """The head that these bytes are, if it tells how long its body is; None otherwise, whatever is wrong."""
-        known = self._known.get(data)
-        if known is None and len(data) <= MAX_REMEMBERED and b"\r\n " not in data and b"\r\n\t" not in data:
-            known = _head_of(data)
-            if known is not None:
-                while len(self._known) >= REMEMBERED:
-                    del self._known[next(iter(self._known))]
-                self._known[data] = known
-        return known
-
-
-def _head_of(data: bytes) -> ResponseHead | None:
-    collected = _Collected()
-    try:
-        collected.parser.feed_data(data)
-    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-        return None
-    head = collected.head
-    return head if head is not None and head.status >= 200 and head.length is not None else None
-
-
-def _read(parser: httptools.HttpResponseParser, headers: CIMultiDict[str]) -> ResponseHead:
-    """What a parser that has come to the end of a head has found."""
-    status, length = parser.get_status_code(), None
-    if status in _BODILESS:
-        length = 0
-    elif "Transfer-Encoding" not in headers:
-        lengths = headers.getall("Content-Length", ())
-        if len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit():
-            length = int(lengths[0])
-    # Without a length and not in chunks, the body goes on to the end of the connection (RFC 9112 6.3).
-    framed = length is not None or "Transfer-Encoding" in headers
-    return ResponseHead(status, headers, length=length, reusable=framed and parser.should_keep_alive())
-
-
-class _Collected:
-    """The head that httptools finds, within bounds."""
-
-    def __init__(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.headers: CIMultiDict[str] = CIMultiDict()
-        self.head: ResponseHead | None = None
-        self._size = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._size += len(name) + len(value)
-        if self._size > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
-            raise Malformed("the head of its answer is too large")
-        if self.head is None:  # trailers are of no use
-            self.headers.add(name.decode("latin-1"), value.strip(b" \t").decode("latin-1"))
-
-    def on_headers_complete(self) -> None:
-        # Here, because at the end of the message the parser has forgotten whether the connection stays open.
-        self.head = _read(self.parser, self.headers)
 
 
 class WireConnection(asyncio.Protocol):
@@ -149,6 +78,7 @@ class WireConnection(asyncio.Protocol):
         self._response: Response | None = None
         """The answer whose body is coming."""
         self._stream: _Stream | None = None
+        self._collected: _Collection | None = None
         self.unused_since = 0.0
         """Loop time since when it is idle."""
 
@@ -199,6 +129,9 @@ class WireConnection(asyncio.Protocol):
     # -- what comes ---------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._collected is not None:
+            self._collect(self._collected, data)
+            return
         if self._stream is None:
             receiver = self._receiver
             if receiver is None:  # nothing was asked
@@ -206,11 +139,16 @@ class WireConnection(asyncio.Protocol):
                 return
             end = data.find(b"\r\n\r\n") + 4
             head = self._heads.read(data[:end]) if end > 3 else None
-            if head is not None and len(data) - end == head.length:
-                self._receiver = None
-                self._ended(reusable=head.reusable)
-                receiver.whole(head, data[end:])
-                return
+            if head is not None and head.length is not None:
+                missing = head.length - len(data) + end
+                if not missing:
+                    self._receiver = None
+                    self._ended(reusable=head.reusable)
+                    receiver.whole(head, data[end:])
+                    return
+                if missing > 0 and receiver.collects(head):
+                    self._collected = _Collection(head, [data[end:]], missing)
+                    return
             self._stream = _Stream(self._begun)
         stream = self._stream
         stream.feed(data)
@@ -224,6 +162,18 @@ class WireConnection(asyncio.Protocol):
         elif receiver is not None and response is not None:
             self._receiver = None
             receiver.begun(response)
+
+    def _collect(self, collected: _Collection, data: bytes) -> None:
+        """A piece of an answer that its receiver gets as a whole."""
+        collected.pieces.append(data)
+        collected.missing -= len(data)
+        if collected.missing > 0:
+            return
+        receiver, self._receiver, self._collected = self._receiver, None, None
+        assert receiver is not None
+        body = b"".join(collected.pieces)
+        self._ended(reusable=collected.head.reusable and not collected.missing)
+        receiver.whole(collected.head, body[: collected.head.length] if collected.missing else body)
 
     def _begun(self, head: ResponseHead) -> Response:
         """The head of an answer is there."""
@@ -265,7 +215,7 @@ class WireConnection(asyncio.Protocol):
         self._fail(exc if isinstance(exc, OSError) else Closed("the connection was closed"))
 
     def _fail(self, error: OSError) -> None:
-        receiver, self._receiver = self._receiver, None
+        receiver, self._receiver, self._collected = self._receiver, None, None
         response, self._response = self._response, None
         if receiver is not None:
             receiver.failed(error)
@@ -293,7 +243,19 @@ class WireConnection(asyncio.Protocol):
         self.close()
 
 
-class _Stream(_Collected):
+class _Collection:
+    """What has come of an answer that its receiver gets as a whole."""
+
+    __slots__ = ("head", "missing", "pieces")
+
+    def __init__(self, head: ResponseHead, pieces: list[bytes], missing: int) -> None:
+        self.head = head
+        self.pieces = pieces
+        self.missing = missing
+        """Bytes that have not come yet."""
+
+
+class _Stream(Collected):
     """An answer in pieces, as httptools sees it."""
 
     def __init__(self, begun: Callable[[ResponseHead], Response]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway_core.errors import RpcError
 from gateway_core.upstream.bridge import bridge_error, bridge_result
+from gateway_core.usual import usual_result
 
 SERVER = {"name": "radium-mcp-gateway", "version": "1"}
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
@@ -215,3 +216,78 @@ def test_an_answer_about_a_task_is_complete_whatever_its_server_says() -> None:
 
 def test_a_legacy_servers_task_is_content_of_its_own() -> None:
     assert bridge("tools/call", TASK, "legacy", "modern", tasks=True)["resultType"] == "complete"
+
+
+GATEWAY = b'{"name":"gateway","version":"1"}'
+HOP = '"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}'
+USUAL = [
+    '{"resultType":"complete","content":[]}',
+    '{"resultType":"complete","content":[],"_meta":{}}',
+    '{"resultType":"complete","content":[],"_meta":{HOP}}',
+    '{"resultType":"complete","content":[],"_meta":{HOP,"own":{"a":[1]}}}',
+    '{"resultType":"complete","_meta":{HOP},"content":[]}',
+    '{"resultType":"complete","content":[{"type":"text","text":"x","_meta":{HOP}}]}',
+    '{"resultType":"complete","content":[{"type":"text","_meta":{"a":1}}],"_meta":{HOP}}',
+    '{"resultType":"complete","structuredContent":{"a":1,"_meta":{HOP}}}',
+    '{"resultType":"complete","structuredContent":{"a":{"b":1,"_meta":{HOP}}}}',
+    '{"resultType":"complete","content":[{"type":"text","text":"\\",\\"_meta\\":{}}"}]}',
+    '{"resultType":"complete","content":[],"_meta":{HOP},"resultType":"complete"}',
+    '{"resultType":"complete","content":[],"_meta":{HOP}} ',
+    '{"resultType":"complete","\\u005fmeta":{HOP},"content":[]}',
+    '{"resultType":"complete","content":[],"\\u005fmeta":{},"_meta":{HOP}}',
+    '{"resultType":"complete","content":[],"resultTyp\\u0065":"complete"}',
+    '{"resultType":"complete","_meta":{HOP}}',
+    '{"resultType": "complete","content":[],"_meta":{HOP}}',
+    '{"content":[],"resultType":"complete","_meta":{HOP}}',
+    '{"resultType":"complete","content":[],"_meta":{"big":"BIG"}}',
+]
+
+
+@pytest.mark.parametrize("raw", USUAL)
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_result_that_was_taken_apart_is_bridged_like_any_other(raw: str, era: Any) -> None:
+    whole = raw.replace("HOP", HOP).replace("BIG", "x" * 2000).encode()
+    settings: Any = {"from_era": "modern", "to_era": era, "server": GATEWAY}
+    made = bridge_result("tools/call", whole, **settings)
+    response = b'{"jsonrpc":"2.0","id":7,"result":%b}' % whole
+    for data in (response, b'{"result":%b,"jsonrpc":"2.0","id":7}' % whole):
+        usual = usual_result(data, 7)
+        if usual is not None:
+            assert usual[0] == whole
+            assert bridge_result("tools/call", *usual[:1], members=usual[1], **settings) == made
+    meta = json.loads(made).get("_meta", {})
+    own = {"name": "gateway", "version": "1"} if era == "modern" else None
+    assert meta.get("io.modelcontextprotocol/serverInfo") == own
+
+
+NOT_USUAL = [
+    '{"jsonrpc":"2.0","id":7,"result":{"a":1,"a":2}}',
+    '{"jsonrpc":"2.0","id":7,"result":{"\\u0061":1}}',
+    '{"jsonrpc":"2.0","id":7,"result":{"a": 1}}',
+    '{"jsonrpc":"2.0","id":7,"result":{"a":1},"result":{"a":1}}',
+    '{"jsonrpc":"2.0","id":7,"id":7,"result":{"a":1}}',
+    '{"jsonrpc":"2.0","id":8,"result":{"a":1}}',
+    '{"jsonrpc":"1.0","id":7,"result":{"a":1}}',
+    '{"id":7,"jsonrpc":"2.0","result":{"a":1}}',
+    '{"result":{"a":1},"jsonrpc":"2.0","id":77}',
+    '{"jsonrpc":"2.0","id":7,"result":{"a":"\\ud800"}}',
+    '{"jsonrpc":"2.0","id":7,"result":[]}',
+    '{"jsonrpc":"2.0","id":7,"result":{"a":1}} ',
+    '{"jsonrpc":"2.0","id":7,"result":{"ä":1}}',
+    '{"jsonrpc":"2.0","id":7,"result":{"a":1},"extra":1}',
+    '{"jsonrpc":"2.0","id":"7","result":{"a":1}}',
+]
+
+
+@pytest.mark.parametrize("data", NOT_USUAL)
+def test_what_readers_could_read_differently_is_not_usual(data: str) -> None:
+    assert usual_result(data.encode(), 7) is None
+
+
+@pytest.mark.parametrize("members", ["{}", '{"a":1}', '{"a":{"b":[1,2]},"c":"\\u00e4ä","d":null}'])
+def test_the_usual_result_is_cut_out_as_it_came(members: str) -> None:
+    for form in ('{"jsonrpc":"2.0","id":7,"result":RESULT}', '{"result":RESULT,"jsonrpc":"2.0","id":7}'):
+        usual = usual_result(form.replace("RESULT", members).encode(), 7)
+        assert usual is not None
+        assert usual[0] == members.encode()
+        assert {name: json.loads(bytes(raw)) for name, raw in usual[1].items()} == json.loads(members)

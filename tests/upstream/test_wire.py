@@ -16,8 +16,9 @@ from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.upstream import client as module
 from gateway_core.upstream.answers import read_body
 from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.heads import MAX_HEADERS, REMEMBERED, Heads
 from gateway_core.upstream.response import HIGH, Response
-from gateway_core.upstream.wire import MAX_HEADERS, MAX_INFORMATIONAL, REMEMBERED, Heads, WireConnection
+from gateway_core.upstream.wire import MAX_INFORMATIONAL, WireConnection
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
