@@ -19,17 +19,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from multidict import CIMultiDict
+
 from gateway_core import jsonrpc
 from gateway_core.config import load
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.head import HeadReader
+from gateway_core.downstream.intake import message_of
 from gateway_core.downstream.security import HostGuard
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
 from gateway_core.log import output
+from gateway_core.quick import QuickCall
 from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, Prepared, Reply, ServerInfo
+from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.response import ResponseHead
 
 RECORDED = Path(__file__).with_name("guard.json")
 TOLERANCE = 1.6
@@ -72,6 +79,9 @@ _TOOLS = [{"name": f"tool{n}" if n else "echo", "inputSchema": {"type": "object"
 _LIST = jsonrpc.encode({"resultType": "complete", "tools": _TOOLS, "ttlMs": 10**9, "cacheScope": "public"})
 _RESULT = jsonrpc.encode({"resultType": "complete", "content": [{"type": "text", "text": "x" * 100}]})
 
+_ANSWER = jsonrpc.result(b"7", _RESULT)
+_ANSWER_HEAD = ResponseHead(200, CIMultiDict({"Content-Type": "application/json"}), length=len(_ANSWER), reusable=True)
+
 Run = Callable[[], Awaitable[object]]
 
 
@@ -86,6 +96,16 @@ class Fixed(Connection):
 
     async def request(self, method: str, params: Mapping[str, Any], **_: Any) -> Reply:
         return Reply(result=_LIST if method == "tools/list" else _RESULT)
+
+    def prepare(self, method: str, *_: Any) -> Prepared:
+        return Prepared(self, method, b"", b"", 1 << 20)
+
+    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+        begun.pending = Pending(7, "tools/call", begun.exchange, sent=True)
+        asyncio.get_running_loop().call_soon(begun.whole, _ANSWER_HEAD, _ANSWER)
+        return True
+
+    def settled(self, pending: Pending) -> None: ...
 
     async def notify(self, method: str, params: Any = None) -> None: ...
 
@@ -126,10 +146,27 @@ def calling(gateway: Gateway, era: Any, method: str, params: Mapping[str, Any]) 
     return call
 
 
+def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
+    """A usual call, which has no task."""
+    agent = Agent(Principal("b@127.0.0.1"), era, "2026-07-28" if era == "modern" else "2025-11-25")
+    members = jsonrpc.members(jsonrpc.encode(params))
+    meta = meta_of(members)
+
+    async def call() -> None:
+        done = asyncio.get_running_loop().create_future()
+        running = gateway.pipeline.begin(Exchange(agent, "tools/call", meta=meta), members)
+        assert isinstance(running, QuickCall)
+        running.add_done_callback(done.set_result)
+        await done
+        assert running.result().error is None
+
+    return call
+
+
 async def reading() -> None:
     """One agent's request, from bytes to the members of its `_meta`."""
     assert _HEADS.read(_HEAD) is not None
-    meta_of(jsonrpc.decode(_BODY).members)
+    assert meta_of(message_of(_BODY).members)
 
 
 _HEADS = HeadReader(HostGuard("127.0.0.1"), 10_000)
@@ -162,6 +199,11 @@ async def measured() -> dict[str, float]:
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)
         paths = {
             "request read": reading,
+            "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
+            "usual call of a legacy agent": beginning(
+                minimal, "legacy", {k: _PARAMS[k] for k in ("name", "arguments")}
+            ),
+            "usual call with the default plugins": beginning(default, "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),
