@@ -20,6 +20,8 @@ MAX_QUESTIONS: Final = 64
 class Questions:
     """What the gateway has asked one legacy agent and not been told yet. Ids are the gateway's own."""
 
+    __slots__ = ("_ended", "_last", "_waiting")
+
     def __init__(self) -> None:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._last = 0

@@ -158,6 +158,8 @@ class KeptStream:
 class KeptStreams:
     """The streams of one session that can be resumed. They live in this process, as their connections do."""
 
+    __slots__ = ("_bytes", "_sizes", "_streams")
+
     def __init__(self) -> None:
         self._streams: dict[str, KeptStream] = {}
         self._sizes: dict[str, int] = {}

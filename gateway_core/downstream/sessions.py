@@ -48,6 +48,24 @@ def request_key(raw_id: Raw) -> RequestKey:
 class Session:
     """One legacy agent: by its session id over HTTP, or for the life of its channel (SSE, stdio)."""
 
+    __slots__ = (
+        "address",
+        "agent",
+        "calls",
+        "id",
+        "kept",
+        "log_level",
+        "mailbox",
+        "own_channel",
+        "owner",
+        "questions",
+        "ready",
+        "streams",
+        "subscriptions",
+        "used",
+        "watched",
+    )
+
     def __init__(self, address: str, owner: str) -> None:
         """`owner` is the principal's id, which caps are counted under; it stays, whatever the agent says later."""
         self.id = secrets.token_urlsafe(32)
@@ -134,6 +152,8 @@ class Session:
 
 class SessionBack:
     """Reaches the agent of a session through its mailbox: its two-way channel, or its standing streams."""
+
+    __slots__ = ("_can_ask", "_limit", "_session")
 
     def __init__(self, session: Session, *, can_ask: bool = True, limit: float | None = None) -> None:
         """`limit`: seconds that the agent has to answer a question, where no exchange bounds them."""

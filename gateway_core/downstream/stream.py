@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -59,11 +58,15 @@ _KEPT: Final[Mapping[str, Keep]] = {PROGRESS: Keep.PROGRESS, LOG_MESSAGE: Keep.L
 class Mailbox:
     """A bounded queue of messages to one agent. Never blocks whoever puts; several streams may take from it."""
 
+    __slots__ = ("_bytes", "_changed", "_dropped", "_items", "_taken", "closed", "kept", "on_put")
+
     def __init__(self) -> None:
-        self._items: deque[tuple[Keep, bytes]] = deque()
+        # Each idle session has one: a deque, and events, which have deques, would be half of what it holds.
+        self._items: list[tuple[Keep, bytes]] = []
         self._bytes = 0
-        self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
+        self._changed: asyncio.Event | None = None
+        self._taken: asyncio.Event | None = None
+        """Made by whoever waits first."""
         self._dropped = 0
         self.closed = False
         self.kept = 0
@@ -86,7 +89,7 @@ class Mailbox:
         while len(self._items) > MAX_MESSAGES or self._bytes > MAX_BYTES:
             if not self._drop():
                 break
-        self._changed.set()
+        _wake(self._changed)
         if self.on_put is not None:
             self.on_put()
 
@@ -110,17 +113,21 @@ class Mailbox:
         while not self._items:
             if self.closed:
                 return None
+            if self._changed is None:
+                self._changed = asyncio.Event()
             self._changed.clear()
             await self._changed.wait()
-        keep, message = self._items.popleft()
+        keep, message = self._items.pop(0)
         self._bytes -= len(message)
         self.kept -= keep is Keep.ALWAYS
-        self._taken.set()
+        _wake(self._taken)
         return message
 
     async def wait_room(self, limit: int) -> None:
         """Wait until at most `limit` answers and questions wait to be written."""
         while self.kept > limit:
+            if self._taken is None:
+                self._taken = asyncio.Event()
             self._taken.clear()
             await self._taken.wait()
 
@@ -129,14 +136,19 @@ class Mailbox:
         if self._dropped and not self.closed:
             logger.debug("{} notifications were dropped: their agent did not read them in time", self._dropped)
         self.closed = True
-        self._changed.set()
+        _wake(self._changed)
 
     def discard(self) -> None:
         """Take nothing more in, and hold nothing: nobody will ever read it."""
         self.close()
         self._items.clear()
         self._bytes = self.kept = 0
-        self._taken.set()
+        _wake(self._taken)
+
+
+def _wake(waiting: asyncio.Event | None) -> None:
+    if waiting is not None:
+        waiting.set()
 
 
 def event(message: bytes, name: str = "message") -> bytes:
