@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
-from gateway_core.catalog import Catalog, Snapshot, Target
+from gateway_core.catalog import Catalog, Target
 from gateway_core.chain import Chain, Passed
 from gateway_core.course import Course
 from gateway_core.errors import RpcError
@@ -75,11 +75,11 @@ class Host(Protocol):
 class _Road:
     """What is the same in all calls of one tool by one agent with the same `_meta`."""
 
-    __slots__ = ("name", "snapshot", "target", "ways")
+    __slots__ = ("generation", "name", "target", "ways")
 
-    def __init__(self, snapshot: Snapshot, name: str, target: Target | None) -> None:
-        self.snapshot = snapshot
-        """It is good as long as this is the catalog's."""
+    def __init__(self, generation: object, name: str, target: Target | None) -> None:
+        self.generation = generation
+        """It is good as long as this is the catalog's. Not the snapshot itself: an idle agent would keep it."""
         self.name = name
         self.target = target
         """None where such calls have a task from the start."""
@@ -143,15 +143,19 @@ class QuickCalls:
         return self._sent(exchange, course, road, target, raw_arguments) or self.host.go_on(exchange, course)
 
     def _road(self, exchange: Exchange, name: bytes, meta: bytes) -> _Road:
-        roads, key, snapshot = exchange.agent.roads, (name, meta), self.catalog.snapshot
+        roads, key, generation = exchange.agent.roads, (name, meta), self.catalog.generation
         road = roads.get(key)
-        if road is None or road.snapshot is not snapshot:
+        if road is None or road.generation is not generation:
             try:
                 text = jsonrpc.text(name, "params.name")
             except RpcError:
                 text = ""
-            target = None if snapshot.private or not text else self.catalog.tool(text, exchange.agent.principal.id)
-            road = _Road(snapshot, text, None if target is None or target.mirrored else target)
+            target = (
+                None
+                if self.catalog.snapshot.private or not text
+                else self.catalog.tool(text, exchange.agent.principal.id)
+            )
+            road = _Road(generation, text, None if target is None or target.mirrored else target)
             if len(name) + len(meta) <= MAX_KEY:
                 if len(roads) >= MAX_ROADS:
                     roads.clear()

@@ -64,6 +64,8 @@ class Catalog:
         self._views: dict[str, _View] = {}
         self.snapshot = Snapshot()
         """What the gateway itself was offered."""
+        self.generation = object()
+        """Stands for the snapshot, for who is to know that it is still the same one without keeping it."""
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -76,6 +78,7 @@ class Catalog:
         if after == before:
             return
         self.snapshot = after
+        self.generation = object()
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         for warning in after.warnings:
             if warning not in before.warnings:

@@ -21,6 +21,7 @@ from gateway_core.rounds import Rounds
 from gateway_core.router import Router
 from gateway_core.seal import Seal
 from gateway_core.types import Era, Outcome, Principal
+from gateway_core.upstream.inventory import Inventory
 from gateway_core.upstream.pool import UpstreamPool
 
 Script = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
@@ -440,7 +441,8 @@ async def test_many_at_once_keep_their_answers_apart(world: Start) -> None:
 async def test_a_changed_catalog_is_looked_at_again(world: Start) -> None:
     made = await world(well)
     assert (await ended(made.quick(value=1))).outcome is Outcome.OK
-    made.catalog.snapshot = type(made.catalog.snapshot)()
+    made.upstream.offer.inventory = Inventory()
+    made.catalog.rebuild()
     result = await ended(made.begin(value=1))
     assert result.error is not None
     assert "Unknown tool" in result.error.message
