@@ -65,7 +65,7 @@ class Catalog:
         self.snapshot = Snapshot()
         """What the gateway itself was offered."""
         self.generation = object()
-        """Stands for the snapshot, for who is to know that it is still the same one without keeping it."""
+        """Stands for the snapshot, for who must not keep it."""
         self.rebuild()
 
     def rebuild(self) -> None:

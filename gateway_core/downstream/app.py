@@ -30,8 +30,9 @@ from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
+from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.short_way import AgentConnection
-from gateway_core.downstream.stream import Accepts, Reply, Serving, Writer, event_stream
+from gateway_core.downstream.stream import Accepts, Reply, Writer, event_stream
 from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE, LISTEN

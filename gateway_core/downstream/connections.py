@@ -14,8 +14,8 @@ from gateway_core.downstream import short_way
 from gateway_core.downstream.answer import Answer, Heads, Refusal
 from gateway_core.downstream.head import MAX_FIELD, MAX_HEADERS, Head, HeadReader
 from gateway_core.downstream.long_way import LongWay
+from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.short_way import AgentConnection
-from gateway_core.downstream.stream import Serving
 
 SPARE: Final = 64
 """Connections above the limit that are kept long enough to be told so; with many allowed, as many again."""

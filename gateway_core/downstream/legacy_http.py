@@ -15,8 +15,9 @@ from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.replay import KeptStream
 from gateway_core.downstream.services import Services
+from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import Reply, Serving, event_stream
+from gateway_core.downstream.stream import Reply, event_stream
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import INITIALIZE

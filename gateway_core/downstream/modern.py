@@ -33,7 +33,8 @@ from gateway_core.downstream.head import VERSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.stream import Mailbox, Reply, Serving, event_stream, write_events
+from gateway_core.downstream.serving import Serving
+from gateway_core.downstream.stream import Mailbox, Reply, event_stream, write_events
 from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message

@@ -16,7 +16,8 @@ from gateway_core.downstream.answer import Answer, Heads, head_of
 from gateway_core.downstream.head import Head, HeadReader
 from gateway_core.downstream.outflow import Outflow
 from gateway_core.downstream.security import canonical_address
-from gateway_core.downstream.stream import SSE_HEADERS, Serving
+from gateway_core.downstream.serving import Serving
+from gateway_core.downstream.stream import SSE_HEADERS
 from gateway_core.quick import task_of
 
 HEADER_TIMEOUT: Final = 10.0

@@ -1,0 +1,74 @@
+"""A request of a POST while its answer is being found, and the way back to its agent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway_core.downstream.answer import Answer
+from gateway_core.downstream.stream import QUIET, Reply
+from gateway_core.jsonrpc import Message
+from gateway_core.quick import Running, task_of
+from gateway_core.types import CallResult
+
+
+class Serving:
+    """A request whose answer is being found, and the way back to its agent."""
+
+    __slots__ = ("_answer", "_message", "_primed", "_since", "_survives", "reply", "running")
+
+    def __init__(
+        self,
+        running: Running[CallResult],
+        reply: Reply,
+        message: Message,
+        answer: Callable[[Message, Running[CallResult]], Answer],
+        *,
+        survives: bool,
+        primed: bool,
+    ) -> None:
+        """`answer` makes the answer to `message` when it is there. `survives`: the loss of the connection leaves the
+        request running (2025-11-25, basic/transports, Sending Messages to the Server). `primed`: the stream begins when
+        nothing was said for a while, so that the agent can resume it."""
+        self.running = running
+        self.reply = reply
+        self._message = message
+        self._primed = primed
+        self._since = time.monotonic()
+        self._answer = answer
+        self._survives = survives
+
+    def answer(self) -> Answer:
+        """The answer, once it is there. Raises what the search for it ended in, if that is a bug."""
+        return self._answer(self._message, self.running)
+
+    async def wait(self) -> Answer:
+        """Wait for the answer. Raises as `answer` does."""
+        task = task_of(self.running)
+        if self._primed:
+            await asyncio.wait([task], timeout=QUIET)
+            self.look(time.monotonic())
+        await asyncio.wait([task])
+        return self.answer()
+
+    def look(self, now: float) -> None:
+        """See whether it takes long; `now` on the monotonic clock. Then it has a task, and its stream may begin."""
+        if now - self._since < QUIET or self.running.done():
+            return
+        task_of(self.running)
+        if self._primed:
+            self._primed = False
+            self.reply.begin()
+
+    def lost(self) -> None:
+        """The connection is gone, or nothing more can be said on it."""
+        resumable = self.reply.detach()
+        if not self._survives:
+            self.running.cancel()
+        elif not self.running.done():
+            task = task_of(self.running)  # nobody looks at it any more
+            if resumable:
+                task.add_done_callback(lambda _: self.reply.conclude(self.answer().body))
+        elif resumable:
+            self.reply.conclude(self.answer().body)
