@@ -1,6 +1,6 @@
-"""The protocol's own names, once: methods, list kinds, reserved `_meta` keys, and who the gateway says it is.
+"""The protocol's own names, once: versions, methods, headers, reserved `_meta` keys, and who the gateway says it is.
 
-Versions come from `mcp_types.version`, header rules from `mcp.shared.inbound`.
+The official SDK has many of them, too, and importing it takes half a second and 20 MB, so that starting does without.
 """
 
 from __future__ import annotations
@@ -11,6 +11,20 @@ from typing import Final
 
 IMPLEMENTATION: Final[Mapping[str, str]] = {"name": "radium-mcp-gateway", "version": version("gateway-core")}
 """The gateway's `Implementation`, towards agents and towards upstreams."""
+
+HANDSHAKE_PROTOCOL_VERSIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+"""Legacy versions, the oldest first: agreed on by `initialize`."""
+LATEST_HANDSHAKE_VERSION: Final = HANDSHAKE_PROTOCOL_VERSIONS[-1]
+MODERN_PROTOCOL_VERSIONS: Final = ("2026-07-28",)
+"""Versions whose requests stand alone, the oldest first."""
+LATEST_MODERN_VERSION: Final = MODERN_PROTOCOL_VERSIONS[-1]
+
+MCP_PROTOCOL_VERSION_HEADER: Final = "mcp-protocol-version"
+MCP_METHOD_HEADER: Final = "mcp-method"
+MCP_NAME_HEADER: Final = "mcp-name"
+"""What a modern request repeats in headers (transports/streamable-http, Standard Request Headers)."""
+MCP_PARAM_HEADER_PREFIX: Final = "Mcp-Param-"
+"""Headers that mirror arguments of a tool (transports/streamable-http, Custom Headers)."""
 
 INITIALIZE: Final = "initialize"
 DISCOVER: Final = "server/discover"

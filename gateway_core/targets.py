@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from mcp.shared.inbound import validate_mcp_param_headers
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -125,6 +124,8 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
         arguments = call.arguments
     except RpcError as error:
         raise RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}") from None
+    from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - loaded where tools have such headers
+
     rejection = validate_mcp_param_headers(target.tool.definition.get("inputSchema"), arguments, dict(given))
     if rejection is not None:
         raise RpcError.of_gateway(rejection.code, rejection.message)

@@ -1,12 +1,14 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help. One module per job: `serve` (start in the foreground), `detach`, `probe` (status
-and stop), `views` (check, tools, plugins), `call`, `init`. They share `control` (the pid file: who runs), `report`
-(errors and exit codes), `settings` (the loaded configuration), `render` (tables) and `port` (who holds a port).
+`app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `serve`
+(start in the foreground), `detach`, `probe` (status and stop), `views` (check, tools, plugins), `call`, `init`. They
+share `control` (the pid file: who runs), `report` (errors and exit codes), `settings` (the loaded configuration),
+`render` (tables) and `port` (who holds a port).
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -18,9 +20,19 @@ def main() -> int:
     """Entry point of the script `rad`; returns the exit code."""
     try:
         _complete_descriptors()
-        from gateway_core.cli.app import run  # noqa: PLC0415 - importing the package must stay free of charge
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, no error
+        from gateway_core.cli.at_once import command_of  # noqa: PLC0415 - importing the package stays free of charge
 
-        return run()
+        command = command_of(sys.argv[1:])
+        if command is None:
+            from gateway_core.cli.app import run  # noqa: PLC0415
+
+            return run()
+        from gateway_core.cli.report import guarded  # noqa: PLC0415
+
+        return guarded(command)
     except KeyboardInterrupt:
         return INTERRUPTED
 

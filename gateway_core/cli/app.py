@@ -1,12 +1,8 @@
-"""The commands, their options and their help. What they do is elsewhere, and imported only when it is asked for:
-`status` and `stop` answer at once because they load neither the gateway nor anything that it stands on.
-"""
+"""The commands, their options and their help. What they do is elsewhere, and imported only when it is asked for."""
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +11,7 @@ import typer
 
 from gateway_core.cli import probe
 from gateway_core.cli.control import UsageError
-from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put, put_json
+from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put
 
 app = typer.Typer(
     name="rad",
@@ -135,13 +131,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: rad mcp proxy status
     """
-    found = probe.fetch(probe.find_running(config), "status")
-    if as_json:
-        put_json(found)
-        return
-    from gateway_core.cli.render import show_status  # noqa: PLC0415
-
-    show_status(found)
+    probe.status(config, as_json=as_json)
 
 
 @proxy.command()
@@ -225,9 +215,6 @@ def demo() -> None:
 
 def run() -> int:
     """Run the command line; returns the exit code of a command, and exits itself for wrong usage."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, not an error
     try:
         return guarded(lambda: app(prog_name="rad"))
     except SystemExit as leaving:

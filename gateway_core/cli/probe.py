@@ -1,17 +1,22 @@
-"""Asking a running instance: its admin pages over HTTP, and its end by signal. Only the standard library."""
+"""Asking a running instance: its admin pages over HTTP, and its end by signal.
+
+`status` is to answer at once. What takes longest is to load Python modules, so those here are few and small.
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any, Final
 
+import httptools
+
 from gateway_core.cli.control import Instance, Locked, NotRunning, UsageError, locate, pid_file, read_instance
-from gateway_core.cli.report import Failed, say
+from gateway_core.cli.report import Failed, put_json, say
 from gateway_core.errors import GatewayError
 
 TIMEOUT: Final = 2.0
@@ -46,18 +51,13 @@ def find_running(config: Path | None) -> Instance:
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
     """GET `/admin/{page}`. Raises `NotAnswering`."""
-    connection = http.client.HTTPConnection(instance.connect_host, instance.port, timeout=TIMEOUT)
     try:
-        connection.request("GET", f"/admin/{page}", headers={"Authorization": f"Bearer {instance.token}"})
-        response = connection.getresponse()
-        body = response.read(MAX_ANSWER + 1)
-    except (OSError, http.client.HTTPException) as error:
-        reason = "no answer within 2 s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        status, body = _get(instance, page)
+    except (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        reason = f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
         raise _not_answering(instance, reason) from error
-    finally:
-        connection.close()
-    if response.status != 200 or len(body) > MAX_ANSWER:
-        raise _not_answering(instance, f"HTTP status {response.status}, {len(body)} bytes")
+    if status != 200 or len(body) > MAX_ANSWER:
+        raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -67,11 +67,57 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
     return value
 
 
+def _get(instance: Instance, page: str) -> tuple[int, bytes]:
+    """Status and body of the answer, which is a little too large where the page is. Raises `OSError`, and
+    `HttpParserError` where something else than HTTP comes."""
+    deadline = time.monotonic() + TIMEOUT
+    request = (
+        f"GET /admin/{page} HTTP/1.1\r\nHost: {instance.address.removeprefix('http://')}\r\n"
+        f"Authorization: Bearer {instance.token}\r\nConnection: close\r\n\r\n"
+    )
+    answer = _Answer()
+    with socket.create_connection((instance.connect_host, instance.port), TIMEOUT) as connection:
+        connection.sendall(request.encode())
+        while not answer.complete and len(answer.body) <= MAX_ANSWER:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            data = connection.recv(256 * 1024)
+            if not data:
+                raise ConnectionResetError("it closed the connection without an answer")
+            answer.parser.feed_data(data)
+    return answer.parser.get_status_code(), bytes(answer.body)
+
+
+class _Answer:
+    """What comes, as httptools tells it."""
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.body = bytearray()
+        self.complete = False
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
 def _not_answering(instance: Instance, reason: str) -> NotAnswering:
     return NotAnswering(
         f"running (pid {instance.pid}) but not answering at {instance.address}: {reason}\n"
         "  it may still be starting, or be stuck; to end it: rad mcp proxy stop --now"
     )
+
+
+def status(config: Path | None, *, as_json: bool) -> None:
+    """Print how the running instance does. Raises `NotRunning`, `NotAnswering`."""
+    found = fetch(find_running(config), "status")
+    if as_json:
+        put_json(found)
+        return
+    from gateway_core.cli.render import show_status  # noqa: PLC0415 - tables take a while to load
+
+    show_status(found)
 
 
 def stop(config: Path | None, *, now: bool) -> None:

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 
 from gateway_core import jsonrpc
+from gateway_core.downstream.ladder import STATUS_OF
 from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RETRY_AFTER, RpcError, TooManySessions, overloaded
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import IMPLEMENTATION
@@ -104,7 +104,7 @@ class Refusal(Exception):
         if error.code == OVERLOADED:
             own = isinstance(error, TooManySessions) and not error.everybody
             return cls.busy(error, 429 if own else 503, message=message)
-        return cls(ERROR_CODE_HTTP_STATUS.get(error.code, 400), error, message=message)
+        return cls(STATUS_OF.get(error.code, 400), error, message=message)
 
     def answer(self) -> Answer:
         request_id = self.message.id if self.message is not None else None

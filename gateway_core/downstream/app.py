@@ -14,8 +14,6 @@ from typing import Final
 
 from aiohttp import web
 from loguru import logger
-from mcp.shared.inbound import MCP_METHOD_HEADER, unsupported_protocol_version_rejection
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
@@ -25,6 +23,7 @@ from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.connections import AgentServer
 from gateway_core.downstream.head import MCP_PATHS, SESSION_HEADER, VERSION_HEADER, Head, HeadReader
 from gateway_core.downstream.intake import Post, check_coding, check_header_size, message_of, read_message, target
+from gateway_core.downstream.ladder import require_supported
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -33,9 +32,15 @@ from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.short_way import AgentConnection
 from gateway_core.downstream.stream import Accepts, Reply, Writer, event_stream
-from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, RpcError
+from gateway_core.errors import RpcError
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE, LISTEN
+from gateway_core.protocol import (
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    INITIALIZE,
+    LISTEN,
+    MCP_METHOD_HEADER,
+    MODERN_PROTOCOL_VERSIONS,
+)
 
 SHORT_BODY: Final = 256 * 1024
 """Bytes of a body up to which the short way waits for it to be complete."""
@@ -249,10 +254,11 @@ def _speaks_modern(post: Post) -> bool:
         return False
     if version in MODERN_PROTOCOL_VERSIONS or MCP_METHOD_HEADER in head.headers:
         return True
-    rejection = unsupported_protocol_version_rejection(version)
-    assert rejection is not None
-    error = RpcError.of_gateway(UNSUPPORTED_PROTOCOL_VERSION, rejection.message, **rejection.data)
-    raise Refusal(400, error, message=message)
+    try:
+        require_supported(version)
+    except RpcError as error:
+        raise Refusal(400, error, message=message) from None
+    raise AssertionError("it is no modern one")
 
 
 class Server:

@@ -13,19 +13,19 @@ from functools import lru_cache
 from typing import Final
 
 import httptools
-from mcp.shared.inbound import (
+from multidict import CIMultiDict, MultiMapping
+
+from gateway_core.downstream.answer import JSON, Refusal
+from gateway_core.downstream.ladder import duplicated
+from gateway_core.downstream.security import HostGuard
+from gateway_core.downstream.stream import Accepts
+from gateway_core.errors import HEADER_MISMATCH, RpcError
+from gateway_core.protocol import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
-    find_duplicated_routing_header,
 )
-from multidict import CIMultiDict, MultiMapping
-
-from gateway_core.downstream.answer import JSON, Refusal
-from gateway_core.downstream.security import HostGuard
-from gateway_core.downstream.stream import Accepts
-from gateway_core.errors import HEADER_MISMATCH, RpcError
 
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 100
@@ -85,9 +85,9 @@ class Head:
     def routing(self) -> Mapping[str, str]:
         """The headers that mirror a modern request's body. Raises `RpcError(HEADER_MISMATCH)` for one given twice."""
         if self._routing is None:
-            duplicated = find_duplicated_routing_header(self.headers.items())
-            if duplicated is not None:
-                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {duplicated} is given more than once")
+            twice = duplicated(self.headers)
+            if twice is not None:
+                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {twice} is given more than once")
             self._routing = {name: self.headers[name] for name in _ROUTING if name in self.headers}
         return self._routing
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -21,7 +20,16 @@ from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, r
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CANCELLED_NOTICE, PING, ROOTS_CHANGED, SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
+from gateway_core.protocol import (
+    CANCELLED_NOTICE,
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    LATEST_HANDSHAKE_VERSION,
+    PING,
+    ROOTS_CHANGED,
+    SET_LEVEL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+)
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
 from gateway_core.upstream.bridge import bridge_error

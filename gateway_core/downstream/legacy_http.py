@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import web
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import response_to, result_of
@@ -20,7 +19,7 @@ from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Reply, event_stream
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import INITIALIZE
+from gateway_core.protocol import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
 

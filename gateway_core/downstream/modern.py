@@ -13,20 +13,11 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from mcp.shared.inbound import (
-    ERROR_CODE_HTTP_STATUS,
-    MCP_NAME_HEADER,
-    NAME_BEARING_METHODS,
-    InboundLadderRejection,
-    classify_inbound_request,
-    decode_header_value,
-    unsupported_protocol_version_rejection,
-)
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
+from gateway_core.downstream import ladder
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to, result_of
 from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.head import VERSION_HEADER, Head
@@ -35,7 +26,7 @@ from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.stream import Mailbox, Reply, event_stream, write_events
-from gateway_core.errors import HEADER_MISMATCH, INVALID_REQUEST, RpcError
+from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
@@ -44,11 +35,11 @@ from gateway_core.protocol import (
     DISCOVER,
     LISTEN,
     LOG_LEVEL_KEY,
+    MODERN_PROTOCOL_VERSIONS,
+    NAME_MEMBERS,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
-    TASK_ID,
     TASK_IDS,
-    TASKS,
 )
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
@@ -79,7 +70,7 @@ def admit(
     `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
-    named = TASK_ID if method in TASKS else NAME_BEARING_METHODS.get(method)
+    named = NAME_MEMBERS.get(method)
     said = _Said(
         method,
         None if named is None else _given(params, named),
@@ -122,27 +113,19 @@ class _Said(msgspec.Struct, frozen=True):
 
 def _climb(said: _Said) -> tuple[Agent, str]:
     """The ladder itself. Raises as `admit` does."""
-    envelope: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
     if said.capabilities is not None:
-        envelope[CLIENT_CAPABILITIES_KEY] = Raw(said.capabilities)
+        meta[CLIENT_CAPABILITIES_KEY] = Raw(said.capabilities)
     if said.version is not None:
-        envelope[PROTOCOL_VERSION_KEY] = jsonrpc.value(said.version)
-    body: dict[str, Any] = {"method": said.method, "params": {"_meta": envelope}}
-    headers = None if said.headers is None else dict(said.headers)
-    named = NAME_BEARING_METHODS.get(said.method)
-    if named is not None and said.name is not None:
-        body["params"][named] = jsonrpc.value(said.name)
-    verdict = classify_inbound_request(body, headers=headers)
-    if isinstance(verdict, InboundLadderRejection):
-        raise _rejection(verdict)
-    if headers is not None and said.method in TASKS and said.name is not None:
-        _compare(decode_header_value(headers.get(MCP_NAME_HEADER)), Raw(said.name))
+        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(said.version)
+    name = None if said.name is None else jsonrpc.value(said.name)
+    version = ladder.climb(said.method, name, meta, None if said.headers is None else dict(said.headers))
     client_info = require_object(said.info, f"_meta[{CLIENT_INFO_KEY!r}]")
     log_level = "" if said.log_level is None else level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]")
     agent = Agent(
         principal=principal_of(client_info, said.address),
         era="modern",
-        protocol_version=verdict.protocol_version,
+        protocol_version=version,
         client_info=client_info,
         capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
@@ -150,12 +133,6 @@ def _climb(said: _Said) -> tuple[Agent, str]:
 
 
 _remembered = lru_cache(maxsize=1024)(_climb)
-
-
-def _compare(header: str | None, task_id: Raw) -> None:
-    """What the ladder does for the methods that it knows (SEP-2663, Routing Headers)."""
-    if header is None or header != jsonrpc.value(task_id):
-        raise RpcError.of_gateway(HEADER_MISMATCH, f"the header Mcp-Name does not match params.{TASK_ID}")
 
 
 def discover(services: Services) -> bytes:
@@ -171,10 +148,6 @@ def discover(services: Services) -> bytes:
     if "instructions" in identity:
         result["instructions"] = identity["instructions"]
     return jsonrpc.encode(result)
-
-
-def _rejection(rejection: InboundLadderRejection) -> RpcError:
-    return RpcError.of_gateway(rejection.code, rejection.message, **(rejection.data or {}))
 
 
 class ModernHttp:
@@ -253,9 +226,10 @@ def _acknowledge(head: Head, meta: Mapping[str, Raw]) -> Answer:
     version = head.once(VERSION_HEADER)
     if version is None and is_modern(meta):
         version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
-    rejection = unsupported_protocol_version_rejection(version or "")
-    if rejection is not None:
-        raise Refusal(400, _rejection(rejection))
+    try:
+        ladder.require_supported(version or "")
+    except RpcError as error:
+        raise Refusal(400, error) from None
     return Answer(b"", 202)
 
 
@@ -263,4 +237,4 @@ def _status(error: RpcError) -> int:
     """The HTTP status of a pipeline's error: those that the specification gives one have it, others are answers."""
     if error.code == INVALID_REQUEST:
         return 200
-    return ERROR_CODE_HTTP_STATUS.get(error.code, 200)
+    return ladder.STATUS_OF.get(error.code, 200)

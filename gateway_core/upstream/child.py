@@ -57,6 +57,7 @@ class Child(asyncio.SubprocessProtocol):
         self._stdin: asyncio.WriteTransport | None = None
         self._lifeline: socket.socket | None = None
         self._reports: dict[bytes, int] = {}
+        self._starting: asyncio.Future[Any] | None = None
         self._stderr = StderrTail(config.name, config.env.values())
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
@@ -80,7 +81,7 @@ class Child(asyncio.SubprocessProtocol):
         except OSError as error:
             raise NotSent(f"cannot start {command!r}: {error.strerror}") from None
         self._lifeline.setblocking(False)
-        starting = asyncio.ensure_future(
+        starting = self._starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
                 lambda: self,
                 *(sys.executable, "-I", "-S", str(_GUARD), str(guards_end.fileno()), "--"),
@@ -99,9 +100,8 @@ class Child(asyncio.SubprocessProtocol):
             self._lifeline.close()
             raise NotSent(f"cannot start {command!r}: {error}") from None
         except asyncio.CancelledError:
-            self._lifeline.close()
             starting.add_done_callback(_ignore_failure)
-            raise
+            raise  # `stop` ends it
         if not self._ended:
             self.writable.set()
 
@@ -113,7 +113,11 @@ class Child(asyncio.SubprocessProtocol):
     async def stop(self) -> None:
         """End it and all of its process group: stdin closed, SIGTERM, SIGKILL. Takes less than 6 seconds."""
         self._end("was stopped")
-        if self._transport is None or self._lifeline is None:
+        if self._starting is None or self._lifeline is None:
+            return
+        await asyncio.wait({self._starting})  # what is being started can be ended once it is there
+        if self._transport is None:
+            self._lifeline.close()
             return
         if self._stdin is not None:
             self._stdin.close()

@@ -13,12 +13,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
-from mcp_types.version import (
-    HANDSHAKE_PROTOCOL_VERSIONS,
-    LATEST_HANDSHAKE_VERSION,
-    LATEST_MODERN_VERSION,
-    MODERN_PROTOCOL_VERSIONS,
-)
 from msgspec import Raw
 
 from gateway_core.errors import (
@@ -34,9 +28,13 @@ from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
     DISCOVER,
+    HANDSHAKE_PROTOCOL_VERSIONS,
     IMPLEMENTATION,
     INITIALIZE,
+    LATEST_HANDSHAKE_VERSION,
+    LATEST_MODERN_VERSION,
     LOG_LEVEL_KEY,
+    MODERN_PROTOCOL_VERSIONS,
     PROTOCOL_VERSION_KEY,
     RESERVED_PREFIX,
     SERVER_INFO_KEY,

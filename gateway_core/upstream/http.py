@@ -15,10 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
-from mcp.shared.inbound import (
-    MCP_METHOD_HEADER,
-    MCP_PARAM_HEADER_PREFIX,
-)
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -26,7 +22,15 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CANCELLED_NOTICE, IDEMPOTENCY_KEY, INITIALIZE, LISTEN, NAME_MEMBERS, PROGRESS
+from gateway_core.protocol import (
+    CANCELLED_NOTICE,
+    IDEMPOTENCY_KEY,
+    INITIALIZE,
+    LISTEN,
+    MCP_METHOD_HEADER,
+    NAME_MEMBERS,
+    PROGRESS,
+)
 from gateway_core.types import Era
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Prepared, Reply, ServerInfo, SessionEnded
@@ -46,7 +50,6 @@ RESUMPTIONS: Final = 3
 """Attempts in a row to resume an answer's stream that bring nothing new."""
 RESUME_DELAY: Final = 1.0
 """Seconds before each of them, unless the server's `retry:` says something else."""
-_PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 _TAIL: Final = 64 * 1024
 """Bytes read after a reply, to use its connection again; a stream that goes on for longer is cut."""
 

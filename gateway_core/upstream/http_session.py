@@ -13,19 +13,19 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
-from mcp.shared.inbound import (
+
+from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.exchange import Exchange
+from gateway_core.headers import encode_header_value
+from gateway_core.jsonrpc import Message
+from gateway_core.protocol import (
+    CANCELLED_NOTICE,
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
-    encode_header_value,
+    MODERN_PROTOCOL_VERSIONS,
 )
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-
-from gateway_core.errors import DeliveryError, RpcError
-from gateway_core.exchange import Exchange
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CANCELLED_NOTICE
 from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host, SessionEnded
 from gateway_core.upstream.client import Headers, HttpClient

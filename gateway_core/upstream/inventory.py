@@ -12,16 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from mcp.shared.inbound import (
-    MCP_PARAM_HEADER_PREFIX,
-    find_invalid_x_mcp_header,
-    mcp_param_headers,
-    x_mcp_header_map,
-)
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
+from gateway_core.protocol import MCP_PARAM_HEADER_PREFIX
 from gateway_core.types import Era, Kind
 from gateway_core.upstream.base import Reply, ServerInfo
 from gateway_core.upstream.hints import Hint, hint_of
@@ -137,6 +132,8 @@ class Inventory:
             headers = {name: value for name, value in headers.items() if name.lower() not in mirrored}
             arguments = jsonrpc.value(params.get("arguments", jsonrpc.EMPTY_OBJECT))
             if isinstance(arguments, dict):
+                from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - the same
+
                 headers |= mcp_param_headers(item.header_map, arguments)
         return headers or None
 
@@ -281,6 +278,8 @@ class _Fetch:
             return None
         header_map: Mapping[tuple[str, ...], str] = {}
         if kind == "tool" and b"x-mcp-header" in raw:
+            from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - takes 0.5 s
+
             # One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
             invalid = find_invalid_x_mcp_header(definition.get("inputSchema"))
             if invalid is not None:

@@ -170,6 +170,18 @@ async def test_restarts_leave_no_zombies_and_no_descriptors() -> None:
     assert len(os.listdir("/dev/fd")) <= fds + 1
 
 
+async def test_nothing_is_left_once_a_child_was_stopped_that_was_just_being_started() -> None:
+    before = children()
+    for delay in (0.0, 0.001, 0.003, 0.01):
+        ward = Ward(FAULTY, "family")
+        starting = asyncio.create_task(ward.child.start())
+        await asyncio.sleep(delay)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await asyncio.wait_for(ward.child.stop(), 6)
+        assert children() == before, "its guard, and with it the server, has ended when `stop` has"
+
+
 async def test_stop_without_start_and_twice() -> None:
     ward = Ward("-c", "pass")
     await ward.child.stop()

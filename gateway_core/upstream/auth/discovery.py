@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mcp.shared.auth_utils import check_resource_allowed
 from msgspec import Struct
 from yarl import URL
 
@@ -89,6 +88,8 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
 
 
 def _is_about(resource: str, upstream: URL) -> bool:
+    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - the SDK takes half a second to load
+
     try:
         return check_resource_allowed(canonical(upstream), resource)
     except ValueError:  # it is no URL

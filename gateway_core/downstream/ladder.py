@@ -1,0 +1,92 @@
+"""The ladder that every modern request climbs before anything is done about it: the first rung that breaks decides.
+
+1. `_meta` has the version and the capabilities (basic/index, Per-request protocol fields);
+2. the headers say what the body says, so that who routes by them is not misled (transports/streamable-http, Server
+   Validation) — an agent that contradicts itself is told that, rather than that its version is not supported;
+3. the version is supported (basic/versioning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CLIENT_CAPABILITY,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    RpcError,
+)
+from gateway_core.headers import decode_header_value
+from gateway_core.protocol import (
+    CLIENT_CAPABILITIES_KEY,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    MODERN_PROTOCOL_VERSIONS,
+    NAME_MEMBERS,
+    PROTOCOL_VERSION_KEY,
+    TASKS,
+)
+
+STATUS_OF: Final[Mapping[int, int]] = {
+    **dict.fromkeys((PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, HEADER_MISMATCH), 400),
+    **dict.fromkeys((MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION), 400),
+    METHOD_NOT_FOUND: 404,
+}
+"""JSON-RPC error code -> HTTP status, where the specification gives one (transports/streamable-http)."""
+
+
+def climb(method: str, name: Any, meta: Mapping[str, Any], headers: Mapping[str, str] | None) -> str:
+    """The version of a request that passes. Raises `RpcError`.
+
+    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `meta` has the version as a
+    value, and the key of the capabilities. `headers` by lower-case name; None for transports without.
+    """
+    missing = [key for key in (PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY) if key not in meta]
+    if missing:
+        raise RpcError.of_gateway(INVALID_PARAMS, f"params._meta is missing {' and '.join(missing)}")
+    version = meta[PROTOCOL_VERSION_KEY]
+    if headers is not None:
+        _compare(method, name, version, headers)
+    if not isinstance(version, str):
+        raise RpcError.of_gateway(INVALID_PARAMS, f"params._meta[{PROTOCOL_VERSION_KEY!r}] must be a string")
+    require_supported(version)
+    return version
+
+
+def _compare(method: str, name: Any, version: Any, headers: Mapping[str, str]) -> None:
+    said = headers.get(MCP_PROTOCOL_VERSION_HEADER)
+    if said is None or said != version:
+        raise _mismatch("MCP-Protocol-Version", f"params._meta[{PROTOCOL_VERSION_KEY!r}]")
+    if headers.get(MCP_METHOD_HEADER) != method:
+        raise _mismatch("Mcp-Method", "the method")
+    named = NAME_MEMBERS.get(method)
+    if named is not None and (name is not None or method in TASKS):
+        said = decode_header_value(headers.get(MCP_NAME_HEADER))
+        if said is None or said != name:
+            raise _mismatch("Mcp-Name", f"params.{named}")
+
+
+def _mismatch(header: str, body: str) -> RpcError:
+    return RpcError.of_gateway(HEADER_MISMATCH, f"the header {header} does not match {body}")
+
+
+def require_supported(version: str) -> None:
+    """Raise `RpcError(UNSUPPORTED_PROTOCOL_VERSION)` for a version that is not a modern one of the gateway's."""
+    if version not in MODERN_PROTOCOL_VERSIONS:
+        supported = list(MODERN_PROTOCOL_VERSIONS)
+        raise RpcError.of_gateway(
+            UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", supported=supported, requested=version
+        )
+
+
+def duplicated(headers: Iterable[str]) -> str | None:
+    """The routing header that is given more than once, if any; its readers could disagree about which counts."""
+    routing = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+    given = [name.lower() for name in headers]
+    return next((name for name in routing if given.count(name) > 1), None)
