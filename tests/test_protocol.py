@@ -111,8 +111,9 @@ def test_the_ladder_ends_where_that_of_the_sdk_does(method, name, meta, given_he
 
 
 def test_a_header_given_twice():
-    assert ladder.duplicated(["Mcp-Method", "MCP-Name", "accept", "accept"]) is None
-    assert ladder.duplicated(["Mcp-Method", "MCP-Name", "mcp-name"]) == "mcp-name"
+    once = [("Mcp-Method", "a"), ("MCP-Name", "b"), ("accept", "c"), ("accept", "d")]
+    assert ladder.duplicated(once) is None
+    assert ladder.duplicated([*once, ("mcp-name", "b")]) == "mcp-name"
 
 
 def test_starting_does_without_the_sdk():

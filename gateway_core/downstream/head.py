@@ -85,7 +85,7 @@ class Head:
     def routing(self) -> Mapping[str, str]:
         """The headers that mirror a modern request's body. Raises `RpcError(HEADER_MISMATCH)` for one given twice."""
         if self._routing is None:
-            twice = duplicated(self.headers)
+            twice = duplicated(self.headers.items())
             if twice is not None:
                 raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {twice} is given more than once")
             self._routing = {name: self.headers[name] for name in _ROUTING if name in self.headers}

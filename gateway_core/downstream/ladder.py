@@ -85,8 +85,8 @@ def require_supported(version: str) -> None:
         )
 
 
-def duplicated(headers: Iterable[str]) -> str | None:
+def duplicated(headers: Iterable[tuple[str, str]]) -> str | None:
     """The routing header that is given more than once, if any; its readers could disagree about which counts."""
     routing = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
-    given = [name.lower() for name in headers]
+    given = [name.lower() for name, _ in headers]
     return next((name for name in routing if given.count(name) > 1), None)
