@@ -318,6 +318,13 @@ def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> 
     return _ENCODER.encode({"jsonrpc": "2.0", "method": method, "params": params})
 
 
+def one_line(data: bytes) -> bytes:
+    """The same message: line breaks stand between tokens only, and on a channel of lines they would end it."""
+    if b"\n" in data or b"\r" in data:
+        return data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return data
+
+
 def result(request_id: Raw | bytes, payload: Raw | bytes) -> bytes:
     """A success response to the request whose id came as `request_id` (raw JSON, so `1` and `"1"` differ)."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(payload))

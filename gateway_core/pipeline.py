@@ -62,6 +62,7 @@ class Pipeline:
         self._quick = QuickCalls(catalog, router, chain, self)
         self.calls = 0
         self._running: dict[str, Exchange] = {}
+        self._told: set[asyncio.Task[None]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -91,10 +92,24 @@ class Pipeline:
         self.calls += 1
         course = Course(params, time.monotonic())
         begun = self._quick.begin(exchange, course)
-        if begun is None:
-            return asyncio.get_running_loop().create_task(self._call(exchange, course))
-        self._running[exchange.id] = exchange
-        return begun
+        if begun is not None:
+            self._running[exchange.id] = exchange
+            return begun
+        task = asyncio.get_running_loop().create_task(self._call(exchange, course))
+        if course.passed is not None:
+            task.add_done_callback(lambda _: self._never_began(exchange, course))
+        return task
+
+    def _never_began(self, exchange: Exchange, course: Course) -> None:
+        """Where a task was cancelled before its first step, plugins that were asked are told all the same."""
+        if exchange.deadline is None and course.passed is not None:
+            course.passed.forget()
+            telling = asyncio.get_running_loop().create_task(self._telling(course.passed))
+            self._told.add(telling)
+            telling.add_done_callback(self._told.discard)
+
+    async def _telling(self, passed: Passed) -> None:
+        await self._chain.after(passed, _CANCELLED)
 
     # -- for calls that were begun without a task ---------------------------------------------------------------
 

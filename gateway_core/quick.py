@@ -26,10 +26,11 @@ from gateway_core.exchange import Exchange
 from gateway_core.log.lines import Line
 from gateway_core.router import Router, available
 from gateway_core.types import Call, CallResult, Outcome
-from gateway_core.upstream.apart import shares_main
+from gateway_core.upstream.apart import each_call, has_own
 from gateway_core.upstream.base import Connection, Prepared
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import can_be_asked
+from gateway_core.upstream.sessions import Lease
 from gateway_core.upstream.upstream import Upstream
 
 METHOD: Final = "tools/call"
@@ -90,7 +91,9 @@ class _Way(msgspec.Struct, frozen=True, eq=False):
     """What is the same in those that go to one upstream."""
 
     connection: Connection
-    """It is good as long as this is the upstream's."""
+    """It is good as long as this is the upstream's main one."""
+    lease: Lease | None
+    """And this the agent's own one; None where it shares the main one."""
     prepared: Prepared | None
     """What is sent; None where such calls have a task from the start."""
     line: Line
@@ -112,8 +115,8 @@ class QuickCalls:
         self.chain = chain
         self.host = host
 
-    def begin(self, exchange: Exchange, course: Course) -> Running[CallResult] | None:
-        """Begin a call; None, and nothing has happened, where it is to have a task from the start."""
+    def begin(self, exchange: Exchange, course: Course) -> QuickCall | None:
+        """Begin a call; None where a task is to go on with it, from where `course` says that it is."""
         members = course.members
         name, arguments, meta = members.get("name"), members.get("arguments"), members.get("_meta")
         if (
@@ -139,8 +142,8 @@ class QuickCalls:
                 METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, target.tool
             )
         if judged and not self._judged(course):
-            return self.host.go_on(exchange, course)
-        return self._sent(exchange, course, road, target, raw_arguments) or self.host.go_on(exchange, course)
+            return None
+        return self._sent(exchange, course, road, target, raw_arguments)
 
     def _road(self, exchange: Exchange, name: bytes, meta: bytes) -> _Road:
         roads, key, generation = exchange.agent.roads, (name, meta), self.catalog.generation
@@ -190,15 +193,15 @@ class QuickCalls:
                 course.verdict = CallResult.failed(error, Outcome.REFUSED)
                 return None
         course.chosen = upstream
-        connection = upstream.connection
         way = road.ways.get(upstream)
-        if way is None or way.connection is not connection:
-            if connection is None:
-                return None
-            prepared = self._prepared(exchange, target, upstream, connection)
-            way = road.ways[upstream] = _Way(connection, prepared, _line(road, exchange, upstream))
-        prepared = way.prepared
-        if prepared is None:
+        if (
+            way is None
+            or way.connection is not upstream.connection
+            or (way.lease is not None and upstream.own.ready(exchange.agent) is not way.lease)
+        ):
+            way = self._way(exchange, road, target, upstream)
+        prepared = None if way is None else way.prepared
+        if way is None or prepared is None:
             return None
         course.line = way.line
         quick = QuickCall(self, course, exchange, upstream, prepared)
@@ -207,6 +210,21 @@ class QuickCalls:
         self.router.in_flight += 1
         return quick
 
+    def _way(self, exchange: Exchange, road: _Road, target: Target, upstream: Upstream) -> _Way | None:
+        """The way that calls to this upstream have now; None where there is none yet."""
+        main, agent, lease = upstream.connection, exchange.agent, None
+        if main is None:
+            return None
+        if has_own(upstream.config, upstream.facts.era, agent, main):
+            lease = upstream.own.ready(agent)
+            if lease is None:
+                return None  # the first call opens it
+        prepared = self._prepared(exchange, target, upstream, main if lease is None else lease.connection)
+        if prepared is not None and lease is not None:
+            prepared = msgspec.structs.replace(prepared, lease=lease)
+        way = road.ways[upstream] = _Way(main, lease, prepared, _line(road, exchange, upstream))
+        return way
+
     @staticmethod
     def _prepared(exchange: Exchange, target: Target, upstream: Upstream, connection: Connection) -> Prepared | None:
         """What the upstream is sent; None where the calls have a task from the start."""
@@ -214,7 +232,7 @@ class QuickCalls:
         tools = upstream.offer.tools_for(agent.principal.id)
         item = None if tools is None else tools.find("tool", target.original)
         if (
-            not shares_main(upstream.config, era, agent, connection)
+            each_call(upstream.config, era, agent)
             or upstream.timeout < SHORTEST_TIMEOUT
             or (item is not None and item.header_map)
             or (agent.era == "modern" and era == "legacy" and can_be_asked(agent))

@@ -33,6 +33,8 @@ _RETURN: Final = ord("\r")
 _ZERO: Final = ord("0")
 _RESULT_FIRST: Final = b'{"result":'
 """How the official TypeScript SDK begins a response."""
+USUAL_STARTS: Final = (b'{"jsonrpc":"2.0","id":', _RESULT_FIRST)
+"""How responses begin that `usual_response` may read."""
 
 
 def usual_request(data: bytes) -> Message | None:
@@ -62,8 +64,8 @@ def usual_request(data: bytes) -> Message | None:
     return Message("2.0", found.id, method, Raw(params), members=members, has_id=True)
 
 
-def usual_result(data: bytes, number: int) -> tuple[bytes, dict[str, Raw]] | None:
-    """The result object in the response to the request `number`, and its members.
+def usual_response(data: bytes) -> tuple[int, bytes, dict[str, Raw]] | None:
+    """The id of the request that this is the response to, the result object in it, and its members.
 
     None for whatever `jsonrpc.decode` is for. That is so, too, where envelope and result are not written as the
     shortest JSON (but for the values in them): then nothing is given twice or hidden behind escapes.
@@ -76,12 +78,12 @@ def usual_result(data: bytes, number: int) -> tuple[bytes, dict[str, Raw]] | Non
         response = _RESPONSE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    members = response.result
+    number, members = response.id, response.result
     size = sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + (1 if members else 2)
     start = b'{"jsonrpc":"2.0","id":%d,"result":' % number
     if len(data) == len(start) + size + 1 and data.startswith(start):
-        return data[len(start) : -1], members
+        return number, data[len(start) : -1], members
     end = b',"jsonrpc":"2.0","id":%d}' % number
     if len(data) == len(_RESULT_FIRST) + size + len(end) and data.startswith(_RESULT_FIRST) and data.endswith(end):
-        return data[len(_RESULT_FIRST) : -len(end)], members
+        return number, data[len(_RESULT_FIRST) : -len(end)], members
     return None

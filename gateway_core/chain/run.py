@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -57,6 +57,12 @@ class Passed:
     def waits(self) -> bool:
         """Whether a hook has to be waited for before the chain goes on."""
         return self._awaited is not None
+
+    def forget(self) -> None:
+        """Have nobody wait for the hook that was to be waited for."""
+        awaited = self._take_awaited()
+        if isinstance(awaited, Coroutine):
+            awaited.close()
 
     def _take_awaited(self) -> Awaitable[Any] | None:
         awaited, self._awaited = self._awaited, None

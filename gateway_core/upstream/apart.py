@@ -22,21 +22,18 @@ def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connect
     return era == "legacy" and agent.session_id is not None and separate
 
 
-def shares_main(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection) -> bool:
-    """Whether an agent's calls are on the shared connection; else `apart` says on which."""
+def each_call(config: UpstreamConfig, era: Era | None, agent: Agent) -> bool:
+    """Whether each of an agent's calls has a connection to itself: also where each agent should, and this one has no
+    session."""
     each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
-    return era == "modern" or not (each or has_own(config, era, agent, main))
+    return era == "legacy" and each
 
 
 def apart(
     config: UpstreamConfig, era: Era | None, exchange: Exchange, main: Connection | None, own: SessionConnections
 ) -> AbstractAsyncContextManager[Connection] | None:
-    """The connection that an exchange has for itself or with its session; None when it is to use the shared one.
-
-    Each call has one to itself also where each agent should, and this one has no session.
-    """
+    """The connection that an exchange has for itself or with its session; None when it is to use the shared one."""
     agent = exchange.agent
-    each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
-    if era == "legacy" and each:
+    if each_call(config, era, agent):
         return own.borrow(exchange)
     return own.of_session(agent) if has_own(config, era, agent, main) else None

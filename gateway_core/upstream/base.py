@@ -28,6 +28,7 @@ from gateway_core.upstream.hints import Hint
 if TYPE_CHECKING:
     from gateway_core.upstream.begun import BegunRequest
     from gateway_core.upstream.pending import Pending
+    from gateway_core.upstream.sessions import Lease
 
 
 class Watcher(Protocol):
@@ -56,11 +57,13 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     """What it is sent on."""
     method: str
     head: bytes
-    """Of the HTTP request, up to the number of bytes in its body."""
+    """Of the HTTP request, up to the number of bytes in its body; empty for other transports."""
     body: bytes
     """Takes, as `%` does it, the request's number, its arguments, the exchange's id, and the number again."""
     limit: int
     """Bytes of an answer."""
+    lease: Lease | None = None
+    """The agent's own connection that it is; None for the one that agents share."""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """A request that a call without a task has sent: what it holds at its upstream, and the way of its answer.
 
-Most calls wait for nothing but one answer, which comes as JSON in one piece. Those need no task: whoever reads the
-answer from the wire ends the call. The first thing that is not so is why the call is **taken over** by a task, which
-goes on from there as if it had been there from the start; all that is rare is written once, for tasks.
+Most calls wait for nothing but one answer. Those need no task: whoever reads the answer from the wire ends the call.
+The first thing that is not so is why the call is **taken over** by a task, which goes on from there as if it had been
+there from the start; all that is rare is written once, for tasks. What the answer comes through is the connection's
+business: it makes a `BegunPending` of its own kind.
 """
 
 from __future__ import annotations
@@ -10,28 +11,25 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
 from gateway_core.exchange import Exchange
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.response import Response, ResponseHead
-from gateway_core.usual import usual_result
 
 if TYPE_CHECKING:
-    from gateway_core.upstream.base import Prepared
+    from gateway_core.errors import DeliveryError
+    from gateway_core.upstream.base import Prepared, Reply
     from gateway_core.upstream.upstream import Upstream
-    from gateway_core.upstream.wire import WireConnection
 
 
 class BegunRequest(ABC):
-    """The request, and who gets its answer: a `wire.Receiver`. The subclass is the call."""
+    """The request. The subclass is the call."""
 
-    __slots__ = ("_arrival", "exchange", "pending", "prepared", "started", "upstream", "wire")
+    __slots__ = ("_arrival", "exchange", "pending", "prepared", "started", "upstream")
 
-    pending: Pending
-    wire: WireConnection
+    pending: BegunPending
     """Set by the connection when it sends."""
 
     def __init__(self, exchange: Exchange, upstream: Upstream, prepared: Prepared) -> None:
@@ -39,8 +37,8 @@ class BegunRequest(ABC):
         self.upstream = upstream
         self.prepared = prepared
         self.started = time.monotonic()
-        self._arrival: asyncio.Future[Response] | None = None
-        """The answer, for the task that has taken over."""
+        self._arrival: asyncio.Future[Any] | None = None
+        """What the task waits for that has taken over."""
 
     @abstractmethod
     def is_plain(self, members: dict[str, Raw]) -> bool:
@@ -59,63 +57,88 @@ class BegunRequest(ABC):
         upstream = self.upstream
         if not upstream.places.take_now():
             return False
-        if not self.prepared.connection.start(self, arguments):
+        prepared = self.prepared
+        if not prepared.connection.start(self, arguments):
             upstream.places.free()
             return False
+        if prepared.lease is not None:
+            prepared.lease.users += 1
         upstream.calls += 1
         upstream.facts.in_flight += 1
         self.exchange.begun = self
         return True
 
-    def _leave(self) -> None:
-        """It was answered: what it holds is given back, and the upstream is known to be well."""
+    def ended(self, result: bytes, members: dict[str, Raw]) -> bool:
+        """End the call with this result; False where a task is to do it."""
+        if self._arrival is not None or not self.is_plain(members):
+            return False
+        # It was answered: what it holds is given back, and the upstream is known to be well.
         self.exchange.begun = None
-        self.prepared.connection.settled(self.pending)
-        upstream = self.upstream
+        prepared, upstream = self.prepared, self.upstream
+        prepared.connection.settled(self.pending)
+        if prepared.lease is not None:
+            upstream.own.left(prepared.lease)
         upstream.places.free()
         upstream.facts.in_flight -= 1
         upstream.facts.took(time.monotonic() - self.started)
         upstream.on_transport(None, True)
+        self.answered(result, members)
+        return True
 
     def take_over(self) -> None:
         """From now on a task waits for the answer."""
         if self._arrival is None:
             self._arrival = asyncio.get_running_loop().create_future()
             self.give_task()
+            self.pending.taken_over()
 
-    async def response(self) -> Response:
-        """The answer, for that task. Raises `OSError`. Cancelled, it hangs up."""
-        arrival = self._arrival
-        assert arrival is not None
-        try:
-            return await arrival
-        except asyncio.CancelledError:
-            if arrival.cancelled():
-                self.wire.close()
-            elif arrival.exception() is None:
-                arrival.result().close()
-            raise
-
-    # -- as the receiver of the answer --------------------------------------------------------------------------
-
-    def collects(self, head: ResponseHead) -> bool:
-        return head.usual and (head.length or 0) <= self.prepared.limit
-
-    def whole(self, head: ResponseHead, body: bytes) -> None:
-        if self._arrival is None and head.usual and len(body) <= self.prepared.limit:
-            usual = usual_result(body, self.pending.number)
-            if usual is not None and self.is_plain(usual[1]):
-                self._leave()
-                self.answered(*usual)
-                return
-        self.begun(Response(head, None, body))
-
-    def begun(self, response: Response) -> None:
+    def arrived(self, what: Any = None) -> None:
+        """Have the task go on: with `what` is there, or knowing that `pending` is over."""
         self.take_over()
         if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(response)
+            self._arrival.set_result(what)
 
     def failed(self, error: OSError) -> None:
+        """Have the task go on: there is no answer, for `error`."""
         self.take_over()
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_exception(error)
+
+    @property
+    def taken(self) -> bool:
+        """Whether a task has taken over."""
+        return self._arrival is not None
+
+    @property
+    def arrival(self) -> asyncio.Future[Any]:
+        """What the task waits for."""
+        assert self._arrival is not None, "it was taken over"
+        return self._arrival
+
+
+class BegunPending(Pending):
+    """The request as its connection knows it."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: BegunRequest, number: int) -> None:
+        super().__init__(number, call.prepared.method, call.exchange, sent=True)
+        self.call = call
+
+    def taken_over(self) -> None:
+        """A task waits for the answer from now on; `BegunRequest.arrived` lets it go on."""
+
+
+class BegunAwaited(BegunPending):
+    """One whose response comes among all others on the one stream of its connection."""
+
+    __slots__ = ()
+
+    def resolve(self, reply: Reply) -> None:
+        super().resolve(reply)
+        self.call.arrived()
+
+    def fail(self, error: DeliveryError) -> None:
+        if not self.over:
+            super().fail(error)
+            self.call.arrived()

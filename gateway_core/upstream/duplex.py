@@ -19,15 +19,15 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS, SUBSCRIPTION_ID_KEY
+from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
 from gateway_core.upstream.incoming import Strays, answer_to, read
 from gateway_core.upstream.logs import whose
-from gateway_core.upstream.pending import Awaited, id_in, own_id, raw_id_in
+from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher
 
@@ -51,7 +51,7 @@ class DuplexConnection(Connection):
         self._host = host
         self._ids = itertools.count(1)
         self._last_id = 0
-        self._pending: dict[int, Awaited] = {}
+        self._pending: dict[int, Pending] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """Of those, messages on their way out."""
@@ -124,7 +124,7 @@ class DuplexConnection(Connection):
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         self._check_open()
-        await self._transmit(_one_line(jsonrpc.notification(method, params)))
+        await self._transmit(jsonrpc.one_line(jsonrpc.notification(method, params)))
 
     async def close(self) -> None:
         if self._leaving and not self.closed:
@@ -158,7 +158,7 @@ class DuplexConnection(Connection):
         return self._last_id
 
     async def _carry(self, params: Mapping[str, Any], pending: Awaited) -> Reply:
-        data = _one_line(jsonrpc.request(pending.number, pending.method, params))
+        data = jsonrpc.one_line(jsonrpc.request(pending.number, pending.method, params))
         self._pending[pending.number] = pending
         try:
             await self._transmit(data, pending)
@@ -173,9 +173,12 @@ class DuplexConnection(Connection):
             # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
             # while waiting for the answer has cancelled the future, too.
             if pending.sent and (pending.answer.cancelled() or not pending.over):
-                reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
-                self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
+                self._tell_cancelled(pending)
             raise
+
+    def _tell_cancelled(self, pending: Pending) -> None:
+        reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
+        self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         self._check_open()
@@ -236,7 +239,7 @@ class DuplexConnection(Connection):
             return
         answer = answer_to(message, self._questions, self.strays)
         if answer is not None:
-            self._in_background(_one_line(answer))
+            self._in_background(jsonrpc.one_line(answer))
 
     def _in_flight(self) -> list[Exchange]:
         """The exchanges whose requests the server has and has not answered, the newest last."""
@@ -273,7 +276,7 @@ class DuplexConnection(Connection):
             else:
                 pending.resolve(Reply(b"{}"))
         elif method in LISTENED:
-            take = self._listening.get(_listen_id(params))
+            take = self._listening.get(listen_id(params))
             if take is not None:
                 take(method, params)
         else:
@@ -295,18 +298,3 @@ class DuplexConnection(Connection):
             task.cancel()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
         self.strays.report(reason)
-
-
-def _listen_id(params: Raw) -> int:
-    """The id of the listen request that a notification belongs to; 0 for none of ours."""
-    try:
-        return own_id(jsonrpc.members(jsonrpc.members(params).get("_meta", Raw())).get(SUBSCRIPTION_ID_KEY, Raw()))
-    except RpcError:
-        return 0
-
-
-def _one_line(data: bytes) -> bytes:
-    """JSON allows a line break only between tokens; on a channel of lines it would be the end of the message."""
-    if b"\n" in data or b"\r" in data:
-        return data.replace(b"\n", b" ").replace(b"\r", b" ")
-    return data

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Raw
 
+from gateway_core import jsonrpc
 from gateway_core.errors import (
     HEADER_MISMATCH,
     MISSING_CLIENT_CAPABILITY,
@@ -29,6 +30,7 @@ from gateway_core.protocol import (
     CLIENT_INFO_KEY,
     DISCOVER,
     HANDSHAKE_PROTOCOL_VERSIONS,
+    IDEMPOTENCY_KEY,
     IMPLEMENTATION,
     INITIALIZE,
     LATEST_HANDSHAKE_VERSION,
@@ -245,6 +247,22 @@ def _modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[st
 def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
     """What one request to a modern server declares: the capabilities of the agent behind it, if there is one."""
     return host.capabilities if exchange is None else for_modern(exchange.agent)
+
+
+def template(
+    method: str,
+    params: Mapping[str, Any],
+    info: ServerInfo,
+    capabilities: Mapping[str, Any] | Raw,
+    agent_meta: Mapping[str, Any],
+) -> bytes | None:
+    """A request as `Prepared.body` has it; None where something in it looks like what is to be filled in."""
+    number = Raw(b"%d")
+    meta = {**agent_meta, IDEMPOTENCY_KEY: Raw(b'"%b"')}
+    body = jsonrpc.request(
+        number, method, with_meta({**params, "arguments": Raw(b"%b")}, info, capabilities, meta, number)
+    )
+    return body if body.count(b"%") == 4 else None
 
 
 def with_meta(

@@ -24,7 +24,6 @@ from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CANCELLED_NOTICE,
-    IDEMPOTENCY_KEY,
     INITIALIZE,
     LISTEN,
     MCP_METHOD_HEADER,
@@ -32,12 +31,13 @@ from gateway_core.protocol import (
     PROGRESS,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_body, read_events, read_failure, read_json
+from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Prepared, Reply, ServerInfo, SessionEnded
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
-from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, with_meta
+from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template, with_meta
 from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
@@ -50,8 +50,6 @@ RESUMPTIONS: Final = 3
 """Attempts in a row to resume an answer's stream that bring nothing new."""
 RESUME_DELAY: Final = 1.0
 """Seconds before each of them, unless the server's `retry:` says something else."""
-_TAIL: Final = 64 * 1024
-"""Bytes read after a reply, to use its connection again; a stream that goes on for longer is cut."""
 
 
 class HttpConnection(Connection):
@@ -68,7 +66,6 @@ class HttpConnection(Connection):
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
         """Set once a legacy server's standing stream is there, or is known not to be."""
-        self._drains: set[asyncio.Task[None]] = set()
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -89,11 +86,9 @@ class HttpConnection(Connection):
 
     async def close(self) -> None:
         listener, self._listener = self._listener, None
-        background = [*self._drains] if listener is None else [*self._drains, listener]
-        for task in background:
-            task.cancel()
-        if background:
-            await asyncio.wait(background)
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait({listener})
         await self._session.close()
 
     @property
@@ -122,7 +117,7 @@ class HttpConnection(Connection):
         if exchange is not None and exchange.begun is not None:
             begun, exchange.begun = exchange.begun, None
             assert isinstance(begun, BegunRequest)
-            return await self._request(begun.pending, params, None, begun)
+            return await self._request(begun.pending, params, None)
         if self.closed:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
@@ -138,21 +133,18 @@ class HttpConnection(Connection):
         head = self._http.prepared(self._session.headers_of(method, _name(method, params)))
         if head is None or self.info is None:
             return None
-        number = Raw(b"%d")
-        own = {**params, "arguments": Raw(b"%b")}
-        all_meta = {**meta, IDEMPOTENCY_KEY: Raw(b'"%b"')}
-        complete = with_meta(own, self.info, declared(exchange, self._host), all_meta, number)
-        body = jsonrpc.request(number, method, complete)
-        return Prepared(self, method, head, body, self._limit) if body.count(b"%") == 4 else None
+        body = template(method, params, self.info, declared(exchange, self._host), meta)
+        return None if body is None else Prepared(self, method, head, body, self._limit)
 
     def start(self, begun: BegunRequest, arguments: bytes) -> bool:
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
         body = prepared.body % (number, arguments, exchange.id.encode(), number)
-        wire = None if self.closed else self._http.start(prepared.head, body, begun)
+        pending = HttpPending(begun, number, self._take, self._session.strays)
+        wire = None if self.closed else self._http.start(prepared.head, body, pending)
         if wire is None:
             return False
-        begun.wire = wire
-        begun.pending = self._pending[number] = Pending(number, prepared.method, exchange, sent=True)
+        pending.wire = wire
+        begun.pending = self._pending[number] = pending
         exchange.sent = True
         return True
 
@@ -180,16 +172,15 @@ class HttpConnection(Connection):
         pending: Pending,
         params: Mapping[str, Any],
         param_headers: Mapping[str, str] | None,
-        begun: BegunRequest | None = None,
     ) -> Reply:
         session = self._session
         starts = pending.method == INITIALIZE
         method, number = pending.method, pending.number
-        body = jsonrpc.request(number, method, params) if begun is None else b""
+        body = b"" if isinstance(pending, HttpPending) else jsonrpc.request(number, method, params)
         self._pending[number] = pending
         try:
-            if begun is not None:
-                response = await self._http.carried_on(begun.response())
+            if isinstance(pending, HttpPending):
+                response = await self._http.carried_on(pending.response())
             elif starts:
                 response = await session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
             else:
@@ -220,6 +211,8 @@ class HttpConnection(Connection):
 
     async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
         """Settle the request with the answer."""
+        if pending.over:
+            return
         session = self._session
         if response.status != 200:
             in_session = session.id is not None and not starts
@@ -230,7 +223,8 @@ class HttpConnection(Connection):
         if response.content_type == JSON:
             await read_json(response, pending, self._limit)
         elif response.content_type == EVENT_STREAM:
-            parser = EventParser(self._limit)
+            known = pending.parser if isinstance(pending, HttpPending) else None
+            parser = known or EventParser(self._limit)
             if not await read_events(response, parser, lambda message: self._take(message, pending), session.strays):
                 await self._resume(parser, pending)
         else:
@@ -267,9 +261,7 @@ class HttpConnection(Connection):
         if not pending.over or response.at_eof:
             response.close()  # after the end of the body this closes nothing but the answer itself
         else:
-            drain = asyncio.create_task(_drain(response))
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
+            response.spend()
 
     # -- what the server says -----------------------------------------------------------------------------------
 
@@ -338,13 +330,3 @@ def _name(method: str, params: Mapping[str, Any]) -> str | None:
     member = NAME_MEMBERS.get(method)
     name = params.get(member) if member is not None else None
     return jsonrpc.text(name, member or "") if isinstance(name, Raw) else name
-
-
-async def _drain(response: Response) -> None:
-    try:
-        async with asyncio.timeout(1.0):
-            await read_body(response, _TAIL)
-    except (DeliveryError, TimeoutError):
-        pass
-    finally:
-        response.close()

@@ -132,6 +132,11 @@ class Offer:
         own = part.inventory if part is not None else None
         return own if own is not None and "tool" in own.items else self.inventory
 
+    def param_headers(self, exchange: Exchange, params: Mapping[str, Any]) -> dict[str, str] | None:
+        """The `Mcp-Param-*` headers of a `tools/call`; see `Inventory.param_headers`."""
+        tools = self.tools_for(exchange.agent.principal.id)
+        return None if tools is None else tools.param_headers(params, exchange.headers or ())
+
     def due(self, principal: str, *, listing: bool) -> bool:
         """Whether its private lists are to be fetched now: for a call only if they never were."""
         part = self._parts.pop(principal, None)

@@ -11,6 +11,7 @@ from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
+from gateway_core.protocol import SUBSCRIPTION_ID_KEY
 from gateway_core.upstream.base import Reply
 
 _MAX_DIGITS: Final = 18
@@ -118,3 +119,11 @@ def raw_id_in(params: Raw, member: str) -> bytes:
 def id_in(params: Raw, member: str) -> int:
     """The id of ours that a notification names: its `progressToken` or `requestId`; 0 for none."""
     return own_id(Raw(raw_id_in(params, member)))
+
+
+def listen_id(params: Raw) -> int:
+    """The id of the listen request that a notification belongs to; 0 for none of ours."""
+    try:
+        return own_id(jsonrpc.members(jsonrpc.members(params).get("_meta", Raw())).get(SUBSCRIPTION_ID_KEY, Raw()))
+    except RpcError:
+        return 0

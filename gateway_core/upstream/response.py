@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from multidict import CIMultiDict
@@ -12,6 +12,8 @@ from multidict import CIMultiDict
 HIGH: Final = 256 * 1024
 LOW: Final = 64 * 1024
 """Bytes of a body that wait for its reader: above the one no more is read, below the other again."""
+MAX_SPENT: Final = 64 * 1024
+"""Bytes that are read of what is not wanted any more, to use its connection again."""
 
 
 class ResponseHead:
@@ -40,11 +42,14 @@ class Carrier(Protocol):
     def abandon(self) -> None:
         """The rest of the answer is not wanted."""
 
+    def linger(self) -> None:
+        """The rest is not wanted but may come for a moment, so that the connection can be used again."""
+
 
 class Response:
     """An answer. Its body can be read once; `close` is due."""
 
-    __slots__ = ("_carrier", "_chunks", "_ended", "_error", "_paused", "_size", "_waiter", "head")
+    __slots__ = ("_carrier", "_chunks", "_ended", "_error", "_paused", "_size", "_spare", "_waiter", "head", "listener")
 
     def __init__(self, head: ResponseHead, carrier: Carrier | None, body: bytes = b"") -> None:
         """Without a `carrier` the answer is complete."""
@@ -56,6 +61,10 @@ class Response:
         self._error: OSError | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._spare: int | None = None
+        """Bytes that may still come where none is wanted any more."""
+        self.listener: Callable[[], None] | None = None
+        """Called when more is `ready`, and at the end, where nobody waits in `chunks`."""
 
     @property
     def status(self) -> int:
@@ -74,6 +83,19 @@ class Response:
     def at_eof(self) -> bool:
         """Whether the body was read to its end."""
         return self._ended and not self._chunks
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more comes."""
+        return self._ended
+
+    def ready(self) -> list[bytes]:
+        """What has come of the body and was not read, in pieces."""
+        chunks = list(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        self._resume()
+        return chunks
 
     def taken(self) -> bytes:
         """All that has come of the body and was not read."""
@@ -95,9 +117,8 @@ class Response:
             while self._chunks:
                 chunk = self._chunks.popleft()
                 self._size -= len(chunk)
-                if self._paused and self._size <= LOW and self._carrier is not None:
-                    self._paused = False
-                    self._carrier.resume()
+                if self._size <= LOW:
+                    self._resume()
                 yield chunk
             if self._error is not None:
                 raise self._error
@@ -111,18 +132,40 @@ class Response:
 
     def close(self) -> None:
         """Let go of it. Where the body has not come to its end, its connection is closed."""
-        carrier, self._carrier = self._carrier, None
+        carrier, self._carrier, self.listener = self._carrier, None, None
         if carrier is not None and not self._ended:
             carrier.abandon()
         self._ended = True
         self._chunks.clear()
         self._wake()
 
+    def spend(self) -> None:
+        """Let go of it with its answer in hand: its connection is used again if little more comes, and soon."""
+        self.listener = None
+        if self._carrier is None or self._ended:
+            self.close()
+            return
+        self._spare = MAX_SPENT - self._size
+        self._chunks.clear()
+        self._size = 0
+        self._resume()
+        self._carrier.linger()
+
+    def _resume(self) -> None:
+        if self._paused and self._carrier is not None:
+            self._paused = False
+            self._carrier.resume()
+
     # -- what the connection says -------------------------------------------------------------------------------
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body has come."""
         if self._ended:
+            return
+        if self._spare is not None:
+            self._spare -= len(chunk)
+            if self._spare < 0:
+                self.close()
             return
         self._chunks.append(chunk)
         self._size += len(chunk)
@@ -137,6 +180,12 @@ class Response:
             self._ended, self._error = True, error
             self._carrier = None
             self._wake()
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the listener, if there is one, that something has come."""
+        if self.listener is not None:
+            self.listener()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -66,12 +66,33 @@ class SessionConnections:
     @contextlib.asynccontextmanager
     async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
         """The connection of a legacy agent's session, opened on first use. Raises `NotSent` when that fails."""
-        lease = await self._session_lease(agent)
+        lease = self.ready(agent) or await self._session_lease(agent)
         lease.users += 1
         try:
             yield lease.connection
         finally:
-            self._left(lease)
+            self.left(lease)
+
+    def ready(self, agent: Agent) -> Lease | None:
+        """The connection of a legacy agent's session, where it is open already. It counts as used now."""
+        session_id = agent.session_id
+        task = self._sessions.get(session_id) if session_id is not None else None
+        lease = _opened(task)
+        if lease is None or not lease.usable:
+            return None
+        assert session_id is not None
+        assert task is not None
+        del self._sessions[session_id]
+        self._sessions[session_id] = task  # again at the end: the order of use, for `MAX_SESSIONS`
+        return lease
+
+    def left(self, lease: Lease | None) -> None:
+        """A call has ended that was on it; None for the shared connection."""
+        if lease is None:
+            return
+        lease.users -= 1
+        if lease.retired and not lease.users:
+            self.discard(lease.connection)
 
     @contextlib.asynccontextmanager
     async def borrow(self, exchange: Exchange) -> AsyncIterator[Connection]:
@@ -87,7 +108,7 @@ class SessionConnections:
             try:
                 yield lease.connection
             finally:
-                self._left(lease)
+                self.left(lease)
                 if lease.usable and len(self._idle) < POOL_SIZE:
                     self._idle.append(lease)
                 else:
@@ -155,7 +176,7 @@ class SessionConnections:
             if len(self._sessions) >= MAX_SESSIONS:
                 self.retire(next(iter(self._sessions)))
             task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
-        self._sessions[session_id] = task  # again at the end: the order of use, for the bound above
+        self._sessions[session_id] = task
         return await joined(task, "its session was ended while it was being opened")
 
     async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
@@ -174,11 +195,6 @@ class SessionConnections:
 
     async def _lease(self, declared: Mapping[str, Any], agent: Agent | None) -> Lease:
         return Lease(await self._open(declared, agent), declared)
-
-    def _left(self, lease: Lease) -> None:
-        lease.users -= 1
-        if lease.retired and not lease.users:
-            self.discard(lease.connection)
 
     def _retire(self, lease: Lease) -> None:
         if not lease.retired:

@@ -87,7 +87,7 @@ class Upstream:
         self._main: Connection | None = None
         self.places = Places(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
-        self._own = SessionConnections(self._open_session)
+        self.own: Final = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
         self.follow: Final = self._announced.follows.add
         """Have an agent told the status of tasks, by this upstream's own ids."""
@@ -108,7 +108,7 @@ class Upstream:
 
     @property
     def connection(self) -> Connection | None:
-        return self._main  # the main one, while there is one
+        return self._main
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -145,7 +145,7 @@ class Upstream:
             self._give_up(lost)
         if self._http is not None:
             # A server that answers again has mostly been restarted, and knows its old sessions no more.
-            self._own.retire_all()
+            self.own.retire_all()
         self.offer.changes += 1
         self.info = connection.info
         self.facts.era = connection.info.era
@@ -161,19 +161,19 @@ class Upstream:
 
     def _give_up(self, connection: Connection) -> None:
         self.last_words = connection.last_words
-        self._own.discard(connection)
+        self.own.discard(connection)
 
     def abandon(self) -> None:
         """Use none of its connections again: the main one is closed, the agents' own ones end with their calls."""
         main, self._main = self._main, None
         if main is not None:
             self._give_up(main)
-        self._own.retire_all()
+        self.own.retire_all()
 
     async def disconnect(self) -> None:
         """`abandon`, and wait until everything that is being closed is; bounded in time."""
         self.abandon()
-        await self._own.closed()
+        await self.own.closed()
 
     async def close(self) -> None:
         """`disconnect`, and give up what lives longer than a connection."""
@@ -186,12 +186,12 @@ class Upstream:
 
     def suspect_sessions(self) -> None:
         """The server seems to have gone away: no call is spent on finding out that its session is dead."""
-        self._own.retire_all()
+        self.own.retire_all()
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close the connection that was its own."""
         self._announced.session_ended(session_id, self._main)
-        self._own.retire(session_id)
+        self.own.retire(session_id)
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
@@ -231,12 +231,12 @@ class Upstream:
         main = await self._open_main()
         if owner is None:
             return main
-        async with self._own.of_session(owner) as connection:
+        async with self.own.of_session(owner) as connection:
             return connection
 
     def roots_changed(self, session_id: str) -> None:
         """A legacy agent has other roots now."""
-        self._own.tell(session_id, ROOTS_CHANGED)
+        self.own.tell(session_id, ROOTS_CHANGED)
 
     def set_log_level(self, session_id: str, level: str) -> None:
         """A legacy agent wants log messages from `level` on."""
@@ -302,17 +302,17 @@ class Upstream:
     async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Send it on the connection that this exchange is to use."""
         if isinstance(exchange.begun, BegunRequest):
-            return await exchange.begun.prepared.connection.request(method, params, exchange=exchange)
-        headers = None
-        if method == "tools/call" and self.config.transport == "http":
-            tools = self.offer.tools_for(exchange.agent.principal.id)
-            headers = None if tools is None else tools.param_headers(params, exchange.headers or ())
+            prepared = exchange.begun.prepared
+            try:
+                return await prepared.connection.request(method, params, exchange=exchange)
+            finally:
+                self.own.left(prepared.lease)
+        mirrors = method == "tools/call" and self.config.transport == "http"
+        headers = self.offer.param_headers(exchange, params) if mirrors else None
         era = self.facts.era
-        leased = None if era == "modern" else apart(self.config, era, exchange, self._main, self._own)
+        leased = None if era == "modern" else apart(self.config, era, exchange, self._main, self.own)
         if leased is None and not exchange.log_level:
-            main = self._main
-            if main is None or main.closed:
-                main = await self._open_main()
+            main = await self._open_main()
             return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
         async with contextlib.AsyncExitStack() as held:
             connection = await (self._open_main() if leased is None else held.enter_async_context(leased))
@@ -340,7 +340,7 @@ class Upstream:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
         host = self._announced.own(declared, agent)
         connection = connection_to(self.config, self._limits, host, self._http)
-        await open_session(connection, self.facts.era, self._own.discard)
+        await open_session(connection, self.facts.era, self.own.discard)
         if agent is not None and agent.session_id is not None:
             self._announced.logs.opened(agent.session_id, connection)
         return connection

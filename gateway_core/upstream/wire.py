@@ -18,6 +18,8 @@ from multidict import CIMultiDict
 from gateway_core.upstream.heads import MAX_HEAD, Closed, Collected, Heads, Malformed
 from gateway_core.upstream.response import Response, ResponseHead
 
+LINGER: Final = 1.0
+"""Seconds that the rest of an answer may take to come when it is not wanted any more."""
 MAX_INFORMATIONAL: Final = 8
 """Answers with a status of 1xx before the one that counts."""
 
@@ -79,6 +81,7 @@ class WireConnection(asyncio.Protocol):
         """The answer whose body is coming."""
         self._stream: _Stream | None = None
         self._collected: _Collection | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self.unused_since = 0.0
         """Loop time since when it is idle."""
 
@@ -162,6 +165,8 @@ class WireConnection(asyncio.Protocol):
         elif receiver is not None and response is not None:
             self._receiver = None
             receiver.begun(response)
+        elif response is not None:
+            response.tell()
 
     def _collect(self, collected: _Collection, data: bytes) -> None:
         """A piece of an answer that its receiver gets as a whole."""
@@ -186,6 +191,7 @@ class WireConnection(asyncio.Protocol):
         assert stream is not None
         assert response is not None
         self._stream = self._response = self._receiver = None
+        self._stop_lingering()
         response.end()
         self.resume()
         self._ended(reusable=response.head.reusable and not stream.more)
@@ -201,6 +207,7 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        self._stop_lingering()
         self._lost(self)
         response = self._response
         if (
@@ -241,6 +248,14 @@ class WireConnection(asyncio.Protocol):
     def abandon(self) -> None:
         self._response = None
         self.close()
+
+    def linger(self) -> None:
+        self._lingering = asyncio.get_running_loop().call_later(LINGER, self.abandon)
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
 
 class _Collection:

@@ -20,6 +20,7 @@ from gateway_core.exchange import Exchange
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
+from tests.upstream import begun_kit
 
 SDK_SERVER = Path(__file__).parent / "http_servers" / "sdk_http.py"
 
@@ -239,3 +240,50 @@ def sdk_server() -> Iterator[StartSdk]:
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
+
+
+@pytest.fixture
+async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
+    """Start a world whose server does with a call what `script` says, but answers those of `warm` well.
+
+    Without a script it is `faulty.py`.
+    """
+    worlds: list[begun_kit.World] = []
+
+    async def start(
+        script: begun_kit.Script | None,
+        *plugins: Any,
+        era: str = "modern",
+        session: str | None = None,
+        warm: bool = True,
+        **settings: Any,
+    ) -> begun_kit.World:
+        http, response = begun_kit.http, begun_kit.response
+
+        async def serve(seen: Any, writer: asyncio.StreamWriter) -> None:
+            if seen.method == "tools/list":
+                tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "other")]
+                writer.write(http(response(seen, {"tools": tools, "ttlMs": 10**8, "cacheScope": "public"}, era)))
+            elif seen.method != "tools/call":
+                writer.write(http(b"", status=202) if seen.verb == "POST" else http(b"", status=405))
+            elif not seen.message["params"]["arguments"]:
+                writer.write(http(response(seen, begun_kit.GOOD, era)))
+            else:
+                assert script is not None
+                await script(seen, writer)
+
+        server = None
+        if script is not None:
+            server = await scripted(serve, era=era, session=session, capabilities={"tools": {}})
+        made = begun_kit.World(server, *plugins, **settings)
+        worlds.append(made)
+        made.health.start()
+        await made.health.wait_first_attempts(20)
+        if warm and script is not None:
+            await made.warm()
+        return made
+
+    yield start
+    for made in worlds:
+        await made.health.stop()
+        await made.pool.close()

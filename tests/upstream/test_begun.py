@@ -4,131 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
-from gateway_core.catalog import Catalog
-from gateway_core.chain import Chain, LoadedPlugin
-from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.health import HealthMonitor
-from gateway_core.pipeline import Pipeline
-from gateway_core.quick import QuickCall, Running, task_of
-from gateway_core.rounds import Rounds
-from gateway_core.router import Router
-from gateway_core.seal import Seal
-from gateway_core.types import Era, Outcome, Principal
+from gateway_core.exchange import Exchange
+from gateway_core.quick import QuickCall, task_of
+from gateway_core.types import Era, Outcome
 from gateway_core.upstream.inventory import Inventory
-from gateway_core.upstream.pool import UpstreamPool
-
-Script = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
-GOOD = {"content": [{"type": "text", "text": "good"}]}
-
-
-def http(body: bytes, kind: str = "application/json", status: int = 200) -> bytes:
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-def response(seen: Any, result: Any = GOOD, era: Era = "modern") -> bytes:
-    content = {"resultType": "complete", **result} if era == "modern" else result
-    return json.dumps({"jsonrpc": "2.0", "id": seen.message["id"], "result": content}, separators=(",", ":")).encode()
-
-
-class World:
-    """A pipeline over one scripted server."""
-
-    def __init__(self, server: Any, *plugins: Any, **settings: Any) -> None:
-        self.server = server
-        upstream = UpstreamConfig(name="up", transport="http", url=server.url, **settings.pop("upstream", {}))
-        config = ProxyConfig(upstreams=(upstream,), **settings)
-        methods = frozenset({"tools/call"})
-        loaded = [LoadedPlugin(f"p{n}", it, "1", "d", (), "reject", methods) for n, it in enumerate(plugins)]
-        chain = Chain(loaded)
-        self.pool = UpstreamPool(config)
-        self.upstream = self.pool.upstreams[0]
-        self.catalog = Catalog(config, self.pool.upstreams, chain.resolve_conflict, Seal())
-        self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
-        self.router = Router(chain, Rounds(config, Seal()))
-        self.pipeline = Pipeline(config, self.catalog, self.router, chain, self.health.settle)
-        self.agents: dict[str, Agent] = {
-            "modern": Agent(Principal("m@test"), "modern", "2026-07-28"),
-            "legacy": Agent(Principal("l@test"), "legacy", "2025-11-25", session_id="s"),
-        }
-
-    def begin(self, name: str = "echo", era: Era = "modern", **arguments: Any) -> Running[CallResult]:
-        """Begin a call of the server's tool."""
-        params = {"name": name, "arguments": arguments}
-        return self.pipeline.begin(Exchange(self.agents[era], "tools/call"), jsonrpc.members(jsonrpc.encode(params)))
-
-    def quick(self, **arguments: Any) -> QuickCall:
-        """Begin one that has no task."""
-        running = self.begin(**arguments)
-        assert isinstance(running, QuickCall), "it should do without a task"
-        return running
-
-    async def warm(self) -> None:
-        """Have a connection and all the rest at hand."""
-        for era in ("modern", "legacy"):
-            assert (await ended(self.begin(era=era))).outcome is Outcome.OK
-
-    def at_rest(self) -> bool:
-        """Whether nothing is held any more, by nobody."""
-        connection: Any = self.upstream.connection
-        return (
-            self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
-            and self.upstream.places._taken == 0
-            and not any(it.exchange for it in connection._pending.values())
-            and not self.pipeline._deadlines._set
-        )
-
-
-async def ended(running: Running[CallResult]) -> CallResult:
-    """How a call ended, without making it have a task."""
-    if not running.done():
-        done = asyncio.get_running_loop().create_future()
-        running.add_done_callback(lambda _: done.set_result(None))
-        async with asyncio.timeout(10):
-            await done
-    return running.result()
-
-
-Start = Callable[..., Awaitable[World]]
-
-
-@pytest.fixture
-async def world(scripted: Any) -> AsyncIterator[Start]:
-    """Start a world whose server does with a call what `script` says, but answers those of `warm` well."""
-    worlds: list[World] = []
-
-    async def start(script: Script, *plugins: Any, era: Era = "modern", warm: bool = True, **settings: Any) -> World:
-        async def serve(seen: Any, writer: asyncio.StreamWriter) -> None:
-            if seen.method == "tools/list":
-                tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "other")]
-                writer.write(http(response(seen, {"tools": tools, "ttlMs": 10**8, "cacheScope": "public"}, era)))
-            elif seen.method != "tools/call":
-                writer.write(http(b"", status=202) if seen.verb == "POST" else http(b"", status=405))
-            elif not seen.message["params"]["arguments"]:
-                writer.write(http(response(seen, GOOD, era)))
-            else:
-                await script(seen, writer)
-
-        server = await scripted(serve, era=era, capabilities={"tools": {}})
-        made = World(server, *plugins, **settings)
-        worlds.append(made)
-        made.health.start()
-        await made.health.wait_first_attempts(20)
-        if warm:
-            await made.warm()
-        return made
-
-    yield start
-    for made in worlds:
-        await made.health.stop()
-        await made.pool.close()
+from tests.upstream.begun_kit import GOOD, Start, ended, http, response
 
 
 async def well(seen: Any, writer: asyncio.StreamWriter) -> None:
@@ -356,6 +241,40 @@ async def test_an_after_call_that_waits_keeps_the_result(world: Start) -> None:
     after.seen = 0
     result = await ended(made.quick(value=1))
     assert (result.content["content"][0]["text"], after.seen) == ("instead", 1)
+    assert made.at_rest()
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_leaves_nothing(world: Start) -> None:
+    class Slow:
+        told: list[Outcome] = []  # noqa: RUF012
+
+        @hookimpl
+        async def before_call(self, call: Call) -> None:
+            await asyncio.sleep(10)
+
+        @hookimpl
+        async def after_call(self, call: Call, result: CallResult) -> None:
+            self.told.append(result.outcome)
+
+    class Quick:
+        told: list[Outcome] = []  # noqa: RUF012
+
+        @hookimpl
+        def before_call(self, call: Call) -> None:
+            return None
+
+        @hookimpl
+        def after_call(self, call: Call, result: CallResult) -> None:
+            self.told.append(result.outcome)
+
+    made = await world(well, Quick(), Slow(), warm=False)
+    running = made.begin(value=1)
+    assert not isinstance(running, QuickCall)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    await asyncio.sleep(0.02)
+    assert Quick.told == [Outcome.CANCELLED]
     assert made.at_rest()
 
 

@@ -2,7 +2,7 @@
 
 Started as `faulty.py [MODE [FILE]]`: `stubborn` ignores SIGTERM and the end of stdin, `family` does so with a child
 of its own (both pids go to FILE), `exit` fails at once, `shy` exits at anything before `initialize`, in the middle of
-a line, `modern` speaks 2026-07-28 and ends the first subscription at once.
+a line, `compact` writes JSON without white space, `modern` speaks 2026-07-28 and ends the first subscription at once.
 """
 
 import json
@@ -22,7 +22,8 @@ def write(data: bytes) -> None:
 
 
 def say(**message: object) -> None:
-    write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    separators = (",", ":") if "compact" in sys.argv else None
+    write(json.dumps({"jsonrpc": "2.0", **message}, separators=separators).encode() + b"\n")
 
 
 def hear() -> dict:

@@ -1,0 +1,132 @@
+"""The answer to a request over Streamable HTTP that no task waits for, as long as it is what most servers send: JSON,
+or an event stream with the response in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from gateway_core.errors import OutcomeUnknown
+from gateway_core.jsonrpc import Message
+from gateway_core.upstream.answers import EVENT_STREAM
+from gateway_core.upstream.begun import BegunPending, BegunRequest
+from gateway_core.upstream.events import Event, EventParser, EventTooLarge
+from gateway_core.upstream.incoming import Strays, read
+from gateway_core.upstream.response import Response, ResponseHead
+from gateway_core.usual import usual_response
+
+if TYPE_CHECKING:
+    from gateway_core.upstream.wire import WireConnection
+
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+_FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
+"""What surrounds the only event of a stream, as the official SDKs for Python and TypeScript write it."""
+
+
+class HttpPending(BegunPending):
+    """The request; a `wire.Receiver`."""
+
+    __slots__ = ("_limit", "_other", "_response", "_strays", "parser", "wire")
+
+    wire: WireConnection
+    """Set when it is sent."""
+
+    def __init__(
+        self, call: BegunRequest, number: int, other: Callable[[Message, HttpPending], bool], strays: Strays
+    ) -> None:
+        """`other` takes what comes on the answer's stream, as `HttpConnection` does it for tasks."""
+        super().__init__(call, number)
+        self._limit = call.prepared.limit
+        self._other = other
+        self._strays = strays
+        self._response: Response | None = None
+        """The stream that is being listened to, before a task reads it."""
+        self.parser: EventParser | None = None
+        """How far that was read."""
+
+    def collects(self, head: ResponseHead) -> bool:
+        return head.usual and (head.length or 0) <= self._limit
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        if head.usual and len(body) <= self._limit and self._ends(body):
+            return
+        self.begun(Response(head, None, body))
+
+    def begun(self, response: Response) -> None:
+        head = response.head
+        if head.status == 200 and head.content_type == EVENT_STREAM and not head.encoded and not self.call.taken:
+            self._response = response
+            response.listener = self._heard
+            self._heard()
+        else:
+            self.call.arrived(response)
+
+    def failed(self, error: OSError) -> None:
+        self.call.failed(error)
+
+    def taken_over(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.listener = None
+            self.call.arrived(response)
+
+    async def response(self) -> Response:
+        """The answer, for the task. Raises `OSError`. Cancelled, it hangs up."""
+        arrival = self.call.arrival
+        try:
+            response: Response = await arrival
+        except asyncio.CancelledError:
+            if arrival.cancelled():
+                self.wire.close()
+            elif arrival.exception() is None:
+                arrival.result().close()
+            raise
+        return response
+
+    def _heard(self) -> None:
+        """More of the stream has come, or it has ended."""
+        response = self._response
+        assert response is not None, "it is listened to"
+        try:
+            answered = any(self._takes(chunk) for chunk in response.ready())
+        except EventTooLarge as error:
+            self.fail(OutcomeUnknown(str(error)))
+            response.close()
+            answered = True
+        if self.over or (response.ended and not answered):
+            self.call.arrived(response)
+        elif answered:
+            response.spend()
+
+    def _takes(self, chunk: bytes) -> bool:
+        """Take a piece of the stream; whether the response was in it. Raises `EventTooLarge`."""
+        if self.parser is None:
+            data = _only_event(chunk) if len(chunk) <= self._limit else None
+            if data is not None and self._ends(data):
+                return True
+            self.parser = EventParser(self._limit)
+        return any(self._answers(event) for event in self.parser.feed(chunk))
+
+    def _ends(self, data: bytes) -> bool:
+        """Whether this is the usual response, which ends the call."""
+        usual = usual_response(data)
+        return usual is not None and usual[0] == self.number and self.call.ended(usual[1], usual[2])
+
+    def _answers(self, event: Event) -> bool:
+        if event.event != "message" or not event.data:
+            return False
+        if self._ends(event.data):
+            return True
+        message = read(event.data, self._strays)
+        return message is not None and self._other(message, self)
+
+
+def _only_event(chunk: bytes) -> bytes | None:
+    """The data of a piece that is one whole event, as most servers write it."""
+    for begin, end in _FRAMES:
+        if chunk.startswith(begin) and chunk.endswith(end):
+            data = chunk[len(begin) : -len(end)]
+            return None if _NEWLINE in data or _RETURN in data else data
+    return None

@@ -1,0 +1,438 @@
+"""Calls without a task over event streams, in sessions of legacy servers and over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway_core import jsonrpc
+from gateway_core.exchange import Exchange
+from gateway_core.quick import QuickCall, Running, task_of
+from gateway_core.types import CallResult, Outcome
+from gateway_core.upstream import response as responses
+from gateway_core.upstream import sessions, wire
+from tests.upstream.begun_kit import GOOD, Start, World, ended, http, response
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def event(data: bytes, eol: bytes = b"\r\n", before: bytes = b"event: message") -> bytes:
+    return eol.join((before, b"data: " + data, b"", b""))
+
+
+def progress(seen: Any, value: float) -> bytes:
+    params = {"progressToken": seen.message["params"]["_meta"]["progressToken"], "progress": value}
+    return json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).encode()
+
+
+def without_task(running: Running[Any]) -> bool:
+    return isinstance(running, QuickCall) and running._task is None
+
+
+async def with_task(made: World, **arguments: Any) -> CallResult:
+    """The same call the other way."""
+    params = jsonrpc.members(jsonrpc.encode({"name": "echo", "arguments": arguments}))
+    return await made.pipeline.call(Exchange(made.agents["modern"], "tools/call"), params)
+
+
+def in_pieces(*pieces: Callable[[Any], bytes]) -> Any:
+    """A script that writes these one by one."""
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece(seen))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return script
+
+
+def said(data: bytes) -> Callable[[Any], bytes]:
+    return lambda _: data
+
+
+def answer(eol: bytes = b"\r\n", before: bytes = b"event: message") -> Callable[[Any], bytes]:
+    return lambda seen: chunk(event(response(seen), eol, before))
+
+
+USUAL = {
+    "python": (said(STREAM), answer(), said(END)),
+    "typescript": (said(STREAM), answer(b"\n"), said(END)),
+    "with an id": (said(STREAM), answer(b"\n", b"event: message\nid: 7"), said(END)),
+    "without a type": (said(STREAM), answer(b"\n", b": hello"), said(END)),
+    "primed": (said(STREAM + chunk(b"id: 1\nretry: 500\ndata: \n\n")), answer(), said(END)),
+    "all at once": (lambda seen: STREAM + answer()(seen) + END,),
+    "of known length": (lambda seen: http(event(response(seen)), "text/event-stream"),),
+    "head and answer, then the end": (lambda seen: STREAM + answer()(seen), said(END)),
+    "in two": (
+        said(STREAM),
+        lambda seen: chunk(event(response(seen))[:30]),
+        lambda seen: chunk(event(response(seen))[30:]),
+        said(END),
+    ),
+    "with progress": (said(STREAM), lambda seen: chunk(event(progress(seen, 1))), answer(), said(END)),
+    "with something else": (
+        said(STREAM),
+        said(chunk(event(b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'))),
+        answer(),
+        said(END),
+    ),
+    "with another's answer": (
+        said(STREAM),
+        said(chunk(event(b'{"jsonrpc":"2.0","id":987654,"result":{"content":[]}}'))),
+        answer(),
+        said(END),
+    ),
+    "twice": (said(STREAM), lambda seen: answer()(seen) + answer()(seen), said(END)),
+}
+
+
+@pytest.mark.parametrize("what", USUAL)
+async def test_a_stream_with_the_answer_in_it_needs_no_task(world: Start, what: str) -> None:
+    made = await world(in_pieces(*USUAL[what]))
+    before = made.server.connections
+    for _ in range(3):
+        running = made.begin(value=1)
+        quick = await ended(running)
+        assert without_task(running)
+        await asyncio.sleep(0.05)  # the end of the stream comes after the answer
+    task = await with_task(made, value=1)
+    assert (quick.raw, quick.outcome, quick.upstream) == (task.raw, task.outcome, task.upstream)
+    assert quick.outcome is Outcome.OK
+    assert made.server.connections == before, "its connection is used again"
+    assert made.at_rest()
+
+
+BROKEN = {
+    "an error": (
+        said(STREAM),
+        lambda seen: chunk(
+            event(b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32000,"message":"no"}}' % seen.message["id"])
+        ),
+        said(END),
+    ),
+    "no object": (
+        said(STREAM),
+        lambda seen: chunk(event(b'{"jsonrpc":"2.0","id":%d,"result":[]}' % seen.message["id"])),
+        said(END),
+    ),
+    "an unknown type": (
+        said(STREAM),
+        lambda seen: chunk(event(response(seen).replace(b'"complete"', b'"task"'))),
+        said(END),
+    ),
+    "no answer": (said(STREAM), said(END)),
+    "nonsense": (said(STREAM), said(chunk(event(b"hello"))), said(END)),
+    "no HTTP": (said(STREAM), said(b"nonsense\r\n"), said(END)),
+    "a broken end": (said(STREAM + b"1000\r\ndata: "), lambda _: b""),
+    "too large": (said(STREAM), said(chunk(b"data: " + b"x" * 20_000)), answer(), said(END)),
+    "compressed": (said(STREAM.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")), answer(), said(END)),
+    "another status": (said(STREAM.replace(b"200 OK", b"503 X")), answer(), said(END)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_stream_without_a_good_answer_ends_as_for_a_task(world: Start, what: str) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        await in_pieces(*BROKEN[what])(seen, writer)
+        if what == "a broken end":
+            writer.close()
+
+    made = await world(script, limits={"response_body": 16_000})
+    running = made.begin(value=1)
+    quick = await ended(running)
+    assert not without_task(running)
+    task = await with_task(made, value=1)
+    assert (quick.outcome, quick.raw, str(quick.error)) == (task.outcome, task.raw, str(task.error))
+    assert quick.outcome is not Outcome.OK
+    assert len(made.server.of("tools/call")) == 4, "two to begin with; then each went out once"
+    assert made.at_rest()
+
+
+async def test_a_call_that_is_taken_over_in_the_middle_of_its_stream_loses_nothing(world: Start) -> None:
+    released = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        data = event(response(seen))
+        writer.write(STREAM + chunk(event(progress(seen, 1))) + chunk(data[:40]))
+        await released.wait()
+        writer.write(chunk(event(b"")[:0] + data[40:]) + END)
+
+    made = await world(script)
+    told: list[str] = []
+
+    class Back:
+        def notify(self, method: str, params: bytes) -> None:
+            told.append(method)
+
+    exchange = Exchange(made.agents["modern"], "tools/call", back=Back())  # type: ignore[arg-type]
+    running = made.pipeline.begin(
+        exchange, jsonrpc.members(jsonrpc.encode({"name": "echo", "arguments": {"value": 1}}))
+    )
+    assert isinstance(running, QuickCall)
+    exchange.progress_token = b"5"
+    await made.server.until("tools/call", 3)
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.005)
+    assert without_task(running)
+    task_of(running)
+    await asyncio.sleep(0.01)
+    released.set()
+    assert (await ended(running)).outcome is Outcome.OK
+    assert told == ["notifications/progress"]
+    assert made.at_rest()
+
+
+@pytest.mark.parametrize("what", ["slow", "long"])
+async def test_an_answer_is_not_kept_waiting_by_what_comes_after_it(
+    world: Start, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.1)
+    monkeypatch.setattr(responses, "MAX_SPENT", 1000)
+    gone = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + answer()(seen))
+        if what == "long":
+            writer.write(chunk(b": " + b"x" * 2000 + b"\n\n"))
+        await seen.hang_up()
+        gone.set()
+
+    made = await world(script)
+    running = made.begin(value=1)
+    assert (await ended(running)).outcome is Outcome.OK
+    assert without_task(running)
+    await asyncio.wait_for(gone.wait(), 3)
+    assert (await ended(made.begin())).outcome is Outcome.OK
+    assert made.at_rest()
+
+
+async def test_a_call_cancelled_in_the_middle_of_its_stream_hangs_up(world: Start) -> None:
+    gone = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + chunk(b": wait\n\n"))
+        await seen.hang_up()
+        gone.set()
+
+    made = await world(script)
+    running = made.begin(value=1)
+    await made.server.until("tools/call", 3)
+    await asyncio.sleep(0.02)
+    assert without_task(running)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    await asyncio.wait_for(gone.wait(), 3)
+    assert made.at_rest()
+
+
+# Sessions of legacy servers
+
+
+def legacy_answer(seen: Any, value: Any = GOOD) -> bytes:
+    return http(response(seen, value, "legacy"))
+
+
+async def well(seen: Any, writer: asyncio.StreamWriter) -> None:
+    writer.write(legacy_answer(seen))
+
+
+def leases(made: World) -> dict[str, Any]:
+    return {key: task.result() for key, task in made.upstream.own._sessions.items()}
+
+
+async def test_an_agents_own_connection_carries_calls_without_a_task_once_it_is_open(world: Start) -> None:
+    made = await world(well, era="legacy", session="abc", warm=False)
+    first = made.begin(era="legacy", value=1)
+    assert not isinstance(first, QuickCall), "it opens the session"
+    assert (await ended(first)).outcome is Outcome.OK
+    second = made.begin(era="legacy", value=2)
+    assert leases(made)["s"].users == 1
+    result = await ended(second)
+    assert without_task(second)
+    assert result.outcome is Outcome.OK
+    (lease,) = leases(made).values()
+    assert lease.users == 0
+    assert len(made.server.of("initialize")) == 2, "the gateway's own, and the agent's"
+    assert made.at_rest()
+
+
+async def test_a_session_that_ends_with_calls_on_it_is_closed_with_the_last_one(world: Start) -> None:
+    released = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        if seen.message["params"]["arguments"]["value"] > 1:
+            await released.wait()
+        writer.write(legacy_answer(seen))
+
+    made = await world(script, era="legacy", session="abc", warm=False)
+    await ended(made.begin(era="legacy", value=1))
+    (lease,) = leases(made).values()
+    running = [made.begin(era="legacy", value=2), made.begin(era="legacy", value=3)]
+    task_of(running[1])
+    await made.server.until("tools/call", 3)
+    assert lease.users == 2
+    made.upstream.end_session("s")
+    assert not made.server.of("DELETE")
+    released.set()
+    assert [(await ended(one)).outcome for one in running] == [Outcome.OK, Outcome.OK]
+    await made.server.until("DELETE")
+    assert lease.users == 0
+    again = made.begin(era="legacy", value=1)
+    assert (await ended(again)).outcome is Outcome.OK
+    assert not isinstance(again, QuickCall), "it has a new connection opened"
+    assert made.at_rest()
+
+
+async def test_a_session_that_the_server_has_forgotten_is_opened_anew_for_the_next_call(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        lost = seen.message["params"]["arguments"]["value"] == 404
+        writer.write(http(b"", "text/plain", 404) if lost else legacy_answer(seen))
+
+    made = await world(script, era="legacy", session="abc", warm=False)
+    await ended(made.begin(era="legacy", value=1))
+    lost = made.begin(era="legacy", value=404)
+    assert isinstance(lost, QuickCall)
+    assert (await ended(lost)).outcome is Outcome.UNKNOWN
+    assert (await ended(made.begin(era="legacy", value=1))).outcome is Outcome.OK
+    assert len(made.server.of("initialize")) == 3
+    assert [lease.users for lease in leases(made).values()] == [0]
+    assert made.at_rest()
+
+
+async def test_the_session_that_was_used_least_recently_makes_room(
+    world: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    made = await world(well, era="legacy", session="abc", warm=False)
+    agent = made.agents["legacy"]
+
+    async def call(session: str) -> Running[CallResult]:
+        from dataclasses import replace
+
+        made.agents.setdefault(session, replace(agent, session_id=session, roads={}))
+        running = made.begin(era=session, value=1)  # type: ignore[arg-type]
+        assert (await ended(running)).outcome is Outcome.OK
+        return running
+
+    await call("one")
+    await call("two")
+    assert without_task(await call("one"))
+    await call("three")
+    assert set(leases(made)) == {"one", "three"}
+    assert without_task(await call("one"))
+
+
+# stdio
+
+
+@pytest.fixture
+async def faulty(world: Start) -> World:
+    made = await world(None)
+    async with asyncio.timeout(20):
+        while made.upstream.connection is None:
+            await asyncio.sleep(0.01)
+    return made
+
+
+async def test_a_usual_call_of_a_child_has_no_task(faulty: World) -> None:
+    running = faulty.begin("up:echo", text="ä\n")
+    result = await ended(running)
+    assert without_task(running)
+    assert json.loads(result.raw)["arguments"] == {"text": "ä\n"}
+    assert faulty.at_rest()
+
+
+async def test_calls_of_a_child_keep_their_answers_apart(faulty: World) -> None:
+    running = [faulty.begin("up:echo", value=number + 1) for number in range(30)]
+    results = [await ended(one) for one in running]
+    assert [json.loads(result.raw)["arguments"]["value"] for result in results] == list(range(1, 31))
+    assert all(map(without_task, running))
+    assert faulty.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "outcome"),
+    [
+        ("die", {}, Outcome.UNKNOWN),
+        ("answer_and_exit", {}, Outcome.OK),
+        ("malformed", {}, None),
+        ("too_deep", {}, Outcome.UNKNOWN),
+        ("not_utf8", {}, Outcome.UNKNOWN),
+        ("no_object", {}, Outcome.UNKNOWN),
+        ("null_error", {}, Outcome.OK),
+        ("cut_emoji", {}, Outcome.OK),
+        ("wrong_ids", {}, Outcome.OK),
+        ("cancel_me", {}, Outcome.OK),
+        ("twice", {}, Outcome.OK),
+        ("guess", {}, Outcome.OK),
+        ("progress", {}, Outcome.OK),
+        ("notify", {}, Outcome.OK),
+        ("error", {}, Outcome.ERROR),
+        ("long", {"bytes": 100, "id_first": False}, Outcome.OK),
+        ("long", {"bytes": 50_000, "id_first": True}, Outcome.UNKNOWN),
+        ("question", {"method": "roots/list"}, Outcome.OK),
+    ],
+)
+async def test_what_a_child_does_ends_a_call_as_it_ends_a_task(
+    world: Start, tool: str, arguments: dict[str, Any], outcome: Outcome | None
+) -> None:
+    ends = []
+    for way in ("quick", "task"):
+        made = await world(None, limits={"response_body": 16_000})
+        async with asyncio.timeout(20):
+            while made.upstream.connection is None:
+                await asyncio.sleep(0.01)
+        running = made.begin(f"up:{tool}", **arguments)
+        assert isinstance(running, QuickCall)
+        if way == "task":
+            task_of(running)
+        if outcome is None:
+            await asyncio.sleep(0.2)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ended(running)
+            ends.append((None, b"", ""))
+        else:
+            result = await ended(running)
+            ends.append((result.outcome, result.raw, str(result.error)))
+            assert result.outcome is outcome
+        if tool not in {"die", "answer_and_exit"}:
+            assert made.at_rest()
+    assert ends[0] == ends[1]
+
+
+async def test_a_child_is_told_of_a_cancelled_call(faulty: World) -> None:
+    running = faulty.begin("up:silent")
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    received = json.loads((await ended(faulty.begin("up:received"))).raw)["messages"]
+    (call,) = [it for it in received if it.get("params", {}).get("name") == "silent"]
+    (notice,) = [it for it in received if it["method"] == "notifications/cancelled"]
+    assert notice["params"]["requestId"] == call["id"]
+    assert faulty.at_rest()
+
+
+async def test_a_child_that_does_not_read_has_calls_wait_in_tasks(faulty: World) -> None:
+    stuck = faulty.begin("up:read_some", bytes=10)
+    filling = [faulty.begin("up:echo", text="x" * 60_000) for _ in range(4)]
+    assert not all(isinstance(one, QuickCall) for one in filling), "the pipe is full"
+    for one in (stuck, *filling):
+        one.cancel()
+    for one in (stuck, *filling):
+        with pytest.raises(asyncio.CancelledError):
+            await ended(one)
+    assert faulty.pipeline.in_flight == 0
