@@ -76,11 +76,11 @@ class Host(Protocol):
 class _Road:
     """What is the same in all calls of one tool by one agent with the same `_meta`."""
 
-    __slots__ = ("generation", "name", "target", "ways")
+    __slots__ = ("name", "seen", "target", "ways")
 
-    def __init__(self, generation: object, name: str, target: Target | None) -> None:
-        self.generation = generation
-        """It is good as long as this is the catalog's. Not the snapshot itself: an idle agent would keep it."""
+    def __init__(self, seen: object, name: str, target: Target | None) -> None:
+        self.seen = seen
+        """It is good as long as the agent sees this: `Catalog.seen_by`. No snapshot: an idle agent would keep it."""
         self.name = name
         self.target = target
         """None where such calls have a task from the start."""
@@ -129,8 +129,11 @@ class QuickCalls:
             or exchange.progress_token
         ):
             return None
+        seen = self.catalog.seen_by(exchange.agent.principal.id)
+        if seen is None:
+            return None
         raw_arguments, raw_meta = bytes(arguments), b"" if meta is None else bytes(meta)
-        road = self._road(exchange, bytes(name), raw_meta)
+        road = self._road(exchange, seen, bytes(name), raw_meta)
         target = course.target = road.target
         course.named = road.name
         if target is None or raw_arguments[:1] != b"{":
@@ -145,20 +148,16 @@ class QuickCalls:
             return None
         return self._sent(exchange, course, road, target, raw_arguments)
 
-    def _road(self, exchange: Exchange, name: bytes, meta: bytes) -> _Road:
-        roads, key, generation = exchange.agent.roads, (name, meta), self.catalog.generation
+    def _road(self, exchange: Exchange, seen: object, name: bytes, meta: bytes) -> _Road:
+        roads, key = exchange.agent.roads, (name, meta)
         road = roads.get(key)
-        if road is None or road.generation is not generation:
+        if road is None or road.seen is not seen:
             try:
                 text = jsonrpc.text(name, "params.name")
             except RpcError:
                 text = ""
-            target = (
-                None
-                if self.catalog.snapshot.private or not text
-                else self.catalog.tool(text, exchange.agent.principal.id)
-            )
-            road = _Road(generation, text, None if target is None or target.mirrored else target)
+            target = self.catalog.tool(text, exchange.agent.principal.id) if text else None
+            road = _Road(seen, text, None if target is None or target.mirrored else target)
             if len(name) + len(meta) <= MAX_KEY:
                 if len(roads) >= MAX_ROADS:
                     roads.clear()

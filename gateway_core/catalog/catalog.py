@@ -42,13 +42,17 @@ class _View:
     """What one principal sees, and what it was made of."""
 
     base: Snapshot
-    parts: tuple[Part | None, ...]
-    """Its private lists, one for each upstream that has some."""
     snapshot: Snapshot
+    complete: bool
+    """Whether it was given all of its private lists."""
+    token: object | None
+    """Stands for the view; None where not all of them were asked for yet."""
 
-    @property
-    def complete(self) -> bool:
-        return all(part is not None and part.inventory is not None for part in self.parts)
+    @classmethod
+    def of(cls, base: Snapshot, snapshot: Snapshot, parts: Sequence[Part | None]) -> _View:
+        """`parts`: the private lists, one for each upstream that has some."""
+        complete = all(part is not None and part.inventory is not None for part in parts)
+        return cls(base, snapshot, complete, object() if None not in parts else None)
 
 
 class Catalog:
@@ -65,7 +69,9 @@ class Catalog:
         self.snapshot = Snapshot()
         """What the gateway itself was offered."""
         self.generation = object()
-        """Stands for the snapshot, for who must not keep it."""
+        """Stands for the snapshot; see `seen_by`."""
+        for upstream in upstreams:
+            upstream.offer.on_part = self._part_changed
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -114,6 +120,17 @@ class Catalog:
         if wanted:
             await asyncio.gather(*(upstream.offer.renew(exchange.agent) for upstream in wanted))
 
+    def seen_by(self, principal: str) -> object | None:
+        """Stands for what a principal sees, for who must not keep it; None where `prepare` is due."""
+        base = self.snapshot
+        if not base.private:
+            return self.generation
+        view = self._views.get(principal)
+        return view.token if view is not None and view.base is base else None
+
+    def _part_changed(self, principal: str) -> None:
+        self._views.pop(principal, None)
+
     def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
         """What the names of a principal mean: its view, and, where its part of an upstream could not be had, what the
         gateway knows, so that a call ends with that upstream's answer or outage. None: what the gateway sees."""
@@ -124,11 +141,11 @@ class Catalog:
         return (view.snapshot,) if view.complete else (view.snapshot, base)
 
     def _view(self, base: Snapshot, principal: str) -> _View:
-        parts = tuple(upstream.offer.part(principal) for upstream in base.private)
         view = self._views.pop(principal, None)
-        if view is None or view.base is not base or view.parts != parts:
+        if view is None or view.base is not base:
+            parts = [upstream.offer.part(principal) for upstream in base.private]
             own = {one: part.inventory for one, part in zip(base.private, parts, strict=True) if part is not None}
-            view = _View(base, parts, self._own_snapshot(base, principal, own))
+            view = _View.of(base, self._own_snapshot(base, principal, own), parts)
         self._views[principal] = view
         while len(self._views) > MAX_PRINCIPALS:
             del self._views[next(iter(self._views))]

@@ -74,6 +74,8 @@ class Offer:
         self._numbers = itertools.count(1)
         self._number = 0
         self._parts: dict[str, Part] = {}
+        self.on_part: Callable[[str], None] = lambda principal: None
+        """Told that `part` of a principal is another one now."""
         self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -199,8 +201,11 @@ class Offer:
             own = inventory.sharing(self.inventory) if inventory is not None else None
             known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
+        self.on_part(principal)
         while len(self._parts) > MAX_PRINCIPALS:
-            del self._parts[next(iter(self._parts))]
+            forgotten = next(iter(self._parts))
+            del self._parts[forgotten]
+            self.on_part(forgotten)
 
     async def close(self) -> None:
         """End the fetches that are under way."""

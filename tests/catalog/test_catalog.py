@@ -106,3 +106,32 @@ async def test_whatever_may_change_an_answer_makes_a_new_snapshot(
     change(world)
     await world.refresh()
     assert world.catalog.snapshot is not snapshot
+
+
+async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: World) -> None:
+    catalog, offer = world.catalog, world.upstreams[1].offer
+    agent = Agent(Principal("p"), "modern", "2026-07-28")
+    assert catalog.tool("t0", "p") is not None
+    seen = catalog.seen_by("p")
+    assert seen is not None
+    assert catalog.tool("t1", "p") is not None
+    assert catalog.seen_by("p") is seen
+    assert catalog.seen_by("stranger") is None, "its own lists are still to be asked for"
+    assert catalog.tool("t0", "stranger") is not None
+    assert catalog.seen_by("stranger") is None
+    await offer.renew(agent)
+    assert catalog.tool("t0", "p") is not None
+    renewed = catalog.seen_by("p")
+    assert renewed is not None
+    assert renewed is not seen, "its lists were fetched again"
+    a_description(world)
+    await world.refresh()
+    assert catalog.seen_by("p") is None, "nobody has looked at the new one"
+    assert catalog.tool("t0", "p") is not None
+    assert catalog.seen_by("p") not in {None, renewed}
+
+
+async def test_without_private_lists_everybody_sees_the_same(world: World) -> None:
+    world.servers["b"].scope = "public"
+    await world.refresh()
+    assert world.catalog.seen_by("p") is world.catalog.seen_by("stranger") is world.catalog.generation

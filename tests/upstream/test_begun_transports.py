@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -319,8 +321,6 @@ async def test_the_session_that_was_used_least_recently_makes_room(
     agent = made.agents["legacy"]
 
     async def call(session: str) -> Running[CallResult]:
-        from dataclasses import replace
-
         made.agents.setdefault(session, replace(agent, session_id=session, roads={}))
         running = made.begin(era=session, value=1)  # type: ignore[arg-type]
         assert (await ended(running)).outcome is Outcome.OK
@@ -436,3 +436,66 @@ async def test_a_child_that_does_not_read_has_calls_wait_in_tasks(faulty: World)
         with pytest.raises(asyncio.CancelledError):
             await ended(one)
     assert faulty.pipeline.in_flight == 0
+
+
+# Servers of the official SDK
+
+
+@dataclass
+class At:
+    """A server that is somebody else's."""
+
+    url: str
+
+
+SDK_STDIO = Path(__file__).parent / "servers" / "sdk_stdio.py"
+
+
+@pytest.fixture
+async def beside(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+    """A world before such a server."""
+    worlds: list[World] = []
+
+    async def start(server: At | None, **settings: Any) -> World:
+        made = World(server, **settings)
+        worlds.append(made)
+        made.health.start()
+        await made.health.wait_first_attempts(20)
+        return made
+
+    yield start
+    for made in worlds:
+        await made.health.stop()
+        await made.pool.close()
+
+
+@pytest.mark.parametrize("agent", ["modern", "legacy"])
+@pytest.mark.parametrize(
+    "flags", [(), ("--json",), ("--legacy-only",), ("--legacy-only", "--json"), ("--legacy-only", "--stateless")]
+)
+async def test_calls_of_an_official_server_over_http_need_no_task(
+    sdk_server: Any, beside: Any, flags: tuple[str, ...], agent: Any
+) -> None:
+    made = await beside(At(sdk_server(*flags)))
+    await ended(made.begin("add", era=agent, a=1, b=1))
+    for number in range(3):
+        running = made.begin("add", era=agent, a=1, b=number)
+        result = await ended(running)
+        assert result.content["content"][0]["text"] == str(1 + number)
+        assert without_task(running)
+    stepping = made.begin("steps", era=agent, count=3)
+    assert (await ended(stepping)).content["content"][0]["text"] == "done"
+    assert without_task(stepping)
+    assert made.at_rest()
+
+
+@pytest.mark.parametrize("agent", ["modern", "legacy"])
+async def test_calls_of_an_official_server_on_stdio_need_no_task(beside: Any, agent: Any) -> None:
+    made = await beside(None, upstream={"args": (str(SDK_STDIO),)})
+    await ended(made.begin("add", era=agent, a=1, b=1))  # its lists are private: the first call asks for the agent's
+    for number in range(3):
+        running = made.begin("add", era=agent, a=1, b=number)
+        result = await ended(running)
+        assert result.content["content"][0]["text"] == str(1 + number)
+        assert without_task(running)
+    assert made.at_rest()
