@@ -479,10 +479,12 @@ async def test_calls_of_an_official_server_over_http_need_no_task(
     made = await beside(At(sdk_server(*flags)))
     await ended(made.begin("add", era=agent, a=1, b=1))
     for number in range(3):
+        await asyncio.sleep(0.05)  # a stream ends a little after the answer in it; only then its connection is free
         running = made.begin("add", era=agent, a=1, b=number)
         result = await ended(running)
         assert result.content["content"][0]["text"] == str(1 + number)
         assert without_task(running)
+    await asyncio.sleep(0.05)
     stepping = made.begin("steps", era=agent, count=3)
     assert (await ended(stepping)).content["content"][0]["text"] == "done"
     assert without_task(stepping)
