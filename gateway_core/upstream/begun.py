@@ -116,14 +116,10 @@ class BegunRequest(ABC):
         return self._arrival
 
 
-class BegunPending(Pending):
+class BegunPending(Pending, kw_only=True):
     """The request as its connection knows it."""
 
-    __slots__ = ("call",)
-
-    def __init__(self, call: BegunRequest, number: int) -> None:
-        super().__init__(number, call.prepared.method, call.exchange, sent=True)
-        self.call = call
+    call: BegunRequest
 
     def taken_over(self) -> None:
         """A task waits for the answer from now on; `BegunRequest.arrived` lets it go on."""
@@ -131,8 +127,6 @@ class BegunPending(Pending):
 
 class BegunAwaited(BegunPending):
     """One whose response comes among all others on the one stream of its connection."""
-
-    __slots__ = ()
 
     def resolve(self, reply: Reply) -> None:
         super().resolve(reply)

@@ -139,7 +139,16 @@ class HttpConnection(Connection):
     def start(self, begun: BegunRequest, arguments: bytes) -> bool:
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
         body = prepared.body % (number, arguments, exchange.id.encode(), number)
-        pending = HttpPending(begun, number, self._take, self._session.strays)
+        pending = HttpPending(
+            number,
+            prepared.method,
+            exchange,
+            True,
+            call=begun,
+            other=self._take,
+            strays=self._session.strays,
+            limit=prepared.limit,
+        )
         wire = None if self.closed else self._http.start(prepared.head, body, pending)
         if wire is None:
             return False

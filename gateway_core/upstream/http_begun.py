@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from gateway_core.errors import OutcomeUnknown
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import EVENT_STREAM
-from gateway_core.upstream.begun import BegunPending, BegunRequest
+from gateway_core.upstream.begun import BegunPending
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.incoming import Strays, read
+from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.response import Response, ResponseHead
 from gateway_core.usual import usual_response
 
@@ -25,32 +26,26 @@ _FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\
 """What surrounds the only event of a stream, as the official SDKs for Python and TypeScript write it."""
 
 
-class HttpPending(BegunPending):
+class HttpPending(BegunPending, kw_only=True):
     """The request; a `wire.Receiver`."""
 
-    __slots__ = ("_limit", "_other", "_response", "_strays", "parser", "wire")
-
-    wire: WireConnection
-    """Set when it is sent."""
-
-    def __init__(
-        self, call: BegunRequest, number: int, other: Callable[[Message, HttpPending], bool], strays: Strays
-    ) -> None:
-        """`other` takes what comes on the answer's stream, as `HttpConnection` does it for tasks."""
-        super().__init__(call, number)
-        self._limit = call.prepared.limit
-        self._other = other
-        self._strays = strays
-        self._response: Response | None = None
-        """The stream that is being listened to, before a task reads it."""
-        self.parser: EventParser | None = None
-        """How far that was read."""
+    other: Callable[[Message, Pending], bool]
+    """Takes what else comes on the answer's stream, as `HttpConnection` does it for tasks."""
+    strays: Strays
+    limit: int
+    """Bytes of an answer."""
+    wire: WireConnection | None = None
+    """What it was sent on."""
+    parser: EventParser | None = None
+    """How far the stream was read."""
+    _response: Response | None = None
+    """The stream that is being listened to, before a task reads it."""
 
     def collects(self, head: ResponseHead) -> bool:
-        return head.usual and (head.length or 0) <= self._limit
+        return head.usual and (head.length or 0) <= self.limit
 
     def whole(self, head: ResponseHead, body: bytes) -> None:
-        if head.usual and len(body) <= self._limit and self._ends(body):
+        if head.usual and len(body) <= self.limit and self._ends(body):
             return
         self.begun(Response(head, None, body))
 
@@ -78,9 +73,9 @@ class HttpPending(BegunPending):
         try:
             response: Response = await arrival
         except asyncio.CancelledError:
-            if arrival.cancelled():
+            if arrival.cancelled() and self.wire is not None:
                 self.wire.close()
-            elif arrival.exception() is None:
+            elif not arrival.cancelled() and arrival.exception() is None:
                 arrival.result().close()
             raise
         return response
@@ -103,10 +98,10 @@ class HttpPending(BegunPending):
     def _takes(self, chunk: bytes) -> bool:
         """Take a piece of the stream; whether the response was in it. Raises `EventTooLarge`."""
         if self.parser is None:
-            data = _only_event(chunk) if len(chunk) <= self._limit else None
+            data = _only_event(chunk) if len(chunk) <= self.limit else None
             if data is not None and self._ends(data):
                 return True
-            self.parser = EventParser(self._limit)
+            self.parser = EventParser(self.limit)
         return any(self._answers(event) for event in self.parser.feed(chunk))
 
     def _ends(self, data: bytes) -> bool:
@@ -119,8 +114,8 @@ class HttpPending(BegunPending):
             return False
         if self._ends(event.data):
             return True
-        message = read(event.data, self._strays)
-        return message is not None and self._other(message, self)
+        message = read(event.data, self.strays)
+        return message is not None and self.other(message, self)
 
 
 def _only_event(chunk: bytes) -> bytes | None:

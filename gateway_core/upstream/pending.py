@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
@@ -17,18 +18,16 @@ from gateway_core.upstream.base import Reply
 _MAX_DIGITS: Final = 18
 
 
-class Pending:
-    """A request without its response yet; `number` is its id, and its progress token."""
+class Pending(msgspec.Struct, eq=False):
+    """A request without its response yet."""
 
-    __slots__ = ("_failure", "_reply", "exchange", "method", "number", "sent")
-
-    def __init__(self, number: int, method: str, exchange: Exchange | None = None, *, sent: bool = False) -> None:
-        self.number = number
-        self.method = method
-        self.exchange = exchange
-        self.sent = sent
-        self._reply: Reply | None = None
-        self._failure: DeliveryError | None = None
+    number: int
+    """Its id, and its progress token."""
+    method: str
+    exchange: Exchange | None = None
+    sent: bool = False
+    _reply: Reply | None = None
+    _failure: DeliveryError | None = None
 
     def mark_sent(self) -> None:
         """Called right before the first byte may leave."""
@@ -77,14 +76,10 @@ class Pending:
         return True
 
 
-class Awaited(Pending):
+class Awaited(Pending, kw_only=True):
     """A request whose response comes among all others on the one stream of its connection; `answer` waits for it."""
 
-    __slots__ = ("answer",)
-
-    def __init__(self, number: int, method: str, exchange: Exchange | None = None) -> None:
-        super().__init__(number, method, exchange)
-        self.answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[Reply] = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def over(self) -> bool:

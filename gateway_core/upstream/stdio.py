@@ -128,7 +128,7 @@ class StdioConnection(DuplexConnection):
         if self.closed or child is None or not child.writable.is_set():
             return False
         number, exchange = self._next_id(), begun.exchange
-        begun.pending = self._pending[number] = BegunAwaited(begun, number)
+        begun.pending = self._pending[number] = BegunAwaited(number, begun.prepared.method, exchange, True, call=begun)
         exchange.sent = True
         line = begun.prepared.body % (number, arguments, exchange.id.encode(), number)
         child.write(jsonrpc.one_line(line) + b"\n")
