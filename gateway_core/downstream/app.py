@@ -29,7 +29,7 @@ from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.serving import Serving
+from gateway_core.downstream.serving import Serving, Streaming
 from gateway_core.downstream.short_way import AgentConnection
 from gateway_core.downstream.stream import Accepts, Reply, Writer, event_stream
 from gateway_core.errors import RpcError
@@ -85,11 +85,13 @@ class App:
         finally:
             connection.served()
 
-    def begin(self, connection: AgentConnection, head: Head, body: bytes) -> Answer | Serving | None:
-        """Begin to serve a POST to the MCP endpoint; None sends it the long way. Never raises."""
+    def begin(self, connection: AgentConnection, head: Head, body: bytes) -> Answer | Serving | Streaming | None:
+        """Begin to serve a POST or a GET to the MCP endpoint; None sends it the long way. Never raises."""
         message = None
         try:
             self._admit(connection)
+            if not head.posts:
+                return Streaming(self._legacy.get(head, connection.address, connection.begin_stream))
             message = message_of(body)
             return self._begin(Post(head, message, connection.address, connection.begin_stream, swept=True))
         except Refusal as refusal:
@@ -128,7 +130,7 @@ class App:
                 if head.once(VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them
                     raise _wrong_method("POST")
                 if request.method == "GET":
-                    return await self._legacy.get(request, head, address)
+                    return await self._legacy.get(head, address, _stream_of(request))
                 return self._legacy.delete(head, address)
             raise _wrong_method("GET, POST, DELETE")
         if self._sse is not None and path == sse.STREAM_PATH:
@@ -144,11 +146,7 @@ class App:
     async def _post(self, request: web.BaseRequest, head: Head, address: str) -> Answer | web.StreamResponse:
         message = await read_message(request, head, self._services.config.limits.request_body)
 
-        async def begin_stream() -> web.StreamResponse:
-            response = event_stream()
-            await response.prepare(request)
-            return response
-
+        begin_stream = _stream_of(request)
         try:
             post = Post(head, message, address, begin_stream)
             found = self._begin(post)
@@ -199,6 +197,17 @@ class App:
         return Answer(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
 
 
+def _stream_of(request: web.BaseRequest) -> Callable[[], Awaitable[web.StreamResponse]]:
+    """What begins the answer to a request as a stream of events. Raises `ConnectionError`."""
+
+    async def begin_stream() -> web.StreamResponse:
+        response = event_stream()
+        await response.prepare(request)
+        return response
+
+    return begin_stream
+
+
 async def _answered(serving: Serving) -> Answer | web.StreamResponse:
     """The answer on the long way, as the request's task and its stream give it. Raises `ConnectionError`."""
     try:
@@ -228,7 +237,7 @@ def _begun(writer: Writer | None) -> web.StreamResponse:
     return writer
 
 
-def _failed(error: Exception, message: Message | None = None) -> Refusal:
+def _failed(error: BaseException, message: Message | None = None) -> Refusal:
     """The answer to a request after a bug."""
     logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
     return Refusal(500, internal_error(), message=message, close=True)

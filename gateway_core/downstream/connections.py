@@ -14,7 +14,7 @@ from gateway_core.downstream import short_way
 from gateway_core.downstream.answer import Answer, Heads, Refusal
 from gateway_core.downstream.head import MAX_FIELD, MAX_HEADERS, Head, HeadReader
 from gateway_core.downstream.long_way import LongWay
-from gateway_core.downstream.serving import Serving
+from gateway_core.downstream.serving import Serving, Streaming
 from gateway_core.downstream.short_way import AgentConnection
 
 SPARE: Final = 64
@@ -30,8 +30,8 @@ class AgentServer(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         heads: HeadReader,
-        begin: Callable[[AgentConnection, Head, bytes], Answer | Serving | None],
-        failed: Callable[[Exception], Refusal],
+        begin: Callable[[AgentConnection, Head, bytes], Answer | Serving | Streaming | None],
+        failed: Callable[[BaseException], Refusal],
         max_connections: int,
     ) -> None:
         """`handler` serves the requests of the long way, `begin` those of the short one; `failed` is told of bugs."""
@@ -69,7 +69,7 @@ class AgentServer(web.Server):
         other.waiting_since = connection.waiting_since
         return other
 
-    def failed(self, error: Exception) -> Answer:
+    def failed(self, error: BaseException) -> Answer:
         """What an agent gets after a bug."""
         return self._failed(error).answer()
 

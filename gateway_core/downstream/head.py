@@ -25,6 +25,7 @@ from gateway_core.protocol import (
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
+    MODERN_PROTOCOL_VERSIONS,
 )
 
 MAX_HEADER_BYTES: Final = 32 * 1024
@@ -42,7 +43,8 @@ _ROUTING: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEAD
 REMEMBERED: Final = 1024
 """Heads that the short way remembers, each of at most `MAX_REMEMBERED` bytes."""
 MAX_REMEMBERED: Final = 2048
-_BEGINNINGS: Final = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in MCP_PATHS)
+_POST: Final = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in MCP_PATHS)
+_GET: Final = tuple(f"GET {path} HTTP/1.1\r\n".encode() for path in MCP_PATHS)
 _RARE: Final = ("Transfer-Encoding", "Content-Encoding", "Expect", "Upgrade")
 """Headers whose requests go the long way."""
 
@@ -50,12 +52,13 @@ _RARE: Final = ("Transfer-Encoding", "Content-Encoding", "Expect", "Upgrade")
 class Head:
     """A request's headers, and what is made of them. Everything but `headers` is found out on first use."""
 
-    __slots__ = ("_accepts", "_once", "_params", "_routing", "headers", "length", "remembered")
+    __slots__ = ("_accepts", "_once", "_params", "_routing", "headers", "length", "posts", "remembered")
 
-    def __init__(self, headers: MultiMapping[str], length: int = 0) -> None:
-        """`length`: of the body that follows; known on the short way only."""
+    def __init__(self, headers: MultiMapping[str], length: int = 0, *, posts: bool = True) -> None:
+        """`length`: of the body that follows; known on the short way only. `posts`: it is a POST, else a GET."""
         self.headers = headers
         self.length = length
+        self.posts = posts
         self.remembered = False
         """Whether the next request with the same head finds this very object."""
         self._accepts: Accepts | None = None
@@ -133,7 +136,8 @@ def is_json(content_type: str | None) -> bool:
 
 
 class HeadReader:
-    """Reads the heads of usual requests: a POST of JSON to the MCP endpoint, its length told, and nothing wrong."""
+    """Reads the heads of usual requests to the MCP endpoint with which nothing is wrong: a POST of JSON, its length
+    told, or a GET of a legacy agent's stream."""
 
     def __init__(self, guard: HostGuard, limit: int) -> None:
         """`limit`: bytes of a body that the short way takes."""
@@ -146,16 +150,17 @@ class HeadReader:
         known = self._known.get(data)
         if known is not None:
             return known
-        usual = data.startswith(_BEGINNINGS) and len(data) <= MAX_HEADER_BYTES
-        head = self._parsed(data) if usual and b"\r\n " not in data and b"\r\n\t" not in data else None
-        if head is not None and len(data) <= MAX_REMEMBERED:
+        posts = data.startswith(_POST)
+        usual = (posts or data.startswith(_GET)) and len(data) <= MAX_HEADER_BYTES
+        head = self._parsed(data, posts) if usual and b"\r\n " not in data and b"\r\n\t" not in data else None
+        if head is not None and posts and len(data) <= MAX_REMEMBERED:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[data] = head
             head.remembered = True
         return head
 
-    def _parsed(self, data: bytes) -> Head | None:
+    def _parsed(self, data: bytes, posts: bool) -> Head | None:
         found = _Parsed()
         parser = httptools.HttpRequestParser(found)
         try:
@@ -169,21 +174,25 @@ class HeadReader:
             return None
         if len(headers) > MAX_HEADERS or max(len(value) for value in headers.values()) > MAX_FIELD:
             return None
-        length = headers.get("Content-Length", "")
-        if not (length.isdecimal() and len(length) <= 9 and 0 < int(length) <= self._limit):
+        length = headers.get("Content-Length", "0")
+        if not (length.isdecimal() and len(length) <= 9 and int(length) <= self._limit and posts == (int(length) > 0)):
             return None
-        head = Head(headers, int(length))
+        head = Head(headers, int(length), posts=posts)
         return head if self._is_usual(head) else None
 
     def _is_usual(self, head: Head) -> bool:
         headers = head.headers
         if any(name in headers for name in _RARE) or len(set(map(str.lower, headers))) != len(headers):
             return False
-        if not is_json(headers.get("Content-Type")) or self._guard.check(headers) is not None:
+        if self._guard.check(headers) is not None:
+            return False
+        if head.posts and not is_json(headers.get("Content-Type")):
+            return False
+        if not head.posts and headers.get(VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:
             return False
         try:
             head.routing(), head.params()
-            return head.accepts().json
+            return head.accepts().json if head.posts else head.accepts().stream
         except (Refusal, RpcError):
             return False
 

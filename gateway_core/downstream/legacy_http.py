@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from aiohttp import web
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import response_to, result_of
@@ -16,7 +15,7 @@ from gateway_core.downstream.replay import KeptStream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import Reply, event_stream
+from gateway_core.downstream.stream import Reply, Writer
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
@@ -27,6 +26,9 @@ ACCEPTED: Final = Answer(b"", 202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
 MAX_STREAMS: Final = 8
 """Streams by GET that one session may have open when it opens another."""
+
+
+W = TypeVar("W", bound=Writer)
 
 
 class LegacyHttp:
@@ -59,19 +61,23 @@ class LegacyHttp:
             return Answer(answer)
         return Serving(answer, reply, message, _answer, survives=True, primed=session.primed)
 
-    async def get(self, request: web.BaseRequest, head: Head, address: str) -> web.StreamResponse:
+    def get(self, head: Head, address: str, begin: Callable[[], Awaitable[W]]) -> Coroutine[Any, Any, W]:
         """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
 
-        Several standing streams share the session's messages, one each.
+        Several standing streams share the session's messages, one each. What comes back writes it to what `begin` gives
+        until it ends. Raises `Refusal`, `RpcError`.
         """
         require_stream(head.accepts())
         session = self._session(head, address)
         self._services.gate.check_open()
         stream, after = self._stream(session, head.once(LAST_EVENT_HEADER))
-        response = event_stream()
         session.streams += 1
+        return self._write(session, stream, after, begin)
+
+    @staticmethod
+    async def _write(session: Session, stream: KeptStream, after: int | None, begin: Callable[[], Awaitable[W]]) -> W:
         try:
-            await response.prepare(request)
+            response = await begin()
             await stream.serve(response, after)
         finally:
             session.streams -= 1

@@ -1,10 +1,11 @@
-"""A request of a POST while its answer is being found, and the way back to its agent."""
+"""A request while it is being answered, and the way back to its agent."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway_core.downstream.answer import Answer
 from gateway_core.downstream.stream import QUIET, Reply
@@ -72,3 +73,28 @@ class Serving:
                 task.add_done_callback(lambda _: self.reply.conclude(self.answer().body))
         elif resumable:
             self.reply.conclude(self.answer().body)
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What the answer waits for."""
+        writer = self.reply.writer
+        return [task_of(self.running)] if writer is None else [task_of(self.running), writer]
+
+
+class Streaming:
+    """A request that a task answers with a stream."""
+
+    __slots__ = ("running",)
+
+    def __init__(self, writing: Coroutine[Any, Any, object]) -> None:
+        self.running = asyncio.get_running_loop().create_task(writing)
+
+    def look(self, now: float) -> None:
+        """It takes as long as it takes."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        asyncio.get_running_loop().call_soon(self.running.cancel)  # once it has begun: it has something to tidy up
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """What its end waits for."""
+        return [self.running]

@@ -1,7 +1,8 @@
 """The short way: a usual request is served by its connection itself, without aiohttp's request and response objects.
 
-A complete POST to the MCP endpoint with nothing rare about it is usual. The first byte that is anything else gives the
-connection over to aiohttp, for good. What a request means, and every check of it, is the same code both ways.
+A complete POST to the MCP endpoint with nothing rare about it is usual, and so is the GET of a legacy agent's stream.
+The first byte that is anything else gives the connection over to aiohttp, for good. What a request means, and every
+check of it, is the same code both ways.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from gateway_core.downstream.answer import Answer, Heads, head_of
 from gateway_core.downstream.head import Head, HeadReader
 from gateway_core.downstream.outflow import Outflow
 from gateway_core.downstream.security import canonical_address
-from gateway_core.downstream.serving import Serving
+from gateway_core.downstream.serving import Serving, Streaming
 from gateway_core.downstream.stream import SSE_HEADERS
-from gateway_core.quick import task_of
 
 HEADER_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request, or from connecting, to the end of its headers."""
@@ -40,9 +40,9 @@ class Server(Protocol):
     short: bool
     heads: HeadReader
     answers: Heads
-    begin: Callable[[AgentConnection, Head, bytes], Answer | Serving | None]
+    begin: Callable[[AgentConnection, Head, bytes], Answer | Serving | Streaming | None]
 
-    def failed(self, error: Exception) -> Answer: ...
+    def failed(self, error: BaseException) -> Answer: ...
     def welcome(self, connection: AgentConnection) -> bool: ...
     def farewell(self, connection: AgentConnection) -> None: ...
     def long_way(self, connection: AgentConnection) -> asyncio.Protocol: ...
@@ -71,7 +71,7 @@ class AgentConnection(asyncio.Protocol):
         self._wire: asyncio.Transport | None = None
         self._data = b""
         """What has come and was not served yet: the beginning of a request, or requests after the one being served."""
-        self._serving: Serving | None = None
+        self._serving: Serving | Streaming | None = None
         self._fresh = True
         """Whether a request came since the last sweep."""
         self._idle_since = 0.0
@@ -136,11 +136,12 @@ class AgentConnection(asyncio.Protocol):
             if found is None:
                 return self._go_the_long_way(data)
             data = self._data = data[size:]
-            if isinstance(found, Serving):
-                self._serving = found
-                found.running.add_done_callback(self._answered)
-                return None
-            self._send(found)
+            if isinstance(found, Answer):
+                self._send(found)
+                continue
+            self._serving = found
+            found.running.add_done_callback(self._answered if isinstance(found, Serving) else self._streamed)
+            return None
         return None
 
     def _go_the_long_way(self, data: bytes) -> None:
@@ -171,7 +172,7 @@ class AgentConnection(asyncio.Protocol):
     def _answered(self, running: object) -> None:
         """The request that is being served has its answer."""
         serving = self._serving
-        if serving is None or serving.running is not running:
+        if not isinstance(serving, Serving) or serving.running is not running:
             return  # nobody is there any more
         try:
             answer = serving.answer()
@@ -188,9 +189,14 @@ class AgentConnection(asyncio.Protocol):
             assert serving.reply.writer is not None
             serving.reply.writer.add_done_callback(self._streamed)
 
-    def _streamed(self, _: asyncio.Task[Any]) -> None:
+    def _streamed(self, task: asyncio.Task[Any]) -> None:
         """The stream of the answer has been written."""
-        if self._wire is not None and not self._wire.is_closing():
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self._server.failed(error)
+        if task.cancelled() or error is not None:  # the gateway is about to stop, or there is nobody to hear more
+            self.abort()
+        elif self._wire is not None and not self._wire.is_closing():
             self._wire.write(b"0\r\n\r\n")
             self._next()
 
@@ -256,11 +262,7 @@ class AgentConnection(asyncio.Protocol):
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What the answer to the request that is being served waits for."""
-        serving = self._serving
-        if serving is None:
-            return []
-        task, writer = task_of(serving.running), serving.reply.writer
-        return [task] if writer is None else [task, writer]
+        return [] if self._serving is None else self._serving.tasks()
 
     def close(self) -> None:
         """Hang up once what was written is sent."""

@@ -308,3 +308,135 @@ async def test_connections_that_nobody_uses_are_closed(world: Any, helpers: Any,
             await asyncio.sleep(0.02)
     writer.close()
     other.close()
+
+
+# Streams that an agent asks for with GET
+
+
+def get(session: str, extra: dict[str, str] | None = None, accept: str = "text/event-stream") -> bytes:
+    headers = {"Host": "127.0.0.1", "Accept": accept, "Mcp-Session-Id": session, **(extra or {})}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"GET /mcp HTTP/1.1\r\n{lines}\r\n".encode()
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "agent", "version": "1"}},
+}
+
+
+async def initialized(responses: Responses, writer: asyncio.StreamWriter) -> str:
+    writer.write(post(INITIALIZE))
+    return (await responses.next())[1]["Mcp-Session-Id"]
+
+
+def only_session(world: Any) -> Any:
+    (session,) = world.services.sessions._sessions.values()
+    return session
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stream_stays_on_the_short_way_and_what_comes_after_it_is_served_there(
+    world: Any, helpers: Any
+) -> None:
+    responses, writer = await dial(world)
+    session_id = await initialized(responses, writer)
+    session = only_session(world)
+    writer.write(get(session_id) + modern(helpers))
+    await until(lambda: session.streams == 1)
+    if world.server._app.connections.short:
+        assert kinds(world) == [AgentConnection]
+        (connection,) = world.server._app.connections._open
+        assert connection.busy
+    session.mailbox.put(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', 1)
+    session.mailbox.close()
+    status, headers, body = await responses.next()
+    assert (status, headers["Content-Type"]) == (200, "text/event-stream")
+    assert b"list_changed" in body
+    status, _, body = await responses.next()
+    assert (status, json.loads(body)["id"]) == (200, 7)
+    assert session.streams == 0
+    writer.close()
+
+
+async def test_an_agent_that_leaves_its_stream_at_any_moment_leaves_no_trace(world: Any) -> None:
+    responses, writer = await dial(world)
+    session_id = await initialized(responses, writer)
+    session = only_session(world)
+    for pause in (None, 0.0, 0.001, 0.02):
+        _, other = await dial(world)
+        other.write(get(session_id))
+        if pause is not None:
+            await other.drain()
+            await asyncio.sleep(pause)
+        other.transport.abort()
+    await asyncio.sleep(0.05)
+    await until(lambda: session.streams == 0)
+    await until(lambda: len(kinds(world)) <= 1)
+    writer.close()
+
+
+async def test_no_more_streams_than_allowed_however_fast_they_are_asked_for(world: Any) -> None:
+    responses, writer = await dial(world)
+    session_id = await initialized(responses, writer)
+    dialled = [await dial(world) for _ in range(12)]
+    for _, one in dialled:
+        one.write(get(session_id))
+    session = only_session(world)
+    await until(lambda: session.streams == 8)
+    await asyncio.sleep(0.05)
+    assert session.streams == 8
+    for _, one in (*dialled, (responses, writer)):
+        one.close()
+
+
+@pytest.mark.parametrize(
+    ("extra", "accept", "status"),
+    [
+        ({}, "application/json", 406),
+        ({"Mcp-Session-Id": "nobody"}, "text/event-stream", 404),
+        ({"Last-Event-ID": "nothing-1"}, "text/event-stream", 400),
+        ({"MCP-Protocol-Version": "1999-01-01"}, "text/event-stream", 400),
+        ({"MCP-Protocol-Version": "2026-07-28"}, "text/event-stream", 405),
+        ({"Host": "evil.example"}, "text/event-stream", 403),
+        ({"Origin": "https://evil.example"}, "text/event-stream", 403),
+    ],
+)
+async def test_a_stream_that_is_refused_is_so_with_the_same_words_both_ways(
+    world: Any, extra: dict[str, str], accept: str, status: int
+) -> None:
+    responses, writer = await dial(world)
+    session_id = await initialized(responses, writer)
+    connections = world.server._app.connections
+    answers = []
+    for short in (connections.short, False):
+        connections.short = short
+        one, other = await dial(world)
+        other.write(get(session_id, extra, accept))
+        answers.append(await one.next())
+        other.close()
+    for answer in answers:
+        answer[1].pop("Date")
+    assert answers[0] == answers[1]
+    assert answers[0][0] == status
+    writer.close()
+
+
+def test_a_get_with_anything_rare_is_left_to_the_long_way() -> None:
+    reader = HeadReader(HostGuard("127.0.0.1"), 1000)
+    usual = reader.read(get("abc"))
+    assert usual is not None
+    assert (usual.posts, usual.length, usual.remembered) == (False, 0, False)
+    for extra in ({"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}, {"Expect": "100-continue"}):
+        assert reader.read(get("abc", extra)) is None
+    assert reader.read(get("abc").replace(b"GET /mcp", b"GET /mcp?a=1")) is None
+    assert reader.read(get("abc").replace(b"GET /mcp", b"GET /healthz")) is None
+    assert reader.read(get("abc").replace(b"HTTP/1.1", b"HTTP/1.0")) is None
+    assert reader.read(get("abc").replace(b"GET ", b"HEAD ")) is None
