@@ -1,9 +1,9 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `serve`
-(start in the foreground), `detach`, `probe` (status and stop), `views` (check, tools, plugins), `call`, `init`. They
-share `control` (the pid file: who runs), `report` (errors and exit codes), `settings` (the loaded configuration),
-`render` (tables) and `port` (who holds a port).
+`app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `start`
+(`serve` in the foreground, `detach` in the background), `probe` (status and stop), `views` (check, tools, plugins),
+`call`, `init`. They share `control` (the pid file: who runs), `report` (errors and exit codes), `settings` (the loaded
+configuration), `render` (tables) and `port` (who holds a port).
 """
 
 from __future__ import annotations

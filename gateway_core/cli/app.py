@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from gateway_core.cli import probe
-from gateway_core.cli.control import UsageError
 from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put
 
 app = typer.Typer(
@@ -98,15 +97,9 @@ def start(
 
     Example: rad mcp proxy start --detach
     """
-    if detach and stdio:
-        raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
-    if detach:
-        from gateway_core.cli import detach as background  # noqa: PLC0415
+    from gateway_core.cli.start import start as run  # noqa: PLC0415
 
-        raise typer.Exit(background.start(config))
-    from gateway_core.cli.serve import start as run  # noqa: PLC0415
-
-    run(config, stdio=stdio, ready_fd=ready_fd)
+    raise typer.Exit(run(config, detach=detach, stdio=stdio, ready_fd=ready_fd))
 
 
 @proxy.command()

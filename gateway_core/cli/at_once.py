@@ -1,4 +1,5 @@
-"""`status` and `stop` as people and scripts mostly write them, without the 90 ms that loading the command line takes.
+"""`start`, `status` and `stop` as people and scripts mostly write them, without the 90 ms that loading the command line
+takes.
 
 Whatever is not written so (help, wrong options, options of `rad` itself) is left to `app`, which has all commands and
 calls the same functions.
@@ -6,30 +7,46 @@ calls the same functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-_FLAGS: Final = {"status": "--json", "stop": "--now"}
-"""The option that each of them has beside `--config FILE`."""
+_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "start": {"--detach": "detach", "--stdio": "stdio"},
+    "status": {"--json": "as_json"},
+    "stop": {"--now": "now"},
+}
+"""The options that each of them has beside `--config FILE`, and what they are to its function."""
 
 
-def command_of(arguments: Sequence[str]) -> Callable[[], None] | None:
+def command_of(arguments: Sequence[str]) -> Callable[[], Any] | None:
     """What the arguments of `rad` ask for; None for whatever is to be read by `app`."""
     match arguments:
-        case ["mcp", "proxy", ("status" | "stop") as name, *rest]:
-            flag, config = False, None
+        case ["mcp", "proxy", ("start" | "status" | "stop") as name, *rest]:
+            flags = _FLAGS[name]
         case _:
             return None
+    config: Path | None = None
+    options: dict[str, Any] = dict.fromkeys(flags.values(), False)
     while rest:
         match rest:
-            case [option, *rest] if option == _FLAGS[name] and not flag:
-                flag = True
+            case [flag, *rest] if flag in flags and not options[flags[flag]]:
+                options[flags[flag]] = True
             case ["--config", file, *rest] if config is None and file and not file.startswith("-"):
                 config = Path(file)
+            case ["--ready-fd", number, *rest] if name == "start" and number.isdecimal() and number.isascii():
+                options["ready_fd"] = int(number)
             case _:
                 return None
-    from gateway_core.cli import probe  # noqa: PLC0415 - the other commands have their own way to it
+    return partial(_function(name), config, **options)
 
-    return partial(probe.status, config, as_json=flag) if name == "status" else partial(probe.stop, config, now=flag)
+
+def _function(name: str) -> Callable[..., Any]:
+    if name == "start":
+        from gateway_core.cli.start import start  # noqa: PLC0415 - each command loads what it needs
+
+        return start
+    from gateway_core.cli import probe  # noqa: PLC0415
+
+    return probe.status if name == "status" else probe.stop

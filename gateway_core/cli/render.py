@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway_core.log.lines import escape
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 MAX_CELL: Final = 200
 """Characters of a description or an error that are shown; `--json` has all of it."""
@@ -75,6 +73,8 @@ def show_status(status: dict[str, Any]) -> None:
 
 
 def _upstream(one: dict[str, Any]) -> list[str | Text]:
+    from rich.text import Text  # noqa: PLC0415 - what does not show tables starts without
+
     latency, retry, age = one["latency_ms"], one["next_retry_in"], one["lists_age"]
     return [
         one["name"],
@@ -109,6 +109,11 @@ def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: frozenset[str] | set[str] = frozenset()
 ) -> None:
     """Print a table on stdout. A cell that is a `str` is escaped and cut to `MAX_CELL`; a `Text` is taken as it is."""
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")

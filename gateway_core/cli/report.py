@@ -63,9 +63,9 @@ def describe(error: Exception) -> tuple[str, ExitCode]:
 
 
 def guarded(command: Callable[[], Any]) -> int:
-    """Run `command`, and turn what it raises into a message on stderr and an exit code."""
+    """Run `command`, which may return an exit code, and turn what it raises into a message on stderr and another."""
     try:
-        command()
+        code = command()
     except KeyboardInterrupt:
         say_error("interrupted")
         return INTERRUPTED
@@ -80,7 +80,7 @@ def guarded(command: Callable[[], Any]) -> int:
         if text:
             say_error(text)
         return code
-    return ExitCode.DONE
+    return code if isinstance(code, int) else ExitCode.DONE
 
 
 def debugging() -> bool:

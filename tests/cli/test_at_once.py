@@ -1,4 +1,4 @@
-"""`status` and `stop` where they are read by hand: like everywhere else, only sooner; and what may answer `status`."""
+"""`start`, `status` and `stop` where they are read by hand, and what may answer `status`."""
 
 import socket
 import threading
@@ -11,6 +11,11 @@ import pytest
 from gateway_core.cli import probe
 from gateway_core.cli.at_once import command_of
 from gateway_core.cli.control import Instance
+from gateway_core.cli.start import start
+
+
+def begun(**options):
+    return start, None, {"detach": False, "stdio": False, **options}
 
 
 def read(line):
@@ -28,6 +33,10 @@ def read(line):
         ("mcp proxy status --json", (probe.status, None, {"as_json": True})),
         ("mcp proxy status --config a.toml --json", (probe.status, Path("a.toml"), {"as_json": True})),
         ("mcp proxy status --json --config a.toml", (probe.status, Path("a.toml"), {"as_json": True})),
+        ("mcp proxy start", begun()),
+        ("mcp proxy start --detach", begun(detach=True)),
+        ("mcp proxy start --stdio", begun(stdio=True)),
+        ("mcp proxy start --ready-fd 7", begun(ready_fd=7)),
         ("mcp proxy stop", (probe.stop, None, {"now": False})),
         ("mcp proxy stop --now --config a.toml", (probe.stop, Path("a.toml"), {"now": True})),
     ],
@@ -41,7 +50,11 @@ def test_what_is_read_by_hand(line, meant):
     [
         "",
         "mcp proxy",
-        "mcp proxy start",
+        "mcp proxy check",
+        "mcp proxy start --now",
+        "mcp proxy start --ready-fd",
+        "mcp proxy start --ready-fd x",
+        "mcp proxy status --ready-fd 7",
         "--debug mcp proxy status",
         "mcp --help proxy status",
         "mcp proxy status --help",
