@@ -29,14 +29,13 @@ class BegunRequest(ABC):
 
     __slots__ = ("_arrival", "exchange", "pending", "prepared", "started", "upstream")
 
-    pending: BegunPending
-    """Set by the connection when it sends."""
-
     def __init__(self, exchange: Exchange, upstream: Upstream, prepared: Prepared) -> None:
         self.exchange = exchange
         self.upstream = upstream
         self.prepared = prepared
         self.started = time.monotonic()
+        self.pending: BegunPending | None = None
+        """Set by the connection while it has the request."""
         self._arrival: asyncio.Future[Any] | None = None
         """What the task waits for that has taken over."""
 
@@ -75,7 +74,9 @@ class BegunRequest(ABC):
         # It was answered: what it holds is given back, and the upstream is known to be well.
         self.exchange.begun = None
         prepared, upstream = self.prepared, self.upstream
-        prepared.connection.settled(self.pending)
+        if self.pending is not None:
+            prepared.connection.settled(self.pending)
+            self.pending = None
         if prepared.lease is not None:
             upstream.own.left(prepared.lease)
         upstream.places.free()
@@ -90,7 +91,8 @@ class BegunRequest(ABC):
         if self._arrival is None:
             self._arrival = asyncio.get_running_loop().create_future()
             self.give_task()
-            self.pending.taken_over()
+            if self.pending is not None:
+                self.pending.taken_over()
 
     def arrived(self, what: Any = None) -> None:
         """Have the task go on: with `what` is there, or knowing that `pending` is over."""

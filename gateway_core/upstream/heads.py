@@ -33,7 +33,7 @@ class Heads:
         self._known: dict[bytes, ResponseHead] = {}
 
     def read(self, data: bytes) -> ResponseHead | None:
-        """The head that these bytes are, if it tells how long its body is; None otherwise, whatever is wrong."""
+        """The head that these bytes are, if it is that of an answer; None otherwise, whatever is wrong."""
         known = self._known.get(data)
         if known is None and len(data) <= MAX_REMEMBERED and b"\r\n " not in data and b"\r\n\t" not in data:
             known = _head_of(data)
@@ -50,8 +50,10 @@ def _head_of(data: bytes) -> ResponseHead | None:
         collected.parser.feed_data(data)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
+    finally:
+        collected.release()
     head = collected.head
-    return head if head is not None and head.status >= 200 and head.length is not None else None
+    return head if head is not None and head.status >= 200 else None
 
 
 def _read(parser: httptools.HttpResponseParser, headers: CIMultiDict[str]) -> ResponseHead:
@@ -76,6 +78,10 @@ class Collected:
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.head: ResponseHead | None = None
         self._size = 0
+
+    def release(self) -> None:
+        """Let go of the parser, which holds this: nothing is left for the garbage collector."""
+        del self.parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value)

@@ -117,7 +117,11 @@ class HttpConnection(Connection):
         if exchange is not None and exchange.begun is not None:
             begun, exchange.begun = exchange.begun, None
             assert isinstance(begun, BegunRequest)
-            return await self._request(begun.pending, params, None)
+            assert begun.pending is not None
+            try:
+                return await self._request(begun.pending, params, None)
+            finally:
+                begun.pending = None
         if self.closed:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"

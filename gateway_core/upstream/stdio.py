@@ -151,6 +151,7 @@ class StdioConnection(DuplexConnection):
         begun, exchange.begun = exchange.begun, None
         assert isinstance(begun, BegunRequest)
         pending = begun.pending
+        assert pending is not None
         try:
             await begun.arrival
             return pending.result()
@@ -160,6 +161,7 @@ class StdioConnection(DuplexConnection):
             raise
         finally:
             del self._pending[pending.number]
+            begun.pending = None
 
     def _ends_call(self, line: bytes) -> bool:
         """Whether this is the usual answer to a request that no task waits for, and has ended its call."""

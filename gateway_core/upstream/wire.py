@@ -191,6 +191,7 @@ class WireConnection(asyncio.Protocol):
         assert stream is not None
         assert response is not None
         self._stream = self._response = self._receiver = None
+        stream.release()
         self._stop_lingering()
         response.end()
         self.resume()
@@ -217,6 +218,7 @@ class WireConnection(asyncio.Protocol):
             and "Transfer-Encoding" not in (response.headers)
         ):
             self._response = None
+            self._drop_stream()
             response.end()
             return
         self._fail(exc if isinstance(exc, OSError) else Closed("the connection was closed"))
@@ -224,11 +226,17 @@ class WireConnection(asyncio.Protocol):
     def _fail(self, error: OSError) -> None:
         receiver, self._receiver, self._collected = self._receiver, None, None
         response, self._response = self._response, None
+        self._drop_stream()
         if receiver is not None:
             receiver.failed(error)
         if response is not None:
             response.end(error)
         self.close()
+
+    def _drop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.release()
 
     def close(self) -> None:
         """Hang up at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -237,6 +238,33 @@ async def test_a_call_cancelled_in_the_middle_of_its_stream_hangs_up(world: Star
         await ended(running)
     await asyncio.wait_for(gone.wait(), 3)
     assert made.at_rest()
+
+
+@pytest.mark.parametrize("what", ["JSON", "stream", "taken over", "stdio"])
+async def test_a_call_leaves_nothing_for_the_garbage_collector(world: Start, what: str) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + answer()(seen) + END if what == "stream" else http(response(seen)))
+
+    made = await world(None if what == "stdio" else script)
+    while made.upstream.connection is None:
+        await asyncio.sleep(0.01)
+
+    async def calls(count: int) -> None:
+        for _ in range(count):
+            running = made.begin("up:echo", value=1)
+            if what == "taken over":
+                task_of(running)
+            assert (await ended(running)).outcome is Outcome.OK
+
+    await calls(5)
+    gc.collect()
+    gc.disable()
+    try:
+        await calls(50)
+        await asyncio.sleep(0.05)
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
 
 
 # Sessions of legacy servers
