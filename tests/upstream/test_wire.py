@@ -335,7 +335,11 @@ def test_only_so_many_heads_are_remembered() -> None:
         data = b"HTTP/1.1 200 OK\r\nX: %d\r\nContent-Length: 2\r\n\r\n" % number
         assert heads.read(data) is heads.read(data)
     assert len(heads._known) == REMEMBERED
-    assert heads.read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n") is None
+    chunked = heads.read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert chunked is not None
+    assert chunked.length is None
+    assert heads.read(b"HTTP/1.1 100 Continue\r\n\r\n") is None
+    assert heads.read(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n") is None
 
 
 async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
