@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from gateway_core.log import lines, output
+from gateway_core.log.escaping import escape
 from gateway_core.log.sink import FileTarget, LineSink, Note
 
 
@@ -274,8 +275,8 @@ def test_a_non_blocking_stderr_gets_every_line():
 
 
 def test_escape_leaves_plain_text_alone():
-    assert lines.escape("grüße 世界") == "grüße 世界"
-    assert lines.escape("a\tb\x00\x9b") == "a\\tb\\x00\\x9b"
+    assert escape("grüße 世界") == "grüße 世界"
+    assert escape("a\tb\x00\x9b") == "a\\tb\\x00\\x9b"
 
 
 def test_log_files_are_private(log_to, tmp_path: Path):

@@ -16,7 +16,7 @@ from gateway_core.cli.control import Instance, UsageError, locate, pid_file, rea
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import Config
-from gateway_core.log.lines import escape
+from gateway_core.log.escaping import escape
 
 MAX_STDIN: Final = 16 * 1024 * 1024
 CONNECT_TIMEOUT: Final = 5.0

@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from dataclasses import asdict, dataclass, replace
@@ -161,6 +160,8 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
         if time.monotonic() >= deadline:
             raise AlreadyRunning(_already(path, read_instance(path)))
         time.sleep(0.02)
+    import secrets  # noqa: PLC0415 - OpenSSL comes with it, which those who only look do without
+
     instance = Instance(
         pid=os.getpid(),
         host=host,

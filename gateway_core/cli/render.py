@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway_core.log.lines import escape
+from gateway_core.log.escaping import escape
 
 if TYPE_CHECKING:
     from rich.text import Text

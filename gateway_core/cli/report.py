@@ -17,7 +17,7 @@ from typing import Any
 from gateway_core.cli import INTERRUPTED
 from gateway_core.cli.control import NotRunning, UsageError
 from gateway_core.errors import ConfigError, GatewayError, PluginError
-from gateway_core.log.lines import escape
+from gateway_core.log.escaping import escape
 
 DEBUG_VARIABLE = "RADIUM_DEBUG"
 

@@ -13,7 +13,7 @@ from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import DEFAULT_PLUGINS, Config
 from gateway_core.errors import ConfigError, PluginError
-from gateway_core.log.lines import escape
+from gateway_core.log.escaping import escape
 
 
 def check(config: Path | None, *, connect: bool, as_json: bool) -> None:

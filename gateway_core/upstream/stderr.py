@@ -9,7 +9,7 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.log.lines import escape
+from gateway_core.log.escaping import escape
 
 MIN_SECRET: Final = 4
 """Shorter values of `env` (`1`, `on`) are not hidden: they are no secrets, and would riddle the text with stars."""

@@ -309,7 +309,7 @@ def test_an_interrupt_while_loading_is_no_traceback(project, environment):
         "sys.meta_path.insert(0, Interrupt()); wanted = sys.argv[-1]\n"
         "sys.argv = ['rad', 'mcp', 'proxy', 'start', '--config', wanted]; sys.exit(main())"
     )
-    for module in ("typer", "gateway_core.cli.serve"):
+    for module in ("gateway_core.cli.start", "gateway_core.cli.serve"):
         found = subprocess.run(
             [sys.executable, "-c", code, module],
             cwd=project,
