@@ -23,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import flame
 import processes
 import report
 import targets
@@ -119,6 +120,19 @@ def sample(name: str, scenario: Scenario, seconds: float) -> tuple[str, dict[str
         return raw.read_text(encoding="utf-8"), figures
 
 
+def stacks(raw: str) -> list[tuple[flame.Stack, int]]:
+    """py-spy's `raw` output for a flame graph: `module: function` each, without the standard library's frames."""
+    found = []
+    for line in raw.splitlines():
+        stack, _, count = line.rpartition(" ")
+        matches = [match for one in stack.split(";") if (match := _FRAME.match(one))]
+        frames = [(package(match["file"]), match["function"]) for match in matches]
+        names = tuple(f"{where}: {function}" for where, function in frames if where not in {"stdlib", "uvloop"})
+        if names and not names[-1].startswith("gateway_core.cli"):
+            found.append((names, int(count)))
+    return found
+
+
 def part(owner: str) -> str:
     """The row of the published table that a package counts for."""
     return next((title for title, prefixes in PARTS.items() if owner.startswith(prefixes)), "the rest")
@@ -156,21 +170,29 @@ def main() -> None:
     parser.add_argument("--what", choices=("call", "list"), default="call")
     parser.add_argument("--stage", choices=STAGES, default="one", help="what stands behind the target")
     parser.add_argument("--targets", default="gateway-min,gateway-quiet,gateway", help="default: %(default)s")
-    parser.add_argument("--publish", action="store_true", help="write the shares by part to docs/performance.md")
+    parser.add_argument(
+        "--publish", action="store_true", help="write the shares by part, and a flame graph, to docs/performance.md"
+    )
     chosen = parser.parse_args()
     processes.build()
     era = "modern" if chosen.modern else "legacy"
     scenario = Scenario(era, chosen.connections, chosen.size, chosen.what, chosen.stage)
     found: dict[str, Counter[str]] = {}
+    graph = ""
     for name in chosen.targets.split(","):
         raw, figures = sample(name, scenario, min(chosen.seconds, 60))
         found[name], within = owners(raw)
         print(f"{report.TITLES[name]}, {scenario.label}, {scenario.connections} connections: ", end="")
         print(f"{found[name].total()} samples, {figures['cpu_us']} µs/call, {figures['errors']} wrong answers\n")
         print(details(found[name], within), end="\n\n")
+        if chosen.publish and not graph:
+            title = f"Where a call spends its time: {report.TITLES[name]}"
+            file = report.PAGE.parent / "img" / "flame.svg"
+            file.write_text(flame.draw(title, stacks(raw), part, (*PARTS, "the rest")), encoding="utf-8")
+            graph = f"![{title}](img/{file.name})"
     print(published(found))
     if chosen.publish:
-        report.publish(report.PAGE, "profile", published(found))
+        report.publish(report.PAGE, "profile", f"{published(found)}\n\n{graph}")
 
 
 if __name__ == "__main__":

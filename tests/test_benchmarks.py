@@ -331,6 +331,24 @@ def test_every_sample_counts_for_one_part_of_the_published_table(part):
     assert sum(shares.values()) == 100
 
 
+def test_a_flame_graph_has_callers_below_and_shares_as_widths(part):
+    hotpath, flame = part("hotpath"), part("flame")
+    start, call = f"start ({ROOT}/gateway_core/cli/serve.py:40)", f"call ({ROOT}/gateway_core/pipeline.py:10)"
+    send, dumps = f"send ({ROOT}/gateway_core/upstream/http.py:5)", f"dumps ({json.__file__}:30)"
+    raw = f"{start};{send} 100\n{start};{call};{send} 60\n{start};{call};{dumps} 39\n{start};{call};{send};{call} 1\n"
+    stacks = hotpath.stacks(f"{raw}{start} 7\n")
+    drawn = xml.etree.ElementTree.fromstring(flame.draw("<title>", stacks, hotpath.part, (*hotpath.PARTS, "the rest")))
+    space = "{http://www.w3.org/2000/svg}"
+    frames = {group.find(f"{space}title").text: group.find(f"{space}rect").attrib for group in drawn.iter(f"{space}g")}
+    below = frames["gateway_core.pipeline: call: 50.0%"]
+    above = frames["gateway_core.upstream.http: send: 30.5%"]
+    assert "all samples: 100.0%" in frames
+    assert float(below["y"]) > float(above["y"])
+    assert (float(below["width"]), float(above["width"])) == (499.5, 304.5)
+    assert float(below["x"]) <= float(above["x"])
+    assert below["fill"] != above["fill"]
+
+
 def test_bars_stand_in_decades_on_a_logarithmic_scale(part):
     drawn = xml.etree.ElementTree.fromstring(
         part("charts").draw("µs <of> a call", [("nginx", 20.0), ("gateway", 200.0)])
