@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
 from typing import ClassVar, Final
 
 from pydantic import Field
 
 from gateway_core import Call, PluginConfig, Reject, hookimpl
+from gateway_security_ratelimit.arrivals import Arrivals, MemoryArrivals
 
-MAX_KEYS: Final = 10_000
-"""Pairs of agent and tool that are remembered."""
 MAX_NAME: Final = 128
 """Characters of a name that the catalog does not know; the agent chose them."""
-_SWEEP: Final = 16
-"""Old pairs that are looked at when a new one needs room: bounded work per call."""
 
 
 class RateLimit:
@@ -41,12 +36,14 @@ class RateLimit:
             default=None, gt=0, description="calls that may come at once; without it, as many as per minute"
         )
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, config: Config, clock: Callable[[], float] = time.monotonic, arrivals: Arrivals | None = None
+    ) -> None:
         self._limit = config.rate_limit_per_minute
         self._interval = 60 / self._limit if self._limit else 0.0
         self._tolerance = self._interval * ((config.burst or self._limit) - 1)
         self._clock = clock
-        self._arrivals: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._arrivals = MemoryArrivals() if arrivals is None else arrivals
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
@@ -54,25 +51,11 @@ class RateLimit:
             return None
         # The published name, so that `upstream:tool` counts as the tool that it is.
         tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
-        key = (call.principal.id, tool)
-        now = self._clock()
-        arrival = max(self._arrivals.get(key, now), now)
-        wait = arrival - now - self._tolerance
-        if wait > 1e-6:  # not 0: sums of floats
-            seconds = math.ceil(wait * 10) / 10
-            return Reject(
-                f"Rate limit exceeded: {self._limit} calls per minute for tool {tool!r}; try again in {seconds:g} s",
-                retry_after=seconds,
-            )
-        if key not in self._arrivals and len(self._arrivals) >= MAX_KEYS:
-            self._make_room(now)
-        self._arrivals[key] = arrival + self._interval
-        self._arrivals.move_to_end(key)
-        return None
-
-    def _make_room(self, now: float) -> None:
-        """Forget pairs whose TAT has passed, for they count as new ones anyway; if there are none, the oldest."""
-        oldest = list(islice(self._arrivals.items(), _SWEEP))
-        passed = [key for key, arrival in oldest if arrival <= now]
-        for key in passed or [oldest[0][0]]:
-            del self._arrivals[key]
+        wait = self._arrivals.take((call.principal.id, tool), self._clock(), self._interval, self._tolerance)
+        if wait <= 0:
+            return None
+        seconds = math.ceil(wait * 10) / 10
+        return Reject(
+            f"Rate limit exceeded: {self._limit} calls per minute for tool {tool!r}; try again in {seconds:g} s",
+            retry_after=seconds,
+        )

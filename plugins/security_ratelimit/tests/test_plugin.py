@@ -1,7 +1,7 @@
 """`security_ratelimit`: GCRA per agent and tool."""
 
 import pytest
-from gateway_security_ratelimit import plugin
+from gateway_security_ratelimit import arrivals
 from gateway_security_ratelimit.plugin import RateLimit
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -102,7 +102,7 @@ def test_the_tools_published_name_counts_not_the_name_that_it_was_called_by():
 def test_zero_switches_it_off():
     limiter = Limiter(rate_limit_per_minute=0)
     assert limiter.passed(500) == 500
-    assert not limiter.plugin._arrivals, "nothing is remembered either"
+    assert not limiter.plugin._arrivals._times, "nothing is remembered either"
 
 
 async def test_other_methods_are_not_counted():
@@ -118,18 +118,18 @@ async def test_other_methods_are_not_counted():
 
 
 def test_memory_is_bounded_and_the_oldest_are_forgotten_first(monkeypatch):
-    monkeypatch.setattr(plugin, "MAX_KEYS", 100)
+    monkeypatch.setattr(arrivals, "MAX_KEYS", 100)
     limiter = Limiter(rate_limit_per_minute=1)
     for number in range(500):
         limiter.now += 0.001
         limiter.call(principal=f"agent{number}", name="x" * 5000, known=False)
-    assert len(limiter.plugin._arrivals) == 100
-    assert all(len(tool) <= 128 for _, tool in limiter.plugin._arrivals)
+    assert len(limiter.plugin._arrivals._times) == 100
+    assert all(len(tool) <= 128 for _, tool in limiter.plugin._arrivals._times)
     assert limiter.call(principal="agent499", name="x" * 5000, known=False) is not None, "the latest are kept"
 
 
 def test_pairs_that_used_nothing_up_make_room_before_those_that_did(monkeypatch):
-    monkeypatch.setattr(plugin, "MAX_KEYS", 3)
+    monkeypatch.setattr(arrivals, "MAX_KEYS", 3)
     limiter = Limiter(rate_limit_per_minute=2, burst=2)
     busy = {"principal": "busy"}
     limiter.passed(2, **busy)
@@ -137,7 +137,7 @@ def test_pairs_that_used_nothing_up_make_room_before_those_that_did(monkeypatch)
     limiter.call(principal="idler")
     limiter.now += 31  # the idle ones' single call is used up; the busy one's second is not
     limiter.call(principal="new")
-    assert {agent for agent, _ in limiter.plugin._arrivals} == {"busy", "new"}
+    assert {agent for agent, _ in limiter.plugin._arrivals._times} == {"busy", "new"}
 
 
 @pytest.mark.parametrize("settings", [{"rate_limit_per_minute": -1}, {"burst": 0}, {"limit": 3}])
