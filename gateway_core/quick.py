@@ -203,7 +203,7 @@ class QuickCalls:
         if way is None or prepared is None:
             return None
         course.line = way.line
-        quick = QuickCall(self, course, exchange, upstream, prepared)
+        quick = QuickCall(exchange, upstream, prepared, _calls=self, _course=course)
         if not quick.send(arguments):
             return None
         self.router.in_flight += 1
@@ -240,25 +240,14 @@ class QuickCalls:
         return connection.prepare(METHOD, {"name": target.original}, exchange.meta or {}, exchange)
 
 
-class QuickCall(BegunRequest):
+class QuickCall(BegunRequest, kw_only=True):
     """One call without a task; `Running`."""
 
-    __slots__ = ("_callbacks", "_calls", "_course", "_result", "_task")
-
-    def __init__(
-        self,
-        calls: QuickCalls,
-        course: Course,
-        exchange: Exchange,
-        upstream: Upstream,
-        prepared: Prepared,
-    ) -> None:
-        super().__init__(exchange, upstream, prepared)
-        self._calls = calls
-        self._course = course
-        self._callbacks: list[Callable[[Any], object]] = []
-        self._result: CallResult | None = None
-        self._task: asyncio.Task[CallResult] | None = None
+    _calls: QuickCalls
+    _course: Course
+    _callbacks: list[Callable[[Any], object]] = msgspec.field(default_factory=list)
+    _result: CallResult | None = None
+    _task: asyncio.Task[CallResult] | None = None
 
     def is_plain(self, members: dict[str, Raw]) -> bool:
         # Legacy servers have no questions and tasks in their results.

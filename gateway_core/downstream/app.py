@@ -21,12 +21,12 @@ from gateway_core.downstream import sse
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.connections import AgentServer
-from gateway_core.downstream.head import MCP_PATHS, SESSION_HEADER, VERSION_HEADER, Head, HeadReader
+from gateway_core.downstream.head import MCP_PATHS, VERSION_HEADER, Head, HeadReader
 from gateway_core.downstream.intake import Post, check_coding, check_header_size, message_of, read_message, target
 from gateway_core.downstream.ladder import require_supported
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.long_way import LongWay
-from gateway_core.downstream.modern import ModernHttp, is_modern
+from gateway_core.downstream.modern import ModernHttp
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving, Streaming
@@ -35,11 +35,11 @@ from gateway_core.downstream.stream import Accepts, Reply, Writer, event_stream
 from gateway_core.errors import RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
-    HANDSHAKE_PROTOCOL_VERSIONS,
     INITIALIZE,
     LISTEN,
     MCP_METHOD_HEADER,
     MODERN_PROTOCOL_VERSIONS,
+    PROTOCOL_VERSION_KEY,
 )
 
 SHORT_BODY: Final = 256 * 1024
@@ -171,10 +171,10 @@ class App:
         """
         message = post.message
         try:
-            meta = post.meta = meta_of(message.members)
+            post.meta = meta_of(message.members)
         except RpcError as error:
             raise Refusal(400, error, message=message) from None
-        if not (is_modern(meta) and message.method != INITIALIZE) and not _speaks_modern(post):
+        if not _speaks_modern(post):
             return self._legacy.post(post)
         if message.method == LISTEN and message.is_request:
             return None
@@ -254,20 +254,18 @@ def _speaks_modern(post: Post) -> bool:
     neither, outside a session.
     """
     head, message = post.head, post.message
-    version = head.headers.get(VERSION_HEADER)
-    if message.method == INITIALIZE and version not in MODERN_PROTOCOL_VERSIONS:
+    if message.method == INITIALIZE and head.headers.get(VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS:
         return False
-    if is_modern(post.meta):
+    if PROTOCOL_VERSION_KEY in post.meta:
         return True
-    if version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in head.headers:
+    if head.legacy:
         return False
-    if version in MODERN_PROTOCOL_VERSIONS or MCP_METHOD_HEADER in head.headers:
-        return True
-    try:
-        require_supported(version)
-    except RpcError as error:
-        raise Refusal(400, error, message=message) from None
-    raise AssertionError("it is no modern one")
+    if MCP_METHOD_HEADER not in head.headers:
+        try:
+            require_supported(head.headers[VERSION_HEADER])
+        except RpcError as error:
+            raise Refusal(400, error, message=message) from None
+    return True
 
 
 class Server:

@@ -21,6 +21,7 @@ from gateway_core.downstream.security import HostGuard
 from gateway_core.downstream.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
 from gateway_core.protocol import (
+    HANDSHAKE_PROTOCOL_VERSIONS,
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
@@ -52,13 +53,29 @@ _RARE: Final = ("Transfer-Encoding", "Content-Encoding", "Expect", "Upgrade")
 class Head:
     """A request's headers, and what is made of them. Everything but `headers` is found out on first use."""
 
-    __slots__ = ("_accepts", "_once", "_params", "_routing", "headers", "length", "posts", "remembered")
+    __slots__ = (
+        "_accepts",
+        "_once",
+        "_params",
+        "_routing",
+        "headers",
+        "legacy",
+        "length",
+        "posts",
+        "remembered",
+        "session_id",
+    )
 
     def __init__(self, headers: MultiMapping[str], length: int = 0, *, posts: bool = True) -> None:
         """`length`: of the body that follows; known on the short way only. `posts`: it is a POST, else a GET."""
         self.headers = headers
         self.length = length
         self.posts = posts
+        version = headers.get(VERSION_HEADER)
+        self.legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in headers
+        """Whether nothing in it says that it is a modern request's."""
+        self.session_id: str | None = None
+        """What names a legacy session, once the headers about sessions were found to be right."""
         self.remembered = False
         """Whether the next request with the same head finds this very object."""
         self._accepts: Accepts | None = None

@@ -49,17 +49,17 @@ class LegacyHttp:
             return self._initialize(post)
         session = self._session(post.head, post.address)
         session.touch()
-        if message.is_response:
-            session.questions.answer(message)
-            return ACCEPTED
-        if message.is_notification:
-            self._legacy.notification(session, message)
+        if not message.is_request:
+            if message.is_response:
+                session.questions.answer(message)
+            else:
+                self._legacy.notification(session, message)
             return ACCEPTED
         reply = Reply(post.begin_stream, accepted, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply, swept=post.swept)
         if isinstance(answer, bytes):
             return Answer(answer)
-        return Serving(answer, reply, message, _answer, survives=True, primed=session.primed)
+        return Serving(answer, reply, message, _answer, True, session.primed)
 
     def get(self, head: Head, address: str, begin: Callable[[], Awaitable[W]]) -> Coroutine[Any, Any, W]:
         """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
@@ -121,15 +121,18 @@ class LegacyHttp:
 
     def _session(self, head: Head, address: str) -> Session:
         """The session of a request. Raises `Refusal`: 400 without an id, 404 for one that is not this agent's."""
-        session_id = head.once(SESSION_HEADER)
+        session_id = head.session_id or head.once(SESSION_HEADER)
         if session_id is None:
             raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._services.sessions.get(address, session_id)
         if session is None or session.own_channel:
             raise Refusal(404, "no such session; begin a new one with initialize")
-        version = head.once(VERSION_HEADER)
-        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
-            raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
+        if head.session_id is None:
+            version = head.once(VERSION_HEADER)
+            if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+                supported = ", ".join(HANDSHAKE_PROTOCOL_VERSIONS)
+                raise Refusal(400, f"unsupported protocol version; supported: {supported}")
+            head.session_id = session_id
         return session
 
 

@@ -174,7 +174,7 @@ class ModernHttp:
             exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
             self._services.gate.enter(message)
             running = self._services.begin(exchange, message.members, swept=post.swept)
-            return Serving(running, reply, message, _answer, survives=False, primed=False)
+            return Serving(running, reply, message, _answer, False, False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
 

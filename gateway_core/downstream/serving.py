@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from gateway_core.downstream.answer import Answer
 from gateway_core.downstream.stream import QUIET, Reply
 from gateway_core.jsonrpc import Message
@@ -14,31 +16,20 @@ from gateway_core.quick import Running, task_of
 from gateway_core.types import CallResult
 
 
-class Serving:
+class Serving(msgspec.Struct, eq=False):
     """A request whose answer is being found, and the way back to its agent."""
 
-    __slots__ = ("_answer", "_message", "_primed", "_since", "_survives", "reply", "running")
-
-    def __init__(
-        self,
-        running: Running[CallResult],
-        reply: Reply,
-        message: Message,
-        answer: Callable[[Message, Running[CallResult]], Answer],
-        *,
-        survives: bool,
-        primed: bool,
-    ) -> None:
-        """`answer` makes the answer to `message` when it is there. `survives`: the loss of the connection leaves the
-        request running (2025-11-25, basic/transports, Sending Messages to the Server). `primed`: the stream begins when
-        nothing was said for a while, so that the agent can resume it."""
-        self.running = running
-        self.reply = reply
-        self._message = message
-        self._primed = primed
-        self._since = time.monotonic()
-        self._answer = answer
-        self._survives = survives
+    running: Running[CallResult]
+    reply: Reply
+    _message: Message
+    _answer: Callable[[Message, Running[CallResult]], Answer]
+    """Makes the answer to the message when it is there."""
+    _survives: bool
+    """Whether the loss of the connection leaves the request running (2025-11-25, basic/transports, Sending Messages to
+    the Server)."""
+    _primed: bool
+    """Whether the stream begins when nothing was said for a while, so that the agent can resume it."""
+    _since: float = msgspec.field(default_factory=time.monotonic)
 
     def answer(self) -> Answer:
         """The answer, once it is there. Raises what the search for it ended in, if that is a bug."""

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
 from aiohttp import web
 from loguru import logger
 from msgspec import Raw
@@ -196,29 +197,20 @@ class Writer(Protocol):
         """Send this, and wait while the agent has too much to read. Raises `ConnectionError`."""
 
 
-class Reply:
+class Reply(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
-    _stream: Resumable | None = None
-    _mailbox: Mailbox | None = None
-    _over = False
+    _begin_stream: Callable[[], Awaitable[Writer]]
+    _accepts: Accepts
+    _questions: Questions | None = None
+    """The session's, where this agent can be asked; None for modern agents."""
+    _keep: Callable[[Mailbox], Resumable] | None = None
+    """Makes the stream, if there comes to be one, such that the agent can resume it; None for modern agents."""
     writer: asyncio.Task[Writer | None] | None = None
     """Writes the stream, once one has begun; ends in it, or in None when the agent left before it was there."""
-
-    def __init__(
-        self,
-        begin_stream: Callable[[], Awaitable[Writer]],
-        accepts: Accepts,
-        questions: Questions | None = None,
-        keep: Callable[[Mailbox], Resumable] | None = None,
-    ) -> None:
-        """`questions`: the session's, where this agent can be asked; `keep` makes the stream, if there comes to be
-        one, such that the agent can resume it. Both None for modern agents.
-        """
-        self._begin_stream = begin_stream
-        self._accepts = accepts
-        self._questions = questions
-        self._keep = keep
+    _stream: Resumable | None = None
+    _mailbox: Mailbox | None = None
+    _over: bool = False
 
     def notify(self, method: str, params: bytes) -> None:
         """Tell the agent something before the result. Dropped when it accepts no stream, or is gone."""

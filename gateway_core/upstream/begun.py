@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core.exchange import Exchange
@@ -24,20 +25,18 @@ if TYPE_CHECKING:
     from gateway_core.upstream.upstream import Upstream
 
 
-class BegunRequest(ABC):
+class BegunRequest(msgspec.Struct, eq=False):
     """The request. The subclass is the call."""
 
-    __slots__ = ("_arrival", "exchange", "pending", "prepared", "started", "upstream")
-
-    def __init__(self, exchange: Exchange, upstream: Upstream, prepared: Prepared) -> None:
-        self.exchange = exchange
-        self.upstream = upstream
-        self.prepared = prepared
-        self.started = time.monotonic()
-        self.pending: BegunPending | None = None
-        """Set by the connection while it has the request."""
-        self._arrival: asyncio.Future[Any] | None = None
-        """What the task waits for that has taken over."""
+    exchange: Exchange
+    upstream: Upstream
+    prepared: Prepared
+    started: float = msgspec.field(default_factory=time.monotonic)
+    """On the monotonic clock."""
+    pending: BegunPending | None = None
+    """Set by the connection while it has the request."""
+    _arrival: asyncio.Future[Any] | None = None
+    """What the task waits for that has taken over."""
 
     @abstractmethod
     def is_plain(self, members: dict[str, Raw]) -> bool:
