@@ -203,7 +203,7 @@ class QuickCalls:
         if way is None or prepared is None:
             return None
         course.line = way.line
-        quick = QuickCall(exchange, upstream, prepared, _calls=self, _course=course)
+        quick = QuickCall(exchange, upstream, prepared, way.lease, _calls=self, _course=course)
         if not quick.send(arguments):
             return None
         self.router.in_flight += 1
@@ -219,8 +219,6 @@ class QuickCalls:
             if lease is None:
                 return None  # the first call opens it
         prepared = self._prepared(exchange, target, upstream, main if lease is None else lease.connection)
-        if prepared is not None and lease is not None:
-            prepared = msgspec.structs.replace(prepared, lease=lease)
         way = road.ways[upstream] = _Way(main, lease, prepared, _line(road, exchange, upstream))
         return way
 

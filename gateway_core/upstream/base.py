@@ -28,7 +28,6 @@ from gateway_core.upstream.hints import Hint
 if TYPE_CHECKING:
     from gateway_core.upstream.begun import BegunRequest
     from gateway_core.upstream.pending import Pending
-    from gateway_core.upstream.sessions import Lease
 
 
 class Watcher(Protocol):
@@ -62,8 +61,6 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     """Takes, as `%` does it, the request's number, its arguments, the exchange's id, and the number again."""
     limit: int
     """Bytes of an answer."""
-    lease: Lease | None = None
-    """The agent's own connection that it is; None for the one that agents share."""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from gateway_core.upstream.pending import Pending
 if TYPE_CHECKING:
     from gateway_core.errors import DeliveryError
     from gateway_core.upstream.base import Prepared, Reply
+    from gateway_core.upstream.sessions import Lease
     from gateway_core.upstream.upstream import Upstream
 
 
@@ -31,6 +32,8 @@ class BegunRequest(msgspec.Struct, eq=False):
     exchange: Exchange
     upstream: Upstream
     prepared: Prepared
+    lease: Lease | None = None
+    """The agent's own connection that it is on; None for the one that agents share."""
     started: float = msgspec.field(default_factory=time.monotonic)
     """On the monotonic clock."""
     pending: BegunPending | None = None
@@ -55,12 +58,11 @@ class BegunRequest(msgspec.Struct, eq=False):
         upstream = self.upstream
         if not upstream.places.take_now():
             return False
-        prepared = self.prepared
-        if not prepared.connection.start(self, arguments):
+        if not self.prepared.connection.start(self, arguments):
             upstream.places.free()
             return False
-        if prepared.lease is not None:
-            prepared.lease.users += 1
+        if self.lease is not None:
+            self.lease.users += 1
         upstream.calls += 1
         upstream.facts.in_flight += 1
         self.exchange.begun = self
@@ -72,12 +74,12 @@ class BegunRequest(msgspec.Struct, eq=False):
             return False
         # It was answered: what it holds is given back, and the upstream is known to be well.
         self.exchange.begun = None
-        prepared, upstream = self.prepared, self.upstream
+        upstream = self.upstream
         if self.pending is not None:
-            prepared.connection.settled(self.pending)
+            self.prepared.connection.settled(self.pending)
             self.pending = None
-        if prepared.lease is not None:
-            upstream.own.left(prepared.lease)
+        if self.lease is not None:
+            upstream.own.left(self.lease)
         upstream.places.free()
         upstream.facts.in_flight -= 1
         upstream.facts.took(time.monotonic() - self.started)

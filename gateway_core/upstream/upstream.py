@@ -301,12 +301,12 @@ class Upstream:
 
     async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Send it on the connection that this exchange is to use."""
-        if isinstance(exchange.begun, BegunRequest):
-            prepared = exchange.begun.prepared
+        begun = exchange.begun
+        if isinstance(begun, BegunRequest):
             try:
-                return await prepared.connection.request(method, params, exchange=exchange)
+                return await begun.prepared.connection.request(method, params, exchange=exchange)
             finally:
-                self.own.left(prepared.lease)
+                self.own.left(begun.lease)
         mirrors = method == "tools/call" and self.config.transport == "http"
         headers = self.offer.param_headers(exchange, params) if mirrors else None
         era = self.facts.era
