@@ -1,7 +1,7 @@
 """The composition root: builds everything from a `Config`, starts it in order and stops it in reverse.
 
-Order of starting: plugins, the listener (a port in use must be found out before any child is started), upstreams in
-the background. Order of stopping: not ready, no new connections, calls in flight finish, streams end politely,
+Order of starting: plugins, the listener, upstreams in the background; children may be there already, see
+`upstream/early.py`. Order of stopping: not ready, no new connections, calls in flight finish, streams end politely,
 upstreams and their children end, plugins leave.
 """
 
@@ -31,6 +31,7 @@ from gateway_core.rounds import Rounds
 from gateway_core.router import Router
 from gateway_core.seal import Seal
 from gateway_core.types import CallResult, Principal, UpstreamState
+from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.pool import UpstreamPool
 
 FIRST_DISCOVERY: Final = 30.0
@@ -43,14 +44,17 @@ CLOSE_GRACE: Final = 5.0
 class Gateway:
     """One gateway process. Use: `start`, then wait, then `drain`, then `stop`."""
 
-    def __init__(self, config: Config, *, admin_token: str = "") -> None:
-        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded."""
+    def __init__(self, config: Config, *, admin_token: str = "", early: EarlyChildren | None = None) -> None:
+        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
+
+        `early`: children of upstreams that were started already; those that are not taken stay the caller's.
+        """
         self.config = config
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
-        self.pool = UpstreamPool(proxy)
+        self.pool = UpstreamPool(proxy, early)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.rounds = Rounds(proxy, self._seal)

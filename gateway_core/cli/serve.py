@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from gateway_core.cli.report import Failed, say
 from gateway_core.cli.settings import require_enabled
 from gateway_core.config import Config, load
 from gateway_core.log import output
+from gateway_core.upstream.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
@@ -128,10 +129,23 @@ def _check_port(host: str, number: int) -> None:
         raise Failed(port.in_use_message(error, host, number)) from error
 
 
-def _new_gateway(config: Config, admin_token: str) -> Gateway:
-    from gateway_core.gateway import Gateway  # noqa: PLC0415 - takes a second, which a refusal must not
+@asynccontextmanager
+async def _gateway(config: Config, admin_token: str, signals: Signals) -> AsyncIterator[Gateway]:
+    """A gateway that is not started yet; stopped at the end. Its children start while it is being loaded."""
+    early = EarlyChildren(config.proxy.upstreams)
+    gateway: Gateway | None = None
+    try:
+        await early.start()
+        from gateway_core.gateway import Gateway  # noqa: PLC0415 - takes half a second, which a refusal must not
 
-    return Gateway(config, admin_token=admin_token)
+        gateway = Gateway(config, admin_token=admin_token, early=early)
+        yield gateway
+    finally:
+        # After a drain there is nothing left to stop; after a failure there may be children.
+        signals.watch(NOW_GRACE + WATCHDOG_GRACE)
+        if gateway is not None:
+            await gateway.stop()
+        await early.stop()
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:
@@ -150,28 +164,22 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 async def _serve(config: Config, hold: Hold, starter: detach.Starter | None) -> None:
     proxy = config.proxy
     signals = Signals(proxy.drain_timeout, hold.release)
-    gateway = _new_gateway(config, hold.instance.token)
-    try:
-        if not await _unless_stopped(gateway.start(), signals):
-            return
-    except OSError as error:
-        raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
-    else:
+    async with _gateway(config, hold.instance.token, signals) as gateway:
+        try:
+            if not await _unless_stopped(gateway.start(), signals):
+                return
+        except OSError as error:
+            raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
         hold.listening(urlsplit(gateway.address).port or proxy.port)
         _spare_the_collector()
         _announce(gateway, starter)
         await signals.stop.wait()
         await _unless_now(gateway.drain(), signals)
-    finally:
-        # After a drain there is nothing left to stop; after a failure there may be children.
-        signals.watch(NOW_GRACE + WATCHDOG_GRACE)
-        await gateway.stop()
 
 
 async def _serve_stdio(config: Config) -> None:
     signals = Signals(config.proxy.drain_timeout, lambda: None)
-    gateway = _new_gateway(config, "")
-    try:
+    async with _gateway(config, "", signals) as gateway:
         if await _unless_stopped(gateway.start(listen=False), signals):
             _spare_the_collector()
             serving = asyncio.ensure_future(gateway.serve_stdio())
@@ -184,9 +192,6 @@ async def _serve_stdio(config: Config) -> None:
             await asyncio.wait({serving})
             if not serving.cancelled():
                 serving.result()
-    finally:
-        signals.watch(NOW_GRACE + WATCHDOG_GRACE)
-        await gateway.stop()
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], signals: Signals) -> bool:

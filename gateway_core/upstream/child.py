@@ -35,6 +35,9 @@ HANGUP_GRACE: Final = 0.5
 FLUSH_GRACE: Final = 0.1
 """Seconds after an exit for what the pipes still hold."""
 
+MAX_UNHEARD: Final = 1024 * 1024
+"""Bytes that a server may write before anybody hears it."""
+
 _GUARD: Final = Path(__file__).with_name("_guard.py")
 
 
@@ -45,14 +48,14 @@ def environment(explicit: Mapping[str, str], inherited: Mapping[str, str]) -> di
 
 
 class Child(asyncio.SubprocessProtocol):
-    """A child process. `on_output` gets its stdout as it comes, `on_end` one reason, once: `exited with status 1`."""
+    """A child process; somebody is to `hear` it."""
 
-    def __init__(
-        self, config: UpstreamConfig, on_output: Callable[[bytes], None], on_end: Callable[[str], None]
-    ) -> None:
+    def __init__(self, config: UpstreamConfig) -> None:
         self._config = config
-        self._on_output = on_output
-        self._on_end = on_end
+        self._on_output: Callable[[bytes], None] = self._keep
+        self._on_end: Callable[[str], None] = lambda reason: None
+        self._unheard = bytearray()
+        self._reason = ""
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._lifeline: socket.socket | None = None
@@ -70,6 +73,29 @@ class Child(asyncio.SubprocessProtocol):
     def ran(self) -> bool:
         """Whether it is known to have run; known once it has ended."""
         return b"child" in self._reports
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, or as good as that."""
+        return self._ended
+
+    def hear(self, on_output: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
+        """Have `on_output` get its stdout as it comes, and `on_end` one reason, once: `exited with status 1`.
+
+        What has come before anybody heard it comes first.
+        """
+        self._on_output, self._on_end = on_output, on_end
+        unheard, self._unheard = bytes(self._unheard), bytearray()
+        if unheard:
+            on_output(unheard)
+        if self._ended:
+            on_end(self._reason)
+
+    def _keep(self, data: bytes) -> None:
+        self._unheard += data
+        if len(self._unheard) > MAX_UNHEARD:
+            self._unheard.clear()
+            self._end("writes without being asked anything")
 
     async def start(self) -> None:
         """Start it. Raises `NotSent` when there is nothing to start; a failure after that is reported by `on_end`."""
@@ -110,8 +136,11 @@ class Child(asyncio.SubprocessProtocol):
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.write(line)
 
-    async def stop(self) -> None:
-        """End it and all of its process group: stdin closed, SIGTERM, SIGKILL. Takes less than 6 seconds."""
+    async def stop(self, *, politely: bool = True) -> None:
+        """End it and all of its process group: stdin closed, SIGTERM, SIGKILL. Takes less than 6 seconds.
+
+        Less `politely`, for one that was never spoken to, SIGTERM comes at once.
+        """
         self._end("was stopped")
         if self._starting is None or self._lifeline is None:
             return
@@ -121,7 +150,7 @@ class Child(asyncio.SubprocessProtocol):
             return
         if self._stdin is not None:
             self._stdin.close()
-        if not await self._exits_within(STDIN_GRACE):
+        if not await self._exits_within(STDIN_GRACE if politely else 0.0):
             with contextlib.suppress(OSError):
                 self._lifeline.shutdown(socket.SHUT_WR)
             if not await self._exits_within(GUARD_GRACE):
@@ -190,6 +219,7 @@ class Child(asyncio.SubprocessProtocol):
         if self._ended:
             return
         self._ended = True
+        self._reason = reason
         self._stop_stall_clock()
         self.writable.set()  # whoever waits to write must see that it is over
         self._on_end(reason)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from gateway_core.config import ProxyConfig
+from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.upstream import Upstream
 
 
 class UpstreamPool:
     """Owns the upstreams: what concerns all of them goes through here."""
 
-    def __init__(self, config: ProxyConfig) -> None:
-        self.upstreams = tuple(Upstream(upstream, config, order) for order, upstream in enumerate(config.upstreams))
+    def __init__(self, config: ProxyConfig, early: EarlyChildren | None = None) -> None:
+        """`early`: children of theirs that were started already."""
+        self.upstreams = tuple(
+            Upstream(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
+        )
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close what the upstreams kept for it."""

@@ -88,8 +88,10 @@ class Lines:
 class StdioConnection(DuplexConnection):
     """A server that the gateway starts itself, spoken to over its stdin and stdout."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, early: Child | None = None) -> None:
+        """`early`: a child that was started for it already."""
         super().__init__(config, limits, host)
+        self._early = early
         self._child: Child | None = None
         self._queued = 0
 
@@ -110,8 +112,11 @@ class StdioConnection(DuplexConnection):
     async def _connect(self) -> None:
         # Of its own: what a first child left unfinished must not begin the second one's first line.
         lines = Lines(self._limits.response_body)
-        self._child = Child(self._config, lambda data: self._output(lines.feed(data)), self._lost)
-        await self._child.start()
+        early, self._early = self._early, None
+        child = self._child = early or Child(self._config)
+        child.hear(lambda data: self._output(lines.feed(data)), self._lost)
+        if early is None:
+            await child.start()
 
     # -- calls without a task -----------------------------------------------------------------------------------
 

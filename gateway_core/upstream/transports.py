@@ -12,6 +12,7 @@ from gateway_core.protocol import DISCOVER, PING
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host
 from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.http import HttpConnection
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
@@ -20,10 +21,12 @@ SESSION_TIMEOUT: Final = 10.0
 """Seconds to open one more session with a server that is known to be up."""
 
 
-def connection_to(config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None) -> Connection:
-    """A new connection, unopened; `http` is needed by all transports but stdio."""
+def connection_to(
+    config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None, early: EarlyChildren | None
+) -> Connection:
+    """A new connection, unopened; `http` is needed by all transports but stdio, `early` may have a child for that."""
     if config.transport == "stdio":
-        return StdioConnection(config, limits, host)
+        return StdioConnection(config, limits, host, early.take(config.name) if early is not None else None)
     assert http is not None
     kind = SseConnection if config.transport == "sse" else HttpConnection
     return kind(config, limits, host, http)

@@ -33,6 +33,7 @@ from gateway_core.upstream.base import Connection, Reply, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.inventory import Inventory
 from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
@@ -52,8 +53,12 @@ Meta = Params | None
 class Upstream:
     """One MCP server behind the gateway."""
 
-    def __init__(self, config: UpstreamConfig, proxy: ProxyConfig, order: int) -> None:
+    def __init__(
+        self, config: UpstreamConfig, proxy: ProxyConfig, order: int, early: EarlyChildren | None = None
+    ) -> None:
         self.config = config
+        self.name: Final = config.name
+        self._early = early
         self.timeout = config.timeout or proxy.timeout
         self.facts = UpstreamFacts(
             name=config.name,
@@ -84,17 +89,14 @@ class Upstream:
         self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
-        self._main: Connection | None = None
+        self.connection: Connection | None = None
+        """The main one, while there is one."""
         self.places = Places(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self.own: Final = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
         self.follow: Final = self._announced.follows.add
         """Have an agent told the status of tasks, by this upstream's own ids."""
-
-    @property
-    def name(self) -> str:
-        return self.config.name
 
     @property
     def inventory(self) -> Inventory | None:
@@ -104,11 +106,7 @@ class Upstream:
     @property
     def reachable(self) -> bool:
         """Whether its main connection is open right now."""
-        return self._main is not None and not self._main.closed
-
-    @property
-    def connection(self) -> Connection | None:
-        return self._main
+        return self.connection is not None and not self.connection.closed
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -127,7 +125,9 @@ class Upstream:
 
         Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
         """
-        connection = connection_to(self.config, self._limits, self._announced.shared(EVERYTHING), self._http)
+        connection = connection_to(
+            self.config, self._limits, self._announced.shared(EVERYTHING), self._http, self._early
+        )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
@@ -139,7 +139,7 @@ class Upstream:
             self._give_up(connection)
             raise
         assert connection.info is not None
-        lost, self._main = self._main, connection
+        lost, self.connection = self.connection, connection
         self._connected.set()
         if lost is not None:
             self._give_up(lost)
@@ -165,7 +165,7 @@ class Upstream:
 
     def abandon(self) -> None:
         """Use none of its connections again: the main one is closed, the agents' own ones end with their calls."""
-        main, self._main = self._main, None
+        main, self.connection = self.connection, None
         if main is not None:
             self._give_up(main)
         self.own.retire_all()
@@ -190,19 +190,19 @@ class Upstream:
 
     def end_session(self, session_id: str) -> None:
         """An agent's session has ended: close the connection that was its own."""
-        self._announced.session_ended(session_id, self._main)
+        self._announced.session_ended(session_id, self.connection)
         self.own.retire(session_id)
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
-        if self._main is None:
+        if self.connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self.offer.fetch(self._main)
+            await self.offer.fetch(self.connection)
 
     def refresh_if_expired(self) -> None:
         """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""
-        if self._main is not None and self.offer.expired:
+        if self.connection is not None and self.offer.expired:
             self.on_list_changed(self)
 
     async def ping(self) -> None:
@@ -210,10 +210,10 @@ class Upstream:
 
         Raises `DeliveryError`, `RpcError` or `TimeoutError`.
         """
-        if self._main is None:
+        if self.connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(PING_TIMEOUT):
-            await check(self._main)
+            await check(self.connection)
 
     def _lists_changed(self) -> None:
         """The server says that a list of its changed, on whichever connection."""
@@ -240,7 +240,7 @@ class Upstream:
 
     def set_log_level(self, session_id: str, level: str) -> None:
         """A legacy agent wants log messages from `level` on."""
-        self._announced.logs.set_level(session_id, level, self._main)
+        self._announced.logs.set_level(session_id, level, self.connection)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -310,19 +310,19 @@ class Upstream:
         mirrors = method == "tools/call" and self.config.transport == "http"
         headers = self.offer.param_headers(exchange, params) if mirrors else None
         era = self.facts.era
-        leased = None if era == "modern" else apart(self.config, era, exchange, self._main, self.own)
+        leased = None if era == "modern" else apart(self.config, era, exchange, self.connection, self.own)
         if leased is None and not exchange.log_level:
             main = await self._open_main()
             return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
         async with contextlib.AsyncExitStack() as held:
             connection = await (self._open_main() if leased is None else held.enter_async_context(leased))
             if exchange.log_level:
-                await held.enter_async_context(self._announced.logs.heard(connection, exchange, self._main))
+                await held.enter_async_context(self._announced.logs.heard(connection, exchange, self.connection))
             return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
 
     async def _open_main(self) -> Connection:
         """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
-        lost = self._main
+        lost = self.connection
         if lost is not None and not lost.closed:
             return lost
         if self.facts.state is UpstreamState.HEALTHY:
@@ -330,16 +330,16 @@ class Upstream:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_WAIT):
                     await self._connected.wait()
-        if self._main is None or self._main.closed:
+        if self.connection is None or self.connection.closed:
             raise Busy("not connected", retry_after=self.retry_in())
-        return self._main
+        return self.connection
 
     # -- connections --------------------------------------------------------------------------------------------
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
         host = self._announced.own(declared, agent)
-        connection = connection_to(self.config, self._limits, host, self._http)
+        connection = connection_to(self.config, self._limits, host, self._http, None)
         await open_session(connection, self.facts.era, self.own.discard)
         if agent is not None and agent.session_id is not None:
             self._announced.logs.opened(agent.session_id, connection)

@@ -131,6 +131,42 @@ def test_every_mistake_in_the_configuration_is_reported_at_once(rad, pid_path):
     assert not pid_path.exists()
 
 
+def with_diary(pid_path):
+    """Add a server on stdio that writes the pid of each of its starts to a file, and returns that."""
+    diary, config = pid_path.with_suffix(".diary"), pid_path.with_suffix(".toml")
+    code = f"import os, sys; open('{diary}', 'a').write(str(os.getpid()) + chr(10)); sys.stdin.read()"
+    upstream = f'[[mcp.proxy.upstreams]]\nname = "up"\ntransport = "stdio"\ncommand = "{sys.executable}"\n'
+    config.write_text(f'{config.read_text()}{upstream}args = ["-c", "{code}"]\n')
+    return diary
+
+
+def test_a_server_on_stdio_is_started_once_and_ends_with_the_gateway(spawn, rad, pid_path, wait_for, free_port):
+    diary = with_diary(pid_path)
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or (_listens(free_port) and diary.exists()))
+    time.sleep(0.5)
+    (pid,) = map(int, diary.read_text().split())
+    os.kill(pid, 0)
+    assert rad("stop").returncode == 0
+    assert child.wait(10) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert len(diary.read_text().split()) == 1
+
+
+def test_what_is_refused_leaves_no_server_behind(rad, pid_path, free_port):
+    diary = with_diary(pid_path)
+    with socket.create_server(("127.0.0.1", free_port)):
+        assert rad("start").returncode == 1
+    assert not diary.exists(), "nothing was started"
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')
+    assert rad("start").returncode == 2
+    for pid in map(int, diary.read_text().split() if diary.exists() else ()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 def test_a_missing_plugin_is_a_configuration_error(rad, pid_path):
     with pid_path.with_suffix(".toml").open("a") as file:
         file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')

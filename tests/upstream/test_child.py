@@ -26,7 +26,8 @@ class Ward:
         config = UpstreamConfig(name="server", transport="stdio", command=sys.executable, args=args)
         self.output = b""
         self.ends: list[str] = []
-        self.child = Child(config, self._output, self.ends.append)
+        self.child = Child(config)
+        self.child.hear(self._output, self.ends.append)
 
     def _output(self, data: bytes) -> None:
         self.output += data
@@ -197,14 +198,15 @@ async def test_a_relative_command_is_looked_up_from_its_working_directory(tmp_pa
     script.chmod(0o755)
     found: list[bytes] = []
     values = {"name": "server", "transport": "stdio", "command": "./server"}
-    child = Child(UpstreamConfig(**values, cwd=str(tmp_path)), found.append, lambda reason: None)
+    child = Child(UpstreamConfig(**values, cwd=str(tmp_path)))
+    child.hear(found.append, lambda reason: None)
     await child.start()
     async with asyncio.timeout(5):
         while found != [b"hello\n"]:
             await asyncio.sleep(0.02)
     await child.stop()
     with pytest.raises(NotSent):
-        await Child(UpstreamConfig(**values), found.append, lambda reason: None).start()
+        await Child(UpstreamConfig(**values)).start()
 
 
 async def test_kill_9_of_the_gateway_leaves_no_process(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ async def run_child(code: str) -> tuple[bytes, str]:
     output: list[bytes] = []
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     config = UpstreamConfig(name="server", transport="stdio", command=sys.executable, args=("-c", code))
-    child = Child(config, output.append, ended.set_result)
+    child = Child(config)
+    child.hear(output.append, ended.set_result)
     await child.start()
     try:
         reason = await asyncio.wait_for(ended, 10)
