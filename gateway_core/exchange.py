@@ -47,8 +47,8 @@ class Agent:
     """Key of its legacy session, which upstream sessions are tied to; None for modern agents."""
     standing: BackChannel | None = field(default=None, compare=False, repr=False)
     """Reaches a legacy agent outside of any request, on its standing stream; None for modern agents."""
-    roads: dict[tuple[bytes, bytes], Any] = field(default_factory=dict, compare=False, repr=False)
-    """What is remembered of its calls, by the name and the `_meta` in them; see `quick.py`."""
+    roads: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What is remembered of its calls, by the name in them; see `quick.py`."""
 
 
 class BackChannel(Protocol):

@@ -30,6 +30,7 @@ from gateway_core.upstream.apart import each_call, has_own
 from gateway_core.upstream.base import Connection, Prepared
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import can_be_asked
+from gateway_core.upstream.era import passed_on
 from gateway_core.upstream.sessions import Lease
 from gateway_core.upstream.upstream import Upstream
 
@@ -37,8 +38,8 @@ METHOD: Final = "tools/call"
 COMPLETE: Final = b'"complete"'
 MAX_ROADS: Final = 64
 """Roads that are remembered of one agent."""
-MAX_KEY: Final = 2048
-"""Bytes of a name and a `_meta` that are remembered."""
+MAX_NAME: Final = 1024
+"""Bytes of a name that is remembered."""
 SHORTEST_TIMEOUT: Final = 5.0
 """Seconds of time-out below which calls have a task from the start: those without one are looked at once a second."""
 
@@ -74,7 +75,7 @@ class Host(Protocol):
 
 
 class _Road:
-    """What is the same in all calls of one tool by one agent with the same `_meta`."""
+    """What is the same in all calls of one tool by one agent."""
 
     __slots__ = ("name", "seen", "target", "ways")
 
@@ -122,21 +123,20 @@ class QuickCalls:
         if (
             exchange.method != METHOD
             or name is None
-            or arguments is None
-            or len(members) != (2 if meta is None else 3)
+            or len(members) != 1 + (arguments is not None) + (meta is not None)
             or exchange.headers
             or exchange.log_level
-            or exchange.progress_token
         ):
             return None
         seen = self.catalog.seen_by(exchange.agent.principal.id)
         if seen is None:
             return None
-        raw_arguments, raw_meta = bytes(arguments), b"" if meta is None else bytes(meta)
-        road = self._road(exchange, seen, bytes(name), raw_meta)
+        raw_arguments = b"" if arguments is None else bytes(arguments)
+        raw_meta = b"" if meta is None else bytes(meta)
+        road = self._road(exchange, seen, bytes(name))
         target = course.target = road.target
         course.named = road.name
-        if target is None or raw_arguments[:1] != b"{":
+        if target is None or (raw_arguments and raw_arguments[:1] != b"{"):
             return None
         judged = self.chain.wants(METHOD)
         if judged or len(target.upstreams) > 1:
@@ -146,11 +146,16 @@ class QuickCalls:
             )
         if judged and not self._judged(course):
             return None
-        return self._sent(exchange, course, road, target, raw_arguments)
+        quick = self._on_its_way(exchange, course, road, target)
+        own = passed_on(raw_meta) if raw_meta else b""
+        if quick is None or not quick.send(b',"arguments":' + raw_arguments if raw_arguments else b"", own):
+            return None
+        self.router.in_flight += 1
+        return quick
 
-    def _road(self, exchange: Exchange, seen: object, name: bytes, meta: bytes) -> _Road:
-        roads, key = exchange.agent.roads, (name, meta)
-        road = roads.get(key)
+    def _road(self, exchange: Exchange, seen: object, name: bytes) -> _Road:
+        roads = exchange.agent.roads
+        road = roads.get(name)
         if road is None or road.seen is not seen:
             try:
                 text = jsonrpc.text(name, "params.name")
@@ -158,10 +163,10 @@ class QuickCalls:
                 text = ""
             target = self.catalog.tool(text, exchange.agent.principal.id) if text else None
             road = _Road(seen, text, None if target is None or target.mirrored else target)
-            if len(name) + len(meta) <= MAX_KEY:
+            if len(name) <= MAX_NAME:
                 if len(roads) >= MAX_ROADS:
                     roads.clear()
-                roads[key] = road
+                roads[name] = road
         return road
 
     def _judged(self, course: Course) -> bool:
@@ -177,10 +182,8 @@ class QuickCalls:
         course.call, course.verdict = self.chain.before_now(call, look_up, passed)
         return course.call is call and course.verdict is None and not passed.waits
 
-    def _sent(
-        self, exchange: Exchange, course: Course, road: _Road, target: Target, arguments: bytes
-    ) -> QuickCall | None:
-        """Send the call to one of its upstreams, if that can be done at once."""
+    def _on_its_way(self, exchange: Exchange, course: Course, road: _Road, target: Target) -> QuickCall | None:
+        """The call, ready to be sent to one of its upstreams; None where that cannot be done at once."""
         candidates = available(target.upstreams)
         if not candidates:
             return None
@@ -203,11 +206,7 @@ class QuickCalls:
         if way is None or prepared is None:
             return None
         course.line = way.line
-        quick = QuickCall(exchange, upstream, prepared, way.lease, _calls=self, _course=course)
-        if not quick.send(arguments):
-            return None
-        self.router.in_flight += 1
-        return quick
+        return QuickCall(exchange, upstream, prepared, way.lease, _calls=self, _course=course)
 
     def _way(self, exchange: Exchange, road: _Road, target: Target, upstream: Upstream) -> _Way | None:
         """The way that calls to this upstream have now; None where there is none yet."""
@@ -235,7 +234,7 @@ class QuickCalls:
             or (agent.era == "modern" and era == "legacy" and can_be_asked(agent))
         ):
             return None
-        return connection.prepare(METHOD, {"name": target.original}, exchange.meta or {}, exchange)
+        return connection.prepare(METHOD, {"name": target.original}, exchange)
 
 
 class QuickCall(BegunRequest, kw_only=True):

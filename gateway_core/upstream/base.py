@@ -58,7 +58,8 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     head: bytes
     """Of the HTTP request, up to the number of bytes in its body; empty for other transports."""
     body: bytes
-    """Takes, as `%` does it, the request's number, its arguments, the exchange's id, and the number again."""
+    """Takes, as `%` does it, the request's number, `arguments` and `meta` as in `Connection.start`, the exchange's id,
+    and the number again."""
     limit: int
     """Bytes of an answer."""
 
@@ -151,16 +152,16 @@ class Connection(ABC):
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
 
-    def prepare(
-        self, method: str, params: Mapping[str, Any], meta: Mapping[str, Any], exchange: Exchange
-    ) -> Prepared | None:
-        """What all requests have in common that `request` would send with these `params` and other arguments, for the
-        agent of this exchange. None where each is to go through `request`."""
+    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
+        """What all requests have in common that `request` would send with these `params`, for the agent of this
+        exchange. None where each is to go through `request`."""
         return None
 
-    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         """Send a request for which `prepare` had something, if that can be done at once; sets what `begun` knows it by.
 
+        `arguments` are further members of the params, as JSON with a comma before each, `meta` the agent's own ones of
+        `_meta`, with a comma behind each.
         Then either `settled` is due, or `request` with the exchange, which takes it over.
         """
         return False

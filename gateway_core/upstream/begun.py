@@ -53,12 +53,12 @@ class BegunRequest(msgspec.Struct, eq=False):
     def give_task(self) -> None:
         """Have a task go on with the call; it finds this in `Exchange.begun`."""
 
-    def send(self, arguments: bytes) -> bool:
-        """Send it now; False where that cannot be, and nothing has happened then."""
+    def send(self, arguments: bytes, meta: bytes) -> bool:
+        """Send it now, as `Connection.start` does; False where that cannot be, and nothing has happened then."""
         upstream = self.upstream
         if not upstream.places.take_now():
             return False
-        if not self.prepared.connection.start(self, arguments):
+        if not self.prepared.connection.start(self, arguments, meta):
             upstream.places.free()
             return False
         if self.lease is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -250,19 +251,27 @@ def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
 
 
 def template(
-    method: str,
-    params: Mapping[str, Any],
-    info: ServerInfo,
-    capabilities: Mapping[str, Any] | Raw,
-    agent_meta: Mapping[str, Any],
+    method: str, params: Mapping[str, Any], info: ServerInfo, capabilities: Mapping[str, Any] | Raw
 ) -> bytes | None:
     """A request as `Prepared.body` has it; None where something in it looks like what is to be filled in."""
     number = Raw(b"%d")
-    meta = {**agent_meta, IDEMPOTENCY_KEY: Raw(b'"%b"')}
-    body = jsonrpc.request(
-        number, method, with_meta({**params, "arguments": Raw(b"%b")}, info, capabilities, meta, number)
-    )
-    return body if body.count(b"%") == 4 else None
+    complete = with_meta(params, info, capabilities, {IDEMPOTENCY_KEY: Raw(b'"%b"')}, number)
+    before, mark, after = jsonrpc.request(number, method, complete).rpartition(b',"_meta":{')
+    body = b"%b%%b%b%%b%b" % (before, mark, after)
+    return body if mark and body.count(b"%") == 5 else None
+
+
+@lru_cache(maxsize=512)
+def passed_on(meta: bytes) -> bytes:
+    """The members of an agent's `_meta` sent beside those of `template`, as JSON, each with a comma behind it."""
+    if meta[:1] != b"{":
+        return b""
+    own = {key: value for key, value in jsonrpc.members(meta).items() if _passes(key) and key != IDEMPOTENCY_KEY}
+    return jsonrpc.encode(own)[1:-1] + b"," if own else b""
+
+
+def _passes(key: str) -> bool:
+    return key != "progressToken" and not key.startswith(RESERVED_PREFIX)
 
 
 def with_meta(
@@ -282,8 +291,7 @@ def with_meta(
     """
     meta: dict[str, Any] = {}
     if agent_meta:
-        meta = {key: value for key, value in agent_meta.items() if not key.startswith(RESERVED_PREFIX)}
-        meta.pop("progressToken", None)
+        meta = {key: value for key, value in agent_meta.items() if _passes(key)}
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":

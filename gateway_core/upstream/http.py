@@ -131,18 +131,16 @@ class HttpConnection(Connection):
         complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
         return await self._request(pending, complete, headers)
 
-    def prepare(
-        self, method: str, params: Mapping[str, Any], meta: Mapping[str, Any], exchange: Exchange
-    ) -> Prepared | None:
+    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
         head = self._http.prepared(self._session.headers_of(method, _name(method, params)))
         if head is None or self.info is None:
             return None
-        body = template(method, params, self.info, declared(exchange, self._host), meta)
+        body = template(method, params, self.info, declared(exchange, self._host))
         return None if body is None else Prepared(self, method, head, body, self._limit)
 
-    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
-        body = prepared.body % (number, arguments, exchange.id.encode(), number)
+        body = prepared.body % (number, arguments, meta, exchange.id.encode(), number)
         pending = HttpPending(
             number,
             prepared.method,

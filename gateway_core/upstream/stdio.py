@@ -120,22 +120,20 @@ class StdioConnection(DuplexConnection):
 
     # -- calls without a task -----------------------------------------------------------------------------------
 
-    def prepare(
-        self, method: str, params: Mapping[str, Any], meta: Mapping[str, Any], exchange: Exchange
-    ) -> Prepared | None:
+    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
         if self.info is None:
             return None
-        body = template(method, params, self.info, declared(exchange, self._host), meta)
+        body = template(method, params, self.info, declared(exchange, self._host))
         return None if body is None else Prepared(self, method, b"", body, self._limits.response_body)
 
-    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
+    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         child = self._child
         if self.closed or child is None or not child.writable.is_set():
             return False
         number, exchange = self._next_id(), begun.exchange
         begun.pending = self._pending[number] = BegunAwaited(number, begun.prepared.method, exchange, True, call=begun)
         exchange.sent = True
-        line = begun.prepared.body % (number, arguments, exchange.id.encode(), number)
+        line = begun.prepared.body % (number, arguments, meta, exchange.id.encode(), number)
         child.write(jsonrpc.one_line(line) + b"\n")
         return True
 

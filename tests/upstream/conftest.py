@@ -266,7 +266,7 @@ async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
                 writer.write(http(response(seen, {"tools": tools, "ttlMs": 10**8, "cacheScope": "public"}, era)))
             elif seen.method != "tools/call":
                 writer.write(http(b"", status=202) if seen.verb == "POST" else http(b"", status=405))
-            elif not seen.message["params"]["arguments"]:
+            elif not seen.message["params"].get("arguments"):
                 writer.write(http(response(seen, begun_kit.GOOD, era)))
             else:
                 assert script is not None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
+from gateway_core.downstream.agents import meta_of
 from gateway_core.exchange import Exchange
 from gateway_core.quick import QuickCall, task_of
 from gateway_core.types import Era, Outcome
@@ -47,6 +48,54 @@ async def test_a_usual_call_has_no_task_and_ends_like_one_that_has(world: Start,
         del head["content-length"]
     assert heads[0] == heads[1]
     assert made.pipeline.calls == before + 2
+    assert made.at_rest()
+
+
+MODERN_META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "m", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"arguments": {}},
+        {"_meta": {}},
+        {"_meta": {"progressToken": 7}},
+        {"_meta": {"progressToken": "a", "vendor/tool-use": "x%d", "traceparent": "00-1"}, "arguments": {"a": "%b"}},
+        {"_meta": {**MODERN_META, "vendor/größe": {"deep": [1, {"b": None}]}}},
+        {"_meta": {"dev.radium.gateway/idempotencyKey": "mine", "a": 1}},
+        {"_meta": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("server", ["modern", "legacy"])
+async def test_what_an_agent_adds_goes_out_as_in_a_task(world: Start, server: Era, params: dict[str, Any]) -> None:
+    made = await world(well, era=server, warm=False)
+    members = jsonrpc.members(jsonrpc.encode({"name": "up:other", **params}))
+    sent = []
+    for quick in (True, False):
+        exchange = Exchange(made.agents["modern"], "tools/call", meta=meta_of(members))
+        await ended(made.pipeline.begin(exchange, members))  # opens a connection
+        exchange = Exchange(made.agents["modern"], "tools/call", meta=meta_of(members))
+        running = made.pipeline.begin(exchange, members)
+        assert isinstance(running, QuickCall)
+        if not quick:
+            exchange = Exchange(made.agents["modern"], "tools/call", meta=meta_of(members))
+            assert (await made.pipeline.call(exchange, members)).outcome is Outcome.OK
+        assert (await ended(running)).outcome is Outcome.OK
+        body = made.server.of("tools/call")[-1].body
+        found = jsonrpc.members(jsonrpc.members(body)["params"])
+        meta = {key: json.loads(bytes(value)) for key, value in jsonrpc.members(found["_meta"]).items()}
+        assert body.count(b"idempotencyKey") == 1
+        assert meta.pop("progressToken") == json.loads(body)["id"]
+        assert meta.pop("dev.radium.gateway/idempotencyKey") == exchange.id
+        sent.append((bytes(found["name"]), bytes(found.get("arguments", b"")), meta))
+    assert sent[0] == sent[1]
+    assert len(made.agents["modern"].roads) == 1
     assert made.at_rest()
 
 

@@ -177,12 +177,11 @@ async def test_a_call_that_is_taken_over_in_the_middle_of_its_stream_loses_nothi
         def notify(self, method: str, params: bytes) -> None:
             told.append(method)
 
-    exchange = Exchange(made.agents["modern"], "tools/call", back=Back())  # type: ignore[arg-type]
+    exchange = Exchange(made.agents["modern"], "tools/call", back=Back(), progress_token=b"5")  # type: ignore[arg-type]
     running = made.pipeline.begin(
         exchange, jsonrpc.members(jsonrpc.encode({"name": "echo", "arguments": {"value": 1}}))
     )
     assert isinstance(running, QuickCall)
-    exchange.progress_token = b"5"
     await made.server.until("tools/call", 3)
     async with asyncio.timeout(5):
         while not told:
