@@ -35,6 +35,8 @@ from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
 from gateway_core.upstream.base import Connection, Prepared, Reply, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.http_begun import HttpPending
+from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.response import ResponseHead
 
@@ -85,6 +87,13 @@ _ANSWER_HEAD = ResponseHead(200, CIMultiDict({"Content-Type": "application/json"
 Run = Callable[[], Awaitable[object]]
 
 
+_STRAYS = Strays("bench")
+
+
+def _nothing_else(*_: Any) -> bool:
+    return False
+
+
 class Fixed(Connection):
     """A modern server that answers at once, without a network."""
 
@@ -100,9 +109,12 @@ class Fixed(Connection):
     def prepare(self, method: str, *_: Any) -> Prepared:
         return Prepared(self, method, b"", b"", 1 << 20)
 
-    def start(self, begun: BegunRequest, arguments: bytes) -> bool:
-        begun.pending = Pending(7, "tools/call", begun.exchange, sent=True)
-        asyncio.get_running_loop().call_soon(begun.whole, _ANSWER_HEAD, _ANSWER)
+    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
+        pending = HttpPending(
+            7, "tools/call", begun.exchange, True, call=begun, other=_nothing_else, strays=_STRAYS, limit=1 << 20
+        )
+        begun.pending = pending
+        asyncio.get_running_loop().call_soon(pending.whole, _ANSWER_HEAD, _ANSWER)
         return True
 
     def settled(self, pending: Pending) -> None: ...
