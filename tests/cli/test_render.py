@@ -76,6 +76,28 @@ def test_a_table_in_a_pipe_is_not_cut_to_a_narrow_terminal(capsys):
     assert len([line for line in capsys.readouterr().out.splitlines() if "1.2 ms" in line and "time" in line]) == 1
 
 
+def test_columns_stand_under_their_names_whatever_the_width_of_letters(capsys):
+    render.show_status(
+        {**STATUS, "upstreams": [UPSTREAM, {**UPSTREAM, "name": "時計"}, {**UPSTREAM, "name": "a" * 30}]}
+    )
+    head, rule, *rows = capsys.readouterr().out.partition("\n\n")[2].splitlines()[:5]
+    assert set(rule) == {"─"}
+    cells = [line.replace("時計", "12ab") for line in rows]
+    assert {line.index("down") for line in cells} == {head.index("state")}
+    assert {line.index("1.2 ms") + 6 for line in cells} == {head.index("latency") + 7}
+
+
+def test_a_state_has_a_colour_on_a_terminal_that_has_some(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    render.show_status(STATUS)
+    assert "\x1b[31mdown \x1b[0m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    render.show_status(STATUS)
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_status_without_upstreams_says_what_to_add(capsys):
     render.show_status({**STATUS, "upstreams": [], "transport": "sse"})
     shown = capsys.readouterr().out
