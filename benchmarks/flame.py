@@ -50,7 +50,9 @@ def draw(title: str, stacks: Sequence[tuple[Stack, int]], part: Callable[[str], 
         )
         room = int((width - 6) / _CHARACTER)
         if room >= 4:
-            shown = one.name if len(one.name) <= room else f"{one.name[: room - 1]}…"
+            module, colon, function = one.name.partition(":")
+            short = f"{module.rpartition('.')[2]}{colon}{function}"
+            shown = short if len(short) <= room else f"{short[: room - 1]}…"
             lines.append(f'<text x="{x + 3:.1f}" y="{y + 12}" fill="#0d1117">{html.escape(shown)}</text>')
         lines.append("</g>")
         for name in sorted(one.inside):
