@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from loguru import logger
@@ -45,14 +45,16 @@ class _View:
     snapshot: Snapshot
     complete: bool
     """Whether it was given all of its private lists."""
-    token: object | None
-    """Stands for the view; None where not all of them were asked for yet."""
+    missing: tuple[Upstream, ...]
+    """Those that were not asked for theirs yet."""
+    token: object = field(default_factory=object)
+    """Stands for the view."""
 
     @classmethod
-    def of(cls, base: Snapshot, snapshot: Snapshot, parts: Sequence[Part | None]) -> _View:
-        """`parts`: the private lists, one for each upstream that has some."""
-        complete = all(part is not None and part.inventory is not None for part in parts)
-        return cls(base, snapshot, complete, object() if None not in parts else None)
+    def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
+        """`parts`: the private lists of each upstream that has some."""
+        complete = all(part is not None and part.inventory is not None for part in parts.values())
+        return cls(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
 
 
 class Catalog:
@@ -126,7 +128,9 @@ class Catalog:
         if not base.private:
             return self.generation
         view = self._views.get(principal)
-        return view.token if view is not None and view.base is base else None
+        if view is None or view.base is not base:
+            return None
+        return None if view.missing and any(one.reachable for one in view.missing) else view.token
 
     def _part_changed(self, principal: str) -> None:
         self._views.pop(principal, None)
@@ -143,8 +147,8 @@ class Catalog:
     def _view(self, base: Snapshot, principal: str) -> _View:
         view = self._views.pop(principal, None)
         if view is None or view.base is not base:
-            parts = [upstream.offer.part(principal) for upstream in base.private]
-            own = {one: part.inventory for one, part in zip(base.private, parts, strict=True) if part is not None}
+            parts = {upstream: upstream.offer.part(principal) for upstream in base.private}
+            own = {one: part.inventory for one, part in parts.items() if part is not None}
             view = _View.of(base, self._own_snapshot(base, principal, own), parts)
         self._views[principal] = view
         while len(self._views) > MAX_PRINCIPALS:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,9 +117,13 @@ async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: Wo
     assert seen is not None
     assert catalog.tool("t1", "p") is not None
     assert catalog.seen_by("p") is seen
-    assert catalog.seen_by("stranger") is None, "its own lists are still to be asked for"
+    assert catalog.seen_by("stranger") is None, "nobody has looked for it"
     assert catalog.tool("t0", "stranger") is not None
-    assert catalog.seen_by("stranger") is None
+    assert catalog.seen_by("stranger") is not None, "the one with private lists is down, and cannot be asked for them"
+    connection: Any = SimpleNamespace(closed=False)
+    world.upstreams[1].connection = connection
+    assert catalog.seen_by("stranger") is None, "its own lists are to be asked for now"
+    assert catalog.seen_by("p") is seen
     await offer.renew(agent)
     assert catalog.tool("t0", "p") is not None
     renewed = catalog.seen_by("p")
