@@ -109,14 +109,17 @@ class HttpClient:
         body: bytes | None = None,
         url: URL | None = None,
         before_send: Callable[[], None] | None = None,
+        last: bool = False,
     ) -> Response:
         """Send a request and wait for the head of the answer; the caller reads and closes it.
 
         The configured headers and the access token are added to `headers`. `url` is one of the same origin. After a
         401, or a 403 for want of scopes, the request is sent again if there is another token, with at most `ATTEMPTS`
         of them. `before_send` is called just before the first byte may leave; what fails earlier is `NotSent`, what
-        fails later `OutcomeUnknown`.
+        fails later `OutcomeUnknown`. `last`: its connection is used for nothing more.
         """
+        if last:
+            headers = {**headers, hdrs.CONNECTION: "close"}
         if self._tokens is None:
             return await self._send(verb, headers, body, url or self.url, before_send)
         attempts = 0
@@ -140,6 +143,7 @@ class HttpClient:
     ) -> Response:
         head = self._head(verb, headers, url, None if body is None else len(body))
         connection = self._take() or await self._connected()
+        connection.last = hdrs.CONNECTION in headers
         return await self.carried_on(connection.send(head, body, before_send or _nothing))
 
     async def carried_on(self, answer: Awaitable[Response]) -> Response:

@@ -210,7 +210,8 @@ class HttpConnection(Connection):
             # and `initialize` must not be cancelled.
             if pending.sent and not session.modern and not starts and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
-                session.aside(lambda: session.post(notice))
+                # Servers of the official Python SDK reset the connection that a cancellation came on.
+                session.aside(lambda: session.post(notice, last=True))
             raise
         finally:
             del self._pending[pending.number]

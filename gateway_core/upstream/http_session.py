@@ -108,6 +108,7 @@ class HttpSession:
         *,
         before_send: Callable[[], None] | None = None,
         fresh: bool = False,
+        last: bool = False,
     ) -> Response:
         """Send one HTTP request with this session's headers and `own`.
 
@@ -115,7 +116,7 @@ class HttpSession:
         `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)
-        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send)
+        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
 
     def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
@@ -156,9 +157,12 @@ class HttpSession:
                 self._kept[key] = headers
         return headers
 
-    async def post(self, body: bytes) -> None:
-        """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one."""
-        response = await self.open("POST", {}, body)
+    async def post(self, body: bytes, *, last: bool = False) -> None:
+        """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one.
+
+        `last`: its connection is used for nothing more.
+        """
+        response = await self.open("POST", {}, body, last=last)
         try:
             if 200 <= response.status <= 299:
                 await read_body(response, MAX_ERROR_BODY)

@@ -82,6 +82,8 @@ class WireConnection(asyncio.Protocol):
         self._stream: _Stream | None = None
         self._collected: _Collection | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self.last = False
+        """Whether the request that it has is its last one."""
         self.unused_since = 0.0
         """Loop time since when it is idle."""
 
@@ -201,7 +203,7 @@ class WireConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if reusable and not transport.get_write_buffer_size():
+        if reusable and not self.last and not transport.get_write_buffer_size():
             self._idle(self)
         else:
             self.close()

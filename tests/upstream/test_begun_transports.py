@@ -266,6 +266,26 @@ async def test_a_call_leaves_nothing_for_the_garbage_collector(world: Start, wha
         gc.enable()
 
 
+async def test_nothing_is_sent_on_the_connection_of_a_cancellation(world: Start) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        if seen.message["params"]["arguments"]["value"] == "long":
+            await seen.hang_up()
+        else:
+            writer.write(legacy_answer(seen))
+
+    made = await world(script, era="legacy")
+    running = made.begin(value="long")
+    await made.server.until("tools/call", 3)
+    running.cancel()
+    notice = await made.server.until("notifications/cancelled")
+    with pytest.raises(asyncio.CancelledError):
+        await ended(running)
+    await asyncio.sleep(0.05)
+    assert (await ended(made.begin(value=1))).outcome is Outcome.OK
+    assert notice.headers["connection"] == "close"
+    assert [seen for seen in made.server.seen if seen.connection == notice.connection][-1] is notice
+
+
 # Sessions of legacy servers
 
 
