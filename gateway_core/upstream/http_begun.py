@@ -57,6 +57,8 @@ class HttpPending(BegunPending, kw_only=True):
             self._heard()
         else:
             self.call.arrived(response)
+            if self.call.arrival.cancelled():
+                response.close()
 
     def failed(self, error: OSError) -> None:
         self.call.failed(error)
@@ -74,7 +76,7 @@ class HttpPending(BegunPending, kw_only=True):
             response: Response = await arrival
         except asyncio.CancelledError:
             if arrival.cancelled() and self.wire is not None:
-                self.wire.close()
+                self.wire.give_up(self)
             elif not arrival.cancelled() and arrival.exception() is None:
                 arrival.result().close()
             raise

@@ -57,6 +57,8 @@ class _Waiter:
     def begun(self, response: Response) -> None:
         if not self.answer.done():
             self.answer.set_result(response)
+        else:
+            response.close()
 
     def failed(self, error: OSError) -> None:
         if not self.answer.done():
@@ -115,10 +117,13 @@ class WireConnection(asyncio.Protocol):
         waiter = _Waiter()
         before()
         self.ask(head, body or b"", waiter)
+        answer = waiter.answer
         try:
-            return await waiter.answer
-        except BaseException:
-            self.close()
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                answer.result().close()
+            self.give_up(waiter)
             raise
 
     def ask(self, head: bytes, body: bytes, receiver: Receiver) -> None:
@@ -234,6 +239,11 @@ class WireConnection(asyncio.Protocol):
         if response is not None:
             response.end(error)
         self.close()
+
+    def give_up(self, receiver: Receiver) -> None:
+        """Hang up, if this receiver still waits: a cancellation arrives late, when others may have the connection."""
+        if self._receiver is receiver:
+            self.close()
 
     def _drop_stream(self) -> None:
         stream, self._stream = self._stream, None

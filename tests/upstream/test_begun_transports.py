@@ -266,6 +266,37 @@ async def test_a_call_leaves_nothing_for_the_garbage_collector(world: Start, wha
         gc.enable()
 
 
+@pytest.mark.parametrize("quick", [True, False])
+async def test_a_late_cancellation_leaves_the_connection_to_who_has_it_now(world: Start, quick: bool) -> None:
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        if seen.message["params"]["arguments"]["value"] != "never":
+            await asyncio.sleep(0.05)
+            writer.write(http(response(seen)))
+
+    made = await world(script)
+    if quick:
+        running = made.begin(value="never")
+        task = task_of(running)
+    else:
+        task = asyncio.create_task(with_task(made, value="never"))
+    seen = await made.server.until("tools/call", 3)
+    (wire,) = [one for one in made.upstream._http._open if one._receiver is not None and one not in listeners(made)]
+    task.cancel()
+    wire.data_received(http(response(seen)))  # the answer comes before the task has noticed
+    other = made.begin(value=1)
+    assert isinstance(other, QuickCall), "the connection is free"
+    assert (await ended(other)).outcome is Outcome.OK
+    assert [it.connection for it in made.server.of("tools/call")[-2:]] == [seen.connection] * 2
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made.at_rest()
+
+
+def listeners(made: World) -> set[Any]:
+    """The connections that streams stay open on."""
+    return {one for one in made.upstream._http._open if one._response is not None}
+
+
 async def test_nothing_is_sent_on_the_connection_of_a_cancellation(world: Start) -> None:
     async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
         if seen.message["params"]["arguments"]["value"] == "long":
