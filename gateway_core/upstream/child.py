@@ -74,11 +74,6 @@ class Child(asyncio.SubprocessProtocol):
         """Whether it is known to have run; known once it has ended."""
         return b"child" in self._reports
 
-    @property
-    def ended(self) -> bool:
-        """Whether it is over, or as good as that."""
-        return self._ended
-
     def hear(self, on_output: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
         """Have `on_output` get its stdout as it comes, and `on_end` one reason, once: `exited with status 1`.
 

@@ -14,7 +14,7 @@ MAX_EARLY: Final = 8
 
 
 class EarlyChildren:
-    """The first children of the upstreams over stdio. What goes wrong with one is left to whoever starts it again."""
+    """The first children of the upstreams over stdio. One that cannot be started is left to whoever tries again."""
 
     def __init__(self, upstreams: Iterable[UpstreamConfig]) -> None:
         stdio = [upstream for upstream in upstreams if upstream.transport == "stdio"]
@@ -29,11 +29,8 @@ class EarlyChildren:
                 del self._children[name]
 
     def take(self, name: str) -> Child | None:
-        """The child of the upstream of that name, if it was started and still runs; from now on it is the caller's."""
-        child = self._children.get(name)
-        if child is None or child.ended:
-            return None
-        return self._children.pop(name)
+        """The child of the upstream of that name, if it was started; from now on it is the caller's, ended or not."""
+        return self._children.pop(name, None)
 
     async def stop(self) -> None:
         """End those that nobody took."""

@@ -46,7 +46,7 @@ async def test_a_connection_takes_the_child_that_is_there_and_the_next_one_start
     assert info.name == "faulty"
     assert found._child is child
     await found.close()
-    assert child.ended
+    assert child._ended
     other = connection(config, early.take("up"))
     await other.open(None)
     assert other._child is not child
@@ -75,27 +75,40 @@ async def test_those_that_nobody_takes_are_ended_with_all_that_they_started(tmp_
     assert await gone_within(2, *map(int, file.read_text().split()))
 
 
-async def test_one_that_cannot_be_started_or_has_ended_is_left_to_who_starts_it_again() -> None:
-    missing, gone = stdio("missing", command="/nothing/there"), stdio("gone", "-c", "pass")
-    early = EarlyChildren([missing, gone])
+async def test_one_that_cannot_be_started_is_left_to_who_tries_again() -> None:
+    missing = stdio("missing", command="/nothing/there")
+    early = EarlyChildren([missing])
     await early.start()
     assert early.take("missing") is None
-    await until(lambda: early._children["gone"].ended)
-    assert early.take("gone") is None
     with pytest.raises(NotSent, match="no such executable file"):
         await connection(missing, None).open(None)
-    await early.stop()
+
+
+async def test_one_that_has_ended_meanwhile_is_reported_like_any_other() -> None:
+    gone = stdio("gone", "-c", "import sys; sys.exit(3)")
+    early = EarlyChildren([gone])
+    await early.start()
+    child = early._children["gone"]
+    await until(lambda: child._ended)
+    found = connection(gone, early.take("gone"))
+    with pytest.raises(NotSent, match="exited with status 3"):
+        await found.open("legacy")
+    await found.close()
 
 
 async def test_one_that_writes_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_UNHEARD", 10_000)
-    early = EarlyChildren([stdio("up", "-c", "while True: print('x' * 1000)")])
+    chatty = stdio("up", "-c", "while True: print('x' * 1000)")
+    early = EarlyChildren([chatty])
     await early.start()
     child = early._children["up"]
-    await until(lambda: child.ended)
+    await until(lambda: child._ended)
     assert len(child._unheard) <= 10_000
-    assert early.take("up") is None
-    await early.stop()
+    found = connection(chatty, early.take("up"))
+    with pytest.raises(NotSent, match="writes without being asked"):
+        await found.open("legacy")
+    await found.close()
+    assert child._exited.is_set(), "and no second one runs beside it"
 
 
 async def test_only_children_and_only_so_many_are_started_early() -> None:
