@@ -162,9 +162,13 @@ class Connection(ABC):
 
         `arguments` are further members of the params, as JSON with a comma before each, `meta` the agent's own ones of
         `_meta`, with a comma behind each.
-        Then either `settled` is due, or `request` with the exchange, which takes it over.
+        Then either `settled` is due, or `carry_on`.
         """
         return False
+
+    async def carry_on(self, begun: BegunRequest) -> Reply:
+        """Wait for the answer to a request that was started, for the task that has taken it over; as `request` does."""
+        raise AssertionError("nothing was started")
 
     def settled(self, pending: Pending) -> None:
         """A request that was started has its answer."""

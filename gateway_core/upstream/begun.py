@@ -75,17 +75,21 @@ class BegunRequest(msgspec.Struct, eq=False):
         # It was answered: what it holds is given back, and the upstream is known to be well.
         self.exchange.begun = None
         upstream = self.upstream
-        if self.pending is not None:
-            self.prepared.connection.settled(self.pending)
-            self.pending = None
-        if self.lease is not None:
-            upstream.own.left(self.lease)
+        assert self.pending is not None, "it was sent"
+        self.prepared.connection.settled(self.pending)
+        self.left()
         upstream.places.free()
         upstream.facts.in_flight -= 1
         upstream.facts.took(time.monotonic() - self.started)
         upstream.on_transport(None, True)
         self.answered(result, members)
         return True
+
+    def left(self) -> None:
+        """Its connection has done with it."""
+        self.pending = None
+        if self.lease is not None:
+            self.upstream.own.left(self.lease)
 
     def take_over(self) -> None:
         """From now on a task waits for the answer."""

@@ -121,13 +121,13 @@ class HttpClient:
         if last:
             headers = {**headers, hdrs.CONNECTION: "close"}
         if self._tokens is None:
-            return await self._send(verb, headers, body, url or self.url, before_send)
+            return await self._send(verb, headers, body, url or self.url, before_send, last=last)
         attempts = 0
         while True:
             authorization = await self._tokens.authorization()
             if authorization is not None:
                 headers = {**headers, hdrs.AUTHORIZATION: authorization}
-            response = await self._send(verb, headers, body, url or self.url, before_send)
+            response = await self._send(verb, headers, body, url or self.url, before_send, last=last)
             if attempts == ATTEMPTS or not await _worth_another(self._tokens, authorization, response):
                 return response
             response.close()
@@ -140,10 +140,12 @@ class HttpClient:
         body: bytes | None,
         url: URL,
         before_send: Callable[[], None] | None,
+        *,
+        last: bool,
     ) -> Response:
         head = self._head(verb, headers, url, None if body is None else len(body))
         connection = self._take() or await self._connected()
-        connection.last = hdrs.CONNECTION in headers
+        connection.last = last
         return await self.carried_on(connection.send(head, body, before_send or _nothing))
 
     async def carried_on(self, answer: Awaitable[Response]) -> Response:

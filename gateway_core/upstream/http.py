@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
@@ -114,14 +114,6 @@ class HttpConnection(Connection):
         exchange: Exchange | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        if exchange is not None and exchange.begun is not None:
-            begun, exchange.begun = exchange.begun, None
-            assert isinstance(begun, BegunRequest)
-            assert begun.pending is not None
-            try:
-                return await self._request(begun.pending, params, None)
-            finally:
-                begun.pending = None
         if self.closed:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
@@ -184,20 +176,25 @@ class HttpConnection(Connection):
         params: Mapping[str, Any],
         param_headers: Mapping[str, str] | None,
     ) -> Reply:
-        session = self._session
-        starts = pending.method == INITIALIZE
-        method, number = pending.method, pending.number
-        body = b"" if isinstance(pending, HttpPending) else jsonrpc.request(number, method, params)
-        self._pending[number] = pending
+        session, method, sent = self._session, pending.method, pending.mark_sent
+        body = jsonrpc.request(pending.number, method, params)
+        self._pending[pending.number] = pending
+        if method == INITIALIZE:
+            return await self._answered(session.open("POST", {}, body, before_send=sent, fresh=True), pending)
+        return await self._answered(
+            session.ask(method, _name(method, params), param_headers or {}, body, sent), pending
+        )
+
+    async def carry_on(self, begun: BegunRequest) -> Reply:
+        pending = begun.pending
+        assert isinstance(pending, HttpPending)
+        return await self._answered(self._http.carried_on(pending.response()), pending)
+
+    async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
+        """The reply to a request that is being sent; then it is not in flight any more."""
+        session, starts = self._session, pending.method == INITIALIZE
         try:
-            if isinstance(pending, HttpPending):
-                response = await self._http.carried_on(pending.response())
-            elif starts:
-                response = await session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
-            else:
-                response = await session.ask(
-                    method, _name(method, params), param_headers or {}, body, pending.mark_sent
-                )
+            response = await sending
             try:
                 await self._read(response, pending, starts)
             finally:

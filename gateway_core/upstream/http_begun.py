@@ -3,7 +3,6 @@ or an event stream with the response in it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -71,16 +70,8 @@ class HttpPending(BegunPending, kw_only=True):
 
     async def response(self) -> Response:
         """The answer, for the task. Raises `OSError`. Cancelled, it hangs up."""
-        arrival = self.call.arrival
-        try:
-            response: Response = await arrival
-        except asyncio.CancelledError:
-            if arrival.cancelled() and self.wire is not None:
-                self.wire.give_up(self)
-            elif not arrival.cancelled() and arrival.exception() is None:
-                arrival.result().close()
-            raise
-        return response
+        assert self.wire is not None, "it was sent"
+        return await self.wire.wait(self, self.call.arrival)
 
     def _heard(self) -> None:
         """More of the stream has come, or it has ended."""

@@ -86,10 +86,8 @@ class SessionConnections:
         self._sessions[session_id] = task  # again at the end: the order of use, for `MAX_SESSIONS`
         return lease
 
-    def left(self, lease: Lease | None) -> None:
-        """A call has ended that was on it; None for the shared connection."""
-        if lease is None:
-            return
+    def left(self, lease: Lease) -> None:
+        """A call has ended that was on it."""
         lease.users -= 1
         if lease.retired and not lease.users:
             self.discard(lease.connection)

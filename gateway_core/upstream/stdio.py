@@ -140,19 +140,7 @@ class StdioConnection(DuplexConnection):
     def settled(self, pending: Pending) -> None:
         del self._pending[pending.number]
 
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        meta: Mapping[str, Any] | None = None,
-        exchange: Exchange | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Reply:
-        if exchange is None or exchange.begun is None:
-            return await super().request(method, params, meta=meta, exchange=exchange, headers=headers)
-        begun, exchange.begun = exchange.begun, None
-        assert isinstance(begun, BegunRequest)
+    async def carry_on(self, begun: BegunRequest) -> Reply:
         pending = begun.pending
         assert pending is not None
         try:
@@ -164,7 +152,6 @@ class StdioConnection(DuplexConnection):
             raise
         finally:
             del self._pending[pending.number]
-            begun.pending = None
 
     def _ends_call(self, line: bytes) -> bool:
         """Whether this is the usual answer to a request that no task waits for, and has ended its call."""

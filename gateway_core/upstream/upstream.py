@@ -301,12 +301,12 @@ class Upstream:
 
     async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
         """Send it on the connection that this exchange is to use."""
-        begun = exchange.begun
+        begun, exchange.begun = exchange.begun, None
         if isinstance(begun, BegunRequest):
             try:
-                return await begun.prepared.connection.request(method, params, exchange=exchange)
+                return await begun.prepared.connection.carry_on(begun)
             finally:
-                self.own.left(begun.lease)
+                begun.left()
         mirrors = method == "tools/call" and self.config.transport == "http"
         headers = self.offer.param_headers(exchange, params) if mirrors else None
         era = self.facts.era

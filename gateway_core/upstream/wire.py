@@ -117,13 +117,17 @@ class WireConnection(asyncio.Protocol):
         waiter = _Waiter()
         before()
         self.ask(head, body or b"", waiter)
-        answer = waiter.answer
+        return await self.wait(waiter, waiter.answer)
+
+    async def wait(self, receiver: Receiver, answer: asyncio.Future[Response]) -> Response:
+        """Wait for the answer of `receiver`. Cancelled, it hangs up, unless others have the connection already."""
         try:
             return await answer
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
+            if self._receiver is receiver:
+                self.close()
+            elif answer.done() and not answer.cancelled() and answer.exception() is None:
                 answer.result().close()
-            self.give_up(waiter)
             raise
 
     def ask(self, head: bytes, body: bytes, receiver: Receiver) -> None:
@@ -239,11 +243,6 @@ class WireConnection(asyncio.Protocol):
         if response is not None:
             response.end(error)
         self.close()
-
-    def give_up(self, receiver: Receiver) -> None:
-        """Hang up, if this receiver still waits: a cancellation arrives late, when others may have the connection."""
-        if self._receiver is receiver:
-            self.close()
 
     def _drop_stream(self) -> None:
         stream, self._stream = self._stream, None
