@@ -8,9 +8,11 @@ import mcp_types.version as sdk_versions
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from gateway_core import headers, protocol
-from gateway_core.downstream import ladder
+from gateway_core.downstream import answer, ladder
+from gateway_core.downstream.head import Head
 from gateway_core.errors import RpcError
 
 
@@ -36,7 +38,7 @@ def test_names_of_headers(name):
 
 def test_what_is_named_in_a_header_and_what_an_error_is_as_a_status():
     assert sdk.NAME_BEARING_METHODS.items() <= protocol.NAME_MEMBERS.items()
-    assert dict(sdk.ERROR_CODE_HTTP_STATUS) == ladder.STATUS_OF
+    assert dict(sdk.ERROR_CODE_HTTP_STATUS) == answer.STATUS_OF
 
 
 @given(st.text())
@@ -112,8 +114,14 @@ def test_the_ladder_ends_where_that_of_the_sdk_does(method, name, meta, given_he
 
 def test_a_header_given_twice():
     once = [("Mcp-Method", "a"), ("MCP-Name", "b"), ("accept", "c"), ("accept", "d")]
-    assert ladder.duplicated(once) is None
-    assert ladder.duplicated([*once, ("mcp-name", "b")]) == "mcp-name"
+    for pairs in (once, [*once, ("mcp-name", "b")]):
+        twice = sdk.find_duplicated_routing_header(pairs)
+        head = Head(CIMultiDict(pairs))
+        if twice is None:
+            assert head.routing() == {"mcp-method": "a", "mcp-name": "b"}
+        else:
+            with pytest.raises(RpcError, match=f"the header {twice} is given more than once"):
+                head.routing()
 
 
 def test_starting_does_without_the_sdk():

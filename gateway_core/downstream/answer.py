@@ -12,14 +12,32 @@ import msgspec
 from aiohttp import web
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.ladder import STATUS_OF
-from gateway_core.errors import INVALID_REQUEST, OVERLOADED, RETRY_AFTER, RpcError, TooManySessions, overloaded
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CLIENT_CAPABILITY,
+    OVERLOADED,
+    PARSE_ERROR,
+    RETRY_AFTER,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    RpcError,
+    TooManySessions,
+    overloaded,
+)
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import IMPLEMENTATION
 
 JSON: Final = "application/json"
 SERVER: Final = IMPLEMENTATION["name"]
 """The header `Server`: who answers, and no version for whoever looks for old ones."""
+STATUS_OF: Final[Mapping[int, int]] = {
+    **dict.fromkeys((PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, HEADER_MISMATCH), 400),
+    **dict.fromkeys((MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION), 400),
+    METHOD_NOT_FOUND: 404,
+}
+"""JSON-RPC error code -> HTTP status, where the specification gives one (transports/streamable-http)."""
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 

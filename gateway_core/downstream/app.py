@@ -26,7 +26,7 @@ from gateway_core.downstream.intake import Post, check_coding, check_header_size
 from gateway_core.downstream.ladder import require_supported
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.long_way import LongWay
-from gateway_core.downstream.modern import ModernHttp
+from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.security import HostGuard, canonical_address
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving, Streaming
@@ -39,7 +39,6 @@ from gateway_core.protocol import (
     LISTEN,
     MCP_METHOD_HEADER,
     MODERN_PROTOCOL_VERSIONS,
-    PROTOCOL_VERSION_KEY,
 )
 
 SHORT_BODY: Final = 256 * 1024
@@ -256,7 +255,7 @@ def _speaks_modern(post: Post) -> bool:
     head, message = post.head, post.message
     if message.method == INITIALIZE and head.headers.get(VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS:
         return False
-    if PROTOCOL_VERSION_KEY in post.meta:
+    if is_modern(post.meta):
         return True
     if head.legacy:
         return False

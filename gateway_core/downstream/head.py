@@ -16,7 +16,6 @@ import httptools
 from multidict import CIMultiDict, MultiMapping
 
 from gateway_core.downstream.answer import JSON, Refusal
-from gateway_core.downstream.ladder import duplicated
 from gateway_core.downstream.security import HostGuard
 from gateway_core.downstream.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
@@ -51,7 +50,7 @@ _RARE: Final = ("Transfer-Encoding", "Content-Encoding", "Expect", "Upgrade")
 
 
 class Head:
-    """A request's headers, and what is made of them. Everything but `headers` is found out on first use."""
+    """A request's headers, and what is made of them; what may be refused is found out on first use."""
 
     __slots__ = (
         "_accepts",
@@ -63,7 +62,6 @@ class Head:
         "length",
         "posts",
         "remembered",
-        "session_id",
     )
 
     def __init__(self, headers: MultiMapping[str], length: int = 0, *, posts: bool = True) -> None:
@@ -74,8 +72,6 @@ class Head:
         version = headers.get(VERSION_HEADER)
         self.legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_HEADER in headers
         """Whether nothing in it says that it is a modern request's."""
-        self.session_id: str | None = None
-        """What names a legacy session, once the headers about sessions were found to be right."""
         self.remembered = False
         """Whether the next request with the same head finds this very object."""
         self._accepts: Accepts | None = None
@@ -105,9 +101,9 @@ class Head:
     def routing(self) -> Mapping[str, str]:
         """The headers that mirror a modern request's body. Raises `RpcError(HEADER_MISMATCH)` for one given twice."""
         if self._routing is None:
-            twice = duplicated(self.headers.items())
-            if twice is not None:
-                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {twice} is given more than once")
+            for name in _ROUTING:
+                if len(self.headers.getall(name, ())) > 1:
+                    raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} is given more than once")
             self._routing = {name: self.headers[name] for name in _ROUTING if name in self.headers}
         return self._routing
 

@@ -8,16 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
-    MISSING_CLIENT_CAPABILITY,
-    PARSE_ERROR,
     UNSUPPORTED_PROTOCOL_VERSION,
     RpcError,
 )
@@ -32,13 +28,6 @@ from gateway_core.protocol import (
     PROTOCOL_VERSION_KEY,
     TASKS,
 )
-
-STATUS_OF: Final[Mapping[int, int]] = {
-    **dict.fromkeys((PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, HEADER_MISMATCH), 400),
-    **dict.fromkeys((MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION), 400),
-    METHOD_NOT_FOUND: 404,
-}
-"""JSON-RPC error code -> HTTP status, where the specification gives one (transports/streamable-http)."""
 
 
 def climb(method: str, name: Any, meta: Mapping[str, Any], headers: Mapping[str, str] | None) -> str:
@@ -83,10 +72,3 @@ def require_supported(version: str) -> None:
         raise RpcError.of_gateway(
             UNSUPPORTED_PROTOCOL_VERSION, "Unsupported protocol version", supported=supported, requested=version
         )
-
-
-def duplicated(headers: Iterable[tuple[str, str]]) -> str | None:
-    """The routing header that is given more than once, if any; its readers could disagree about which counts."""
-    routing = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
-    given = [name.lower() for name, _ in headers]
-    return next((name for name in routing if given.count(name) > 1), None)

@@ -121,18 +121,15 @@ class LegacyHttp:
 
     def _session(self, head: Head, address: str) -> Session:
         """The session of a request. Raises `Refusal`: 400 without an id, 404 for one that is not this agent's."""
-        session_id = head.session_id or head.once(SESSION_HEADER)
+        session_id = head.once(SESSION_HEADER)
         if session_id is None:
             raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._services.sessions.get(address, session_id)
         if session is None or session.own_channel:
             raise Refusal(404, "no such session; begin a new one with initialize")
-        if head.session_id is None:
-            version = head.once(VERSION_HEADER)
-            if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
-                supported = ", ".join(HANDSHAKE_PROTOCOL_VERSIONS)
-                raise Refusal(400, f"unsupported protocol version; supported: {supported}")
-            head.session_id = session_id
+        version = head.once(VERSION_HEADER)
+        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+            raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
 
 

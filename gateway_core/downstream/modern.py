@@ -19,7 +19,7 @@ from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
 from gateway_core.downstream import ladder
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to, result_of
-from gateway_core.downstream.answer import Answer, Refusal
+from gateway_core.downstream.answer import STATUS_OF, Answer, Refusal
 from gateway_core.downstream.head import VERSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.logs import level_of
@@ -237,4 +237,4 @@ def _status(error: RpcError) -> int:
     """The HTTP status of a pipeline's error: those that the specification gives one have it, others are answers."""
     if error.code == INVALID_REQUEST:
         return 200
-    return ladder.STATUS_OF.get(error.code, 200)
+    return STATUS_OF.get(error.code, 200)
