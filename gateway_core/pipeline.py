@@ -62,7 +62,7 @@ class Pipeline:
         self._quick = QuickCalls(catalog, router, chain, self)
         self.calls = 0
         self._running: dict[str, Exchange] = {}
-        self._told: set[asyncio.Task[None]] = set()
+        self._told: set[asyncio.Task[CallResult]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -104,12 +104,9 @@ class Pipeline:
         """Where a task was cancelled before its first step, plugins that were asked are told all the same."""
         if exchange.deadline is None and course.passed is not None:
             course.passed.forget()
-            telling = asyncio.get_running_loop().create_task(self._telling(course.passed))
+            telling = asyncio.get_running_loop().create_task(self._chain.after(course.passed, _CANCELLED))
             self._told.add(telling)
             telling.add_done_callback(self._told.discard)
-
-    async def _telling(self, passed: Passed) -> None:
-        await self._chain.after(passed, _CANCELLED)
 
     # -- for calls that were begun without a task ---------------------------------------------------------------
 

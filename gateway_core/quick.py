@@ -147,8 +147,8 @@ class QuickCalls:
         if judged and not self._judged(course):
             return None
         quick = self._on_its_way(exchange, course, road, target)
-        own = passed_on(raw_meta) if raw_meta else b""
-        if quick is None or not quick.send(b',"arguments":' + raw_arguments if raw_arguments else b"", own):
+        sent_arguments = b',"arguments":' + raw_arguments if raw_arguments else b""
+        if quick is None or not quick.send(sent_arguments, passed_on(raw_meta)):
             return None
         self.router.in_flight += 1
         return quick

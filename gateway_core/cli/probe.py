@@ -16,6 +16,7 @@ from typing import Any, Final
 import httptools
 
 from gateway_core.cli.control import Instance, Locked, NotRunning, UsageError, locate, pid_file, read_instance
+from gateway_core.cli.render import show_status
 from gateway_core.cli.report import Failed, put_json, say
 from gateway_core.errors import GatewayError
 
@@ -53,9 +54,11 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
     """GET `/admin/{page}`. Raises `NotAnswering`."""
     try:
         status, body = _get(instance, page)
-    except (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        raise _not_answering(instance, "its answer is not HTTP as expected") from error
+    except OSError as error:
         reason = f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error)
-        raise _not_answering(instance, reason) from error
+        raise _not_answering(instance, reason or type(error).__name__) from error
     if status != 200 or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
@@ -68,8 +71,10 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
 
 
 def _get(instance: Instance, page: str) -> tuple[int, bytes]:
-    """Status and body of the answer, which is a little too large where the page is. Raises `OSError`, and
-    `HttpParserError` where something else than HTTP comes."""
+    """Status and body of the answer; of one that is too large, a little more than is allowed.
+
+    Raises `OSError`, and what httptools raises where something else than HTTP comes.
+    """
     deadline = time.monotonic() + TIMEOUT
     request = (
         f"GET /admin/{page} HTTP/1.1\r\nHost: {instance.address.removeprefix('http://')}\r\n"
@@ -114,10 +119,8 @@ def status(config: Path | None, *, as_json: bool) -> None:
     found = fetch(find_running(config), "status")
     if as_json:
         put_json(found)
-        return
-    from gateway_core.cli.render import show_status  # noqa: PLC0415 - tables take a while to load
-
-    show_status(found)
+    else:
+        show_status(found)
 
 
 def stop(config: Path | None, *, now: bool) -> None:

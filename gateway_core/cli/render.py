@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from unicodedata import east_asian_width
 
-from gateway_core.log.escaping import escape
+from gateway_core.log.escaping import escape, wants_colour
 
 MAX_CELL: Final = 200
 """Characters of a description or an error that are shown; `--json` has all of it."""
@@ -74,7 +74,7 @@ def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
     """One line each, in columns. Without rich, which takes longer to load than all the rest of `status` takes."""
     names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
     right = {"tools", "calls", "errors", "latency"}
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    coloured = wants_colour(sys.stdout)
     rows = [[_cut(cell) for cell in _upstream(one)] for one in upstreams]
     widths = [max(map(_width, column)) for column in zip(names, *rows, strict=True)]
 

@@ -1,6 +1,14 @@
-"""Text of strangers on a line of ours."""
+"""Text on a terminal: what becomes of strangers' text there, and whether ours has colours."""
 
 from __future__ import annotations
+
+import os
+from typing import TextIO
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that shows colours, and nobody objects (no-color.org)."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def escape(text: str) -> str:

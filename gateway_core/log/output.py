@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.log.escaping import wants_colour
 from gateway_core.log.lines import Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, Note, StderrTarget
 
@@ -54,7 +54,7 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
         sinks.append(LineSink(FileTarget(Path(log.file)), Renderer(log.format, colour=False)))
     if log.file is None or to_terminal:
         form: Format = "text" if log.file is not None else log.format
-        sinks.append(LineSink(StderrTarget(), Renderer(form, colour=_wants_colour())))
+        sinks.append(LineSink(StderrTarget(), Renderer(form, colour=wants_colour(sys.stderr))))
     logger.remove()
     _active[:] = sinks
     _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []
@@ -107,10 +107,6 @@ def reopen() -> None:
 
 def _no_format(_record: Record) -> str:
     return ""  # lines are rendered by the sink: loguru's own format would put exceptions on lines of their own
-
-
-def _wants_colour() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 class _Intercept(logging.Handler):

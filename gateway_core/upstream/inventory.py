@@ -132,7 +132,7 @@ class Inventory:
             headers = {name: value for name, value in headers.items() if name.lower() not in mirrored}
             arguments = jsonrpc.value(params.get("arguments", jsonrpc.EMPTY_OBJECT))
             if isinstance(arguments, dict):
-                from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - the same
+                from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - loaded already
 
                 headers |= mcp_param_headers(item.header_map, arguments)
         return headers or None
@@ -278,7 +278,7 @@ class _Fetch:
             return None
         header_map: Mapping[tuple[str, ...], str] = {}
         if kind == "tool" and b"x-mcp-header" in raw:
-            from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - takes 0.5 s
+            from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - 0.5 s
 
             # One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
             invalid = find_invalid_x_mcp_header(definition.get("inputSchema"))

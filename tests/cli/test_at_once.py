@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 
-from gateway_core.cli import probe
+from gateway_core.cli import app, at_once, probe
 from gateway_core.cli.at_once import command_of
 from gateway_core.cli.control import Instance
 from gateway_core.cli.start import start
@@ -73,6 +74,14 @@ def test_everything_else_is_left_to_the_command_line_proper(line):
     assert read(line) is None
 
 
+@pytest.mark.parametrize("name", at_once._FLAGS)
+def test_the_options_read_by_hand_are_those_of_the_command_line_proper(name):
+    command = typer.main.get_command(app.app).commands["mcp"].commands["proxy"].commands[name]
+    options = {option: parameter.name for parameter in command.params for option in parameter.opts}
+    known = {**at_once._FLAGS[name], "--config": "config", **({"--ready-fd": "ready_fd"} if name == "start" else {})}
+    assert options == known
+
+
 def test_an_empty_name_of_a_file_is_left_to_it_too():
     assert command_of(["mcp", "proxy", "status", "--config", ""]) is None
 
@@ -127,12 +136,12 @@ def test_a_chunked_answer(answering):
     ("answer", "why"),
     [
         (b"", "closed the connection without an answer"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "not answering"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP as expected"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP status 404"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "no JSON"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no JSON object"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort", "closed the connection without an answer"),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "not answering"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "not HTTP as expected"),
     ],
 )
 def test_a_stranger_on_the_port(answering, answer, why):

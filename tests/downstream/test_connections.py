@@ -12,6 +12,7 @@ from gateway_core.downstream import short_way
 from gateway_core.downstream.head import REMEMBERED, HeadReader
 from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.security import HostGuard
+from gateway_core.downstream.serving import Streaming
 from gateway_core.downstream.short_way import AgentConnection
 
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": 1}}}
@@ -378,9 +379,25 @@ async def test_an_agent_that_leaves_its_stream_at_any_moment_leaves_no_trace(wor
             await asyncio.sleep(pause)
         other.transport.abort()
     await asyncio.sleep(0.05)
-    await until(lambda: session.streams == 0)
-    await until(lambda: len(kinds(world)) <= 1)
+    await until(lambda: session.streams == 0 and len(kinds(world)) <= 1)
+    assert session.streams == 0, "each was counted out again"
     writer.close()
+
+
+async def test_a_stream_that_is_lost_before_its_first_step_is_tidied_up() -> None:
+    tidied = []
+
+    async def writing() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            tidied.append("what was counted is counted out")
+
+    streaming = Streaming(writing())
+    streaming.lost()
+    await asyncio.wait(streaming.tasks(), timeout=2)
+    assert streaming.running.cancelled()
+    assert tidied
 
 
 async def test_no_more_streams_than_allowed_however_fast_they_are_asked_for(world: Any) -> None:

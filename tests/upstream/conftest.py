@@ -246,7 +246,7 @@ def sdk_server() -> Iterator[StartSdk]:
 async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
     """Start a world whose server does with a call what `script` says, but answers those of `warm` well.
 
-    Without a script it is `faulty.py`.
+    Without a script it is `server`, or else `faulty.py`.
     """
     worlds: list[begun_kit.World] = []
 
@@ -255,6 +255,7 @@ async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
         *plugins: Any,
         era: str = "modern",
         session: str | None = None,
+        server: Any = None,
         warm: bool = True,
         **settings: Any,
     ) -> begun_kit.World:
@@ -272,7 +273,6 @@ async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
                 assert script is not None
                 await script(seen, writer)
 
-        server = None
         if script is not None:
             server = await scripted(serve, era=era, session=session, capabilities={"tools": {}})
         made = begun_kit.World(server, *plugins, **settings)

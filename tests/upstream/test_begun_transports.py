@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -529,32 +529,14 @@ class At:
 SDK_STDIO = Path(__file__).parent / "servers" / "sdk_stdio.py"
 
 
-@pytest.fixture
-async def beside(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[World]]]:
-    """A world before such a server."""
-    worlds: list[World] = []
-
-    async def start(server: At | None, **settings: Any) -> World:
-        made = World(server, **settings)
-        worlds.append(made)
-        made.health.start()
-        await made.health.wait_first_attempts(20)
-        return made
-
-    yield start
-    for made in worlds:
-        await made.health.stop()
-        await made.pool.close()
-
-
 @pytest.mark.parametrize("agent", ["modern", "legacy"])
 @pytest.mark.parametrize(
     "flags", [(), ("--json",), ("--legacy-only",), ("--legacy-only", "--json"), ("--legacy-only", "--stateless")]
 )
 async def test_calls_of_an_official_server_over_http_need_no_task(
-    sdk_server: Any, beside: Any, flags: tuple[str, ...], agent: Any
+    sdk_server: Any, world: Start, flags: tuple[str, ...], agent: Any
 ) -> None:
-    made = await beside(At(sdk_server(*flags)))
+    made = await world(None, server=At(sdk_server(*flags)))
     await ended(made.begin("add", era=agent, a=1, b=1))
     for number in range(3):
         await asyncio.sleep(0.05)  # a stream ends a little after the answer in it; only then its connection is free
@@ -570,8 +552,8 @@ async def test_calls_of_an_official_server_over_http_need_no_task(
 
 
 @pytest.mark.parametrize("agent", ["modern", "legacy"])
-async def test_calls_of_an_official_server_on_stdio_need_no_task(beside: Any, agent: Any) -> None:
-    made = await beside(None, upstream={"args": (str(SDK_STDIO),)})
+async def test_calls_of_an_official_server_on_stdio_need_no_task(world: Start, agent: Any) -> None:
+    made = await world(None, upstream={"args": (str(SDK_STDIO),)})
     await ended(made.begin("add", era=agent, a=1, b=1))  # its lists are private: the first call asks for the agent's
     for number in range(3):
         running = made.begin("add", era=agent, a=1, b=number)
