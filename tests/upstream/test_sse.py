@@ -409,7 +409,7 @@ async def test_a_token_refused_in_the_middle_is_replaced(faulty: Faulty) -> None
 async def test_a_call_that_was_not_posted_when_the_stream_ended_is_not_sent(
     opened: SseConnection, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(*_: object) -> None:
+    async def slow(*_: object, **__: object) -> None:
         await asyncio.sleep(30)
 
     monkeypatch.setattr(opened._http, "_send", slow)
