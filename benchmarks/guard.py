@@ -29,6 +29,7 @@ from gateway_core.downstream.intake import message_of
 from gateway_core.downstream.security import HostGuard
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
+from gateway_core.jsonrpc import Message
 from gateway_core.log import output
 from gateway_core.quick import QuickCall
 from gateway_core.types import Principal
@@ -87,11 +88,16 @@ _ANSWER_HEAD = ResponseHead(200, CIMultiDict({"Content-Type": "application/json"
 Run = Callable[[], Awaitable[object]]
 
 
-_STRAYS = Strays("bench")
+class _Nowhere:
+    """An answer's stream on which nothing but the answer comes."""
+
+    strays = Strays("bench")
+
+    def take(self, message: Message, pending: Pending) -> bool:
+        return False
 
 
-def _nothing_else(*_: Any) -> bool:
-    return False
+_STREAM = _Nowhere()
 
 
 class Fixed(Connection):
@@ -110,9 +116,7 @@ class Fixed(Connection):
         return Prepared(self, method, b"", b"", 1 << 20)
 
     def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
-        pending = HttpPending(
-            7, "tools/call", begun.exchange, True, call=begun, other=_nothing_else, strays=_STRAYS, limit=1 << 20
-        )
+        pending = HttpPending(7, "tools/call", begun.exchange, True, call=begun, stream=_STREAM, limit=1 << 20)
         begun.pending = pending
         asyncio.get_running_loop().call_soon(pending.whole, _ANSWER_HEAD, _ANSWER)
         return True

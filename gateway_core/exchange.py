@@ -238,7 +238,8 @@ class Exchange(msgspec.Struct, eq=False):
         """The answer is next: what is held back goes before it, and nothing after it."""
         if self._resumed is not None:
             self._resumed.close()
-        self._flush_progress()
+        if self._pace is not None:
+            self._flush_progress()
         self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -124,12 +125,14 @@ class _Watch:
     # -- events from the path of calls: quick, never waiting ----------------------------------------------------
 
     def _transport(self, failure: str | None, sent: bool) -> None:
-        now = asyncio.get_running_loop().time()
-        if failure is not None:
-            self._unreachable = not sent
-        if self._passive.count(now, failure is not None) and self._upstream.facts.state is UpstreamState.HEALTHY:
+        now = time.monotonic()
+        if failure is None:
+            self._passive.succeeded(now)
+            return
+        self._unreachable = not sent
+        if self._passive.failed(now) and self._upstream.facts.state is UpstreamState.HEALTHY:
             self._eject(now)
-        if failure is not None and not self._doubt:
+        if not self._doubt:
             # Ask the server itself at once instead of at the next interval.
             self._doubt = True
             self._wake.set()

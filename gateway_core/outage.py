@@ -40,14 +40,17 @@ class PassiveChecks:
     consecutive: int = 0
     ejections: int = 0
 
-    def count(self, now: float, failed: bool) -> bool:
-        """Take one call into account; True when it is the one that ejects."""
-        self.consecutive = self.consecutive + 1 if failed else 0
-        self.seen.append((now, failed))
-        while self.seen and self.seen[0][0] < now - EJECT_WINDOW:
+    def succeeded(self, now: float) -> None:
+        """Take one call into account that got its answer."""
+        self.consecutive = 0
+        self.seen.append((now, False))
+
+    def failed(self, now: float) -> bool:
+        """Take one into account that did not; True when it is the one that ejects."""
+        self.consecutive += 1
+        self.seen.append((now, True))
+        while self.seen[0][0] < now - EJECT_WINDOW:
             self.seen.popleft()
-        if not failed:
-            return False
         failures = sum(1 for _, bad in self.seen if bad)
         too_many = len(self.seen) >= EJECT_MIN_CALLS and failures >= EJECT_SHARE * len(self.seen)
         return self.consecutive >= EJECT_CONSECUTIVE or too_many

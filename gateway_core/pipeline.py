@@ -117,15 +117,16 @@ class Pipeline:
         return task
 
     def conclude(
-        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None
+        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None, seconds: float
     ) -> CallResult:
-        """The end of a call that needed none: the result as its agent gets it. `members`: see `bridge_result`."""
+        """The end of a call that needed none, after `seconds`: the result as its agent gets it. `members`: see
+        `bridge_result`."""
         try:
             result = self._published(exchange, result, members)
             return result
         finally:
             del self._running[exchange.id]
-            _log(exchange, course, result, time.monotonic() - course.started)
+            _log(exchange, course, result, seconds)
             exchange.close()
 
     # -- in a task ----------------------------------------------------------------------------------------------
@@ -245,7 +246,24 @@ class Pipeline:
     def _published(self, exchange: Exchange, result: CallResult, members: dict[str, Raw] | None = None) -> CallResult:
         """The result in the agent's era, with URIs as it has to know them."""
         linked = self._catalog.linked(exchange, result)
-        return _bridged(exchange, linked, members if linked is result else None)
+        era, raw = exchange.agent.era, linked.raw
+        if linked.error is not None or (linked.era == era and exchange.method in LISTS):
+            return linked
+        if linked is not result:
+            members = None
+        try:
+            raw = bridge_result(
+                exchange.method,
+                raw,
+                from_era=linked.era,
+                to_era=era,
+                members=members,
+                server=_SERVER,
+                tasks=members is None and takes_tasks(exchange.agent),
+            )
+        except RpcError as error:
+            return CallResult.failed(error, Outcome.ERROR, linked.upstream)
+        return linked if raw is linked.raw else _replace(linked, raw=raw, era=era)
 
 
 def _timed_out(exchange: Exchange, course: Course) -> CallResult:
@@ -263,25 +281,6 @@ def _timed_out(exchange: Exchange, course: Course) -> CallResult:
     return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
 
 
-def _bridged(exchange: Exchange, result: CallResult, members: dict[str, Raw] | None) -> CallResult:
-    era, raw = exchange.agent.era, result.raw
-    if result.error is not None or (exchange.method in LISTS and result.era == era):
-        return result
-    try:
-        raw = bridge_result(
-            exchange.method,
-            raw,
-            from_era=result.era,
-            to_era=era,
-            members=members,
-            server=_SERVER,
-            tasks=members is None and takes_tasks(exchange.agent),
-        )
-    except RpcError as error:
-        return CallResult.failed(error, Outcome.ERROR, result.upstream)
-    return result if raw is result.raw else _replace(result, raw=raw, era=era)
-
-
 def _rejected(verdict: Reject) -> CallResult:
     data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
     return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
@@ -290,7 +289,7 @@ def _rejected(verdict: Reject) -> CallResult:
 def _log(exchange: Exchange, course: Course, result: CallResult, seconds: float) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
     if course.line is not None and result.outcome is Outcome.OK:
-        output.note_line(course.line, (exchange.id, round(seconds * 1000, 1)))
+        output.note_line(course.line, (exchange.id, int(seconds * 10_000) / 10))
         return
     fields: dict[str, Any] = {
         "exchange": exchange.id,

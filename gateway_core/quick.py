@@ -25,7 +25,7 @@ from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.log.lines import Line
 from gateway_core.router import Router, available
-from gateway_core.types import Call, CallResult, Outcome
+from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.apart import each_call, has_own
 from gateway_core.upstream.base import Connection, Prepared
 from gateway_core.upstream.begun import BegunRequest
@@ -35,6 +35,7 @@ from gateway_core.upstream.sessions import Lease
 from gateway_core.upstream.upstream import Upstream
 
 METHOD: Final = "tools/call"
+_BRACE: Final = ord("{")
 COMPLETE: Final = b'"complete"'
 MAX_ROADS: Final = 64
 """Roads that are remembered of one agent."""
@@ -70,7 +71,7 @@ class Host(Protocol):
 
     def go_on(self, exchange: Exchange, course: Course) -> asyncio.Task[CallResult]: ...
     def conclude(
-        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None
+        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None, seconds: float
     ) -> CallResult: ...
 
 
@@ -118,29 +119,26 @@ class QuickCalls:
 
     def begin(self, exchange: Exchange, course: Course) -> QuickCall | None:
         """Begin a call; None where a task is to go on with it, from where `course` says that it is."""
-        members = course.members
-        name, arguments, meta = members.get("name"), members.get("arguments"), members.get("_meta")
-        if (
-            exchange.method != METHOD
-            or name is None
-            or len(members) != 1 + (arguments is not None) + (meta is not None)
-            or exchange.headers
-            or exchange.log_level
-        ):
+        members, agent = course.members, exchange.agent
+        if exchange.method != METHOD or "name" not in members or exchange.headers or exchange.log_level:
             return None
-        seen = self.catalog.seen_by(exchange.agent.principal.id)
-        if seen is None:
+        seen = self.catalog.seen_by(agent.principal.id)
+        name, known, raw_arguments, raw_meta = bytes(members["name"]), 1, b"", b""
+        if "arguments" in members:
+            raw_arguments, known = bytes(members["arguments"]), known + 1
+        if "_meta" in members:
+            raw_meta, known = bytes(members["_meta"]), known + 1
+        if seen is None or len(members) != known:
             return None
-        raw_arguments = b"" if arguments is None else bytes(arguments)
-        raw_meta = b"" if meta is None else bytes(meta)
-        road = self._road(exchange, seen, bytes(name))
+        road: _Road | None = agent.roads.get(name)
+        if road is None or road.seen is not seen:
+            road = self._road(exchange, seen, name)
         target = course.target = road.target
         course.named = road.name
-        if target is None or (raw_arguments and raw_arguments[:1] != b"{"):
+        if target is None or (raw_arguments and raw_arguments[0] != _BRACE):
             return None
         judged = self.chain.wants(METHOD)
         if judged or len(target.upstreams) > 1:
-            agent = exchange.agent
             course.call = exchange.origin = Call(
                 METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, target.tool
             )
@@ -148,25 +146,24 @@ class QuickCalls:
             return None
         quick = self._on_its_way(exchange, course, road, target)
         sent_arguments = b',"arguments":' + raw_arguments if raw_arguments else b""
-        if quick is None or not quick.send(sent_arguments, passed_on(raw_meta)):
+        if quick is None or not quick.send(sent_arguments, passed_on(raw_meta) if raw_meta else b""):
             return None
         self.router.in_flight += 1
         return quick
 
     def _road(self, exchange: Exchange, seen: object, name: bytes) -> _Road:
-        roads = exchange.agent.roads
-        road = roads.get(name)
-        if road is None or road.seen is not seen:
-            try:
-                text = jsonrpc.text(name, "params.name")
-            except RpcError:
-                text = ""
-            target = self.catalog.tool(text, exchange.agent.principal.id) if text else None
-            road = _Road(seen, text, None if target is None or target.mirrored else target)
-            if len(name) <= MAX_NAME:
-                if len(roads) >= MAX_ROADS:
-                    roads.clear()
-                roads[name] = road
+        """The road of calls with this name, found anew."""
+        try:
+            text = jsonrpc.text(name, "params.name")
+        except RpcError:
+            text = ""
+        target = self.catalog.tool(text, exchange.agent.principal.id) if text else None
+        road = _Road(seen, text, None if target is None or target.mirrored else target)
+        if len(name) <= MAX_NAME:
+            roads = exchange.agent.roads
+            if len(roads) >= MAX_ROADS:
+                roads.clear()
+            roads[name] = road
         return road
 
     def _judged(self, course: Course) -> bool:
@@ -184,16 +181,19 @@ class QuickCalls:
 
     def _on_its_way(self, exchange: Exchange, course: Course, road: _Road, target: Target) -> QuickCall | None:
         """The call, ready to be sent to one of its upstreams; None where that cannot be done at once."""
-        candidates = available(target.upstreams)
-        if not candidates:
-            return None
-        upstream = candidates[0]
-        if course.call is not None:
+        upstream = target.upstreams[0]
+        if len(target.upstreams) > 1:
+            candidates = available(target.upstreams)
+            if not candidates:
+                return None
+            assert course.call is not None, "it was made for the choice"
             try:
                 upstream = self.router.choose(course.call, candidates)
             except RpcError as error:
                 course.verdict = CallResult.failed(error, Outcome.REFUSED)
                 return None
+        elif upstream.facts.state is not UpstreamState.HEALTHY:
+            return None
         course.chosen = upstream
         way = road.ways.get(upstream)
         if (
@@ -206,7 +206,7 @@ class QuickCalls:
         if way is None or prepared is None:
             return None
         course.line = way.line
-        return QuickCall(exchange, upstream, prepared, way.lease, _calls=self, _course=course)
+        return QuickCall(exchange, upstream, prepared, course.started, way.lease, _calls=self, _course=course)
 
     def _way(self, exchange: Exchange, road: _Road, target: Target, upstream: Upstream) -> _Way | None:
         """The way that calls to this upstream have now; None where there is none yet."""
@@ -248,22 +248,24 @@ class QuickCall(BegunRequest, kw_only=True):
 
     def is_plain(self, members: dict[str, Raw]) -> bool:
         # Legacy servers have no questions and tasks in their results.
-        return self.upstream.facts.era == "legacy" or bytes(members.get("resultType", COMPLETE)) == COMPLETE
+        kind = members.get("resultType")
+        return kind is None or bytes(kind) == COMPLETE or self.upstream.facts.era == "legacy"
 
-    def answered(self, result: bytes, members: dict[str, Raw]) -> None:
-        calls, exchange, course = self._calls, self.exchange, self._course
-        exchange.upstream = name = self.upstream.name
+    def answered(self, result: bytes, members: dict[str, Raw], seconds: float) -> None:
+        calls, exchange, course, upstream = self._calls, self.exchange, self._course, self.upstream.facts
+        exchange.upstream = upstream.name
         calls.router.in_flight -= 1
-        failed = "isError" in members and bytes(members["isError"]) == b"true"
+        outcome = Outcome.TOOL_ERROR if "isError" in members and bytes(members["isError"]) == b"true" else Outcome.OK
         try:
-            end = CallResult(result, None, Outcome.TOOL_ERROR if failed else Outcome.OK, name, self.upstream.facts.era)
+            end = CallResult(result, None, outcome, upstream.name, upstream.era)
             if course.passed is not None:
                 end = calls.chain.after_now(course.passed, end)
                 if course.passed.waits:
                     course.answer = end
                     self.give_task()
                     return
-            self._result = calls.host.conclude(exchange, course, end, members if end.raw is result else None)
+            members_of_end = members if end.raw is result else None
+            self._result = calls.host.conclude(exchange, course, end, members_of_end, seconds)
         except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
             logger.error("exchange {}: {} at its end\n{}", exchange.id, type(error).__name__, where(error))
             self._result = CallResult.failed(internal_error())

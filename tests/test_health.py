@@ -40,21 +40,37 @@ def test_backoff_doubles_under_full_jitter_up_to_a_minute() -> None:
 
 def test_five_failures_in_a_row_eject() -> None:
     passive = PassiveChecks()
-    assert [passive.count(now, True) for now in range(5)] == [False] * 4 + [True]
+    assert [passive.failed(now) for now in range(5)] == [False] * 4 + [True]
+
+
+def test_a_success_begins_the_row_anew() -> None:
+    passive = PassiveChecks()
+    for now in range(4):
+        passive.failed(now)
+    passive.succeeded(4)
+    assert not passive.failed(5)
 
 
 def test_half_of_ten_failures_eject() -> None:
     passive = PassiveChecks()
-    verdicts = [passive.count(now, now % 2 == 1) for now in range(10)]
-    assert verdicts == [False] * 9 + [True]
+    assert _every_second_fails(passive, 0, 10) == [False] * 4 + [True]
 
 
 def test_old_failures_are_forgotten() -> None:
     passive = PassiveChecks()
     for now in range(4):
-        passive.count(now, True)
-    passive.count(100, False)
-    assert [passive.count(100 + now, now % 2 == 1) for now in range(8)] == [False] * 8
+        passive.failed(now)
+    passive.succeeded(100)
+    assert _every_second_fails(passive, 100, 8) == [False] * 4
+
+
+def _every_second_fails(passive: PassiveChecks, begin: int, calls: int) -> list[bool]:
+    """One call a second; what the failed ones made of it."""
+    verdicts = []
+    for now in range(begin, begin + calls, 2):
+        passive.succeeded(now)
+        verdicts.append(passive.failed(now + 1))
+    return verdicts
 
 
 def stdio(name: str = "s", *args: str, **settings: Any) -> Upstream:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
+import msgspec
 from loguru import logger
 
 from gateway_core.chain.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
@@ -35,23 +36,20 @@ class Stage:
     after: Hook | None
 
 
-class Passed:
+class Passed(msgspec.Struct, eq=False):
     """How far one call came through the chain.
 
     Whose `after_call` is due, each with the call as that plugin's `before_call` left it, and what has to be waited for.
     """
 
-    __slots__ = ("_at", "_awaited", "_due", "_end", "running")
-
-    def __init__(self) -> None:
-        self._at = 0
-        """Stages whose `before_call` was called."""
-        self._due: list[tuple[Hook, Call]] = []
-        self._awaited: Awaitable[Any] | None = None
-        """What the hook that was called last will have decided."""
-        self._end: Reject | CallResult | None = None
-        self.running: str | None = None
-        """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
+    running: str | None = None
+    """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
+    _at: int = 0
+    """Stages whose `before_call` was called."""
+    _due: list[tuple[Hook, Call]] = []
+    _awaited: Awaitable[Any] | None = None
+    """What the hook that was called last will have decided."""
+    _end: Reject | CallResult | None = None
 
     @property
     def waits(self) -> bool:
@@ -197,10 +195,10 @@ class Chain:
                 call.running(passed.running)
                 try:
                     verdict = hook.function(call)
-                    if hook.is_async or hasattr(verdict, "__await__"):
-                        passed._awaited = verdict
-                        return call, None
                     if verdict is not None:
+                        if hook.is_async or hasattr(verdict, "__await__"):
+                            passed._awaited = verdict
+                            return call, None
                         call, passed._end = judge(call, verdict, lookup)
                 except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                     passed._end = _end_of(hook, call, error)
@@ -245,10 +243,10 @@ class Chain:
             call.running(hook.plugin.name)
             try:
                 verdict = hook.function(call, result)
-                if hook.is_async or hasattr(verdict, "__await__"):
-                    passed._awaited = verdict
-                    return result
                 if verdict is not None:
+                    if hook.is_async or hasattr(verdict, "__await__"):
+                        passed._awaited = verdict
+                        return result
                     result = sound(verdict, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 result = failed_after(hook, call, result, error)

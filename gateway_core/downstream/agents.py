@@ -127,8 +127,12 @@ def start_call(
     """
     key = session.new_key(message.id)
     services.gate.enter(message)
-    running = services.begin(exchange, message.members, swept=swept)
-    session.begun(key, running)
+
+    def ended(_: object) -> None:
+        services.gate.leave()
+        session.ended(key)
+
+    running = session.calls[key] = services.begin(exchange, message.members, ended, swept=swept)
     return running
 
 
@@ -142,9 +146,13 @@ def start(
     except RpcError:
         serve.close()
         raise
-    task = asyncio.get_running_loop().create_task(serve)
-    task.add_done_callback(lambda _: services.gate.leave())
-    session.begun(key, task)
+
+    def ended(_: object) -> None:
+        services.gate.leave()
+        session.ended(key)
+
+    task = session.calls[key] = asyncio.get_running_loop().create_task(serve)
+    task.add_done_callback(ended)
     return task
 
 

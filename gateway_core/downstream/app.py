@@ -88,7 +88,8 @@ class App:
         """Begin to serve a POST or a GET to the MCP endpoint; None sends it the long way. Never raises."""
         message = None
         try:
-            self._admit(connection)
+            if not connection.admitted:
+                self._admit(connection)
             if not head.posts:
                 return Streaming(self._legacy.get(head, connection.address, connection.begin_stream))
             message = message_of(body)
@@ -169,11 +170,12 @@ class App:
         Raises `Refusal`, `RpcError`.
         """
         message = post.message
-        try:
-            post.meta = meta_of(message.members)
-        except RpcError as error:
-            raise Refusal(400, error, message=message) from None
-        if not _speaks_modern(post):
+        if "_meta" in message.members:
+            try:
+                post.meta = meta_of(message.members)
+            except RpcError as error:
+                raise Refusal(400, error, message=message) from None
+        if (post.head.legacy and not post.meta) or not _speaks_modern(post):
             return self._legacy.post(post)
         if message.method == LISTEN and message.is_request:
             return None

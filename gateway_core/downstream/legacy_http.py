@@ -48,8 +48,8 @@ class LegacyHttp:
         if message.method == INITIALIZE and message.is_request:
             return self._initialize(post)
         session = self._session(post.head, post.address)
-        session.touch()
         if not message.is_request:
+            session.touch()
             if message.is_response:
                 session.questions.answer(message)
             else:
@@ -58,6 +58,7 @@ class LegacyHttp:
         reply = Reply(post.begin_stream, accepted, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply, swept=post.swept)
         if isinstance(answer, bytes):
+            session.touch()
             return Answer(answer)
         return Serving(answer, reply, message, _answer, True, session.primed)
 

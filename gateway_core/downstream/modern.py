@@ -173,7 +173,7 @@ class ModernHttp:
             reply = Reply(post.begin_stream, accepted)
             exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
             self._services.gate.enter(message)
-            running = self._services.begin(exchange, message.members, swept=post.swept)
+            running = self._services.begin(exchange, message.members, self._services.left, swept=post.swept)
             return Serving(running, reply, message, _answer, False, False)
         except RpcError as error:
             raise Refusal.of(error, message) from None

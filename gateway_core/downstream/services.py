@@ -112,8 +112,10 @@ class Services:
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(internal_error())
 
-    def begin(self, exchange: Exchange, params: Mapping[str, Raw], *, swept: bool) -> Running[CallResult]:
-        """`call` in the background; `Gate.enter` comes first.
+    def begin(
+        self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[object], None], *, swept: bool
+    ) -> Running[CallResult]:
+        """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`.
 
         `swept`: somebody looks at it about once a second, so that it can do without a task for that long.
         """
@@ -125,10 +127,11 @@ class Services:
         except BaseException:
             self.gate.leave()
             raise
-        running.add_done_callback(self._left)
+        running.add_done_callback(ended)
         return running
 
-    def _left(self, _: object) -> None:
+    def left(self, _: object) -> None:
+        """For requests that nothing else hangs on than a place among those in flight."""
         self.gate.leave()
 
     def open_session(self, address: str, owner: str) -> Session:

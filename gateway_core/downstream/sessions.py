@@ -82,7 +82,7 @@ class Session:
         self.kept = KeptStreams()
         """Streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
-        """Requests in flight by the agent's own ids."""
+        """Requests in flight by the agent's own ids; `ended` takes them out."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Listen requests that are open on this agent's channel, by the agent's own ids."""
         self.questions = Questions()
@@ -104,15 +104,10 @@ class Session:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
         return key
 
-    def begun(self, key: RequestKey, running: Running[CallResult]) -> None:
-        """Note a request in flight, until it is over."""
-
-        def ended(_: object) -> None:
-            del self.calls[key]
-            self.touch()
-
-        self.calls[key] = running
-        running.add_done_callback(ended)
+    def ended(self, key: RequestKey) -> None:
+        """A request is not in flight any more."""
+        del self.calls[key]
+        self.used = time.monotonic()
 
     @property
     def busy(self) -> bool:

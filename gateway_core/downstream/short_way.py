@@ -118,9 +118,10 @@ class AgentConnection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Serve what is complete in `data`, as far as that goes."""
+        server = self._server
         while data and self._wire is not None:
             end = data.find(b"\r\n\r\n") + 4
-            head = self._server.heads.read(data[:end]) if end > 3 and self._server.short else None
+            head = server.heads.read(data[:end]) if end > 3 and server.short else None
             if head is None:
                 return self._go_the_long_way(data)
             size = end + head.length
@@ -132,7 +133,7 @@ class AgentConnection(asyncio.Protocol):
                 return None
             self._fresh = True
             self.waiting_since = None
-            found = self._server.begin(self, head, data[end:size])
+            found = server.begin(self, head, data[end:size])
             if found is None:
                 return self._go_the_long_way(data)
             data = self._data = data[size:]

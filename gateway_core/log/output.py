@@ -89,7 +89,7 @@ def note_line(line: Line, values: Sequence[Any]) -> None:
         noted = Note(time.time(), line, values)
         for sink in _noting:
             sink.note(noted)
-    else:
+    elif not _active:
         note(line.message, line.filled(values))
 
 

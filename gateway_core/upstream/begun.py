@@ -32,10 +32,10 @@ class BegunRequest(msgspec.Struct, eq=False):
     exchange: Exchange
     upstream: Upstream
     prepared: Prepared
+    started: float
+    """On the monotonic clock."""
     lease: Lease | None = None
     """The agent's own connection that it is on; None for the one that agents share."""
-    started: float = msgspec.field(default_factory=time.monotonic)
-    """On the monotonic clock."""
     pending: BegunPending | None = None
     """Set by the connection while it has the request."""
     _arrival: asyncio.Future[Any] | None = None
@@ -46,8 +46,8 @@ class BegunRequest(msgspec.Struct, eq=False):
         """Whether a result with these members is no more than that: no question, no task."""
 
     @abstractmethod
-    def answered(self, result: bytes, members: dict[str, Raw]) -> None:
-        """The usual answer is there: a result object and its members."""
+    def answered(self, result: bytes, members: dict[str, Raw], seconds: float) -> None:
+        """The usual answer is there, after so many seconds: a result object and its members."""
 
     @abstractmethod
     def give_task(self) -> None:
@@ -73,16 +73,18 @@ class BegunRequest(msgspec.Struct, eq=False):
         if self._arrival is not None or not self.is_plain(members):
             return False
         # It was answered: what it holds is given back, and the upstream is known to be well.
-        self.exchange.begun = None
-        upstream = self.upstream
-        assert self.pending is not None, "it was sent"
-        self.prepared.connection.settled(self.pending)
-        self.left()
+        upstream, pending = self.upstream, self.pending
+        assert pending is not None, "it was sent"
+        self.prepared.connection.settled(pending)
+        self.exchange.begun = self.pending = None
+        if self.lease is not None:
+            upstream.own.left(self.lease)
         upstream.places.free()
         upstream.facts.in_flight -= 1
-        upstream.facts.took(time.monotonic() - self.started)
+        seconds = time.monotonic() - self.started
+        upstream.facts.took(seconds)
         upstream.on_transport(None, True)
-        self.answered(result, members)
+        self.answered(result, members, seconds)
         return True
 
     def left(self) -> None:

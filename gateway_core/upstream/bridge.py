@@ -77,9 +77,9 @@ def bridge_result(
     """The result object `raw` of `method`, as an agent of `to_era` has to get it.
 
     `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `members`: those of
-    `raw`, where it was taken apart already; they are used up. `server` is the JSON of the `Implementation` to name in
-    `_meta` towards modern agents. `tasks`: a task may take the result's place. A legacy result for a legacy agent keeps
-    its bytes.
+    `raw`, where it was taken apart already, and is known to be neither a question nor a task; they are used up.
+    `server` is the JSON of the `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the
+    result's place. A legacy result for a legacy agent keeps its bytes.
 
     Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
     `resultType`, a question where none is allowed or none can be passed on.
@@ -88,10 +88,11 @@ def bridge_result(
         if raw.lstrip()[:1] != b"{":
             raise _invalid("its result is not an object")
         return raw
+    complete = True
     if members is None:
         members = _members(raw)
-    # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
-    complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
+        # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
+        complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
     if to_era == "legacy":
         _strip_modern(method, members)
     elif complete:
@@ -99,11 +100,12 @@ def bridge_result(
         if method in CACHEABLE:
             _complete_caching(members, trusted=from_era != "legacy")
     meta = members.pop("_meta", None)
-    data = b"" if meta is None else bytes(meta)
-    own_meta = _own_meta if len(data) <= MAX_REMEMBERED else _made_meta
-    own = own_meta(data, server if to_era == "modern" else None)
-    if own is not None:
-        members["_meta"] = own
+    if meta is not None or to_era == "modern":
+        data = b"" if meta is None else bytes(meta)
+        own_meta = _own_meta if len(data) <= MAX_REMEMBERED else _made_meta
+        own = own_meta(data, server if to_era == "modern" else None)
+        if own is not None:
+            members["_meta"] = own
     return jsonrpc.encode(members)
 
 
@@ -172,8 +174,7 @@ def _strip_modern(method: str, members: dict[str, Raw]) -> None:
     if method in CACHEABLE:
         members.pop("ttlMs", None)
         members.pop("cacheScope", None)
-    structured = members.get("structuredContent")
-    if method == "tools/call" and structured is not None and bytes(structured)[:1] != b"{":
+    if "structuredContent" in members and method == "tools/call" and bytes(members["structuredContent"])[:1] != b"{":
         # Up to 2025-11-25 it is an object; a client of that era would refuse the whole result. The text stays.
         del members["structuredContent"]
 

@@ -10,6 +10,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -254,23 +255,22 @@ class HttpClient:
         return connection
 
     def _freed(self, connection: WireConnection) -> None:
-        loop = asyncio.get_running_loop()
-        connection.unused_since = loop.time()
+        connection.unused_since = time.monotonic()
         self._idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(KEEPALIVE, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(KEEPALIVE, self._sweep)
 
     def _lost(self, connection: WireConnection) -> None:
         self._open.discard(connection)
 
     def _sweep(self) -> None:
         """Close what nobody has used for `KEEPALIVE` seconds."""
-        loop = asyncio.get_running_loop()
-        self._sweeper = None
-        while self._idle and loop.time() - self._idle[0].unused_since >= KEEPALIVE:
+        self._sweeper, now = None, time.monotonic()
+        while self._idle and now - self._idle[0].unused_since >= KEEPALIVE:
             self._idle.popleft().close()
         if self._idle:
-            self._sweeper = loop.call_at(self._idle[0].unused_since + KEEPALIVE + 0.01, self._sweep)
+            left = self._idle[0].unused_since + KEEPALIVE - now
+            self._sweeper = asyncio.get_running_loop().call_later(left + 0.01, self._sweep)
 
     def _explain(self, error: BaseException) -> str:
         """What happened, for people; never with a URL's query, a header or a body in it."""

@@ -39,6 +39,7 @@ from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.http_session import HttpSession
+from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.response import Response
@@ -92,6 +93,11 @@ class HttpConnection(Connection):
         await self._session.close()
 
     @property
+    def strays(self) -> Strays:
+        """What the server sent that belongs to nothing."""
+        return self._session.strays
+
+    @property
     def stateful(self) -> bool:
         return self._session.id is not None
 
@@ -133,16 +139,7 @@ class HttpConnection(Connection):
     def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
         body = prepared.body % (number, arguments, meta, exchange.id.encode(), number)
-        pending = HttpPending(
-            number,
-            prepared.method,
-            exchange,
-            True,
-            call=begun,
-            other=self._take,
-            strays=self._session.strays,
-            limit=prepared.limit,
-        )
+        pending = HttpPending(number, prepared.method, exchange, True, call=begun, stream=self, limit=prepared.limit)
         wire = None if self.closed else self._http.start(prepared.head, body, pending)
         if wire is None:
             return False
@@ -234,7 +231,7 @@ class HttpConnection(Connection):
         elif response.content_type == EVENT_STREAM:
             known = pending.parser if isinstance(pending, HttpPending) else None
             parser = known or EventParser(self._limit)
-            if not await read_events(response, parser, lambda message: self._take(message, pending), session.strays):
+            if not await read_events(response, parser, lambda message: self.take(message, pending), session.strays):
                 await self._resume(parser, pending)
         else:
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
@@ -256,7 +253,7 @@ class HttpConnection(Connection):
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                if await read_events(response, parser, lambda it: self._take(it, pending), self._session.strays):
+                if await read_events(response, parser, lambda it: self.take(it, pending), self._session.strays):
                     return
             finally:
                 response.close()
@@ -274,7 +271,7 @@ class HttpConnection(Connection):
 
     # -- what the server says -----------------------------------------------------------------------------------
 
-    def _take(self, message: Message, pending: Pending) -> bool:
+    def take(self, message: Message, pending: Pending) -> bool:
         """One message of a request's stream; True for the response, which settles the request."""
         if pending.is_answered_by(message):
             pending.settle(message)

@@ -3,8 +3,7 @@ or an event stream with the response in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway_core.errors import OutcomeUnknown
 from gateway_core.jsonrpc import Message
@@ -25,12 +24,20 @@ _FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\
 """What surrounds the only event of a stream, as the official SDKs for Python and TypeScript write it."""
 
 
+class Stream(Protocol):
+    """Where an answer's stream belongs: its `HttpConnection`."""
+
+    @property
+    def strays(self) -> Strays: ...
+
+    def take(self, message: Message, pending: Pending) -> bool:
+        """Take one message of it; whether it was the response."""
+
+
 class HttpPending(BegunPending, kw_only=True):
     """The request; a `wire.Receiver`."""
 
-    other: Callable[[Message, Pending], bool]
-    """Takes what else comes on the answer's stream, as `HttpConnection` does it for tasks."""
-    strays: Strays
+    stream: Stream
     limit: int
     """Bytes of an answer."""
     wire: WireConnection | None = None
@@ -44,8 +51,10 @@ class HttpPending(BegunPending, kw_only=True):
         return head.usual and (head.length or 0) <= self.limit
 
     def whole(self, head: ResponseHead, body: bytes) -> None:
-        if head.usual and len(body) <= self.limit and self._ends(body):
-            return
+        if head.usual and len(body) <= self.limit:
+            usual = usual_response(body)
+            if usual is not None and usual[0] == self.number and self.call.ended(usual[1], usual[2]):
+                return
         self.begun(Response(head, None, body))
 
     def begun(self, response: Response) -> None:
@@ -107,8 +116,8 @@ class HttpPending(BegunPending, kw_only=True):
             return False
         if self._ends(event.data):
             return True
-        message = read(event.data, self.strays)
-        return message is not None and self.other(message, self)
+        message = read(event.data, self.stream.strays)
+        return message is not None and self.stream.take(message, self)
 
 
 def _only_event(chunk: bytes) -> bytes | None:

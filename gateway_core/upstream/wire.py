@@ -87,7 +87,7 @@ class WireConnection(asyncio.Protocol):
         self.last = False
         """Whether the request that it has is its last one."""
         self.unused_since = 0.0
-        """Loop time since when it is idle."""
+        """Since when it is idle, on the monotonic clock."""
 
     @property
     def usable(self) -> bool:

@@ -36,14 +36,20 @@ class MemoryArrivals:
         self._times: OrderedDict[Key, float] = OrderedDict()
 
     def take(self, key: Key, now: float, interval: float, tolerance: float) -> float:
-        arrival = max(self._times.get(key, now), now)
-        wait = arrival - now - tolerance
-        if wait > _ROUNDING:
-            return wait
-        if key not in self._times and len(self._times) >= MAX_KEYS:
-            self._make_room(now)
-        self._times[key] = arrival + interval
-        self._times.move_to_end(key)
+        times = self._times
+        arrival = times.get(key)
+        if arrival is None:
+            if len(times) >= MAX_KEYS:
+                self._make_room(now)
+            arrival = now
+        elif arrival > now:
+            wait = arrival - now - tolerance
+            if wait > _ROUNDING:
+                return wait
+        else:
+            arrival = now
+        times[key] = arrival + interval
+        times.move_to_end(key)
         return 0.0
 
     def _make_room(self, now: float) -> None:
