@@ -119,11 +119,11 @@ def _compile(pattern: str | bytes) -> Any:
 
 
 def _inside(pattern: str) -> str:
-    """The pattern for a key within text: as a part of a word, unless it is anchored."""
+    """The pattern for a key within text, from where it may begin inside of a word, unless it is anchored."""
     anchored = pattern.startswith("^")
     ended = pattern.endswith("$") and not pattern.endswith(r"\$")
     body = pattern[anchored : len(pattern) - ended]
-    return (r"\b" if anchored else r"[\w.\-]*") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
+    return (r"\b" if anchored else "") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
 
 
 def _encodable(text: str) -> str:
