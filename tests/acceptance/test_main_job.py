@@ -240,6 +240,34 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults in /proc, which glibc's settings spare")
+async def test_memory_of_large_results_is_used_again(gateway: Any, recorder: Any) -> None:
+    server = recorder("server1")
+    rad = gateway(QUICK_START % (server.url, "http://127.0.0.1:9/mcp"))
+    await asyncio.to_thread(wait_healthy, rad, "server1")
+    async with Client(rad.url, mode="legacy", read_timeout_seconds=30) as agent:
+
+        async def of_megabytes(calls: int) -> tuple[float, int]:
+            """(page faults for each call, bytes of memory afterwards)"""
+            before, _ = memory_of(rad.process.pid)
+            for _ in range(calls):
+                assert len(await call(agent, "repeat", text="x" * 100, times=10_000)) == 1_000_000
+            faults, resident = memory_of(rad.process.pid)
+            return (faults - before) / calls, resident
+
+        _, resident = await of_megabytes(10)
+        faults, later = await of_megabytes(30)
+    assert faults < 100, "a megabyte is 250 pages"
+    assert later - resident < 20_000_000
+
+
+def memory_of(pid: int) -> tuple[int, int]:
+    """(page faults so far, bytes in memory), from /proc."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[7]), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.parametrize("example", ["quick start"])
 def test_the_founding_documents_example_is_accepted_as_it_stands(tmp_path: Any, example: str) -> None:
     file = tmp_path / "mcp-proxy.toml"

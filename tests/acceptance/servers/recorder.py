@@ -42,6 +42,12 @@ async def slow(call_id: str, seconds: float) -> str:
     return NAME
 
 
+@server.tool()
+async def repeat(text: str, times: int) -> str:
+    """Say something as often as that."""
+    return text * times
+
+
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Scope]], Callable[[Scope], Awaitable[None]]], Awaitable[None]]
 
