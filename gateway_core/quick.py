@@ -23,7 +23,7 @@ from gateway_core.chain import Chain, Passed
 from gateway_core.course import Course
 from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.log.lines import Line
+from gateway_core.log.lines import Differs, Line
 from gateway_core.router import Router, available
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.apart import each_call, has_own
@@ -104,7 +104,13 @@ class _Way(msgspec.Struct, frozen=True, eq=False):
 
 def _line(road: _Road, exchange: Exchange, upstream: Upstream) -> Line:
     agent = exchange.agent.principal.id
-    fields = {"exchange": ..., "agent": agent, "outcome": Outcome.OK.value, "ms": ..., "upstream": upstream.name}
+    fields = {
+        "exchange": Differs.WORD,
+        "agent": agent,
+        "outcome": Outcome.OK.value,
+        "ms": Differs.NUMBER,
+        "upstream": upstream.name,
+    }
     return Line(f"{METHOD} {road.name}", fields)
 
 

@@ -372,9 +372,10 @@ def test_a_note_gets_out_soon_without_a_flush():
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("colour", [False, True])
-@pytest.mark.parametrize("message", ["tools/call echo", "tools/call é\n=x"])
+@pytest.mark.parametrize("message", ["tools/call echo", "tools/call é\n=x 100%", "tools/call %s"])
 def test_a_line_with_much_in_common_is_written_like_any_other(form: Any, colour: bool, message: str) -> None:
-    fields = {"exchange": ..., "agent": 'a "b"@::1', "outcome": "ok", "ms": ..., "upstream": "up\x1b"}
+    differs = lines.Differs
+    fields = {"exchange": differs.WORD, "agent": 'a "b" 5%s@::1', "ms": differs.NUMBER, "upstream": "up\x1b", "time": 1}
     line, render = lines.Line(message, fields), lines.Renderer(form, colour)
-    for values in (("1f", 0.1), ("2 f", 12345.6789)):
+    for values in (("1f", 0.1), ("2f", 12345.6789), ("0", 3600000.0)):
         assert render.line(1e9, line, values) == render.note(1e9, message, line.filled(values))

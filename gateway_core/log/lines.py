@@ -7,13 +7,14 @@ exception is one field of the same line.
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -35,34 +36,55 @@ _RESET: Final = "\x1b[0m"
 Format = Literal["text", "json"]
 
 
-class Line:
-    """What many notes have in common: the message, and all fields but those that stand for themselves as `...`."""
+class Differs(enum.Enum):
+    """What stands in a `Line` for what differs."""
 
-    __slots__ = ("fields", "message", "pieces")
+    WORD = enum.auto()
+    """A `str` of ASCII letters and digits."""
+    NUMBER = enum.auto()
+    """A finite `float`."""
+
+
+class Line:
+    """What many notes have in common: the message, and all fields but those that have a `Differs` for their value."""
+
+    __slots__ = ("fields", "json", "message", "text")
 
     def __init__(self, message: str, fields: Mapping[str, Any]) -> None:
         self.message = message
         self.fields = fields
-        self.pieces: tuple[str, ...] = ()
-        """As text, what stands before, between and after the fields that differ; empty until `cut`."""
-
-    def cut(self) -> tuple[str, ...]:
-        """Make the pieces."""
-        pieces, piece = [], f" {'INFO':<7} {escape(_cap(self.message))}"
-        for key, value in self.fields.items():
-            piece += _key(key)
-            if value is ...:
-                pieces.append(piece)
-                piece = ""
-            else:
-                piece += _value(value)
-        self.pieces = (*pieces, piece)
-        return self.pieces
+        shown = f" {_level('INFO')} {escape(_cap(message))}".replace("%", "%%")
+        self.text = shown + "".join(_template(_key(key), value, _value, "%s", "%.6g") for key, value in fields.items())
+        """As text, from after the time on; takes the values that differ as `%` does it."""
+        members = _members("INFO", _cap(message), fields)
+        self.json = ",".join(_template(f"{_json(key)}:", value, _json, '"%s"', "%s") for key, value in members.items())
+        """The same as members of a JSON object."""
 
     def filled(self, values: Sequence[Any]) -> dict[str, Any]:
         """All fields, with `values` for those that differ."""
         left = iter(values)
-        return {key: next(left) if value is ... else value for key, value in self.fields.items()}
+        return {key: next(left) if isinstance(value, Differs) else value for key, value in self.fields.items()}
+
+
+def _template(begin: str, value: object, shown: Callable[[Any], str], word: str, number: str) -> str:
+    """One field, `begin` before it, as a part of a format for `%`."""
+    if isinstance(value, Differs):
+        return begin.replace("%", "%%") + (word if value is Differs.WORD else number)
+    return (begin + shown(value)).replace("%", "%%")
+
+
+class _Second(NamedTuple):
+    """A second, as lines tell the time."""
+
+    number: int
+    clock: str
+    date: str
+    zone: str
+
+    @classmethod
+    def of(cls, number: int) -> _Second:
+        stamp = datetime.fromtimestamp(number).astimezone().isoformat(timespec="seconds")
+        return cls(number, stamp[11:19], stamp[:19], stamp[19:])
 
 
 class Renderer:
@@ -71,8 +93,7 @@ class Renderer:
     def __init__(self, form: Format, colour: bool) -> None:
         self._json = form == "json"
         self._colour = colour
-        self._second = -1
-        self._clock = self._date = self._zone = ""
+        self._now = _Second(-1, "", "", "")
 
     def __call__(self, record: Record) -> str:
         fields = {_safe_str(key): value for key, value in record["extra"].items()}
@@ -85,48 +106,61 @@ class Renderer:
 
     def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str:
         """The line of a record at level INFO: `when` in seconds since the epoch, keys that are plain words."""
-        second = int(when)
-        self._turn(second)
+        now = self._at(when)
         if self._json:
-            milliseconds = int((when - second) * 1000)
-            return self._object(f"{self._date}.{milliseconds:03d}{self._zone}", "INFO", _cap(message), fields)
-        return self._text(self._clock, "INFO", _cap(message), fields)
+            return self._object(_time(now, when), "INFO", _cap(message), fields)
+        return self._text(now.clock, "INFO", _cap(message), fields)
 
-    def _turn(self, second: int) -> None:
-        """Have the time at hand as it is written."""
-        if second != self._second:
-            self._second = second
-            stamp = datetime.fromtimestamp(second).astimezone().isoformat(timespec="seconds")
-            self._date, self._zone = stamp[:19], stamp[19:]
-            self._clock = self._date[11:]
-
-    def line(self, when: float, line: Line, values: Sequence[Any]) -> str:
+    def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str:
         """The same for a note that has much in common with others."""
-        if self._json or self._colour:
-            return self.note(when, line.message, line.filled(values))
-        self._turn(int(when))
-        first, *others = line.pieces or line.cut()
-        shown = [_value(value) + piece for value, piece in zip(values, others, strict=True)]
-        return f"{self._clock}{first}{''.join(shown)}"
+        now = self._at(when)
+        if self._json:
+            return f'{{"time":"{_time(now, when)}",{line.json % values}}}'
+        return f"{now.clock}{line.text % values}"
+
+    def _at(self, when: float) -> _Second:
+        second, now = int(when), self._now
+        if second != now.number:
+            now = self._now = _Second.of(second)  # in one step: several threads write lines
+        return now
 
     def _text(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
-        shown = f"{level:<7}"
+        shown = _level(level)
         if self._colour and level in _COLOURS:
             shown = f"{_COLOURS[level]}{shown}{_RESET}"
         shown_fields = [_key(key) + _value(value) for key, value in fields.items()]
         return f"{when} {shown} {escape(message)}{''.join(shown_fields)}"
 
     def _object(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
-        out: dict[str, Any] = {"time": when, "level": level, "message": message}
-        for key, value in fields.items():
-            # A field never replaces what the gateway itself says about the event.
-            out[f"{key}_" if key in out else key] = value if _is_number(value) else _cap(_plain(value))
-        # ASCII only: line separators, bidirectional marks and lone surrogates are escaped for every reader.
-        with contextlib.suppress(UnicodeEncodeError):
-            line = msgspec.json.encode(out)
-            if line.isascii():
-                return line.decode()
-        return json.dumps(out, ensure_ascii=True, separators=(",", ":"))
+        return _json({"time": when, **_members(level, message, fields)})
+
+
+def _time(second: _Second, when: float) -> str:
+    """A moment in this second, to the millisecond (ISO 8601)."""
+    return f"{second.date}.{int((when - second.number) * 1000):03d}{second.zone}"
+
+
+def _level(level: str) -> str:
+    return f"{level:<7}"
+
+
+def _members(level: str, message: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as the members of a JSON object, but for its time."""
+    out: dict[str, Any] = {"level": level, "message": message}
+    for key, value in fields.items():
+        # A field never replaces what the gateway itself says about the event.
+        name = f"{key}_" if key in out or key == "time" else key
+        out[name] = value if _is_number(value) or isinstance(value, Differs) else _cap(_plain(value))
+    return out
+
+
+def _json(value: object) -> str:
+    # ASCII only: line separators, bidirectional marks and lone surrogates are escaped for every reader.
+    with contextlib.suppress(UnicodeEncodeError):
+        line = msgspec.json.encode(value)
+        if line.isascii():
+            return line.decode()
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ import atexit
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -83,12 +83,12 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
             sink.note(noted)
 
 
-def note_line(line: Line, values: Sequence[Any]) -> None:
+def note_line(line: Line, values: tuple[Any, ...]) -> None:
     """`note` for a line that has much in common with others: `values` are those of the fields that differ."""
     if _noting:
-        noted = Note(time.time(), line, values)
+        now = time.time()
         for sink in _noting:
-            sink.note(noted)
+            sink.note_line(now, line, values)
     elif not _active:
         note(line.message, line.filled(values))
 

@@ -12,10 +12,10 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from loguru import logger
 
@@ -118,9 +118,8 @@ class Note(NamedTuple):
 
     when: float
     """Seconds since the epoch."""
-    message: str | Line
-    fields: Mapping[str, Any] | Sequence[Any]
-    """With a `Line`, the values of the fields that differ."""
+    message: str
+    fields: Mapping[str, Any]
 
 
 class Rendering(Protocol):
@@ -128,14 +127,14 @@ class Rendering(Protocol):
 
     def __call__(self, record: Record) -> str: ...
     def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str: ...
-    def line(self, when: float, line: Line, values: Sequence[Any]) -> str: ...
+    def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str: ...
 
 
 class LineSink:
     """A sink for loguru that never blocks: `write` queues a line, a thread writes it to `target`.
 
-    Notes, of which there is one for every call, are gathered for a moment and rendered by that thread: they take no
-    lock and wake nobody, unless the thread is asleep.
+    Notes, of which there are some for every call, are gathered for a moment: they take no lock and wake nobody, unless
+    the thread is asleep. It renders them, but for those that a template renders faster than it would hold others up.
 
     `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
     about it is written at most every `REPORT_INTERVAL` seconds.
@@ -180,6 +179,13 @@ class LineSink:
 
     def note(self, note: Note) -> None:
         """Queue a note, or drop and count it; its message must not be long."""
+        self._note(note)
+
+    def note_line(self, when: float, line: Line, values: tuple[Any, ...]) -> None:
+        """The same for one that has much in common with others, and is rendered in no time."""
+        self._note(self.render.line(when, line, values).encode("utf-8", "backslashreplace") + b"\n")
+
+    def _note(self, note: bytes | Note) -> None:
         if self._closing or len(self._lines) >= self._max_lines:
             with self._state:
                 self.dropped += 1
@@ -194,12 +200,7 @@ class LineSink:
         return self.render(record).encode("utf-8", "backslashreplace") + b"\n"
 
     def _noted(self, note: Note) -> bytes:
-        when, message, fields = note
-        if isinstance(message, Line):
-            shown = self.render.line(when, message, cast(Sequence[Any], fields))
-        else:
-            shown = self.render.note(when, message, cast(Mapping[str, Any], fields))
-        return shown.encode("utf-8", "backslashreplace") + b"\n"
+        return self.render.note(*note).encode("utf-8", "backslashreplace") + b"\n"
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until the queue is written; False if that took longer than `timeout` seconds."""
