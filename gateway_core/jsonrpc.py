@@ -327,7 +327,7 @@ def one_line(data: bytes) -> bytes:
 
 def result(request_id: Raw | bytes, payload: Raw | bytes) -> bytes:
     """A success response to the request whose id came as `request_id` (raw JSON, so `1` and `"1"` differ)."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (bytes(request_id), bytes(payload))
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, payload)
 
 
 def error(request_id: Raw | bytes | None, problem: RpcError) -> bytes:
