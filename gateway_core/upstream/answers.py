@@ -23,10 +23,8 @@ from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
-from gateway_core.upstream.response import Response
+from gateway_core.upstream.response import JSON, Response
 
-JSON: Final = "application/json"
-EVENT_STREAM: Final = "text/event-stream"
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024

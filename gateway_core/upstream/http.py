@@ -31,7 +31,7 @@ from gateway_core.protocol import (
     PROGRESS,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.answers import EVENT_STREAM, JSON, read_events, read_failure, read_json
+from gateway_core.upstream.answers import read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, Prepared, Reply, ServerInfo, SessionEnded
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
@@ -42,7 +42,7 @@ from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
-from gateway_core.upstream.response import Response
+from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway_core.errors import OutcomeUnknown
 from gateway_core.jsonrpc import Message
-from gateway_core.upstream.answers import EVENT_STREAM
 from gateway_core.upstream.begun import BegunPending
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.incoming import Strays, read
@@ -51,15 +50,14 @@ class HttpPending(BegunPending, kw_only=True):
         return head.usual and (head.length or 0) <= self.limit
 
     def whole(self, head: ResponseHead, body: bytes) -> None:
-        if head.usual and len(body) <= self.limit:
-            usual = usual_response(body)
-            if usual is not None and usual[0] == self.number and self.call.ended(usual[1], usual[2]):
+        if len(body) <= self.limit:
+            data = body if head.usual else _only_event(body) if head.events else None
+            if data is not None and self._ends(data):
                 return
         self.begun(Response(head, None, body))
 
     def begun(self, response: Response) -> None:
-        head = response.head
-        if head.status == 200 and head.content_type == EVENT_STREAM and not head.encoded and not self.call.taken:
+        if response.head.events and not self.call.taken:
             self._response = response
             response.listener = self._heard
             self._heard()

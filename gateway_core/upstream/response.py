@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 from multidict import CIMultiDict
 
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
 HIGH: Final = 256 * 1024
 LOW: Final = 64 * 1024
 """Bytes of a body that wait for its reader: above the one no more is read, below the other again."""
@@ -19,7 +21,7 @@ MAX_SPENT: Final = 64 * 1024
 class ResponseHead:
     """Status and headers."""
 
-    __slots__ = ("content_type", "encoded", "headers", "length", "reusable", "status", "usual")
+    __slots__ = ("content_type", "encoded", "events", "headers", "length", "reusable", "status", "usual")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
         """`length`: bytes of the body, where they are known beforehand. `reusable`: the connection stays open."""
@@ -30,8 +32,11 @@ class ResponseHead:
         self.content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self.encoded = headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
         """Whether the body is compressed, or the like."""
-        self.usual = status == 200 and self.content_type == "application/json" and not self.encoded
-        """Whether the body is what a request to an MCP server usually has for an answer."""
+        plain = status == 200 and not self.encoded
+        self.usual = plain and self.content_type == JSON
+        """Whether the body is what a request to an MCP server usually has for an answer,"""
+        self.events = plain and self.content_type == EVENT_STREAM
+        """or a stream that has it among its events."""
 
 
 class Carrier(Protocol):

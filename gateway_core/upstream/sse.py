@@ -13,13 +13,13 @@ from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
-from gateway_core.upstream.answers import EVENT_STREAM, JSON, MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.pending import Awaited
-from gateway_core.upstream.response import Response
+from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
 
 ENDPOINT_TIMEOUT: Final = 10.0
 """Seconds that the stream may take to name its endpoint."""

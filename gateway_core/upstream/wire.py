@@ -163,7 +163,7 @@ class WireConnection(asyncio.Protocol):
                 if missing > 0 and receiver.collects(head):
                     self._collected = _Collection(head, [data[end:]], missing)
                     return
-            self._stream = _Stream(self._begun)
+            self._stream = _Stream(self._begun, head)
         stream = self._stream
         stream.feed(data)
         response, receiver = self._response, self._receiver
@@ -292,13 +292,15 @@ class _Collection:
 class _Stream(Collected):
     """An answer in pieces, as httptools sees it."""
 
-    def __init__(self, begun: Callable[[ResponseHead], Response]) -> None:
+    def __init__(self, begun: Callable[[ResponseHead], Response], known: ResponseHead | None) -> None:
+        """`known`: its head, where that was looked up already."""
         super().__init__()
         self.done = False
         self.more = False
         """Whether something came after the end of the answer."""
         self.failure: OSError | None = None
         self._begun = begun
+        self._known = known
         self._response: Response | None = None
         self._before = 0
         self._informational = 0
@@ -321,8 +323,16 @@ class _Stream(Collected):
     def on_message_begin(self) -> None:
         self.more = self.more or self.done
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._known is None or self.head is not None:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         if self.done:
+            return
+        if self._known is not None:
+            self.head = self._known
+            self._response = self._begun(self.head)
             return
         if self.parser.get_status_code() < 200:
             self._informational += 1
