@@ -122,6 +122,7 @@ class QuickCalls:
         self.router = router
         self.chain = chain
         self.host = host
+        self._judged_by_plugins = chain.wants(METHOD)
 
     def begin(self, exchange: Exchange, course: Course) -> QuickCall | None:
         """Begin a call; None where a task is to go on with it, from where `course` says that it is."""
@@ -143,7 +144,7 @@ class QuickCalls:
         course.named = road.name
         if target is None or (raw_arguments and raw_arguments[0] != _BRACE):
             return None
-        judged = self.chain.wants(METHOD)
+        judged = self._judged_by_plugins
         if judged or len(target.upstreams) > 1:
             course.call = exchange.origin = Call(
                 METHOD, road.name, agent.principal, agent.era, exchange.id, raw_arguments, raw_meta, target.tool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -60,19 +59,17 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
 
 
 class Heads:
-    """Writes the heads of answers; the usual one, which differs in the length only, is prepared once a second."""
+    """Writes the heads of answers; the usual one, which differs in the length only, is prepared by `refresh`."""
 
     def __init__(self) -> None:
-        self._stale = 0.0
-        """When the next second begins, on the monotonic clock."""
-        self._usual = b""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Have the usual head say what time it is; due about once a second."""
+        self._usual = head_of(200, {"Content-Type": JSON}) + b"Content-Length: "
 
     def of(self, answer: Answer) -> bytes:
         """The head of `answer`, the empty line after it included."""
-        now = time.monotonic()
-        if now >= self._stale:
-            self._stale = now + 1.0 - time.time() % 1.0
-            self._usual = head_of(200, {"Content-Type": JSON}) + b"Content-Length: "
         if answer.status == 200 and not answer.headers and not answer.close:
             return b"%b%d\r\n\r\n" % (self._usual, len(answer.body))
         headers = {"Content-Type": JSON, **answer.headers} if answer.body else {**answer.headers}

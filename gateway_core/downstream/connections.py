@@ -93,7 +93,8 @@ class AgentServer(web.Server):
             self.admitted -= 1
 
     def sweep(self) -> None:
-        """End the connections that stall; called about once a second."""
+        """End the connections that stall, and tell the others the time from now on; called about once a second."""
+        self.answers.refresh()
         now = time.monotonic()
         for connection in list(self._open):
             connection.sweep(now)

@@ -62,7 +62,7 @@ class Legacy:
 
     def initialize(self, session: Session, message: Message, introduced: Agent) -> bytes:
         """Make `introduced` the agent of `session`; returns the response."""
-        session.agent = Agent(
+        agent = Agent(
             principal=introduced.principal,
             era=introduced.era,
             protocol_version=introduced.protocol_version,
@@ -71,6 +71,7 @@ class Legacy:
             session_id=session.id,
             standing=SessionBack(session, limit=self._services.config.question_timeout),
         )
+        session.introduce(agent)
         identity = self._services.catalog.identity("legacy")
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}
         return jsonrpc.result(message.id, jsonrpc.encode(result))

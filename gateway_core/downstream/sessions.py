@@ -58,6 +58,7 @@ class Session:
         "mailbox",
         "own_channel",
         "owner",
+        "primed",
         "questions",
         "ready",
         "streams",
@@ -72,7 +73,9 @@ class Session:
         self.address = address
         self.owner = owner
         self.agent: Agent | None = None
-        """None until `initialize`."""
+        """None until `initialize`; see `introduce`."""
+        self.primed = False
+        """Whether this agent's streams begin with an event that says nothing."""
         self.ready = False
         """Whether the agent has sent `notifications/initialized`; before, it is told nothing unasked."""
         self.mailbox = Mailbox()
@@ -94,6 +97,11 @@ class Session:
         self.own_channel = False
         """Whether it lives on a two-way channel, which alone reaches it."""
 
+    def introduce(self, agent: Agent) -> None:
+        """The session is this agent's from now on."""
+        self.agent = agent
+        self.primed = agent.protocol_version >= PRIMED_SINCE
+
     def touch(self) -> None:
         self.used = time.monotonic()
 
@@ -113,11 +121,6 @@ class Session:
     def busy(self) -> bool:
         """In use right now, however long ago its last request came."""
         return self.streams > 0 or bool(self.calls)
-
-    @property
-    def primed(self) -> bool:
-        """Whether this agent's streams begin with an event that says nothing."""
-        return self.agent is not None and self.agent.protocol_version >= PRIMED_SINCE
 
     def keep(self, mailbox: Mailbox) -> KeptStream:
         """A stream written from `mailbox`, the session's own or that of one request, that the agent can resume."""
