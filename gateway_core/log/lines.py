@@ -113,7 +113,9 @@ class Renderer:
 
     def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str:
         """The same for a note that has much in common with others."""
-        now = self._at(when)
+        now = self._now
+        if int(when) != now.number:
+            now = self._at(when)
         if self._json:
             return f'{{"time":"{_time(now, when)}",{line.json % values}}}'
         return f"{now.clock}{line.text % values}"
