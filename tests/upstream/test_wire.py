@@ -18,7 +18,8 @@ from gateway_core.upstream.answers import read_body
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.heads import MAX_HEADERS, REMEMBERED, Heads
 from gateway_core.upstream.response import HIGH, Response
-from gateway_core.upstream.wire import MAX_INFORMATIONAL, WireConnection
+from gateway_core.upstream.stream_parser import MAX_INFORMATIONAL
+from gateway_core.upstream.wire import WireConnection
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
