@@ -38,6 +38,8 @@ KEPT_FREE: Final = 16 * 1024 * 1024
 """Bytes at the end of the heap that stay when they are free."""
 MAPPED_FROM: Final = 8 * 1024 * 1024
 """Bytes from which a block of memory is not of the heap, and goes back to the kernel when it is free."""
+_MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
+"""Variables of the environment that may set either: then they count (mallopt(3))."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 NOW_GRACE: Final = 5.0
@@ -137,7 +139,7 @@ def _keep_freed_memory() -> None:
     import ctypes  # noqa: PLC0415 - 5 ms, when the gateway is already there for its agents
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+    if mallopt is not None and _MALLOC_SETTINGS.isdisjoint(os.environ):
         mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM)
         mallopt(_M_TRIM_THRESHOLD, KEPT_FREE)
 

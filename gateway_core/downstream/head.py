@@ -57,6 +57,7 @@ class Head:
         "_once",
         "_params",
         "_routing",
+        "_session",
         "headers",
         "legacy",
         "length",
@@ -78,6 +79,7 @@ class Head:
         self._once: dict[str, str | None] = {}
         self._routing: Mapping[str, str] | None = None
         self._params: tuple[tuple[str, str], ...] | None = None
+        self._session: tuple[str | None, bool] | None = None
 
     def once(self, name: str) -> str | None:
         """A header that may be given once, None when it is absent. Raises `Refusal` (400) when it is given twice."""
@@ -88,6 +90,16 @@ class Head:
             raise Refusal(400, f"the header {name} is given more than once")
         value = self._once[name] = values[0] if values else None
         return value
+
+    def session(self) -> tuple[str | None, bool]:
+        """A legacy request's session id, if it has one, and whether its version, if it names one, is a legacy one.
+
+        Raises `Refusal` (400) when either is given twice.
+        """
+        if self._session is None:
+            version = self.once(VERSION_HEADER)
+            self._session = self.once(SESSION_HEADER), version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+        return self._session
 
     def accepts(self) -> Accepts:
         """What may be answered with. Raises `Refusal` (406) when it is neither JSON nor a stream."""

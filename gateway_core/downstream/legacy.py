@@ -7,7 +7,7 @@ nothing (2025-11-25, basic/transports, Sending Messages to the Server) and only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw
 
@@ -33,6 +33,8 @@ from gateway_core.protocol import (
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
 from gateway_core.upstream.bridge import bridge_error
+
+_ABOUT_NOTIFICATIONS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL})
 
 
 class Legacy:
@@ -85,7 +87,7 @@ class Legacy:
                 return jsonrpc.result(message.id, b"{}")
             if session.agent is None:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
-            if message.method in {SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL}:
+            if message.method in _ABOUT_NOTIFICATIONS:
                 return self._about_notifications(session, session.agent, message, message.members)
             exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
             return start_call(self._services, session, message, exchange, swept=swept)

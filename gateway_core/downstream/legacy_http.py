@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from gateway_core import jsonrpc
 from gateway_core.downstream.agents import response_to, result_of
 from gateway_core.downstream.answer import Answer, Refusal
-from gateway_core.downstream.head import SESSION_HEADER, VERSION_HEADER, Head
+from gateway_core.downstream.head import SESSION_HEADER, Head
 from gateway_core.downstream.intake import Post, require_stream
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.replay import KeptStream
@@ -122,14 +122,13 @@ class LegacyHttp:
 
     def _session(self, head: Head, address: str) -> Session:
         """The session of a request. Raises `Refusal`: 400 without an id, 404 for one that is not this agent's."""
-        session_id = head.once(SESSION_HEADER)
+        session_id, version_known = head.session()
         if session_id is None:
             raise Refusal(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._services.sessions.get(address, session_id)
         if session is None or session.own_channel:
             raise Refusal(404, "no such session; begin a new one with initialize")
-        version = head.once(VERSION_HEADER)
-        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        if not version_known:
             raise Refusal(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
 
