@@ -92,6 +92,7 @@ GOALS = (
     Goal("CPU of a call, 100 upstreams", 1.1, "times one", against_itself(QUIET, "fleets", stage="100 upstreams")),
     Goal("CPU of a call, result of 10 KB", 1.2, "times 100 B", against_itself(QUIET, "sizes", size="10KB")),
     Goal("CPU of a call, result of 1 MB", 3, "times nginx", against(QUIET, "nginx", part="sizes", size="1MB")),
+    Goal("p99 of small calls beside 16 results of 1 MB", 2, "times alone", alone("bystander_p99")),
     Goal("added p50, 1 connection", 2.5, "times nginx", added_p50),
     Goal("p99, 256 connections", 4, "times nginx", against(QUIET, "nginx", 256, "p99_us")),
     Goal("memory of an idle agent with an open SSE stream", 15, "KB", alone("stream_kb")),

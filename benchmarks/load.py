@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,47 @@ def measure(
     These are `cpu_us` per call, `busy` (the share of a processor), `rss_mb`, and `upstream_requests` per call.
     Raises `RuntimeError` when the target does not open sessions, does not echo, or the load does not end in time.
     """
+
+    def spent() -> tuple[float, int]:
+        return processes.cpu_seconds(target.process.pid), _arrived(upstream_port)
+
+    with _prepared(scenario, target, tools, warm, seconds) as argv:
+        figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
+    calls = figures["calls"]
+    if not calls:
+        raise RuntimeError(f"no call was answered: {figures['first_error']}")
+    figures["cpu_us"] = round(cpu / calls * 1e6, 2)
+    figures["busy"] = round(cpu / figures["seconds"], 3)
+    figures["rss_mb"] = round(processes.rss_mb(target.process.pid), 1)
+    figures["upstream_requests"] = round(requests / calls, 2)
+    return figures
+
+
+@contextlib.contextmanager
+def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) -> Iterator[None]:
+    """Runs a load while something else is measured, which must take less than `seconds`.
+
+    Raises `RuntimeError` as `measure` does, and when an answer was wrong or none came.
+    """
+    with (
+        _prepared(scenario, target, tools, 0.0, seconds) as argv,
+        processes.pinned(processes.cpus()[1]),
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load,
+    ):
+        try:
+            yield
+            output, _ = load.communicate(timeout=seconds + 20)
+        except BaseException:
+            load.kill()
+            raise
+    figures = json.loads(output.splitlines()[-1])
+    if figures["errors"] or not figures["calls"]:
+        raise RuntimeError(f"{figures['calls']} answers, {figures['errors']} wrong: {figures['first_error']}")
+
+
+@contextlib.contextmanager
+def _prepared(scenario: Scenario, target: Running, tools: Path, warm: float, seconds: float) -> Iterator[list[str]]:
+    """Opens the sessions and ends them afterwards; gives the command line of mcpload."""
     client = Client(target.port, scenario.era, target.path)
     try:
         count = scenario.connections if scenario.era == "legacy" else 1
@@ -38,23 +80,10 @@ def measure(
                 file.write(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
             file.flush()
             timing = [str(scenario.connections), str(warm), str(seconds)]
-            argv = [str(tools / "mcpload"), str(target.port), *timing, file.name, str(least)]
-
-            def spent() -> tuple[float, int]:
-                return processes.cpu_seconds(target.process.pid), _arrived(upstream_port)
-
-            figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
+            yield [str(tools / "mcpload"), str(target.port), *timing, file.name, str(least)]
         client.close(sessions)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
-    calls = figures["calls"]
-    if not calls:
-        raise RuntimeError(f"no call was answered: {figures['first_error']}")
-    figures["cpu_us"] = round(cpu / calls * 1e6, 2)
-    figures["busy"] = round(cpu / figures["seconds"], 3)
-    figures["rss_mb"] = round(processes.rss_mb(target.process.pid), 1)
-    figures["upstream_requests"] = round(requests / calls, 2)
-    return figures
 
 
 def _requests(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> tuple[list[Record], int]:

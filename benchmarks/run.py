@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import bystanders
 import charts
 import goals
 import hooks
@@ -34,7 +35,12 @@ import targets
 from load import measure
 from matrix import ERAS, PARTS, SIZES, STAGES, Scenario
 
-ALONE = {"startup": startup.measure, "memory": memory.measure, "hooks": hooks.measure}
+ALONE = {
+    "bystanders": bystanders.measure_bystanders,
+    "startup": startup.measure,
+    "memory": memory.measure,
+    "hooks": hooks.measure,
+}
 """Parts that no other target takes part in: each gives its own rows."""
 QUICK = ("calls", "sizes", "sse", "lists", "fleets")
 
@@ -43,7 +49,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="a short look (under 60 s); only prints")
     parser.add_argument("--peers", action="store_true", help="the calls alone, beside gateways by others")
-    parser.add_argument("--parts", help=f"default: {','.join((*PARTS, *ALONE))}; quick: without the last three")
+    parser.add_argument("--parts", help=f"default: {','.join((*PARTS, *ALONE))}; quick: without the last four")
     parser.add_argument("--targets", help=f"default: {','.join(targets.NAMES)}; peers: {','.join(peers.NAMES)}")
     parser.add_argument("--eras", help="of the agents; default: legacy,modern; peers: legacy")
     parser.add_argument("--connections", help="default: 1,16,64,256; quick and peers: 1,16")
