@@ -1,23 +1,32 @@
 """The command line: `rad mcp proxy …`.
 
 `app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `start`
-(`serve` in the foreground, `detach` in the background), `probe` (status and stop), `views` (check, tools, plugins),
-`call`, `init`. They share `control` (the pid file: who runs), `report` (errors and exit codes), `settings` (the loaded
-configuration), `render` (tables) and `port` (who holds a port).
+(`serve` and `lifetime` in the foreground, `detach` in the background), `probe` (status and stop), `views` (check,
+tools, plugins), `call`, `init`. They share `control` (the pid file: who runs), `report` (errors and exit codes),
+`settings` (the loaded configuration), `render` (tables) and `port` (who holds a port).
 """
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
+from typing import Final
 
 INTERRUPTED = 130
 """Exit code after Ctrl+C, as shells have it: 128 and the number of the signal."""
 
+COLLECT_EVERY: Final = 50_000
+"""Objects that may be made, above those that were deleted, before the garbage collector looks at the young ones: what
+is loaded stays, and a call leaves no cycles behind."""
+
 
 def main() -> int:
     """Entry point of the script `rad`; returns the exit code."""
+    gc.set_threshold(COLLECT_EVERY, 20, 50)
+    # Pydantic's own plugins would be looked for among all that is installed, and shown the secrets of the file.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         _complete_descriptors()
         for stream in (sys.stdout, sys.stderr):

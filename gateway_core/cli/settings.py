@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gateway_core.cli.control import UsageError, locate
 from gateway_core.config import Config, load
-from gateway_core.log.output import setup
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
@@ -49,6 +48,7 @@ def require_enabled(config: Config) -> None:
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """A gateway of this command's own, connected to all upstreams, with no port; stopped at the end."""
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do without
+    from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)
     gateway = Gateway(config, admin_token=secrets.token_urlsafe(32))

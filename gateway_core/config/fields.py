@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-import re2
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
@@ -186,6 +185,8 @@ def _state_key(value: SecretStr) -> SecretStr:
 def _pattern(value: str) -> str:
     if not value:
         raise mistake("must not be empty: an empty pattern matches every key")
+    import re2  # noqa: PLC0415 - most files have no patterns
+
     options = re2.Options()
     options.log_errors = False  # it would print to stderr by itself
     try:

@@ -37,7 +37,7 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
-from gateway_core.types import Transport
+from gateway_core.words import Transport
 
 MIB = 1024 * 1024
 

@@ -6,9 +6,8 @@ short texts of keys whose values are names or choices, unless they came out of `
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
@@ -154,8 +153,8 @@ def _unknown_key(path: Path) -> str:
     if homes := _homes().get(key):
         return f"is not a key of this table; it belongs in {' or '.join(homes)}"
     known = model.file_keys()
-    if close := difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.6):
-        return f'is not a known key; did you mean "{close[0]}"?'
+    if close := _closest(key, known):
+        return f'is not a known key; did you mean "{close}"?'
     return f"is not a known key; known here: {', '.join(known)}"
 
 
@@ -167,8 +166,15 @@ def _not_a_choice(path: Path, field: FieldInfo, value: Any, secret: bool) -> str
         return message
     message += f", but is {found_value(path, value)}"
     by_lower = {choice.lower(): choice for choice in choices}
-    close = difflib.get_close_matches(str(value).lower(), list(by_lower), n=1) if isinstance(value, str) else []
-    return f'{message}; did you mean "{by_lower[close[0]]}"?' if close else message
+    close = _closest(value, by_lower) if isinstance(value, str) else ""
+    return f'{message}; did you mean "{by_lower[close]}"?' if close else message
+
+
+def _closest(text: str, known: Iterable[str]) -> str:
+    """The one of these lower-case words that somebody may have meant; empty when none is close."""
+    import difflib  # noqa: PLC0415 - most files are right
+
+    return next(iter(difflib.get_close_matches(text.lower(), list(known), n=1)), "")
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

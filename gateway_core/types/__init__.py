@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway_core.types.calls import Call, CallResult, Outcome, Principal, Reject, Tool
 from gateway_core.types.conflicts import Claim, ToolConflict
 from gateway_core.types.upstreams import Health, UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.types.words import Era, Kind, Transport
+from gateway_core.words import Era, Kind, Transport
 
 
 class PluginConfig(BaseModel):

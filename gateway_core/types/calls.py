@@ -16,7 +16,7 @@ from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
-from gateway_core.types.words import Era
+from gateway_core.words import Era
 
 
 @dataclass(frozen=True, slots=True)

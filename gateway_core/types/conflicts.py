@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway_core.types.upstreams import UpstreamView
-from gateway_core.types.words import Kind
+from gateway_core.words import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from gateway_core.types.words import Era, Transport
+from gateway_core.words import Era, Transport
 
 
 class UpstreamState(enum.StrEnum):

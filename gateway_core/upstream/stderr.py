@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from loguru import logger
-
 from gateway_core.log.escaping import escape
 
 MIN_SECRET: Final = 4
@@ -26,7 +24,7 @@ class StderrTail:
     _LONGEST: Final = 4096
 
     def __init__(self, upstream: str, secrets: Iterable[str]) -> None:
-        self._log = logger.bind(upstream=upstream)
+        self._upstream = upstream
         self._secrets = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
         self._lines: deque[str] = deque(maxlen=self.LINES)
         self._rest = b""
@@ -68,5 +66,7 @@ class StderrTail:
             self._skipped += 1
             return
         self._logged += 1
-        self._log.bind(line=line, skipped=self._skipped).debug("stderr of the server")
+        from loguru import logger  # noqa: PLC0415 - the first children are started before it is there
+
+        logger.bind(upstream=self._upstream, line=line, skipped=self._skipped).debug("stderr of the server")
         self._skipped = 0

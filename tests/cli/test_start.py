@@ -261,14 +261,14 @@ def test_stop_says_what_to_do_about_a_process_that_stays(running, rad, pid_path,
 BLOCKED = """
 import sys, time
 from gateway_core import gateway
-from gateway_core.cli import main, serve
+from gateway_core.cli import lifetime, main
 
 class Blocked(gateway.Gateway):
     async def drain(self):
         print("draining", flush=True)
         time.sleep(1000)
 
-gateway.Gateway, serve.WATCHDOG_GRACE = Blocked, 0.5
+gateway.Gateway, lifetime.WATCHDOG_GRACE = Blocked, 0.5
 sys.argv = ["rad", "mcp", "proxy", "start"]
 sys.exit(main())
 """
@@ -312,6 +312,59 @@ def test_a_port_in_use_is_found_before_the_gateway_is_loaded(project, environmen
     assert found.returncode == 1
     assert found.stderr.startswith("error: port")  # nothing was logged before
     assert "loaded: False" in found.stderr
+
+
+def test_what_is_not_needed_for_the_first_children_is_loaded_after_them(environment):
+    code = "import sys, gateway_core.cli.at_once, gateway_core.cli.report, gateway_core.cli.serve\n"
+    code += "print(sorted({'aiohttp', 'difflib', 'loguru', 'msgspec', 're2', 'tomli_w'} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50, check=True
+    )
+    assert found.stdout.strip() == "['tomli_w']"  # for examples in error messages: it is small
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_children(project, rad, pid_path, wait_for):
+    started, config = project / "started", pid_path.with_suffix(".toml")
+    script = f"echo $$ > {started}; exec sleep 60"
+    with config.open("a") as file:
+        file.write('[mcp.proxy.log]\nfile = "."\n[[mcp.proxy.upstreams]]\nname = "one"\ntransport = "stdio"\n')
+        file.write(f'command = "/bin/sh"\nargs = ["-c", "{script}"]\n')
+    found = rad("start")
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: ")
+    assert "Is a directory" in found.stderr
+    assert not pid_path.exists()
+    if started.exists():  # it may have been ended before it could say so
+        number = int(started.read_text() or 0)
+        wait_for(lambda: not number or not _runs(number))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "curious.py").write_text("raise SystemExit('a plugin of pydantic was loaded')\n")
+    info = site / "curious-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: curious\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pydantic]\ncurious = curious\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "check"],
+        cwd=project,
+        env={**environment, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
