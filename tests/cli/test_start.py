@@ -350,7 +350,7 @@ def _runs(pid: int) -> bool:
 def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
-    (site / "curious.py").write_text("raise SystemExit('a plugin of pydantic was loaded')\n")
+    (site / "curious.py").write_text("open('loaded', 'w').close()\n")
     info = site / "curious-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: curious\nVersion: 1.0\n")
@@ -365,6 +365,7 @@ def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):
         check=False,
     )
     assert found.returncode == 0, found.stderr
+    assert not (project / "loaded").exists()
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
