@@ -29,6 +29,8 @@ ROUNDS = 11
 _SLOW = [sys.executable, "-m", "gateway_core.demo.stdio_server"]
 _QUICK = [str(processes.OUT / "mcpup"), "-i"]
 _PATIENCE = 60.0
+_PAUSE = 0.004
+"""Seconds between two looks: they cost the gateway time in which it and its servers start."""
 
 _CONFIG = """\
 [mcp.proxy]
@@ -128,9 +130,9 @@ def _first_list(port: int, slow_tools: int) -> None:
             while time.monotonic() < deadline:
                 if sum(map(len, client.tools(session))) > max(slow_tools, 50):
                     return
-                time.sleep(0.002)
+                time.sleep(_PAUSE)
         client.close()
-        time.sleep(0.002)
+        time.sleep(_PAUSE)
     raise RuntimeError(f"no list of both servers' tools after {_PATIENCE:.0f} s")
 
 
