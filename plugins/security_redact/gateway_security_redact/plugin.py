@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Final
+from zlib import crc32
 
 from pydantic import Field, field_validator
 
@@ -43,6 +44,7 @@ class Redact:
         max_logged_bytes: int = Field(
             default=4096, ge=256, le=8000, description="bytes of a payload that are logged; the rest is cut"
         )
+        sample_rate: float = Field(default=1.0, gt=0, le=1, description="share of the calls whose payloads are logged")
 
         @field_validator("patterns")
         @classmethod
@@ -59,20 +61,21 @@ class Redact:
 
     @hookimpl
     def before_call(self, call: Call) -> None:
-        if self._config.log_requests:
+        if self._config.log_requests and self._is_sampled(call):
             raw = call.raw_arguments or b"{}"
             self._log("request", call, lambda: self._shown(raw, self._log_hider.value(_decoded(raw))))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
+        logged = self._config.log_responses and self._is_sampled(call)
         if result.error is not None:
-            return self._after_error(call, result)
+            return self._after_error(call, result, logged)
 
         @cache  # decoded once, and not at all when nobody wants it
         def content() -> Any:
             return _decoded(result.raw)
 
-        if self._config.log_responses:
+        if logged:
             self._log(
                 "response",
                 call,
@@ -86,12 +89,12 @@ class Redact:
         hidden = self._hider.value(found)
         return None if hidden is found else result.replace(hidden)
 
-    def _after_error(self, call: Call, result: CallResult) -> CallResult | None:
+    def _after_error(self, call: Call, result: CallResult, logged: bool) -> CallResult | None:
         """Errors quote what they complain about."""
         error = result.error
         if error is None:
             return None
-        if self._config.log_responses:
+        if logged:
             self._log(
                 "response",
                 call,
@@ -102,6 +105,11 @@ class Redact:
         message, data = self._hider.text(error.message), self._hider.value(error.data)
         same = message is error.message and data is error.data
         return None if same else result.replace_error(message, data)
+
+    def _is_sampled(self, call: Call) -> bool:
+        """Whether the payloads of this call are logged. Its id decides, so that request and answer are both there."""
+        rate = self._config.sample_rate
+        return rate == 1 or crc32(call.exchange_id.encode()) < rate * 2**32
 
     def _shown(self, raw: bytes, hidden: Any) -> str:
         """A payload as the log may show it. `hidden`: its decoded form without secrets, None if there is none."""

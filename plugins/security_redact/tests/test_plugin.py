@@ -1,6 +1,7 @@
 """`security_redact`: payloads in the log, secrets in none."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -247,6 +248,33 @@ def test_large_payloads_are_cut_and_say_so(lines):
     line = logged_request(lines, {"note": "é" * 3000}, max_logged_bytes=1001)
     assert line.endswith(" [cut, 6011 bytes in all]")
     assert len(line.encode()) < 1100
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.02])
+def test_a_share_of_the_calls_is_logged_each_with_its_answer(lines, rate):
+    plugin = redactor(sample_rate=rate)
+    for number in range(3000):
+        call = replace(make_call(arguments={"n": number}), exchange_id=f"5eed{number:x}")
+        run_hook(plugin, "before_call", call)
+        answer = CallResult.failed(RpcError(-1, f"n {number}")) if number % 3 else make_result(f"n {number}")
+        run_hook(plugin, "after_call", call, answer)
+    asked = [line.rpartition(":")[2][:-1] for line in lines[::2]]
+    answered = [re.search(r"n (\d+)", line)[1] for line in lines[1::2]]
+    assert asked == answered
+    assert 0.7 * rate < len(asked) / 3000 < 1.3 * rate
+
+
+async def test_what_is_not_logged_is_clean_all_the_same(lines):
+    plugin = configured(Redact, redact_results=True, sample_rate=1e-9)
+    result = await run_call(make_call(), FakeUpstream("password=hush"), plugin)
+    assert b"hush" not in result.raw
+    assert lines == []
+
+
+@pytest.mark.parametrize("rate", [0, -0.1, 1.1, float("nan")])
+def test_a_share_is_more_than_nothing_and_at_most_all(rate):
+    with pytest.raises(ValidationError, match="sample_rate"):
+        configured(Redact, sample_rate=rate)
 
 
 def test_payloads_that_are_too_large_to_search_are_not_logged(lines):
