@@ -11,6 +11,7 @@ RE2 does not backtrack: the time is linear in the text, whatever the patterns.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -23,6 +24,9 @@ MAX_LEVELS: Final = 4
 """How deep JSON in strings in JSON is read; what is deeper is hidden."""
 _SHORT: Final = 64
 """Characters up to which a key is remembered: the same few come again and again."""
+
+_LOOKS_AROUND: Final = re.compile(r"[\^$]|\\[AzbB]")
+"""What in a pattern may make a match depend on what stands around it."""
 
 _SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
 _VALUE: Final = (
@@ -43,11 +47,33 @@ class Hider:
             if _compile(pattern).search("") is not None:
                 raise ValueError(f"the pattern {pattern!r} matches every key; name a part of a key")
         whole = "|".join(f"(?:{pattern})" for pattern in patterns)
-        inside = "|".join(_inside(pattern) for pattern in patterns)
+        bare = [_bare(pattern) for pattern in patterns]
+        inside = "|".join(_inside(*parts) for parts in bare)
         self._keys = _compile(f"(?i){whole}") if patterns else None
         self._known = lru_cache(maxsize=1024)(self._search)
         # On bytes: for text, RE2's wrapper counts characters anew for each place that it finds.
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
+
+        if any(_LOOKS_AROUND.search(body) for body, _, _ in bare):
+            self._anywhere = None
+        else:
+            self._anywhere = _compile(f"(?i){'|'.join(f'(?:{body})' for body, _, _ in bare)}".encode())
+
+    def clears(self, raw: bytes) -> bool:
+        """Whether this JSON certainly holds no secret, as one look at its bytes tells.
+
+        Without escapes, every string in it stands in it as it is; so where no key is found anywhere, none is in any
+        string. Nothing is cleared where a pattern might see other things around a string than its end.
+        """
+        if self._text is None:
+            return True
+        if self._anywhere is None or b"\\" in raw or self._anywhere.search(raw) is not None:
+            return False
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def value(self, value: Any, level: int = 0) -> Any:
         """A copy of decoded JSON with secrets hidden; the very same object where there are none."""
@@ -118,11 +144,15 @@ def _compile(pattern: str | bytes) -> Any:
         raise ValueError(f"the pattern {pattern!r} is not valid RE2: {reason}") from None
 
 
-def _inside(pattern: str) -> str:
-    """The pattern for a key within text, from where it may begin inside of a word, unless it is anchored."""
+def _bare(pattern: str) -> tuple[str, bool, bool]:
+    """A pattern without its anchors; whether it had one at its beginning, and at its end."""
     anchored = pattern.startswith("^")
     ended = pattern.endswith("$") and not pattern.endswith(r"\$")
-    body = pattern[anchored : len(pattern) - ended]
+    return pattern[anchored : len(pattern) - ended], anchored, ended
+
+
+def _inside(body: str, anchored: bool, ended: bool) -> str:
+    """The pattern for a key within text, from where it may begin inside of a word, unless it is anchored."""
     return (r"\b" if anchored else "") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
 
 

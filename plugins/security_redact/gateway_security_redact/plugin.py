@@ -63,7 +63,7 @@ class Redact:
     def before_call(self, call: Call) -> None:
         if self._config.log_requests and self._is_sampled(call):
             raw = call.raw_arguments or b"{}"
-            self._log("request", call, lambda: self._shown(raw, self._log_hider.value(_decoded(raw))))
+            self._log("request", call, lambda: self._shown(raw, lambda: _decoded(raw)))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
@@ -79,9 +79,9 @@ class Redact:
             self._log(
                 "response",
                 call,
-                lambda: f"{result.outcome} {self._shown(result.raw, self._log_hider.value(content()))}",
+                lambda: f"{result.outcome} {self._shown(result.raw, content)}",
             )
-        if not self._config.redact_results:
+        if not self._config.redact_results or (len(result.raw) <= MAX_SCANNED and self._hider.clears(result.raw)):
             return None
         found = content()
         if found is None:
@@ -111,11 +111,14 @@ class Redact:
         rate = self._config.sample_rate
         return rate == 1 or crc32(call.exchange_id.encode()) < rate * 2**32
 
-    def _shown(self, raw: bytes, hidden: Any) -> str:
-        """A payload as the log may show it. `hidden`: its decoded form without secrets, None if there is none."""
-        if hidden is None:
-            return f"[{len(raw)} bytes, not logged]" if len(raw) > MAX_SCANNED else f"[unparsable, {len(raw)} bytes]"
-        return self._cut(_JSON.encode(hidden))
+    def _shown(self, raw: bytes, content: Callable[[], Any]) -> str:
+        """A payload as the log may show it. `content` decodes it, which most need not be."""
+        if len(raw) > MAX_SCANNED:
+            return f"[{len(raw)} bytes, not logged]"
+        if self._log_hider.clears(raw):
+            return self._cut(raw.decode())
+        hidden = self._log_hider.value(content())
+        return f"[unparsable, {len(raw)} bytes]" if hidden is None else self._cut(_JSON.encode(hidden))
 
     def _cut(self, text: str) -> str:
         data = text.encode(errors="backslashreplace")

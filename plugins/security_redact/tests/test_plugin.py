@@ -8,6 +8,8 @@ import pytest
 from gateway_security_redact import plugin
 from gateway_security_redact.hiding import Hider
 from gateway_security_redact.plugin import Redact
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -187,13 +189,13 @@ async def test_nothing_is_looked_at_for_lines_that_the_log_leaves_out(looks):
 
 
 async def test_results_that_must_be_clean_are_looked_at_whatever_the_log_takes(looks):
-    result = make_result("a=b")
+    result = make_result("token=b")
     await run_call(make_call(arguments={"a": 1}), FakeUpstream(result), configured(Redact, redact_results=True))
     assert looks.count(result.raw) == 1
 
 
 async def test_a_result_is_looked_at_once_for_the_log_and_the_agent(looks, lines):
-    result = make_result("a=b")
+    result = make_result("token=b")
     await run_call(make_call(), FakeUpstream(result), configured(Redact, redact_results=True, log_requests=False))
     assert looks.count(result.raw) == 1
     assert len(lines) == 1
@@ -282,11 +284,96 @@ def test_payloads_that_are_too_large_to_search_are_not_logged(lines):
     assert line == f"request tools/call echo [{plugin.MAX_SCANNED + 11} bytes, not logged]"
 
 
-@pytest.mark.parametrize("raw", [b'{"password": "hush"', b"\xff", b'{"n": ' + b"1" * 5000 + b"}", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"password": "hush"', b"\xff", b'{"\\n": ' + b"1" * 5000 + b"}", b'["\\n"' + b"[" * 100_000],
+)
 def test_unreadable_arguments_are_not_logged(lines, raw):
     call = Call("tools/call", "echo", Principal("agent"), "modern", "exchange", raw_arguments=raw)
     run_hook(redactor(), "before_call", call)
     assert lines == [f"request tools/call echo [unparsable, {len(raw)} bytes]"]
+
+
+async def test_a_payload_in_which_no_key_stands_is_logged_as_it_came(looks, lines):
+    call = replace(make_call(), raw_arguments='{ "Stadt": "Köln: a=b", "n": 1.10 }'.encode())
+    result = make_result("c=d")
+    await run_call(call, FakeUpstream(result), configured(Redact, redact_results=True))
+    assert lines[0] == 'request tools/call echo { "Stadt": "Köln: a=b", "n": 1.10 }'
+    assert lines[1] == f"response tools/call echo ok {result.raw.decode()}"
+    assert [seen for seen in looks if "=" in str(seen)] == []
+
+
+def _texts(words):
+    return st.lists(st.sampled_from(words), max_size=3).map("".join)
+
+
+_WORDS = [
+    "token",
+    "TOKEN",
+    "to\u212aen",
+    "tok",
+    "en",
+    "pin",
+    "a.b",
+    "=",
+    ": ",
+    '"',
+    "'",
+    "{",
+    "}",
+    "[",
+    ",",
+    " ",
+    "é",
+    "x",
+]
+_PATTERNS = [
+    "token",
+    "^pin$",
+    "^pin",
+    "to.en",
+    r"a\.b",
+    "(?i:x)é",
+    r"\bpin",
+    r"tok\b",
+    "[^a-z]pin",
+    "pin$|x",
+    r"\Qa.b\E",
+]
+_JSON_VALUES = st.recursive(
+    st.one_of(_texts(_WORDS), st.integers(), st.none()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(_texts(_WORDS), st.sampled_from(["name", "key", "value"])), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=1000)
+@given(_JSON_VALUES, st.lists(st.sampled_from(_PATTERNS), min_size=1, max_size=2), st.booleans())
+def test_what_is_cleared_holds_nothing_to_hide(value, patterns, ascii_only):
+    hider = Hider(patterns)
+    raw = json.dumps(value, ensure_ascii=ascii_only).encode()
+    if hider.clears(raw):
+        assert hider.value(value) is value
+
+
+@pytest.mark.parametrize(
+    ("patterns", "text", "cleared"),
+    [
+        (["token"], '{"a": "b"}', True),
+        (["token"], '{"a": "b\\n"}', False),  # a word may hide behind an escape
+        (["token"], '{"a": "tokens"}', False),
+        (["^pin$"], '{"spin": 1}', False),  # not a key of that name, but to be looked at
+        (["^pin$"], '{"a": 1}', True),
+        ([r"\bpin"], '{"a": 1}', False),
+        (["a^|token"], '{"a": 1}', False),
+        ([], '{"token": 1}', True),
+    ],
+)
+def test_what_is_cleared_at_a_glance(patterns, text, cleared):
+    assert Hider(patterns).clears(text.encode()) is cleared
 
 
 def test_a_payload_cannot_break_its_line_or_format_it(lines):
