@@ -18,7 +18,7 @@ from loguru import logger
 
 from gateway_core.log import lines, output
 from gateway_core.log.escaping import escape
-from gateway_core.log.sink import FileTarget, LineSink, Note
+from gateway_core.log.sink import FileTarget, LineSink
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def test_notes_are_bounded_and_those_that_are_lost_are_counted():
     target.open.clear()
     sink = LineSink(target, lines.Renderer("text", colour=False), max_lines=10)
     for number in range(100):
-        sink.note(Note(0.0, str(number), {}))
+        sink.note(0.0, str(number), {})
     assert 70 <= sink.dropped <= 90
     target.open.set()
     assert sink.flush()
@@ -342,7 +342,7 @@ def test_notes_from_many_threads_all_arrive():
 
     def write(start: int) -> None:
         for number in range(start, start + 500):
-            sink.note(Note(0.0, f"n{number}", {}))
+            sink.note(0.0, f"n{number}", {})
             if number % 50 == 0:
                 time.sleep(0.001)
 
@@ -362,7 +362,7 @@ def test_a_note_gets_out_soon_without_a_flush():
     sink = LineSink(target, lines.Renderer("text", colour=False))
     for _ in range(3):
         target.data = b""
-        sink.note(Note(0.0, "soon", {}))
+        sink.note(0.0, "soon", {})
         end = time.monotonic() + 5
         while not target.data and time.monotonic() < end:
             time.sleep(0.01)

@@ -18,7 +18,7 @@ from loguru import logger
 
 from gateway_core.log.escaping import wants_colour
 from gateway_core.log.lines import Format, Line, Renderer
-from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, Note, StderrTarget
+from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -66,10 +66,9 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
 def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     """Write a line at level INFO of which there are many: one or more for every call.
 
-    It goes past loguru, whose record takes half as long as all the rest of a call. The thread that writes it renders
-    it, so the values of `fields` (keys that are plain words) must never change. A `message` that is a function is made,
-    at once, only where the log's level lets the line through. Where no log of the gateway's own is set up, it is one of
-    loguru's records like all others.
+    It goes past loguru, whose record takes half as long as all the rest of a call. The keys of `fields` are plain
+    words. A `message` that is a function is made only where the log's level lets the line through. Where no log of the
+    gateway's own is set up, it is one of loguru's records like all others.
     """
     if not _active:
         made = message
@@ -78,9 +77,9 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     elif _noting:
         if not isinstance(message, str):
             message = message()
-        noted = Note(time.time(), message if len(message) <= MAX_NOTE else f"{message[:MAX_NOTE]}…", fields)
+        now = time.time()
         for sink in _noting:
-            sink.note(noted)
+            sink.note(now, message if len(message) <= MAX_NOTE else f"{message[:MAX_NOTE]}…", fields)
 
 
 def note_line(line: Line, values: tuple[Any, ...]) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
@@ -113,15 +113,6 @@ def _write_all(fd: int, data: bytes) -> None:
                 raise
 
 
-class Note(NamedTuple):
-    """A record that is rendered by the writer; see `output.note`."""
-
-    when: float
-    """Seconds since the epoch."""
-    message: str
-    fields: Mapping[str, Any]
-
-
 class Rendering(Protocol):
     """What `lines.Renderer` does."""
 
@@ -134,7 +125,7 @@ class LineSink:
     """A sink for loguru that never blocks: `write` queues a line, a thread writes it to `target`.
 
     Notes, of which there are some for every call, are gathered for a moment: they take no lock and wake nobody, unless
-    the thread is asleep. It renders them, but for those that a template renders faster than it would hold others up.
+    the thread is asleep. They are rendered at once: while that thread rendered some, no call could go on.
 
     `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
     about it is written at most every `REPORT_INTERVAL` seconds.
@@ -153,7 +144,7 @@ class LineSink:
         self.render = render
         self.dropped = 0
         self._max_lines, self._max_bytes, self._report = max_lines, max_bytes, report
-        self._lines: deque[bytes | Note] = deque()
+        self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._told, self._told_at = 0, -report
         self._torn = self._closing = self._writing = self._urgent = False
@@ -164,7 +155,7 @@ class LineSink:
 
     def write(self, message: Message) -> None:
         """Queue the record of `message`; called by loguru, from any thread."""
-        self.put(self._encoded(message.record))
+        self.put(_encoded(self.render(message.record)))
 
     def put(self, line: bytes) -> None:
         """Queue one line, its newline included, or drop and count it."""
@@ -177,30 +168,24 @@ class LineSink:
             self._urgent = True
             self._state.notify_all()
 
-    def note(self, note: Note) -> None:
-        """Queue a note, or drop and count it; its message must not be long."""
-        self._note(note)
+    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> None:
+        """Queue a note, or drop and count it: `when` in seconds since the epoch, a message that is not long."""
+        self._note(self.render.note(when, message, fields))
 
     def note_line(self, when: float, line: Line, values: tuple[Any, ...]) -> None:
-        """The same for one that has much in common with others, and is rendered in no time."""
-        self._note(self.render.line(when, line, values).encode("utf-8", "backslashreplace") + b"\n")
+        """The same for one that has much in common with others."""
+        self._note(self.render.line(when, line, values))
 
-    def _note(self, note: bytes | Note) -> None:
+    def _note(self, line: str) -> None:
         if self._closing or len(self._lines) >= self._max_lines:
             with self._state:
                 self.dropped += 1
             return
-        self._lines.append(note)
+        self._lines.append(_encoded(line))
         if self._asleep:
             self._asleep = False
             with self._state:
                 self._state.notify_all()
-
-    def _encoded(self, record: Record) -> bytes:
-        return self.render(record).encode("utf-8", "backslashreplace") + b"\n"
-
-    def _noted(self, note: Note) -> bytes:
-        return self.render.note(*note).encode("utf-8", "backslashreplace") + b"\n"
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until the queue is written; False if that took longer than `timeout` seconds."""
@@ -228,7 +213,7 @@ class LineSink:
                 batch = [self._lines.popleft() for _ in range(len(self._lines))]  # more may come meanwhile
                 self._bytes = 0
                 finished = self._closing and not batch
-            self._write([self._noted(line) if isinstance(line, Note) else line for line in batch])
+            self._write(batch)
             self._tell()
             with self._state:
                 self._writing = False
@@ -270,4 +255,8 @@ class LineSink:
             "exception": None,
         }
         with contextlib.suppress(OSError):
-            self.target.write(self._encoded(record))
+            self.target.write(_encoded(self.render(record)))
+
+
+def _encoded(line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace") + b"\n"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -62,8 +61,8 @@ class Redact:
     @hookimpl
     def before_call(self, call: Call) -> None:
         if self._config.log_requests and self._is_sampled(call):
-            raw = call.raw_arguments or b"{}"
-            self._log("request", call, lambda: self._shown(raw, lambda: _decoded(raw)))
+            arguments = _Payload(call.raw_arguments or b"{}")
+            self._log("request", call, lambda: self._shown(arguments))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
@@ -71,23 +70,16 @@ class Redact:
         if result.error is not None:
             return self._after_error(call, result, logged)
 
-        @cache  # decoded once, and not at all when nobody wants it
-        def content() -> Any:
-            return _decoded(result.raw)
-
+        payload = _Payload(result.raw)
         if logged:
-            self._log(
-                "response",
-                call,
-                lambda: f"{result.outcome} {self._shown(result.raw, content)}",
-            )
-        if not self._config.redact_results or (len(result.raw) <= MAX_SCANNED and self._hider.clears(result.raw)):
+            self._log("response", call, lambda: f"{result.outcome} {self._shown(payload)}")
+        if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
-        found = content()
-        if found is None:
+        content = payload.content()
+        if content is None:
             return _withheld(result)
-        hidden = self._hider.value(found)
-        return None if hidden is found else result.replace(hidden)
+        hidden = self._hider.value(content)
+        return None if hidden is content else result.replace(hidden)
 
     def _after_error(self, call: Call, result: CallResult, logged: bool) -> CallResult | None:
         """Errors quote what they complain about."""
@@ -111,14 +103,17 @@ class Redact:
         rate = self._config.sample_rate
         return rate == 1 or crc32(call.exchange_id.encode()) < rate * 2**32
 
-    def _shown(self, raw: bytes, content: Callable[[], Any]) -> str:
-        """A payload as the log may show it. `content` decodes it, which most need not be."""
-        if len(raw) > MAX_SCANNED:
+    def _shown(self, payload: _Payload) -> str:
+        """A payload as the log may show it."""
+        raw = payload.raw
+        if not payload.can_be_searched:
             return f"[{len(raw)} bytes, not logged]"
         if self._log_hider.clears(raw):
             return self._cut(raw.decode())
-        hidden = self._log_hider.value(content())
-        return f"[unparsable, {len(raw)} bytes]" if hidden is None else self._cut(_JSON.encode(hidden))
+        content = payload.content()
+        if content is None:
+            return f"[unparsable, {len(raw)} bytes]"
+        return self._cut(_JSON.encode(self._log_hider.value(content)))
 
     def _cut(self, text: str) -> str:
         data = text.encode(errors="backslashreplace")
@@ -135,10 +130,30 @@ class Redact:
         note(line, {"exchange": call.exchange_id})  # no payload is decoded and searched for a line that is not written
 
 
+class _Payload:
+    """The JSON of a request or an answer, decoded once, and not before somebody wants it."""
+
+    __slots__ = ("_content", "_is_decoded", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._content: Any = None
+        self._is_decoded = False
+
+    @property
+    def can_be_searched(self) -> bool:
+        """Whether it is small enough."""
+        return len(self.raw) <= MAX_SCANNED
+
+    def content(self) -> Any:
+        """What it holds; None for one that cannot be searched or read (`null` is no payload)."""
+        if not self._is_decoded:
+            self._is_decoded = True
+            self._content = _decoded(self.raw) if self.can_be_searched else None
+        return self._content
+
+
 def _decoded(raw: bytes) -> Any:
-    """The decoded payload; None for one that is too large, or that cannot be read."""
-    if len(raw) > MAX_SCANNED:
-        return None
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
