@@ -336,6 +336,20 @@ def test_notes_are_bounded_and_those_that_are_lost_are_counted():
     assert len(target.data.splitlines()) >= 100 - sink.dropped
 
 
+def test_notes_are_bounded_in_bytes():
+    target = Memory()
+    target.open.clear()
+    sink = LineSink(target, lines.Renderer("text", colour=False), max_bytes=10_000)
+    for _ in range(200):
+        sink.note(0.0, "x" * 1000, {})
+    held = 200 - sink.dropped
+    assert 10 <= held <= 21  # what the writer has taken, and what waits
+    target.open.set()
+    assert sink.flush()
+    sink.stop()
+    assert target.data.count(b"x" * 1000) == held
+
+
 def test_notes_from_many_threads_all_arrive():
     target = Memory()
     sink = LineSink(target, lines.Renderer("text", colour=False))

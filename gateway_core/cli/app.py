@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gateway_core.cli import probe
-from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put
+from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put, say_error
 
 app = typer.Typer(
     name="rad",
@@ -211,4 +211,7 @@ def run() -> int:
     try:
         return guarded(lambda: app(prog_name="rad"))
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else ExitCode.DONE
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or ExitCode.DONE
+        say_error(str(leaving.code))
+        return ExitCode.FAILED

@@ -177,11 +177,13 @@ class LineSink:
         self._note(self.render.line(when, line, values))
 
     def _note(self, line: str) -> None:
-        if self._closing or len(self._lines) >= self._max_lines:
+        if self._closing or len(self._lines) >= self._max_lines or self._bytes >= self._max_bytes:
             with self._state:
                 self.dropped += 1
             return
-        self._lines.append(_encoded(line))
+        data = _encoded(line)
+        self._lines.append(data)
+        self._bytes += len(data)  # without the lock a few may be miscounted, until the next batch is taken
         if self._asleep:
             self._asleep = False
             with self._state:

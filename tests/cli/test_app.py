@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from gateway_core.cli import app
+
 COMMANDS = ["init", "start", "stop", "status", "check", "tools", "call", "plugins", "demo"]
 HEAVY = ["mcp", "mcp_types", "aiohttp", "loguru", "uvloop", "rich", "typer", "http.client", "ssl"]
 
@@ -103,3 +105,13 @@ def test_a_terminal_that_is_not_utf8_gets_escapes(project, environment):
     )
     assert found.returncode == 2
     assert b"unexpected" not in found.stderr
+
+
+@pytest.mark.parametrize(("raised", "code", "said"), [(None, 0, ""), (3, 3, ""), ("enough", 1, "error: enough\n")])
+def test_whatever_leaves_by_itself_leaves_an_exit_code(monkeypatch, capsys, raised, code, said):
+    def leave(**_: object) -> None:
+        raise SystemExit(raised)
+
+    monkeypatch.setattr(app, "app", leave)
+    assert app.run() == code
+    assert capsys.readouterr().err == said

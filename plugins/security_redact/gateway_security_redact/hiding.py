@@ -25,6 +25,7 @@ MAX_LEVELS: Final = 4
 _SHORT: Final = 64
 """Characters up to which a key is remembered: the same few come again and again."""
 
+_BACKSLASH: Final = ord("\\")
 _LOOKS_AROUND: Final = re.compile(r"[\^$]|\\[AzbB]")
 """What in a pattern may make a match depend on what stands around it."""
 
@@ -67,7 +68,7 @@ class Hider:
         """
         if self._text is None:
             return True
-        if self._anywhere is None or b"\\" in raw or self._anywhere.search(raw) is not None:
+        if self._anywhere is None or _BACKSLASH in raw or self._anywhere.search(raw) is not None:
             return False
         try:
             raw.decode()
