@@ -83,7 +83,7 @@ GOALS = (
     Goal("CPU of a call, routing and conflict only", 2.2, "times nginx", against("gateway-min", "nginx")),
     Goal("CPU of a call, default plugins, no payload log", 3.0, "times nginx", against(QUIET, "nginx")),
     Goal(
-        "CPU of a call of 1 KB, default plugins",
+        "CPU of a call of 1 KB with two secrets, default plugins",
         8,
         "times nginx",
         against("gateway", "nginx", part="sizes", size="1KB"),

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from mcp_client import NUMBER, TEXT
 
 ERAS = ("legacy", "modern")
-_WORDS = " order=4711 state=shipped token=3f9c2a note=left-at-the-door"
+_WORDS = " order=4711 state=shipped note=left-at-the-door"
+_SECRET = " token=3f9c2a"
 
 SIZES = {
     "100B": (TEXT, 1),
-    "1KB": (f"{NUMBER}{_WORDS * 17}"[:1000], 1),
+    "1KB": (f"{NUMBER}{_SECRET}{_WORDS * 10}{_SECRET}{_WORDS * 11}"[:1000], 1),
+    "1KB-secrets": (f"{NUMBER}{(_SECRET + _WORDS) * 17}"[:1000], 1),
     "10KB": (TEXT, 100),
     "1MB": (TEXT, 10_000),
 }
-"""Text of a result -> the text of the request, and how often the upstream repeats it. `1KB` goes both ways, with words
-that a redactor has something to do with."""
+"""Text of a result -> the text of the request, and how often the upstream repeats it. What has 1 KB goes both ways, with
+words that a redactor has something to do with: two secrets in `1KB`, one in every 59 characters in `1KB-secrets`."""
 
 
 @dataclass(frozen=True, slots=True)
