@@ -18,8 +18,9 @@ SIZES = {
     "10KB": (TEXT, 100),
     "1MB": (TEXT, 10_000),
 }
-"""Text of a result -> the text of the request, and how often the upstream repeats it. What has 1 KB goes both ways, with
-words that a redactor has something to do with: two secrets in `1KB`, one in every 59 characters in `1KB-secrets`."""
+"""Text of a result -> the text of the request, and how often the upstream repeats it. What has 1 KB goes both ways,
+with words that a redactor has something to do with: two secrets in `1KB`, one in every 59 characters in `1KB-secrets`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
