@@ -13,21 +13,23 @@ import statistics
 import tempfile
 from pathlib import Path
 
+import load
 import processes
-from load import beside, measure
 from matrix import Scenario, Stage
 from report import TITLES, Row, number, spread
 from targets import LAUNCHERS, Running, Unavailable, upstreams
 
 ROUNDS = 9
 WARM, SECONDS = 0.25, 1.0
+_OPENING = 2.0
+"""Seconds in which the sessions of the small calls are opened, beside the large ones already."""
 OTHERS = ("nginx", "gateway-quiet")
 """Beside the upstream alone; what counts is the last one."""
 _SMALL = Scenario("legacy", 16)
 _LARGE = Scenario("legacy", 16, "1MB")
 
 
-def measure_bystanders() -> list[Row]:
+def measure() -> list[Row]:
     """One row; `bystander_p99`: how many times longer the slowest hundredth takes in the gateway beside large calls."""
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         upstream, ports = upstreams(processes.OUT, Path(scratch), Stage())
@@ -41,6 +43,7 @@ def measure_bystanders() -> list[Row]:
         rounds = [[_figures(target, upstream.port) for target in running] for _ in range(ROUNDS)]
     lines = ["| target | p50 alone, ms | p50 beside them | p99 alone | p99 beside them | p99, times alone | RSS MB |"]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
+    times: list[float] = []
     for target, figures in zip(running, zip(*rounds, strict=True), strict=True):
         times = [both["p99_us"] / alone["p99_us"] for alone, both in figures]
         cells = [
@@ -48,21 +51,20 @@ def measure_bystanders() -> list[Row]:
         ]
         memory = statistics.median(both["rss_mb"] for _, both in figures)
         lines.append(f"| {TITLES[target.name]} | {' | '.join(cells)} | {spread(times)} | {number(memory)} |")
-        last = statistics.median(times)
     title = "Small calls beside large ones, 16 connections of 100 B beside 16 of 1 MB"
-    return [{"title": title, "table": lines, "bystander_p99": round(last, 2)}]
+    return [{"title": title, "table": lines, "bystander_p99": round(statistics.median(times), 2)}]
 
 
 def _figures(target: Running, upstream_port: int) -> tuple[Row, Row]:
     """(the small calls alone, the same beside the large ones)"""
     timing = {"warm": WARM, "seconds": SECONDS}
-    alone = measure(_SMALL, target, upstream_port=upstream_port, tools=processes.OUT, **timing)
-    with beside(_LARGE, target, tools=processes.OUT, seconds=WARM + SECONDS + 0.75):
-        both = measure(_SMALL, target, upstream_port=upstream_port, tools=processes.OUT, **timing)
+    alone = load.measure(_SMALL, target, upstream_port=upstream_port, tools=processes.OUT, **timing)
+    with load.beside(_LARGE, target, tools=processes.OUT, seconds=_OPENING + WARM + SECONDS):
+        both = load.measure(_SMALL, target, upstream_port=upstream_port, tools=processes.OUT, **timing)
     return alone, both
 
 
 if __name__ == "__main__":
     processes.build()
-    for row in measure_bystanders():
+    for row in measure():
         print("\n".join(row["table"]))

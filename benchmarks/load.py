@@ -56,6 +56,8 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
     ):
         try:
             yield
+            if load.poll() is not None:
+                raise RuntimeError("the load beside the measured one ended before it")
             output, _ = load.communicate(timeout=seconds + 20)
         except BaseException:
             load.kill()

@@ -36,7 +36,7 @@ from load import measure
 from matrix import ERAS, PARTS, SIZES, STAGES, Scenario
 
 ALONE = {
-    "bystanders": bystanders.measure_bystanders,
+    "bystanders": bystanders.measure,
     "startup": startup.measure,
     "memory": memory.measure,
     "hooks": hooks.measure,

@@ -77,9 +77,11 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     elif _noting:
         if not isinstance(message, str):
             message = message()
+        if len(message) > MAX_NOTE:
+            message = f"{message[:MAX_NOTE]}…"
         now = time.time()
         for sink in _noting:
-            sink.note(now, message if len(message) <= MAX_NOTE else f"{message[:MAX_NOTE]}…", fields)
+            sink.note(now, message, fields)
 
 
 def note_line(line: Line, values: tuple[Any, ...]) -> None:

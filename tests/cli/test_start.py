@@ -162,9 +162,26 @@ def test_what_is_refused_leaves_no_server_behind(rad, pid_path, free_port):
     with pid_path.with_suffix(".toml").open("a") as file:
         file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')
     assert rad("start").returncode == 2
+    _nobody_left_of(diary)
+
+
+def _nobody_left_of(diary):
+    """Whoever was started, if that went so far, has ended."""
     for pid in map(int, diary.read_text().split() if diary.exists() else ()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_server_behind(rad, pid_path):
+    diary = with_diary(pid_path)
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[mcp.proxy.log]\nfile = "."\n')
+    found = rad("start")
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: ")
+    assert "Is a directory" in found.stderr
+    assert not pid_path.exists()
+    _nobody_left_of(diary)
 
 
 def test_a_missing_plugin_is_a_configuration_error(rad, pid_path):
@@ -321,30 +338,6 @@ def test_what_is_not_needed_for_the_first_children_is_loaded_after_them(environm
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50, check=True
     )
     assert found.stdout.strip() == "['tomli_w']"  # for examples in error messages: it is small
-
-
-def test_a_log_that_cannot_be_opened_leaves_no_children(project, rad, pid_path, wait_for):
-    started, config = project / "started", pid_path.with_suffix(".toml")
-    script = f"echo $$ > {started}; exec sleep 60"
-    with config.open("a") as file:
-        file.write('[mcp.proxy.log]\nfile = "."\n[[mcp.proxy.upstreams]]\nname = "one"\ntransport = "stdio"\n')
-        file.write(f'command = "/bin/sh"\nargs = ["-c", "{script}"]\n')
-    found = rad("start")
-    assert found.returncode == 1
-    assert found.stderr.startswith("error: ")
-    assert "Is a directory" in found.stderr
-    assert not pid_path.exists()
-    if started.exists():  # it may have been ended before it could say so
-        number = int(started.read_text() or 0)
-        wait_for(lambda: not number or not _runs(number))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):

@@ -54,11 +54,9 @@ class Hider:
         self._known = lru_cache(maxsize=1024)(self._search)
         # On bytes: for text, RE2's wrapper counts characters anew for each place that it finds.
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
-
-        if any(_LOOKS_AROUND.search(body) for body, _, _ in bare):
-            self._anywhere = None
-        else:
-            self._anywhere = _compile(f"(?i){'|'.join(f'(?:{body})' for body, _, _ in bare)}".encode())
+        anywhere = "|".join(f"(?:{body})" for body, _, _ in bare)
+        can_clear = bool(patterns) and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
+        self._anywhere = _compile(f"(?i){anywhere}".encode()) if can_clear else None
 
     def clears(self, raw: bytes) -> bool:
         """Whether this JSON certainly holds no secret, as one look at its bytes tells.

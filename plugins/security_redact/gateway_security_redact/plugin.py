@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -75,7 +76,7 @@ class Redact:
             self._log("response", call, lambda: f"{result.outcome} {self._shown(payload)}")
         if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
-        content = payload.content()
+        content = payload.content
         if content is None:
             return _withheld(result)
         hidden = self._hider.value(content)
@@ -110,7 +111,7 @@ class Redact:
             return f"[{len(raw)} bytes, not logged]"
         if self._log_hider.clears(raw):
             return self._cut(raw.decode())
-        content = payload.content()
+        content = payload.content
         if content is None:
             return f"[unparsable, {len(raw)} bytes]"
         return self._cut(_JSON.encode(self._log_hider.value(content)))
@@ -133,24 +134,18 @@ class Redact:
 class _Payload:
     """The JSON of a request or an answer, decoded once, and not before somebody wants it."""
 
-    __slots__ = ("_content", "_is_decoded", "raw")
-
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self._content: Any = None
-        self._is_decoded = False
 
     @property
     def can_be_searched(self) -> bool:
         """Whether it is small enough."""
         return len(self.raw) <= MAX_SCANNED
 
+    @cached_property
     def content(self) -> Any:
         """What it holds; None for one that cannot be searched or read (`null` is no payload)."""
-        if not self._is_decoded:
-            self._is_decoded = True
-            self._content = _decoded(self.raw) if self.can_be_searched else None
-        return self._content
+        return _decoded(self.raw) if self.can_be_searched else None
 
 
 def _decoded(raw: bytes) -> Any:
