@@ -36,7 +36,7 @@ ANY = "any"
 AGENTS = 24
 CALLS = 600
 PATIENCE = 30.0
-LONGEST = 4 * PATIENCE
+LONGEST = 3 * PATIENCE
 CALL_ERRORS = ("Outcome unknown", "no upstream could take the call", "was not executed", "did not answer")
 """What an agent may be told of a call whose server was killed."""
 
