@@ -380,11 +380,30 @@ def test_charts_show_what_was_measured(part, tmp_path):
 
 def test_the_guard_complains_beyond_its_tolerance_only(part, capsys):
     guard = part("guard")
-    recorded = {"call": 2.0, "list": 1.0}
-    assert guard.compare({"call": 1.99 * guard.TOLERANCE, "list": 0.1}, recorded)
-    assert "TOO MUCH" not in capsys.readouterr().out
-    assert not guard.compare({"call": 2.1 * guard.TOLERANCE, "list": 1.0}, recorded)
-    assert capsys.readouterr().out.count("TOO MUCH") == 1
+    recorded = {"call": guard.Cost(2000, 2.0), "list": guard.Cost(1000, 1.0)}
+
+    def good(steps, time, same_python=True):
+        found = {"call": guard.Cost(steps, time), "list": guard.Cost(100, 0.1)}
+        answer = guard.compare(found, recorded, same_python=same_python)
+        assert capsys.readouterr().out.count("TOO MUCH") == (not answer)
+        return answer
+
+    assert good(1.99 * 1000 * guard.STEPS_TOLERANCE, 1.99 * guard.TIME_TOLERANCE)
+    assert not good(2010 * guard.STEPS_TOLERANCE, 2.0)
+    assert good(2010 * guard.STEPS_TOLERANCE, 2.0, same_python=False), "another Python has other byte codes"
+    assert not good(2000, 2.1 * guard.TIME_TOLERANCE)
+
+
+async def test_the_guard_counts_steps(part):
+    guard = part("guard")
+
+    async def some(number):
+        for _ in range(number):
+            pass
+
+    few, many = [await guard.steps(lambda number=number: some(number)) for number in (10, 1010)]
+    assert 1000 <= many - few < 5000
+    assert few == await guard.steps(lambda: some(10)), "it is the same each time"
 
 
 def test_children_that_have_ended_count_for_their_parent(part, tmp_path):
