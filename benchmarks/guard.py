@@ -6,9 +6,8 @@
 Two figures for each path. **Steps** are the byte codes that one run of it executes: the same on every machine, whatever
 else it does, so that a little more is seen; they tell nothing about what is written in C, and differ between versions
 of Python. **Time** is a multiple of what a fixed piece of Python takes in the same moments, in turns of about a
-millisecond, the median of many: it sees everything, and how well a processor copes with much code as opposed to a
-small loop. That alone makes it twice as much on some as on others, so that its tolerance is for blunders; it is
-recorded on the kind where it is most.
+millisecond, the median of many: it sees what is written in C, too, and is twice as much on some processors as on
+others, so that its tolerance is for blunders.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.response import ResponseHead
 
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 RECORDED = Path(__file__).with_name("guard.json")
-_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 STEPS_TOLERANCE = 1.1
 TIME_TOLERANCE = 3.0
 TURNS = 150
@@ -211,25 +210,22 @@ async def ratio(path: Run) -> float:
 
 async def steps(path: Run) -> int:
     """How many byte codes one run of `path` executes in Python, at least."""
-    count = 0
+    counts: list[int] = []
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal count
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        count += event == "opcode"
+        counts[-1] += event == "opcode"
         return trace
 
-    async def once() -> int:
-        nonlocal count
-        count = 0
+    before = sys.gettrace()
+    for _ in range(20):
+        counts.append(0)
         sys.settrace(trace)
         try:
             await path()
         finally:
-            sys.settrace(None)
-        return count
-
-    return min([await once() for _ in range(20)])
+            sys.settrace(before)
+    return min(counts)
 
 
 class Cost(NamedTuple):
@@ -271,10 +267,10 @@ def main() -> int:
     found = asyncio.run(measured())
     if "--renew" in sys.argv:
         paths = {name: cost._asdict() for name, cost in found.items()}
-        RECORDED.write_text(json.dumps({"python": _VERSION, "paths": paths}, indent=2) + "\n")
+        RECORDED.write_text(json.dumps({"python": PYTHON, "paths": paths}, indent=2) + "\n")
     recorded = json.loads(RECORDED.read_text())
     known = {name: Cost(**cost) for name, cost in recorded["paths"].items()}
-    return 0 if compare(found, known, same_python=recorded["python"] == _VERSION) else 1
+    return 0 if compare(found, known, same_python=recorded["python"] == PYTHON) else 1
 
 
 def compare(found: Mapping[str, Cost], recorded: Mapping[str, Cost], *, same_python: bool) -> bool:

@@ -311,8 +311,8 @@ async def test_an_idle_listener_is_kept_alive(world: Any, helpers: Any, monkeypa
     monkeypatch.setattr("gateway_core.downstream.stream.KEEP_ALIVE", 0.05)
     headers, body = helpers.modern("subscriptions/listen", {"notifications": {}})
     async with world.http.post(world.url, json=body, headers=headers) as response, asyncio.timeout(5):
-        while not (await response.content.readline()).startswith(b":"):
-            pass
+        while not (line := await response.content.readline()).startswith(b":"):
+            assert line, "the stream has ended"
     async with asyncio.timeout(5):
         while world.services.subscriptions or len(world.catalog.listeners) > 1:
             await asyncio.sleep(0.01)
