@@ -38,11 +38,12 @@ from gateway_core.log import output
 from gateway_core.quick import QuickCall
 from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
-from gateway_core.upstream.base import Connection, Prepared, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.requests import Prepared, Reply
 from gateway_core.upstream.response import ResponseHead
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -119,7 +120,7 @@ class Fixed(Connection):
         return Reply(result=_LIST if method == "tools/list" else _RESULT)
 
     def prepare(self, method: str, *_: Any) -> Prepared:
-        return Prepared(self, method, b"", b"", 1 << 20)
+        return Prepared(method, b"", b"", 1 << 20)
 
     def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         pending = HttpPending(7, "tools/call", begun.exchange, True, call=begun, stream=_STREAM, limit=1 << 20)

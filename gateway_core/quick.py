@@ -27,10 +27,11 @@ from gateway_core.log.lines import Differs, Line
 from gateway_core.router import Router, available
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.apart import each_call, has_own
-from gateway_core.upstream.base import Connection, Prepared
-from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.begun_call import BegunCall
 from gateway_core.upstream.capabilities import can_be_asked
 from gateway_core.upstream.era import passed_on
+from gateway_core.upstream.requests import Prepared
 from gateway_core.upstream.sessions import Lease
 from gateway_core.upstream.upstream import Upstream
 
@@ -92,10 +93,12 @@ class _Road:
 class _Way(msgspec.Struct, frozen=True, eq=False):
     """What is the same in those that go to one upstream."""
 
-    connection: Connection
+    main: Connection
     """It is good as long as this is the upstream's main one."""
     lease: Lease | None
     """And this the agent's own one; None where it shares the main one."""
+    connection: Connection
+    """The one of the two that is used."""
     prepared: Prepared | None
     """What is sent; None where such calls have a task from the start."""
     line: Line
@@ -205,7 +208,7 @@ class QuickCalls:
         way = road.ways.get(upstream)
         if (
             way is None
-            or way.connection is not upstream.connection
+            or way.main is not upstream.connection
             or (way.lease is not None and upstream.own.ready(exchange.agent) is not way.lease)
         ):
             way = self._way(exchange, road, target, upstream)
@@ -213,7 +216,16 @@ class QuickCalls:
         if way is None or prepared is None:
             return None
         course.line = way.line
-        return QuickCall(exchange, upstream, prepared, course.started, way.lease, _calls=self, _course=course)
+        return QuickCall(
+            exchange,
+            prepared,
+            course.started,
+            upstream=upstream,
+            connection=way.connection,
+            lease=way.lease,
+            _calls=self,
+            _course=course,
+        )
 
     def _way(self, exchange: Exchange, road: _Road, target: Target, upstream: Upstream) -> _Way | None:
         """The way that calls to this upstream have now; None where there is none yet."""
@@ -224,8 +236,9 @@ class QuickCalls:
             lease = upstream.own.ready(agent)
             if lease is None:
                 return None  # the first call opens it
-        prepared = self._prepared(exchange, target, upstream, main if lease is None else lease.connection)
-        way = road.ways[upstream] = _Way(main, lease, prepared, _line(road, exchange, upstream))
+        connection = main if lease is None else lease.connection
+        prepared = self._prepared(exchange, target, upstream, connection)
+        way = road.ways[upstream] = _Way(main, lease, connection, prepared, _line(road, exchange, upstream))
         return way
 
     @staticmethod
@@ -244,7 +257,7 @@ class QuickCalls:
         return connection.prepare(METHOD, {"name": target.original}, exchange)
 
 
-class QuickCall(BegunRequest, kw_only=True):
+class QuickCall(BegunCall, kw_only=True):
     """One call without a task; `Running`."""
 
     _calls: QuickCalls

@@ -30,8 +30,8 @@ from gateway_core.exchange import Exchange
 from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE
 from gateway_core.rounds import Rounds, State
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
-from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.bridge import bridge_error
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 MIN_RETRIES: Final = 3

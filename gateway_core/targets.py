@@ -20,8 +20,8 @@ from gateway_core.errors import (
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS, NAME_MEMBERS, TASKS
 from gateway_core.types import Call, Principal
-from gateway_core.upstream.base import Request
 from gateway_core.upstream.inventory import header_names
+from gateway_core.upstream.requests import Request
 
 MAX_NAME_SHOWN: Final = 500
 """Characters of a name that an error quotes back."""

@@ -16,8 +16,8 @@ from gateway_core.rounds import Rounds
 from gateway_core.router import MIN_RETRIES, Router, available
 from gateway_core.seal import Seal
 from gateway_core.types import Call, Outcome, Principal, Tool, UpstreamState
-from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.inventory import Inventory, Item
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 Behaviour = Exception | Reply | Callable[[Exchange], Any]

@@ -2,7 +2,7 @@
 
 `app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `start`
 (`serve` and `lifetime` in the foreground, `detach` in the background), `probe` (status and stop), `views` (check,
-tools, plugins), `call`, `init`. They share `control` (the pid file: who runs), `report` (errors and exit codes),
+tools, plugins), `call`, `init`. They share `control` (the pid file: who runs), `report` (errors, with `exit_codes`),
 `settings` (the loaded configuration), `render` (tables) and `port` (who holds a port).
 """
 
@@ -14,8 +14,7 @@ import os
 import sys
 from typing import Final
 
-INTERRUPTED = 130
-"""Exit code after Ctrl+C, as shells have it: 128 and the number of the signal."""
+from gateway_core.cli.exit_codes import ExitCode
 
 COLLECT_EVERY: Final = 50_000
 """Objects that may be made, above those that were deleted, before the garbage collector looks at the young ones: what
@@ -43,7 +42,7 @@ def main() -> int:
 
         return guarded(command)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _complete_descriptors() -> None:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from gateway_core.cli import probe
-from gateway_core.cli.report import DEBUG_VARIABLE, ExitCode, guarded, put, say_error
+from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
 
 app = typer.Typer(
     name="rad",

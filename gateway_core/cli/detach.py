@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from gateway_core.cli.control import locate
-from gateway_core.cli.report import ExitCode, describe, put, say_error
+from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.report import describe, put, say_error
 
 READY_TIMEOUT: Final = 60.0
 """Seconds for a start; plugins may open connections of their own before the gateway listens."""

@@ -1,4 +1,4 @@
-"""Exit codes, and what people see when something goes wrong.
+"""What people see when something goes wrong, and the exit code that goes with it.
 
 Whatever an operator can mend is a message on stderr; a traceback is for bugs, and only on request.
 """
@@ -11,25 +11,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any
 
-from gateway_core.cli import INTERRUPTED
 from gateway_core.cli.control import NotRunning, UsageError
+from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 from gateway_core.log.escaping import escape
 
 DEBUG_VARIABLE = "RADIUM_DEBUG"
-
-
-class ExitCode(IntEnum):
-    """What scripts can rely on."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    """Wrong options, or a wrong configuration."""
-    NOT_RUNNING = 3
 
 
 class Failed(GatewayError):
@@ -68,7 +57,7 @@ def guarded(command: Callable[[], Any]) -> int:
         code = command()
     except KeyboardInterrupt:
         say_error("interrupted")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left. Python would complain once more when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -54,6 +54,7 @@ class AgentServer(web.Server):
         """A connection for aiohttp to serve, in the place of `connection`."""
         other = LongWay(
             self,
+            self.farewell,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=short_way.IDLE_TIMEOUT,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
@@ -18,16 +19,14 @@ from gateway_core.downstream.answer import Refusal
 from gateway_core.downstream.head import MAX_HEADERS
 from gateway_core.downstream.outflow import Outflow
 
-if TYPE_CHECKING:
-    from gateway_core.downstream.connections import AgentServer
-
 
 class LongWay(web.RequestHandler):
     """One TCP connection that aiohttp serves."""
 
-    def __init__(self, server: AgentServer, **options: Any) -> None:
+    def __init__(self, server: web.Server, farewell: Callable[[LongWay], None], **options: Any) -> None:
+        """`farewell` is told when the connection is gone; `options` are aiohttp's."""
         super().__init__(server, **options)
-        self._server = server
+        self._farewell = farewell
         self._wire: asyncio.Transport | None = None
         self._outflow = Outflow()
         self.admitted = False
@@ -43,7 +42,7 @@ class LongWay(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._wire = None
-        self._server.farewell(self)
+        self._farewell(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange import Exchange
-from gateway_core.upstream.base import Reply, Request
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 CLOSING: Final = 2.0

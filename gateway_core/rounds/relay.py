@@ -16,7 +16,7 @@ from gateway_core.errors import UPSTREAM_FAILED, NotSent, OutcomeUnknown, RpcErr
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import REQUESTS, RESPONSES, STATE
 from gateway_core.upstream import capabilities
-from gateway_core.upstream.base import Reply, Request
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 MAX_ROUNDS: Final = 16

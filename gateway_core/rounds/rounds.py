@@ -16,8 +16,8 @@ from gateway_core.rounds.relay import ask_and_repeat, check_questions, first_rou
 from gateway_core.rounds.states import State, States, refused
 from gateway_core.seal import MAX_SEALED, Seal
 from gateway_core.types import Call
-from gateway_core.upstream.base import Reply, Request
 from gateway_core.upstream.capabilities import ELICIT, can_be_asked, check
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 

@@ -18,11 +18,12 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.jsonrpc import Message
-from gateway_core.upstream.base import Reply, SessionEnded
+from gateway_core.upstream.base import SessionEnded
 from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.response import JSON, Response
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})

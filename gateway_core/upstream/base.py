@@ -15,19 +15,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import msgspec
 from msgspec import Raw
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
+from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.hints import Hint
-
-if TYPE_CHECKING:
-    from gateway_core.upstream.begun import BegunRequest
-    from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.requests import Prepared, Reply
 
 
 class Watcher(Protocol):
@@ -39,38 +37,6 @@ class Watcher(Protocol):
 
         Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
         """
-
-
-class Request(msgspec.Struct, eq=False):
-    """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
-
-    method: str
-    params: Mapping[str, Any]
-    meta: Mapping[str, Any] | None
-
-
-class Prepared(msgspec.Struct, frozen=True, eq=False):
-    """What requests that differ in numbers and arguments only have in common: see `Connection.prepare`."""
-
-    connection: Connection
-    """What it is sent on."""
-    method: str
-    head: bytes
-    """Of the HTTP request, up to the number of bytes in its body; empty for other transports."""
-    body: bytes
-    """Takes, as `%` does it, the request's number, `arguments` and `meta` as in `Connection.start`, the exchange's id,
-    and the number again."""
-    limit: int
-    """Bytes of an answer."""
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """An upstream's answer: the JSON of its result object, or its error."""
-
-    result: bytes = b""
-    error: RpcError | None = None
-    era: Era | None = None
-    """The era that `result` is written in, where it is not the upstream's: it was made of what the server asked."""
 
 
 @dataclass(frozen=True, slots=True)

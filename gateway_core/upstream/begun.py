@@ -1,97 +1,50 @@
-"""A request that a call without a task has sent: what it holds at its upstream, and the way of its answer.
+"""A request that was sent without a task, and the way of its answer.
 
 Most calls wait for nothing but one answer. Those need no task: whoever reads the answer from the wire ends the call.
 The first thing that is not so is why the call is **taken over** by a task, which goes on from there as if it had been
 there from the start; all that is rare is written once, for tasks. What the answer comes through is the connection's
-business: it makes a `BegunPending` of its own kind.
+business: it makes a `BegunPending` of its own kind. What is held meanwhile, and what becomes of the answer, is that of
+who began it: `begun_call.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from gateway_core.errors import DeliveryError
 from gateway_core.exchange import Exchange
 from gateway_core.upstream.pending import Pending
-
-if TYPE_CHECKING:
-    from gateway_core.errors import DeliveryError
-    from gateway_core.upstream.base import Prepared, Reply
-    from gateway_core.upstream.sessions import Lease
-    from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.requests import Prepared, Reply
 
 
 class BegunRequest(msgspec.Struct, eq=False):
-    """The request. The subclass is the call."""
+    """The request, as its connection knows it."""
 
     exchange: Exchange
-    upstream: Upstream
     prepared: Prepared
     started: float
     """On the monotonic clock."""
-    lease: Lease | None = None
-    """The agent's own connection that it is on; None for the one that agents share."""
     pending: BegunPending | None = None
     """Set by the connection while it has the request."""
     _arrival: asyncio.Future[Any] | None = None
     """What the task waits for that has taken over."""
 
     @abstractmethod
-    def is_plain(self, members: dict[str, Raw]) -> bool:
-        """Whether a result with these members is no more than that: no question, no task."""
-
-    @abstractmethod
-    def answered(self, result: bytes, members: dict[str, Raw], seconds: float) -> None:
-        """The usual answer is there, after so many seconds: a result object and its members."""
+    def ended(self, result: bytes, members: dict[str, Raw]) -> bool:
+        """End the call with this result, a result object and its members; False where a task is to do it."""
 
     @abstractmethod
     def give_task(self) -> None:
         """Have a task go on with the call; it finds this in `Exchange.begun`."""
 
-    def send(self, arguments: bytes, meta: bytes) -> bool:
-        """Send it now, as `Connection.start` does; False where that cannot be, and nothing has happened then."""
-        upstream = self.upstream
-        if not upstream.places.take_now():
-            return False
-        if not self.prepared.connection.start(self, arguments, meta):
-            upstream.places.free()
-            return False
-        if self.lease is not None:
-            self.lease.users += 1
-        upstream.calls += 1
-        upstream.facts.in_flight += 1
-        self.exchange.begun = self
-        return True
-
-    def ended(self, result: bytes, members: dict[str, Raw]) -> bool:
-        """End the call with this result; False where a task is to do it."""
-        if self._arrival is not None or not self.is_plain(members):
-            return False
-        # It was answered: what it holds is given back, and the upstream is known to be well.
-        upstream, pending = self.upstream, self.pending
-        assert pending is not None, "it was sent"
-        self.prepared.connection.settled(pending)
-        self.exchange.begun = self.pending = None
-        if self.lease is not None:
-            upstream.own.left(self.lease)
-        upstream.places.free()
-        upstream.facts.in_flight -= 1
-        seconds = time.monotonic() - self.started
-        upstream.facts.took(seconds)
-        upstream.on_transport(None, True)
-        self.answered(result, members, seconds)
-        return True
-
-    def left(self) -> None:
-        """Its connection has done with it."""
-        self.pending = None
-        if self.lease is not None:
-            self.upstream.own.left(self.lease)
+    @abstractmethod
+    async def carry_on(self) -> Reply:
+        """Wait for the answer, for the task that has taken over; as `Connection.request` does."""
 
     def take_over(self) -> None:
         """From now on a task waits for the answer."""

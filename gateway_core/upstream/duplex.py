@@ -23,12 +23,13 @@ from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.types import Era
-from gateway_core.upstream.base import Connection, Host, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, Host, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
 from gateway_core.upstream.incoming import Strays, answer_to, read
 from gateway_core.upstream.logs import whose
 from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher
 
 MAX_BACKGROUND: Final = 64

@@ -43,9 +43,10 @@ from gateway_core.protocol import (
     SERVER_INFO_KEY,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.base import Host, Reply, ServerInfo
+from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.hints import hint_of
+from gateway_core.upstream.requests import Reply
 
 MAX_REMEMBERED: Final = 2048
 """Bytes of an agent's `_meta` that is remembered."""

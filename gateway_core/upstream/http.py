@@ -32,7 +32,7 @@ from gateway_core.protocol import (
 )
 from gateway_core.types import Era
 from gateway_core.upstream.answers import read_events, read_failure, read_json
-from gateway_core.upstream.base import Connection, Host, Prepared, Reply, ServerInfo, SessionEnded
+from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template, with_meta
@@ -42,6 +42,7 @@ from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.listen import listen
 from gateway_core.upstream.pending import Pending, id_in
+from gateway_core.upstream.requests import Prepared, Reply
 from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 
@@ -134,7 +135,7 @@ class HttpConnection(Connection):
         if head is None or self.info is None:
             return None
         body = template(method, params, self.info, declared(exchange, self._host))
-        return None if body is None else Prepared(self, method, head, body, self._limit)
+        return None if body is None else Prepared(method, head, body, self._limit)
 
     def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared

@@ -18,8 +18,9 @@ from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
 from gateway_core.protocol import MCP_PARAM_HEADER_PREFIX
 from gateway_core.types import Era, Kind
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.hints import Hint, hint_of
+from gateway_core.upstream.requests import Reply
 
 MAX_PAGES: Final = 64
 MAX_ITEMS: Final = 10_000

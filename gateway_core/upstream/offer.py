@@ -23,8 +23,9 @@ from gateway_core.config import UpstreamConfig
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Kind
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.inventory import Inventory, fetch
+from gateway_core.upstream.requests import Reply
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; past it those that were asked for least recently go."""

@@ -13,7 +13,7 @@ from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
-from gateway_core.upstream.base import Reply
+from gateway_core.upstream.requests import Reply
 
 _MAX_DIGITS: Final = 18
 

@@ -16,12 +16,13 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
 from gateway_core.types import Era
-from gateway_core.upstream.base import Host, Prepared, Reply, ServerInfo
+from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.begun import BegunAwaited, BegunRequest
 from gateway_core.upstream.child import Child
 from gateway_core.upstream.duplex import DuplexConnection
 from gateway_core.upstream.era import declared, template
 from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.requests import Prepared, Reply
 from gateway_core.usual import USUAL_STARTS, usual_response
 
 MAX_QUEUED: Final = 256
@@ -124,7 +125,7 @@ class StdioConnection(DuplexConnection):
         if self.info is None:
             return None
         body = template(method, params, self.info, declared(exchange, self._host))
-        return None if body is None else Prepared(self, method, b"", body, self._limits.response_body)
+        return None if body is None else Prepared(method, b"", body, self._limits.response_body)
 
     def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
         child = self._child

@@ -29,7 +29,7 @@ from gateway_core.protocol import LISTS, ROOTS_CHANGED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.announcements import Announcements
 from gateway_core.upstream.apart import apart, has_own
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
@@ -37,6 +37,7 @@ from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.inventory import Inventory
 from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.transports import check, connection_to, open_session
 from gateway_core.upstream.watches import Release, Told
@@ -303,10 +304,7 @@ class Upstream:
         """Send it on the connection that this exchange is to use."""
         begun, exchange.begun = exchange.begun, None
         if isinstance(begun, BegunRequest):
-            try:
-                return await begun.prepared.connection.carry_on(begun)
-            finally:
-                begun.left()
+            return await begun.carry_on()
         mirrors = method == "tools/call" and self.config.transport == "http"
         headers = self.offer.param_headers(exchange, params) if mirrors else None
         era = self.facts.era

@@ -12,7 +12,8 @@ from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
 from gateway_core.exchange import Agent
 from gateway_core.seal import Seal
 from gateway_core.types import Principal, UpstreamState
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {}, "resources": {}})

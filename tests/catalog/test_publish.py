@@ -8,8 +8,9 @@ import pytest
 from gateway_core.catalog.publish import Published, publish
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.types import Claim, Kind, ToolConflict
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.inventory import fetch
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream
 
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}}

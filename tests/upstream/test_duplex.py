@@ -15,8 +15,9 @@ from gateway_core.deadlines import Deadlines
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream.base import Host, Reply
+from gateway_core.upstream.base import Host
 from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.stdio import StdioConnection
 
 SERVERS = Path(__file__).parent / "servers"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
+from gateway_core.upstream.requests import Reply
 
 
 def name_of(value: object) -> str:

@@ -13,7 +13,8 @@ from gateway_core.config import LimitsConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream.base import Reply, SessionEnded
+from gateway_core.upstream.base import SessionEnded
+from gateway_core.upstream.requests import Reply
 
 AGENT = Agent(Principal("tester"), "modern", "2026-07-28")
 

@@ -12,9 +12,10 @@ from gateway_core.errors import NotSent
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream import offer
-from gateway_core.upstream.base import Reply, ServerInfo
+from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.hints import MAX_TTL_MS, Hint, hint_of
 from gateway_core.upstream.offer import Offer
+from gateway_core.upstream.requests import Reply
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}})
 

@@ -10,8 +10,9 @@ from gateway_core.errors import Busy, NotSent
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era, Principal
 from gateway_core.upstream import sessions
-from gateway_core.upstream.base import Connection, Reply, ServerInfo
+from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.places import Place, Places
+from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.sessions import SessionConnections
 
 
