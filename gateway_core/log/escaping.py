@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TextIO
+from typing import Final, TextIO
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -11,9 +11,17 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+_LONG: Final = 64
+"""Characters from which looking at the bytes is faster."""
+
+
 def escape(text: str) -> str:
     """`text` in one line that can do nothing to a terminal: all but printable characters and spaces escaped."""
-    if text.isprintable():
+    if len(text) > _LONG and text.isascii():
+        if not text.encode().translate(None, _PRINTABLE):
+            return text
+    elif text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 

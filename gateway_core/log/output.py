@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
-from gateway_core.log.escaping import wants_colour
+from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget
 
@@ -67,13 +67,13 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     """Write a line at level INFO of which there are many: one or more for every call.
 
     It goes past loguru, whose record takes half as long as all the rest of a call. The keys of `fields` are plain
-    words. A `message` that is a function is made only where the log's level lets the line through. Where no log of the
-    gateway's own is set up, it is one of loguru's records like all others.
+    words. A `message` that is a function is made only where the log's level lets the line through; whatever is in it
+    stays on its line and can do nothing to a terminal. Where no log of the gateway's own is set up, it is one of
+    loguru's records like all others.
     """
     if not _active:
         made = message
-        lazily = made if callable(made) else lambda: made
-        logger.bind(**fields).opt(lazy=True).info("{}", lazily)
+        logger.bind(**fields).opt(lazy=True).info("{}", lambda: escape(made if isinstance(made, str) else made()))
     elif _noting:
         if not isinstance(message, str):
             message = message()

@@ -51,7 +51,7 @@ class Hider:
         bare = [_bare(pattern) for pattern in patterns]
         inside = "|".join(_inside(*parts) for parts in bare)
         self._keys = _compile(f"(?i){whole}") if patterns else None
-        self._known = lru_cache(maxsize=1024)(self._search)
+        self._known = lru_cache(maxsize=1024)(self._looked_at)
         # On bytes: for text, RE2's wrapper counts characters anew for each place that it finds.
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
         anywhere = "|".join(f"(?:{body})" for body, _, _ in bare)
@@ -91,7 +91,7 @@ class Hider:
             return text
         if text.lstrip()[:1] in {"{", "["}:
             try:
-                decoded = json.loads(text, object_pairs_hook=_object_once)
+                decoded = json.loads(text, object_pairs_hook=object_once)
                 hidden = REDACTED if level >= MAX_LEVELS else self.value(decoded, level + 1)
             except ValueError:
                 pass  # text that only looks like JSON, or JSON that shows each reader something else
@@ -109,24 +109,26 @@ class Hider:
 
     def _members(self, members: dict[str, Any], level: int) -> dict[str, Any]:
         label = members.get("name", members.get("key"))
-        labelled = isinstance(label, str) and self._is_secret(label)
-        hidden = {
-            self.text(key, level): REDACTED
-            if self._is_secret(key) or (labelled and key == "value")
-            else self.value(value, level)
-            for key, value in members.items()
-        }
-        same = hidden.keys() == members.keys() and all(hidden[key] is members[key] for key in members)
+        labelled = isinstance(label, str) and self._key(label, level)[0]
+        hidden, same = {}, True
+        for key, value in members.items():
+            is_secret, shown_key = self._key(key, level)
+            shown = REDACTED if is_secret or (labelled and key == "value") else self.value(value, level)
+            hidden[shown_key] = shown
+            same = same and shown is value and shown_key == key
         return members if same else hidden
 
-    def _is_secret(self, key: str) -> bool:
-        return self._known(key) if len(key) <= _SHORT else self._search(key)
+    def _key(self, key: str, level: int) -> tuple[bool, str]:
+        """Whether the value of this key is a secret, and the key with secrets hidden."""
+        return self._known(key, level) if len(key) <= _SHORT else self._looked_at(key, level)
 
-    def _search(self, key: str) -> bool:
-        return self._keys is not None and self._keys.search(_encodable(key)) is not None
+    def _looked_at(self, key: str, level: int) -> tuple[bool, str]:
+        is_secret = self._keys is not None and self._keys.search(_encodable(key)) is not None
+        return is_secret, self.text(key, level)
 
 
-def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with these members. Raises `ValueError` where one is given twice: readers differ in which counts."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member is given twice")

@@ -11,17 +11,17 @@ from functools import cached_property
 from typing import Annotated, Any, Final
 from zlib import crc32
 
+import msgspec
 from pydantic import Field, field_validator
 
 from gateway_core import Call, CallResult, PluginConfig, hookimpl, note
-from gateway_security_redact.hiding import Hider
+from gateway_security_redact.hiding import Hider, object_once
 
 MAX_SCANNED: Final = 256 * 1024
 """Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
 _MAX_NAME: Final = 256
 _HANDLES: Final = ("taskId", "requestState")
 """What an agent brings back to go on with something of its own: nobody else has to know it."""
-_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Redact:
@@ -91,7 +91,7 @@ class Redact:
             self._log(
                 "response",
                 call,
-                lambda: f"{result.outcome} {error.code} {self._cut(self._log_hider.text(error.message))}",
+                lambda: f"{result.outcome} {error.code} {self._cut(_encoded(self._log_hider.text(error.message)))}",
             )
         if not self._config.redact_results:
             return None
@@ -110,22 +110,23 @@ class Redact:
         if not payload.can_be_searched:
             return f"[{len(raw)} bytes, not logged]"
         if self._log_hider.clears(raw):
-            return self._cut(raw.decode())
+            return self._cut(raw)
         content = payload.content
         if content is None:
             return f"[unparsable, {len(raw)} bytes]"
-        return self._cut(_JSON.encode(self._log_hider.value(content)))
+        return self._cut(_written(self._log_hider.value(content)))
 
-    def _cut(self, text: str) -> str:
-        data = text.encode(errors="backslashreplace")
-        if len(data) > self._config.max_logged_bytes:
-            text = f"{data[: self._config.max_logged_bytes].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
-        return _escaped(text)
+    def _cut(self, data: bytes) -> str:
+        """UTF-8 as text, so far as it is to be logged."""
+        limit = self._config.max_logged_bytes
+        if len(data) <= limit:
+            return data.decode()
+        return f"{data[:limit].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
 
     def _log(self, what: str, call: Call, shown: Callable[[], str]) -> None:
         def line() -> str:
             is_task = call.method.startswith("tasks/")
-            name = "" if is_task else _escaped(self._log_hider.text(call.name)[:_MAX_NAME]) + " "
+            name = "" if is_task else f"{self._log_hider.text(call.name)[:_MAX_NAME]} "
             return f"{what} {call.method} {name}{shown()}"
 
         note(line, {"exchange": call.exchange_id})  # no payload is decoded and searched for a line that is not written
@@ -150,19 +151,31 @@ class _Payload:
 
 def _decoded(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        # Fast, but blind for members that are given twice. Where the shortest JSON comes back, there were none.
+        content = msgspec.json.decode(raw)
+        if msgspec.json.encode(content) == raw:
+            return content
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(raw, object_pairs_hook=object_once)
     except (ValueError, RecursionError):
         return None
+
+
+def _written(value: Any) -> bytes:
+    """Decoded JSON as JSON again, in UTF-8."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return _encoded(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
 
 
 def _withheld(result: CallResult) -> CallResult:
     reason = f"{len(result.raw)} bytes, {MAX_SCANNED} at most" if len(result.raw) > MAX_SCANNED else "unreadable"
     message = f"the answer is withheld: security_redact cannot search it for secrets ({reason}); the call was executed"
     return CallResult.refused(message, upstream=result.upstream)
-
-
-def _escaped(text: str) -> str:
-    """Text that stays on its line and can do nothing to a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -237,7 +237,15 @@ async def test_a_clean_result_keeps_its_bytes():
     assert await run_call(make_call(), FakeUpstream(clean), configured(Redact, redact_results=True)) is clean
 
 
-@pytest.mark.parametrize("raw", [b'{"password": "hush"', b'{"a": "' + b"x" * plugin.MAX_SCANNED + b'"}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"password": "hush"',
+        b'{"a": "' + b"x" * plugin.MAX_SCANNED + b'"}',
+        b'{"a":{"note":"password=hush","note":"x"}}',  # readers differ in which of the two counts
+        b'{"a":{"b":"token=c","b":1e15}}',  # as long as what would be written of it
+    ],
+)
 async def test_what_cannot_be_searched_is_withheld_if_it_must_be_clean(lines, raw):
     unreadable = CallResult(raw=raw, upstream="upstream")
     result = await run_call(make_call(), FakeUpstream(unreadable), configured(Redact, redact_results=True))
@@ -286,7 +294,13 @@ def test_payloads_that_are_too_large_to_search_are_not_logged(lines):
 
 @pytest.mark.parametrize(
     "raw",
-    [b'{"password": "hush"', b"\xff", b'{"\\n": ' + b"1" * 5000 + b"}", b'["\\n"' + b"[" * 100_000],
+    [
+        b'{"password": "hush"',
+        b'{"a":"token=hush","a":1}',
+        b"\xff",
+        b'{"\\n": ' + b"1" * 5000 + b"}",
+        b'["\\n"' + b"[" * 100_000,
+    ],
 )
 def test_unreadable_arguments_are_not_logged(lines, raw):
     call = Call("tools/call", "echo", Principal("agent"), "modern", "exchange", raw_arguments=raw)
