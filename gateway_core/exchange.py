@@ -149,7 +149,7 @@ class Exchange(msgspec.Struct, eq=False):
     """The least severe log messages that the agent wants during this request; empty for none at all."""
     meta: Mapping[str, Raw] | None = None
     """The members of `_meta` of the agent's request, where they were taken apart already."""
-    id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS):x}")
+    id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS)}")
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; set by the pipeline."""

@@ -40,16 +40,12 @@ class Message(msgspec.Struct, gc=False):
     error: Raw = Raw()
     members: dict[str, Raw] = msgspec.field(default_factory=dict, name="(members)")
     """Those of `params`; set by `decode`, whatever the message has under that name."""
-    has_id: bool = msgspec.field(default=False, name="(has id)")
-    """Set by `decode`, too."""
-
-    @property
-    def is_request(self) -> bool:
-        return bool(self.method) and self.has_id
+    is_request: bool = msgspec.field(default=False, name="(request)")
+    """Whether it has a method and an id; set by `decode`, too."""
 
     @property
     def is_notification(self) -> bool:
-        return bool(self.method) and not self.has_id
+        return bool(self.method) and not self.is_request
 
     @property
     def is_response(self) -> bool:
@@ -130,7 +126,7 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
         raise RpcError.of_gateway(INVALID_REQUEST, f"nested deeper than {MAX_DEPTH} levels") from None
     check_depth(data)
     raw_id, raw_params = bytes(message.id), bytes(message.params)
-    message.has_id = bool(raw_id)
+    message.is_request = bool(message.method and raw_id)
     message.members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
     if message.method and not _is_plain(len(data), message, len(raw_id), len(raw_params)):
         _check_keys(data)

@@ -40,6 +40,7 @@ from gateway_core.types import Call, CallResult, Outcome, Reject
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
+_OK: Final = Outcome.OK
 _SERVER: Final = jsonrpc.encode(IMPLEMENTATION)
 _CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
 
@@ -288,7 +289,7 @@ def _rejected(verdict: Reject) -> CallResult:
 
 def _log(exchange: Exchange, course: Course, result: CallResult, seconds: float) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
-    if course.line is not None and result.outcome is Outcome.OK:
+    if course.line is not None and result.outcome is _OK:
         output.note_line(course.line, (exchange.id, int(seconds * 10_000) / 10))
         return
     fields: dict[str, Any] = {

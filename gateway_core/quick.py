@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -42,6 +43,10 @@ MAX_ROADS: Final = 64
 """Roads that are remembered of one agent."""
 MAX_NAME: Final = 1024
 """Bytes of a name that is remembered."""
+# Looking a member of an enumeration up costs as much as a call (until Python 3.12).
+_HEALTHY: Final = UpstreamState.HEALTHY
+_OK: Final = Outcome.OK
+_TOOL_ERROR: Final = Outcome.TOOL_ERROR
 SHORTEST_TIMEOUT: Final = 5.0
 """Seconds of time-out below which calls have a task from the start: those without one are looked at once a second."""
 
@@ -179,15 +184,16 @@ class QuickCalls:
     def _judged(self, course: Course) -> bool:
         """Ask the plugins; whether they let the call pass as it is, and at once."""
 
-        def look_up(rewritten: Call) -> Call:
-            found = course.target = self.catalog.tool(rewritten.name, rewritten.principal.id)
-            return rewritten.with_tool(None if found is None else found.tool)
-
         call = course.call
         assert call is not None
         passed = course.passed = Passed()
-        course.call, course.verdict = self.chain.before_now(call, look_up, passed)
-        return course.call is call and course.verdict is None and not passed.waits
+        course.call, course.verdict = self.chain.before_now(call, partial(self._looked_up, course), passed)
+        return course.call is call and course.verdict is None and passed.awaited is None
+
+    def _looked_up(self, course: Course, rewritten: Call) -> Call:
+        """A call that a plugin has rewritten, with the tool that it names now."""
+        found = course.target = self.catalog.tool(rewritten.name, rewritten.principal.id)
+        return rewritten.with_tool(None if found is None else found.tool)
 
     def _on_its_way(self, exchange: Exchange, course: Course, road: _Road, target: Target) -> QuickCall | None:
         """The call, ready to be sent to one of its upstreams; None where that cannot be done at once."""
@@ -202,7 +208,7 @@ class QuickCalls:
             except RpcError as error:
                 course.verdict = CallResult.failed(error, Outcome.REFUSED)
                 return None
-        elif upstream.facts.state is not UpstreamState.HEALTHY:
+        elif upstream.facts.state is not _HEALTHY:
             return None
         course.chosen = upstream
         way = road.ways.get(upstream)
@@ -275,12 +281,12 @@ class QuickCall(BegunCall, kw_only=True):
         calls, exchange, course, upstream = self._calls, self.exchange, self._course, self.upstream.facts
         exchange.upstream = upstream.name
         calls.router.in_flight -= 1
-        outcome = Outcome.TOOL_ERROR if "isError" in members and bytes(members["isError"]) == b"true" else Outcome.OK
+        outcome = _TOOL_ERROR if "isError" in members and bytes(members["isError"]) == b"true" else _OK
         try:
             end = CallResult(result, None, outcome, upstream.name, upstream.era)
             if course.passed is not None:
                 end = calls.chain.after_now(course.passed, end)
-                if course.passed.waits:
+                if course.passed.awaited is not None:
                     course.answer = end
                     self.give_task()
                     return

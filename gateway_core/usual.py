@@ -63,7 +63,7 @@ def usual_request(data: bytes) -> Message | None:
         or not well_cased(members)
     ):
         return None
-    return Message("2.0", found.id, method, Raw(params), members=members, has_id=True)
+    return Message("2.0", found.id, method, Raw(params), members=members, is_request=True)
 
 
 def usual_response(data: bytes) -> tuple[int, bytes, dict[str, Raw]] | None:

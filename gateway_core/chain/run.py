@@ -47,23 +47,19 @@ class Passed(msgspec.Struct, eq=False):
     _at: int = 0
     """Stages whose `before_call` was called."""
     _due: list[tuple[Hook, Call]] = []
-    _awaited: Awaitable[Any] | None = None
-    """What the hook that was called last will have decided."""
+    awaited: Awaitable[Any] | None = None
+    """What the hook that was called last will have decided; None where the chain need not wait for it."""
     _end: Reject | CallResult | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether a hook has to be waited for before the chain goes on."""
-        return self._awaited is not None
 
     def forget(self) -> None:
         """Have nobody wait for the hook that was to be waited for."""
-        awaited = self._take_awaited()
+        awaited = self.take_awaited()
         if isinstance(awaited, Coroutine):
             awaited.close()
 
-    def _take_awaited(self) -> Awaitable[Any] | None:
-        awaited, self._awaited = self._awaited, None
+    def take_awaited(self) -> Awaitable[Any] | None:
+        """What has to be waited for, from now on by the caller."""
+        awaited, self.awaited = self.awaited, None
         return awaited
 
 
@@ -166,7 +162,7 @@ class Chain:
         own = Own()
         while True:
             call, end = self.before_now(call, lookup, passed)
-            awaited = passed._take_awaited()
+            awaited = passed.take_awaited()
             if awaited is None:
                 return call, end
             stage = self._stages[call.method][passed._at - 1]
@@ -184,7 +180,7 @@ class Chain:
     def before_now(
         self, call: Call, lookup: Callable[[Call], Call], passed: Passed
     ) -> tuple[Call, Reject | CallResult | None]:
-        """What `before` does, up to a hook that has to be waited for: `passed.waits` then, and `before` goes on."""
+        """What `before` does, up to a hook that has to be waited for: then that is `passed.awaited`."""
         for stage in self._stages.get(call.method, ())[passed._at :]:
             passed._at += 1
             hook = stage.before
@@ -197,7 +193,7 @@ class Chain:
                     verdict = hook.function(call)
                     if verdict is not None:
                         if hook.is_async or hasattr(verdict, "__await__"):
-                            passed._awaited = verdict
+                            passed.awaited = verdict
                             return call, None
                         call, passed._end = judge(call, verdict, lookup)
                 except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -216,9 +212,9 @@ class Chain:
         cancelled: BaseException | None = None
         own = Own()
         while True:
-            if not passed.waits:
+            if passed.awaited is None:
                 result = self.after_now(passed, result)
-            awaited = passed._take_awaited()
+            awaited = passed.take_awaited()
             if awaited is None:
                 break
             hook, call = passed._due.pop()
@@ -236,7 +232,7 @@ class Chain:
         return result
 
     def after_now(self, passed: Passed, result: CallResult) -> CallResult:
-        """What `after` does, up to a hook that has to be waited for: `passed.waits` then, and `after` goes on."""
+        """What `after` does, up to a hook that has to be waited for: then that is `passed.awaited`."""
         due = passed._due
         while due:
             hook, call = due[-1]
@@ -245,7 +241,7 @@ class Chain:
                 verdict = hook.function(call, result)
                 if verdict is not None:
                     if hook.is_async or hasattr(verdict, "__await__"):
-                        passed._awaited = verdict
+                        passed.awaited = verdict
                         return result
                     result = sound(verdict, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session
+from gateway_core.downstream.sessions import RequestKey, Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
 from gateway_core.jsonrpc import Message
@@ -127,11 +127,7 @@ def start_call(
     """
     key = session.new_key(message.id)
     services.gate.enter(message)
-
-    def ended(_: object) -> None:
-        services.gate.leave()
-        session.ended(key)
-
+    ended = partial(_ended, services, session, key)
     running = session.calls[key] = services.begin(exchange, message.members, ended, swept=swept)
     return running
 
@@ -146,14 +142,14 @@ def start(
     except RpcError:
         serve.close()
         raise
-
-    def ended(_: object) -> None:
-        services.gate.leave()
-        session.ended(key)
-
     task = session.calls[key] = asyncio.get_running_loop().create_task(serve)
-    task.add_done_callback(ended)
+    task.add_done_callback(partial(_ended, services, session, key))
     return task
+
+
+def _ended(services: Services, session: Session, key: RequestKey, _: object) -> None:
+    services.gate.leave()
+    session.ended(key)
 
 
 def result_of(running: Running[CallResult]) -> CallResult:

@@ -220,7 +220,7 @@ class HttpClient:
         """The free connection that was used last; none whose end has arrived but was not noticed yet (rule R10)."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.is_usable():
                 return connection
             connection.close()
         return None

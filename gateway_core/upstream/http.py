@@ -141,7 +141,7 @@ class HttpConnection(Connection):
         number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
         body = prepared.body % (number, arguments, meta, exchange.id.encode(), number)
         pending = HttpPending(number, prepared.method, exchange, True, call=begun, stream=self, limit=prepared.limit)
-        wire = None if self.closed else self._http.start(prepared.head, body, pending)
+        wire = None if self._session.ended.is_set() else self._http.start(prepared.head, body, pending)
         if wire is None:
             return False
         pending.wire = wire

@@ -85,8 +85,7 @@ class WireConnection(asyncio.Protocol):
         self.unused_since = 0.0
         """Since when it is idle, on the monotonic clock."""
 
-    @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether the next request can go: it is open, and nothing has come that nobody asked for (rule R10)."""
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
@@ -127,7 +126,7 @@ class WireConnection(asyncio.Protocol):
             raise
 
     def ask(self, head: bytes, body: bytes, receiver: Receiver) -> None:
-        """Send a request on a `usable` connection and have `receiver` told what becomes of it."""
+        """Send a request on a usable connection and have `receiver` told what becomes of it."""
         self._receiver = receiver
         transport = self._transport
         assert transport is not None, "it is usable"
