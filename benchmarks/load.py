@@ -74,7 +74,7 @@ def _prepared(scenario: Scenario, target: Running, tools: Path, warm: float, sec
     try:
         count = scenario.connections if scenario.era == "legacy" else 1
         sessions = tuple(client.open() for _ in range(count))
-        records, least = _requests(client, scenario, sessions)
+        records, least = requests_of(client, scenario, sessions)
         # the load's connections come on top of this one, and targets may bound how many there are
         client.close()
         with tempfile.NamedTemporaryFile() as file:
@@ -88,7 +88,7 @@ def _prepared(scenario: Scenario, target: Running, tools: Path, warm: float, sec
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def _requests(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> tuple[list[Record], int]:
+def requests_of(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> tuple[list[Record], int]:
     """What each session sends, and how many bytes its answer has at least. What is asked for is tried out once."""
     stage = STAGES[scenario.stage]
     pages = client.tools(sessions[0])

@@ -43,6 +43,19 @@ def pinned(cpu: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+_prefix: list[str] = []
+
+
+@contextlib.contextmanager
+def started_by(argv: Sequence[str]) -> Iterator[None]:
+    """Each `Process` that is made inside is started by this program, which runs it as its last arguments say."""
+    _prefix[:] = argv
+    try:
+        yield
+    finally:
+        _prefix.clear()
+
+
 def build(folder: Path = OUT) -> None:
     """Compiles the C programs where they are older than their sources. Without a compiler it exits and says so."""
     compiler = shutil.which("gcc") or shutil.which("cc")
@@ -96,7 +109,7 @@ class Process:
         given = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"} | dict(env)
         with log.open("wb") as output, pinned(cpu):
             self._child = subprocess.Popen(
-                argv,
+                [*_prefix, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -434,3 +434,45 @@ def test_a_servers_own_start_ends_with_its_list(part, tools):
     took, listed = part("startup")._server_start([str(tools / "mcpup"), "-i", "-n", "7"])
     assert listed == 7
     assert 0 < took < 10_000
+
+
+def test_only_whole_answers_without_an_error_count_as_calls(part):
+    read = part("instructions")._read_answer
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        body = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        theirs.sendall(answer[:20])
+        threading.Timer(0.1, theirs.sendall, [answer[20:]]).start()
+        read(ours)
+        theirs.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        with pytest.raises(RuntimeError, match="503"):
+            read(ours)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(RuntimeError, match="closed"):
+            read(ours)
+
+
+def test_what_is_started_by_another_program_is_so_only_inside(part, tmp_path):
+    processes = part("processes")
+    port = processes.free_port()
+    argv = [sys.executable, "-c", "import sys; print('last', sys.argv[1:])"]
+    for prefix, said in (
+        ([sys.executable, "-c", "import sys; print('first', sys.argv[-1][:5])"], "first"),
+        ([], "last"),
+    ):
+        log = tmp_path / said
+        with processes.started_by(prefix), pytest.raises(RuntimeError, match="it ended with 0"):
+            processes.Process(argv, cpu=processes.cpus()[0], port=port, log=log)
+        assert log.read_text().startswith(said)
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
+@needs_compiler
+def test_instructions_of_a_call_are_counted(part, tools, monkeypatch):
+    monkeypatch.setattr(part("processes"), "OUT", tools)
+    instructions = part("instructions")
+    monkeypatch.setattr(instructions, "ROUNDS", 5)
+    found, shown = instructions.count("gateway-min", part("matrix").Scenario("modern", 2), functions=3)
+    assert 50_000 < found < 500_000
+    assert "python" in shown
