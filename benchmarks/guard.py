@@ -40,11 +40,11 @@ from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.http1.response import ResponseHead
 from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.requests import Prepared, Reply
-from gateway_core.upstream.response import ResponseHead
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 RECORDED = Path(__file__).with_name("guard.json")

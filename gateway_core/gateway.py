@@ -1,8 +1,8 @@
 """The composition root: builds everything from a `Config`, starts it in order and stops it in reverse.
 
 Order of starting: plugins, the listener, upstreams in the background; children may be there already, see
-`upstream/early.py`. Order of stopping: not ready, no new connections, calls in flight finish, streams end politely,
-upstreams and their children end, plugins leave.
+`upstream/process/early.py`. Order of stopping: not ready, no new connections, calls in flight finish, streams end
+politely, upstreams and their children end, plugins leave.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from gateway_core.rounds import Rounds
 from gateway_core.router import Router
 from gateway_core.seal import Seal
 from gateway_core.types import CallResult, Principal, UpstreamState
-from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.pool import UpstreamPool
+from gateway_core.upstream.process.early import EarlyChildren
 
 FIRST_DISCOVERY: Final = 30.0
 ANSWER_GRACE: Final = 1.0

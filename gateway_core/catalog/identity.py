@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
 from gateway_core.types import Era
-from gateway_core.upstream.subscription import announces_updates
+from gateway_core.upstream.notifications.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 
 _MODERN: Final = ("modern", "modern")

@@ -27,7 +27,7 @@ from gateway_core.cli.detach import Starter, log_file
 from gateway_core.cli.report import Failed, say
 from gateway_core.config import Config
 from gateway_core.log import output
-from gateway_core.upstream.early import EarlyChildren
+from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway

@@ -16,7 +16,7 @@ from gateway_core.cli.control import Hold, acquire, locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.settings import require_enabled
 from gateway_core.config import Config, load
-from gateway_core.upstream.early import EarlyChildren
+from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.cli.detach import Starter

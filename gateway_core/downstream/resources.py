@@ -19,7 +19,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Agent
-from gateway_core.upstream.subscription import announces_updates
+from gateway_core.upstream.notifications.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 
 MAX_WATCHED: Final = 256

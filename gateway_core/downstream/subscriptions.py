@@ -34,7 +34,7 @@ from gateway_core.protocol import (
     list_changed,
     listen_key,
 )
-from gateway_core.upstream.subscription import ACKNOWLEDGED, RESOURCES
+from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, RESOURCES
 
 _FILTERS: Final = {listen_key(kind): kind for kind in CHANGING}
 

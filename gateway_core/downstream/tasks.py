@@ -22,7 +22,7 @@ from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import TASK_ID
 from gateway_core.types import CallResult
-from gateway_core.upstream.follows import Follower
+from gateway_core.upstream.notifications.follows import Follower
 from gateway_core.upstream.upstream import Upstream
 
 MAX_FOLLOWED: Final = 256

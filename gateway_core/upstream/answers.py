@@ -21,10 +21,10 @@ from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import SessionEnded
 from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
+from gateway_core.upstream.http1.response import JSON, Response
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
 from gateway_core.upstream.requests import Reply
-from gateway_core.upstream.response import JSON, Response
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""

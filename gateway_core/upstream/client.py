@@ -24,10 +24,10 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
-from gateway_core.upstream.dial import dial
-from gateway_core.upstream.heads import Closed, Heads, Malformed
-from gateway_core.upstream.response import Response
-from gateway_core.upstream.wire import Receiver, WireConnection
+from gateway_core.upstream.http1.dial import dial
+from gateway_core.upstream.http1.heads import Closed, Heads, Malformed
+from gateway_core.upstream.http1.response import Response
+from gateway_core.upstream.http1.wire import Receiver, WireConnection
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""

@@ -26,11 +26,11 @@ from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
 from gateway_core.upstream.incoming import Strays, answer_to, read
-from gateway_core.upstream.logs import whose
+from gateway_core.upstream.notifications.logs import whose
+from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
 from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
 from gateway_core.upstream.requests import Reply
-from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""

@@ -1,10 +1,10 @@
 """Streamable HTTP to an upstream: one MCP session, every message its own POST.
 
 A *modern* request is complete in itself: headers that mirror its body, an answer of its own, a closed stream as its
-cancellation. A *legacy* session has an id, a GET stream for what the server says by itself (`listen.py`), and
-streams that can be resumed. What statuses and bodies mean is in `answers.py`, what all messages of a session share
-in `http_session.py`, where "not sent" ends in `client.py`. Sources: transports/streamable-http of 2026-07-28,
-transports of 2025-11-25.
+cancellation. A *legacy* session has an id, a GET stream for what the server says by itself
+(`notifications/listen.py`), and streams that can be resumed. What statuses and bodies mean is in `answers.py`, what
+all messages of a session share in `http_session.py`, where "not sent" ends in `client.py`. Sources:
+transports/streamable-http of 2026-07-28, transports of 2025-11-25.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
 from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template, with_meta
 from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import Strays
-from gateway_core.upstream.listen import listen
+from gateway_core.upstream.notifications.listen import listen
+from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.requests import Prepared, Reply
-from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
-from gateway_core.upstream.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""

@@ -3,19 +3,17 @@ or an event stream with the response in it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gateway_core.errors import OutcomeUnknown
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.begun import BegunPending
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
+from gateway_core.upstream.http1.response import Response, ResponseHead
+from gateway_core.upstream.http1.wire import WireConnection
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.response import Response, ResponseHead
 from gateway_core.usual import usual_response
-
-if TYPE_CHECKING:
-    from gateway_core.upstream.wire import WireConnection
 
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")

@@ -29,11 +29,11 @@ from gateway_core.protocol import (
 from gateway_core.upstream.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host, SessionEnded
 from gateway_core.upstream.client import Headers, HttpClient
+from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.incoming import Strays, answer_to
-from gateway_core.upstream.logs import whose
+from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.questions import Questions
-from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
 
 FAREWELL: Final = 2.0
 """Seconds for a message that nobody waits for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway_core.config import ProxyConfig
-from gateway_core.upstream.early import EarlyChildren
+from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.upstream import Upstream
 
 

@@ -18,8 +18,8 @@ from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
+from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.pending import Awaited
-from gateway_core.upstream.response import EVENT_STREAM, JSON, Response
 
 ENDPOINT_TIMEOUT: Final = 10.0
 """Seconds that the stream may take to name its endpoint."""

@@ -18,10 +18,10 @@ from gateway_core.exchange import Exchange
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.begun import BegunAwaited, BegunRequest
-from gateway_core.upstream.child import Child
 from gateway_core.upstream.duplex import DuplexConnection
 from gateway_core.upstream.era import declared, template
 from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.requests import Prepared, Reply
 from gateway_core.usual import USUAL_STARTS, usual_response
 

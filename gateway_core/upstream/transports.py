@@ -12,8 +12,8 @@ from gateway_core.protocol import DISCOVER, PING
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.http import HttpConnection
+from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
 

@@ -27,20 +27,20 @@ from gateway_core.errors import (
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import LISTS, ROOTS_CHANGED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.announcements import Announcements
 from gateway_core.upstream.apart import apart, has_own
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.early import EarlyChildren
 from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.notifications.announcements import Announcements
+from gateway_core.upstream.notifications.watches import Release, Told
 from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.places import Place, Places
+from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.transports import check, connection_to, open_session
-from gateway_core.upstream.watches import Release, Told
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""

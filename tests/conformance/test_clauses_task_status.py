@@ -12,7 +12,7 @@ import tomli_w
 
 from gateway_core import Call, CallResult, Reject, hookimpl
 from gateway_core.downstream import subscriptions
-from gateway_core.upstream import follows, listen
+from gateway_core.upstream.notifications import follows, listen
 
 from .tasks_kit import SUBSCRIPTION, TASKS, Agent, Lab, Listener, Start, starting
 

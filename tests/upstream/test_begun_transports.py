@@ -16,8 +16,9 @@ from gateway_core import jsonrpc
 from gateway_core.exchange import Exchange
 from gateway_core.quick import QuickCall, Running, task_of
 from gateway_core.types import CallResult, Outcome
-from gateway_core.upstream import response as responses
-from gateway_core.upstream import sessions, wire
+from gateway_core.upstream import sessions
+from gateway_core.upstream.http1 import response as responses
+from gateway_core.upstream.http1 import wire
 from tests.upstream.begun_kit import GOOD, Start, World, ended, http, response
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

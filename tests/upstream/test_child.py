@@ -13,7 +13,7 @@ import pytest
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent
-from gateway_core.upstream.child import Child, environment
+from gateway_core.upstream.process.child import Child, environment
 
 SERVERS = Path(__file__).parent / "servers"
 FAULTY = str(SERVERS / "faulty.py")

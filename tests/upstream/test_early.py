@@ -11,9 +11,9 @@ import pytest
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent
-from gateway_core.upstream import child as module
 from gateway_core.upstream.base import Host
-from gateway_core.upstream.early import MAX_EARLY, EarlyChildren
+from gateway_core.upstream.process import child as module
+from gateway_core.upstream.process.early import MAX_EARLY, EarlyChildren
 from gateway_core.upstream.stdio import StdioConnection
 from tests.upstream.test_child import gone_within
 

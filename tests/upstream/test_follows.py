@@ -12,10 +12,10 @@ from gateway_core.errors import METHOD_NOT_FOUND, NotSent, OutcomeUnknown, RpcEr
 from gateway_core.exchange import Agent
 from gateway_core.protocol import TASK_STATUS
 from gateway_core.types import Era, Principal
-from gateway_core.upstream import follows, listen
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.follows import Follows
-from gateway_core.upstream.subscription import ACKNOWLEDGED
+from gateway_core.upstream.notifications import follows, listen
+from gateway_core.upstream.notifications.follows import Follows
+from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED
 
 AGENT = Agent(Principal("a"), "modern", "2026-07-28", capabilities=b'{"extensions":{}}')
 

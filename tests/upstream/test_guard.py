@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from gateway_core.config import UpstreamConfig
-from gateway_core.upstream.child import Child
+from gateway_core.upstream.process.child import Child
 
 LIST = "import json, os; print(json.dumps(sorted(map(int, os.listdir('/proc/self/fd')))))"
 CLOSE = "import os, time; os.close(1); time.sleep(60)"

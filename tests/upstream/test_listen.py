@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.upstream import listen as module
+from gateway_core.upstream.notifications import listen as module
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 CHANGING = {"tools": {"listChanged": True}, "resources": {"listChanged": False}, "prompts": {}}

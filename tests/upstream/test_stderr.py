@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
-from gateway_core.upstream.stderr import StderrTail
+from gateway_core.upstream.process.stderr import StderrTail
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream import child as child_module
 from gateway_core.upstream.base import Host
+from gateway_core.upstream.process import child as child_module
 from gateway_core.upstream.stdio import Lines, StdioConnection, TooLong
 
 SERVERS = Path(__file__).parent / "servers"

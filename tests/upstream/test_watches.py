@@ -11,12 +11,12 @@ from gateway_core.errors import NotSent, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE
 from gateway_core.types import Principal
-from gateway_core.upstream import listen, logs, subscription, watches
 from gateway_core.upstream.base import Host, ServerInfo
-from gateway_core.upstream.logs import Logs, whose
+from gateway_core.upstream.notifications import listen, logs, subscription, watches
+from gateway_core.upstream.notifications.logs import Logs, whose
+from gateway_core.upstream.notifications.subscription import LegacyWatcher
+from gateway_core.upstream.notifications.watches import Watches
 from gateway_core.upstream.requests import Reply
-from gateway_core.upstream.subscription import LegacyWatcher
-from gateway_core.upstream.watches import Watches
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,10 @@ from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.upstream import client as module
 from gateway_core.upstream.answers import read_body
 from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.heads import MAX_HEADERS, REMEMBERED, Heads
-from gateway_core.upstream.response import HIGH, Response
-from gateway_core.upstream.stream_parser import MAX_INFORMATIONAL
-from gateway_core.upstream.wire import WireConnection
+from gateway_core.upstream.http1.heads import MAX_HEADERS, REMEMBERED, Heads
+from gateway_core.upstream.http1.response import HIGH, Response
+from gateway_core.upstream.http1.stream_parser import MAX_INFORMATIONAL
+from gateway_core.upstream.http1.wire import WireConnection
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

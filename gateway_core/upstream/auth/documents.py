@@ -30,7 +30,7 @@ from yarl import URL
 from gateway_core.config.fields import is_loopback
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import reach
-from gateway_core.upstream.response import JSON
+from gateway_core.upstream.http1.response import JSON
 
 TIMEOUT: Final = 10.0
 """Seconds for one request."""

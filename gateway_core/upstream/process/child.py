@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent
-from gateway_core.upstream.stderr import StderrTail
+from gateway_core.upstream.process.stderr import StderrTail
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 """All that a child gets of the gateway's environment; the rest is what `env` names (threat: env leak)."""

@@ -11,9 +11,9 @@ from msgspec import Raw
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.upstream.base import Connection, Host
-from gateway_core.upstream.follows import Follows
-from gateway_core.upstream.logs import Logs
-from gateway_core.upstream.watches import Watches
+from gateway_core.upstream.notifications.follows import Follows
+from gateway_core.upstream.notifications.logs import Logs
+from gateway_core.upstream.notifications.watches import Watches
 
 
 class Announcements:

@@ -7,7 +7,7 @@ from typing import Final
 import httptools
 from multidict import CIMultiDict
 
-from gateway_core.upstream.response import ResponseHead
+from gateway_core.upstream.http1.response import ResponseHead
 
 MAX_HEAD: Final = 32 * 1024
 """Bytes of an answer's head, and of the trailers after a body."""

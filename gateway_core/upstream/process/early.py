@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway_core.config import UpstreamConfig
-from gateway_core.upstream.child import Child
+from gateway_core.upstream.process.child import Child
 
 MAX_EARLY: Final = 8
 """So many; the others are started like all that are started later."""

@@ -15,8 +15,8 @@ from gateway_core.errors import DeliveryError, NotSent
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import read_events
 from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.http1.response import Response
 from gateway_core.upstream.incoming import Strays
-from gateway_core.upstream.response import Response
 
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0

@@ -8,8 +8,8 @@ from typing import Final
 import httptools
 from multidict import CIMultiDict
 
-from gateway_core.upstream.heads import MAX_HEAD, Collected, Malformed
-from gateway_core.upstream.response import Response, ResponseHead
+from gateway_core.upstream.http1.heads import MAX_HEAD, Collected, Malformed
+from gateway_core.upstream.http1.response import Response, ResponseHead
 
 MAX_INFORMATIONAL: Final = 8
 """Answers with a status of 1xx before the one that counts."""

@@ -12,9 +12,9 @@ import select
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from gateway_core.upstream.heads import MAX_HEAD, Closed, Heads
-from gateway_core.upstream.response import Response, ResponseHead
-from gateway_core.upstream.stream_parser import StreamParser
+from gateway_core.upstream.http1.heads import MAX_HEAD, Closed, Heads
+from gateway_core.upstream.http1.response import Response, ResponseHead
+from gateway_core.upstream.http1.stream_parser import StreamParser
 
 LINGER: Final = 1.0
 """Seconds that the rest of an answer may take to come when it is not wanted any more."""
