@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -17,6 +16,7 @@ from pydantic import Field, field_validator
 from gateway_core import Call, CallResult, PluginConfig, hookimpl, note
 from gateway_security_redact.hiding import Hider, object_once
 
+_UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
 """Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
 _MAX_NAME: Final = 256
@@ -76,7 +76,7 @@ class Redact:
             self._log("response", call, lambda: f"{result.outcome} {self._shown(payload)}")
         if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
-        content = payload.content
+        content = payload.content()
         if content is None:
             return _withheld(result)
         hidden = self._hider.value(content)
@@ -111,7 +111,7 @@ class Redact:
             return f"[{len(raw)} bytes, not logged]"
         if self._log_hider.clears(raw):
             return self._cut(raw)
-        content = payload.content
+        content = payload.content()
         if content is None:
             return f"[unparsable, {len(raw)} bytes]"
         return self._cut(_written(self._log_hider.value(content)))
@@ -135,18 +135,18 @@ class Redact:
 class _Payload:
     """The JSON of a request or an answer, decoded once, and not before somebody wants it."""
 
+    __slots__ = ("_content", "can_be_searched", "raw")
+
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
+        self.can_be_searched = len(raw) <= MAX_SCANNED
+        self._content: Any = _UNREAD
 
-    @property
-    def can_be_searched(self) -> bool:
-        """Whether it is small enough."""
-        return len(self.raw) <= MAX_SCANNED
-
-    @cached_property
     def content(self) -> Any:
         """What it holds; None for one that cannot be searched or read (`null` is no payload)."""
-        return _decoded(self.raw) if self.can_be_searched else None
+        if self._content is _UNREAD:
+            self._content = _decoded(self.raw) if self.can_be_searched else None
+        return self._content
 
 
 def _decoded(raw: bytes) -> Any:
