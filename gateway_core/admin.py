@@ -83,6 +83,15 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
         ],
         "warnings": [
             *snapshot.warnings,
-            *(warning for of in upstreams if of.inventory is not None for warning in of.inventory.warnings),
+            *(warning for of in upstreams for warning in _warnings(of)),
         ],
     }
+
+
+def _warnings(of: Upstream) -> Sequence[str]:
+    """What is missing of an upstream's own, and why."""
+    if of.inventory is not None:
+        return of.inventory.warnings
+    if of.last_error is None:
+        return (f"{of.name}: not reached yet, its tools are still to come",)
+    return (f"{of.name}: not reached so far, its tools are not known: {of.last_error}",)

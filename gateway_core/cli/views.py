@@ -82,9 +82,6 @@ def tools(config: Path | None, *, as_json: bool) -> None:
 
 async def _tools_now(config: Config) -> dict[str, Any]:
     async with local_gateway(config) as gateway:
-        for one in gateway.status()["upstreams"]:
-            if one["state"] != "healthy":
-                say(f"warning: {_line(one).strip()}")
         return gateway.tools()
 
 

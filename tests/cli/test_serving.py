@@ -62,6 +62,34 @@ def test_tools_and_calls_through_the_running_gateway(running, rad, status):
     assert "calculator" in shown
 
 
+def test_servers_whose_tools_are_not_known_are_named_with_the_reason(project, rad, wait_for):
+    config = project / ".radium" / "mcp-proxy.toml"
+    slow, dead = f"{sys.executable!r}", "http://127.0.0.1:9/mcp"
+    config.write_text(
+        f'''{config.read_text()}
+[[mcp.proxy.upstreams]]
+name = "slow"
+transport = "stdio"
+command = {slow}
+args = ["-c", "import time; time.sleep(60)"]
+
+[[mcp.proxy.upstreams]]
+name = "dead"
+transport = "http"
+url = "{dead}"
+'''
+    )
+    assert rad("start", "--detach").returncode == 0
+    try:
+        wait_for(lambda: "dead: not reached so far" in rad("tools").stdout, 20)
+        shown = rad("tools").stdout
+        assert "no tools" in shown
+        assert "warning: slow: not reached yet, its tools are still to come" in shown
+        assert "warning: dead: not reached so far, its tools are not known: cannot connect to 127.0.0.1:9" in shown
+    finally:
+        rad("stop", "--now")
+
+
 def test_without_a_running_gateway_the_commands_connect_themselves(with_server, rad):
     found = rad("tools", "--json")
     assert [one["name"] for one in json.loads(found.stdout)["tools"]] == ["add", "slow", "fail"]
