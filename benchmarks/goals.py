@@ -78,7 +78,6 @@ def alone(name: str) -> Figure:
     return lambda rows, era: [row[name] for row in rows if name in row]
 
 
-LIST_500 = {"part": "lists", "what": "list", "stage": "500 tools"}
 GOALS = (
     Goal("CPU of a call, routing and conflict only", 2.2, "times nginx", against("gateway-min", "nginx")),
     Goal("CPU of a call, default plugins, no payload log", 3.0, "times nginx", against(QUIET, "nginx")),
@@ -88,7 +87,12 @@ GOALS = (
         "times nginx",
         against("gateway", "nginx", part="sizes", size="1KB"),
     ),
-    Goal("CPU of `tools/list`, 500 tools", 2.5, "times nginx", against(QUIET, "nginx", **LIST_500)),
+    Goal(
+        "CPU of `tools/list`, 500 tools",
+        2.5,
+        "times nginx",
+        against(QUIET, "nginx", part="lists", what="list", stage="500 tools"),
+    ),
     Goal("CPU of a call, 100 upstreams", 1.1, "times one", against_itself(QUIET, "fleets", stage="100 upstreams")),
     Goal("CPU of a call, result of 10 KB", 1.2, "times 100 B", against_itself(QUIET, "sizes", size="10KB")),
     Goal("CPU of a call, result of 1 MB", 3, "times nginx", against(QUIET, "nginx", part="sizes", size="1MB")),

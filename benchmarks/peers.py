@@ -53,8 +53,9 @@ def _start(
 ) -> Running:
     folder = scratch / name
     folder.mkdir(exist_ok=True)
-    where = {"cpu": processes.cpus()[0], "port": port, "log": scratch / f"{name}.log", "folder": folder}
-    return Running(name, port, Process(argv, **where, env=env or {}, patience=_PATIENCE), path, eras)
+    cpu, log = processes.cpus()[0], scratch / f"{name}.log"
+    process = Process(argv, cpu=cpu, port=port, log=log, folder=folder, env=env or {}, patience=_PATIENCE)
+    return Running(name, port, process, path, eras)
 
 
 def fastmcp(upstream_ports: Sequence[int], scratch: Path) -> Running:
@@ -112,11 +113,11 @@ def contextforge(upstream_ports: Sequence[int], scratch: Path) -> Running:
     try:
         make = [_installed("contextforge"), "-m", "mcpgateway.utils.create_jwt_token", "--username", admin, "--admin"]
         make += ["--exp", "600", "--secret", secret]
-        folder = {"cwd": scratch / "contextforge", "env": {**os.environ, **env}}
-        token = subprocess.run(make, check=True, capture_output=True, text=True, timeout=60, **folder).stdout
+        folder, given = scratch / "contextforge", os.environ | env
+        made = subprocess.run(make, check=True, capture_output=True, text=True, timeout=60, cwd=folder, env=given)
         url = f"http://127.0.0.1:{upstream_ports[0]}/mcp"
         server = {"name": "bench", "url": url, "transport": "STREAMABLEHTTP", "visibility": "public"}
-        _register(port, server, token.split()[-1])
+        _register(port, server, made.stdout.split()[-1])
     except BaseException:
         running.process.stop()
         raise

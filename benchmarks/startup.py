@@ -75,8 +75,8 @@ def measure() -> list[Row]:
 
 @contextlib.contextmanager
 def _child(argv: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    child = subprocess.Popen(argv, text=True, **pipes)
+    pipe = subprocess.PIPE
+    child = subprocess.Popen(argv, text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
     try:
         yield child
     finally:
