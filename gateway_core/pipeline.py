@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
@@ -98,10 +99,10 @@ class Pipeline:
             return begun
         task = asyncio.get_running_loop().create_task(self._call(exchange, course))
         if course.passed is not None:
-            task.add_done_callback(lambda _: self._never_began(exchange, course))
+            task.add_done_callback(partial(self._never_began, exchange, course))
         return task
 
-    def _never_began(self, exchange: Exchange, course: Course) -> None:
+    def _never_began(self, exchange: Exchange, course: Course, _: object) -> None:
         """Where a task was cancelled before its first step, plugins that were asked are told all the same."""
         if exchange.deadline is None and course.passed is not None:
             course.passed.forget()

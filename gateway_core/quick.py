@@ -38,7 +38,8 @@ from gateway_core.upstream.upstream import Upstream
 
 METHOD: Final = "tools/call"
 _BRACE: Final = ord("{")
-COMPLETE: Final = b'"complete"'
+_COMPLETE: Final = Raw(b'"complete"')
+_TRUE: Final = Raw(b"true")
 MAX_ROADS: Final = 64
 """Roads that are remembered of one agent."""
 MAX_NAME: Final = 1024
@@ -275,13 +276,13 @@ class QuickCall(BegunCall, kw_only=True):
     def is_plain(self, members: dict[str, Raw]) -> bool:
         # Legacy servers have no questions and tasks in their results.
         kind = members.get("resultType")
-        return kind is None or bytes(kind) == COMPLETE or self.upstream.facts.era == "legacy"
+        return kind is None or kind == _COMPLETE or self.upstream.facts.era == "legacy"
 
     def answered(self, result: bytes, members: dict[str, Raw], seconds: float) -> None:
         calls, exchange, course, upstream = self._calls, self.exchange, self._course, self.upstream.facts
         exchange.upstream = upstream.name
         calls.router.in_flight -= 1
-        outcome = _TOOL_ERROR if "isError" in members and bytes(members["isError"]) == b"true" else _OK
+        outcome = _TOOL_ERROR if "isError" in members and members["isError"] == _TRUE else _OK
         try:
             end = CallResult(result, None, outcome, upstream.name, upstream.era)
             if course.passed is not None:
@@ -305,7 +306,7 @@ class QuickCall(BegunCall, kw_only=True):
             self._calls.router.in_flight -= 1  # whoever dispatches it counts it
         task = self._task = self._calls.host.go_on(self.exchange, self._course)
         for callback in self._callbacks:
-            task.add_done_callback(lambda _, callback=callback: callback(self))  # type: ignore[misc]
+            task.add_done_callback(partial(_tell, callback, self))
 
     @property
     def task(self) -> asyncio.Task[CallResult]:
@@ -335,6 +336,11 @@ class QuickCall(BegunCall, kw_only=True):
     def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
         """`callback` gets this call. It is called at the moment of the end, and must not raise."""
         if self._task is not None:
-            self._task.add_done_callback(lambda _: callback(self))
+            self._task.add_done_callback(partial(_tell, callback, self))
         else:
             self._callbacks.append(callback)
+
+
+def _tell(callback: Callable[[Any], object], call: QuickCall, _: object) -> None:
+    """Who waits for the end of a call gets the call, whatever has come to its end."""
+    callback(call)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
@@ -216,7 +217,7 @@ class Catalog:
         snapshot = self._seen(exchange.agent.principal.id)[0]
         if upstream not in snapshot.linking:
             return result
-        raw = published_links(exchange.method, result.raw, lambda uri: snapshot.published_uri(upstream, uri))
+        raw = published_links(exchange.method, result.raw, partial(snapshot.published_uri, upstream))
         return result if raw is result.raw else _replace(result, raw=raw)
 
     def _explicit(self, name: str) -> tuple[Upstream | None, str]:

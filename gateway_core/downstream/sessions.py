@@ -31,18 +31,17 @@ PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose agents know events without data; others take them for broken messages."""
 LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
 
-_MAX_DIGITS: Final = 18
 RequestKey = int | str
 """A request's id, of whatever spelling, but with its type: `1` is not `"1"` (basic/index, Requests)."""
 
 
 def request_key(raw_id: Raw) -> RequestKey:
     """A request's id as a key."""
-    digits = bytes(raw_id)
-    if digits.isdigit() and len(digits) <= _MAX_DIGITS:
-        return int(digits)
-    key: RequestKey = jsonrpc.value(raw_id)
-    return key
+    try:
+        return int(raw_id)
+    except ValueError:
+        key: RequestKey = jsonrpc.value(raw_id)
+        return key
 
 
 class Session:

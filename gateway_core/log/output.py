@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -72,8 +73,7 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
     loguru's records like all others.
     """
     if not _active:
-        made = message
-        logger.bind(**fields).opt(lazy=True).info("{}", lambda: escape(made if isinstance(made, str) else made()))
+        logger.bind(**fields).opt(lazy=True).info("{}", partial(_in_one_line, message))
     elif _noting:
         if not isinstance(message, str):
             message = message()
@@ -82,6 +82,10 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
         now = time.time()
         for sink in _noting:
             sink.note(now, message, fields)
+
+
+def _in_one_line(message: str | Callable[[], str]) -> str:
+    return escape(message if isinstance(message, str) else message())
 
 
 def note_line(line: Line, values: tuple[Any, ...]) -> None:

@@ -122,7 +122,7 @@ def _members(raw: bytes) -> dict[str, Raw]:
 def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:
     """Whether the result is the answer, not a question or a task; an absent type means `complete`."""
     raw_type = members.get("resultType")
-    if raw_type is None or bytes(raw_type) == b'"complete"':
+    if raw_type is None or raw_type == _COMPLETE:
         return True
     try:
         result_type = msgspec.json.decode(raw_type, type=str)

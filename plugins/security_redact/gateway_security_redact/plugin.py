@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -63,7 +64,7 @@ class Redact:
     def before_call(self, call: Call) -> None:
         if self._config.log_requests and self._is_sampled(call):
             arguments = _Payload(call.raw_arguments or b"{}")
-            self._log("request", call, lambda: self._shown(arguments))
+            self._log(call, partial(self._line, "request", call, "", arguments))
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | None:
@@ -73,7 +74,7 @@ class Redact:
 
         payload = _Payload(result.raw)
         if logged:
-            self._log("response", call, lambda: f"{result.outcome} {self._shown(payload)}")
+            self._log(call, partial(self._line, "response", call, f"{result.outcome} ", payload))
         if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
         content = payload.content()
@@ -88,11 +89,7 @@ class Redact:
         if error is None:
             return None
         if logged:
-            self._log(
-                "response",
-                call,
-                lambda: f"{result.outcome} {error.code} {self._cut(_encoded(self._log_hider.text(error.message)))}",
-            )
+            self._log(call, partial(self._error_line, call, result))
         if not self._config.redact_results:
             return None
         message, data = self._hider.text(error.message), self._hider.value(error.data)
@@ -123,12 +120,20 @@ class Redact:
             return data.decode()
         return f"{data[:limit].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
 
-    def _log(self, what: str, call: Call, shown: Callable[[], str]) -> None:
-        def line() -> str:
-            is_task = call.method.startswith("tasks/")
-            name = "" if is_task else f"{self._log_hider.text(call.name)[:_MAX_NAME]} "
-            return f"{what} {call.method} {name}{shown()}"
+    def _begin(self, what: str, call: Call) -> str:
+        name = "" if call.method.startswith("tasks/") else f"{self._log_hider.text(call.name)[:_MAX_NAME]} "
+        return f"{what} {call.method} {name}"
 
+    def _line(self, what: str, call: Call, outcome: str, payload: _Payload) -> str:
+        return f"{self._begin(what, call)}{outcome}{self._shown(payload)}"
+
+    def _error_line(self, call: Call, result: CallResult) -> str:
+        assert result.error is not None, "it has failed"
+        message = self._cut(_encoded(self._log_hider.text(result.error.message)))
+        return f"{self._begin('response', call)}{result.outcome} {result.error.code} {message}"
+
+    @staticmethod
+    def _log(call: Call, line: Callable[[], str]) -> None:
         note(line, {"exchange": call.exchange_id})  # no payload is decoded and searched for a line that is not written
 
 
