@@ -48,13 +48,17 @@ def count(name: str, scenario: Scenario, functions: int = 0) -> tuple[int, str]:
         stack.callback(client.close)
         sessions = tuple(client.open() for _ in range(scenario.connections if scenario.era == "legacy" else 1))
         asked, _ = requests_of(client, scenario, sessions)
-        agents = [stack.enter_context(socket.create_connection(("127.0.0.1", target.port), 30)) for _ in asked]
+        address = ("127.0.0.1", target.port)
+        agents = [
+            (stack.enter_context(socket.create_connection(address, 30)), asked[number % len(asked)])
+            for number in range(scenario.connections)
+        ]
 
         def calls(rounds: int) -> None:
             for _ in range(rounds):
-                for agent, record in zip(agents, asked, strict=True):
+                for agent, record in agents:
                     agent.sendall(record.data)
-                for agent in agents:
+                for agent, _ in agents:
                     _read_answer(agent)
 
         def control(*order: str) -> None:
