@@ -184,7 +184,6 @@ class QuickCalls:
 
     def _judged(self, course: Course) -> bool:
         """Ask the plugins; whether they let the call pass as it is, and at once."""
-
         call = course.call
         assert call is not None
         passed = course.passed = Passed()
