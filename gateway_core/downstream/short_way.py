@@ -99,6 +99,7 @@ class AgentConnection(asyncio.Protocol):
         self._server.farewell(self)
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the agent has gone"))
+            self._drained.exception()  # mostly nobody waits: an answer is written at once, however large it is
         serving, self._serving = self._serving, None
         if serving is not None:
             serving.lost()

@@ -1,6 +1,7 @@
 """The short way and the long way: which requests go where, and that agents see no difference."""
 
 import asyncio
+import gc
 import json
 import re
 from typing import Any
@@ -234,6 +235,17 @@ async def test_an_agent_that_leaves_at_once_leaves_nothing_behind(world: Any, he
     async with asyncio.timeout(5):
         while world.services.gate.in_flight or kinds(world):
             await asyncio.sleep(0.01)
+
+
+async def test_an_agent_that_leaves_with_half_of_its_answer_is_no_error(world: Any) -> None:
+    seen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
+    connection = AgentConnection(world.server._app.connections)
+    connection.pause_writing()
+    connection.connection_lost(None)
+    del connection
+    gc.collect()
+    assert seen == []
 
 
 async def test_a_stream_that_nobody_reads_holds_its_writer_up(world: Any, helpers: Any) -> None:
