@@ -107,14 +107,14 @@ class Lab:
         @server.tool()
         async def forever(ctx: Context) -> str:
             """Report progress for ever."""
-            for step in range(10**6):
-                await ctx.report_progress(step)
-                self.started.set()
-                try:
+            try:
+                for step in range(10**6):
+                    await ctx.report_progress(step)
+                    self.started.set()
                     await asyncio.sleep(0.05)
-                except asyncio.CancelledError:
-                    self.cancelled.set()
-                    raise
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
             return "never"
 
         add_questions(server)
