@@ -22,7 +22,7 @@ from matrix import Scenario, Stage
 from report import Row, number
 
 from gateway_core import Call, CallResult, hookimpl
-from gateway_core.chain import Chain, Passed
+from gateway_core.chain import Chain, ChainProgress
 from gateway_core.testing import configured, make_call, make_result
 
 LOOPS, REPEATS = 5_000, 15
@@ -75,9 +75,9 @@ async def _chain() -> dict[str, float]:
         for name, chain in chains.items():
             begun = time.perf_counter_ns()
             for _ in range(LOOPS):
-                passed = Passed()
-                await chain.before(call, lambda found: found, passed)
-                await chain.after(passed, result)
+                passed = ChainProgress()
+                await chain.run_before(call, lambda found: found, passed)
+                await chain.run_after(passed, result)
             best[name] = min(best[name], (time.perf_counter_ns() - begun) / LOOPS)
     return {name: best[name] - best["none"] for name in PLUGINS}
 

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.deadlines import Deadline
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
 from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 from gateway_core.types import Call, Era, Principal
@@ -47,8 +46,8 @@ class Agent:
     """Key of its legacy session, which upstream sessions are tied to; None for modern agents."""
     standing: BackChannel | None = field(default=None, compare=False, repr=False)
     """Reaches a legacy agent outside of any request, on its standing stream; None for modern agents."""
-    roads: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What is remembered of its calls, by the name in them; see `quick.py`."""
+    plans: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Its call plans, by the JSON of the name in the call; see `plans.py`."""
 
 
 class BackChannel(Protocol):
@@ -64,24 +63,25 @@ class BackChannel(Protocol):
         """
 
 
-class Loan(Protocol):
-    """A place that a call holds at its upstream. Others may have it while an agent thinks about a question."""
+class Limiter(Protocol):
+    """A limit on calls at an upstream. A call releases its place while its agent thinks about a question."""
 
-    def lend(self) -> None:
-        """Let others have it."""
+    def release(self) -> None:
+        """Let others have the place."""
 
-    def take_back(self) -> None:
+    def reacquire(self) -> None:
         """Have it again at once, for what is left of the call."""
 
 
-class Begun(Protocol):
-    """A request that was sent to its upstream by a call without a task; see `upstream/begun.py`."""
+class Deadline(Protocol):
+    """When an exchange has to end; its call keeps it, see `driver.InlineCall`."""
 
-    started: float
-    """When, on the monotonic clock, which is the loop's."""
+    when: float
+    """Loop time."""
+    passed: bool
 
-    def take_over(self) -> None:
-        """Give the call a task, which waits for the answer from now on."""
+    def move(self, when: float) -> None:
+        """Set it to the loop time `when`; without effect once it has passed."""
 
 
 class NoBackChannel:
@@ -171,12 +171,12 @@ class Exchange(msgspec.Struct, eq=False):
     """Takes the questions in place of `back`, for an agent that can only be asked by an answer to its request."""
     question_limit: float = 300.0
     """Seconds that the agent has to answer one question; they do not count against the deadline."""
-    loans: tuple[Loan, ...] = ()
-    """What the call holds at its upstream, for others to have while the agent is away."""
+    held: tuple[Limiter, ...] = ()
+    """The limiters that it holds a place of, the last one first to be released."""
+    away: bool = False
+    """Whether its agent looks for answers; then others have its places."""
     hard_deadline: float = float("inf")
     """Loop time past which progress buys nothing more."""
-    begun: Begun | None = None
-    """What was sent of it before it had a task; None once that is taken over, and where it had one from the start."""
     _progress: float = float("-inf")
     _pace: _Pace | None = None
     _resumed: Exchange | None = None
@@ -191,6 +191,17 @@ class Exchange(msgspec.Struct, eq=False):
     def conversation(self) -> str:
         """What it is part of: exchanges of one legacy session have the same one, any other stands alone."""
         return self.agent.session_id or self.id
+
+    def hold(self, limiter: Limiter) -> None:
+        """It has acquired a place; `let_go` is due."""
+        self.held += (limiter,)
+
+    def let_go(self, limiter: Limiter) -> None:
+        """Release the place that it holds of `limiter`; others have it already while the agent is away."""
+        held = self.held
+        self.held = () if len(held) == 1 else tuple(it for it in held if it is not limiter)
+        if not self.away:
+            limiter.release()
 
     def mark_sent(self) -> None:
         """Called by a connection just before the first byte of the request may leave."""
@@ -280,8 +291,9 @@ class Exchange(msgspec.Struct, eq=False):
         self._flush_progress()
         self._away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
-        for loan in self.loans:
-            loan.lend()
+        self.away = True
+        for limiter in self.held:
+            limiter.release()
 
     def rejoin(self, other: Exchange) -> None:
         """The agent is back with another request, `other`, whose call this one goes on to be."""
@@ -290,8 +302,9 @@ class Exchange(msgspec.Struct, eq=False):
         self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
         other.upstream, other.sent, other.touched = self.upstream, True, True
         self.log_level, other._resumed = other.log_level, self
-        for loan in self.loans:
-            loan.take_back()
+        self.away = False
+        for limiter in self.held:
+            limiter.reacquire()
 
     def end(self, reason: str) -> None:
         """End it now, as if its deadline had passed, for `reason`."""

@@ -1,7 +1,9 @@
-"""The one function that every call goes through, from an agent's params to the result that it gets.
+"""The one way of every call, from an agent's params to the result that it gets.
 
 Take the params apart, find the target, `before_call` in order, route and deliver inside one deadline, `after_call`
-in reverse, bridge to the agent's era, one line in the log. `targets.py` knows what each method's params mean.
+in reverse, translate to the agent's era, one line in the log. `params.py` knows what each method's params mean,
+`plans.py` keeps what repeated calls share, and `driver.py` runs the coroutine: without a task as long as the call waits
+for its upstream's answer only.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import where
+from gateway_core.call_state import CallState
 from gateway_core.catalog import Catalog, Target
-from gateway_core.chain import Chain, Passed
+from gateway_core.chain import Chain, ChainProgress
 from gateway_core.config import ProxyConfig
-from gateway_core.course import Course
-from gateway_core.deadlines import Deadline, Deadlines
+from gateway_core.driver import InlineCall, InlineCalls
 from gateway_core.errors import (
     CANCELLED,
     INTERNAL_ERROR,
@@ -33,15 +35,18 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange import Exchange
 from gateway_core.log import output
+from gateway_core.params import Params, check_headers, find, read, request_for, unknown
+from gateway_core.plans import CallPlans
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
-from gateway_core.quick import QuickCalls, Running
 from gateway_core.router import Router, unknown_outcome
-from gateway_core.targets import Params, check_headers, find, read, request_for, unknown
 from gateway_core.types import Call, CallResult, Outcome, Reject
-from gateway_core.upstream.bridge import bridge_result
+from gateway_core.upstream.bridge import bridge_result, plain_members
 from gateway_core.upstream.capabilities import takes_tasks
 
+# Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
 _OK: Final = Outcome.OK
+_ERROR: Final = Outcome.ERROR
+_REFUSED: Final = Outcome.REFUSED
 _SERVER: Final = jsonrpc.encode(IMPLEMENTATION)
 _CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
 
@@ -52,183 +57,142 @@ class Pipeline:
     def __init__(
         self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
     ) -> None:
-        """`settle` waits, shortly after the start, for upstreams that were not tried yet; it tells whether it did."""
+        """`settle` waits, shortly after the start, for upstreams that were not tried yet; it returns whether it did."""
         self._timeout = config.timeout
         self._max_timeout = config.max_timeout
         self._question_timeout = config.question_timeout
-        self._deadlines = Deadlines()
         self._catalog = catalog
         self._router = router
         self._chain = chain
         self._settle = settle
-        self._quick = QuickCalls(catalog, router, chain, self)
+        self._plans = CallPlans(catalog)
+        self._in_flight = InlineCalls()
         self.calls = 0
-        self._running: dict[str, Exchange] = {}
-        self._told: set[asyncio.Task[CallResult]] = set()
 
     @property
     def in_flight(self) -> int:
         """Calls that are being served now."""
-        return len(self._running)
+        return len(self._in_flight.running)
 
     def end_all(self, reason: str) -> None:
-        """End every call in flight with the answer that is true of it: not executed, or outcome unknown."""
-        for exchange in list(self._running.values()):
-            if exchange.begun is not None:
-                exchange.begun.take_over()
+        """End every call in flight with an accurate answer: not executed, or outcome unknown."""
+        for call in list(self._in_flight.running):
+            exchange: Exchange = call.about
             exchange.end(reason)
 
-    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
-        """Serve one request. `params` are the members of its params, none when it has none.
+    def begin(
+        self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
+    ) -> InlineCall[CallResult]:
+        """Begin to serve one request. `params` are the members of its params, none when it has none.
 
-        `answer`: what the upstream said without being asked, so that it need not be.
+        `answer`: the result, where the upstream gave it before it was asked.
 
-        The result is already in the agent's era. Never raises, except `CancelledError` when the agent cancelled:
-        the upstream is being told then, and every `after_call` that was due has run.
+        The call runs without a task until it waits for something else than its upstream's answer. Its result is
+        already in the agent's era; it raises `CancelledError` when the call was cancelled, and nothing else: by then
+        the upstream is being told, and every `after_call` that was due has run.
         """
         self.calls += 1
-        return await self._call(exchange, Course(params, time.monotonic(), answer))
-
-    def begin(self, exchange: Exchange, params: Mapping[str, Raw]) -> Running[CallResult]:
-        """Serve one request in the background, as `call` does: in a task, if it needs one."""
-        self.calls += 1
-        course = Course(params, time.monotonic())
-        begun = self._quick.begin(exchange, course)
-        if begun is not None:
-            self._running[exchange.id] = exchange
-            return begun
-        task = asyncio.get_running_loop().create_task(self._call(exchange, course))
-        if course.passed is not None:
-            task.add_done_callback(partial(self._never_began, exchange, course))
-        return task
-
-    def _never_began(self, exchange: Exchange, course: Course, _: object) -> None:
-        """Where a task was cancelled before its first step, plugins that were asked are told all the same."""
-        if exchange.deadline is None and course.passed is not None:
-            course.passed.forget()
-            telling = asyncio.get_running_loop().create_task(self._chain.after(course.passed, _CANCELLED))
-            self._told.add(telling)
-            telling.add_done_callback(self._told.discard)
-
-    # -- for calls that were begun without a task ---------------------------------------------------------------
-
-    def go_on(self, exchange: Exchange, course: Course) -> asyncio.Task[CallResult]:
-        """A task that goes on with a call."""
-        task = asyncio.get_running_loop().create_task(self._call(exchange, course))
-        exchange.deadline = self._deadlines.begin(task, course.started + self._timeout)
-        return task
-
-    def conclude(
-        self, exchange: Exchange, course: Course, result: CallResult, members: dict[str, Raw] | None, seconds: float
-    ) -> CallResult:
-        """The end of a call that needed none, after `seconds`: the result as its agent gets it. `members`: see
-        `bridge_result`."""
-        try:
-            result = self._published(exchange, result, members)
-            return result
-        finally:
-            del self._running[exchange.id]
-            _log(exchange, course, result, seconds)
-            exchange.close()
-
-    # -- in a task ----------------------------------------------------------------------------------------------
-
-    async def _call(self, exchange: Exchange, course: Course) -> CallResult:
-        exchange.hard_deadline = course.started + self._max_timeout
+        state = CallState(params, time.monotonic(), answer)
+        running = state.running = InlineCall(self._run(exchange, state), self._in_flight, exchange)
+        exchange.deadline = running
+        exchange.hard_deadline = state.started + self._max_timeout
         exchange.question_limit = self._question_timeout
-        if exchange.deadline is None:
-            task = asyncio.current_task()
-            assert task is not None
-            exchange.deadline = self._deadlines.begin(task, course.started + self._timeout)
-        self._running[exchange.id] = exchange
+        self._in_flight.begin(running, state.started + self._timeout)
+        running.step()
+        return running
+
+    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
+        """Serve one request, as `begin` does, and wait for its end. Being cancelled cancels the call."""
+        return await self.begin(exchange, params, answer)
+
+    async def _run(self, exchange: Exchange, state: CallState) -> CallResult:
+        """The call, from its params to the result that its agent gets. Every call takes this way, to its end."""
+        running = state.running
+        assert running is not None, "set before the first step"
         result = _CANCELLED
         try:
-            result = await self._until_deadline(exchange, exchange.deadline, course)
+            try:
+                result = await self._serve(exchange, state)
+            except asyncio.CancelledError:
+                if not running.timed_out():
+                    raise
+                result = _timed_out(exchange, state)
+            except RpcError as error:
+                result = CallResult.failed(error, _REFUSED if error.code == PLUGIN_FAILED else _ERROR)
+            running.close_deadline()
+            if state.chain is not None:
+                result = await self._chain.run_after(state.chain, result)
+            result = self._published(exchange, state, result)
             return result
         except asyncio.CancelledError:
-            if course.passed is not None:
-                await self._chain.after(course.passed, result)
+            running.close_deadline()
+            if state.chain is not None:
+                await self._chain.run_after(state.chain, _CANCELLED)
+            result = _CANCELLED
             raise
+        except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
+            running.close_deadline()
+            result = _internal_error(exchange, error)
+            if state.chain is not None:
+                result = await self._chain.run_after(state.chain, result)
+            return result
         finally:
-            del self._running[exchange.id]
-            _log(exchange, course, result, time.monotonic() - course.started)
+            self._in_flight.ended(running)
+            _log(exchange, state, result)
             exchange.close()
 
-    async def _until_deadline(self, exchange: Exchange, deadline: Deadline, course: Course) -> CallResult:
-        try:
-            result = await self._serve(exchange, course)
-        except asyncio.CancelledError:
-            if not deadline.caused():
-                raise
-            result = _timed_out(exchange, course)
-        except RpcError as error:
-            outcome = Outcome.REFUSED if error.code == PLUGIN_FAILED else Outcome.ERROR
-            result = CallResult.failed(error, outcome)
-        except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
-            logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
-            result = CallResult.failed(
-                RpcError.of_gateway(INTERNAL_ERROR, f"internal error of the gateway, see its log for {exchange.id}")
-            )
-        finally:
-            deadline.end()
-        if course.passed is not None:
-            result = await self._chain.after(course.passed, result)
-        return self._published(exchange, result)
-
-    async def _serve(self, exchange: Exchange, course: Course) -> CallResult:
-        params = read(exchange, course.members)
-        if course.call is None:
-            await self._look_up(exchange, params, course)
-        if course.chosen is None and course.verdict is None:
-            await self._judge(exchange, params, course)
-        call, target, verdict = course.call, course.target, course.verdict
-        assert call is not None
-        if verdict is not None:
-            return _rejected(verdict) if isinstance(verdict, Reject) else verdict
+    async def _serve(self, exchange: Exchange, state: CallState) -> CallResult:
+        """Find the target, ask the plugins, and have the request delivered."""
+        found = self._plans.plan(exchange, state.members)
+        if found is not None:
+            plan, params = found
+            state.plan, state.target = plan, plan.target
+        else:
+            plan, params = None, read(exchange, state.members)
+            state.target = await self._find(exchange, params)
+        call = state.call = exchange.origin = params.call(exchange, state.target)
+        if exchange.headers is not None:
+            check_headers(exchange, call, state.target)
+        if exchange.method in self._chain.methods:
+            state.chain = ChainProgress()
+            look_up = partial(self._look_up, state, params)
+            call, verdict = await self._chain.run_before(call, look_up, state.chain)
+            state.call = call
+            if verdict is not None:
+                return _rejected(verdict) if isinstance(verdict, Reject) else verdict
         if call.method in LISTS:
             return self._list(call, exchange, params)
+        target = state.target
         if target is None:
             raise unknown(call)
-        answer = course.answer
-        if answer is None:
-            self._set_deadline(exchange, target, course)
-            request = request_for(call, params, target, exchange)
-            answer = await self._router.dispatch(call, exchange, target, request, course.chosen)
-        return self._catalog.tasks.translated(call, target, answer)
+        result = state.answer
+        if result is None:
+            self._set_deadline(exchange, target, state)
+            if plan is not None and target is plan.target:
+                request = plan.request(call, exchange)
+            else:
+                request = request_for(call, params, target, exchange)
+            result = await self._router.dispatch(call, exchange, target, request, state)
+        return self._catalog.tasks.translated(call, target, result)
 
-    async def _look_up(self, exchange: Exchange, params: Params, course: Course) -> None:
-        """Find out who serves it, unless that is known, and what plugins see of it."""
-        method, target = exchange.method, course.target
-        if target is None:
-            if self._catalog.snapshot.private:
-                await self._catalog.prepare(exchange)
-            target = find(self._catalog, method, params.name, exchange.agent.principal, params)
-            if target is None or method in TASKS:  # a task of before the start may come back
-                target = await self._looked_for(exchange, params, target)
-            course.target = target
-        course.call = exchange.origin = params.call(exchange, target)
-        if exchange.headers is not None:
-            check_headers(exchange, course.call, target)
-
-    async def _judge(self, exchange: Exchange, params: Params, course: Course) -> None:
-        """Ask the plugins; those that were asked already are not asked again."""
-        if course.call is None or not self._chain.wants(exchange.method):
-            return
-
-        def look_up(rewritten: Call) -> Call:
-            found = course.target = find(self._catalog, rewritten.method, rewritten.name, rewritten.principal, params)
-            return rewritten.with_tool(None if found is None else found.tool)
-
-        if course.passed is None:
-            course.passed = Passed()
-        course.call, course.verdict = await self._chain.before(course.call, look_up, course.passed)
-
-    async def _looked_for(self, exchange: Exchange, params: Params, found: Target | None) -> Target | None:
-        """The target of a request, looked for again: shortly after the start, what nobody has yet may still come."""
+    async def _find(self, exchange: Exchange, params: Params) -> Target | None:
+        """Who serves a request that has no plan; None for a name that no upstream serves, and for lists."""
+        method, principal = exchange.method, exchange.agent.principal
+        if self._catalog.snapshot.private:
+            await self._catalog.prepare(exchange)
+        target = find(self._catalog, method, params.name, principal, params)
+        if target is not None and method not in TASKS:  # a task of before the start may come back
+            return target
+        # Shortly after the start, an upstream that was not reached yet may still serve it.
         if not await self._settle():
-            return found
+            return target
         await self._catalog.prepare(exchange)
-        return find(self._catalog, exchange.method, params.name, exchange.agent.principal, params)
+        return find(self._catalog, method, params.name, principal, params)
+
+    def _look_up(self, state: CallState, params: Params, rewritten: Call) -> Call:
+        """A call that a plugin has rewritten, with the tool that it names now."""
+        found = state.target = find(self._catalog, rewritten.method, rewritten.name, rewritten.principal, params)
+        return rewritten.with_tool(None if found is None else found.tool)
 
     def _list(self, call: Call, exchange: Exchange, params: Params) -> CallResult:
         raw = params.others.get("cursor")
@@ -236,23 +200,24 @@ class Pipeline:
         era = exchange.agent.era
         return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
-    def _set_deadline(self, exchange: Exchange, target: Target, course: Course) -> None:
+    def _set_deadline(self, exchange: Exchange, target: Target, state: CallState) -> None:
         """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""
         first, *others = target.upstreams
         timeout = max([first.timeout, *(upstream.timeout for upstream in others)]) if others else first.timeout
         exchange.idle_limit = timeout
         if timeout != self._timeout and exchange.deadline is not None:
-            begun = course.started if exchange.begun is not None else asyncio.get_running_loop().time()
+            begun = asyncio.get_running_loop().time()
             exchange.deadline.move(min(begun + timeout, exchange.hard_deadline))
 
-    def _published(self, exchange: Exchange, result: CallResult, members: dict[str, Raw] | None = None) -> CallResult:
+    def _published(self, exchange: Exchange, state: CallState, result: CallResult) -> CallResult:
         """The result in the agent's era, with URIs as it has to know them."""
         linked = self._catalog.linked(exchange, result)
-        era, raw = exchange.agent.era, linked.raw
+        era, raw, reply = exchange.agent.era, linked.raw, state.reply
         if linked.error is not None or (linked.era == era and exchange.method in LISTS):
             return linked
-        if linked is not result:
-            members = None
+        members = None
+        if reply is not None and raw is reply.result:
+            members = plain_members(reply, linked.era)
         try:
             raw = bridge_result(
                 exchange.method,
@@ -264,12 +229,18 @@ class Pipeline:
                 tasks=members is None and takes_tasks(exchange.agent),
             )
         except RpcError as error:
-            return CallResult.failed(error, Outcome.ERROR, linked.upstream)
+            return CallResult.failed(error, _ERROR, linked.upstream)
         return linked if raw is linked.raw else _replace(linked, raw=raw, era=era)
 
 
-def _timed_out(exchange: Exchange, course: Course) -> CallResult:
-    waiting = course.passed.running if course.passed is not None else None
+def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
+    logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
+    message = f"internal error of the gateway, see its log for {exchange.id}"
+    return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
+
+
+def _timed_out(exchange: Exchange, state: CallState) -> CallResult:
+    waiting = state.chain.running if state.chain is not None else None
     if waiting is not None:
         error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
         return CallResult.failed(error, Outcome.REFUSED)
@@ -288,21 +259,22 @@ def _rejected(verdict: Reject) -> CallResult:
     return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
 
 
-def _log(exchange: Exchange, course: Course, result: CallResult, seconds: float) -> None:
+def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
-    if course.line is not None and result.outcome is _OK:
-        output.note_line(course.line, (exchange.id, int(seconds * 10_000) / 10))
+    seconds, plan = time.monotonic() - state.started, state.plan
+    agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
+    name = state.name if exchange.method not in TASKS else ""  # who reads a task's id may ask for the task
+    if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
+        output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
         return
     fields: dict[str, Any] = {
         "exchange": exchange.id,
-        "agent": exchange.agent.principal.id,
+        "agent": agent,
         "outcome": result.outcome,
         "ms": round(seconds * 1000, 1),
     }
-    upstream = result.upstream or exchange.upstream
     if upstream is not None:
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    name = course.name if exchange.method not in TASKS else ""  # whoever has a task's id may ask for it
     output.note(f"{exchange.method} {name}" if name else exchange.method, fields)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.call_state import CallState
 from gateway_core.catalog import Target
 from gateway_core.chain import Chain
 from gateway_core.errors import (
@@ -27,7 +28,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE
+from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
 from gateway_core.rounds import Rounds, State
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
 from gateway_core.upstream.bridge import bridge_error
@@ -38,6 +39,11 @@ MIN_RETRIES: Final = 3
 RETRY_SHARE: Final = 0.2
 """Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
 
+_TRUE: Final = Raw(b"true")
+# Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
+_OK: Final = Outcome.OK
+_TOOL_ERROR: Final = Outcome.TOOL_ERROR
+_HEALTHY: Final = UpstreamState.HEALTHY
 _ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
 """Requests besides calls of tools that do something."""
 
@@ -49,25 +55,42 @@ class Router:
         self._chain = chain
         self._rounds = rounds
         self.in_flight = 0
-        """Calls that are on their way, those without a task among them."""
+        """Calls that are on their way."""
         self._repeating = 0
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request, first: Upstream | None = None
+        self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
     ) -> CallResult:
         """Send `request` to one of the target's upstreams and return how it ended.
-
-        `first`: the one that was chosen already.
 
         Every attempt happens inside the exchange's deadline, which the caller keeps. Raises `RpcError` for plugin
         failures, and for rounds of a call that cannot go on.
         """
         self.in_flight += 1
         try:
-            state = self._rounds.state_of(exchange, request) if STATE in request.params else None
-            if state is not None:
-                return await self._later_round(exchange, target, request, state)
-            return await self._attempts(call, exchange, target, request, first)
+            round_state = self._rounds.state_of(exchange, request) if STATE in request.params else None
+            if round_state is not None:
+                return await self._later_round(exchange, target, request, round_state)
+            candidates = available(target.upstreams)
+            failures: dict[str, NotSent] = {}
+            while candidates:
+                upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
+                exchange.upstream = upstream.name
+                try:
+                    reply = state.reply = await self._rounds.send(upstream, exchange, request)
+                except NotSent as problem:
+                    failures[upstream.name] = problem
+                    candidates.remove(upstream)
+                    continue
+                except RefusedUpstream as problem:
+                    return _refused(upstream, problem)
+                except OutcomeUnknown as problem:
+                    again = self._where_to_repeat(exchange, upstream, candidates, target, request)
+                    if not again:
+                        return unknown_outcome(request.method, upstream.name, problem.reason)
+                    return await self._repeat(call, exchange, again, request, problem)
+                return answered(upstream, reply, exchange)
+            return _unavailable(target, failures)
         finally:
             self.in_flight -= 1
 
@@ -95,33 +118,6 @@ class Router:
                 self._rounds.give_back(state)
             raise
         return answered(upstream, reply, exchange)
-
-    async def _attempts(
-        self, call: Call, exchange: Exchange, target: Target, request: Request, chosen: Upstream | None
-    ) -> CallResult:
-        candidates = available(target.upstreams)
-        if chosen is not None and chosen not in candidates:
-            candidates.append(chosen)  # it may have the request already, whatever has become of it since
-        failures: dict[str, NotSent] = {}
-        while candidates:
-            upstream = chosen or self.choose(call, candidates)
-            chosen = None
-            exchange.upstream = upstream.name
-            try:
-                reply = await self._rounds.send(upstream, exchange, request)
-            except NotSent as problem:
-                failures[upstream.name] = problem
-                candidates.remove(upstream)
-                continue
-            except RefusedUpstream as problem:
-                return _refused(upstream, problem)
-            except OutcomeUnknown as problem:
-                again = self._where_to_repeat(exchange, upstream, candidates, target, request)
-                if not again:
-                    return unknown_outcome(request.method, upstream.name, problem.reason)
-                return await self._repeat(call, exchange, again, request, problem)
-            return answered(upstream, reply, exchange)
-        return _unavailable(target, failures)
 
     async def _repeat(
         self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
@@ -165,7 +161,7 @@ class Router:
         """
         if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self.in_flight):
             return []
-        if request.method == "tools/call":
+        if request.method == TOOLS_CALL:
             if not _declared_safe(failed, target):
                 return []
             allowed = [upstream for upstream in candidates if _declared_safe(upstream, target)]
@@ -193,9 +189,9 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
 
     When there are none, the ejected one that is due soonest.
     """
-    if len(upstreams) == 1 and upstreams[0].facts.state is UpstreamState.HEALTHY:
+    if len(upstreams) == 1 and upstreams[0].facts.state is _HEALTHY:
         return [upstreams[0]]
-    healthy = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.HEALTHY]
+    healthy = [upstream for upstream in upstreams if upstream.facts.state is _HEALTHY]
     if len(healthy) == 1:
         return healthy
     if healthy:
@@ -213,15 +209,21 @@ def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult
             required = {"requiredCapabilities": exchange.missing}
             error = RpcError(MISSING_CLIENT_CAPABILITY, f"{error.message} (upstream {upstream.name})", required)
         return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
-    outcome = Outcome.TOOL_ERROR if _is_tool_error(exchange.method, reply.result) else Outcome.OK
-    return CallResult(raw=reply.result, outcome=outcome, upstream=upstream.name, era=reply.era or upstream.facts.era)
+    outcome = _TOOL_ERROR if _is_tool_error(exchange.method, reply) else _OK
+    facts = upstream.facts
+    return CallResult(reply.result, None, outcome, facts.name, reply.era or facts.era)
 
 
-def _is_tool_error(method: str, raw: bytes) -> bool:
+def _is_tool_error(method: str, reply: Reply) -> bool:
     """Whether a tool's result says `isError`; the cheap test first, since almost none does."""
-    if method != "tools/call" or not jsonrpc.has(raw, b'"isError"'):
+    if method != TOOLS_CALL:
         return False
-    return bytes(jsonrpc.members(raw).get("isError", Raw(b"false"))) == b"true"
+    members = reply.members
+    if members is None:
+        if not jsonrpc.has(reply.result, b'"isError"'):
+            return False
+        members = jsonrpc.members(reply.result)
+    return "isError" in members and members["isError"] == _TRUE
 
 
 def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
@@ -256,7 +258,7 @@ def unknown_outcome(method: str, upstream: str, reason: str) -> CallResult:
 
     For a tool it is a result with `isError`, because agents show those to their model, which can find out.
     """
-    if method != "tools/call":
+    if method != TOOLS_CALL:
         error = RpcError.of_gateway(UPSTREAM_FAILED, f"upstream {upstream} did not answer: {reason}", upstream=upstream)
         return CallResult.failed(error, Outcome.UNKNOWN, upstream)
     text = (

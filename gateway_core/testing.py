@@ -14,7 +14,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from gateway_core import jsonrpc
-from gateway_core.chain import HOOKS, Chain, LoadedPlugin, Passed
+from gateway_core.chain import HOOKS, Chain, ChainProgress, LoadedPlugin
 from gateway_core.errors import RpcError, retry_after
 from gateway_core.plugins import construct
 from gateway_core.protocol import CALLS
@@ -186,10 +186,10 @@ async def run_call(call: Call, upstream: FakeUpstream, *plugins: object) -> Call
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     async with Chain(loaded) as chain:
-        passed = Passed()
-        call, verdict = await chain.before(call, _with_tool, passed)
+        passed = ChainProgress()
+        call, verdict = await chain.run_before(call, _with_tool, passed)
         if isinstance(verdict, Reject):
             data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
             error = RpcError.of_gateway(verdict.code, verdict.message, **data)
             verdict = CallResult.failed(error, Outcome.REFUSED)
-        return await chain.after(passed, upstream.serve(call) if verdict is None else verdict)
+        return await chain.run_after(passed, upstream.serve(call) if verdict is None else verdict)

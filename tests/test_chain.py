@@ -8,7 +8,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from gateway_core import CallResult, Health, Reject, hookimpl
-from gateway_core.chain import HOOKS, Chain, Passed, run, verdicts
+from gateway_core.chain import HOOKS, Chain, ChainProgress, run, verdicts
 from gateway_core.errors import PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.testing import configured, make_call, make_conflict, make_result, make_upstream
 from gateway_core.types import Call, Outcome, Principal
@@ -86,12 +86,12 @@ async def boom_later(*_):
 async def serve(plugins, call=None, result=None, lookup=lambda call: call):
     """What the pipeline does with a chain: returns the call, what `before` ended with, and the final result."""
     chain = Chain(plugins)
-    passed = Passed()
-    call, verdict = await chain.before(call or make_call(), lookup, passed)
+    passed = ChainProgress()
+    call, verdict = await chain.run_before(call or make_call(), lookup, passed)
     if isinstance(verdict, Reject):
         verdict = CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message), Outcome.REFUSED)
     ended = verdict
-    return call, ended, await chain.after(passed, ended or result or make_result())
+    return call, ended, await chain.run_after(passed, ended or result or make_result())
 
 
 # -- which methods ---------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ async def serve(plugins, call=None, result=None, lookup=lambda call: call):
 
 def test_an_empty_chain_wants_nothing():
     chain = Chain([])
-    assert not any(chain.wants(method) for method in ALL)
+    assert chain.methods.isdisjoint(ALL)
     assert not chain.has_health_check
     assert chain.route_tool(make_call(), [make_upstream()]) is None
     assert chain.resolve_conflict(make_conflict()) is None
@@ -107,13 +107,13 @@ def test_an_empty_chain_wants_nothing():
 
 def test_a_plugin_gets_the_four_default_methods_and_no_lists():
     chain = Chain([plugin("p", before_call=lambda call: None)])
-    assert {method for method in (*ALL, "tools/list", "prompts/list") if chain.wants(method)} == ALL
+    assert chain.methods == ALL
 
 
 def test_a_plugin_gets_only_the_methods_that_it_names():
     chain = Chain([plugin("p", before_call=lambda call: None, methods={"tools/list"})])
-    assert chain.wants("tools/list")
-    assert not chain.wants("tools/call")
+    assert "tools/list" in chain.methods
+    assert "tools/call" not in chain.methods
 
 
 async def test_plugins_do_not_see_calls_of_methods_that_they_did_not_name():
@@ -289,10 +289,10 @@ async def test_state_belongs_to_one_plugin_and_one_call():
 async def test_after_runs_each_hook_once_even_if_asked_twice():
     trace = []
     chain = Chain([tracer(trace, "a")])
-    passed = Passed()
-    await chain.before(make_call(), lambda call: call, passed)
-    await chain.after(passed, make_result())
-    await chain.after(passed, make_result())
+    passed = ChainProgress()
+    await chain.run_before(make_call(), lambda call: call, passed)
+    await chain.run_after(passed, make_result())
+    await chain.run_after(passed, make_result())
     assert trace == ["a before", "a after ok"]
 
 
@@ -456,13 +456,13 @@ async def test_an_after_call_that_raises_at_the_end_of_a_cancelled_call_has_fail
     seen = []
     audit = plugin("audit", after_call=lambda call, result: seen.append(result.outcome))
     broken = plugin("broken", "ignore", after_call=raising(asyncio.CancelledError, later=True))
-    chain, passed = Chain([audit, broken, plugin("slow", before_call=_endless)]), Passed()
+    chain, passed = Chain([audit, broken, plugin("slow", before_call=_endless)]), ChainProgress()
 
     async def serve_it():
         try:
-            await chain.before(make_call(), lambda call: call, passed)
+            await chain.run_before(make_call(), lambda call: call, passed)
         except asyncio.CancelledError:
-            return await chain.after(passed, CallResult.failed(RpcError(-1, "cancelled"), Outcome.CANCELLED))
+            return await chain.run_after(passed, CallResult.failed(RpcError(-1, "cancelled"), Outcome.CANCELLED))
 
     task = asyncio.ensure_future(serve_it())
     await asyncio.sleep(0.01)
@@ -474,7 +474,7 @@ async def test_an_after_call_that_raises_at_the_end_of_a_cancelled_call_has_fail
 def test_a_call_whose_task_is_thrown_away_ends_without_another_step(log):
     chain = Chain([plugin("slow", before_call=_endless), tracer([], "b")])
     loop = asyncio.new_event_loop()
-    serving = chain.before(make_call(), lambda call: call, Passed())
+    serving = chain.run_before(make_call(), lambda call: call, ChainProgress())
     task = loop.create_task(serving)
     loop.run_until_complete(asyncio.sleep(0))
     serving.close()
@@ -626,24 +626,24 @@ async def test_a_hook_that_waited_for_something_cancelled_has_failed_and_cancels
 async def test_cancellation_passes_through_before_and_the_passed_plugins_can_be_told():
     trace = []
     chain = Chain([tracer(trace, "a"), plugin("slow", before_call=_endless), tracer(trace, "c")])
-    passed = Passed()
-    task = asyncio.ensure_future(chain.before(make_call(), lambda call: call, passed))
+    passed = ChainProgress()
+    task = asyncio.ensure_future(chain.run_before(make_call(), lambda call: call, passed))
     await asyncio.sleep(0.01)
     assert passed.running == "slow"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await chain.after(passed, CallResult.failed(RpcError(-1, "cancelled"), Outcome.CANCELLED))
+    await chain.run_after(passed, CallResult.failed(RpcError(-1, "cancelled"), Outcome.CANCELLED))
     assert trace == ["a before", "a after cancelled"]
 
 
 async def test_cancellation_during_after_still_runs_the_other_hooks():
     trace = []
     chain = Chain([tracer(trace, "a"), plugin("slow", after_call=_endless), tracer(trace, "c")])
-    passed = Passed()
-    await chain.before(make_call(), lambda call: call, passed)
+    passed = ChainProgress()
+    await chain.run_before(make_call(), lambda call: call, passed)
     assert passed.running is None
-    task = asyncio.ensure_future(chain.after(passed, make_result()))
+    task = asyncio.ensure_future(chain.run_after(passed, make_result()))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from gateway_core import exchange as module
-from gateway_core.deadlines import Deadline, Deadlines
+from gateway_core.driver import InlineCall, InlineCalls
 from gateway_core.errors import RpcError
 from gateway_core.exchange import Agent, Exchange, admits
 from gateway_core.types import Principal
@@ -102,11 +102,13 @@ def test_a_level_below_the_wanted_one_is_not_admitted(wanted: str, level: str) -
     assert not admits(wanted, level)
 
 
-def deadline_in(seconds: float) -> Deadline:
-    """The deadline of the running test, as the pipeline sets it."""
-    task = asyncio.current_task()
-    assert task is not None
-    return Deadlines().begin(task, asyncio.get_running_loop().time() + seconds)
+def deadline_in(seconds: float) -> InlineCall[None]:
+    """The deadline of a call that waits, as the pipeline sets it."""
+    calls = InlineCalls()
+    call = InlineCall(asyncio.sleep(60), calls)
+    calls.begin(call, asyncio.get_running_loop().time() + seconds)
+    call.step()
+    return call
 
 
 class Slow(Back):
@@ -124,10 +126,10 @@ class Slow(Back):
 async def test_what_comes_after_the_end_of_a_request_moves_no_deadline_and_is_no_error() -> None:
     exchange, _ = begun()
     exchange.back = slow = Slow()
-    exchange.deadline = deadline_in(60)
+    exchange.deadline = deadline = deadline_in(60)
     asking = asyncio.create_task(exchange.ask("u", "roots/list", b"{}"))
     await asyncio.sleep(0)
-    exchange.deadline.end()
+    deadline.close_deadline()
     slow.answer.set()
     assert await asking == b"{}", "the answer of the agent still reaches the server that asked"
     exchange.progress(step(1))
@@ -156,4 +158,3 @@ async def test_an_agent_that_does_not_answer_costs_the_question_and_not_the_call
         await exchange.ask("u", "roots/list", b"{}")
     await asyncio.sleep(0.05)
     assert not exchange.deadline.passed
-    exchange.deadline.end()

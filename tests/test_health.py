@@ -22,7 +22,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.outage import Backoff, PassiveChecks
 from gateway_core.types import Health, Principal, UpstreamState, UpstreamView
-from gateway_core.upstream.places import Place
+from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -232,13 +232,16 @@ async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., Healt
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     agent = Agent(Principal("a"), "modern", "2026-07-28")
-    async with Place(upstream.places, Exchange(agent, "tools/call")):
+    assert upstream.limiter.acquire_now()
+    try:
         waiting = [
-            asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), "tools/call", {"name": "now"}, None))
+            asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "now"})))
             for _ in range(10)
         ]
         done, held = await asyncio.wait(waiting, timeout=0.3)
         assert [type(task.exception()) for task in done] == [Busy] * 8
+    finally:
+        upstream.limiter.release()
     await asyncio.gather(*held)
     assert upstream.facts.state is UpstreamState.HEALTHY
     assert upstream.errors == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core.call_state import CallState
 from gateway_core.catalog import Target
 from gateway_core.chain import Chain
 from gateway_core.config import ProxyConfig, UpstreamConfig
@@ -44,9 +45,7 @@ class Scripted(Upstream):
         item = Item("tool", tool, json.dumps(definition).encode(), definition, "")
         self.offer.inventory = Inventory({"tool": (item,)})
 
-    async def request(
-        self, exchange: Exchange, method: str, params: Mapping[str, Any], meta: Mapping[str, Any] | None
-    ) -> Reply:
+    async def request(self, exchange: Exchange, request: Request) -> Reply:
         behaviour = self._behaviour[min(self.attempts, len(self._behaviour) - 1)]
         self.attempts += 1
         if isinstance(behaviour, Exception):
@@ -74,7 +73,7 @@ async def dispatch(
     exchange.touched, exchange.origin = touched, call
     target = Target("t", upstreams, tool)
     router = Router(Chain([]), Rounds(ProxyConfig(), Seal()))
-    return await router.dispatch(call, exchange, target, Request(method, params or {}, None))
+    return await router.dispatch(call, exchange, target, Request(method, params or {}), CallState({}, 0.0))
 
 
 @pytest.mark.parametrize("method", ["tools/call", "resources/read"])
@@ -227,7 +226,9 @@ async def test_repetitions_have_a_budget() -> None:
 
     async def read() -> Any:
         call, exchange = call_of("resources/read")
-        return await router.dispatch(call, exchange, Target("t", (upstream,)), Request("resources/read", {}, None))
+        return await router.dispatch(
+            call, exchange, Target("t", (upstream,)), Request("resources/read", {}), CallState({}, 0.0)
+        )
 
     tasks = [asyncio.create_task(read()) for _ in range(4)]
     await asyncio.sleep(0.05)

@@ -2,7 +2,7 @@
 
 A **stage** is one plugin's `before_call` and `after_call` for one method; the stages of a method run in the order
 of the TOML on the way in and in reverse on the way out. A **strategy** is a hook that one plugin at most has:
-`route_tool`, `resolve_conflict`. `Passed` remembers, for one call, whose `after_call` is due.
+`route_tool`, `resolve_conflict`. `ChainProgress` holds, for one call, the `after_call` that are due.
 
 pluggy registers the plugins and checks them against the specs; it does not call them. It has no async, and an
 exception out of `pm.hook.x()` does not say whose it is. So `Chain` reads `get_hookimpls()` once and keeps tuples.
@@ -14,6 +14,6 @@ once, without its text (which may quote the payload), and the plugin's `on_error
 """
 
 from gateway_core.chain.hooks import HOOKS, LoadedPlugin, manager
-from gateway_core.chain.run import Chain, Passed
+from gateway_core.chain.run import Chain, ChainProgress
 
-__all__ = ["HOOKS", "Chain", "LoadedPlugin", "Passed", "manager"]
+__all__ = ["HOOKS", "Chain", "ChainProgress", "LoadedPlugin", "manager"]

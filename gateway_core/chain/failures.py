@@ -12,6 +12,7 @@ import traceback
 from loguru import logger
 
 from gateway_core.chain.hooks import Hook
+from gateway_core.driver import is_stepping
 from gateway_core.errors import PLUGIN_FAILED, RpcError
 from gateway_core.types import Call, CallResult, Outcome
 
@@ -21,20 +22,27 @@ class Misuse(Exception):
 
 
 class Own:
-    """Made before plugins are called: knows whether an exception ends our own task, or is only the plugin's."""
+    """Made before plugins are called: knows whether an exception ends our own task, or is only the plugin's.
+
+    The task may still be to come: a call that is stepped by hand gets one when a hook has to be waited for.
+    """
 
     __slots__ = ("_cancelled", "_task")
 
     def __init__(self) -> None:
-        self._task = asyncio.current_task()
+        self._task = _running_task()
         self._cancelled = 0 if self._task is None else self._task.cancelling()
 
     def end(self, error: BaseException) -> bool:
         """Whether `error` is the cancellation of our task, or Python closing our coroutine."""
+        if not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return False
+        running = _running_task()
         if isinstance(error, asyncio.CancelledError):
-            return self._task is not None and self._task.cancelling() > self._cancelled
-        # Thrown in from outside, when the task that nobody runs any more is thrown away; to go on would be an error.
-        return isinstance(error, GeneratorExit) and _running_task() is not self._task
+            task = self._task or running
+            return task is not None and task.cancelling() > self._cancelled
+        # Python throws it in when it discards a task that never ended; to go on would be an error.
+        return not is_stepping() and (running is None or running is not (self._task or running))
 
 
 def _running_task() -> asyncio.Task[object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,6 +23,7 @@ from gateway_core.chain.verdicts import (
     settled,
     sound,
 )
+from gateway_core.driver import in_task
 from gateway_core.errors import PluginError, RpcError
 from gateway_core.types import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
 
@@ -36,31 +37,13 @@ class Stage:
     after: Hook | None
 
 
-class Passed(msgspec.Struct, eq=False):
-    """How far one call came through the chain.
-
-    Whose `after_call` is due, each with the call as that plugin's `before_call` left it, and what has to be waited for.
-    """
+class ChainProgress(msgspec.Struct, eq=False):
+    """How far one call came through the chain."""
 
     running: str | None = None
     """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
-    _at: int = 0
-    """Stages whose `before_call` was called."""
-    _due: list[tuple[Hook, Call]] = []
-    awaited: Awaitable[Any] | None = None
-    """What the hook that was called last will have decided; None where the chain need not wait for it."""
-    _end: Reject | CallResult | None = None
-
-    def forget(self) -> None:
-        """Have nobody wait for the hook that was to be waited for."""
-        awaited = self.take_awaited()
-        if isinstance(awaited, Coroutine):
-            awaited.close()
-
-    def take_awaited(self) -> Awaitable[Any] | None:
-        """What has to be waited for, from now on by the caller."""
-        awaited, self.awaited = self.awaited, None
-        return awaited
+    due: list[tuple[Hook, Call]] = []
+    """The `after_call` that are due, each with the call as that plugin's `before_call` left it."""
 
 
 class Chain:
@@ -85,6 +68,8 @@ class Chain:
                 for method in plugin.methods:
                     stages.setdefault(method, []).append(stage)
         self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
+        self.methods: Final = frozenset(self._stages)
+        """The methods that any plugin has `before_call` or `after_call` for."""
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
@@ -141,87 +126,66 @@ class Chain:
         if cancelled is not None:
             raise cancelled
 
-    def wants(self, method: str) -> bool:
-        """Whether any plugin has `before_call` or `after_call` for this method."""
-        return method in self._stages
-
     @property
     def has_health_check(self) -> bool:
         """Whether any plugin implements `check_health`."""
         return bool(self._checks)
 
-    async def before(
-        self, call: Call, lookup: Callable[[Call], Call], passed: Passed
+    async def run_before(
+        self, call: Call, lookup: Callable[[Call], Call], progress: ChainProgress
     ) -> tuple[Call, Reject | CallResult | None]:
         """Run `before_call` of each plugin in order, until one refuses or answers.
 
-        `lookup` finds the tool of a rewritten call again. `passed` is filled with what `after` needs, which is due
-        even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
+        `lookup` finds the tool of a rewritten call again. `progress` is filled with what `run_after` needs, which is
+        due even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
         the chain (a failed plugin's is a `CallResult` with its error).
         """
-        own = Own()
-        while True:
-            call, end = self.before_now(call, lookup, passed)
-            awaited = passed.take_awaited()
-            if awaited is None:
-                return call, end
-            stage = self._stages[call.method][passed._at - 1]
-            assert stage.before is not None
-            try:
-                call, passed._end = judge(call, await settled(awaited), lookup)
-            except BaseException as error:
-                if own.end(error):
-                    raise
-                passed._end = _end_of(stage.before, call, error)
-            else:
-                if stage.after is not None:
-                    passed._due.append((stage.after, call))
-
-    def before_now(
-        self, call: Call, lookup: Callable[[Call], Call], passed: Passed
-    ) -> tuple[Call, Reject | CallResult | None]:
-        """What `before` does, up to a hook that has to be waited for: then that is `passed.awaited`."""
-        for stage in self._stages.get(call.method, ())[passed._at :]:
-            passed._at += 1
+        end: Reject | CallResult | None = None
+        for stage in self._stages.get(call.method, ()):
             hook = stage.before
             if hook is not None:
-                if passed._end is not None:
+                if end is not None:
                     continue
-                passed.running = hook.plugin.name
-                call.running(passed.running)
+                progress.running = hook.plugin.name
+                call.running(hook.plugin.name)
+                own = _NO_TASK
                 try:
                     verdict = hook.function(call)
                     if verdict is not None:
                         if hook.is_async or hasattr(verdict, "__await__"):
-                            passed.awaited = verdict
-                            return call, None
-                        call, passed._end = judge(call, verdict, lookup)
-                except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                    passed._end = _end_of(hook, call, error)
+                            own = Own()
+                            verdict = await settled(verdict)
+                        call, end = judge(call, verdict, lookup)
+                except BaseException as error:
+                    if own.end(error):
+                        raise
+                    end = _end_of(hook, call, error)
                     continue
             if stage.after is not None:
-                passed._due.append((stage.after, call))
-        passed.running = None
-        return call, passed._end
+                progress.due.append((stage.after, call))
+        progress.running = None
+        return call, end
 
-    async def after(self, passed: Passed, result: CallResult) -> CallResult:
+    async def run_after(self, progress: ChainProgress, result: CallResult) -> CallResult:
         """Run the `after_call` that are due, in reverse order, each once; returns the result as they left it.
 
         Never raises, except `CancelledError`, and that only after the last of them ran.
         """
+        due = progress.due
         cancelled: BaseException | None = None
-        own = Own()
-        while True:
-            if passed.awaited is None:
-                result = self.after_now(passed, result)
-            awaited = passed.take_awaited()
-            if awaited is None:
-                break
-            hook, call = passed._due.pop()
+        while due:
+            hook, call = due.pop()
+            call.running(hook.plugin.name)
+            own = _NO_TASK
             try:
-                verdict = await bounded(awaited)
+                verdict = hook.function(call, result)
                 if verdict is not None:
-                    result = sound(verdict, result)
+                    if hook.is_async or hasattr(verdict, "__await__"):
+                        cancelled = await _promoted() or cancelled
+                        own = Own()
+                        verdict = await bounded(verdict)
+                    if verdict is not None:
+                        result = sound(verdict, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if own.end(error):
                     cancelled = error  # the plugins before it were promised the end of the call, too
@@ -229,24 +193,6 @@ class Chain:
                 result = failed_after(hook, call, result, error)
         if cancelled is not None:
             raise cancelled
-        return result
-
-    def after_now(self, passed: Passed, result: CallResult) -> CallResult:
-        """What `after` does, up to a hook that has to be waited for: then that is `passed.awaited`."""
-        due = passed._due
-        while due:
-            hook, call = due[-1]
-            call.running(hook.plugin.name)
-            try:
-                verdict = hook.function(call, result)
-                if verdict is not None:
-                    if hook.is_async or hasattr(verdict, "__await__"):
-                        passed.awaited = verdict
-                        return result
-                    result = sound(verdict, result)
-            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                result = failed_after(hook, call, result, error)
-            due.pop()
         return result
 
     def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
@@ -302,6 +248,19 @@ class Chain:
                 if hook.plugin.on_error == "reject":
                     return Health(False, f"the plugin {hook.plugin.name} failed in check_health")
         return None
+
+
+_NO_TASK: Final = Own()
+"""For hooks that do not wait: what they raise is theirs."""
+
+
+async def _promoted() -> BaseException | None:
+    """Go on in a task; a cancellation that arrives meanwhile is returned, so that the hooks which are due still run."""
+    try:
+        await in_task()
+    except asyncio.CancelledError as error:
+        return error
+    return None
 
 
 def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:

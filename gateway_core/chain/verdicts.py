@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from gateway_core import jsonrpc
 from gateway_core.chain.failures import Misuse, Own
+from gateway_core.driver import in_task
 from gateway_core.errors import RpcError
 from gateway_core.types import Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
 
@@ -21,7 +22,14 @@ _INT32: Final = range(-(2**31), 2**31)
 
 
 async def settled(awaitable: Awaitable[Any]) -> Any:
-    """Wait for a hook. That it waited for something cancelled is its own failure, and no cancellation of the call."""
+    """Wait for a hook, in a task. That it waited for something cancelled is its own failure, and no cancellation of
+    the call."""
+    try:
+        await in_task()
+    except BaseException:
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()  # it never ran
+        raise
     own = Own()
     try:
         return await awaitable
@@ -32,7 +40,7 @@ async def settled(awaitable: Awaitable[Any]) -> Any:
 
 
 async def bounded(awaitable: Awaitable[Any]) -> Any:
-    """Wait for an `after_call` for `AFTER_TIMEOUT`. Raises `Misuse` when it takes longer."""
+    """Wait for an `after_call` for `AFTER_TIMEOUT`, in a task. Raises `Misuse` when it takes longer."""
     try:
         async with asyncio.timeout(AFTER_TIMEOUT) as limit:
             return await settled(awaitable)

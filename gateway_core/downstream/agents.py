@@ -15,11 +15,11 @@ from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import RequestKey, Session
+from gateway_core.driver import Running
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange import Agent, BackChannel, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import METHODS, TASKS
-from gateway_core.quick import Running
 from gateway_core.types import CallResult, Principal
 
 MAX_NAME: Final = 64

@@ -16,11 +16,11 @@ from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session, SessionBack
 from gateway_core.downstream.stream import Keep
+from gateway_core.driver import Running
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 MAX_SUBSCRIPTIONS: Final = 64

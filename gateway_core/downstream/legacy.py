@@ -17,6 +17,7 @@ from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, request_key
+from gateway_core.driver import Running
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent, BackChannel
 from gateway_core.jsonrpc import Message
@@ -30,7 +31,6 @@ from gateway_core.protocol import (
     SUBSCRIBE,
     UNSUBSCRIBE,
 )
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 from gateway_core.upstream.bridge import bridge_error
 

@@ -16,10 +16,10 @@ from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.sessions import Session
 from gateway_core.downstream.stream import Reply, Writer
+from gateway_core.driver import Running
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 ACCEPTED: Final = Answer(b"", 202)

@@ -26,6 +26,7 @@ from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving
 from gateway_core.downstream.stream import Mailbox, Reply, event_stream, write_events
+from gateway_core.driver import Running
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent
 from gateway_core.jsonrpc import Message
@@ -41,7 +42,6 @@ from gateway_core.protocol import (
     SERVER_INFO_KEY,
     TASK_IDS,
 )
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096

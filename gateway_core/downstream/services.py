@@ -17,12 +17,12 @@ from gateway_core.config import ProxyConfig
 from gateway_core.downstream.sessions import Session, SessionStore
 from gateway_core.downstream.stream import Mailbox
 from gateway_core.downstream.subscriptions import Subscription
+from gateway_core.driver import Running
 from gateway_core.errors import overloaded
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.pipeline import Pipeline
 from gateway_core.protocol import LISTS, MAY_ASK, STATE
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 
@@ -120,10 +120,7 @@ class Services:
         `swept`: somebody looks at it about once a second, so that it can do without a task for that long.
         """
         try:
-            if swept:
-                running = self.pipeline.begin(exchange, params)
-            else:
-                running = asyncio.get_running_loop().create_task(self.call(exchange, params))
+            running = self.pipeline.begin(exchange, params)
         except BaseException:
             self.gate.leave()
             raise

@@ -11,8 +11,8 @@ import msgspec
 
 from gateway_core.downstream.answer import Answer
 from gateway_core.downstream.stream import QUIET, Reply
+from gateway_core.driver import Running, task_of
 from gateway_core.jsonrpc import Message
-from gateway_core.quick import Running, task_of
 from gateway_core.types import CallResult
 
 

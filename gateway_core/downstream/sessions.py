@@ -21,10 +21,10 @@ from gateway_core.downstream.replay import KeptStream, KeptStreams
 from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
+from gateway_core.driver import Running
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, TooManySessions
 from gateway_core.exchange import NO_BACK, Agent
 from gateway_core.protocol import CHANGING, UPDATED, list_changed
-from gateway_core.quick import Running
 from gateway_core.types import CallResult
 
 PRIMED_SINCE: Final = "2025-11-25"

@@ -21,8 +21,8 @@ from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
+from gateway_core.driver import task_of
 from gateway_core.errors import INVALID_REQUEST, RpcError
-from gateway_core.quick import task_of
 
 ADDRESS: Final = "stdio"
 WRITE_TIMEOUT: Final = 30.0

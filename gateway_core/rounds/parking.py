@@ -101,9 +101,7 @@ class Parking:
         """Begin a call that may ask. Gives the answer, or the call once it is parked; raises as `Upstream.request`."""
         call = ParkedCall(upstream, exchange)
         exchange.asker = call.ask
-        call.task = asyncio.create_task(
-            upstream.request(exchange, request.method, request.params, request.meta), name=f"call of {upstream.name}"
-        )
+        call.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
         call.task.add_done_callback(partial(_ended, call))
         return await self._round(call)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from gateway_core import jsonrpc
 from gateway_core.errors import UPSTREAM_FAILED, NotSent, OutcomeUnknown, RpcError
@@ -19,6 +20,7 @@ from gateway_core.upstream import capabilities
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
+_COMPLETE: Final = Raw(b'"complete"')
 MAX_ROUNDS: Final = 16
 """Times that a server may ask a legacy agent within one call."""
 MAX_REQUESTS: Final = 32
@@ -39,9 +41,11 @@ class InputRequired:
     state: str | None
 
 
-def may_ask(raw: bytes) -> bool:
+def may_ask(reply: Reply) -> bool:
     """Whether a result is worth a closer look for a question; the cheap test first, since almost none asks."""
-    return jsonrpc.has(raw, b"input_required")
+    if reply.members is not None:
+        return reply.members.get("resultType", _COMPLETE) != _COMPLETE
+    return jsonrpc.has(reply.result, b"input_required")
 
 
 def input_required(raw: bytes) -> InputRequired | None:
@@ -49,8 +53,6 @@ def input_required(raw: bytes) -> InputRequired | None:
 
     Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
     """
-    if not may_ask(raw):
-        return None
     members = jsonrpc.members(raw)
     try:
         if msgspec.json.decode(members.get("resultType", Raw(b"null"))) != "input_required":
@@ -79,8 +81,12 @@ def first_round(request: Request) -> Request:
     """The request without what belongs to later rounds: answers and a state."""
     if RESPONSES not in request.params and STATE not in request.params:
         return request
-    params = {name: value for name, value in request.params.items() if name not in (RESPONSES, STATE)}
-    return Request(request.method, params, request.meta)
+    return with_params(request, {key: it for key, it in request.params.items() if key not in (RESPONSES, STATE)})
+
+
+def with_params(request: Request, params: Mapping[str, Any]) -> Request:
+    """The same request with other members of `params`; its plan's bytes do not fit it any more."""
+    return replace(request, params=params, templates=None)
 
 
 async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Request, first: Reply) -> Reply:
@@ -91,7 +97,7 @@ async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Reques
     """
     reply, plain = first, first_round(request)
     for _ in range(MAX_ROUNDS):
-        asked = None if reply.error is not None else input_required(reply.result)
+        asked = input_required(reply.result) if reply.error is None and may_ask(reply) else None
         if asked is None:
             return reply
         check_questions(exchange.agent, asked)
@@ -101,7 +107,7 @@ async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Reques
         if asked.state is not None:
             params[STATE] = asked.state
         try:
-            reply = await upstream.request(exchange, request.method, params, request.meta)
+            reply = await upstream.request(exchange, with_params(plain, params))
         except NotSent as problem:
             raise OutcomeUnknown(f"it went away between two rounds of the call: {problem.reason}") from None
     raise invalid(f"it asked for input {MAX_ROUNDS} times, which is the limit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from msgspec import Raw
@@ -12,7 +13,15 @@ from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange import Exchange, naming
 from gateway_core.protocol import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.rounds.parking import ParkedCall, Parking, answers_in
-from gateway_core.rounds.relay import ask_and_repeat, check_questions, first_round, input_required, invalid, may_ask
+from gateway_core.rounds.relay import (
+    ask_and_repeat,
+    check_questions,
+    first_round,
+    input_required,
+    invalid,
+    may_ask,
+    with_params,
+)
 from gateway_core.rounds.states import State, States, refused
 from gateway_core.seal import MAX_SEALED, Seal
 from gateway_core.types import Call
@@ -31,25 +40,32 @@ class Rounds:
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Characters of a state: the agent's next request has to fit, with the arguments and its answers."""
 
-    async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
-        """Send a first round, or one that the agent begins anew.
+    def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
+        """Send a first round, or one that the agent begins again.
 
         Ends as `Upstream.request` does. Raises `RpcError` too: the server asks what nobody can answer.
         """
-        agent = exchange.agent
         if request.method not in MAY_ASK:
-            return await upstream.request(exchange, request.method, request.params, request.meta)
+            return upstream.request(exchange, request)
+        if exchange.agent.era == "legacy":
+            if request.templates is None:
+                request = first_round(request)  # an agent of that era can have no state to bring back
+            if upstream.facts.era == "legacy":
+                return upstream.request(exchange, request)
+        return self._asking(upstream, exchange, request)
+
+    async def _asking(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
+        """Send a request where the server, or the agent, is modern, and see to the questions of the server."""
+        agent = exchange.agent
         if agent.era == "modern" and upstream.facts.era == "legacy":
             request = first_round(request)  # a server of that era knows no others
             if can_be_asked(agent):
                 outcome = await self.parking.send(upstream, exchange, request)
                 return self._parked_or_not(upstream, exchange, outcome)
-        elif agent.era == "legacy":
-            request = first_round(request)  # an agent of that era can have no state to bring back
-        reply = await upstream.request(exchange, request.method, request.params, request.meta)
+        reply = await upstream.request(exchange, request)
         if upstream.facts.era != "modern":
             return self._url_first(upstream, exchange, reply)
-        if reply.error is not None or not may_ask(reply.result):
+        if reply.error is not None or not may_ask(reply):
             return reply
         if agent.era == "legacy":
             return await ask_and_repeat(upstream, exchange, request, reply)
@@ -81,7 +97,7 @@ class Rounds:
         del params[STATE]
         if state.inner is not None:
             params[STATE] = state.inner
-        return await self.send(upstream, exchange, Request(request.method, params, request.meta))
+        return await self.send(upstream, exchange, with_params(request, params))
 
     def give_back(self, state: State) -> None:
         """A later round did not leave: the agent may bring the same state again."""

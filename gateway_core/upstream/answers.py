@@ -17,12 +17,10 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError
-from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import SessionEnded
 from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
 from gateway_core.upstream.http1.response import JSON, Response
-from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
 from gateway_core.upstream.requests import Reply
 
@@ -42,14 +40,15 @@ class _ErrorBody(msgspec.Struct):
 
 async def read_body(response: Response, limit: int) -> bytes:
     """The whole body. Raises `OutcomeUnknown` when it breaks off or is larger than `limit` bytes."""
-    whole = response.whole()
-    if whole is not None and len(whole) <= limit:
-        return whole
-    pieces, size = ([], 0) if whole is None else ([whole], len(whole))
-    if size > limit or (response.head.length or 0) > limit:
+    whole = response.body if response.body is not None else response.whole()
+    if (response.head.length or len(whole or b"")) > limit:
         raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    if whole is not None:
+        return whole
+    pieces: list[bytes] = []
+    size = 0
     try:
-        async for chunk in response.chunks():
+        while (chunk := await response.read()) is not None:
             pieces.append(chunk)
             size += len(chunk)
             if size > limit:
@@ -59,18 +58,15 @@ async def read_body(response: Response, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def read_events(response: Response, parser: EventParser, take: Callable[[Message], bool], strays: Strays) -> bool:
-    """Give the messages of an event stream to `take`, until it returns True or the stream ends in whatever way.
+async def read_events(response: Response, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+    """Give the messages of an event stream to `take`, until it returns True or the stream ends.
 
     Returns whether `take` had enough. Raises `OutcomeUnknown` for an event larger than the parser's limit.
     """
     try:
-        async for chunk in response.chunks():
+        while (chunk := await response.read()) is not None:
             for event in parser.feed(chunk):
-                if event.event != "message" or not event.data:
-                    continue
-                message = read(event.data, strays)
-                if message is not None and take(message):
+                if event.event == "message" and event.data and take(event.data):
                     return True
     except EventTooLarge as error:
         raise OutcomeUnknown(str(error)) from None
@@ -82,6 +78,8 @@ async def read_events(response: Response, parser: EventParser, take: Callable[[M
 async def read_json(response: Response, pending: Pending, limit: int) -> None:
     """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
     body = await read_body(response, limit)
+    if pending.takes(body):
+        return
     try:
         message = jsonrpc.decode(body, mend=True)
     except RpcError as error:

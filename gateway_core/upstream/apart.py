@@ -7,13 +7,10 @@ more where `isolation` says so, and where it hands out sessions.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 from gateway_core.config import UpstreamConfig
-from gateway_core.exchange import Agent, Exchange
+from gateway_core.exchange import Agent
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection
-from gateway_core.upstream.sessions import SessionConnections
 
 
 def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection | None) -> bool:
@@ -27,13 +24,3 @@ def each_call(config: UpstreamConfig, era: Era | None, agent: Agent) -> bool:
     session."""
     each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
     return era == "legacy" and each
-
-
-def apart(
-    config: UpstreamConfig, era: Era | None, exchange: Exchange, main: Connection | None, own: SessionConnections
-) -> AbstractAsyncContextManager[Connection] | None:
-    """The connection that an exchange has for itself or with its session; None when it is to use the shared one."""
-    agent = exchange.agent
-    if each_call(config, era, agent):
-        return own.borrow(exchange)
-    return own.of_session(agent) if has_own(config, era, agent, main) else None

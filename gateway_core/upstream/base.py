@@ -1,7 +1,7 @@
 """What every hop to an upstream offers: a `Connection` that carries requests in the upstream's own era.
 
 A connection is one MCP session over one transport: a child process, an SSE stream, or a Streamable HTTP session.
-It mints its own request ids and progress tokens, so agents' ids never meet. Its `request`
+It mints its own request ids and progress tokens, so agents' ids never meet. Its `deliver`
 ends in one of four ways, and the difference between the first two is what keeps a tool from running twice:
 
 - raises `NotSent`: not one byte left, the caller may go elsewhere;
@@ -13,7 +13,7 @@ ends in one of four ways, and the difference between the first two is what keeps
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,10 +22,8 @@ from msgspec import Raw
 from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era
-from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.hints import Hint
-from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.requests import Prepared, Reply
+from gateway_core.upstream.requests import Reply, Request, Template
 
 
 class Watcher(Protocol):
@@ -76,6 +74,8 @@ class SessionEnded(OutcomeUnknown):
 class Connection(ABC):
     """One MCP session with an upstream. Made unopened; `open` connects and negotiates, `close` ends it."""
 
+    name = ""
+    """Of the upstream."""
     info: ServerInfo | None = None
     """Set once `open` succeeded."""
     watcher: Watcher | None = None
@@ -91,6 +91,18 @@ class Connection(ABC):
         """
 
     @abstractmethod
+    def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
+    ) -> Coroutine[Any, Any, Reply]:
+        """Send one request and wait for its answer; the caller bounds the time by cancelling.
+
+        The connection leaves out of `request.meta` the keys that belong to the agent's hop, and adds its own. With an
+        `exchange`, progress is asked for and passed to it, and `exchange.mark_sent()` is called just before the first
+        byte may leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
+
+        Being cancelled tells the upstream, in its own era's way, without waiting for it.
+        """
+
     async def request(
         self,
         method: str,
@@ -100,15 +112,22 @@ class Connection(ABC):
         exchange: Exchange | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request and wait for its answer; the caller bounds the time by cancelling.
+        """`deliver` a request whose `params` are complete but for `_meta`."""
+        return await self.deliver(Request(method, params, meta), exchange, headers)
 
-        `params` are members without `_meta`; values may be `Raw`. `meta` are the agent's own `_meta` keys; the
-        connection leaves out those that belong to the agent's hop, and adds those of its own. With an `exchange`,
-        progress is asked for and passed to it, and `exchange.mark_sent()` is called just before the first byte may
-        leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
+    def template(self, request: Request, exchange: Exchange | None) -> Template | None:
+        """The prepared bytes of requests like this one; None where each has to be encoded as a whole."""
+        kept = request.templates
+        if kept is None or exchange is None or exchange.log_level:
+            return None
+        found = kept.get(self.name)
+        if found is None or found[0] is not self:
+            found = kept[self.name] = (self, self._make_template(request, exchange))
+        return found[1]
 
-        Being cancelled tells the upstream, in its own era's way, without waiting for it.
-        """
+    def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
+        """Prepare them for the agent of this exchange."""
+        return None
 
     @abstractmethod
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
@@ -117,28 +136,6 @@ class Connection(ABC):
     @abstractmethod
     async def close(self) -> None:
         """End the session politely, then firmly; bounded in time; safe to call twice."""
-
-    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
-        """What all requests have in common that `request` would send with these `params`, for the agent of this
-        exchange. None where each is to go through `request`."""
-        return None
-
-    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
-        """Send a request for which `prepare` had something, if that can be done at once; sets what `begun` knows it by.
-
-        `arguments` are further members of the params, as JSON with a comma before each, `meta` the agent's own ones of
-        `_meta`, with a comma behind each.
-        Then either `settled` is due, or `carry_on`.
-        """
-        return False
-
-    async def carry_on(self, begun: BegunRequest) -> Reply:
-        """Wait for the answer to a request that was started, for the task that has taken it over; as `request` does."""
-        raise AssertionError("nothing was started")
-
-    def settled(self, pending: Pending) -> None:
-        """A request that was started has its answer."""
-        raise AssertionError("nothing was started")
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         """Send one `subscriptions/listen` to a modern server; `params` are complete, `_meta` included.

@@ -13,7 +13,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
@@ -21,13 +21,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.driver import in_task
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
 from gateway_core.upstream.http1.dial import dial
 from gateway_core.upstream.http1.heads import Closed, Heads, Malformed
 from gateway_core.upstream.http1.response import Response
-from gateway_core.upstream.http1.wire import Receiver, WireConnection
+from gateway_core.upstream.http1.wire import WireConnection
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
@@ -38,16 +39,6 @@ MAX_ADDRESSES: Final = 64
 """Addresses of one upstream that are remembered."""
 _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-class Headers(dict[str, str]):
-    """Headers of requests that are sent again and again: their lines are prepared once."""
-
-    __slots__ = ("block",)
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(headers)
-        self.block: bytes | None = None
 
 
 class HttpClient:
@@ -123,6 +114,7 @@ class HttpClient:
             headers = {**headers, hdrs.CONNECTION: "close"}
         if self._tokens is None:
             return await self._send(verb, headers, body, url or self.url, before_send, last=last)
+        await in_task()
         attempts = 0
         while True:
             authorization = await self._tokens.authorization()
@@ -145,22 +137,36 @@ class HttpClient:
         last: bool,
     ) -> Response:
         head = self._head(verb, headers, url, None if body is None else len(body))
-        connection = self._take() or await self._connected()
-        connection.last = last
-        return await self.carried_on(connection.send(head, body, before_send or _nothing))
+        return await self.send(head, body or b"", before_send, last=last)
 
-    async def carried_on(self, answer: Awaitable[Response]) -> Response:
-        """The answer to a request that is being sent. Raises `OutcomeUnknown`."""
+    async def send(
+        self, head: bytes, body: bytes, before_send: Callable[[], None] | None = None, *, last: bool = False
+    ) -> Response:
+        """Send a request whose head is written already; as `open` does, without credentials.
+
+        Raises `NotSent` and `OutcomeUnknown`. Cancelled, it hangs up.
+        """
+        connection = self._take()
+        if connection is None:
+            await in_task()
+            connection = await self._connected()
+        connection.last = last
+        if before_send is not None:
+            before_send()
+        answer = connection.ask(head, body)
         try:
             response = await answer
         except OSError as error:
             raise OutcomeUnknown(self._explain(error)) from None
+        except asyncio.CancelledError:
+            connection.give_up(answer)
+            raise
         if response.head.encoded:
             response.close()
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")
         return response
 
-    def prepared(self, headers: Headers) -> bytes | None:
+    def prepared(self, headers: Mapping[str, str]) -> bytes | None:
         """The head of POSTs with these headers, up to the number of bytes that follow it.
 
         None where each request has a head of its own: with access tokens. Raises `NotSent` for a header that cannot be
@@ -169,13 +175,6 @@ class HttpClient:
         if self._tokens is not None:
             return None
         return self._start("POST", headers, self.url) + b"Content-Length: "
-
-    def start(self, head: bytes, body: bytes, receiver: Receiver) -> WireConnection | None:
-        """Send a request at once; `head` is a prepared one. Returns the connection; None where none is free."""
-        connection = self._take()
-        if connection is not None:
-            connection.ask(b"%b%d\r\n\r\n" % (head, len(body)), body, receiver)
-        return connection
 
     # -- requests as bytes --------------------------------------------------------------------------------------
 
@@ -186,14 +185,8 @@ class HttpClient:
 
     def _start(self, verb: str, headers: Mapping[str, str], url: URL) -> bytes:
         """The same without its end."""
-        kept = headers if isinstance(headers, Headers) else None
-        block = kept.block if kept is not None else None
-        if block is None:
-            block = self._block(headers)
-            if kept is not None:
-                kept.block = block
         path = self._path if url is self.url else url.raw_path_qs.encode()
-        return b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, block)
+        return b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, self._block(headers))
 
     def _block(self, headers: Mapping[str, str]) -> bytes:
         """All header lines but the length. The request's own headers replace configured ones of the same name."""
@@ -250,7 +243,7 @@ class HttpClient:
             raise NotSent("the connection to this upstream is being closed")
 
     def _made(self) -> WireConnection:
-        connection = WireConnection(self._heads, self._freed, self._lost)
+        connection = WireConnection(self._heads, self._freed, self._lost, self.limits.response_body)
         self._open.add(connection)
         return connection
 
@@ -309,10 +302,6 @@ class HttpClient:
             await self._tokens.close()
         if self._session is not None:
             await self._session.close()
-
-
-def _nothing() -> None:
-    """What is done before a request is sent that nobody has to know of."""
 
 
 async def _worth_another(tokens: TokenSource, authorization: str | None, response: Response) -> bool:

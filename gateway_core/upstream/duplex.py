@@ -24,13 +24,14 @@ from gateway_core.exchange import Exchange
 from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, ServerInfo
-from gateway_core.upstream.era import declared, negotiate, with_meta
+from gateway_core.upstream.era import declared, filling, negotiate, template, with_meta
 from gateway_core.upstream.incoming import Strays, answer_to, read
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
-from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
+from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.requests import Reply, Request, Template
+from gateway_core.usual import USUAL_STARTS, usual_response
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
@@ -48,6 +49,7 @@ class DuplexConnection(Connection):
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
         self._config = config
+        self.name = config.name
         self._limits = limits
         self._host = host
         self._ids = itertools.count(1)
@@ -71,7 +73,7 @@ class DuplexConnection(Connection):
         """Set up the channel; raises `NotSent`."""
 
     @abstractmethod
-    async def _transmit(self, data: bytes, pending: Awaited | None = None) -> None:
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
         """Send one message, `pending.mark_sent()` right before its first byte may leave. Raises `DeliveryError`.
 
         Cancelled before that, it leaves nothing on the channel; afterwards the message still goes out whole, or
@@ -105,23 +107,29 @@ class DuplexConnection(Connection):
             self.watcher = LegacyWatcher(self.info, self._host, self.request)
         return self.info
 
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        meta: Mapping[str, Any] | None = None,
-        exchange: Exchange | None = None,
-        headers: Mapping[str, str] | None = None,
+    async def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         self._check_open()
         if self.info is None:
             raise NotSent("the connection is not open yet")
-        number = self._next_id()
-        token = None if exchange is None else number
-        level = "" if exchange is None else exchange.log_level
-        complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
-        return await self._cancellable(complete, Awaited(number, method, exchange))
+        method, number = request.method, self._next_id()
+        template = self.template(request, exchange)
+        if template is not None:
+            data = template.body % filling(request, number)
+        else:
+            token, level = (None, "") if exchange is None else (number, exchange.log_level)
+            capabilities = declared(exchange, self._host)
+            params = with_meta(
+                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+            )
+            data = jsonrpc.request(number, method, params)
+        return await self._cancellable(data, Pending(number, method, exchange))
+
+    def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
+        assert self.info is not None, "open() comes first"
+        body = template(request, self.info, declared(exchange, self._host))
+        return None if body is None else Template(b"", body)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         self._check_open()
@@ -147,7 +155,8 @@ class DuplexConnection(Connection):
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
         self._check_open()
-        return await self._carry(params, Awaited(self._next_id(), method))
+        pending = Pending(self._next_id(), method)
+        return await self._carry(jsonrpc.request(pending.number, method, params), pending)
 
     def adopt(self, protocol_version: str) -> None:
         """The messages themselves say all there is to say about the version: there are no headers."""
@@ -158,22 +167,20 @@ class DuplexConnection(Connection):
         self._last_id = next(self._ids)
         return self._last_id
 
-    async def _carry(self, params: Mapping[str, Any], pending: Awaited) -> Reply:
-        data = jsonrpc.one_line(jsonrpc.request(pending.number, pending.method, params))
+    async def _carry(self, data: bytes, pending: Pending) -> Reply:
         self._pending[pending.number] = pending
         try:
-            await self._transmit(data, pending)
-            return await pending.answer
+            await self._transmit(jsonrpc.one_line(data), pending)
+            return await pending
         finally:
             del self._pending[pending.number]
 
-    async def _cancellable(self, params: Mapping[str, Any], pending: Awaited) -> Reply:
+    async def _cancellable(self, data: bytes, pending: Pending) -> Reply:
         try:
-            return await self._carry(params, pending)
+            return await self._carry(data, pending)
         except asyncio.CancelledError:
-            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation). Being cancelled
-            # while waiting for the answer has cancelled the future, too.
-            if pending.sent and (pending.answer.cancelled() or not pending.over):
+            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation).
+            if pending.sent and not pending.done:
                 self._tell_cancelled(pending)
             raise
 
@@ -186,7 +193,7 @@ class DuplexConnection(Connection):
         number = self._next_id()
         self._listening[number] = take
         try:
-            reply = await self._cancellable(params, Awaited(number, LISTEN))
+            reply = await self._cancellable(jsonrpc.request(number, LISTEN, params), Pending(number, LISTEN))
         finally:
             del self._listening[number]
         if reply.error is not None:
@@ -222,6 +229,8 @@ class DuplexConnection(Connection):
         """Take one message off the channel. Never raises: what cannot be used is counted."""
         if self.closed:
             return
+        if self._takes(data):
+            return
         message = read(data, self.strays)
         if message is None:
             self._unreadable(data)
@@ -233,6 +242,16 @@ class DuplexConnection(Connection):
             self._asked(message)
         else:
             self._told(message.method, message.params)
+
+    def _takes(self, data: bytes) -> bool:
+        """Whether `data` is the response to a pending request in its canonical form, which is taken then."""
+        usual = usual_response(data) if data.startswith(USUAL_STARTS) else None
+        pending = None if usual is None else self._pending.get(usual[0])
+        if usual is None or pending is None or pending.done or not pending.sent:
+            return False
+        self._heard = True
+        pending.complete(Reply(usual[1], members=usual[2]))
+        return True
 
     def _asked(self, message: jsonrpc.Message) -> None:
         if self.info is not None and self.info.era == "modern":
@@ -258,7 +277,7 @@ class DuplexConnection(Connection):
         if pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
             self.strays.note("late or repeated response" if issued else "response to no request")
-        elif pending.over:
+        elif pending.done:
             self.strays.note("late or repeated response")
         else:
             pending.settle(message)
@@ -272,10 +291,10 @@ class DuplexConnection(Connection):
             pending = self._pending.get(id_in(params, "requestId"))
             if self._questions.cancel(raw_id_in(params, "requestId")):
                 return
-            if pending is None or pending.method != LISTEN or pending.over:
+            if pending is None or pending.method != LISTEN or pending.done:
                 self.strays.note("cancellation of what only the gateway may cancel")
             else:
-                pending.resolve(Reply(b"{}"))
+                pending.complete(Reply(b"{}"))
         elif method in LISTENED:
             take = self._listening.get(listen_id(params))
             if take is not None:

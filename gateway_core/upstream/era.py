@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -46,10 +45,7 @@ from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.hints import hint_of
-from gateway_core.upstream.requests import Reply
-
-MAX_REMEMBERED: Final = 2048
-"""Bytes of an agent's `_meta` that is remembered."""
+from gateway_core.upstream.requests import Reply, Request
 
 
 class NoMcpAnswer(OutcomeUnknown):
@@ -254,30 +250,36 @@ def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
     return host.capabilities if exchange is None else for_modern(exchange.agent)
 
 
-def template(
-    method: str, params: Mapping[str, Any], info: ServerInfo, capabilities: Mapping[str, Any] | Raw
-) -> bytes | None:
-    """A request as `Prepared.body` has it; None where something in it looks like what is to be filled in."""
+def template(request: Request, info: ServerInfo, capabilities: Mapping[str, Any] | Raw) -> bytes | None:
+    """A request as `Template.body` has it; None where something in it looks like what is to be filled in."""
     number = Raw(b"%d")
-    complete = with_meta(params, info, capabilities, {IDEMPOTENCY_KEY: Raw(b'"%b"')}, number)
-    before, mark, after = jsonrpc.request(number, method, complete).rpartition(b',"_meta":{')
+    complete = with_meta(request.params, info, capabilities, {IDEMPOTENCY_KEY: Raw(b'"%b"')}, number)
+    before, mark, after = jsonrpc.request(number, request.method, complete).rpartition(b',"_meta":{')
     body = b"%b%%b%b%%b%b" % (before, mark, after)
     return body if mark and body.count(b"%") == 5 else None
 
 
-def passed_on(meta: bytes) -> bytes:
-    """The members of an agent's `_meta` sent beside those of `template`, as JSON, each with a comma behind it."""
-    return _remembered(meta) if len(meta) <= MAX_REMEMBERED else _passed_on(meta)
+def filling(request: Request, number: int) -> tuple[int, bytes, bytes, bytes, int]:
+    """What goes into the gaps of a template."""
+    meta, arguments = request.meta, request.arguments
+    own = b""
+    if meta and not _HOP_KEYS.issuperset(meta):
+        passed = {key: value for key, value in meta.items() if _passes(key) and key != IDEMPOTENCY_KEY}
+        own = jsonrpc.encode(passed)[1:-1] + b"," if passed else b""
+    return number, b',"arguments":' + arguments if arguments else b"", own, request.key.encode(), number
 
 
-def _passed_on(meta: bytes) -> bytes:
-    if meta[:1] != b"{":
-        return b""
-    own = {key: value for key, value in jsonrpc.members(meta).items() if _passes(key) and key != IDEMPOTENCY_KEY}
-    return jsonrpc.encode(own)[1:-1] + b"," if own else b""
-
-
-_remembered = lru_cache(maxsize=512)(_passed_on)
+_HOP_KEYS: Final = frozenset(
+    {
+        "progressToken",
+        PROTOCOL_VERSION_KEY,
+        CLIENT_INFO_KEY,
+        CLIENT_CAPABILITIES_KEY,
+        LOG_LEVEL_KEY,
+        IDEMPOTENCY_KEY,
+    }
+)
+"""The usual keys of `_meta` that are not passed on as they came."""
 
 
 def _passes(key: str) -> bool:
@@ -292,16 +294,19 @@ def with_meta(
     progress_token: int | Raw | None = None,
     *,
     log_level: str = "",
+    key: str = "",
 ) -> Mapping[str, Any]:
     """`params`, which have no `_meta`, with the one that a request to the server `info` describes needs, if any.
 
-    `log_level`: the least severe log messages that the agent behind it wants; empty for none.
+    `log_level`: the least severe log messages that the agent behind it wants; empty for none. `key`: see `Request.key`.
     The agent's own keys pass (`traceparent` and vendors' keys among them), except those that belong to one hop
     (basic/index, `_meta`): `progressToken` and everything reserved, which are the gateway's own here.
     """
     meta: dict[str, Any] = {}
     if agent_meta:
         meta = {key: value for key, value in agent_meta.items() if _passes(key)}
+    if key:
+        meta[IDEMPOTENCY_KEY] = key
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":

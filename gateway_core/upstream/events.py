@@ -12,6 +12,10 @@ from typing import Final
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_RETRY_DIGITS: Final = 9
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+_FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
+"""What surrounds a message, as the official SDKs for Python and TypeScript write it."""
 
 
 class EventTooLarge(Exception):
@@ -44,6 +48,11 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes. Raises `EventTooLarge`."""
+        if not (self._line or self._has_data or self._type or self._head):
+            data = _only_message(chunk)
+            if data is not None and len(data) <= self._limit:
+                self._head, self._after_cr = None, False
+                return [Event("message", data)]
         if self._head is not None:
             chunk = self._skip_bom(chunk)
         if self._after_cr and chunk:
@@ -106,3 +115,12 @@ class EventParser:
     def _check_size(self, more: int) -> None:
         if len(self._data) + more > self._limit:
             raise EventTooLarge(f"an event of the stream is larger than {self._limit} bytes")
+
+
+def _only_message(chunk: bytes) -> bytes | None:
+    """The data of a chunk that is one whole event as most servers write it; None for every other chunk."""
+    for begin, end in _FRAMES:
+        if chunk.startswith(begin) and chunk.endswith(end):
+            data = chunk[len(begin) : -len(end)]
+            return None if _NEWLINE in data or _RETURN in data else data
+    return None

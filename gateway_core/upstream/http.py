@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
@@ -21,7 +21,6 @@ from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CANCELLED_NOTICE,
     INITIALIZE,
@@ -33,18 +32,16 @@ from gateway_core.protocol import (
 from gateway_core.types import Era
 from gateway_core.upstream.answers import read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
-from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
-from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template, with_meta
+from gateway_core.upstream.era import NoMcpAnswer, declared, filling, negotiate, template, with_meta
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
-from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.http_session import HttpSession
-from gateway_core.upstream.incoming import Strays
+from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.notifications.listen import listen
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 from gateway_core.upstream.pending import Pending, id_in
-from gateway_core.upstream.requests import Prepared, Reply
+from gateway_core.upstream.requests import Reply, Request, Template
 
 PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
 """Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
@@ -58,7 +55,7 @@ class HttpConnection(Connection):
     """One MCP session over Streamable HTTP."""
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
-        self._name = config.name
+        self.name = config.name
         self._http = http
         self._limit = limits.response_body
         self._host = host
@@ -76,12 +73,12 @@ class HttpConnection(Connection):
         self.info = info
         if info.era == "modern":
             modern = self.watcher = ModernWatcher(info, self._host, self.listen)
-            self._listener = asyncio.create_task(modern.run(), name=f"listen to {self._name}")
+            self._listener = asyncio.create_task(modern.run(), name=f"listen to {self.name}")
             return info
         legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
-            self._listener = asyncio.create_task(self._stand_by(legacy), name=f"listen to {self._name}")
+            self._listener = asyncio.create_task(self._stand_by(legacy), name=f"listen to {self.name}")
         else:
             self._listening.set()
         return info
@@ -104,7 +101,7 @@ class HttpConnection(Connection):
 
     @property
     def closed(self) -> bool:
-        return self._session.ended.is_set()
+        return self._session.over
 
     async def wait_closed(self) -> str:
         await self._session.ended.wait()
@@ -112,49 +109,44 @@ class HttpConnection(Connection):
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        meta: Mapping[str, Any] | None = None,
-        exchange: Exchange | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Reply:
-        if self.closed:
+    def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
+    ) -> Coroutine[Any, Any, Reply]:
+        if self._session.over:
             raise NotSent(f"its session is over: {self._session.why_ended}")
         assert self.info is not None, "open() comes first"
-        pending = Pending(next(self._ids), method, exchange)
-        # Asked for even where the agent did not: progress keeps the call's deadline from passing.
-        token, level = (None, "") if exchange is None else (pending.number, exchange.log_level)
-        complete = with_meta(params, self.info, declared(exchange, self._host), meta, token, log_level=level)
-        return await self._request(pending, complete, headers)
+        method, number = request.method, next(self._ids)
+        pending = Pending(number, method, exchange)
+        template = None if headers else self.template(request, exchange)
+        if template is not None:
+            body = template.body % filling(request, number)
+            sending = self._http.send(b"%b%d\r\n\r\n" % (template.head, len(body)), body, pending.mark_sent)
+        else:
+            # Asked for even where the agent did not: progress keeps the call's deadline from passing.
+            token, level = (None, "") if exchange is None else (number, exchange.log_level)
+            capabilities = declared(exchange, self._host)
+            params = with_meta(
+                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+            )
+            body = jsonrpc.request(number, method, params)
+            sending = self._session.ask(method, _name(method, params), headers or {}, body, pending.mark_sent)
+        return self._answered(sending, pending)
 
-    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
-        head = self._http.prepared(self._session.headers_of(method, _name(method, params)))
-        if head is None or self.info is None:
-            return None
-        body = template(method, params, self.info, declared(exchange, self._host))
-        return None if body is None else Prepared(method, head, body, self._limit)
-
-    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
-        number, exchange, prepared = next(self._ids), begun.exchange, begun.prepared
-        body = prepared.body % (number, arguments, meta, exchange.id.encode(), number)
-        pending = HttpPending(number, prepared.method, exchange, True, call=begun, stream=self, limit=prepared.limit)
-        wire = None if self._session.ended.is_set() else self._http.start(prepared.head, body, pending)
-        if wire is None:
-            return False
-        pending.wire = wire
-        begun.pending = self._pending[number] = pending
-        exchange.sent = True
-        return True
-
-    def settled(self, pending: Pending) -> None:
-        del self._pending[pending.number]
+    def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
+        assert self.info is not None, "open() comes first"
+        head = self._http.prepared(self._session.headers_of(request.method, _name(request.method, request.params)))
+        body = template(request, self.info, declared(exchange, self._host))
+        return None if head is None or body is None else Template(head, body)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
         """One request of the negotiation; see `era.Wire`."""
-        return await self._request(Pending(next(self._ids), method), params, None)
+        session, pending = self._session, Pending(next(self._ids), method)
+        body = jsonrpc.request(pending.number, method, params)
+        if method == INITIALIZE:
+            return await self._answered(
+                session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True), pending
+            )
+        return await self._answered(session.ask(method, _name(method, params), {}, body, pending.mark_sent), pending)
 
     def adopt(self, protocol_version: str) -> None:
         """Speak that version from now on; see `era.Wire`."""
@@ -168,35 +160,18 @@ class HttpConnection(Connection):
         except RpcError as error:
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
-    async def _request(
-        self,
-        pending: Pending,
-        params: Mapping[str, Any],
-        param_headers: Mapping[str, str] | None,
-    ) -> Reply:
-        session, method, sent = self._session, pending.method, pending.mark_sent
-        body = jsonrpc.request(pending.number, method, params)
-        self._pending[pending.number] = pending
-        if method == INITIALIZE:
-            return await self._answered(session.open("POST", {}, body, before_send=sent, fresh=True), pending)
-        return await self._answered(
-            session.ask(method, _name(method, params), param_headers or {}, body, sent), pending
-        )
-
-    async def carry_on(self, begun: BegunRequest) -> Reply:
-        pending = begun.pending
-        assert isinstance(pending, HttpPending)
-        return await self._answered(self._http.carried_on(pending.response()), pending)
-
     async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
-        """The reply to a request that is being sent; then it is not in flight any more."""
+        """The reply to a request that is about to be sent; it is in flight until then."""
         session, starts = self._session, pending.method == INITIALIZE
+        self._pending[pending.number] = pending
         try:
             response = await sending
-            try:
-                await self._read(response, pending, starts)
-            finally:
-                self._finish(response, pending)
+            body = response.body
+            if body is None or starts or not (response.head.usual and len(body) <= self._limit and pending.takes(body)):
+                try:
+                    await self._read(response, pending, starts)
+                finally:
+                    self._finish(response, pending)
         except SessionEnded as end:
             session.end(end.reason)
             raise
@@ -218,21 +193,18 @@ class HttpConnection(Connection):
 
     async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
         """Settle the request with the answer."""
-        if pending.over:
-            return
         session = self._session
         if response.status != 200:
             in_session = session.id is not None and not starts
-            pending.resolve(await read_failure(response, pending.number, in_session=in_session))
+            pending.complete(await read_failure(response, pending.number, in_session=in_session))
             return
         if starts:
             session.begin(response)
         if response.content_type == JSON:
             await read_json(response, pending, self._limit)
         elif response.content_type == EVENT_STREAM:
-            known = pending.parser if isinstance(pending, HttpPending) else None
-            parser = known or EventParser(self._limit)
-            if not await read_events(response, parser, lambda message: self.take(message, pending), session.strays):
+            parser = EventParser(self._limit)
+            if not await read_events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
@@ -254,7 +226,7 @@ class HttpConnection(Connection):
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                if await read_events(response, parser, lambda it: self.take(it, pending), self._session.strays):
+                if await read_events(response, parser, lambda data: self._heard(data, pending)):
                     return
             finally:
                 response.close()
@@ -265,15 +237,20 @@ class HttpConnection(Connection):
 
     def _finish(self, response: Response, pending: Pending) -> None:
         """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
-        if not pending.over or response.at_eof:
+        if not pending.done or response.at_eof:
             response.close()  # after the end of the body this closes nothing but the answer itself
         else:
             response.spend()
 
     # -- what the server says -----------------------------------------------------------------------------------
 
-    def take(self, message: Message, pending: Pending) -> bool:
-        """One message of a request's stream; True for the response, which settles the request."""
+    def _heard(self, data: bytes, pending: Pending) -> bool:
+        """Take one message of a request's stream; True for the response, which settles the request."""
+        if pending.takes(data):
+            return True
+        message = read(data, self._session.strays)
+        if message is None:
+            return False
         if pending.is_answered_by(message):
             pending.settle(message)
             return True
@@ -289,7 +266,10 @@ class HttpConnection(Connection):
         body = jsonrpc.request(number, LISTEN, params)
         response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
 
-        def heard(message: Message) -> bool:
+        def heard(data: bytes) -> bool:
+            message = read(data, session.strays)
+            if message is None:
+                return False
             if message.is_notification and message.method in LISTENED:
                 take(message.method, message.params)
             elif not message.is_response:
@@ -303,7 +283,7 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await read_events(response, EventParser(self._limit), heard, session.strays)
+            await read_events(response, EventParser(self._limit), heard)
         finally:
             response.close()
 
@@ -329,7 +309,11 @@ class HttpConnection(Connection):
             if session.id is None:
                 session.aside(watcher.renew)
 
-        await listen(open_stream, session.other, gap, session.strays, self._limit)
+        def heard(data: bytes) -> bool:
+            message = read(data, session.strays)
+            return message is not None and session.other(message)
+
+        await listen(open_stream, heard, gap, self._limit)
 
 
 def _name(method: str, params: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,7 @@ from gateway_core.protocol import (
 )
 from gateway_core.upstream.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host, SessionEnded
-from gateway_core.upstream.client import Headers, HttpClient
+from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.incoming import Strays, answer_to
 from gateway_core.upstream.notifications.logs import whose
@@ -42,9 +42,6 @@ ASIDE_AT_ONCE: Final = 64
 MAX_ASIDE: Final = 2048
 """Those and the ones that wait for their turn: parked calls may all be given up at once. More are dropped."""
 
-MAX_KEPT: Final = 256
-MAX_KEPT_NAME: Final = 256
-"""Headers of requests that are kept prepared, and the characters of the names in them."""
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -59,6 +56,7 @@ class HttpSession:
         self.id: str | None = None
         """What a legacy server handed out; None when it keeps no sessions."""
         self.ended = asyncio.Event()
+        self.over = False
         self.why_ended = ""
         self.strays: Final = Strays(name)
         self._name = name
@@ -66,7 +64,6 @@ class HttpSession:
         self._host = host
         self._in_flight = in_flight
         self._questions = Questions(name, host, in_flight, self.post)
-        self._kept: dict[tuple[str, str | None, str, str | None], Headers] = {}
         self._aside: set[asyncio.Task[None]] = set()
         self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
 
@@ -82,6 +79,7 @@ class HttpSession:
     def end(self, why: str) -> None:
         if not self.ended.is_set():
             self.why_ended = why
+            self.over = True
             self.ended.set()
             self._questions.end()
             self.strays.report(why)
@@ -141,20 +139,13 @@ class HttpSession:
             return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
         return await self._http.open("POST", headers, body=body, before_send=before_send)
 
-    def headers_of(self, method: str, name: str | None) -> Headers:
+    def headers_of(self, method: str, name: str | None) -> dict[str, str]:
         """The headers of a request as `ask` sends it."""
-        key = (method, name, self.version, self.id)
-        headers = self._kept.get(key)
-        if headers is None:
-            headers = Headers(self._headers("POST", json=True))
-            if self.modern:
-                headers[MCP_METHOD_HEADER] = method
-                if name is not None:
-                    headers[MCP_NAME_HEADER] = encode_header_value(name)
-            if len(name or "") <= MAX_KEPT_NAME:
-                while len(self._kept) >= MAX_KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[key] = headers
+        headers = self._headers("POST", json=True)
+        if self.modern:
+            headers[MCP_METHOD_HEADER] = method
+            if name is not None:
+                headers[MCP_NAME_HEADER] = encode_header_value(name)
         return headers
 
     async def post(self, body: bytes, *, last: bool = False) -> None:

@@ -25,7 +25,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Kind
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.inventory import Inventory, fetch
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.requests import Reply, Request
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; past it those that were asked for least recently go."""
@@ -135,10 +135,10 @@ class Offer:
         own = part.inventory if part is not None else None
         return own if own is not None and "tool" in own.items else self.inventory
 
-    def param_headers(self, exchange: Exchange, params: Mapping[str, Any]) -> dict[str, str] | None:
+    def param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
         """The `Mcp-Param-*` headers of a `tools/call`; see `Inventory.param_headers`."""
         tools = self.tools_for(exchange.agent.principal.id)
-        return None if tools is None else tools.param_headers(params, exchange.headers or ())
+        return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
 
     def due(self, principal: str, *, listing: bool) -> bool:
         """Whether its private lists are to be fetched now: for a call only if they never were."""

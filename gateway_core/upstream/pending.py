@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
-import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.driver import Completion
+from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
 from gateway_core.upstream.requests import Reply
+from gateway_core.usual import usual_response
 
 _MAX_DIGITS: Final = 18
 
 
-class Pending(msgspec.Struct, eq=False):
-    """A request without its response yet."""
+class Pending(Completion[Reply]):
+    """A request without its response yet; awaiting it gives the reply, or raises what it failed with."""
 
     number: int
     """Its id, and its progress token."""
     method: str
     exchange: Exchange | None = None
     sent: bool = False
-    _reply: Reply | None = None
-    _failure: DeliveryError | None = None
 
     def mark_sent(self) -> None:
         """Called right before the first byte may leave."""
@@ -35,66 +33,32 @@ class Pending(msgspec.Struct, eq=False):
         if self.exchange is not None:
             self.exchange.mark_sent()
 
-    @property
-    def over(self) -> bool:
-        """Whether it has its end."""
-        return self._reply is not None or self._failure is not None
-
     def is_answered_by(self, message: Message) -> bool:
         return message.is_response and own_id(message.id) == self.number
+
+    def takes(self, data: bytes) -> bool:
+        """Whether `data` is the response in its canonical form, which is taken then."""
+        usual = usual_response(data)
+        if usual is None or usual[0] != self.number:
+            return False
+        self.complete(Reply(usual[1], members=usual[2]))
+        return True
 
     def settle(self, message: Message) -> None:
         """Take the response. A result must be an object: another one leaves the outcome unknown."""
         if message.failed:
-            self.resolve(Reply(error=jsonrpc.error_of(message.error)))
+            self.complete(Reply(error=jsonrpc.error_of(message.error)))
         elif bytes(message.result)[:1] == b"{":
-            self.resolve(Reply(result=bytes(message.result)))
+            self.complete(Reply(result=bytes(message.result)))
         else:
             self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
 
-    def resolve(self, reply: Reply) -> None:
-        """It is answered."""
-        self._reply = reply
-
-    def fail(self, error: DeliveryError) -> None:
-        """It gets no answer; one that it has already stays."""
-        if not self.over:
-            self._failure = error
-
-    def result(self) -> Reply:
-        """The reply. Raises what it failed with."""
-        if self._failure is not None:
-            raise self._failure
-        assert self._reply is not None, "it is over"
-        return self._reply
-
     def progress(self, params: Raw) -> bool:
         """Pass its progress on; False if nobody asked for any, or the answer is already there."""
-        if self.exchange is None or self.over:
+        if self.exchange is None or self.done:
             return False
         self.exchange.progress(params)
         return True
-
-
-class Awaited(Pending, kw_only=True):
-    """A request whose response comes among all others on the one stream of its connection; `answer` waits for it."""
-
-    answer: asyncio.Future[Reply] = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def over(self) -> bool:
-        return self.answer.done()
-
-    def resolve(self, reply: Reply) -> None:
-        self.answer.set_result(reply)
-
-    def fail(self, error: DeliveryError) -> None:
-        if not self.over:
-            self.answer.set_exception(error)
-            self.answer.exception()  # whoever waits may be cancelled first: then nobody is left to look
-
-    def result(self) -> Reply:
-        return self.answer.result()
 
 
 def own_id(raw: Raw) -> int:

@@ -1,4 +1,4 @@
-"""What goes to an upstream and what comes back, whatever carries it."""
+"""What goes to an upstream and what comes back, on every transport."""
 
 from __future__ import annotations
 
@@ -6,30 +6,42 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from gateway_core.errors import RpcError
 from gateway_core.types import Era
 
+ARGUMENTS = "arguments"
+
 
 class Request(msgspec.Struct, eq=False):
-    """What is sent, whoever it is sent to: the method, members of `params`, the agent's own `_meta` keys."""
+    """What is sent, to whichever upstream: the method, members of `params`, the agent's own `_meta` keys."""
 
     method: str
     params: Mapping[str, Any]
-    meta: Mapping[str, Any] | None
+    """Without `_meta`, and without the arguments where `arguments` has them."""
+    meta: Mapping[str, Any] | None = None
+    key: str = ""
+    """Its idempotency key, the same for all attempts (rule R11); empty for none."""
+    arguments: bytes = b""
+    """The JSON of the member `arguments`; empty for none."""
+    templates: dict[str, tuple[object, Template | None]] | None = None
+    """Where its plan keeps prepared bytes, by the name of the upstream; None for a request without a plan."""
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """The members of `params`, with the arguments."""
+        return {**self.params, ARGUMENTS: Raw(self.arguments)} if self.arguments else self.params
 
 
-class Prepared(msgspec.Struct, frozen=True, eq=False):
-    """What requests on one connection that differ in numbers and arguments only have in common."""
+class Template(msgspec.Struct, frozen=True, eq=False):
+    """The bytes that requests of one plan on one connection share."""
 
-    method: str
     head: bytes
     """Of the HTTP request, up to the number of bytes in its body; empty for other transports."""
     body: bytes
-    """Takes, as `%` does it, the request's number, `arguments` and `meta` as in `Connection.start`, the exchange's id,
-    and the number again."""
-    limit: int
-    """Bytes of an answer."""
+    """Takes by `%`: the request's number, the member `arguments` (with a comma before it), the agent's own members of
+    `_meta` (with a comma after them), the idempotency key, and the number again."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -39,3 +51,5 @@ class Reply(msgspec.Struct, frozen=True):
     error: RpcError | None = None
     era: Era | None = None
     """The era that `result` is written in, where it is not the upstream's: it was made of what the server asked."""
+    members: dict[str, Raw] | None = None
+    """The members of `result`, where they were read already."""

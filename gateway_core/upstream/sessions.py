@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.driver import in_task
 from gateway_core.errors import Busy, DeliveryError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
-from gateway_core.upstream.places import Place, Places
+from gateway_core.upstream.limiter import ConcurrencyLimiter
 from gateway_core.upstream.settling import Settling
 from gateway_core.upstream.shared import joined
 
@@ -58,20 +59,28 @@ class SessionConnections:
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
-        self._places = Places(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
+        self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
         self._closing: set[asyncio.Task[None]] = set()
         self._telling: Settling[tuple[str, str]] = Settling(self._tell, "tell an upstream")
         """By session and method."""
 
     @contextlib.asynccontextmanager
     async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
-        """The connection of a legacy agent's session, opened on first use. Raises `NotSent` when that fails."""
-        lease = self.ready(agent) or await self._session_lease(agent)
-        lease.users += 1
+        """`lease_of`, and `left` at the end."""
+        lease = await self.lease_of(agent)
         try:
             yield lease.connection
         finally:
             self.left(lease)
+
+    async def lease_of(self, agent: Agent) -> Lease:
+        """The connection of a legacy agent's session, opened on first use. Raises `NotSent` when that fails.
+
+        It counts as one more user of the connection, until `left`.
+        """
+        lease = self.ready(agent) or await self._session_lease(agent)
+        lease.users += 1
+        return lease
 
     def ready(self, agent: Agent) -> Lease | None:
         """The connection of a legacy agent's session, where it is open already. It counts as used now."""
@@ -95,12 +104,14 @@ class SessionConnections:
     @contextlib.asynccontextmanager
     async def borrow(self, exchange: Exchange) -> AsyncIterator[Connection]:
         """A connection for one exchange alone. Raises `NotSent` when none is free in time or none can be opened."""
-        async with contextlib.AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(POOL_WAIT):
-                    await held.enter_async_context(Place(self._places, exchange))
-            except TimeoutError:
-                raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
+        await in_task()
+        try:
+            async with asyncio.timeout(POOL_WAIT):
+                await self._limiter.acquire()
+        except TimeoutError:
+            raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
+        exchange.hold(self._limiter)
+        try:
             lease = await self._pool_lease(declared_by(exchange.agent))
             lease.users += 1
             try:
@@ -112,6 +123,8 @@ class SessionConnections:
                 else:
                     self._retire(lease)
                     self._pooled.remove(lease)
+        finally:
+            exchange.let_go(self._limiter)
 
     def tell(self, session_id: str, method: str) -> None:
         """Send a notification on the connection of an agent's session, if it has one; nobody waits for it.

@@ -19,7 +19,7 @@ from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
-from gateway_core.upstream.pending import Awaited
+from gateway_core.upstream.pending import Pending
 
 ENDPOINT_TIMEOUT: Final = 10.0
 """Seconds that the stream may take to name its endpoint."""
@@ -69,7 +69,7 @@ class SseConnection(DuplexConnection):
         parser = EventParser(self._limits.response_body)
         reason = "ended its event stream"
         try:
-            async for chunk in stream.chunks():
+            while (chunk := await stream.read()) is not None:
                 for event in parser.feed(chunk):
                     self._take(event, endpoint)
         except EventTooLarge:
@@ -106,7 +106,7 @@ class SseConnection(DuplexConnection):
             raise NotSent(f"the event stream named an endpoint of another origin than {base.origin()}")
         return url
 
-    async def _transmit(self, data: bytes, pending: Awaited | None = None) -> None:
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
         if self._endpoint is None or not self._endpoint.done():
             raise NotSent("the event stream is not open")
         endpoint = self._endpoint.result()
@@ -117,13 +117,16 @@ class SseConnection(DuplexConnection):
         posting = asyncio.get_running_loop().create_task(self._post(endpoint, data, pending))
         self._posts.add(posting)
         posting.add_done_callback(self._post_ended)
-        waiting: set[asyncio.Future[Any]] = {posting, pending.answer}
+        answered = asyncio.get_running_loop().create_task(pending.wait())
+        waiting: set[asyncio.Future[Any]] = {posting, answered}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             posting.cancel()
             raise
-        if pending.over:
+        finally:
+            answered.cancel()
+        if pending.done:
             grace = BACKGROUND_TIMEOUT if len(self._posts) <= MAX_BACKGROUND else 0
             asyncio.get_running_loop().call_later(grace, posting.cancel)
         else:
@@ -134,7 +137,7 @@ class SseConnection(DuplexConnection):
         if not task.cancelled():
             task.exception()  # it went to whoever waits; a request that was answered meanwhile has nobody
 
-    async def _post(self, endpoint: URL, data: bytes, pending: Awaited | None) -> None:
+    async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
         """POST one message and see that it was taken. Raises `DeliveryError`."""
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
@@ -147,8 +150,8 @@ class SseConnection(DuplexConnection):
             if response.status in _GONE:
                 self._lost(f"has forgotten the session (HTTP {response.status})")
             reply = await read_failure(response, pending.number if pending else None, in_session=False)
-            if pending is not None and not pending.over:
-                pending.resolve(reply)
+            if pending is not None and not pending.done:
+                pending.complete(reply)
         finally:
             response.close()
 

@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
-from gateway_core.exchange import Exchange
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
-from gateway_core.upstream.begun import BegunAwaited, BegunRequest
 from gateway_core.upstream.duplex import DuplexConnection
-from gateway_core.upstream.era import declared, template
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.process.child import Child
-from gateway_core.upstream.requests import Prepared, Reply
-from gateway_core.usual import USUAL_STARTS, usual_response
 
 MAX_QUEUED: Final = 256
 """Messages that may wait for a full pipe; more are refused as not sent."""
@@ -119,47 +112,6 @@ class StdioConnection(DuplexConnection):
         if early is None:
             await child.start()
 
-    # -- calls without a task -----------------------------------------------------------------------------------
-
-    def prepare(self, method: str, params: Mapping[str, Any], exchange: Exchange) -> Prepared | None:
-        if self.info is None:
-            return None
-        body = template(method, params, self.info, declared(exchange, self._host))
-        return None if body is None else Prepared(method, b"", body, self._limits.response_body)
-
-    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
-        child = self._child
-        if self.closed or child is None or not child.writable.is_set():
-            return False
-        number, exchange = self._next_id(), begun.exchange
-        begun.pending = self._pending[number] = BegunAwaited(number, begun.prepared.method, exchange, True, call=begun)
-        exchange.sent = True
-        line = begun.prepared.body % (number, arguments, meta, exchange.id.encode(), number)
-        child.write(jsonrpc.one_line(line) + b"\n")
-        return True
-
-    def settled(self, pending: Pending) -> None:
-        del self._pending[pending.number]
-
-    async def carry_on(self, begun: BegunRequest) -> Reply:
-        pending = begun.pending
-        assert pending is not None
-        try:
-            await begun.arrival
-            return pending.result()
-        except asyncio.CancelledError:
-            if not pending.over:
-                self._tell_cancelled(pending)
-            raise
-        finally:
-            del self._pending[pending.number]
-
-    def _ends_call(self, line: bytes) -> bool:
-        """Whether this is the usual answer to a request that no task waits for, and has ended its call."""
-        usual = usual_response(line) if line.startswith(USUAL_STARTS) else None
-        pending = None if usual is None else self._pending.get(usual[0])
-        return usual is not None and isinstance(pending, BegunAwaited) and pending.call.ended(usual[1], usual[2])
-
     @property
     def last_words(self) -> str:
         return self._child.last_words if self._child is not None else ""
@@ -193,7 +145,7 @@ class StdioConnection(DuplexConnection):
         for line in lines:
             if isinstance(line, TooLong):
                 self._answer_too_long(line)
-            elif not self._ends_call(line):
+            else:
                 self._receive(line)
 
     def _answer_too_long(self, line: TooLong) -> None:

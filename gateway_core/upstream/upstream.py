@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.driver import in_task
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -25,20 +26,19 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import LISTS, ROOTS_CHANGED
+from gateway_core.protocol import LISTS, ROOTS_CHANGED, TOOLS_CALL
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.apart import apart, has_own
+from gateway_core.upstream.apart import each_call, has_own
 from gateway_core.upstream.base import Connection, ServerInfo
-from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.limiter import ConcurrencyLimiter
 from gateway_core.upstream.notifications.announcements import Announcements
 from gateway_core.upstream.notifications.watches import Release, Told
 from gateway_core.upstream.offer import Offer
-from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.process.early import EarlyChildren
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.sessions import SessionConnections
 from gateway_core.upstream.transports import check, connection_to, open_session
 
@@ -47,8 +47,6 @@ CONNECT_TIMEOUT: Final = 30.0
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits while a connection that was just lost is opened again."""
 PING_TIMEOUT: Final = 5.0
-Params = Mapping[str, Any]
-Meta = Params | None
 
 
 class Upstream:
@@ -87,12 +85,14 @@ class Upstream:
         """Told when the server says that a list of its changed."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Told when `inventory` was fetched anew on the path of a call."""
-        self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
+        self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, Request(method, params)))
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self.connection: Connection | None = None
         """The main one, while there is one."""
-        self.places = Places(config.max_in_flight or (32 if config.transport == "stdio" else 128))
+        self._isolates = config.isolation in {"agent", "call"}
+        """Whether calls may go over other connections than the main one, whatever the server does."""
+        self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self.own: Final = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
@@ -245,25 +245,23 @@ class Upstream:
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    async def request(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
-        """Deliver one request of an agent; see `Connection.request` for how it can end."""
-        place, begun = Place(self.places, exchange), exchange.begun
-        if begun is None:
-            self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
-            self.facts.in_flight += 1
+    async def request(self, exchange: Exchange, request: Request) -> Reply:
+        """Deliver one request of an agent; see `Connection.deliver` for how it can end."""
+        facts, limiter, method = self.facts, self.limiter, request.method
+        self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
+        facts.in_flight += 1
         try:
-            if begun is not None:
-                place.take_over()
-            elif not place.take_now():
-                await place.take()
+            if not limiter.acquire_now():
+                await limiter.acquire()
+            exchange.hold(limiter)
             try:
-                started = time.monotonic() if begun is None else begun.started
-                reply = await self._once(exchange, method, params, meta)
-                if reply.error is not None and reply.error.code == HEADER_MISMATCH and self.facts.era == "modern":
-                    reply = await self._corrected(exchange, method, params, meta, reply)
-                self.facts.took(time.monotonic() - started - exchange.waited)
+                started = time.monotonic()
+                reply = await self._once(exchange, request)
+                if reply.error is not None and reply.error.code == HEADER_MISMATCH and facts.era == "modern":
+                    reply = await self._corrected(exchange, request, reply)
+                facts.took(time.monotonic() - started - exchange.waited)
             finally:
-                place.leave()
+                exchange.let_go(limiter)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
                 refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
@@ -274,7 +272,7 @@ class Upstream:
                 self._failed("timed out", transport=True, sent=True)
             raise
         finally:
-            self.facts.in_flight -= 1
+            facts.in_flight -= 1
         if reply.error is not None:
             self.errors += 1
             if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS} and not method.startswith("tasks/"):
@@ -288,9 +286,10 @@ class Upstream:
         if transport:
             self.on_transport(reason, sent)
 
-    async def _corrected(self, exchange: Exchange, method: str, params: Params, meta: Meta, refusal: Reply) -> Reply:
+    async def _corrected(self, exchange: Exchange, request: Request, refusal: Reply) -> Reply:
         """Send once more what was refused before it ran: our idea of the tool's headers is old (rule R8, Client
         Behavior)."""
+        await in_task()
         try:
             await self.refresh()
             if "tool" in self.offer.private:
@@ -298,25 +297,41 @@ class Upstream:
         except (DeliveryError, RpcError, TimeoutError):
             return refusal
         self.on_refreshed(self)
-        return await self._once(exchange, method, params, meta)
+        request.templates = None  # made of the old idea
+        return await self._once(exchange, request)
 
-    async def _once(self, exchange: Exchange, method: str, params: Params, meta: Meta) -> Reply:
+    def _once(self, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
         """Send it on the connection that this exchange is to use."""
-        begun, exchange.begun = exchange.begun, None
-        if isinstance(begun, BegunRequest):
-            return await begun.carry_on()
-        mirrors = method == "tools/call" and self.config.transport == "http"
-        headers = self.offer.param_headers(exchange, params) if mirrors else None
-        era = self.facts.era
-        leased = None if era == "modern" else apart(self.config, era, exchange, self.connection, self.own)
-        if leased is None and not exchange.log_level:
-            main = await self._open_main()
-            return await main.request(method, params, meta=meta, exchange=exchange, headers=headers)
-        async with contextlib.AsyncExitStack() as held:
-            connection = await (self._open_main() if leased is None else held.enter_async_context(leased))
-            if exchange.log_level:
-                await held.enter_async_context(self._announced.logs.heard(connection, exchange, self.connection))
-            return await connection.request(method, params, meta=meta, exchange=exchange, headers=headers)
+        headers, main = None, self.connection
+        if self._http is not None and request.method == TOOLS_CALL and (request.templates is None or exchange.headers):
+            headers = self.offer.param_headers(exchange, request)  # a plan has none: its tool mirrors no arguments
+        if main is None or main.closed or exchange.log_level or (self._isolates or main.stateful):
+            return self._apart(exchange, request, headers)
+        return main.deliver(request, exchange, headers)
+
+    async def _apart(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
+        """Send it, once its connection is there and its server knows which log messages the agent wants."""
+        agent, era = exchange.agent, self.facts.era
+        if era == "legacy" and each_call(self.config, era, agent):
+            async with self.own.borrow(exchange) as connection:
+                return await self._on(connection, exchange, request, headers)
+        main = await self._open_main()
+        if not has_own(self.config, era, agent, main):
+            return await self._on(main, exchange, request, headers)
+        lease = await self.own.lease_of(agent)
+        try:
+            return await self._on(lease.connection, exchange, request, headers)
+        finally:
+            self.own.left(lease)
+
+    async def _on(
+        self, connection: Connection, exchange: Exchange, request: Request, headers: Mapping[str, str] | None
+    ) -> Reply:
+        if not exchange.log_level:
+            return await connection.deliver(request, exchange, headers)
+        await in_task()
+        async with self._announced.logs.heard(connection, exchange, self.connection):
+            return await connection.deliver(request, exchange, headers)
 
     async def _open_main(self) -> Connection:
         """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
@@ -324,6 +339,7 @@ class Upstream:
         if lost is not None and not lost.closed:
             return lost
         if self.facts.state is UpstreamState.HEALTHY:
+            await in_task()
             self._connected.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_WAIT):

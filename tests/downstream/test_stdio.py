@@ -283,7 +283,7 @@ async def test_a_call_that_ends_in_an_exception_is_answered(
         raise ZeroDivisionError
 
     await peer.ask(helpers.initialize())
-    monkeypatch.setattr("gateway_core.downstream.services.Services.call", fail)
+    monkeypatch.setattr(peer.pipeline, "call", fail)
     answer = await peer.ask(call("echo", 4))
     assert (answer["id"], answer["error"]["code"]) == (4, -32603)
 

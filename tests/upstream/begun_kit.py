@@ -13,10 +13,10 @@ from gateway_core import jsonrpc
 from gateway_core.catalog import Catalog
 from gateway_core.chain import Chain, LoadedPlugin
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.driver import InlineCall, Running
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.pipeline import Pipeline
-from gateway_core.quick import QuickCall, Running
 from gateway_core.rounds import Rounds
 from gateway_core.router import Router
 from gateway_core.seal import Seal
@@ -68,10 +68,11 @@ class World:
         params = {"name": name, "arguments": arguments}
         return self.pipeline.begin(Exchange(self.agents[era], "tools/call"), jsonrpc.members(jsonrpc.encode(params)))
 
-    def quick(self, **arguments: Any) -> QuickCall:
+    def quick(self, **arguments: Any) -> InlineCall[CallResult]:
         """Begin one that has no task."""
         running = self.begin(**arguments)
-        assert isinstance(running, QuickCall), "it should do without a task"
+        assert isinstance(running, InlineCall)
+        assert running._task is None, "it should do without a task"
         return running
 
     async def warm(self) -> None:
@@ -84,9 +85,8 @@ class World:
         connection: Any = self.upstream.connection
         return (
             self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
-            and self.upstream.places._taken == 0
+            and self.upstream.limiter._taken == 0
             and not any(it.exchange for it in connection._pending.values())
-            and not self.pipeline._deadlines._set
         )
 
 

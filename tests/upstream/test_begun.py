@@ -10,8 +10,8 @@ import pytest
 
 from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
 from gateway_core.downstream.agents import meta_of
+from gateway_core.driver import task_of
 from gateway_core.exchange import Exchange
-from gateway_core.quick import QuickCall, task_of
 from gateway_core.types import Era, Outcome
 from gateway_core.upstream.inventory import Inventory
 from tests.upstream.begun_kit import GOOD, Start, ended, http, response
@@ -30,7 +30,7 @@ async def test_a_usual_call_has_no_task_and_ends_like_one_that_has(world: Start,
     made = await world(script, era=server)
     before = made.pipeline.calls
     running = made.begin(era=agent, text="ä")
-    assert isinstance(running, QuickCall)
+    assert running._task is None
     quick = await ended(running)
     assert running._task is None
     with_task = await made.pipeline.call(
@@ -82,7 +82,7 @@ async def test_what_an_agent_adds_goes_out_as_in_a_task(world: Start, server: Er
         await ended(made.pipeline.begin(exchange, members))  # opens a connection
         exchange = Exchange(made.agents["modern"], "tools/call", meta=meta_of(members))
         running = made.pipeline.begin(exchange, members)
-        assert isinstance(running, QuickCall)
+        assert running._task is None
         if not quick:
             exchange = Exchange(made.agents["modern"], "tools/call", meta=meta_of(members))
             assert (await made.pipeline.call(exchange, members)).outcome is Outcome.OK
@@ -95,7 +95,7 @@ async def test_what_an_agent_adds_goes_out_as_in_a_task(world: Start, server: Er
         assert meta.pop("dev.radium.gateway/idempotencyKey") == exchange.id
         sent.append((bytes(found["name"]), bytes(found.get("arguments", b"")), meta))
     assert sent[0] == sent[1]
-    assert len(made.agents["modern"].roads) == 1
+    assert len(made.agents["modern"].plans) == 1
     assert made.at_rest()
 
 
@@ -202,7 +202,7 @@ async def test_a_cancelled_call_of_a_legacy_server_is_cancelled_there(world: Sta
 async def test_a_call_that_takes_long_has_a_task_and_its_deadline(world: Start) -> None:
     made = await world(forever, timeout=5.0)
     running = made.quick(value=1)
-    running._course.started -= 4.8
+    running.move(asyncio.get_running_loop().time() + 0.2)
     task_of(running)
     task_of(running)
     result = await ended(running)
@@ -318,7 +318,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step_leaves_nothing(wor
 
     made = await world(well, Quick(), Slow(), warm=False)
     running = made.begin(value=1)
-    assert not isinstance(running, QuickCall)
+    assert running._task is not None
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ended(running)

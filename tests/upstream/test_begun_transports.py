@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from gateway_core import jsonrpc
+from gateway_core.driver import InlineCall, Running, task_of
 from gateway_core.exchange import Exchange
-from gateway_core.quick import QuickCall, Running, task_of
 from gateway_core.types import CallResult, Outcome
 from gateway_core.upstream import sessions
 from gateway_core.upstream.http1 import response as responses
@@ -39,7 +39,7 @@ def progress(seen: Any, value: float) -> bytes:
 
 
 def without_task(running: Running[Any]) -> bool:
-    return isinstance(running, QuickCall) and running._task is None
+    return isinstance(running, InlineCall) and running._task is None
 
 
 async def with_task(made: World, **arguments: Any) -> CallResult:
@@ -154,7 +154,6 @@ async def test_a_stream_without_a_good_answer_ends_as_for_a_task(world: Start, w
     made = await world(script, limits={"response_body": 16_000})
     running = made.begin(value=1)
     quick = await ended(running)
-    assert not without_task(running)
     task = await with_task(made, value=1)
     assert (quick.outcome, quick.raw, str(quick.error)) == (task.outcome, task.raw, str(task.error))
     assert quick.outcome is not Outcome.OK
@@ -182,7 +181,7 @@ async def test_a_call_that_is_taken_over_in_the_middle_of_its_stream_loses_nothi
     running = made.pipeline.begin(
         exchange, jsonrpc.members(jsonrpc.encode({"name": "echo", "arguments": {"value": 1}}))
     )
-    assert isinstance(running, QuickCall)
+    assert running._task is None
     await made.server.until("tools/call", 3)
     async with asyncio.timeout(5):
         while not told:
@@ -281,11 +280,11 @@ async def test_a_late_cancellation_leaves_the_connection_to_who_has_it_now(world
     else:
         task = asyncio.create_task(with_task(made, value="never"))
     seen = await made.server.until("tools/call", 3)
-    (wire,) = [one for one in made.upstream._http._open if one._receiver is not None and one not in listeners(made)]
+    (wire,) = [one for one in made.upstream._http._open if one._answer is not None and one not in listeners(made)]
     task.cancel()
     wire.data_received(http(response(seen)))  # the answer comes before the task has noticed
     other = made.begin(value=1)
-    assert isinstance(other, QuickCall), "the connection is free"
+    assert other._task is None, "the connection is free"
     assert (await ended(other)).outcome is Outcome.OK
     assert [it.connection for it in made.server.of("tools/call")[-2:]] == [seen.connection] * 2
     with pytest.raises(asyncio.CancelledError):
@@ -336,7 +335,7 @@ def leases(made: World) -> dict[str, Any]:
 async def test_an_agents_own_connection_carries_calls_without_a_task_once_it_is_open(world: Start) -> None:
     made = await world(well, era="legacy", session="abc", warm=False)
     first = made.begin(era="legacy", value=1)
-    assert not isinstance(first, QuickCall), "it opens the session"
+    assert first._task is not None, "it opens the session"
     assert (await ended(first)).outcome is Outcome.OK
     second = made.begin(era="legacy", value=2)
     assert leases(made)["s"].users == 1
@@ -372,7 +371,7 @@ async def test_a_session_that_ends_with_calls_on_it_is_closed_with_the_last_one(
     assert lease.users == 0
     again = made.begin(era="legacy", value=1)
     assert (await ended(again)).outcome is Outcome.OK
-    assert not isinstance(again, QuickCall), "it has a new connection opened"
+    assert again._task is not None, "it has a new connection opened"
     assert made.at_rest()
 
 
@@ -384,7 +383,7 @@ async def test_a_session_that_the_server_has_forgotten_is_opened_anew_for_the_ne
     made = await world(script, era="legacy", session="abc", warm=False)
     await ended(made.begin(era="legacy", value=1))
     lost = made.begin(era="legacy", value=404)
-    assert isinstance(lost, QuickCall)
+    assert lost._task is None
     assert (await ended(lost)).outcome is Outcome.UNKNOWN
     assert (await ended(made.begin(era="legacy", value=1))).outcome is Outcome.OK
     assert len(made.server.of("initialize")) == 3
@@ -400,7 +399,7 @@ async def test_the_session_that_was_used_least_recently_makes_room(
     agent = made.agents["legacy"]
 
     async def call(session: str) -> Running[CallResult]:
-        made.agents.setdefault(session, replace(agent, session_id=session, roads={}))
+        made.agents.setdefault(session, replace(agent, session_id=session, plans={}))
         running = made.begin(era=session, value=1)  # type: ignore[arg-type]
         assert (await ended(running)).outcome is Outcome.OK
         return running
@@ -474,7 +473,7 @@ async def test_what_a_child_does_ends_a_call_as_it_ends_a_task(
             while made.upstream.connection is None:
                 await asyncio.sleep(0.01)
         running = made.begin(f"up:{tool}", **arguments)
-        assert isinstance(running, QuickCall)
+        assert running._task is None
         if way == "task":
             task_of(running)
         if outcome is None:
@@ -508,7 +507,7 @@ async def test_a_child_is_told_of_a_cancelled_call(faulty: World) -> None:
 async def test_a_child_that_does_not_read_has_calls_wait_in_tasks(faulty: World) -> None:
     stuck = faulty.begin("up:read_some", bytes=10)
     filling = [faulty.begin("up:echo", text="x" * 60_000) for _ in range(4)]
-    assert not all(isinstance(one, QuickCall) for one in filling), "the pipe is full"
+    assert not all(one._task is None for one in filling), "the pipe is full"
     for one in (stuck, *filling):
         one.cancel()
     for one in (stuck, *filling):

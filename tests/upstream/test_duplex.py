@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.deadlines import Deadlines
+from gateway_core.driver import InlineCall, InlineCalls
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
@@ -124,13 +124,12 @@ async def test_progress_reaches_the_exchange_that_asked(sdk: StdioConnection) ->
 
 async def test_progress_extends_the_deadline_of_an_exchange_that_did_not_ask(sdk: StdioConnection) -> None:
     exchange = an_exchange(idle_limit=30.0)
-    task = asyncio.current_task()
-    assert task is not None
-    deadline = exchange.deadline = Deadlines().begin(task, asyncio.get_running_loop().time() + 5)
-    before = deadline.when
-    await call(sdk, "count", exchange=exchange, to=2)
-    assert deadline.when > before + 20
-    deadline.end()
+    counting = InlineCall(call(sdk, "count", exchange=exchange, to=2), InlineCalls())
+    counting.when = before = asyncio.get_running_loop().time() + 5
+    exchange.deadline = counting
+    counting.step()
+    await counting
+    assert counting.when > before + 20
 
 
 async def test_foreign_and_decreasing_progress_is_dropped(faulty: StdioConnection) -> None:

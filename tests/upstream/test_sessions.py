@@ -11,8 +11,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Era, Principal
 from gateway_core.upstream import sessions
 from gateway_core.upstream.base import Connection, ServerInfo
-from gateway_core.upstream.places import Place, Places
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.sessions import SessionConnections
 
 
@@ -28,14 +27,8 @@ class Plain(Connection):
     async def open(self, known_era: Era | None) -> ServerInfo:
         return ServerInfo("legacy", "2025-11-25")
 
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        meta: Mapping[str, Any] | None = None,
-        exchange: Exchange | None = None,
-        headers: Mapping[str, str] | None = None,
+    async def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         return Reply(result=b"{}")
 
@@ -269,7 +262,7 @@ async def test_idle_leases_make_room_for_others(monkeypatch: pytest.MonkeyPatch)
     assert [connection.closed for connection in maker.made] == [True, False, False]
 
 
-async def test_connections_of_calls_that_lent_their_places_are_kept_only_as_far_as_the_pool_goes() -> None:
+async def test_connections_of_calls_whose_agents_are_away_are_kept_only_as_far_as_the_pool_goes() -> None:
     maker = Maker()
     own = SessionConnections(maker)
     over = asyncio.Event()
@@ -277,8 +270,7 @@ async def test_connections_of_calls_that_lent_their_places_are_kept_only_as_far_
     async def call() -> None:
         exchange = an_exchange()
         async with own.borrow(exchange):
-            for loan in exchange.loans:
-                loan.lend()
+            exchange.leave()
             await over.wait()
 
     calls = [asyncio.create_task(call()) for _ in range(3 * sessions.POOL_SIZE)]
@@ -289,70 +281,6 @@ async def test_connections_of_calls_that_lent_their_places_are_kept_only_as_far_
     await asyncio.gather(*calls)
     await own.closed()
     assert len([connection for connection in maker.made if not connection.closed]) == sessions.POOL_SIZE
-
-
-async def test_places_bound_what_is_in_flight_and_what_waits() -> None:
-    places = Places(1, 2, "full")
-    release = asyncio.Event()
-
-    async def hold() -> None:
-        async with Place(places, an_exchange()):
-            await release.wait()
-
-    held = [asyncio.create_task(hold()) for _ in range(3)]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    with pytest.raises(Busy) as refused:
-        await places.take()
-    assert refused.value.retry_after == 1.0
-    held[2].cancel()
-    await asyncio.sleep(0)
-    release.set()
-    await asyncio.gather(*held[:2])
-    await places.take()  # nobody has it any more
-
-
-async def test_a_place_that_is_lent_serves_others_and_is_taken_back_at_once() -> None:
-    places = Places(1, 2, "full")
-    exchange = an_exchange()
-    async with Place(places, exchange):
-        exchange.leave()
-        await places.take()
-        exchange.rejoin(an_exchange())  # without waiting: there are two now
-        third = asyncio.create_task(places.take())
-        await asyncio.sleep(0)
-        places.free()
-        await asyncio.sleep(0)
-        assert not third.done(), "one place is still more than taken"
-    await asyncio.wait_for(third, 1)
-    assert exchange.loans == ()
-
-
-async def test_a_place_that_is_handed_over_to_somebody_who_was_cancelled_goes_to_the_next() -> None:
-    places = Places(1, 2, "full")
-    await places.take()
-    first, second = asyncio.create_task(places.take()), asyncio.create_task(places.take())
-    await asyncio.sleep(0)
-    places.free()
-    first.cancel()
-    await asyncio.wait_for(second, 1)
-
-
-async def test_many_who_are_cancelled_at_once_are_all_cancelled_and_leave_no_trace() -> None:
-    places = Places(1, 8, "full")
-    release = asyncio.Event()
-
-    async def hold() -> None:
-        async with Place(places, an_exchange()):
-            await release.wait()
-
-    held = [asyncio.create_task(hold()) for _ in range(4)]
-    await asyncio.sleep(0)
-    for task in held:
-        task.cancel()
-    ended = await asyncio.gather(*held, return_exceptions=True)
-    assert [type(end) for end in ended] == [asyncio.CancelledError] * 4
-    await asyncio.wait_for(places.take(), 1)
 
 
 async def test_leases_above_the_pools_size_are_closed_when_they_come_back() -> None:

@@ -252,7 +252,7 @@ async def test_a_body_that_nobody_reads_is_not_piled_up() -> None:
         await asyncio.sleep(0.2)
         assert sent == before, "the server is held up"
         total = 0
-        async for chunk in response.chunks():
+        while (chunk := await response.read()) is not None:
             total += len(chunk)
             if total > 20_000_000:
                 break
@@ -362,7 +362,7 @@ async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
 
 
 def test_a_response_that_was_closed_takes_nothing_in() -> None:
-    connection = WireConnection(Heads(), lambda _: None, lambda _: None)
+    connection = WireConnection(Heads(), lambda _: None, lambda _: None, 1000)
     head = Heads().read(PLAIN[:-2])
     assert head is not None
     response = Response(head, connection)

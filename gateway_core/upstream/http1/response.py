@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from multidict import CIMultiDict
+
+from gateway_core.driver import Completion
 
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
@@ -54,22 +54,22 @@ class Carrier(Protocol):
 class Response:
     """An answer. Its body can be read once; `close` is due."""
 
-    __slots__ = ("_carrier", "_chunks", "_ended", "_error", "_paused", "_size", "_spare", "_waiter", "head", "listener")
+    __slots__ = ("_carrier", "_chunks", "_ended", "_error", "_paused", "_size", "_spare", "_waiter", "body", "head")
 
     def __init__(self, head: ResponseHead, carrier: Carrier | None, body: bytes = b"") -> None:
         """Without a `carrier` the answer is complete."""
         self.head = head
+        self.body = body if carrier is None else None
+        """All of it, where the answer was complete from the start."""
         self._carrier = carrier
         self._chunks: deque[bytes] = deque((body,) if body else ())
         self._size = len(body)
         self._ended = carrier is None
         self._error: OSError | None = None
         self._paused = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Completion[None] | None = None
         self._spare: int | None = None
         """Bytes that may still come where none is wanted any more."""
-        self.listener: Callable[[], None] | None = None
-        """Called when more is `ready`, and at the end, where nobody waits in `chunks`."""
 
     @property
     def status(self) -> int:
@@ -89,26 +89,6 @@ class Response:
         """Whether the body was read to its end."""
         return self._ended and not self._chunks
 
-    @property
-    def ended(self) -> bool:
-        """Whether no more comes."""
-        return self._ended
-
-    def ready(self) -> list[bytes]:
-        """What has come of the body and was not read, in pieces."""
-        chunks = list(self._chunks)
-        self._chunks.clear()
-        self._size = 0
-        self._resume()
-        return chunks
-
-    def taken(self) -> bytes:
-        """All that has come of the body and was not read."""
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        self._size = 0
-        return body
-
     def whole(self) -> bytes | None:
         """The whole body, if it is there in one piece already."""
         if not self._ended or self._error is not None or len(self._chunks) > 1:
@@ -116,37 +96,36 @@ class Response:
         self._size = 0
         return self._chunks.popleft() if self._chunks else b""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces, as they come. Raises `OSError` when it breaks off."""
-        while True:
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                self._size -= len(chunk)
-                if self._size <= LOW:
-                    self._resume()
-                yield chunk
-            if self._error is not None:
-                raise self._error
+    async def read(self) -> bytes | None:
+        """The next piece of the body; None at its end. Raises `OSError` when it breaks off. For one reader."""
+        while not self._chunks:
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
             if self._ended:
-                return
-            self._waiter = asyncio.get_running_loop().create_future()
+                return None
+            waiter = self._waiter = Completion()
             try:
-                await self._waiter
+                await waiter
             finally:
                 self._waiter = None
+        chunk = self._chunks.popleft()
+        self._size -= len(chunk)
+        if self._size <= LOW:
+            self._resume()
+        return chunk
 
     def close(self) -> None:
         """Let go of it. Where the body has not come to its end, its connection is closed."""
-        carrier, self._carrier, self.listener = self._carrier, None, None
+        carrier, self._carrier = self._carrier, None
         if carrier is not None and not self._ended:
             carrier.abandon()
         self._ended = True
         self._chunks.clear()
-        self._wake()
+        self.wake()
 
     def spend(self) -> None:
         """Let go of it with its answer in hand: its connection is used again if little more comes, and soon."""
-        self.listener = None
         if self._carrier is None or self._ended:
             self.close()
             return
@@ -164,7 +143,7 @@ class Response:
     # -- what the connection says -------------------------------------------------------------------------------
 
     def feed(self, chunk: bytes) -> None:
-        """A piece of the body has come."""
+        """A piece of the body has come; `wake` is due."""
         if self._ended:
             return
         if self._spare is not None:
@@ -177,21 +156,15 @@ class Response:
         if self._size > HIGH and not self._paused and self._carrier is not None:
             self._paused = True
             self._carrier.pause()
-        self._wake()
 
     def end(self, error: OSError | None = None) -> None:
-        """The body has come to its end, or will not, for `error`."""
+        """The body has come to its end, or will not, for `error`; `wake` is due."""
         if not self._ended:
             self._ended, self._error = True, error
             self._carrier = None
-            self._wake()
-            self.tell()
 
-    def tell(self) -> None:
-        """Tell the listener, if there is one, that something has come."""
-        if self.listener is not None:
-            self.listener()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def wake(self) -> None:
+        """Resume the reader: more has come, or the end. The connection calls it when it is done with its own state."""
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.complete(None)

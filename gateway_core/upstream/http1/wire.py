@@ -8,10 +8,12 @@ or comes when nothing was asked, ends the connection (RFC 9112; rule R10).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
+from gateway_core.driver import Completion
 from gateway_core.upstream.http1.heads import MAX_HEAD, Closed, Heads
 from gateway_core.upstream.http1.response import Response, ResponseHead
 from gateway_core.upstream.http1.stream_parser import StreamParser
@@ -20,61 +22,24 @@ LINGER: Final = 1.0
 """Seconds that the rest of an answer may take to come when it is not wanted any more."""
 
 
-class Receiver(Protocol):
-    """Who waits for an answer: one of these is called, once."""
-
-    def collects(self, head: ResponseHead) -> bool:
-        """Whether an answer of known length that comes in pieces is to be `whole`, all of it held meanwhile."""
-
-    def whole(self, head: ResponseHead, body: bytes) -> None:
-        """It is there, and the connection is free again."""
-
-    def begun(self, response: Response) -> None:
-        """Its head is there; the body comes."""
-
-    def failed(self, error: OSError) -> None:
-        """There will be none."""
-
-
-class _Waiter:
-    """A coroutine that waits for an answer."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-    def collects(self, head: ResponseHead) -> bool:
-        return False
-
-    def whole(self, head: ResponseHead, body: bytes) -> None:
-        self.begun(Response(head, None, body))
-
-    def begun(self, response: Response) -> None:
-        if not self.answer.done():
-            self.answer.set_result(response)
-        else:
-            response.close()
-
-    def failed(self, error: OSError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
 class WireConnection(asyncio.Protocol):
     """One connection, for one request at a time."""
 
     def __init__(
-        self, heads: Heads, idle: Callable[[WireConnection], None], lost: Callable[[WireConnection], None]
+        self, heads: Heads, idle: Callable[[WireConnection], None], lost: Callable[[WireConnection], None], limit: int
     ) -> None:
-        """`idle` is called when it is free for the next request, `lost` when it is gone."""
+        """`idle` is called when it is free for the next request, `lost` when it is gone.
+
+        `limit`: bytes up to which a JSON answer of known length is collected before it is passed on.
+        """
+        self._limit = limit
         self._heads = heads
         self._idle = idle
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
-        self._receiver: Receiver | None = None
-        """Who waits for an answer; None while nothing was asked, and once its head is there."""
+        self._answer: Completion[Response] | None = None
+        """The answer that is waited for; None while nothing was asked, and once its head is there."""
         self._response: Response | None = None
         """The answer whose body is coming."""
         self._stream: StreamParser | None = None
@@ -102,38 +67,27 @@ class WireConnection(asyncio.Protocol):
         if sock is not None:
             self._poll.register(sock.fileno(), select.POLLIN)
 
-    async def send(self, head: bytes, body: bytes | None, before: Callable[[], None]) -> Response:
-        """Send a request and wait for the head of its answer. `before` is called before the first byte may leave.
-
-        Raises `OSError` when there is no answer; then, and when it is cancelled, the connection is closed.
-        """
-        if self._transport is None or self._transport.is_closing():
-            raise Closed("closed before it was used")
-        waiter = _Waiter()
-        before()
-        self.ask(head, body or b"", waiter)
-        return await self.wait(waiter, waiter.answer)
-
-    async def wait(self, receiver: Receiver, answer: asyncio.Future[Response]) -> Response:
-        """Wait for the answer of `receiver`. Cancelled, it hangs up, unless others have the connection already."""
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if self._receiver is receiver:
-                self.close()
-            elif answer.done() and not answer.cancelled() and answer.exception() is None:
-                answer.result().close()
-            raise
-
-    def ask(self, head: bytes, body: bytes, receiver: Receiver) -> None:
-        """Send a request on a usable connection and have `receiver` told what becomes of it."""
-        self._receiver = receiver
+    def ask(self, head: bytes, body: bytes) -> Completion[Response]:
+        """Send a request on a usable connection. The completion fails with `OSError` when there is no answer."""
+        answer: Completion[Response] = Completion()
         transport = self._transport
-        assert transport is not None, "it is usable"
+        if transport is None or transport.is_closing():
+            answer.fail(Closed("closed before it was used"))
+            return answer
+        self._answer = answer
         if len(body) < MAX_HEAD:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
+        return answer
+
+    def give_up(self, answer: Completion[Response]) -> None:
+        """Nobody waits for this answer any more: hang up, unless it is there and others have the connection."""
+        if self._answer is answer:
+            self.close()
+        elif answer.done:
+            with contextlib.suppress(OSError):
+                answer.result().close()
 
     # -- what comes ---------------------------------------------------------------------------------------------
 
@@ -142,8 +96,8 @@ class WireConnection(asyncio.Protocol):
             self._collect(self._collected, data)
             return
         if self._stream is None:
-            receiver = self._receiver
-            if receiver is None:  # nothing was asked
+            answer = self._answer
+            if answer is None:  # nothing was asked
                 self.close()
                 return
             end = data.find(b"\r\n\r\n") + 4
@@ -151,40 +105,48 @@ class WireConnection(asyncio.Protocol):
             if head is not None and head.length is not None:
                 missing = head.length - len(data) + end
                 if not missing:
-                    self._receiver = None
+                    self._answer = None
                     self._ended(reusable=head.reusable)
-                    receiver.whole(head, data[end:])
+                    answer.complete(Response(head, None, data[end:]))
                     return
-                if missing > 0 and receiver.collects(head):
+                if missing > 0 and head.usual and head.length <= self._limit:
                     self._collected = _Collection(head, [data[end:]], missing)
                     return
             self._stream = StreamParser(self._begun, head)
         stream = self._stream
         stream.feed(data)
-        response, receiver = self._response, self._receiver
+        response, answer = self._response, self._answer
         if stream.failure is not None:
             self._fail(stream.failure)
         elif stream.done:
             self._finish()
-            if receiver is not None and response is not None:
-                receiver.whole(response.head, response.taken())
-        elif receiver is not None and response is not None:
-            self._receiver = None
-            receiver.begun(response)
+            self._pass_on(response, answer)
         elif response is not None:
-            response.tell()
+            self._answer = None
+            self._pass_on(response, answer)
+
+    @staticmethod
+    def _pass_on(response: Response | None, answer: Completion[Response] | None) -> None:
+        """Resume whoever waits for the answer or for more of its body. Last of all: the connection may be used again
+        in there."""
+        if response is None:
+            return
+        if answer is not None:
+            answer.complete(response)
+        else:
+            response.wake()
 
     def _collect(self, collected: _Collection, data: bytes) -> None:
-        """A piece of an answer that its receiver gets as a whole."""
+        """A piece of an answer that is collected."""
         collected.pieces.append(data)
         collected.missing -= len(data)
         if collected.missing > 0:
             return
-        receiver, self._receiver, self._collected = self._receiver, None, None
-        assert receiver is not None
+        answer, self._answer, self._collected = self._answer, None, None
+        assert answer is not None
         body = b"".join(collected.pieces)
         self._ended(reusable=collected.head.reusable and not collected.missing)
-        receiver.whole(collected.head, body[: collected.head.length] if collected.missing else body)
+        answer.complete(Response(collected.head, None, body[: collected.head.length] if collected.missing else body))
 
     def _begun(self, head: ResponseHead) -> Response:
         """The head of an answer is there."""
@@ -196,7 +158,7 @@ class WireConnection(asyncio.Protocol):
         stream, response = self._stream, self._response
         assert stream is not None
         assert response is not None
-        self._stream = self._response = self._receiver = None
+        self._stream = self._response = self._answer = None
         stream.release()
         self._stop_lingering()
         response.end()
@@ -223,21 +185,27 @@ class WireConnection(asyncio.Protocol):
             and response.head.length is None
             and "Transfer-Encoding" not in (response.headers)
         ):
+            answer, self._answer = self._answer, None
             self._response = None
             self._drop_stream()
             response.end()
+            self._pass_on(response, answer)
             return
         self._fail(exc if isinstance(exc, OSError) else Closed("the connection was closed"))
 
     def _fail(self, error: OSError) -> None:
-        receiver, self._receiver, self._collected = self._receiver, None, None
+        answer, self._answer = self._answer, None
+        collected, self._collected = self._collected, None
         response, self._response = self._response, None
+        if collected is not None:  # its head is there: what breaks off is the body
+            response = Response(collected.head, self)
         self._drop_stream()
-        if receiver is not None:
-            receiver.failed(error)
+        self.close()
         if response is not None:
             response.end(error)
-        self.close()
+            self._pass_on(response, answer)
+        elif answer is not None:
+            answer.fail(error)
 
     def _drop_stream(self) -> None:
         stream, self._stream = self._stream, None
@@ -273,7 +241,7 @@ class WireConnection(asyncio.Protocol):
 
 
 class _Collection:
-    """What has come of an answer that its receiver gets as a whole."""
+    """What has come of an answer that is collected."""
 
     __slots__ = ("head", "missing", "pieces")
 

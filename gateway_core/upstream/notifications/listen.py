@@ -12,11 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway_core.errors import DeliveryError, NotSent
-from gateway_core.jsonrpc import Message
 from gateway_core.upstream.answers import read_events
 from gateway_core.upstream.events import EventParser
 from gateway_core.upstream.http1.response import Response
-from gateway_core.upstream.incoming import Strays
 
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0
@@ -58,9 +56,8 @@ async def agreement(agreed: asyncio.Future[None], seconds: float) -> None:
 
 async def listen(
     open_stream: Callable[[str], Awaitable[Response | None]],
-    on_message: Callable[[Message], bool],
+    on_message: Callable[[bytes], bool],
     on_gap: Callable[[], None],
-    strays: Strays,
     limit: int,
 ) -> None:
     """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
@@ -83,7 +80,7 @@ async def listen(
                 on_gap()
             opened_before = True
             try:
-                await read_events(response, parser, on_message, strays)
+                await read_events(response, parser, on_message)
             finally:
                 response.close()
         except DeliveryError:

@@ -18,7 +18,7 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import IDEMPOTENCY_KEY, METHODS, NAME_MEMBERS, TASKS
+from gateway_core.protocol import METHODS, NAME_MEMBERS, TASKS, TOOLS_CALL
 from gateway_core.types import Call, Principal
 from gateway_core.upstream.inventory import header_names
 from gateway_core.upstream.requests import Request
@@ -85,7 +85,7 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
         arguments = b""
     if arguments and arguments[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_ARGUMENTS_KEY.get(method, 'arguments')} must be an object")
-    if method == "tools/call":
+    if method == TOOLS_CALL:
         # Asks for a task of 2025-11-25, which a server that does not announce them ignores, as the gateway does not.
         others.pop("task", None)
     return Params(name, arguments, meta, others, ref, ref_type)
@@ -164,7 +164,4 @@ def request_for(call: Call, params: Params, target: Target, exchange: Exchange) 
     if call.raw_arguments:
         own[_ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
     given = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
-    meta: dict[str, Any] = dict(given)
-    if call.method == "tools/call":
-        meta[IDEMPOTENCY_KEY] = exchange.id
-    return Request(call.method, own, meta)
+    return Request(call.method, own, given, exchange.id if call.method == TOOLS_CALL else "")

@@ -1,0 +1,42 @@
+"""What one call has found out and decided so far, as the pipeline goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core.catalog import Target
+from gateway_core.chain import ChainProgress
+from gateway_core.driver import InlineCall
+from gateway_core.plans import CallPlan
+from gateway_core.types import Call, CallResult
+from gateway_core.upstream.requests import Reply
+
+
+class CallState(msgspec.Struct, eq=False):
+    """The state of one call."""
+
+    members: Mapping[str, Raw]
+    """Of the request's params."""
+    started: float
+    """Loop time."""
+    answer: CallResult | None = None
+    """The result, where the upstream gave it before it was asked."""
+    running: InlineCall[CallResult] | None = None
+    """The coroutine of the call, and its deadline."""
+    plan: CallPlan | None = None
+    call: Call | None = None
+    """As plugins see it; None before its target was looked up."""
+    target: Target | None = None
+    """What the last look-up found: plugins judged what is then called."""
+    chain: ChainProgress | None = None
+    """How far it came through the plugins; None where no plugin wants its method."""
+    reply: Reply | None = None
+    """The upstream's last answer."""
+
+    @property
+    def name(self) -> str:
+        """What is asked for, as plugins left it; empty for lists, and before anything was read."""
+        return "" if self.call is None else self.call.name
