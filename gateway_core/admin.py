@@ -33,6 +33,7 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "resources": len(inventory.of("resource")),
         "prompts": len(inventory.of("prompt")),
         "lists": _lists(of),
+        "warnings": list(inventory.warnings),
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "calls": of.calls,
@@ -47,7 +48,9 @@ def _lists(of: Upstream) -> str:
     """What agents are shown of it: its lists as they are, as they were when it last answered, or none yet."""
     if of.inventory is None:
         return "none"
-    return "current" if of.reachable and not of.offer.behind else "last known"
+    if not of.reachable or of.offer.behind:
+        return "last known"
+    return "incomplete" if of.inventory.failures else "current"
 
 
 def _target(config: UpstreamConfig) -> str:

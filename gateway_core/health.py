@@ -226,7 +226,7 @@ class _Watch:
             while True:
                 if await self._idle(lost, DOUBT_INTERVAL if failures or self._rising else self._interval):
                     return lost.result(), True
-                if self._stale:
+                if self._stale or upstream.offer.retry_due:
                     await self._refresh()
                 problem = await self._check()
                 if problem is None:

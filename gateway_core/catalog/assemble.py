@@ -107,6 +107,7 @@ def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:
     """
     merged: Hint | None = None
     for inventory in offers.values():
+        complete = complete and kind not in inventory.failures
         if kind in inventory.items:
             hint = inventory.hints.get(kind, Hint())
             merged = hint if merged is None else merged.merged(hint)

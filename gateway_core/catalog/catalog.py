@@ -35,6 +35,8 @@ Listener = Callable[[frozenset[str]], None]
 
 DISCOVER_TTL_MS: Final = 60_000
 """For how long the gateway itself vouches for what it says of its upstreams, which come and go."""
+MAX_LOGGED: Final = 20
+"""Warnings that one change of the catalog writes to the log."""
 _KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
 
 
@@ -54,7 +56,9 @@ class _View:
     @classmethod
     def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
         """`parts`: the private lists of each upstream that has some."""
-        complete = all(part is not None and part.inventory is not None for part in parts.values())
+        complete = all(
+            part is not None and part.inventory is not None and not part.inventory.failures for part in parts.values()
+        )
         return cls(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
 
 
@@ -89,9 +93,12 @@ class Catalog:
         self.snapshot = after
         self.generation = object()
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
-        for warning in after.warnings:
-            if warning not in before.warnings:
-                logger.warning("{}", warning)
+        known = frozenset(before.warnings)
+        new = [warning for warning in after.warnings if warning not in known]
+        for warning in new[:MAX_LOGGED]:
+            logger.warning("{}", warning)
+        if len(new) > MAX_LOGGED:
+            logger.warning("the catalog has {} more new warnings: rad mcp proxy tools", len(new) - MAX_LOGGED)
         if changed and before.listings:
             for listener in tuple(self._listeners):
                 listener(changed)

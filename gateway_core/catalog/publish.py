@@ -128,7 +128,7 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
     tool = None
     if kind == "tool":
         tool = Tool(name, group.item.name, definition, tuple(upstream.name for upstream in upstreams))
-    return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map)
+    return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map, group.item.legacy)
 
 
 def _explain(kind: Kind, claims: Mapping[str, list[_Group]], published: Published) -> None:

@@ -68,6 +68,8 @@ def show_status(status: dict[str, Any]) -> None:
     for one in status["upstreams"]:
         if one["last_error"]:  # below the table: in a column of a narrow terminal nobody could read it
             print(f"{escape(one['name'])}: last error: {_cut(one['last_error'])}")
+        for warning in one["warnings"]:
+            print(f"warning: {_cut(warning)}")
 
 
 def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:

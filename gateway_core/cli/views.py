@@ -45,6 +45,8 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         put(f"ok: {escape(str(path))}: {len(proxy.upstreams)} upstreams, {len(loaded)} plugins")
         for one in found:
             put(_line(one))
+            for warning in one["warnings"]:
+                put(f"          warning: {escape(warning)}")
         if not proxy.enable:
             put("note: `start` will refuse this file, because mcp.proxy.enable is false")
     if failed:

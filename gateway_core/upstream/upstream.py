@@ -88,6 +88,7 @@ class Upstream:
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Told when `inventory` was fetched anew on the path of a call."""
         self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
+        self.offer.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self.connection: Connection | None = None
@@ -132,7 +133,7 @@ class Upstream:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.open(self.facts.era)
-                await self.offer.fetch(connection)
+            await self.offer.fetch(connection)
         except TimeoutError:
             self._give_up(connection)
             raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
@@ -199,7 +200,7 @@ class Upstream:
         if self.connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self.offer.fetch(self.connection)
+            await self.offer.fetch(self.connection, again=True)
 
     def refresh_if_expired(self) -> None:
         """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""

@@ -8,8 +8,8 @@ import pytest
 from gateway_core.catalog.publish import Published, publish
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.types import Claim, Kind, ToolConflict
-from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.inventory import fetch
+from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.listing import fetch_list
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream
 
@@ -27,7 +27,8 @@ async def make(name: str, tools: Mapping[str, object], *, group: str | None = No
     async def send(method: str, params: Mapping[str, object]) -> Reply:
         return Reply(result=answer)
 
-    upstream.offer.inventory = await fetch(name, send, ServerInfo("legacy", "2025-11-25", {"tools": {}}), None)
+    fetched = await fetch_list(name, send, "legacy", "tool", timeout=5)
+    upstream.offer.inventory = Inventory().with_list("tool", fetched, hinted=False)
     return upstream
 
 

@@ -15,6 +15,7 @@ UPSTREAM = {
     "tools": 2,
     "resources": 0,
     "prompts": 0,
+    "warnings": ["prompts/list of upstream time failed\x1b[2J"],
     "lists": "last known",
     "lists_age": 3700.0,
     "in_flight": 0,
@@ -68,7 +69,9 @@ def test_status_shows_all_that_was_promised(capsys):
 
 def test_texts_of_upstreams_are_neither_markup_nor_control(capsys):
     render.show_status(STATUS)
-    assert "refused\\x1b[2J [red]x[/red]" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "refused\\x1b[2J [red]x[/red]" in shown
+    assert "warning: prompts/list of upstream time failed\\x1b[2J" in shown
 
 
 def test_a_table_in_a_pipe_is_not_cut_to_a_narrow_terminal(capsys):
