@@ -6,6 +6,7 @@ decoded. `Item.identity` is what two upstreams must share to count as replicas o
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class Inventory:
     hints: Mapping[Kind, Hint] = field(default_factory=dict)
     """What a modern server said about each list; a legacy server says nothing."""
     warnings: tuple[str, ...] = ()
+    remembered: bool = False
+    """Whether these are names that it offered to an earlier process, without definitions."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -299,5 +302,6 @@ _IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 
 def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
-    """Canonical JSON of the parts that make two definitions of one name the same thing."""
-    return json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
+    """Digest of the parts that make two definitions of one name the same thing, as canonical JSON."""
+    parts = json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

@@ -44,7 +44,7 @@ def resource(uri: str, **members: Any) -> types.Resource:
 async def test_clause_15_a_tool_with_an_invalid_header_annotation_is_left_out_alone() -> None:
     bad = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "not a token"}}}
     a, b = Offering("a", [tool("bad", bad), tool("good", REGION)]), Offering("b", [tool("bad", PLAIN)])
-    async with a.serving(), b.serving(), world(a, b) as here:
+    async with a.serving(), b.serving(), world(a, b, each=dict.fromkeys("ab", "priority = 1")) as here:
         ada = here.agent()
         assert await ada.tools() == ["good", "bad"]
         assert await ada.text("bad") == "b:bad", "its replica elsewhere is sound, and serves"
@@ -518,7 +518,7 @@ async def test_clause_44_an_untrusted_servers_word_repeats_nothing(trusted: bool
 
     a.calling = die
     b = Offering("b", [tool("t", annotations=harmless)], hints=SHARED)
-    each = dict.fromkeys("ab", "trust_annotations = true") if trusted else {}
+    each = dict.fromkeys("ab", "priority = 1\ntrust_annotations = true" if trusted else "priority = 1")
     async with a.serving(), b.serving(), world(a, b, each=each) as here:
         result = await here.agent().call("t")
         assert len(a.called) == 1
