@@ -48,7 +48,8 @@ class World:
         **proxy: Any,
     ) -> None:
         configs = tuple(
-            UpstreamConfig(name=name, transport="stdio", command="x", **(each or {}).get(name, {})) for name in order
+            UpstreamConfig(**{"name": name, "transport": "stdio", "command": "x", **(each or {}).get(name, {})})
+            for name in order
         )
         self.config = ProxyConfig(upstreams=configs, **proxy)
         self.kind: Kind = kind
@@ -156,6 +157,17 @@ async def test_a_replica_that_is_up_serves_what_the_remembered_one_has(tmp_path:
     again = World(["a", "b"], path=tmp_path / "n", each=each)
     again.offer("b", "x|same")
     assert again.names == {"x": (["a", "b"], "x")}
+
+
+def test_the_log_and_the_notes_say_who_is_a_replica_and_who_only_looks_like_one(logged: Callable[[], str]) -> None:
+    world = World(["a", "b", "c"], each={"a": {"priority": 1}, "b": {"priority": 2}, "c": {"command": "y"}})
+    for upstream in "abc":
+        world.offer(upstream, "x|same", "y|same")
+    replicas = "a and b are replicas, because each has a priority: they share 2 tools"
+    alike = "a and c offer the same under the same names (x, y) and are two servers"
+    for said in (logged(), "\n".join(world.catalog.notes())):
+        assert replicas in said
+        assert alike in said
 
 
 def test_absent_names_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,8 @@ async def test_clause_37_a_name_means_what_its_principal_was_shown() -> None:
     async with a.serving(), b.serving(), world(a, b) as here:
         ada, bob = here.agent("ada"), here.agent("bob", roots={})
         assert await bob.text("t") == "b:t", "even if it never asked for a list"
-        assert (await ada.tools(), await bob.tools()) == (["t", "b__t"], ["t"])
-        assert (await ada.text("t"), await ada.text("b__t")) == ("a:t", "b:t")
+        assert (await ada.tools(), await bob.tools()) == (["a__t", "t"], ["t"]), "b had the name first"
+        assert (await ada.text("a__t"), await ada.text("t")) == ("a:t", "b:t")
 
 
 async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
