@@ -120,8 +120,8 @@ class Catalog:
     def notes(self) -> list[str]:
         """Sentences for people: who is a replica of whom, and which pairs look as if they were meant to be."""
         snapshot = self.snapshot
-        known = {pair.upstreams for pair in snapshot.lookalikes}
-        guessed = [note for pair, note in self._undeclared.items() if pair not in known]
+        known = {pair.upstreams[1] for pair in snapshot.lookalikes}
+        guessed = [note for pair, note in self._undeclared.items() if pair[1] not in known]
         return [*map(str, snapshot.replicas), *map(str, snapshot.lookalikes), *guessed]
 
     async def close(self) -> None:

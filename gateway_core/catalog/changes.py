@@ -26,7 +26,10 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
     for found in after.replicas:
         if found.upstreams not in known_sets:
             logger.info("{}", found)
-    known_pairs = {pair.upstreams for pair in before.lookalikes}
+    if len(after.offers) < len(after.upstreams):
+        return  # what is missing may change who is compared with whom
+    complete_before = len(before.offers) == len(after.offers)
+    known_pairs = {pair.upstreams for pair in before.lookalikes} if complete_before else set()
     for pair in after.lookalikes:
         if pair.upstreams not in known_pairs:
             logger.info("{}", pair)

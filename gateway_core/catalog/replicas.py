@@ -128,31 +128,33 @@ def declared(proxy: ProxyConfig) -> list[str]:
 
 
 def undeclared(proxy: ProxyConfig) -> dict[tuple[str, str], str]:
-    """Pairs that run the same program, or have the same address, and are no replicas: a sentence for people on each."""
+    """Pairs that run the same program, or have the same address, and are no replicas: a sentence for people on each.
+
+    Each upstream is compared with the first one of its likeness only.
+    """
     rule = ReplicaRule(proxy)
     found: dict[tuple[str, str], str] = {}
-    for first, other in combinations(proxy.upstreams, 2):
-        if rule.reason(first, other) is None and (same := _likeness(first, other)) is not None:
-            found[first.name, other.name] = f"{first.name} and {other.name} {same} and are two servers; {_ADVICE}"
-            if len(found) == MAX_ADVICE:
-                break
+    firsts: dict[tuple[str, str], UpstreamConfig] = {}
+    for upstream in proxy.upstreams:
+        likeness = _likeness(upstream)
+        first = firsts.setdefault(likeness, upstream)
+        if rule.reason(first, upstream) is None and first is not upstream and len(found) < MAX_ADVICE:
+            found[first.name, upstream.name] = (
+                f"{first.name} and {upstream.name} {likeness[0]} and are two servers; {_ADVICE}"
+            )
     return found
 
 
-def _likeness(first: UpstreamConfig, other: UpstreamConfig) -> str | None:
-    mine, theirs = _program(first), _program(other)
-    if mine is not None and mine == theirs:
-        return "run the same program"
-    if first.url is not None and other.url is not None and urlsplit(first.url)[:3] == urlsplit(other.url)[:3]:
-        return "have the same address"
-    return None
+def _likeness(config: UpstreamConfig) -> tuple[str, str]:
+    """In what upstreams of one likeness agree, in words, and the value of it."""
+    if config.url is not None:
+        return "have the same address", "".join(urlsplit(config.url)[:3])
+    return "run the same program", _program(config)
 
 
-def _program(config: UpstreamConfig) -> str | None:
+def _program(config: UpstreamConfig) -> str:
     """What a stdio server runs: the package or module that a runner such as npx is given, else the command."""
-    if config.command is None:
-        return None
-    name = PurePath(config.command).name
+    name = PurePath(config.command or "").name
     if name.split(".")[0] not in _RUNNERS:
         return name
     named = [argument for argument in config.args if not argument.startswith("-") and argument not in _RUNNER_WORDS]

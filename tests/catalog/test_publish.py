@@ -211,12 +211,19 @@ async def test_names_that_would_be_equal_or_empty_are_told_apart(given: list[str
     names = NamesConfig(max_length=length)
     result = published(await make("a", dict.fromkeys(given, TEXT)), names=names)
     assert sorted(entry.original for entry in result.entries.values()) == sorted(given)
+    for name, entry in result.entries.items():
+        assert name == entry.original or re.search(r"[A-Za-z0-9]_?[0-9a-f]{8}$", name), "none has what two could mean"
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) and len(name) <= length for name in result.entries)
     again = published(await make("a", dict.fromkeys(reversed(given), TEXT)), names=names)
     assert {entry.original: name for name, entry in again.entries.items()} == {
         entry.original: name for name, entry in result.entries.items()
     }
     assert all(name in result.entries for name in given if re.fullmatch(r"\w{1,64}", name, re.ASCII))
+
+
+async def test_a_name_of_which_nothing_is_left_says_at_least_what_it_is() -> None:
+    (name,) = published(await make("a", {"查询天气": TEXT})).entries
+    assert re.fullmatch("tool_[0-9a-f]{8}", name)
 
 
 async def test_names_that_become_equal_across_upstreams_are_a_clash() -> None:

@@ -79,6 +79,10 @@ def test_two_different_servers_get_none(first: dict[str, Any], other: dict[str, 
     assert not undeclared(proxy(first, other))
 
 
+def test_of_many_alike_each_is_compared_with_the_first() -> None:
+    assert list(undeclared(proxy(*[stdio("x")] * 4))) == [("a", "b"), ("a", "c"), ("a", "d")]
+
+
 def test_advice_is_bounded() -> None:
     upstreams = tuple(UpstreamConfig(name=f"u{number}", transport="stdio", command="x") for number in range(100))
     assert len(undeclared(ProxyConfig(upstreams=upstreams))) == 20
