@@ -61,8 +61,8 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
-    """The published tools, how clashes were solved, and what was left out."""
+def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str]) -> dict[str, Any]:
+    """The published tools, how clashes were solved, who is a replica of whom, and what was left out."""
     return {
         "tools": [
             {
@@ -84,6 +84,11 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
             }
             for decision in snapshot.decisions
         ],
+        "replicas": [
+            {"upstreams": list(found.upstreams), "reason": found.reason, "tools": list(found.names.get("tool", ()))}
+            for found in snapshot.replicas
+        ],
+        "notes": list(notes),
         "warnings": [
             *snapshot.warnings,
             *(warning for of in upstreams for warning in _warnings(of)),

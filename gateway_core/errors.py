@@ -36,6 +36,7 @@ OVERLOADED: Final = -31005
 """A limit of the gateway itself was reached."""
 CANCELLED: Final = -31006
 """The agent cancelled the request, or the gateway is stopping."""
+OWN_CODES: Final = range(CANCELLED, UPSTREAM_UNAVAILABLE + 1)
 
 
 class RpcError(Exception):

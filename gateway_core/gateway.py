@@ -18,6 +18,7 @@ from loguru import logger
 
 from gateway_core import admin, jsonrpc, plugins
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.memory import Memory
 from gateway_core.chain import Chain
 from gateway_core.config import Config
 from gateway_core.downstream.app import Server
@@ -44,8 +45,17 @@ CLOSE_GRACE: Final = 5.0
 class Gateway:
     """One gateway process. Use: `start`, then wait, then `drain`, then `stop`."""
 
-    def __init__(self, config: Config, *, admin_token: str = "", early: EarlyChildren | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        admin_token: str = "",
+        early: EarlyChildren | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
+
+        `memory`: what an earlier process knew of the upstreams' names.
 
         `early`: children of upstreams that were started already; those that are not taken stay the caller's.
         """
@@ -55,7 +65,7 @@ class Gateway:
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
         self.pool = UpstreamPool(proxy, early)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal)
+        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.rounds = Rounds(proxy, self._seal)
         router = Router(self.chain, self.rounds)
@@ -113,6 +123,8 @@ class Gateway:
                 server = Server(self._services)
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
+            for note in self.catalog.notes():
+                logger.info("{}", note)
             self.health.start()
             self._serving = True
         except BaseException:
@@ -173,6 +185,7 @@ class Gateway:
         async with contextlib.AsyncExitStack() as steps:
             if self._entered:
                 steps.push_async_callback(self.chain.__aexit__, None, None, None)
+            steps.push_async_callback(self.catalog.close)
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
             steps.push_async_callback(self.rounds.parking.close)
@@ -220,4 +233,4 @@ class Gateway:
 
     def tools(self) -> dict[str, Any]:
         """What `rad mcp proxy tools` shows: the published tools, and how clashes were solved."""
-        return admin.tools(self.catalog.snapshot, self.pool.upstreams)
+        return admin.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())

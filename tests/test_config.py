@@ -48,7 +48,7 @@ def upstream(text: str, **env: str) -> UpstreamConfig:
 def test_the_defaults_are_those_of_the_specification() -> None:
     proxy = load("[mcp.proxy]").proxy
     assert (proxy.enable, proxy.port, proxy.transport, proxy.max_connections) == (False, 3000, "http", 100)
-    assert (proxy.host, proxy.separator, proxy.replicas) == ("127.0.0.1", "__", "schema")
+    assert (proxy.host, proxy.separator, proxy.replicas) == ("127.0.0.1", "__", "intent")
     assert (proxy.timeout, proxy.max_timeout, proxy.drain_timeout) == (60.0, 300.0, 30.0)
     assert proxy.limits.model_dump() == {
         "request_body": 4 * 1024**2,
@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "host": ('host = "http://x:1"', "3: mcp.proxy.host: must be an IP address or a host name"),
     "separator": ('separator = ":"', "3: mcp.proxy.separator: must be 1 to 8 letters"),
     "empty separator": ('separator = ""', "3: mcp.proxy.separator: must be 1 to 8 letters"),
-    "replicas": ('replicas = "all"', '3: mcp.proxy.replicas: must be one of "schema", "declared"'),
+    "replicas": ('replicas = "all"', '3: mcp.proxy.replicas: must be one of "intent", "declared", "schema"'),
     "timeout": ("timeout = 0", "3: mcp.proxy.timeout: must be greater than 0, but is 0"),
     "infinite timeout": ("max_timeout = inf", "3: mcp.proxy.max_timeout: must be a finite number, but is inf"),
     "timeout above maximum": ("timeout = 301", "3: mcp.proxy.timeout: timeout (301) must not be more than max_timeout"),

@@ -128,9 +128,11 @@ async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signa
     """A gateway that is not started yet; stopped at the end."""
     gateway: Gateway | None = None
     try:
+        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - a signal that comes meanwhile counts
 
-        gateway = Gateway(config, admin_token=admin_token, early=early)
+        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
+        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
         gc.freeze()  # what stays for the life of the process is not looked at: 60,000 objects, hardly any garbage
         _keep_freed_memory()
         yield gateway

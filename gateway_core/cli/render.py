@@ -129,6 +129,8 @@ def show_tools(answer: dict[str, Any]) -> None:
         for claim in conflict["claims"]:
             outcome = "dropped" if claim["published"] is None else f"published as {escape(claim['published'])}"
             print(f"  {escape(', '.join(claim['upstreams']))}: {outcome}")
+    for note in answer.get("notes", ()):
+        print(f"note: {escape(note)}")
     for warning in answer["warnings"]:
         print(f"warning: {escape(warning)}")
 

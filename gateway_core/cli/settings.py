@@ -47,11 +47,13 @@ def require_enabled(config: Config) -> None:
 @asynccontextmanager
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """A gateway of this command's own, connected to all upstreams, with no port; stopped at the end."""
+    from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do without
     from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)
-    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32))
+    memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None, writes=False)
+    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
     try:
         await gateway.start(listen=False)
         await gateway.wait_first_discovery(DISCOVERY_TIMEOUT)

@@ -26,7 +26,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": str(error).splitlines(), "upstreams": []})
         raise
-    found = asyncio.run(_try_upstreams(settings)) if connect else []
+    found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
     failed = [one["name"] for one in found if one["state"] != "healthy"]
     proxy = settings.proxy
     if as_json:
@@ -38,6 +38,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
                 "problems": [],
                 "enable": proxy.enable,
                 "plugins": names,
+                "notes": notes,
                 "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
             }
         )
@@ -47,16 +48,25 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put(_line(one))
             for warning in one["warnings"]:
                 put(f"          warning: {escape(warning)}")
+        for note in notes:
+            put(f"note: {escape(note)}")
         if not proxy.enable:
             put("note: `start` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {len(found)} upstreams failed: {', '.join(failed)}")
 
 
-async def _try_upstreams(config: Config) -> list[dict[str, Any]]:
+def _replicas(config: Config) -> list[str]:
+    """What the file alone says about replicas."""
+    from gateway_core.catalog.replicas import declared, undeclared  # noqa: PLC0415 - `plugins` does without
+
+    return [*declared(config.proxy), *undeclared(config.proxy).values()]
+
+
+async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
+    """Each upstream as it is found, and who turned out to be whose replica."""
     async with local_gateway(config) as gateway:
-        found: list[dict[str, Any]] = gateway.status()["upstreams"]
-        return found
+        return gateway.status()["upstreams"], gateway.tools()["notes"]
 
 
 def _line(one: dict[str, Any]) -> str:

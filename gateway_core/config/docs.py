@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 
 from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
 from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
-from gateway_core.config.models import FileTable, McpTable, Section
+from gateway_core.config.models import FileTable, McpTable
 from gateway_core.config.report import bounds_of, section_in, sections, toml_value
+from gateway_core.config.section import Section
 from gateway_core.errors import ConfigError
 
 OUTPUT: Final = Path("docs", "configuration.md")
@@ -37,7 +38,7 @@ port = 3000
 transport = "http"
 max_connections = 100
 separator = "__"
-replicas = "schema"
+replicas = "intent"
 allowed_hosts = ["gateway.example.com"]
 allowed_origins = ["https://app.example.com"]
 drain_timeout = 30.0
@@ -56,6 +57,10 @@ session_idle = 1800.0
 page_size = 1000
 parked_calls = 1000
 parked_per_principal = 32
+
+[mcp.proxy.names]
+max_length = 64
+dots = false
 
 [mcp.proxy.log]
 level = "INFO"

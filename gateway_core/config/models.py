@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from gateway_core.config.fields import (
     AllowedHosts,
@@ -37,25 +37,10 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
+from gateway_core.config.section import NamesConfig, Section
 from gateway_core.words import Transport
 
 MIB = 1024 * 1024
-
-
-class Section(BaseModel):
-    """Base of every table: no unknown keys, no conversions between types, no values in error texts."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=False
-    )
-
-    not_in_file: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `load` fills in and that are no keys of the file."""
-
-    @classmethod
-    def file_keys(cls) -> list[str]:
-        """The keys that the table may have in the file."""
-        return [key for key in cls.model_fields if key not in cls.not_in_file]
 
 
 class LimitsConfig(Section):
@@ -210,7 +195,12 @@ class UpstreamConfig(Section):
         examples=[{"Authorization": "Bearer ${TOKEN}"}],
         repr=False,
     )
-    priority: int = Field(default=1, gt=0, description="A lower number is preferred; equal numbers share the load.")
+    priority: int = Field(
+        default=1,
+        gt=0,
+        description="A lower number is preferred; equal numbers share the load. Upstreams that all set it are replicas "
+        "of the tools that they offer alike (`mcp.proxy.replicas`).",
+    )
     health_check_interval: float = Field(default=30, gt=0, description="Seconds between two health checks.")
     tools: Strings | None = Field(
         default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]
@@ -220,7 +210,7 @@ class UpstreamConfig(Section):
     )
     group: Name | None = Field(
         default=None,
-        description='Upstreams of one group may serve the same tool under `replicas = "declared"`.',
+        description="Upstreams of one group are replicas of the tools that they offer alike.",
         examples=["search-fleet"],
     )
     isolation: Literal["shared", "agent", "call"] = Field(
@@ -282,11 +272,13 @@ class ProxyConfig(Section):
     )
     max_connections: int = Field(default=100, gt=0, description="Agents' connections at a time.")
     separator: Separator = Field(default="__", description="Stands between upstream and tool in prefixed names.")
-    replicas: Literal["schema", "declared"] = Field(
-        default="schema",
-        description="Which upstreams serve a tool together: those with the same name and schemas, or only those of "
-        "them in one `group`.",
+    replicas: Literal["intent", "declared", "schema"] = Field(
+        default="intent",
+        description="Which upstreams that offer a tool with the same name and schemas serve it together. `intent`: "
+        "those that all have a `priority` in the file, or share a `group`; never those of different groups. "
+        "`declared`: only those that share a `group`. `schema`: all of them.",
     )
+    names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
     allowed_hosts: AllowedHosts = Field(
         default=(),
         description="Host names that agents may use, besides loopback names and `host`.",

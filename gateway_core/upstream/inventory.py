@@ -75,6 +75,8 @@ class Inventory:
     """What was repaired or left out of each list."""
     failures: Mapping[Kind, str] = field(default_factory=dict)
     """The lists that could not be fetched when they were last asked for, and why. `items` has what was known before."""
+    remembered: bool = False
+    """Whether these are names that it offered to an earlier process, without definitions."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

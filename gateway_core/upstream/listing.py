@@ -7,6 +7,7 @@ page is done in slices, between which the event loop serves others.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -264,5 +265,6 @@ _IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 
 def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
-    """Canonical JSON of the parts that make two definitions of one name the same thing."""
-    return json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
+    """Digest of the parts that make two definitions of one name the same thing, as canonical JSON."""
+    parts = json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

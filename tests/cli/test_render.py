@@ -121,6 +121,7 @@ def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
         {
             "tools": [{"name": "x", "original_name": "x", "upstreams": ["a"], "description": "does\nthings " * 40}],
             "conflicts": [{"kind": "tool", "name": "x", "outcome": "the first keeps it", "claims": claims}],
+            "notes": ["a and b are replicas"],
             "warnings": ["a: too many"],
         }
     )
@@ -130,6 +131,7 @@ def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
     assert "the first keeps it" in shown
     assert "a: published as x" in shown
     assert "b: dropped" in shown
+    assert "note: a and b are replicas" in shown
     assert "warning: a: too many" in shown
 
 
