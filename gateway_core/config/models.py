@@ -240,7 +240,7 @@ class UpstreamConfig(Section):
         default=False, description="Believe its `readOnlyHint` and `idempotentHint`: such calls may be sent once more."
     )
     max_in_flight: int | None = Field(
-        default=None, gt=0, description="Calls in flight to it; without it 128, 32 for stdio.", examples=[64]
+        default=None, gt=0, description="Calls in flight to it; without it 128 (stdio: 32).", examples=[64]
     )
     auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
 
