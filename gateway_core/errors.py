@@ -108,12 +108,20 @@ class NotSent(DeliveryError):
         self.retry_after = retry_after
 
 
+class Permanent(NotSent):
+    """Not sent for a reason that only a person can remove: no such command, no such folder."""
+
+
 class Busy(NotSent):
     """Not sent because the upstream has enough to do, or is known to be away: says nothing new about its health."""
 
 
 class OutcomeUnknown(DeliveryError):
     """A byte of it may have left and no answer came: nobody may send a `tools/call` again."""
+
+
+class UnusableAnswer(OutcomeUnknown):
+    """The upstream answered with something that is no valid response: it is alive, and the outcome is unknown."""
 
 
 class RefusedUpstream(DeliveryError):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
 
 DISCOVERY_TIMEOUT: Final = 30.0
-"""Seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+"""Least seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+DISCOVERY_MARGIN: Final = 1.0
+"""Seconds after the longest `start_timeout`, for the failure to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
     try:
         await gateway.start(listen=False)
-        await gateway.wait_first_discovery(DISCOVERY_TIMEOUT)
+        longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)
+        await gateway.wait_first_discovery(max(DISCOVERY_TIMEOUT, longest + DISCOVERY_MARGIN))
         yield gateway
     finally:
         await gateway.stop()

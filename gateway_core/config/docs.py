@@ -82,6 +82,7 @@ env = { LOG_LEVEL = "warn", API_KEY = "${FILES_API_KEY}" }
 cwd = ".."
 tools = ["read_text_file", "list_directory"]
 isolation = "agent"
+start_timeout = 120.0
 max_in_flight = 16
 
 [[mcp.proxy.upstreams]]

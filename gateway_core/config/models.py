@@ -202,6 +202,9 @@ class UpstreamConfig(Section):
         "of the tools that they offer alike (`mcp.proxy.replicas`).",
     )
     health_check_interval: float = Field(default=30, gt=0, description="Seconds between two health checks.")
+    start_timeout: float = Field(
+        default=30, gt=0, description="Seconds to start, answer the handshake and give the first lists.", examples=[120]
+    )
     tools: Strings | None = Field(
         default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]
     )
@@ -227,10 +230,7 @@ class UpstreamConfig(Section):
         default=False, description="Believe its `readOnlyHint` and `idempotentHint`: such calls may be sent once more."
     )
     max_in_flight: int | None = Field(
-        default=None,
-        gt=0,
-        description="Calls in flight to it; without it 128 for http and sse, 32 for stdio.",
-        examples=[64],
+        default=None, gt=0, description="Calls in flight to it; without it 128 (stdio: 32).", examples=[64]
     )
     auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
 

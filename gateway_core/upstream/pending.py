@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.errors import DeliveryError, RpcError, UnusableAnswer
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
@@ -50,7 +50,7 @@ class Pending(msgspec.Struct, eq=False):
         elif bytes(message.result)[:1] == b"{":
             self.resolve(Reply(result=bytes(message.result)))
         else:
-            self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
+            self.fail(UnusableAnswer("the server answered with a result that is not an object"))
 
     def resolve(self, reply: Reply) -> None:
         """It is answered."""

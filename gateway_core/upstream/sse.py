@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
 from gateway_core.upstream.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
@@ -21,8 +21,8 @@ from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.pending import Awaited
 
-ENDPOINT_TIMEOUT: Final = 10.0
-"""Seconds that the stream may take to name its endpoint."""
+ENDPOINT_SHARE: Final = 0.8
+"""The share of `start_timeout` that the stream may take to name its endpoint."""
 MAX_ENDPOINT: Final = 4096
 """Bytes of the endpoint's URL."""
 _GONE: Final = frozenset({404, 410})
@@ -46,11 +46,12 @@ class SseConnection(DuplexConnection):
         self._stream = await self._open_stream()
         self._endpoint = loop.create_future()
         self._reader = loop.create_task(self._read(self._stream, self._endpoint))
+        seconds = ENDPOINT_SHARE * self._config.start_timeout
         try:
-            async with asyncio.timeout(ENDPOINT_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 await self._endpoint
         except TimeoutError:
-            raise NotSent(f"the event stream named no endpoint within {ENDPOINT_TIMEOUT:g} s") from None
+            raise NotSent(f"the event stream named no endpoint within {seconds:g} s") from None
 
     async def _open_stream(self) -> Response:
         """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
@@ -63,7 +64,8 @@ class SseConnection(DuplexConnection):
         response.close()
         if response.status == 200:
             raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
-        raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
+        kind = Permanent if response.status in {401, 403} else NotSent
+        raise kind(f"the server answered the request for its event stream with HTTP {response.status}")
 
     async def _read(self, stream: Response, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)

@@ -11,7 +11,7 @@ import mcp_types as types
 import pytest
 from loguru import logger
 
-from gateway_core import health
+from gateway_core import watch
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, OutcomeUnknown
 from gateway_core.upstream import gathering
@@ -28,7 +28,7 @@ QUICK = {"a": "health_check_interval = 0.1"}
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "SIDE_PATIENCE", 0.3)
     monkeypatch.setattr(gathering, "RETRY_FIRST", 0.05)
-    monkeypatch.setattr(health, "REFRESH_SPACING", 0.0)
+    monkeypatch.setattr(watch, "REFRESH_SPACING", 0.0)
 
 
 @pytest.fixture

@@ -273,7 +273,7 @@ async def test_a_refused_connection_is_not_sent(unused_tcp_port: int) -> None:
 
 
 async def test_a_silent_stream_names_no_endpoint(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.upstream.sse.ENDPOINT_TIMEOUT", 0.1)
+    monkeypatch.setattr("gateway_core.upstream.sse.ENDPOINT_SHARE", 0.003)
     faulty.endpoint = None
     async with connecting(faulty.url) as connection:
         with pytest.raises(NotSent, match="named no endpoint"):
