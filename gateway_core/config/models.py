@@ -102,7 +102,8 @@ class SecurityConfig(Section):
     log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
     redact_patterns: Patterns = Field(
         default=("api[_-]?key", "password", "token"),
-        description="RE2 patterns of keys whose values are hidden in the log (`security_redact.patterns`).",
+        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
+        "secrets (`security_redact.patterns`).",
     )
     rate_limit_per_minute: int = Field(
         default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
