@@ -20,6 +20,7 @@ from gateway_core.chain import Chain
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.outage import BACKOFF_FIRST, Backoff, PassiveChecks
 from gateway_core.types import UpstreamState
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.upstream import PING_TIMEOUT, Upstream
 
 BACKOFF_RESET: Final = 60.0
@@ -106,6 +107,8 @@ class _Watch:
         self.attempted = asyncio.Event()
         """Set after the first attempt to connect, whatever came of it."""
         self._upstream = upstream
+        self._concealer = Concealer.of(upstream.config)
+        """For the messages of errors, in which servers quote what they were given."""
         self._chain = chain
         self._on_change = on_change
         self._rng = rng
@@ -186,7 +189,7 @@ class _Watch:
         try:
             await upstream.connect()
         except (DeliveryError, RpcError) as error:
-            return str(error)
+            return self._concealer.hide(str(error))
         finally:
             self.attempted.set()
         self._passive.clear()
@@ -273,7 +276,9 @@ class _Watch:
             await self._upstream.refresh()
         except (DeliveryError, RpcError, TimeoutError) as error:
             logger.bind(upstream=self._upstream.name).warning(
-                "lists of upstream {} could not be fetched, the last known ones stay: {}", self._upstream.name, error
+                "lists of upstream {} could not be fetched, the last known ones stay: {}",
+                self._upstream.name,
+                self._concealer.hide(str(error)),
             )
         else:
             self._on_change()
@@ -292,7 +297,7 @@ class _Watch:
         except TimeoutError:
             return f"no answer within {PING_TIMEOUT:g} s"
         except (DeliveryError, RpcError) as error:
-            return str(error)
+            return self._concealer.hide(str(error))
         return None
 
     def _recovered(self) -> None:
