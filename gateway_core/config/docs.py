@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 
 from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
 from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
-from gateway_core.config.models import FileTable, McpTable, Section
+from gateway_core.config.models import FileTable, McpTable
 from gateway_core.config.report import bounds_of, section_in, sections, toml_value
+from gateway_core.config.section import Section
 from gateway_core.errors import ConfigError
 
 OUTPUT: Final = Path("docs", "configuration.md")
@@ -61,6 +62,8 @@ parked_per_principal = 32
 level = "INFO"
 format = "json"
 file = "gateway.log"
+max_bytes = 16777216
+kept_files = 5
 
 [mcp.proxy.security]
 log_requests = true

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from gateway_core.config.fields import (
     AllowedHosts,
@@ -37,25 +37,10 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
+from gateway_core.config.section import Section
 from gateway_core.words import Transport
 
 MIB = 1024 * 1024
-
-
-class Section(BaseModel):
-    """Base of every table: no unknown keys, no conversions between types, no values in error texts."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=False
-    )
-
-    not_in_file: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `load` fills in and that are no keys of the file."""
-
-    @classmethod
-    def file_keys(cls) -> list[str]:
-        """The keys that the table may have in the file."""
-        return [key for key in cls.model_fields if key not in cls.not_in_file]
 
 
 class LimitsConfig(Section):
@@ -93,6 +78,12 @@ class LogConfig(Section):
         "Without it, the log goes to standard error.",
         examples=["gateway.log"],
     )
+    max_bytes: int = Field(
+        default=16 * MIB,
+        ge=0,
+        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
+    )
+    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
 
 
 class SecurityConfig(Section):
