@@ -31,8 +31,8 @@ MAX_LEVELS: Final = 4
 """How deep JSON in strings in JSON is read; what is deeper is hidden."""
 _SHORT: Final = 64
 """Characters up to which a key is remembered: the same few come again and again."""
-_SHORTEST: Final = 5
-"""Characters of the shortest text with a secret in it: `pin=1`."""
+_SHORTEST: Final = 11
+"""Characters of the shortest shape of a secret without `=`, `:` and `--`: `sk-` and eight more."""
 
 _BACKSLASH: Final = ord("\\")
 _LOOKS_AROUND: Final = re.compile(r"[\^$]|\\[AzbB]")
@@ -111,7 +111,9 @@ class Hider:
     def text(self, text: str, level: int = 0) -> str:
         """The same for text."""
         builtin = self._builtin
-        if len(text) < _SHORTEST or (builtin is None and (self._text is None or not ("=" in text or ":" in text))):
+        if not ("=" in text or ":" in text) and (builtin is None or (len(text) < _SHORTEST and "--" not in text)):
+            return text
+        if builtin is None and self._text is None:
             return text
         if text.lstrip()[:1] in {"{", "["} and (":" in text or '"' in text):
             try:
@@ -175,7 +177,7 @@ class _BuiltIn:
             rf"(?:(?i:{stems})[\w.\-]*+|{names.WORDS})\\*+[\"']?\s*+(?:=>|:=|==?|:)\s*+|--\w[\w\-]*+[ \t]++".encode()
         )
         self._known = lru_cache(maxsize=1024)(self._looked_at)
-        self._known_bytes = lru_cache(maxsize=1024)(lambda name: self._looked_at(name.decode(errors="replace")))
+        self._seen = lru_cache(maxsize=1024)(self._look)
 
     def names(self, key: str) -> bool:
         """Whether the value of this key is a secret."""
@@ -201,7 +203,8 @@ class _BuiltIn:
                     continue
                 value = key.end()
                 name = self._whole(data, start, value)
-                if not self._names(name):
+                is_secret, in_line = self._seen(name) if len(name) <= _SHORT else self._look(name)
+                if not is_secret:
                     spared += end - value
                     if spared <= len(data):
                         at = value - 1
@@ -210,13 +213,14 @@ class _BuiltIn:
                     end = len(data)
                 pieces += (data[kept:value], _REDACTED)
                 kept = end
-                if names.LINES.search(name) is not None:
+                if in_line:
                     kept = at = max(end, _IN_LINE.match(data, value).end())
                     break
         return b"".join((*pieces, data[kept:])) if pieces else data
 
-    def _names(self, name: bytes) -> bool:
-        return self._known_bytes(name) if len(name) <= _SHORT else self._looked_at(name.decode(errors="replace"))
+    def _look(self, name: bytes) -> tuple[bool, bool]:
+        """Whether the value of what has this name is a secret, and reaches to the end of its line."""
+        return self._looked_at(name.decode(errors="replace")), names.LINES.search(name) is not None
 
     @staticmethod
     def _whole(data: bytes, start: int, end: int) -> bytes:

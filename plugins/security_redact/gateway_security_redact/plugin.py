@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -59,6 +59,7 @@ class Redact:
             self.methods = frozenset()  # there is nothing to do, so that no call has to come by
         self._hider = Hider(config.patterns, builtin=config.builtin)
         self._log_hider = Hider(config.patterns, builtin=config.builtin, handles=True)
+        self._known = lru_cache(maxsize=1024)(self._named)
 
     @hookimpl
     def before_call(self, call: Call) -> None:
@@ -121,8 +122,12 @@ class Redact:
         return f"{data[:limit].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
 
     def _begin(self, what: str, call: Call) -> str:
-        name = "" if call.method.startswith("tasks/") else f"{self._log_hider.text(call.name)[:_MAX_NAME]} "
-        return f"{what} {call.method} {name}"
+        begin = self._known if len(call.name) <= _MAX_NAME else self._named
+        return begin(what, call.method, call.name)
+
+    def _named(self, what: str, method: str, name: str) -> str:
+        shown = "" if method.startswith("tasks/") else f"{self._log_hider.text(name)[:_MAX_NAME]} "
+        return f"{what} {method} {shown}"
 
     def _line(self, what: str, call: Call, outcome: str, payload: _Payload) -> str:
         return f"{self._begin(what, call)}{outcome}{self._shown(payload)}"
