@@ -22,15 +22,15 @@ _KEYS: Final = (
 )
 STEMS: Final = "|".join(
     (
-        r"passw[o0]?r?d|passphrase|passcode|pgpass|pwd",
-        r"secret|token|credential|cookie|authorization|bearer|jwt|csrf|xsrf|keytab",
+        r"token|secret|passw[o0]?r?d|passphrase|passcode|pgpass|pwd",
+        r"credential|cookie|authorization|bearer|jwt|csrf|xsrf|keytab",
         rf"(?:{_KEYS}){_GAP}key",
         rf"conn(?:ection)?{_GAP}str(?:ing)?",
         rf"pass{_GAP}phrase|(?:seed|recovery|mnemonic|backup){_GAP}(?:phrase|code|word)",
         rf"amz{_GAP}signature",
     )
 )
-"""A regular expression, for RE2 and `re`, case ignored."""
+"""A regular expression, for RE2 and `re`, case ignored; what is met most stands first."""
 HANDLES: Final = rf"task{_GAP}id|request{_GAP}state|session{_GAP}id|sessid"
 """The same for what an agent brings back to continue: no secret to the agent, and one to everybody else."""
 _WORDS: Final = ("auth", "cvc", "cvv", "cvv2", "dsn", "mnemonic", "otp", "pass", "pin", "totp")
