@@ -22,6 +22,7 @@ from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, DeliveryError, Per
 from gateway_core.outage import BACKOFF_FIRST, TIMED_OUT, PassiveChecks, Retries
 from gateway_core.types import UpstreamState
 from gateway_core.upstream.base import Connection
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.liveness import PING_TIMEOUT, Liveness
 from gateway_core.upstream.upstream import Upstream
 
@@ -57,6 +58,8 @@ class Watch:
         self.attempted = asyncio.Event()
         """Set after the first attempt to connect, whatever came of it."""
         self._upstream = upstream
+        self._concealer = Concealer.of(upstream.config)
+        """For the messages of errors, in which servers quote what they were given."""
         self._chain = chain
         self._on_change = on_change
         self._rng = rng
@@ -124,7 +127,9 @@ class Watch:
         started = loop.time()
         problem = await self._connect()
         if problem is not None:
-            await self._go_down(str(problem), not_before=started + BACKOFF_FIRST, lasting=is_lasting(problem))
+            await self._go_down(
+                self._concealer.hide(str(problem)), not_before=started + BACKOFF_FIRST, lasting=is_lasting(problem)
+            )
             return
         connected = loop.time()
         self._liveness.connected(connected)
@@ -256,7 +261,9 @@ class Watch:
             await self._upstream.refresh()
         except (DeliveryError, RpcError, TimeoutError) as error:
             logger.bind(upstream=self._upstream.name).warning(
-                "lists of upstream {} could not be fetched, the last known ones stay: {}", self._upstream.name, error
+                "lists of upstream {} could not be fetched, the last known ones stay: {}",
+                self._upstream.name,
+                self._concealer.hide(str(error)),
             )
         else:
             self._on_change()
@@ -278,7 +285,7 @@ class Watch:
         except TimeoutError:
             return _Problem(silence, silent=True)
         except DeliveryError as error:
-            return _Problem(str(error))
+            return _Problem(self._concealer.hide(str(error)))
         self._liveness.last_sign = time.monotonic()
         return None
 

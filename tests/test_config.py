@@ -61,7 +61,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
         "parked_calls": 1000,
         "parked_per_principal": 32,
     }
-    assert proxy.log.model_dump() == {"level": "INFO", "format": "text", "file": None}
+    log = {"level": "INFO", "format": "text", "file": None, "max_bytes": 16 * 1024**2, "kept_files": 5}
+    assert proxy.log.model_dump() == log
     assert proxy.security.model_dump() == {
         "log_requests": True,
         "log_responses": True,

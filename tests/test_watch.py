@@ -505,3 +505,27 @@ async def test_a_server_has_as_long_to_start_as_its_start_timeout_says(journal: 
     await in_time.connect()
     assert in_time.inventory is not None
     await in_time.close()
+
+
+_QUOTES_ITS_TOKEN = """
+import json, os, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" in message:
+        error = {"code": -32000, "message": "no such token: " + os.environ["TOKEN"]}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
+"""
+
+
+async def test_an_error_that_quotes_a_secret_of_the_configuration_shows_it_nowhere(
+    watch: Callable[..., HealthMonitor],
+) -> None:
+    seen: list[str] = []
+    handler = logger.add(seen.append, level="DEBUG")  # type: ignore[arg-type]
+    upstream = stdio("s", "-c", _QUOTES_ITS_TOKEN, env={"TOKEN": "hush-token"})
+    watch(upstream)
+    await until(lambda: upstream.last_error is not None)
+    logger.remove(handler)
+    assert "no such token: ***" in (upstream.last_error or "")
+    assert any("no such token: ***" in line for line in seen)
+    assert not any("hush-token" in line for line in seen)

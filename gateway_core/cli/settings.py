@@ -28,6 +28,8 @@ class QuietLog:
     level: Literal["ERROR"] = "ERROR"
     format: Literal["text"] = "text"
     file: None = None
+    max_bytes: int = 0
+    kept_files: int = 0
 
 
 def load_config(config: Path | None) -> Config:

@@ -66,6 +66,8 @@ dots = false
 level = "INFO"
 format = "json"
 file = "gateway.log"
+max_bytes = 16777216
+kept_files = 5
 
 [mcp.proxy.security]
 log_requests = true

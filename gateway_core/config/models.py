@@ -78,6 +78,12 @@ class LogConfig(Section):
         "Without it, the log goes to standard error.",
         examples=["gateway.log"],
     )
+    max_bytes: int = Field(
+        default=16 * MIB,
+        ge=0,
+        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
+    )
+    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
 
 
 class SecurityConfig(Section):
@@ -87,7 +93,8 @@ class SecurityConfig(Section):
     log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
     redact_patterns: Patterns = Field(
         default=("api[_-]?key", "password", "token"),
-        description="RE2 patterns of keys whose values are hidden in the log (`security_redact.patterns`).",
+        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
+        "secrets (`security_redact.patterns`).",
     )
     rate_limit_per_minute: int = Field(
         default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."

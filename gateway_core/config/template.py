@@ -59,7 +59,9 @@ def default_file() -> str:
         _UPSTREAMS + _commented(_table("[[mcp.proxy.upstreams]]", stdio)),
         _HTTP + _commented("\n".join(_table("[[mcp.proxy.upstreams]]", item) for item in (primary, backup))),
         _SSE + _commented(_table("[[mcp.proxy.upstreams]]", sse) + "\n" + _table("[mcp.proxy.upstreams.auth]", auth)),
-        "# What is logged, what is hidden in it, and how often an agent may call a tool (0: no limit).\n"
+        "# What is logged, which keys are hidden in it besides the usual names and shapes of secrets, and how many\n"
+        "# calls of one tool an agent may make in a minute (0: no limit).\n"
+        "# To log no payloads at all: log_requests = false and log_responses = false.\n"
         + _table("[mcp.proxy.security]", security),
         _PLUGINS + _commented("\n".join(_table("[[mcp.proxy.plugins]]", {"name": name}) for name in DEFAULT_PLUGINS)),
     ]

@@ -27,6 +27,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Kind
 from gateway_core.upstream import gathering
 from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.gathering import Failure, Outcome, Retries, Tasks
 from gateway_core.upstream.inventory import LIST_METHODS, Inventory
 from gateway_core.upstream.requests import Reply
@@ -73,6 +74,7 @@ class Offer:
         self.changes = 0
         """How often private lists may have changed: each time the server says so, or is connected to."""
         self._config = config
+        self._concealer = Concealer.of(config)
         self._ask = ask
         self._info: ServerInfo | None = None
         self._fetched_at = 0.0
@@ -165,7 +167,8 @@ class Offer:
                 continue
             self._fetched_by[kind] = number
             if isinstance(outcome, Failure):
-                inventory = self._failed(inventory, kind, outcome.reason, self._retries.failed(kind))
+                reason = self._concealer.hide(outcome.reason)
+                inventory = self._failed(inventory, kind, reason, self._retries.failed(kind))
             else:
                 self._retries.succeeded(kind)
                 # A legacy server's answer may have members of those names, without their meaning.

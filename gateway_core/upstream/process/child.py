@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent, Permanent
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
@@ -61,7 +62,7 @@ class Child(asyncio.SubprocessProtocol):
         self._lifeline: socket.socket | None = None
         self._reports: dict[bytes, int] = {}
         self._starting: asyncio.Future[Any] | None = None
-        self._stderr = StderrTail(config.name, config.env.values())
+        self._stderr = StderrTail(config.name, Concealer.of(config))
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
         self._ended = False
@@ -268,7 +269,7 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def last_words(self) -> str:
-        """The last line on its stderr, the secrets of its environment hidden; empty when there is none."""
+        """The last line on its stderr, the secrets of its configuration hidden; empty when there is none."""
         return self._stderr.last
 
     def _kill_orphans(self) -> None:
