@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from gateway_core.config.fields import (
     AllowedHosts,
@@ -37,25 +37,10 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
+from gateway_core.config.sections import ControlConfig, Section
 from gateway_core.words import Transport
 
 MIB = 1024 * 1024
-
-
-class Section(BaseModel):
-    """Base of every table: no unknown keys, no conversions between types, no values in error texts."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=False
-    )
-
-    not_in_file: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `load` fills in and that are no keys of the file."""
-
-    @classmethod
-    def file_keys(cls) -> list[str]:
-        """The keys that the table may have in the file."""
-        return [key for key in cls.model_fields if key not in cls.not_in_file]
 
 
 class LimitsConfig(Section):
@@ -289,12 +274,12 @@ class ProxyConfig(Section):
     )
     allowed_hosts: AllowedHosts = Field(
         default=(),
-        description="Host names that agents may use, besides loopback names and `host`.",
+        description="Host names that agents and operators may use, besides loopback names and `host`.",
         examples=[["gateway.example.com"]],
     )
     allowed_origins: Origins = Field(
         default=(),
-        description="Web origins whose pages may call, besides loopback ones.",
+        description="Web origins whose pages may call the MCP endpoint, besides loopback ones.",
         examples=[["https://app.example.com"]],
     )
     drain_timeout: float = Field(
@@ -318,6 +303,7 @@ class ProxyConfig(Section):
         examples=[["${GATEWAY_STATE_KEY}"]],
         repr=False,
     )
+    control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")

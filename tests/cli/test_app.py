@@ -7,7 +7,7 @@ import pytest
 from gateway_core.cli import app
 
 COMMANDS = ["init", "start", "stop", "status", "check", "tools", "call", "plugins", "demo"]
-HEAVY = ["mcp", "mcp_types", "aiohttp", "loguru", "uvloop", "rich", "typer", "http.client", "ssl"]
+HEAVY = ["mcp", "mcp_types", "aiohttp", "asyncio", "loguru", "pydantic", "uvloop", "rich"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,8 +65,8 @@ def test_version(environment):
 
 def test_debug_shows_the_traceback_of_an_unexpected_error(project, environment):
     code = (
-        "import sys; from gateway_core.cli import main, probe\n"
-        "probe.find_running = lambda config: 1 / 0\n"
+        "import sys; from gateway_core.cli import main, status\n"
+        "status.instance = lambda config: 1 / 0\n"
         "sys.argv = ['rad', *sys.argv[1:], 'mcp', 'proxy', 'status']; sys.exit(main())"
     )
     for options, shown in (([], False), (["--debug"], True)):

@@ -10,8 +10,8 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from gateway_core.cli import probe
-from gateway_core.cli.control import read_instance
+from gateway_core.cli import client
+from gateway_core.cli.instance import read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run ten processes one after the other
 
@@ -21,7 +21,7 @@ def status(with_server):
     """`status()`: what the running gateway says about itself, asked without a process of its own."""
 
     def ask():
-        return probe.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
+        return client.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
 
     return ask
 

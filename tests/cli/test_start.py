@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from gateway_core.cli.control import Instance, read_instance
+from gateway_core.cli.instance import Instance, read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run several processes one after the other
 
@@ -257,7 +257,7 @@ def test_a_gateway_that_hangs_is_told_apart_from_one_that_is_gone(running, rad):
 def test_stop_says_what_to_do_about_a_process_that_stays(running, rad, pid_path, environment):
     os.kill(running.pid, signal.SIGSTOP)
     code = (
-        "import sys; from gateway_core.cli import main, probe; probe.STOP_GRACE = 1.0; probe.PROGRESS_INTERVAL = 0.3\n"
+        "import sys; from gateway_core.cli import main, stop; stop.STOP_GRACE = 1.0; stop.PROGRESS_INTERVAL = 0.3\n"
         "sys.argv = ['rad', 'mcp', 'proxy', 'stop', '--now']; sys.exit(main())"
     )
     found = subprocess.run(
@@ -332,8 +332,8 @@ def test_a_port_in_use_is_found_before_the_gateway_is_loaded(project, environmen
 
 
 def test_what_is_not_needed_for_the_first_children_is_loaded_after_them(environment):
-    code = "import sys, gateway_core.cli.at_once, gateway_core.cli.report, gateway_core.cli.serve\n"
-    code += "print(sorted({'aiohttp', 'difflib', 'loguru', 'msgspec', 're2', 'tomli_w'} & set(sys.modules)))"
+    code = "import sys, gateway_core.cli.app, gateway_core.cli.report, gateway_core.cli.serve\n"
+    code += "print(sorted({'aiohttp', 'loguru', 'msgspec', 're2', 'tomli_w'} & set(sys.modules)))"
     found = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50, check=True
     )
