@@ -1,6 +1,7 @@
-"""The commands, their options and their help. Each command imports its own module when it runs, for a fast start."""
+"""The commands, their options and their help. Each command imports its own module when it runs, for a fast start.
 
-from __future__ import annotations
+Annotations are not postponed here: typer would evaluate all of them at each start.
+"""
 
 import os
 from pathlib import Path

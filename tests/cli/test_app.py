@@ -30,7 +30,7 @@ def test_status_and_stop_load_nothing_heavy(command, state, project, environment
     if state == "running":
         assert rad("start", "--detach").returncode == 0
     code = (
-        f"import sys; sys.argv = ['rad', 'mcp', 'proxy', '{command}']\n"
+        f"import sys; sys.argv = ['rad', 'mcp', 'proxy', '{command}', '--config', '.radium/mcp-proxy.toml']\n"
         "from gateway_core.cli import main\n"
         "code = main()\n"
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
