@@ -32,7 +32,6 @@ class ControlPlane:
             application(operations, token, guard),
             access_log=None,
             logger=_silent,
-            keepalive_timeout=CONNECTION_TIME,
             lingering_time=0.0,
             max_headers=MAX_HEADERS,
             max_line_size=MAX_FIELD,
