@@ -30,9 +30,9 @@ from gateway_core.config import load
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.head import HeadReader
 from gateway_core.downstream.intake import message_of
-from gateway_core.downstream.security import HostGuard
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
+from gateway_core.hosts import HostGuard
 from gateway_core.jsonrpc import Message
 from gateway_core.log import output
 from gateway_core.quick import QuickCall

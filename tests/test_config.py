@@ -531,3 +531,22 @@ def test_plugin_settings_are_kept_with_their_lines() -> None:
 def test_models_can_be_made_in_code() -> None:
     one = UpstreamConfig(name="a", transport="http", url="http://localhost:1/mcp", tools=("t",))
     assert ProxyConfig(upstreams=(one,)).upstreams[0].tools == ("t",)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("port = 4000\n[mcp.proxy.control]\nport = 4000\n", True),
+        ("[mcp.proxy.control]\nport = 3000\n", True),
+        ('host = "0.0.0.0"\n[mcp.proxy.control]\nport = 3000\n', True),
+        ('host = "10.0.0.1"\n[mcp.proxy.control]\nport = 3000\n', False),
+        ("[mcp.proxy.control]\nport = 3001\n", False),
+        ("[mcp.proxy.control]\nport = 0\n", False),
+    ],
+)
+def test_the_two_planes_do_not_share_a_port(text: str, wrong: bool) -> None:
+    if not wrong:
+        assert loads(HEAD + text, Path("x.toml"), {}).proxy.control.host == "127.0.0.1"
+        return
+    with pytest.raises(ConfigError, match=r"mcp\.proxy\.control\.port: is also mcp\.proxy\.port"):
+        loads(HEAD + text, Path("x.toml"), {})

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from gateway_core.cli.control import CONFIG_NAME, FOLDER
+from gateway_core.cli.instance import CONFIG_NAME, FOLDER
 from gateway_core.cli.report import Failed, put
 from gateway_core.config import default_file
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from gateway_core.cli.control import UsageError, locate
+from gateway_core.cli.instance import UsageError, locate
 from gateway_core.config import Config, load
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway_core import plugins
-from gateway_core.cli import probe, render
-from gateway_core.cli.control import Instance, UsageError, locate, pid_file, read_instance
+from gateway_core.cli import client, render
+from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.cli.running import instance_of
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import DEFAULT_PLUGINS, Config
 from gateway_core.errors import ConfigError, PluginError
@@ -80,9 +81,9 @@ def _line(one: dict[str, Any]) -> str:
 def tools(config: Path | None, *, as_json: bool) -> None:
     """What agents see: asked of the running gateway, or found out by connecting to the upstreams now."""
     path = locate(config)
-    running = read_instance(pid_file(path))
-    if isinstance(running, Instance):
-        answer = probe.fetch(running, "tools")
+    running = instance_of(path)
+    if running is not None:
+        answer = client.fetch(running, "tools")
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
         answer = asyncio.run(_tools_now(load_config(path)))

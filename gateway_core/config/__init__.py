@@ -17,7 +17,7 @@ from gateway_core.config.models import (
     SecurityConfig,
     UpstreamConfig,
 )
-from gateway_core.config.section import NamesConfig
+from gateway_core.config.sections import NamesConfig
 from gateway_core.config.template import default_file
 
 __all__ = [

@@ -37,7 +37,7 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
-from gateway_core.config.section import NamesConfig, Section
+from gateway_core.config.sections import ControlConfig, NamesConfig, Section
 from gateway_core.words import Transport
 
 MIB = 1024 * 1024
@@ -288,12 +288,12 @@ class ProxyConfig(Section):
     names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
     allowed_hosts: AllowedHosts = Field(
         default=(),
-        description="Host names that agents may use, besides loopback names and `host`.",
+        description="Host names that agents and operators may use, besides loopback names and `host`.",
         examples=[["gateway.example.com"]],
     )
     allowed_origins: Origins = Field(
         default=(),
-        description="Web origins whose pages may call, besides loopback ones.",
+        description="Web origins whose pages may call the MCP endpoint, besides loopback ones.",
         examples=[["https://app.example.com"]],
     )
     drain_timeout: float = Field(
@@ -317,6 +317,7 @@ class ProxyConfig(Section):
         examples=[["${GATEWAY_STATE_KEY}"]],
         repr=False,
     )
+    control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")

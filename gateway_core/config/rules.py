@@ -32,6 +32,7 @@ def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
     """Yield what is wrong between the keys of `[mcp.proxy]`, given as TOML values."""
     yield from _times(proxy)
     yield from _dots(proxy)
+    yield from _control_port(proxy)
     upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
     yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
@@ -71,6 +72,17 @@ def _dots(proxy: dict[str, Any]) -> Iterator[Problem]:
     if isinstance(names, dict) and names.get("dots") is False and isinstance(separator, str) and "." in separator:
         yield Problem(
             (*_PROXY, "separator"), 'must not contain a dot while mcp.proxy.names.dots is false; use for example "__"'
+        )
+
+
+def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
+    control = proxy.get("control")
+    if not isinstance(control, dict) or control.get("port") != _number(proxy, "port"):
+        return
+    hosts = {table.get("host", ProxyConfig.model_fields["host"].default) for table in (proxy, control)}
+    if len(hosts) == 1 or hosts & {"0.0.0.0", "::"}:
+        yield Problem(
+            (*_PROXY, "control", "port"), "is also mcp.proxy.port, where agents connect; choose another, or 0 for any"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from loguru import logger
 from msgspec import Raw
@@ -24,13 +23,6 @@ from gateway_core.pipeline import Pipeline
 from gateway_core.protocol import LISTS, MAY_ASK, STATE
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
-
-
-class Admin(Protocol):
-    """What operators ask for: the gateway, which is above this package."""
-
-    def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
 
 
 @dataclass(slots=True)
@@ -87,9 +79,6 @@ class Services:
     sessions: SessionStore
     ready: Callable[[], bool]
     """Whether `/readyz` says 200."""
-    admin: Admin
-    admin_token: str = field(repr=False)
-    """What `/admin/*` asks for; with an empty one nobody gets in."""
     on_session_end: Callable[[str], Awaitable[None] | None]
     """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
     on_log_level: Callable[[str, str], None] = lambda session_id, level: None

@@ -130,14 +130,6 @@ class FakeCatalog:
             listener(frozenset(kinds))
 
 
-class FakeAdmin:
-    def status(self) -> dict[str, Any]:
-        return {"pid": 1}
-
-    def tools(self) -> dict[str, Any]:
-        return {"tools": []}
-
-
 @dataclass
 class World:
     services: Services
@@ -253,8 +245,6 @@ def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[S
         catalog=catalog,
         sessions=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
         ready=lambda: True,
-        admin=FakeAdmin(),
-        admin_token="sesame",
         on_session_end=([] if ended is None else ended).append,
     )
     return services, pipeline, catalog

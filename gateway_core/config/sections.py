@@ -1,10 +1,12 @@
-"""The base of every table of the configuration, and the table of published names."""
+"""The base of every table of the file, and the tables that no other depends on."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from gateway_core.config.fields import Host
 
 
 class Section(BaseModel):
@@ -21,6 +23,21 @@ class Section(BaseModel):
     def file_keys(cls) -> list[str]:
         """The keys that the table may have in the file."""
         return [key for key in cls.model_fields if key not in cls.not_in_file]
+
+
+class ControlConfig(Section):
+    """The control plane: status and tools for operators, on a listener that agents do not use."""
+
+    host: Host = Field(
+        default="127.0.0.1",
+        description="Address to listen on. The admin token crosses it unencrypted: keep it on loopback.",
+    )
+    port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="TCP port to listen on; 0 takes a free one, which the commands find through the pid file.",
+    )
 
 
 class NamesConfig(Section):

@@ -1,6 +1,6 @@
-"""What operators are told, as JSON values: `GET /admin/*`, and by it `rad mcp proxy status` and `tools`.
+"""What the control plane shows, as JSON values: `GET /admin/*`, which `rad mcp proxy status` and `tools` print.
 
-No secrets, no session ids, nothing of any payload.
+Without secrets, session ids and payloads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway_core.upstream.upstream import Upstream
 
 
 def upstream(of: Upstream) -> dict[str, Any]:
-    """One upstream: what is believed about it, and its figures."""
+    """The state of one upstream, and its figures."""
     inventory = of.inventory or Inventory()
     retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.offer.age
     return {
