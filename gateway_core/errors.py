@@ -69,9 +69,9 @@ RETRY_AFTER: Final = 1.0
 """Seconds that an agent is told to wait when the gateway itself is full."""
 
 
-def overloaded(message: str) -> RpcError:
-    """The error for a limit of the gateway's own; waiting helps."""
-    return RpcError.of_gateway(OVERLOADED, message, **retry_after(RETRY_AFTER))
+def overloaded(message: str, seconds: float | None = RETRY_AFTER) -> RpcError:
+    """The error for a limit of the gateway; waiting `seconds` helps, None if the time is unknown."""
+    return RpcError.of_gateway(OVERLOADED, message, **({} if seconds is None else retry_after(seconds)))
 
 
 class GatewayError(Exception):
@@ -130,7 +130,8 @@ class RefusedUpstream(DeliveryError):
 class TooManySessions(RpcError):
     """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
 
-    def __init__(self, message: str, *, everybody: bool) -> None:
-        error = overloaded(message)
+    def __init__(self, message: str, *, everybody: bool, wait: float | None = RETRY_AFTER) -> None:
+        """`wait`: seconds after which trying again may help; None if the time is unknown."""
+        error = overloaded(message, wait)
         super().__init__(error.code, error.message, error.data)
         self.everybody = everybody
