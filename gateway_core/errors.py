@@ -7,7 +7,9 @@ difference between them is the difference between "may be sent elsewhere" and "m
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -58,6 +60,27 @@ class RpcError(Exception):
 
     def __repr__(self) -> str:
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
+
+
+def untraced(error: E) -> E:
+    """`error` without its traceback and context.
+
+    Due before an exception is kept: the frames of its traceback hold all that the call had. If one of them leads back
+    to the exception, only the garbage collector frees it. What is no exception stays as it is, for others to refuse.
+    """
+    found: BaseException | None = error
+    while isinstance(found, BaseException):
+        following = found.__context__
+        found.__traceback__ = found.__context__ = found.__cause__ = None
+        found = following
+    return error
+
+
+def copied(error: E) -> E:
+    """An exception like `error` to be raised in its place, so that the one that is kept never gets a traceback."""
+    made: E = error.__class__.__new__(error.__class__, *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
 
 
 def retry_after(seconds: float) -> dict[str, int]:

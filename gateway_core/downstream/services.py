@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -117,7 +118,12 @@ class Services:
             return CallResult.failed(internal_error())
 
     def begin(
-        self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[object], None], *, swept: bool
+        self,
+        exchange: Exchange,
+        params: Mapping[str, Raw],
+        ended: Callable[[Running[CallResult]], None],
+        *,
+        swept: bool,
     ) -> Running[CallResult]:
         """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`.
 
@@ -134,9 +140,12 @@ class Services:
         running.add_done_callback(ended)
         return running
 
-    def left(self, _: object) -> None:
-        """For requests that nothing else hangs on than a place among those in flight."""
+    def left(self, running: Running[CallResult]) -> None:
+        """A request is over: it gives back its place among those in flight, and keeps nothing if it was cancelled."""
         self.gate.leave()
+        if running.cancelled():
+            with contextlib.suppress(asyncio.CancelledError):
+                running.result()  # a task keeps the exception that cancelled it until somebody has asked for it
 
     def open_session(self, address: str, owner: str) -> Session:
         """A new legacy session; the idlest one ends for it where there are too many.

@@ -163,7 +163,8 @@ class DuplexConnection(Connection):
         self._pending[pending.number] = pending
         try:
             await self._transmit(data, pending)
-            return await pending.answer
+            await pending.answer
+            return pending.result()
         finally:
             del self._pending[pending.number]
 
