@@ -7,7 +7,9 @@ difference between them is the difference between "may be sent elsewhere" and "m
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -61,6 +63,27 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
+def untraced(error: E) -> E:
+    """`error` without its traceback and context.
+
+    Due before an exception is kept: the frames of its traceback hold all that the call had. If one of them leads back
+    to the exception, only the garbage collector frees it. What is no exception stays as it is, for others to refuse.
+    """
+    found: BaseException | None = error
+    while isinstance(found, BaseException):
+        following = found.__context__
+        found.__traceback__ = found.__context__ = found.__cause__ = None
+        found = following
+    return error
+
+
+def copied(error: E) -> E:
+    """An exception like `error` to be raised in its place, so that the one that is kept never gets a traceback."""
+    made: E = error.__class__.__new__(error.__class__, *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
+
+
 def retry_after(seconds: float) -> dict[str, int]:
     """The member of an error's `data` that tells an agent for how long waiting helps, in milliseconds."""
     return {"retryAfterMs": max(0, round(seconds * 1000))}
@@ -70,9 +93,9 @@ RETRY_AFTER: Final = 1.0
 """Seconds that an agent is told to wait when the gateway itself is full."""
 
 
-def overloaded(message: str) -> RpcError:
-    """The error for a limit of the gateway's own; waiting helps."""
-    return RpcError.of_gateway(OVERLOADED, message, **retry_after(RETRY_AFTER))
+def overloaded(message: str, seconds: float | None = RETRY_AFTER) -> RpcError:
+    """The error for a limit of the gateway; waiting `seconds` helps, None if the time is unknown."""
+    return RpcError.of_gateway(OVERLOADED, message, **({} if seconds is None else retry_after(seconds)))
 
 
 class GatewayError(Exception):
@@ -139,7 +162,8 @@ class RefusedUpstream(DeliveryError):
 class TooManySessions(RpcError):
     """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
 
-    def __init__(self, message: str, *, everybody: bool) -> None:
-        error = overloaded(message)
+    def __init__(self, message: str, *, everybody: bool, wait: float | None = RETRY_AFTER) -> None:
+        """`wait`: seconds after which trying again may help; None if the time is unknown."""
+        error = overloaded(message, wait)
         super().__init__(error.code, error.message, error.data)
         self.everybody = everybody

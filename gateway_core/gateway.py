@@ -24,8 +24,8 @@ from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.downstream.store import InMemorySessions
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.hosts import HostGuard, base_url

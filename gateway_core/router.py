@@ -25,6 +25,7 @@ from gateway_core.errors import (
     RefusedUpstream,
     RpcError,
     retry_after,
+    untraced,
 )
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE
@@ -84,7 +85,7 @@ class Router:
             reply = await self._rounds.resume(upstream, exchange, request, state)
         except NotSent as problem:
             self._rounds.give_back(state)
-            return _unavailable(Target(target.original, (upstream,)), {upstream.name: problem})
+            return _unavailable(Target(target.original, (upstream,)), {upstream.name: untraced(problem)})
         except RefusedUpstream as problem:
             self._rounds.give_back(state)
             return _refused(upstream, problem)
@@ -110,7 +111,7 @@ class Router:
             try:
                 reply = await self._rounds.send(upstream, exchange, request)
             except NotSent as problem:
-                failures[upstream.name] = problem
+                failures[upstream.name] = untraced(problem)
                 candidates.remove(upstream)
                 continue
             except RefusedUpstream as problem:

@@ -19,6 +19,7 @@ from loguru import logger
 from gateway_core.log import access, lines, output
 from gateway_core.log.escaping import escape
 from gateway_core.log.sink import FileTarget, LineSink
+from gateway_core.log.sparing import MAX_KEYS, PERIOD, Sparing
 
 
 @dataclass(frozen=True)
@@ -496,3 +497,17 @@ def test_a_line_with_much_in_common_is_written_like_any_other(form: Any, colour:
     line, render = lines.Line(message, fields, members), lines.Renderer(form, colour)
     for values in (("1f", 0.1), ("2f", 12345.6789), ("0", 3600000.0)):
         assert render.line(1e9, line, values) == render.render(1e9, "INFO", message, line.filled(values), members)
+
+
+def test_a_sparing_line_is_due_once_a_minute_for_each_of_a_bounded_number_of_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("gateway_core.log.sparing.time.monotonic", lambda: now)
+    lines = Sparing()
+    assert [lines.due("a"), lines.due("a"), lines.due("b")] == [True, False, True]
+    now += PERIOD
+    assert [lines.due("a"), lines.due("a")] == [True, False]
+    assert sum(lines.due(f"stranger {number}") for number in range(2 * MAX_KEYS)) == MAX_KEYS - 1
+    now += PERIOD
+    assert lines.due("another")

@@ -16,9 +16,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, UnusableAnswer
 from gateway_core.exchange import Exchange
@@ -26,7 +28,7 @@ from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
-from gateway_core.upstream.incoming import Strays, answer_to, read
+from gateway_core.upstream.incoming import Strays, answer_to, read, salvaged_id
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
 from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
@@ -166,7 +168,8 @@ class DuplexConnection(Connection):
         self._pending[pending.number] = pending
         try:
             await self._transmit(data, pending)
-            return await pending.answer
+            await pending.answer
+            return pending.result()
         except asyncio.CancelledError:
             if pending.exchange is None and pending.sent:
                 self._given_up.append(pending.number)
@@ -230,6 +233,18 @@ class DuplexConnection(Connection):
         """Take one message off the channel. Never raises: what cannot be used is counted."""
         if self.closed:
             return
+        try:
+            self._act_on(data)
+        except Exception as error:  # noqa: BLE001 - one message must not cost those that came with it
+            self._failed_at(error)
+
+    def _failed_at(self, error: Exception) -> None:
+        """A bug of the gateway while it read a message."""
+        kind = type(error).__name__
+        self.strays.note("message that the gateway failed to read", kind)
+        logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
+
+    def _act_on(self, data: bytes) -> None:
         message = read(data, self.strays)
         if message is None:
             self._unreadable(data)
@@ -255,7 +270,7 @@ class DuplexConnection(Connection):
 
     def _unreadable(self, data: bytes) -> None:
         """A message that is refused may still be known to be somebody's answer, who then need not wait."""
-        pending = self._pending.get(own_id(jsonrpc.salvaged_id(data)))
+        pending = self._pending.get(own_id(salvaged_id(data)))
         if pending is not None and pending.sent:
             pending.fail(UnusableAnswer("the server's answer cannot be used: malformed, or nested too deeply"))
 

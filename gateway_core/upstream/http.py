@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
@@ -76,15 +76,19 @@ class HttpConnection(Connection):
         self.info = info
         if info.era == "modern":
             modern = self.watcher = ModernWatcher(info, self._host, self.listen)
-            self._listener = asyncio.create_task(modern.run(), name=f"listen to {self._name}")
+            self._listen_with(modern.run())
             return info
         legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
-            self._listener = asyncio.create_task(self._stand_by(legacy), name=f"listen to {self._name}")
+            self._listen_with(self._stand_by(legacy))
         else:
             self._listening.set()
         return info
+
+    def _listen_with(self, work: Coroutine[Any, Any, None]) -> None:
+        self._listener = asyncio.create_task(work, name=f"listen to {self._name}")
+        self._listener.add_done_callback(self._session.listened)
 
     async def close(self) -> None:
         listener, self._listener = self._listener, None

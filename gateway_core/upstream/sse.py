@@ -78,9 +78,14 @@ class SseConnection(DuplexConnection):
             reason = f"sent an event larger than {self._limits.response_body} bytes"
         except OSError:
             reason = "broke off its event stream"
-        if not endpoint.done():
-            endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
-        self._lost(reason)
+        except Exception as error:  # noqa: BLE001 - whatever ended the reader, the stream carries nothing any more
+            self._failed_at(error)
+            reason = "sent an event stream that the gateway failed to read"
+        finally:
+            if not endpoint.done():
+                endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
+                endpoint.exception()  # those who wait for it may have left
+            self._lost(reason)
 
     def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
         if event.event == "message":

@@ -221,10 +221,13 @@ class StdioConnection(DuplexConnection):
 
     def _output(self, lines: list[bytes | TooLong]) -> None:
         for line in lines:
-            if isinstance(line, TooLong):
-                self._answer_too_long(line)
-            elif not self._ends_call(line):
-                self._receive(line if self._heard else without_banner(line))
+            try:
+                if isinstance(line, TooLong):
+                    self._answer_too_long(line)
+                elif not self._ends_call(line):
+                    self._receive(line if self._heard else without_banner(line))
+            except Exception as error:  # noqa: BLE001 - one line must not cost those that came with it
+                self._failed_at(error)
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body

@@ -16,7 +16,7 @@ from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.connections import LONG_WAY
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import InMemorySessions
+from gateway_core.downstream.store import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.types import CallResult, Outcome
