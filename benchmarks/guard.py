@@ -23,6 +23,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from gateway_core.quick import QuickCall
+from gateway_core.upstream.begun import BegunRequest
+from gateway_core.upstream.http_begun import HttpPending
 from multidict import CIMultiDict
 
 from gateway_core import jsonrpc
@@ -30,18 +33,15 @@ from gateway_core.config import load
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.head import HeadReader
 from gateway_core.downstream.intake import message_of
-from gateway_core.downstream.security import HostGuard
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
+from gateway_core.hosts import HostGuard
 from gateway_core.jsonrpc import Message
 from gateway_core.log import output
-from gateway_core.quick import QuickCall
 from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
 from gateway_core.upstream.base import Connection, ServerInfo
-from gateway_core.upstream.begun import BegunRequest
 from gateway_core.upstream.http1.response import ResponseHead
-from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.requests import Prepared, Reply
@@ -244,6 +244,7 @@ async def measured() -> dict[str, Cost]:
 
         class Log:
             level, format, file = "INFO", "text", str(scratch / "log")
+            max_bytes, kept_files = 0, 0
 
         output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)

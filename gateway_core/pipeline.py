@@ -34,7 +34,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.log import output
+from gateway_core.log import access, output
 from gateway_core.params import Params, check_headers, find, read, request_for, unknown
 from gateway_core.plans import CallPlans
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
@@ -263,7 +263,7 @@ def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
     seconds, plan = time.monotonic() - state.started, state.plan
     agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
-    name = state.name if exchange.method not in TASKS else ""  # who reads a task's id may ask for the task
+    name = state.name
     if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
         output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
         return
@@ -277,4 +277,6 @@ def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    output.note(f"{exchange.method} {name}" if name else exchange.method, fields)
+    method, shown = exchange.method, access.shown_name(exchange.method, name)
+    members = access.members(method, shown, agent)
+    output.note(f"{method} {shown}" if shown else method, fields, members)

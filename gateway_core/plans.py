@@ -16,6 +16,7 @@ from gateway_core import jsonrpc
 from gateway_core.catalog import Catalog, Target
 from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
+from gateway_core.log import access
 from gateway_core.log.lines import Differs, Line
 from gateway_core.params import Params
 from gateway_core.protocol import TOOLS_CALL
@@ -63,7 +64,10 @@ class CallPlan:
                 "ms": Differs.NUMBER,
                 "upstream": upstream,
             }
-            line = self.lines[upstream] = Line(f"{TOOLS_CALL} {self.name}", fields)
+            shown = access.shown_name(TOOLS_CALL, self.name)
+            line = self.lines[upstream] = Line(
+                f"{TOOLS_CALL} {shown}", fields, access.members(TOOLS_CALL, shown, agent)
+            )
         return line
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,7 +20,6 @@ from gateway_core.errors import (
     MISSING_CLIENT_CAPABILITY,
     OVERLOADED,
     PARSE_ERROR,
-    RETRY_AFTER,
     UNSUPPORTED_PROTOCOL_VERSION,
     RpcError,
     TooManySessions,
@@ -109,9 +109,11 @@ class Refusal(Exception):
 
     @classmethod
     def busy(cls, problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> Refusal:
-        """For a limit of the gateway's own: says when to come back."""
+        """For a limit of the gateway. `Retry-After` repeats `retryAfterMs` of the error, in whole seconds."""
         error = overloaded(problem) if isinstance(problem, str) else problem
-        return cls(status, error, message=message, headers={"Retry-After": f"{RETRY_AFTER:.0f}"})
+        wait = error.data.get("retryAfterMs") if isinstance(error.data, dict) else None
+        headers = {} if wait is None else {"Retry-After": str(math.ceil(wait / 1000))}
+        return cls(status, error, message=message, headers=headers)
 
     @classmethod
     def of(cls, error: RpcError, message: Message | None = None) -> Refusal:

@@ -1,14 +1,13 @@
 """The HTTP server that agents talk to: which request goes where, after the checks that every request passes.
 
 `/mcp` and `/` are Streamable HTTP in both eras, `/sse` and `/messages` the older transport where it is switched on,
-`/healthz`, `/readyz` and `/admin/*` are for operators and answer even when agents' connections are used up.
+`/healthz` and `/readyz` are for operators and answer even when agents' connections are used up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -27,12 +26,13 @@ from gateway_core.downstream.ladder import require_supported
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.long_way import LongWay
 from gateway_core.downstream.modern import ModernHttp, is_modern
-from gateway_core.downstream.security import HostGuard, canonical_address
+from gateway_core.downstream.security import canonical_address
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.serving import Serving, Streaming
 from gateway_core.downstream.short_way import AgentConnection
 from gateway_core.downstream.stream import Accepts, Reply, Writer, event_stream
 from gateway_core.errors import RpcError
+from gateway_core.hosts import HostGuard
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     INITIALIZE,
@@ -45,7 +45,7 @@ SHORT_BODY: Final = 256 * 1024
 """Bytes of a body up to which the short way waits for it to be complete."""
 CHORES_EVERY: Final = 1.0
 """Seconds between two looks at what stalls or is unused."""
-_ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz", "/admin/status", "/admin/tools"})
+_ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 
 
 class App:
@@ -117,7 +117,7 @@ class App:
             raise Refusal(*refused)
         head = Head(request.headers)
         if path in _ALWAYS_SERVED:
-            return self._operators(request, head, path)
+            return self._operators(request, path)
         self._admit(connection)
         return await self._agents(request, head, path)
 
@@ -181,21 +181,13 @@ class App:
             return None
         return self._modern.post(post)
 
-    def _operators(self, request: web.BaseRequest, head: Head, path: str) -> Answer:
+    def _operators(self, request: web.BaseRequest, path: str) -> Answer:
         if request.method not in {"GET", "HEAD"}:
             raise _wrong_method("GET, HEAD")
         if path == "/healthz":
             return Answer(b'{"status":"ok"}')
-        if path == "/readyz":
-            ready = self._services.ready()
-            return Answer(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
-        token = self._services.admin_token.encode()
-        scheme, _, offered = (head.once("Authorization") or "").partition(" ")
-        matches = hmac.compare_digest(offered.encode(errors="surrogateescape"), token)
-        if not token or not matches or scheme.lower() != "bearer":
-            raise Refusal(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
-        admin = self._services.admin
-        return Answer(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
+        ready = self._services.ready()
+        return Answer(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
 
 
 def _stream_of(request: web.BaseRequest) -> Callable[[], Awaitable[web.StreamResponse]]:

@@ -16,9 +16,9 @@ import httptools
 from multidict import CIMultiDict, MultiMapping
 
 from gateway_core.downstream.answer import JSON, Refusal
-from gateway_core.downstream.security import HostGuard
 from gateway_core.downstream.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
+from gateway_core.hosts import HostGuard
 from gateway_core.protocol import (
     HANDSHAKE_PROTOCOL_VERSIONS,
     MCP_METHOD_HEADER,

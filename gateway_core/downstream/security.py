@@ -1,22 +1,9 @@
-"""Who may talk to this server at all, by the Host and Origin of an HTTP request (DNS rebinding).
-
-A web page can make its reader's browser send requests to a local port under a name of the page's own. Such requests
-carry that name in Host and the page's origin in Origin, so both must name this machine, or a host that the operator
-allowed (basic/transports/streamable-http, Security & Endpoint).
-"""
+"""The address of an agent, in the one form that sessions and limits know it by."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
-
-from multidict import MultiMapping
-
-_AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?")
-_ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1024)
@@ -32,69 +19,3 @@ def canonical_address(address: str) -> str:
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
     return str(parsed)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, as a Host header writes it, always means this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv4Address):
-        return address.is_loopback
-    return address == ipaddress.IPv6Address("::1")
-
-
-class HostGuard:
-    """Checks Host and Origin against loopback names, the configured host, and what the operator allowed."""
-
-    def __init__(self, host: str, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> None:
-        """An allowed host without a port stands for every port; an allowed origin is compared as it is written."""
-        self._hosts = frozenset(_bare(name) for name in (host, *allowed_hosts))
-        self._origins = frozenset(allowed_origins)
-        self._host_status = lru_cache(maxsize=256)(self._judge_host)
-        self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
-
-    def check(self, headers: MultiMapping[str], authority: str | None = None) -> tuple[int, str] | None:
-        """None, or the HTTP status and the reason to refuse with: 400 for a Host that is none, else 403.
-
-        `authority`: that of an absolute request target, which stands in for the one in Host (RFC 9112 3.2.2).
-        """
-        hosts = headers.getall("Host", [])
-        if len(hosts) != 1:
-            return 400, "exactly one Host header is required"
-        status = self._host_status(hosts[0] if authority is None else authority)
-        if status == 400:
-            return 400, "the Host header or the authority of the request target is malformed"
-        if status == 403:
-            return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
-        origins = headers.getall("Origin", None)
-        if origins is None:
-            return None
-        if len(origins) != 1 or not self._origin_allowed(origins[0]):
-            return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
-        return None
-
-    def _judge_host(self, value: str) -> int:
-        match = _AUTHORITY.fullmatch(value)
-        if match is None or (match[3] is not None and int(match[3]) > 65535):
-            return 400
-        return 200 if self._known(match[1] or match[2], value) else 403
-
-    def _judge_origin(self, value: str) -> bool:
-        if value in self._origins:
-            return True
-        origin = _ORIGIN.fullmatch(value)
-        match = _AUTHORITY.fullmatch(origin[1]) if origin else None
-        return match is not None and self._known(match[1] or match[2], match[0])
-
-    def _known(self, host: str, authority: str) -> bool:
-        return is_loopback(host) or host.lower() in self._hosts or authority.lower() in self._hosts
-
-
-def _bare(name: str) -> str:
-    """An allowed host as `_known` compares it: lower case, an IPv6 address without brackets unless a port follows."""
-    name = name.strip().lower()
-    return name[1:-1] if name.startswith("[") and name.endswith("]") else name

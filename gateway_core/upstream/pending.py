@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.driver import Completion
-from gateway_core.errors import OutcomeUnknown, RpcError
+from gateway_core.errors import RpcError, UnusableAnswer
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
@@ -51,7 +51,7 @@ class Pending(Completion[Reply]):
         elif bytes(message.result)[:1] == b"{":
             self.complete(Reply(result=bytes(message.result)))
         else:
-            self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
+            self.fail(UnusableAnswer("the server answered with a result that is not an object"))
 
     def progress(self, params: Raw) -> bool:
         """Pass its progress on; False if nobody asked for any, or the answer is already there."""

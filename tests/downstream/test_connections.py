@@ -12,9 +12,9 @@ import pytest
 from gateway_core.downstream import short_way
 from gateway_core.downstream.head import REMEMBERED, HeadReader
 from gateway_core.downstream.long_way import LongWay
-from gateway_core.downstream.security import HostGuard
 from gateway_core.downstream.serving import Streaming
 from gateway_core.downstream.short_way import AgentConnection
+from gateway_core.hosts import HostGuard
 
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": 1}}}
 META = "io.modelcontextprotocol/"
