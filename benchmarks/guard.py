@@ -23,11 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from gateway_core.quick import QuickCall
-from gateway_core.upstream.begun import BegunRequest
-from gateway_core.upstream.http_begun import HttpPending
-from multidict import CIMultiDict
-
 from gateway_core import jsonrpc
 from gateway_core.config import load
 from gateway_core.downstream.agents import meta_of
@@ -36,15 +31,12 @@ from gateway_core.downstream.intake import message_of
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
 from gateway_core.hosts import HostGuard
-from gateway_core.jsonrpc import Message
 from gateway_core.log import output
 from gateway_core.types import Principal
 from gateway_core.upstream import upstream as upstreams
 from gateway_core.upstream.base import Connection, ServerInfo
-from gateway_core.upstream.http1.response import ResponseHead
-from gateway_core.upstream.incoming import Strays
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.requests import Prepared, Reply
+from gateway_core.upstream.requests import Reply, Request
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 RECORDED = Path(__file__).with_name("guard.json")
@@ -90,21 +82,8 @@ _LIST = jsonrpc.encode({"resultType": "complete", "tools": _TOOLS, "ttlMs": 10**
 _RESULT = jsonrpc.encode({"resultType": "complete", "content": [{"type": "text", "text": "x" * 100}]})
 
 _ANSWER = jsonrpc.result(b"7", _RESULT)
-_ANSWER_HEAD = ResponseHead(200, CIMultiDict({"Content-Type": "application/json"}), length=len(_ANSWER), reusable=True)
 
 Run = Callable[[], Awaitable[object]]
-
-
-class _Nowhere:
-    """An answer's stream on which nothing but the answer comes."""
-
-    strays = Strays("bench")
-
-    def take(self, message: Message, pending: Pending) -> bool:
-        return False
-
-
-_STREAM = _Nowhere()
 
 
 class Fixed(Connection):
@@ -116,19 +95,14 @@ class Fixed(Connection):
     async def open(self, known_era: Any) -> ServerInfo:
         return self.info
 
-    async def request(self, method: str, params: Mapping[str, Any], **_: Any) -> Reply:
-        return Reply(result=_LIST if method == "tools/list" else _RESULT)
-
-    def prepare(self, method: str, *_: Any) -> Prepared:
-        return Prepared(method, b"", b"", 1 << 20)
-
-    def start(self, begun: BegunRequest, arguments: bytes, meta: bytes) -> bool:
-        pending = HttpPending(7, "tools/call", begun.exchange, True, call=begun, stream=_STREAM, limit=1 << 20)
-        begun.pending = pending
-        asyncio.get_running_loop().call_soon(pending.whole, _ANSWER_HEAD, _ANSWER)
-        return True
-
-    def settled(self, pending: Pending) -> None: ...
+    async def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        if request.method == "tools/list":
+            return Reply(result=_LIST)
+        pending = Pending(7, request.method, exchange)
+        asyncio.get_running_loop().call_soon(pending.takes, _ANSWER)
+        return await pending
 
     async def notify(self, method: str, params: Any = None) -> None: ...
 
@@ -170,7 +144,7 @@ def calling(gateway: Gateway, era: Any, method: str, params: Mapping[str, Any]) 
 
 
 def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
-    """A usual call, which has no task."""
+    """A usual call, which needs no task."""
     agent = Agent(Principal("b@127.0.0.1"), era, "2026-07-28" if era == "modern" else "2025-11-25")
     members = jsonrpc.members(jsonrpc.encode(params))
     meta = meta_of(members)
@@ -178,7 +152,6 @@ def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
     async def call() -> None:
         done = asyncio.get_running_loop().create_future()
         running = gateway.pipeline.begin(Exchange(agent, "tools/call", meta=meta), members)
-        assert isinstance(running, QuickCall)
         running.add_done_callback(done.set_result)
         await done
         assert running.result().error is None
