@@ -14,6 +14,7 @@ Deadlines belong to the driver: all calls in flight share one timer (`InlineCall
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -199,6 +200,9 @@ class InlineCall(msgspec.Struct, Generic[T], eq=False):
 
     def _task_ended(self, task: asyncio.Task[T]) -> None:
         self._done = True
+        if task.cancelled():
+            with contextlib.suppress(asyncio.CancelledError):
+                task.result()  # a task keeps the exception that cancelled it, with all its frames, until it is read
         self._tell()
 
     def _tell(self) -> None:
@@ -301,12 +305,17 @@ class _Rest(Coroutine[Any, Any, T]):
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
         error = kind if value is None else value
+        del kind, value  # no frame that the traceback of the error holds may hold the error
         if self._started:
-            return self._steps.throw(error)
+            try:
+                return self._steps.throw(error)
+            finally:
+                del error
         # Cancelled before the first step of the task: the coroutine is in the middle of its own.
         if isinstance(self._waits, asyncio.Future):
             self._waits.cancel()  # as the task would have done
         self._steps = _resumed(self._coroutine, None, error)
+        del error
         return self.send(None)
 
     def close(self) -> None:
