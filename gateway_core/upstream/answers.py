@@ -16,6 +16,7 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.decoder import decode_response
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import SessionEnded
@@ -83,7 +84,7 @@ async def read_json(response: Response, pending: Pending, limit: int) -> None:
     """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
     body = await read_body(response, limit)
     try:
-        message = jsonrpc.decode(body, mend=True)
+        message = decode_response(body)
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
     if not pending.is_answered_by(message):

@@ -19,6 +19,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.decoder import salvaged_id
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
@@ -248,7 +249,7 @@ class DuplexConnection(Connection):
 
     def _unreadable(self, data: bytes) -> None:
         """A message that is refused may still be known to be somebody's answer, who then need not wait."""
-        pending = self._pending.get(own_id(jsonrpc.salvaged_id(data)))
+        pending = self._pending.get(own_id(salvaged_id(data)))
         if pending is not None and pending.sent:
             pending.fail(OutcomeUnknown("the server's answer cannot be used: malformed, or nested too deeply"))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from gateway_core.errors import OutcomeUnknown
+from gateway_core.decoder import decode_response
+from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.begun import BegunPending
 from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.http1.response import Response, ResponseHead
 from gateway_core.upstream.http1.wire import WireConnection
 from gateway_core.upstream.incoming import Strays, read
-from gateway_core.upstream.pending import Pending
-from gateway_core.usual import usual_response
+from gateway_core.upstream.pending import Pending, own_id
 
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
@@ -104,16 +104,24 @@ class HttpPending(BegunPending, kw_only=True):
 
     def _ends(self, data: bytes) -> bool:
         """Whether this is the usual response, which ends the call."""
-        usual = usual_response(data)
-        return usual is not None and usual[0] == self.number and self.call.ended(usual[1], usual[2])
+        try:
+            return self._ended_by(decode_response(data))
+        except RpcError:
+            return False
+
+    def _ended_by(self, message: Message) -> bool:
+        members = message.result_members
+        return (
+            members is not None
+            and own_id(message.id) == self.number
+            and self.call.ended(bytes(message.result), members)
+        )
 
     def _answers(self, event: Event) -> bool:
         if event.event != "message" or not event.data:
             return False
-        if self._ends(event.data):
-            return True
         message = read(event.data, self.stream.strays)
-        return message is not None and self.stream.take(message, self)
+        return message is not None and (self._ended_by(message) or self.stream.take(message, self))
 
 
 def _only_event(chunk: bytes) -> bytes | None:

@@ -11,6 +11,7 @@ from collections import Counter
 from loguru import logger
 
 from gateway_core import jsonrpc
+from gateway_core.decoder import decode_response
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
@@ -45,7 +46,7 @@ def read(data: bytes, strays: Strays) -> Message | None:
         strays.note("malformed message", "not JSON-RPC")  # a child that prints pages of text costs little
         return None
     try:
-        return jsonrpc.decode(data, mend=True)
+        return decode_response(data)
     except RpcError as error:
         strays.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None

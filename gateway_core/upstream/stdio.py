@@ -15,15 +15,15 @@ from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange import Exchange
+from gateway_core.jsonrpc import Message
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.begun import BegunAwaited, BegunRequest
 from gateway_core.upstream.duplex import DuplexConnection
 from gateway_core.upstream.era import declared, template
-from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.pending import Pending, own_id
 from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.requests import Prepared, Reply
-from gateway_core.usual import USUAL_STARTS, usual_response
 
 MAX_QUEUED: Final = 256
 """Messages that may wait for a full pipe; more are refused as not sent."""
@@ -154,11 +154,13 @@ class StdioConnection(DuplexConnection):
         finally:
             del self._pending[pending.number]
 
-    def _ends_call(self, line: bytes) -> bool:
-        """Whether this is the usual answer to a request that no task waits for, and has ended its call."""
-        usual = usual_response(line) if line.startswith(USUAL_STARTS) else None
-        pending = None if usual is None else self._pending.get(usual[0])
-        return usual is not None and isinstance(pending, BegunAwaited) and pending.call.ended(usual[1], usual[2])
+    def _answered(self, message: Message) -> None:
+        members = message.result_members
+        if members is not None:
+            pending = self._pending.get(own_id(message.id))
+            if isinstance(pending, BegunAwaited) and pending.call.ended(bytes(message.result), members):
+                return
+        super()._answered(message)
 
     @property
     def last_words(self) -> str:
@@ -193,7 +195,7 @@ class StdioConnection(DuplexConnection):
         for line in lines:
             if isinstance(line, TooLong):
                 self._answer_too_long(line)
-            elif not self._ends_call(line):
+            else:
                 self._receive(line)
 
     def _answer_too_long(self, line: TooLong) -> None:
