@@ -298,6 +298,26 @@ def test_depth_is_that_of_brackets_outside_of_strings(value: object, around: int
         check_depth(data)
 
 
+@given(NESTED, st.integers(MAX_DEPTH - 12, MAX_DEPTH + 2), st.sampled_from(["{}", '{"a":%s}', '[{"a":%s}]', "[%s]"]))
+def test_depth_counts_from_the_envelope_wherever_it_is(value: object, around: int, place: str) -> None:
+    for _ in range(around):
+        value = [value, '[[{"\\']
+    text = json.dumps(value, separators=(",", ":"))
+    params = '{"a":1,"b":%s}' % (place.replace("%s", text) if "%s" in place else text)
+    for envelope, decode in (
+        (b'{"jsonrpc":"2.0","id":1,"method":"m","params":%b}', decode_request),
+        (b'{"jsonrpc":"2.0","id":1,"result":%b}', decode_response),
+    ):
+        data = envelope % params.encode()
+        try:
+            check_depth(data)
+        except RpcError:
+            with pytest.raises(RpcError, match="nested deeper"):
+                decode(data)
+        else:
+            decode(data)
+
+
 SIZE = 50_000
 BODIES = {
     "brackets": b",".join([b"[]"] * SIZE),

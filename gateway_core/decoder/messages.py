@@ -20,6 +20,7 @@ from msgspec import Raw
 from gateway_core.decoder.passes import (
     MAX_DEPTH,
     check_depth,
+    check_depth_of_members,
     is_spaced,
     not_json,
     require_utf8,
@@ -140,7 +141,7 @@ def _strict_request(data: bytes) -> Message | None:
         size += _PARAMS_SIZE + len(params)
     if len(data) != size or (raw_id and not _is_id(raw_id)) or _ill_cased(members):
         return None
-    check_depth(data)
+    check_depth_of_members(data, members)
     return Message("2.0", found.id, method, Raw(params), members=members, is_request=bool(raw_id))
 
 
@@ -165,7 +166,7 @@ def _strict_response(data: bytes) -> Message | None:
             result = data[-1 - size : -1]
         else:
             result = _encode(members)
-    check_depth(data)
+    check_depth_of_members(data, members)
     return Message("2.0", Raw(digits), result=result, result_members=members)
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Final, NoReturn
 
 import msgspec
+from msgspec import Raw
 
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 
@@ -14,6 +15,10 @@ MAX_DEPTH: Final = 64
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 _BACKSLASH: Final = ord("\\")
+_BRACE: Final = ord("{")
+_BRACKET: Final = ord("[")
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_BLOCKS: Final = msgspec.json.Decoder(list[dict[str, Raw]])
 _SMALL: Final = 1 << 16
 """Bytes up to which copying a message costs less than a loop in Python that avoids it."""
 
@@ -81,11 +86,7 @@ _NOT_OUTSIDE: Final = bytes(byte for byte in range(256) if byte not in b"[]n")
 
 def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
     """Raise `RpcError` if brackets outside of strings nest deeper than `levels`. `data` is known to be JSON."""
-    if len(data) <= _SMALL:
-        # `count` would look at each byte; this jumps from bracket to bracket, of which there are few in most texts.
-        if len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) <= levels:
-            return
-    elif _has_few_brackets(data, levels):
+    if _has_few_brackets(data, levels):
         return
     brackets = _outside_strings(data)
     for _ in range(levels):  # each pass removes the innermost level
@@ -95,9 +96,44 @@ def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
     too_deep()
 
 
+def check_depth_of_members(data: bytes, members: dict[str, Raw]) -> None:
+    """As `check_depth`, of a message whose `params` or `result` has these members.
+
+    Most of many brackets stand in a text: in an argument, or in a block of a result's content. Texts are skipped there.
+    """
+    if _has_few_brackets(data, MAX_DEPTH):
+        return
+    if len(data) > _SMALL:
+        check_depth(data)
+        return
+    for raw in members.values():
+        value = bytes(raw)
+        try:
+            if value[:1] == b"{":
+                _check_values(_OBJECT.decode(value), MAX_DEPTH - 3)
+            elif value[:2] == b"[{":
+                for block in _BLOCKS.decode(value):
+                    _check_values(block, MAX_DEPTH - 4)
+            elif value[:1] == b"[":
+                check_depth(value, MAX_DEPTH - 2)
+        except msgspec.ValidationError:
+            check_depth(value, MAX_DEPTH - 2)
+
+
+def _check_values(members: dict[str, Raw], levels: int) -> None:
+    for raw in members.values():
+        if len(raw) > 2 * levels:
+            value = bytes(raw)
+            if value[:1] != b'"':
+                check_depth(value, levels)
+
+
 def _has_few_brackets(data: bytes, left: int) -> bool:
-    """Whether a large message has at most `left` brackets that open something, inside of strings or not."""
-    for bracket in (b"{", b"["):
+    """Whether at most `left` brackets open something, inside of strings or not."""
+    if len(data) <= _SMALL:
+        # `count` would look at each byte; this jumps from bracket to bracket, of which there are few in most texts.
+        return len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) <= left
+    for bracket in (_BRACE, _BRACKET):
         at = data.find(bracket)
         while at >= 0:
             left -= 1

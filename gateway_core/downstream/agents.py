@@ -25,8 +25,6 @@ from gateway_core.types import CallResult, Principal
 MAX_NAME: Final = 64
 _CACHED_INFO: Final = 4096
 """Bytes of a client's self-description up to which what was made of it is remembered."""
-_CACHED_META: Final = 1024
-"""The same for `_meta`."""
 _NO_META: Final[Mapping[str, Raw]] = {}
 
 
@@ -76,19 +74,9 @@ def require_object(raw: Raw | bytes | None, what: str) -> bytes:
 
 
 def meta_of(params: Mapping[str, Raw]) -> Mapping[str, Raw]:
-    """The members of `_meta`; none when it is absent or no object. Remembered: an agent's is mostly the same."""
-    raw = params.get("_meta")
-    if raw is None:
-        return _NO_META
-    data = bytes(raw)
-    return _remembered_meta(data) if len(data) <= _CACHED_META else _meta(data)
-
-
-def _meta(data: bytes) -> Mapping[str, Raw]:
+    """The members of `_meta`; none when it is absent or no object."""
+    data = bytes(params.get("_meta", b""))
     return jsonrpc.members(data) if data[:1] == b"{" else _NO_META
-
-
-_remembered_meta = lru_cache(maxsize=512)(_meta)
 
 
 def exchange_for(

@@ -46,9 +46,6 @@ from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096
 """Bytes of what an agent says of itself up to which it is remembered."""
-REMEMBERED: Final = 1024
-"""Requests of which it is remembered who is behind them."""
-CALL: Final = "tools/call"
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -155,8 +152,6 @@ class ModernHttp:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._admitted: dict[tuple[Head, str, bytes, bytes], tuple[Agent, str]] = {}
-        """What came of calls of tools with the same head, address, name and `_meta`."""
 
     def post(self, post: Post) -> Answer | Serving:
         """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
@@ -167,7 +162,7 @@ class ModernHttp:
             return _acknowledge(head, post.meta)
         accepted = head.accepts()
         try:
-            agent, log_level = self._admit(post)
+            agent, log_level = admit(message, message.members, post.meta, post.address, head.routing())
             if message.method == DISCOVER:
                 return Answer(jsonrpc.result(message.id, discover(self._services)))
             reply = Reply(post.begin_stream, accepted)
@@ -177,23 +172,6 @@ class ModernHttp:
             return Serving(running, reply, message, _answer, False, False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
-
-    def _admit(self, post: Post) -> tuple[Agent, str]:
-        """What `admit` says of a request; remembered where its head is."""
-        message, head = post.message, post.head
-        members = message.members
-        name, meta = members.get("name"), members.get("_meta")
-        if not head.remembered or name is None or meta is None or message.method != CALL:
-            return admit(message, members, post.meta, post.address, head.routing())
-        key = (head, post.address, bytes(name), bytes(meta))
-        known = self._admitted.get(key)
-        if known is None:
-            known = admit(message, members, post.meta, post.address, head.routing())
-            if len(key[2]) + len(key[3]) <= MAX_REMEMBERED:
-                if len(self._admitted) >= REMEMBERED:
-                    self._admitted.clear()
-                self._admitted[key] = known
-        return known
 
     async def listen(self, request: web.BaseRequest, post: Post) -> web.StreamResponse:
         """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -47,9 +46,6 @@ from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.hints import hint_of
 from gateway_core.upstream.requests import Reply
-
-MAX_REMEMBERED: Final = 2048
-"""Bytes of an agent's `_meta` that is remembered."""
 
 
 class NoMcpAnswer(OutcomeUnknown):
@@ -267,17 +263,10 @@ def template(
 
 def passed_on(meta: bytes) -> bytes:
     """The members of an agent's `_meta` sent beside those of `template`, as JSON, each with a comma behind it."""
-    return _remembered(meta) if len(meta) <= MAX_REMEMBERED else _passed_on(meta)
-
-
-def _passed_on(meta: bytes) -> bytes:
     if meta[:1] != b"{":
         return b""
     own = {key: value for key, value in jsonrpc.members(meta).items() if _passes(key) and key != IDEMPOTENCY_KEY}
     return jsonrpc.encode(own)[1:-1] + b"," if own else b""
-
-
-_remembered = lru_cache(maxsize=512)(_passed_on)
 
 
 def _passes(key: str) -> bool:
