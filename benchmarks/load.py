@@ -31,7 +31,7 @@ def measure(
     def spent() -> tuple[float, int]:
         return processes.cpu_seconds(target.process.pid), _arrived(upstream_port)
 
-    with _prepared(scenario, target, tools, warm, seconds) as argv:
+    with prepared(scenario, target, tools, warm, seconds) as argv:
         figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
     calls = figures["calls"]
     if not calls:
@@ -50,7 +50,7 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
     Raises `RuntimeError` as `measure` does, and when an answer was wrong or none came.
     """
     with (
-        _prepared(scenario, target, tools, 0.0, seconds) as argv,
+        prepared(scenario, target, tools, 0.0, seconds) as argv,
         processes.pinned(processes.cpus()[1]),
         subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load,
     ):
@@ -68,7 +68,7 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
 
 
 @contextlib.contextmanager
-def _prepared(scenario: Scenario, target: Running, tools: Path, warm: float, seconds: float) -> Iterator[list[str]]:
+def prepared(scenario: Scenario, target: Running, tools: Path, warm: float, seconds: float) -> Iterator[list[str]]:
     """Opens the sessions and ends them afterwards; gives the command line of mcpload."""
     client = Client(target.port, scenario.era, target.path)
     try:
