@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 from msgspec import Raw
 
@@ -67,64 +66,55 @@ def admit(
     `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
-    named = NAME_MEMBERS.get(method)
-    said = _Said(
+    named = NAME_MEMBERS.get(method, "")
+    name, info = bytes(params.get(named, b"")), bytes(meta.get(CLIENT_INFO_KEY, b""))
+    capabilities = bytes(meta.get(CLIENT_CAPABILITIES_KEY, b""))
+    # Agents choose the sizes of these; their headers are bounded by themselves.
+    climb = _remembered if len(name) + len(info) + len(capabilities) <= MAX_REMEMBERED else _climb
+    admitted = climb(
         method,
-        None if named is None else _given(params, named),
-        _given(meta, PROTOCOL_VERSION_KEY),
-        _given(meta, CLIENT_CAPABILITIES_KEY),
-        _given(meta, CLIENT_INFO_KEY),
-        _given(meta, LOG_LEVEL_KEY),
+        name,
+        bytes(meta.get(PROTOCOL_VERSION_KEY, b"")),
+        capabilities,
+        info,
+        bytes(meta.get(LOG_LEVEL_KEY, b"")),
         address,
         None if headers is None else tuple(headers.items()),
     )
-    climb = _remembered if said.size <= MAX_REMEMBERED else _climb
-    admitted = climb(said)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
     return admitted
 
 
-def _given(members: Mapping[str, Raw], key: str) -> bytes | None:
-    raw = members.get(key)
-    return None if raw is None else bytes(raw)
+def _climb(  # noqa: PLR0917 - they are the key of a table
+    method: str,
+    raw_name: bytes,
+    raw_version: bytes,
+    capabilities: bytes,
+    info: bytes,
+    raw_level: bytes,
+    address: str,
+    headers: tuple[tuple[str, str], ...] | None,
+) -> tuple[Agent, str]:
+    """The ladder itself. What is given decides about the agent: JSON as it came, empty for what was left out.
 
-
-class _Said(msgspec.Struct, frozen=True):
-    """All of a request that decides about its agent. JSON as it came; None for what was left out."""
-
-    method: str
-    name: bytes | None
-    version: bytes | None
-    capabilities: bytes | None
-    info: bytes | None
-    log_level: bytes | None
-    address: str
-    headers: tuple[tuple[str, str], ...] | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of what agents choose the size of; their headers are bounded by themselves."""
-        return len(self.name or b"") + len(self.capabilities or b"") + len(self.info or b"")
-
-
-def _climb(said: _Said) -> tuple[Agent, str]:
-    """The ladder itself. Raises as `admit` does."""
+    Raises as `admit` does.
+    """
     meta: dict[str, Any] = {}
-    if said.capabilities is not None:
-        meta[CLIENT_CAPABILITIES_KEY] = Raw(said.capabilities)
-    if said.version is not None:
-        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(said.version)
-    name = None if said.name is None else jsonrpc.value(said.name)
-    version = ladder.climb(said.method, name, meta, None if said.headers is None else dict(said.headers))
-    client_info = require_object(said.info, f"_meta[{CLIENT_INFO_KEY!r}]")
-    log_level = "" if said.log_level is None else level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]")
+    if capabilities:
+        meta[CLIENT_CAPABILITIES_KEY] = Raw(capabilities)
+    if raw_version:
+        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(raw_version)
+    name = jsonrpc.value(raw_name) if raw_name else None
+    version = ladder.climb(method, name, meta, None if headers is None else dict(headers))
+    client_info = require_object(info, f"_meta[{CLIENT_INFO_KEY!r}]")
+    log_level = level_of(Raw(raw_level), f"_meta[{LOG_LEVEL_KEY!r}]") if raw_level else ""
     agent = Agent(
-        principal=principal_of(client_info, said.address),
+        principal=principal_of(client_info, address),
         era="modern",
         protocol_version=version,
         client_info=client_info,
-        capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
     return agent, log_level
 
