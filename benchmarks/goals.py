@@ -54,11 +54,11 @@ def against(
     return figure
 
 
-def against_itself(target: str, part: str, **more: str) -> Figure:
-    """CPU per call of `target` as a multiple of its own for 100 B from one upstream, measured in the same part."""
+def against_itself(target: str, part: str, base: str = "100B", **more: str) -> Figure:
+    """CPU per call of `target` as a multiple of its own for `base` from one upstream, measured in the same part."""
 
     def figure(rows: Sequence[Row], era: str) -> list[float]:
-        mine, usual = Scenario(era, 16, **more), Scenario(era, 16)
+        mine, usual = Scenario(era, 16, **more), Scenario(era, 16, base)
         return list(ratios(of(rows, target, mine, part), of(rows, target, usual, part), "cpu_us").values())
 
     return figure
@@ -81,6 +81,13 @@ def alone(name: str) -> Figure:
 GOALS = (
     Goal("CPU of a call, routing and conflict only", 2.2, "times nginx", against("gateway-min", "nginx")),
     Goal("CPU of a call, default plugins, no payload log", 3.0, "times nginx", against(QUIET, "nginx")),
+    Goal("CPU of a call of agents as they are", 1.35, "times 100 B", against_itself(QUIET, "agents", what="agent")),
+    Goal(
+        "CPU of a call, 4 KB of JSON in a text",
+        1.35,
+        "times 4 KB of prose",
+        against_itself(QUIET, "sizes", "4KB-prose", size="4KB-json"),
+    ),
     Goal(
         "CPU of a call of 1 KB with two secrets, default plugins",
         8,

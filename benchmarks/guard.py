@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from gateway_core import jsonrpc
 from gateway_core.config import load
+from gateway_core.decoder import decode_response
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.head import HeadReader
 from gateway_core.downstream.intake import message_of
@@ -101,7 +102,7 @@ class Fixed(Connection):
         if request.method == "tools/list":
             return Reply(result=_LIST)
         pending = Pending(7, request.method, exchange)
-        asyncio.get_running_loop().call_soon(pending.takes, _ANSWER)
+        asyncio.get_running_loop().call_soon(lambda: pending.settle(decode_response(_ANSWER)))
         return await pending
 
     async def notify(self, method: str, params: Any = None) -> None: ...

@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8, help="at most 60; default: %(default)s")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--size", choices=SIZES, default="100B")
-    parser.add_argument("--what", choices=("call", "list"), default="call")
+    parser.add_argument("--what", choices=("call", "agent", "list"), default="call")
     parser.add_argument("--stage", choices=STAGES, default="one", help="what stands behind the target")
     parser.add_argument("--targets", default="gateway-min,gateway-quiet,gateway", help="default: %(default)s")
     parser.add_argument(

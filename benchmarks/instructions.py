@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import shutil
 import socket
 import subprocess
@@ -22,12 +23,15 @@ import processes
 import targets
 from load import requests_of
 from matrix import SIZES, STAGES, Scenario
-from mcp_client import Client
+from mcp_client import NUMBER, Client, Record
 from report import TITLES
 
 CONNECTIONS = 16
-WARM, ROUNDS = 30, 30
-"""Calls of each connection, before and while instructions are counted."""
+WARM, ROUNDS = 32, 32
+"""Calls of each connection, before and while instructions are counted: 16 connections that begin at different places
+send each of the 128 calls of `agent_calls` equally often."""
+AGENT = "as-they-are"
+"""Stands among the sizes for the calls of agents as they are."""
 
 
 def count(name: str, scenario: Scenario, functions: int = 0) -> tuple[int, str]:
@@ -47,17 +51,21 @@ def count(name: str, scenario: Scenario, functions: int = 0) -> tuple[int, str]:
         client = Client(target.port, scenario.era, target.path)
         stack.callback(client.close)
         sessions = tuple(client.open() for _ in range(scenario.connections if scenario.era == "legacy" else 1))
-        asked, _ = requests_of(client, scenario, sessions)
+        asked = requests_of(client, scenario, sessions)
         address = ("127.0.0.1", target.port)
         agents = [
-            (stack.enter_context(socket.create_connection(address, 30)), asked[number % len(asked)])
+            (
+                stack.enter_context(socket.create_connection(address, 30)),
+                itertools.cycle(_from(asked[number % len(asked)], number / scenario.connections)),
+            )
             for number in range(scenario.connections)
         ]
+        numbers = itertools.count(NUMBER)
 
         def calls(rounds: int) -> None:
             for _ in range(rounds):
-                for agent, record in agents:
-                    agent.sendall(record.data)
+                for agent, records in agents:
+                    agent.sendall(_numbered(next(records), next(numbers)))
                 for agent, _ in agents:
                     _read_answer(agent)
 
@@ -74,6 +82,20 @@ def count(name: str, scenario: Scenario, functions: int = 0) -> tuple[int, str]:
         total = next(line for line in dump.read_text().splitlines() if line.startswith("totals:"))
         shown = _functions(dump, functions) if functions else ""
         return int(total.split()[1]) // (ROUNDS * len(agents)), shown
+
+
+def _from(records: list[Record], share: float) -> list[Record]:
+    """The same records, beginning after this share of them."""
+    start = int(share * len(records))
+    return records[start:] + records[:start]
+
+
+def _numbered(record: Record, number: int) -> bytes:
+    """A request whose ten digits are those of `number`."""
+    data = bytearray(record.data)
+    for place in record.places:
+        data[place : place + 10] = b"%010d" % number
+    return bytes(data)
 
 
 def _read_answer(agent: socket.socket) -> None:
@@ -103,7 +125,11 @@ def _functions(dump: Path, most: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--targets", default="nginx,gateway-min,gateway-quiet,gateway", help="default: %(default)s")
-    parser.add_argument("--sizes", default="100B,1KB", help=f"of {', '.join(SIZES)}; default: %(default)s")
+    parser.add_argument(
+        "--sizes",
+        default="100B,as-they-are,4KB-prose,4KB-json,1KB",
+        help=f"of {', '.join((AGENT, *SIZES))}; default: %(default)s",
+    )
     parser.add_argument("--eras", default="legacy,modern", help="default: %(default)s")
     parser.add_argument("--functions", type=int, default=0, help="how many functions to show of each target")
     options = parser.parse_args()
@@ -113,7 +139,8 @@ def main() -> None:
         for era in options.eras.split(","):
             of_nginx = None
             for name in options.targets.split(","):
-                scenario = Scenario(era, CONNECTIONS, size)
+                agent = size == AGENT
+                scenario = Scenario(era, CONNECTIONS, what="agent") if agent else Scenario(era, CONNECTIONS, size)
                 found, shown = count(name, scenario, options.functions)
                 of_nginx = found if name == "nginx" else of_nginx
                 ratio = f"{found / of_nginx:.1f}" if of_nginx else "-"

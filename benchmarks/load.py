@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import processes
-from matrix import SIZES, STAGES, Scenario
+from matrix import SIZES, STAGES, Scenario, agent_calls
 from mcp_client import Client, Record
 from targets import Running
 
@@ -31,7 +31,7 @@ def measure(
     def spent() -> tuple[float, int]:
         return processes.cpu_seconds(target.process.pid), _arrived(upstream_port)
 
-    with _prepared(scenario, target, tools, warm, seconds) as argv:
+    with prepared(scenario, target, tools, warm, seconds) as argv:
         figures, (cpu, requests) = _run(argv, spent, warm + seconds + 20)
     calls = figures["calls"]
     if not calls:
@@ -50,7 +50,7 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
     Raises `RuntimeError` as `measure` does, and when an answer was wrong or none came.
     """
     with (
-        _prepared(scenario, target, tools, 0.0, seconds) as argv,
+        prepared(scenario, target, tools, 0.0, seconds) as argv,
         processes.pinned(processes.cpus()[1]),
         subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load,
     ):
@@ -68,28 +68,35 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
 
 
 @contextlib.contextmanager
-def _prepared(scenario: Scenario, target: Running, tools: Path, warm: float, seconds: float) -> Iterator[list[str]]:
+def prepared(scenario: Scenario, target: Running, tools: Path, warm: float, seconds: float) -> Iterator[list[str]]:
     """Opens the sessions and ends them afterwards; gives the command line of mcpload."""
     client = Client(target.port, scenario.era, target.path)
     try:
         count = scenario.connections if scenario.era == "legacy" else 1
         sessions = tuple(client.open() for _ in range(count))
-        records, least = requests_of(client, scenario, sessions)
+        asked = requests_of(client, scenario, sessions)
         # the load's connections come on top of this one, and targets may bound how many there are
         client.close()
         with tempfile.NamedTemporaryFile() as file:
-            for record in records:
-                file.write(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
+            for record in (record for records in asked for record in records):
+                file.write(packed(record))
             file.flush()
             timing = [str(scenario.connections), str(warm), str(seconds)]
-            yield [str(tools / "mcpload"), str(target.port), *timing, file.name, str(least)]
+            yield [str(tools / "mcpload"), str(target.port), *timing, file.name, str(len(asked[0]))]
         client.close(sessions)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
-def requests_of(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> tuple[list[Record], int]:
-    """What each session sends, and how many bytes its answer has at least. What is asked for is tried out once."""
+def packed(record: Record) -> bytes:
+    """A record as mcpload reads it."""
+    count = len(record.places)
+    head = struct.pack(f"<III{count}I", len(record.data), record.least, count, *record.places)
+    return head + record.data
+
+
+def requests_of(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -> list[list[Record]]:
+    """What each session sends in turn. What is asked for is tried out once."""
     stage = STAGES[scenario.stage]
     pages = client.tools(sessions[0])
     names = [name for page in pages for name in page]
@@ -97,15 +104,15 @@ def requests_of(client: Client, scenario: Scenario, sessions: tuple[str, ...]) -
         if len(names) != stage.upstreams * stage.tools:
             raise RuntimeError(f"{len(names)} tools are listed, not {stage.upstreams * stage.tools}")
         # a definition is longer than its name
-        return [client.list_record(session) for session in sessions], sum(map(len, pages[0]))
+        return [[client.list_record(session, sum(map(len, pages[0])))] for session in sessions]
     # the one in the middle of many: a target that looks through its upstreams has to look through half of them
     wanted = "echo" if stage.upstreams == 1 else f"echo_{stage.upstreams // 2:03d}"
     tool = next((name for name in names if name.endswith(wanted)), None)
     if tool is None:
         raise RuntimeError(f"the tool {wanted} is not listed")
-    text, repeat = SIZES[scenario.size]
-    client.call(sessions[0], tool, text, repeat)
-    return [client.call_record(session, tool, text, repeat) for session in sessions], len(text) * repeat
+    asks = agent_calls() if scenario.what == "agent" else [SIZES[scenario.size]]
+    client.call(sessions[0], tool, asks[0])
+    return [[client.call_record(session, tool, ask) for ask in asks] for session in sessions]
 
 
 def _run(

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mcp_client import NUMBER, TEXT
+from mcp_client import NUMBER, TEXT, Ask
 
 ERAS = ("legacy", "modern")
 _WORDS = " order=4711 state=shipped note=left-at-the-door"
 _SECRET = " token=3f9c2a"
 
 SIZES = {
-    "100B": (TEXT, 1),
-    "1KB": (f"{NUMBER}{_SECRET}{_WORDS * 10}{_SECRET}{_WORDS * 11}"[:1000], 1),
-    "1KB-secrets": (f"{NUMBER}{(_SECRET + _WORDS) * 17}"[:1000], 1),
-    "10KB": (TEXT, 100),
-    "1MB": (TEXT, 10_000),
+    "100B": Ask(TEXT),
+    "1KB": Ask(f"{NUMBER}{_SECRET}{_WORDS * 10}{_SECRET}{_WORDS * 11}"[:1000]),
+    "1KB-secrets": Ask(f"{NUMBER}{(_SECRET + _WORDS) * 17}"[:1000]),
+    "4KB-prose": Ask(kind="prose"),
+    "4KB-json": Ask(kind="rows"),
+    "10KB": Ask(repeat=100),
+    "1MB": Ask(repeat=10_000),
 }
-"""Text of a result -> the text of the request, and how often the upstream repeats it. What has 1 KB goes both ways,
-with words that a redactor has something to do with: two secrets in `1KB`, one in every 59 characters in `1KB-secrets`.
+"""Result -> the call that asks for it. What has 1 KB goes both ways, with words that a redactor has something to do
+with: two secrets in `1KB`, one in every 59 characters in `1KB-secrets`. `4KB-prose` and `4KB-json` are results whose
+text is prose, and rows of JSON with all their brackets and escaped quotes.
 """
+
+_ARGUMENT_BYTES = [round(20 * 300 ** (step / 15)) for step in range(16)]
+
+
+def agent_calls() -> list[Ask]:
+    """The calls of an agent as they are, the same sequence in each run.
+
+    Every pair of 16 sizes of the arguments, from 20 B to 6 KB in equal ratios, and of four kinds of results (a short
+    text, 4 KB of prose, of source code, of JSON rows inside the text), once as the shortest JSON and once as Python's
+    `json.dumps` writes it. Each request has a trace and a progress token that no other has.
+    """
+    every = itertools.product(_ARGUMENT_BYTES, (False, True), ("", "prose", "code", "rows"))
+    asks = [Ask(str(NUMBER), kind=kind, size=size, traced=True, spaced=spaced) for size, spaced, kind in every]
+    random.Random(20).shuffle(asks)  # the generator is the same in all versions of Python
+    return asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +63,8 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`what` is "call" or "list"; a list of more than a page of tools is its first page."""
+    """`what` is "call" (the same request again and again), "agent" (calls that differ, see `agent_calls`) or "list";
+    a list of more than a page of tools is its first page."""
 
     era: str
     connections: int
@@ -55,11 +76,13 @@ class Scenario:
     def label(self) -> str:
         """How the tables call it; the number of connections is in their headings."""
         where = {"one": "", "sse": ", upstream answers as SSE"}.get(self.stage, f", {self.stage}")
-        return f"{self.era}, {self.size if self.what == 'call' else 'list'}{where}"
+        asked = {"call": self.size, "agent": "as they are", "list": "list"}[self.what]
+        return f"{self.era}, {asked}{where}"
 
 
 PARTS = {
     "calls": "One call with a result of 100 B",
+    "agents": "Agents as they are",
     "sizes": "Results of different sizes",
     "sse": "An upstream that answers as SSE",
     "lists": "`tools/list`",
@@ -78,6 +101,8 @@ def plan(part: str, connections: Sequence[int], eras: Sequence[str], sizes: Sequ
     some = 16 if 16 in connections else connections[-1]
     if part == "calls":
         return [Scenario(era, count) for count in connections for era in eras]
+    if part == "agents":
+        return [Scenario(era, some, what=what) for era in eras for what in ("call", "agent")]
     if part == "sizes":
         return [Scenario(eras[0], some, size) for size in sizes]
     if part == "sse":
@@ -92,8 +117,8 @@ def plan(part: str, connections: Sequence[int], eras: Sequence[str], sizes: Sequ
 
 
 def targets_of(part: str, chosen: Sequence[str]) -> list[str]:
-    """Who takes part: everybody in calls and sizes; with many upstreams only who can join them."""
-    if part in {"calls", "sizes"}:
+    """Who takes part: everybody in calls, agents and sizes; with many upstreams only who can join them."""
+    if part in {"calls", "agents", "sizes"}:
         return list(chosen)
     if part == "fleets":
         return [name for name in chosen if name == "gateway-quiet"]

@@ -41,7 +41,7 @@ http {{
 """
 
 # Limits that no run reaches, so that what they guard is done for every call and none is refused.
-_GATEWAY = """\
+GATEWAY = """\
 [mcp.proxy]
 enable = true
 port = {port}
@@ -57,7 +57,7 @@ level = "{level}"
 file = "gateway.log"
 """
 
-_UPSTREAM = """
+UPSTREAM = """
 [[mcp.proxy.upstreams]]
 name = "bench{number}"
 transport = "http"
@@ -171,9 +171,9 @@ def gateway(
     folder = scratch / name / ".radium"
     folder.mkdir(parents=True)
     port = processes.free_port()
-    servers = "".join(_UPSTREAM.format(number=number, port=each) for number, each in enumerate(upstream_ports))
+    servers = "".join(UPSTREAM.format(number=number, port=each) for number, each in enumerate(upstream_ports))
     config = folder / "mcp-proxy.toml"
-    config.write_text(_GATEWAY.format(port=port, level=level) + servers + plugins)
+    config.write_text(GATEWAY.format(port=port, level=level) + servers + plugins)
     argv = [rad(), "mcp", "proxy", "start", "--config", str(config)]
     log = scratch / f"{name}.log"
     process = Process(argv, cpu=processes.cpus()[0], port=port, log=log, ready="/readyz", env=env)

@@ -1,12 +1,12 @@
 """The benchmark's parts: the C programs compile, a measurement runs, wrong answers are noticed, the table is right."""
 
+import hashlib
 import http.server
 import importlib
 import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -44,7 +44,11 @@ def tools(tmp_path_factory):
 @needs_compiler
 @pytest.mark.parametrize("stage", ["one", "sse"])
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-@pytest.mark.parametrize("asked", [{"size": "1KB"}, {"size": "1MB"}, {"what": "list"}], ids=["1KB", "1MB", "list"])
+@pytest.mark.parametrize(
+    "asked",
+    [{"size": "1KB"}, {"size": "1MB"}, {"size": "4KB-json"}, {"what": "list"}, {"what": "agent"}],
+    ids=["1KB", "1MB", "4KB-json", "list", "agent"],
+)
 def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, asked, era, stage):
     matrix = part("matrix")
     upstream, _ = part("targets").upstreams(tools, tmp_path, matrix.STAGES[stage])
@@ -60,6 +64,31 @@ def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, asked, era
     assert figures["cpu_us"] > 0
     # the call before the load, and what was under way at its end
     assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.1)
+
+
+def test_the_calls_of_agents_as_they_are_cover_every_pair_and_are_the_same_in_each_run(part):
+    matrix, mcp_client = part("matrix"), part("mcp_client")
+    asks = matrix.agent_calls()
+    assert hashlib.sha256(repr(asks).encode()).hexdigest().startswith("610eaf16c4cc")
+    assert len({(ask.size, ask.kind, ask.spaced) for ask in asks}) == len(asks) == 16 * 4 * 2
+    sizes = {ask.size: len(json.dumps(ask.arguments())) for ask in asks if ask.spaced and not ask.kind}
+    assert min(sizes) == 20
+    assert max(sizes) == 6000
+    assert all(abs(made - size) <= 16 for size, made in sizes.items())
+    client = mcp_client.Client(1, "modern")
+    for ask in asks[:8]:
+        record = client.call_record("", "echo", ask)
+        numbered = bytearray(record.data)
+        for place in record.places:
+            numbered[place : place + 10] = b"2345678901"
+        assert b"1000000000" not in numbered
+        head, _, body = bytes(numbered).partition(b"\r\n\r\n")
+        assert b"traceparent: 00-4bf92f2345678901" in head
+        assert b"Content-Length: %d\r\n" % len(body) in head
+        assert (b'", "' in body) == ask.spaced
+        sent = json.loads(body)
+        assert sent["id"] == sent["params"]["_meta"]["progressToken"] == 2345678901
+        assert sent["params"]["arguments"]["text"] == "2345678901"
 
 
 @needs_compiler
@@ -98,7 +127,7 @@ def test_the_upstream_speaks_over_stdio(tools):
 def test_a_reader_that_is_slow_gets_the_whole_of_a_large_result(part, tools, tmp_path):
     mcp_client = part("mcp_client")
     upstream, _ = part("targets").upstreams(tools, tmp_path, part("matrix").Stage())
-    record = mcp_client.Client(upstream.port, "modern").call_record("", "echo", repeat=100_000)
+    record = mcp_client.Client(upstream.port, "modern").call_record("", "echo", mcp_client.Ask(repeat=100_000))
     try:
         with socket.socket() as reader:
             # less than the upstream wants to send at once
@@ -140,10 +169,11 @@ def _loaded(part, tools, folder, answer):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        record = part("mcp_client").Client(server.server_port, "modern").call_record("", "echo")
+        mcp_client = part("mcp_client")
+        record = mcp_client.Client(server.server_port, "modern").call_record("", "echo", mcp_client.Ask())
         file = folder / "records"
-        file.write_bytes(struct.pack("<III", len(record.data), record.id_at, record.mark_at) + record.data)
-        argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "10"]
+        file.write_bytes(part("load").packed(record))
+        argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "1"]
         out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
     finally:
         server.shutdown()

@@ -15,6 +15,7 @@
 #define META "io.modelcontextprotocol/"
 #define MAX_REPEAT 100000
 #define MAX_PORTS 128
+#define BODY_SIZE 4096
 
 enum { LEGACY_ERA = 1, MODERN_ERA = 2 };
 
@@ -30,6 +31,8 @@ typedef struct {
 static int tools = 50, eras = LEGACY_ERA | MODERN_ERA;
 static long calls;
 static Buf tools_json[MAX_PORTS];
+static Buf bodies[3]; /* what `kind` asks for, as the inside of a JSON string */
+static const char *const kinds[3] = {"prose", "code", "rows"};
 
 static void reserve(Buf *b, size_t n) {
     if (b->len + n <= b->cap) return;
@@ -85,6 +88,24 @@ static uint64_t *find_session(Span s) {
     return i < session_count && sessions[i] && sessions[i] == tag ? &sessions[i] : NULL;
 }
 
+/* ---- texts: 4 KB each, the same in every run ---- */
+
+static void build_bodies(void) {
+    for (int i = 0; bodies[0].len < BODY_SIZE; i++)
+        putf(&bodies[0], " The committee met for the %dth time and went through what was left, line by line \u2013 it was late, the caf\u00e9"
+                         " below had closed, and none of them wanted to be the first to leave.", i + 1);
+    put_text(&bodies[1], "\\n");
+    for (int i = 0; bodies[1].len < BODY_SIZE; i++)
+        putf(&bodies[1], "def step_%d(items: dict[str, list[int]]) -> int:\\n    \\\"\\\"\\\"Adds up what items[\\\"n%d\\\"] has.\\\"\\\"\\\"\\n"
+                         "    if not items.get(\\\"n%d\\\"):\\n        return 0  # none \u2013 so be it\\n"
+                         "    return sum(value for value in items[\\\"n%d\\\"] if value > %d)\\n\\n\\n", i, i, i, i, i);
+    put_text(&bodies[2], " [");
+    for (int i = 0; bodies[2].len < BODY_SIZE; i++)
+        putf(&bodies[2], "%s{\\\"id\\\": %d, \\\"name\\\": \\\"Zo\u00eb %d\\\", \\\"tags\\\": [\\\"a\\\", \\\"b%d\\\"], \\\"open\\\": true, \\\"sum\\\": %d.5}",
+             i ? ", " : "", 1000 + i, i, i, 37 * i);
+    put_text(&bodies[2], "]");
+}
+
 /* ---- messages ---- */
 
 /* Call it once for each port, before anything else. The first port's tools are `echo`, `tool_001` and so on; those of
@@ -134,7 +155,7 @@ static void put_repeated(Buf *o, const char *s, size_t n, size_t times) {
 }
 
 static int call_tool(Buf *o, Span id, Span params, int modern) {
-    Span args, text, repeat, name;
+    Span args, text, repeat, name, kind;
     member(params, "name", &name);
     int echo = name.n >= 6 && !memcmp(name.p, "\"echo", 5);
     if (!echo && (name.n < 7 || memcmp(name.p, "\"tool_", 6))) return put_error(o, id, 200, -32602, "Unknown tool");
@@ -147,6 +168,9 @@ static int call_tool(Buf *o, Span id, Span params, int modern) {
         long n = member(args, "repeat", &repeat) ? strtol(repeat.p, NULL, 10) : 1;
         if (n < 1 || n > MAX_REPEAT) n = 1;
         put_repeated(o, text.p + 1, text.n - 2, (size_t)n);
+        if (member(args, "kind", &kind))
+            for (int i = 0; i < 3; i++)
+                if (is_string(kind, kinds[i])) put(o, bodies[i].p, bodies[i].len);
     } else {
         put_text(o, "text is missing\"}],\"isError\":true}}");
         return 200;

@@ -1,12 +1,14 @@
 /* mcpload - a closed-loop HTTP/1.1 load generator that replays prepared MCP requests and checks every answer.
  *
- *   mcpload PORT CONNECTIONS WARM_SECONDS RUN_SECONDS FILE MIN_BODY
+ *   mcpload PORT CONNECTIONS WARM_SECONDS RUN_SECONDS FILE TURNS
  *
- * FILE holds records of [u32 length][u32 id_at][u32 mark_at][bytes]; connection i replays record i modulo their
- * number. At id_at (the JSON-RPC id) and mark_at (the start of the text to be echoed) stand ten digits; both are
- * replaced by a number that is unique in the run. A good answer has status 200, at least MIN_BODY bytes, a
+ * FILE holds records of [u32 length][u32 least][u32 count][u32 place x count][bytes]. Each TURNS of them are a set:
+ * connection i has set i modulo their number and sends its records in turn, the first of them record i * TURNS / 16, so
+ * that connections do not send the same at the same time. At each place stand ten digits, all of them replaced by a
+ * number that is unique in the run; the first place is the JSON-RPC id, the second the start of the text to be echoed,
+ * further ones are whatever differs between requests. A good answer has status 200, at least `least` bytes, a
  * "result", no error, and carries that number both as its id and at the start of its text: a gateway that mixes
- * two calls up is caught here. A request that nothing echoes (a list) has mark_at = id_at.
+ * two calls up is caught here. A request that nothing echoes (a list) has one place.
  *
  * All of that stands at the beginning or the end of an answer, so that only these are kept and searched: searching a
  * megabyte would make the load slower than what it measures.
@@ -39,21 +41,24 @@ enum { HEAD, BODY, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, UNTIL_CLOSE };
 
 typedef struct {
     char *p;
-    uint32_t n, id_at, mark_at;
+    uint32_t n, least, count;
+    uint32_t *places;
 } Record;
 
 typedef struct {
     int fd, state, status, want_out, close_after, line_n, kept;
     uint32_t index, seq, sent;
-    Record request;
+    Record *request;
+    char *data;
     char number[DIGITS + 1], line[8192], keep[HEAD_KEPT + TAIL_KEPT];
     long left, body_n;
     uint64_t started;
 } Conn;
 
 static Record *records;
-static int record_count, port, epoll_fd, measuring, draining, open_requests;
-static long min_body, errors, timeouts, reconnects, answers;
+static uint32_t largest;
+static int record_count, turns, port, epoll_fd, measuring, draining, open_requests;
+static long errors, timeouts, reconnects, answers;
 static uint64_t begin_at, end_at;
 static uint32_t *latencies; /* in 0.1 us */
 static size_t latency_count, latency_cap;
@@ -95,12 +100,12 @@ static int dial(Conn *c) {
 }
 
 static void push(Conn *c) {
-    while (c->sent < c->request.n) {
-        ssize_t n = send(c->fd, c->request.p + c->sent, c->request.n - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (c->sent < c->request->n) {
+        ssize_t n = send(c->fd, c->data + c->sent, c->request->n - c->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0) break;
         c->sent += (uint32_t)n;
     }
-    int want = c->sent < c->request.n;
+    int want = c->sent < c->request->n;
     if (want == c->want_out) return;
     struct epoll_event event = {.events = EPOLLIN | (want ? EPOLLOUT : 0), .data.ptr = c};
     epoll_ctl(epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
@@ -108,9 +113,11 @@ static void push(Conn *c) {
 }
 
 static void start(Conn *c) {
-    snprintf(c->number, sizeof c->number, "%010u", 1000000000u + c->index * 1000000u + c->seq++ % 1000000u);
-    memcpy(c->request.p + c->request.id_at, c->number, DIGITS);
-    memcpy(c->request.p + c->request.mark_at, c->number, DIGITS);
+    uint32_t set = c->index % (uint32_t)(record_count / turns), n = (uint32_t)turns;
+    snprintf(c->number, sizeof c->number, "%010u", 1000000000u + c->index * 1000000u + c->seq % 1000000u);
+    c->request = &records[set * n + (c->index * n / 16 + c->seq++) % n];
+    memcpy(c->data, c->request->p, c->request->n);
+    for (uint32_t i = 0; i < c->request->count; i++) memcpy(c->data + c->request->places[i], c->number, DIGITS);
     c->sent = 0;
     c->state = HEAD;
     c->status = c->line_n = c->kept = c->close_after = 0;
@@ -141,10 +148,10 @@ static int has_number(Conn *c, const char *before) {
 
 static int good(Conn *c) {
     size_t head = c->kept > 200 ? 200 : (size_t)c->kept;
-    return c->status == 200 && c->body_n >= min_body && contains(c, "\"result\"") &&
+    return c->status == 200 && c->body_n >= (long)c->request->least && contains(c, "\"result\"") &&
            !memmem(c->keep, head, "\"error\":", 8) && !contains(c, "\"isError\":true") &&
            !contains(c, "\"isError\": true") && (has_number(c, "\"id\":") || has_number(c, "\"id\": ")) &&
-           (c->request.mark_at == c->request.id_at || has_number(c, "\""));
+           (c->request->count < 2 || has_number(c, "\""));
 }
 
 static void done(Conn *c) {
@@ -264,11 +271,12 @@ static int read_records(const char *path) {
     while (fread(head, 4, 3, f) == 3) {
         records = realloc(records, (size_t)(record_count + 1) * sizeof *records);
         Record *r = &records[record_count++];
-        *r = (Record){malloc(head[0]), head[0], head[1], head[2]};
-        if (fread(r->p, 1, r->n, f) != r->n) return -1;
+        *r = (Record){malloc(head[0]), head[0], head[1], head[2], calloc(head[2], sizeof(uint32_t))};
+        if (fread(r->places, sizeof(uint32_t), r->count, f) != r->count || fread(r->p, 1, r->n, f) != r->n) return -1;
+        if (r->n > largest) largest = r->n;
     }
     fclose(f);
-    return record_count ? 0 : -1;
+    return record_count && turns > 0 && record_count % turns == 0 ? 0 : -1;
 }
 
 static void turn(char *buf) {
@@ -295,7 +303,7 @@ int main(int argc, char **argv) {
     port = atoi(argv[1]);
     int count = atoi(argv[2]);
     double warm = atof(argv[3]), run = atof(argv[4]);
-    min_body = atol(argv[6]);
+    turns = atoi(argv[6]);
     if (read_records(argv[5])) {
         fprintf(stderr, "mcpload: no records in %s\n", argv[5]);
         return 2;
@@ -306,8 +314,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < count; i++) {
         Conn *c = &conns[i];
         c->index = (uint32_t)i;
-        c->request = records[i % record_count];
-        c->request.p = memcpy(malloc(c->request.n), c->request.p, c->request.n);
+        c->data = malloc(largest);
         if (dial(c)) {
             fprintf(stderr, "mcpload: nothing listens on port %d\n", port);
             return 1;

@@ -7,7 +7,8 @@
  *   mcpup -i [-n TOOLS] [-e ...]                                           (-i: over stdin and stdout)
  *
  * Every port is an upstream of its own, with TOOLS tools.
- * Tool `echo`: {"text": string, "repeat": integer = 1} -> the text, repeated. The other tools answer "ok".
+ * Tool `echo`: {"text": string, "repeat": integer = 1, "kind": "prose", "code" or "rows"} -> the text, repeated, and
+ * then 4 KB of that kind, if one is named. Other arguments have no effect. The other tools answer "ok".
  * GET /counts answers with what has arrived since the start, so that a run can tell how many requests one call
  * of a gateway causes.
  */
@@ -273,6 +274,7 @@ int main(int argc, char **argv) {
         default: return 2;
     }
     signal(SIGPIPE, SIG_IGN);
+    build_bodies();
     for (int i = 0; i < port_count || !i; i++) build_tools(i);
     if (over_stdio) return serve_stdio();
     epoll_fd = epoll_create1(0);

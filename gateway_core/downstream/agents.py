@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -23,10 +23,6 @@ from gateway_core.protocol import METHODS, TASKS
 from gateway_core.types import CallResult, Principal
 
 MAX_NAME: Final = 64
-_CACHED_INFO: Final = 4096
-"""Bytes of a client's self-description up to which what was made of it is remembered."""
-_CACHED_META: Final = 1024
-"""The same for `_meta`."""
 _NO_META: Final[Mapping[str, Raw]] = {}
 
 
@@ -40,12 +36,6 @@ _INFO: Final = msgspec.json.Decoder(_ClientInfo)
 
 def principal_of(client_info: bytes, address: str) -> Principal:
     """The principal that a client's `Implementation` and its address make: claimed, not proven."""
-    if len(client_info) <= _CACHED_INFO:
-        return _remembered(client_info, address)
-    return _principal(client_info, address)
-
-
-def _principal(client_info: bytes, address: str) -> Principal:
     try:
         info = _INFO.decode(client_info) if client_info else _ClientInfo()
     except (msgspec.DecodeError, RecursionError):
@@ -57,9 +47,6 @@ def _principal(client_info: bytes, address: str) -> Principal:
         client_version=_printable(info.version),
         address=address,
     )
-
-
-_remembered = lru_cache(maxsize=1024)(_principal)
 
 
 def _printable(text: str) -> str:
@@ -76,19 +63,9 @@ def require_object(raw: Raw | bytes | None, what: str) -> bytes:
 
 
 def meta_of(params: Mapping[str, Raw]) -> Mapping[str, Raw]:
-    """The members of `_meta`; none when it is absent or no object. Remembered: an agent's is mostly the same."""
-    raw = params.get("_meta")
-    if raw is None:
-        return _NO_META
-    data = bytes(raw)
-    return _remembered_meta(data) if len(data) <= _CACHED_META else _meta(data)
-
-
-def _meta(data: bytes) -> Mapping[str, Raw]:
+    """The members of `_meta`; none when it is absent or no object."""
+    data = bytes(params.get("_meta", b""))
     return jsonrpc.members(data) if data[:1] == b"{" else _NO_META
-
-
-_remembered_meta = lru_cache(maxsize=512)(_meta)
 
 
 def exchange_for(

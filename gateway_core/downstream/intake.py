@@ -15,13 +15,12 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.decoder import decode_request
 from gateway_core.downstream.answer import Refusal
 from gateway_core.downstream.head import MAX_HEADER_BYTES, Head, is_json
 from gateway_core.downstream.stream import Accepts, Writer
 from gateway_core.errors import RpcError
 from gateway_core.jsonrpc import Message
-from gateway_core.usual import usual_request
 
 BODY_TIMEOUT: Final = 30.0
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
@@ -80,7 +79,7 @@ async def read_message(request: web.BaseRequest, head: Head, limit: int) -> Mess
 def message_of(body: bytes) -> Message:
     """The one JSON-RPC message that a body is. Raises `Refusal` (400)."""
     try:
-        return usual_request(body) or jsonrpc.decode(body)
+        return decode_request(body)
     except RpcError as error:
         raise Refusal(400, error) from None
 

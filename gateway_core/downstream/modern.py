@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 from msgspec import Raw
 
@@ -46,9 +45,6 @@ from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096
 """Bytes of what an agent says of itself up to which it is remembered."""
-REMEMBERED: Final = 1024
-"""Requests of which it is remembered who is behind them."""
-CALL: Final = "tools/call"
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -70,64 +66,55 @@ def admit(
     `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
-    named = NAME_MEMBERS.get(method)
-    said = _Said(
+    named = NAME_MEMBERS.get(method, "")
+    name, info = bytes(params.get(named, b"")), bytes(meta.get(CLIENT_INFO_KEY, b""))
+    capabilities = bytes(meta.get(CLIENT_CAPABILITIES_KEY, b""))
+    # Agents choose the sizes of these; their headers are bounded by themselves.
+    climb = _remembered if len(name) + len(info) + len(capabilities) <= MAX_REMEMBERED else _climb
+    admitted = climb(
         method,
-        None if named is None else _given(params, named),
-        _given(meta, PROTOCOL_VERSION_KEY),
-        _given(meta, CLIENT_CAPABILITIES_KEY),
-        _given(meta, CLIENT_INFO_KEY),
-        _given(meta, LOG_LEVEL_KEY),
+        name,
+        bytes(meta.get(PROTOCOL_VERSION_KEY, b"")),
+        capabilities,
+        info,
+        bytes(meta.get(LOG_LEVEL_KEY, b"")),
         address,
         None if headers is None else tuple(headers.items()),
     )
-    climb = _remembered if said.size <= MAX_REMEMBERED else _climb
-    admitted = climb(said)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
     return admitted
 
 
-def _given(members: Mapping[str, Raw], key: str) -> bytes | None:
-    raw = members.get(key)
-    return None if raw is None else bytes(raw)
+def _climb(  # noqa: PLR0917 - they are the key of a table
+    method: str,
+    raw_name: bytes,
+    raw_version: bytes,
+    capabilities: bytes,
+    info: bytes,
+    raw_level: bytes,
+    address: str,
+    headers: tuple[tuple[str, str], ...] | None,
+) -> tuple[Agent, str]:
+    """The ladder itself. What is given decides about the agent: JSON as it came, empty for what was left out.
 
-
-class _Said(msgspec.Struct, frozen=True):
-    """All of a request that decides about its agent. JSON as it came; None for what was left out."""
-
-    method: str
-    name: bytes | None
-    version: bytes | None
-    capabilities: bytes | None
-    info: bytes | None
-    log_level: bytes | None
-    address: str
-    headers: tuple[tuple[str, str], ...] | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of what agents choose the size of; their headers are bounded by themselves."""
-        return len(self.name or b"") + len(self.capabilities or b"") + len(self.info or b"")
-
-
-def _climb(said: _Said) -> tuple[Agent, str]:
-    """The ladder itself. Raises as `admit` does."""
+    Raises as `admit` does.
+    """
     meta: dict[str, Any] = {}
-    if said.capabilities is not None:
-        meta[CLIENT_CAPABILITIES_KEY] = Raw(said.capabilities)
-    if said.version is not None:
-        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(said.version)
-    name = None if said.name is None else jsonrpc.value(said.name)
-    version = ladder.climb(said.method, name, meta, None if said.headers is None else dict(said.headers))
-    client_info = require_object(said.info, f"_meta[{CLIENT_INFO_KEY!r}]")
-    log_level = "" if said.log_level is None else level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]")
+    if capabilities:
+        meta[CLIENT_CAPABILITIES_KEY] = Raw(capabilities)
+    if raw_version:
+        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(raw_version)
+    name = jsonrpc.value(raw_name) if raw_name else None
+    version = ladder.climb(method, name, meta, None if headers is None else dict(headers))
+    client_info = require_object(info, f"_meta[{CLIENT_INFO_KEY!r}]")
+    log_level = level_of(Raw(raw_level), f"_meta[{LOG_LEVEL_KEY!r}]") if raw_level else ""
     agent = Agent(
-        principal=principal_of(client_info, said.address),
+        principal=principal_of(client_info, address),
         era="modern",
         protocol_version=version,
         client_info=client_info,
-        capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
     return agent, log_level
 
@@ -155,8 +142,6 @@ class ModernHttp:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._admitted: dict[tuple[Head, str, bytes, bytes], tuple[Agent, str]] = {}
-        """What came of calls of tools with the same head, address, name and `_meta`."""
 
     def post(self, post: Post) -> Answer | Serving:
         """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
@@ -167,7 +152,7 @@ class ModernHttp:
             return _acknowledge(head, post.meta)
         accepted = head.accepts()
         try:
-            agent, log_level = self._admit(post)
+            agent, log_level = admit(message, message.members, post.meta, post.address, head.routing())
             if message.method == DISCOVER:
                 return Answer(jsonrpc.result(message.id, discover(self._services)))
             reply = Reply(post.begin_stream, accepted)
@@ -177,23 +162,6 @@ class ModernHttp:
             return Serving(running, reply, message, _answer, False, False)
         except RpcError as error:
             raise Refusal.of(error, message) from None
-
-    def _admit(self, post: Post) -> tuple[Agent, str]:
-        """What `admit` says of a request; remembered where its head is."""
-        message, head = post.message, post.head
-        members = message.members
-        name, meta = members.get("name"), members.get("_meta")
-        if not head.remembered or name is None or meta is None or message.method != CALL:
-            return admit(message, members, post.meta, post.address, head.routing())
-        key = (head, post.address, bytes(name), bytes(meta))
-        known = self._admitted.get(key)
-        if known is None:
-            known = admit(message, members, post.meta, post.address, head.routing())
-            if len(key[2]) + len(key[3]) <= MAX_REMEMBERED:
-                if len(self._admitted) >= REMEMBERED:
-                    self._admitted.clear()
-                self._admitted[key] = known
-        return known
 
     async def listen(self, request: web.BaseRequest, post: Post) -> web.StreamResponse:
         """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""

@@ -17,6 +17,7 @@ from loguru import logger
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
+from gateway_core.decoder import decode_request
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
@@ -107,7 +108,7 @@ class StdioServer:
 
     def _receive(self, line: bytes) -> None:
         try:
-            message = jsonrpc.decode(line)
+            message = decode_request(line)
         except RpcError as error:
             self._channel.send(jsonrpc.error(None, error))
         except Exception as error:  # noqa: BLE001 - one bad line must not end the conversation

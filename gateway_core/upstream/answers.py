@@ -16,6 +16,7 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.decoder import decode_response
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.upstream.base import SessionEnded
 from gateway_core.upstream.events import EventParser, EventTooLarge
@@ -77,11 +78,13 @@ async def read_events(response: Response, parser: EventParser, take: Callable[[b
 
 async def read_json(response: Response, pending: Pending, limit: int) -> None:
     """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
-    body = await read_body(response, limit)
-    if pending.takes(body):
-        return
+    take_json(await read_body(response, limit), pending)
+
+
+def take_json(body: bytes, pending: Pending) -> None:
+    """Settle a request with the response that `body` is. Raises `OutcomeUnknown` when it is another one, or none."""
     try:
-        message = jsonrpc.decode(body, mend=True)
+        message = decode_response(body)
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
     if not pending.is_answered_by(message):

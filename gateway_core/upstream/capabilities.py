@@ -8,7 +8,6 @@ share one (each question is then held against the capabilities of the agent that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -31,8 +30,6 @@ EVERYTHING: Final[Mapping[str, Any]] = {
     "roots": {},
 }
 """What is declared where agents share a connection, and where no agent is behind a request."""
-MAX_REMEMBERED: Final = 4096
-"""Bytes of capabilities up to which what was made of them is remembered: agents choose their size."""
 _OF_ONE_ERA: Final = frozenset({"tasks"})
 """Capabilities of the 2025-11-25 revision that have no counterpart, and whose requests are not passed on."""
 
@@ -45,20 +42,13 @@ def _decode(capabilities: bytes) -> Mapping[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, dict) and name not in _OF_ONE_ERA}
 
 
-_remembered = lru_cache(maxsize=1024)(_decode)
-
-
-def _decoded(capabilities: bytes) -> Mapping[str, Any]:
-    return _remembered(capabilities) if len(capabilities) <= MAX_REMEMBERED else _decode(capabilities)
-
-
 def declared_by(agent: Agent) -> Mapping[str, Any]:
     """An agent's `ClientCapabilities`, as far as they can be passed on to a server of either era."""
-    return _decoded(agent.capabilities)
+    return _decode(agent.capabilities)
 
 
 def _modern(capabilities: bytes, era: Era) -> bytes:
-    found = dict(_decoded(capabilities))
+    found = dict(_decode(capabilities))
     if "roots" in found:
         found["roots"] = {}  # changes of roots are not announced any more
     if era == "legacy" and TASKS_EXTENSION in found.get("extensions", {}):
@@ -67,13 +57,9 @@ def _modern(capabilities: bytes, era: Era) -> bytes:
     return jsonrpc.encode(found)
 
 
-_remembered_modern = lru_cache(maxsize=1024)(_modern)
-
-
 def for_modern(agent: Agent) -> msgspec.Raw:
     """An agent's capabilities as the `_meta` of a request to a modern server carries them."""
-    make = _remembered_modern if len(agent.capabilities) <= MAX_REMEMBERED else _modern
-    return msgspec.Raw(make(agent.capabilities, agent.era))
+    return msgspec.Raw(_modern(agent.capabilities, agent.era))
 
 
 def takes_tasks(agent: Agent) -> bool:

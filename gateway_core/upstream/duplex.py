@@ -34,7 +34,6 @@ from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWat
 from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.questions import Questions
 from gateway_core.upstream.requests import Reply, Request, Template
-from gateway_core.usual import USUAL_STARTS, usual_response
 
 MAX_BACKGROUND: Final = 64
 """Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
@@ -251,8 +250,6 @@ class DuplexConnection(Connection):
         logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
 
     def _act_on(self, data: bytes) -> None:
-        if self._takes(data):
-            return
         message = read(data, self.strays)
         if message is None:
             self._unreadable(data)
@@ -264,16 +261,6 @@ class DuplexConnection(Connection):
             self._asked(message)
         else:
             self._told(message.method, message.params)
-
-    def _takes(self, data: bytes) -> bool:
-        """Whether `data` is the response to a pending request in its canonical form, which is taken then."""
-        usual = usual_response(data) if data.startswith(USUAL_STARTS) else None
-        pending = None if usual is None else self._pending.get(usual[0])
-        if usual is None or pending is None or pending.done or not pending.sent:
-            return False
-        self._heard = True
-        pending.complete(Reply(usual[1], members=usual[2]))
-        return True
 
     def _asked(self, message: jsonrpc.Message) -> None:
         if self.info is not None and self.info.era == "modern":

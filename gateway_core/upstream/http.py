@@ -31,7 +31,7 @@ from gateway_core.protocol import (
     PROGRESS,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.answers import read_events, read_failure, read_json
+from gateway_core.upstream.answers import read_events, read_failure, read_json, take_json
 from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.era import declared, filling, negotiate, template, with_meta
@@ -172,7 +172,9 @@ class HttpConnection(Connection):
         try:
             response = await sending
             body = response.body
-            if body is None or starts or not (response.head.usual and len(body) <= self._limit and pending.takes(body)):
+            if body is not None and response.head.usual and len(body) <= self._limit and not starts:
+                take_json(body, pending)
+            else:
                 try:
                     await self._read(response, pending, starts)
                 finally:
@@ -251,8 +253,6 @@ class HttpConnection(Connection):
 
     def _heard(self, data: bytes, pending: Pending) -> bool:
         """Take one message of a request's stream; True for the response, which settles the request."""
-        if pending.takes(data):
-            return True
         message = read(data, self._session.strays)
         if message is None:
             return False

@@ -14,6 +14,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.decoder import decode_response
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
@@ -58,7 +59,7 @@ def read(data: bytes, strays: Strays) -> Message | None:
         strays.note("malformed message", "not JSON-RPC")  # a child that prints pages of text costs little
         return None
     try:
-        return jsonrpc.decode(data, mend=True)
+        return decode_response(data)
     except RpcError as error:
         strays.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None

@@ -13,7 +13,6 @@ from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
 from gateway_core.upstream.requests import Reply
-from gateway_core.usual import usual_response
 
 _MAX_DIGITS: Final = 18
 
@@ -36,20 +35,12 @@ class Pending(Completion[Reply]):
     def is_answered_by(self, message: Message) -> bool:
         return message.is_response and own_id(message.id) == self.number
 
-    def takes(self, data: bytes) -> bool:
-        """Whether `data` is the response in its canonical form, which is taken then."""
-        usual = usual_response(data)
-        if usual is None or usual[0] != self.number:
-            return False
-        self.complete(Reply(usual[1], members=usual[2]))
-        return True
-
     def settle(self, message: Message) -> None:
         """Take the response. A result must be an object: another one leaves the outcome unknown."""
         if message.failed:
             self.complete(Reply(error=jsonrpc.error_of(message.error)))
         elif bytes(message.result)[:1] == b"{":
-            self.complete(Reply(result=bytes(message.result)))
+            self.complete(Reply(bytes(message.result), members=message.result_members))
         else:
             self.fail(UnusableAnswer("the server answered with a result that is not an object"))
 

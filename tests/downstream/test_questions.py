@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway_core import jsonrpc
+from gateway_core.decoder import decode_request
 from gateway_core.downstream.questions import Questions
 from gateway_core.errors import RpcError
 
@@ -16,8 +16,8 @@ async def test_questions_are_bounded_and_end_with_the_session() -> None:
     await asyncio.sleep(0)
     with pytest.raises(RpcError):
         await questions.ask(sent.append, "roots/list", b"")
-    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}'))
-    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":2,"result":[]}'))
+    questions.answer(decode_request(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]}}'))
+    questions.answer(decode_request(b'{"jsonrpc":"2.0","id":2,"result":[]}'))
     questions.end()
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert outcomes[0] == b'{"roots":[]}'
@@ -31,5 +31,5 @@ async def test_an_error_of_null_beside_a_result_is_no_error() -> None:
     questions = Questions()
     asked = asyncio.ensure_future(questions.ask(lambda message: None, "roots/list", b""))
     await asyncio.sleep(0)
-    questions.answer(jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]},"error":null}'))
+    questions.answer(decode_request(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]},"error":null}'))
     assert await asyncio.wait_for(asked, 5) == b'{"roots":[]}'

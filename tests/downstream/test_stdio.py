@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, ProxyConfig
+from gateway_core.decoder import decode_request
 from gateway_core.downstream.stdio import StdioServer
 
 META = "io.modelcontextprotocol/"
@@ -256,7 +256,7 @@ async def test_a_bug_costs_one_answer_and_not_the_conversation(
     peer: Peer, helpers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await peer.ask(helpers.initialize())
-    real = jsonrpc.decode
+    real = decode_request
 
     def decode(line: bytes) -> Any:
         if b"boom" in line:
@@ -266,7 +266,7 @@ async def test_a_bug_costs_one_answer_and_not_the_conversation(
     def enter(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway_core.jsonrpc.decode", decode)
+    monkeypatch.setattr("gateway_core.downstream.stdio.decode_request", decode)
     answer = await peer.ask(b"boom")
     assert answer["error"]["code"] == -32603
     with monkeypatch.context() as patch:

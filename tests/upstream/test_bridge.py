@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_core.decoder import decode_response
 from gateway_core.errors import RpcError
 from gateway_core.types import Era
 from gateway_core.upstream.bridge import bridge_error, bridge_result, foreign_error
-from gateway_core.usual import usual_response
 
 SERVER = {"name": "radium-mcp-gateway", "version": "1"}
 SERVER_INFO = "io.modelcontextprotocol/serverInfo"
@@ -252,50 +252,15 @@ def test_a_result_that_was_taken_apart_is_bridged_like_any_other(raw: str, era: 
     made = bridge_result("tools/call", whole, **settings)
     response = b'{"jsonrpc":"2.0","id":7,"result":%b}' % whole
     for data in (response, b'{"result":%b,"jsonrpc":"2.0","id":7}' % whole):
-        usual = usual_response(data)
-        if usual is not None:
-            number, result, members = usual
-            assert (number, result) == (7, whole)
-            assert bridge_result("tools/call", result, members=members, **settings) == made
+        message = decode_response(data)
+        result, members = bytes(message.result), message.result_members
+        assert bytes(message.id) == b"7"
+        assert json.loads(result) == json.loads(whole)
+        if members is not None:
+            assert json.loads(bridge_result("tools/call", result, members=members, **settings)) == json.loads(made)
     meta = json.loads(made).get("_meta", {})
     own = {"name": "gateway", "version": "1"} if era == "modern" else None
     assert meta.get("io.modelcontextprotocol/serverInfo") == own
-
-
-NOT_USUAL = [
-    '{"jsonrpc":"2.0","id":7,"result":{"a":1,"a":2}}',
-    '{"jsonrpc":"2.0","id":7,"result":{"\\u0061":1}}',
-    '{"jsonrpc":"2.0","id":7,"result":{"a": 1}}',
-    '{"jsonrpc":"2.0","id":7,"result":{"a":1},"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":7,"id":7,"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":07,"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":-0,"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":7.0,"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":true,"result":{"a":1}}',
-    '{"jsonrpc":"2.0","id":null,"result":{"a":1}}',
-    '{"jsonrpc":"1.0","id":7,"result":{"a":1}}',
-    '{"id":7,"jsonrpc":"2.0","result":{"a":1}}',
-    '{"result":{"a":1},"jsonrpc":"2.0","id":7 }',
-    '{"jsonrpc":"2.0","id":7,"result":{"a":"\\ud800"}}',
-    '{"jsonrpc":"2.0","id":7,"result":[]}',
-    '{"jsonrpc":"2.0","id":7,"result":{"a":1}} ',
-    '{"jsonrpc":"2.0","id":7,"result":{"a":1},"extra":1}',
-    '{"jsonrpc":"2.0","id":"7","result":{"a":1}}',
-]
-
-
-@pytest.mark.parametrize("data", NOT_USUAL)
-def test_what_readers_could_read_differently_is_not_usual(data: str) -> None:
-    assert usual_response(data.encode()) is None
-
-
-@pytest.mark.parametrize("members", ["{}", '{"a":1}', '{"a":{"b":[1,2]},"c":"\\u00e4ä","d":null}'])
-def test_the_usual_result_is_cut_out_as_it_came(members: str) -> None:
-    for form in ('{"jsonrpc":"2.0","id":7,"result":RESULT}', '{"result":RESULT,"jsonrpc":"2.0","id":7}'):
-        usual = usual_response(form.replace("RESULT", members).encode())
-        assert usual is not None
-        assert usual[:2] == (7, members.encode())
-        assert {name: json.loads(bytes(raw)) for name, raw in usual[2].items()} == json.loads(members)
 
 
 # What only the gateway says

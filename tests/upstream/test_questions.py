@@ -4,6 +4,7 @@ import asyncio
 import json
 
 from gateway_core import jsonrpc
+from gateway_core.decoder import decode_response
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream import questions as module
@@ -26,7 +27,7 @@ class Silent:
 
 
 def question(number: int) -> jsonrpc.Message:
-    return jsonrpc.decode(b'{"jsonrpc":"2.0","id":%d,"method":"roots/list"}' % number)
+    return decode_response(b'{"jsonrpc":"2.0","id":%d,"method":"roots/list"}' % number)
 
 
 def call() -> tuple[Exchange, Silent]:
