@@ -17,10 +17,12 @@ import asyncio
 import contextlib
 import math
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
+
+from gateway_core.promoted import Rest
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -45,7 +47,10 @@ def task_of(running: Running[Any]) -> asyncio.Task[Any]:
 
 
 class _Promote:
-    """What `in_task` yields."""
+    """What `in_task` yields: a task goes on at once."""
+
+    def waiting(self) -> Iterator[Any]:
+        return iter(())
 
 
 _PROMOTE: Final = _Promote()
@@ -110,9 +115,10 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
             await waiter
 
     def waiting(self) -> Generator[Any, None, None]:
-        """Wait in a task."""
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
-        yield from waiter
+        """Wait in a task until it is done."""
+        if not self.done:
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            yield from waiter
 
     def __await__(self) -> Generator[Any, None, T]:
         if not self.done:
@@ -190,7 +196,7 @@ class InlineCall(msgspec.Struct, Generic[T], eq=False):
         if self._task is None:
             coroutine, self._coroutine = self._coroutine, None
             assert coroutine is not None, "it has not ended"
-            self._task = asyncio.get_running_loop().create_task(_Rest(coroutine, self._waits))
+            self._task = asyncio.get_running_loop().create_task(Rest(coroutine, self._waits))
             self._waits = None
             self._task.add_done_callback(self._task_ended)
         return self._task
@@ -286,70 +292,6 @@ class InlineCall(msgspec.Struct, Generic[T], eq=False):
             return task.cancelling()
         self._uncancelled = True
         return task.uncancel()
-
-
-class _Rest(Coroutine[Any, Any, T]):
-    """The rest of a coroutine that was stepped by hand up to `waits`, for a task to run."""
-
-    __slots__ = ("_coroutine", "_started", "_steps", "_waits")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T], waits: Any) -> None:
-        self._coroutine = coroutine
-        self._waits = waits
-        self._started = False
-        self._steps = _resumed(coroutine, waits)
-
-    def send(self, value: Any, /) -> Any:
-        self._started, self._waits = True, None
-        return self._steps.send(value)
-
-    def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
-        error = kind if value is None else value
-        del kind, value  # no frame that the traceback of the error holds may hold the error
-        if self._started:
-            try:
-                return self._steps.throw(error)
-            finally:
-                del error
-        # Cancelled before the first step of the task: the coroutine is in the middle of its own.
-        if isinstance(self._waits, asyncio.Future):
-            self._waits.cancel()  # as the task would have done
-        self._steps = _resumed(self._coroutine, None, error)
-        del error
-        return self.send(None)
-
-    def close(self) -> None:
-        self._steps.close()
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._steps
-
-
-def _resumed(
-    coroutine: Coroutine[Any, Any, T], waits: Any, error: BaseException | None = None
-) -> Generator[Any, Any, T]:
-    """Delegates to a coroutine that has begun, which `await` and `yield from` would refuse.
-
-    `error`: what to raise in it first, in place of waiting.
-    """
-    value = None
-    while True:
-        if error is None:
-            try:
-                if isinstance(waits, Completion):
-                    if not waits.done:
-                        yield from waits.waiting()
-                elif waits is not _PROMOTE:
-                    value = yield waits
-            except BaseException as raised:  # noqa: BLE001 - cancellations above all: they belong to the coroutine
-                error = raised
-        try:
-            waits = coroutine.send(value) if error is None else coroutine.throw(error)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            value = error = None
 
 
 class InlineCalls:

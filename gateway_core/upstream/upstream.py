@@ -57,14 +57,7 @@ class Upstream:
         self.name: Final = config.name
         self._early = early
         self.timeout = config.timeout or proxy.timeout
-        self.facts = UpstreamFacts(
-            name=config.name,
-            transport=config.transport,
-            url=config.url,
-            priority=config.priority,
-            group=config.group,
-            order=order,
-        )
+        self.facts = UpstreamFacts(config.name, config.transport, config.url, config.priority, config.group, order)
         self.view = UpstreamView(self.facts)
         self.info: ServerInfo | None = None
         """What it said about itself when it was last reached."""
@@ -93,7 +86,6 @@ class Upstream:
         self.connection: Connection | None = None
         """The main one, while there is one."""
         self._isolates = config.isolation in {"agent", "call"}
-        """Whether calls may go over other connections than the main one, whatever the server does."""
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self.own: Final = SessionConnections(self._open_session)
