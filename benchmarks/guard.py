@@ -28,11 +28,10 @@ from multidict import CIMultiDict
 from gateway_core import jsonrpc
 from gateway_core.config import load
 from gateway_core.downstream.agents import meta_of
-from gateway_core.downstream.head import HeadReader
-from gateway_core.downstream.intake import message_of
-from gateway_core.downstream.security import HostGuard
+from gateway_core.downstream.post import message_of
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
+from gateway_core.http1.reader import RequestReader
 from gateway_core.jsonrpc import Message
 from gateway_core.log import output
 from gateway_core.quick import QuickCall
@@ -188,11 +187,13 @@ def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
 
 async def reading() -> None:
     """One agent's request, from bytes to the members of its `_meta`."""
-    assert _HEADS.read(_HEAD) is not None
-    assert meta_of(message_of(_BODY).members)
-
-
-_HEADS = HeadReader(HostGuard("127.0.0.1"), 10_000)
+    reader = RequestReader()
+    reader.feed(_HEAD + _BODY)
+    head = reader.head()
+    assert head is not None
+    body = reader.body(head, 10_000)
+    assert body is not None
+    assert meta_of(message_of(body).members)
 
 
 async def ratio(path: Run) -> float:

@@ -30,16 +30,15 @@ from gateway_core.protocol import (
 )
 
 
-def climb(method: str, name: Any, meta: Mapping[str, Any], headers: Mapping[str, str] | None) -> str:
+def climb(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:
     """The version of a request that passes. Raises `RpcError`.
 
-    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `meta` has the version as a
-    value, and the key of the capabilities. `headers` by lower-case name; None for transports without.
+    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `version`: its value in `meta`.
+    `headers` by lower-case name; None for transports without.
     """
     missing = [key for key in (PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY) if key not in meta]
     if missing:
         raise RpcError.of_gateway(INVALID_PARAMS, f"params._meta is missing {' and '.join(missing)}")
-    version = meta[PROTOCOL_VERSION_KEY]
     if headers is not None:
         _compare(method, name, version, headers)
     if not isinstance(version, str):

@@ -13,25 +13,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from multidict import MultiMapping
+from gateway_core.http1.head import HttpError, RequestHead
 
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
-
-
-@lru_cache(maxsize=1024)
-def canonical_address(address: str) -> str:
-    """An address in the one form that sessions and limits know it by; the two loopback standards are one machine."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed == ipaddress.IPv6Address("::1"):
-            return "127.0.0.1"
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-    return str(parsed)
 
 
 def is_loopback(host: str) -> bool:
@@ -57,25 +42,18 @@ class HostGuard:
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
-    def check(self, headers: MultiMapping[str], authority: str | None = None) -> tuple[int, str] | None:
-        """None, or the HTTP status and the reason to refuse with: 400 for a Host that is none, else 403.
-
-        `authority`: that of an absolute request target, which stands in for the one in Host (RFC 9112 3.2.2).
-        """
-        hosts = headers.getall("Host", [])
-        if len(hosts) != 1:
-            return 400, "exactly one Host header is required"
-        status = self._host_status(hosts[0] if authority is None else authority)
+    def check(self, head: RequestHead) -> None:
+        """Raise `HttpError` unless Host and Origin are allowed: 400 for a malformed Host, else 403."""
+        fields = head.fields
+        status = self._host_status(fields["host"])
         if status == 400:
-            return 400, "the Host header or the authority of the request target is malformed"
+            raise HttpError(400, "the Host header is malformed")
         if status == 403:
-            return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
-        origins = headers.getall("Origin", None)
-        if origins is None:
-            return None
-        if len(origins) != 1 or not self._origin_allowed(origins[0]):
-            return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
-        return None
+            raise HttpError(403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one")
+        if "origin" in fields and ("origin" in head.repeated or not self._origin_allowed(fields["origin"])):
+            raise HttpError(
+                403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
+            )
 
     def _judge_host(self, value: str) -> int:
         match = _AUTHORITY.fullmatch(value)
