@@ -15,7 +15,9 @@ MAX_TRAILERS: Final = 8 * 1024
 """Bytes of the trailers. Nothing reads them."""
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*+)?")
-_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+")
+_TRAILER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t -~\x80-\xff]*+")
+_NO_TRAILERS: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
+"""Fields that say where a message ends or goes (RFC 9110 6.5.1)."""
 _DATA, _DATA_END, _SIZE, _TRAILERS = range(4)
 
 
@@ -104,7 +106,8 @@ class ChunkedBody:
             self._trailers += len(line) + 2
             if not line:
                 return True
-            if self._trailers > MAX_TRAILERS or _TRAILER.fullmatch(line) is None:
+            found = _TRAILER.fullmatch(line) if self._trailers <= MAX_TRAILERS else None
+            if found is None or found[1].lower() in _NO_TRAILERS:
                 raise _malformed()
         return False
 
