@@ -314,6 +314,7 @@ class ServerConnection(asyncio.Protocol):
         elif self._fresh:
             self._fresh = False
             self._idle_since = now
+            self._reader.forget()
         elif now - self._idle_since > IDLE_TIMEOUT:
             transport.close()
 

@@ -25,6 +25,8 @@ _TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOK
 _TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 """What may stand in a value: no control characters but the tab."""
 _REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
+_DECISIVE: Final = frozenset({"host", "transfer-encoding", "connection"})
+"""Fields from which more follows than their value."""
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _BAD: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """A bare CR or LF, or a control character."""
@@ -65,6 +67,8 @@ class RequestHead(msgspec.Struct, eq=False):
     chunked: bool
     usual: bool
     """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
+    lines: list[str]
+    """As they were received, for `read_next_head`."""
 
     def once(self, name: str) -> str | None:
         """A field that may be given once; None if it is absent. Raises `HttpError` (400) if it is repeated."""
@@ -117,7 +121,44 @@ def read_head(data: bytes) -> RequestHead:
     path, _, query = target.partition("?")
     if target[0] != "/":
         path = _path_of_absolute(target, fields["host"]) or path
-    return RequestHead(method, path, query, fields, repeated, int(version), keep_alive, length, chunked, usual)
+    return RequestHead(method, path, query, fields, repeated, int(version), keep_alive, length, chunked, usual, lines)
+
+
+def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
+    """`read_head` for a head that follows `last` on the same connection.
+
+    A client repeats most of its head: only the lines that differ are read.
+    """
+    lines = data.decode("latin-1").split("\r\n")
+    if len(lines) != len(last.lines) or lines[0] != last.lines[0]:
+        return read_head(data)
+    fields, length = last.fields.copy(), last.length
+    for line, before in zip(lines, last.lines, strict=True):
+        if line == before:
+            continue
+        size = before.find(":") + 1
+        value = line[size:]
+        if not size or line[:size] != before[:size] or not (value.isascii() and value.isprintable()):
+            return read_head(data)
+        name = before[: size - 1].lower()
+        if name in _DECISIVE or name in last.repeated:
+            return read_head(data)
+        fields[name] = value.strip(" ")
+        if name == "content-length":
+            length = _length(fields[name])
+    return RequestHead(
+        last.method,
+        last.path,
+        last.query,
+        fields,
+        last.repeated,
+        last.minor,
+        last.keep_alive,
+        length,
+        last.chunked,
+        last.usual,
+        lines,
+    )
 
 
 def check_partial(data: bytes, checked: int) -> None:

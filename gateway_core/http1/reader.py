@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
-from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head
+from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
 
 
 class RequestReader:
     """Call `head` and `body` in turns; each returns None until `feed` has brought enough."""
 
-    __slots__ = ("_body", "_checked", "buffer")
+    __slots__ = ("_body", "_checked", "_last", "buffer")
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -18,6 +18,8 @@ class RequestReader:
         """Bytes of the buffer that are known to be the beginning of a head."""
         self._body: BodyReader | None = None
         """Reads a body that was not complete at first sight."""
+        self._last: RequestHead | None = None
+        """The head before, whose lines the next head probably repeats."""
 
     def feed(self, data: bytes) -> None:
         """Add what was received."""
@@ -32,7 +34,8 @@ class RequestReader:
                 check_partial(data, self._checked)
                 self._checked = max(0, len(data) - 3)
             return None
-        head = read_head(data[:end])
+        last = self._last
+        head = self._last = read_head(data[:end]) if last is None else read_next_head(data[:end], last)
         self.buffer = data[end:]
         self._checked = 0
         return head
@@ -68,7 +71,11 @@ class RequestReader:
         self.buffer = self.buffer[head.length :]
         return True
 
+    def forget(self) -> None:
+        """Hold nothing that only saves time."""
+        self._last = None
+
     def drop(self) -> None:
         """Hold nothing."""
         self.buffer = b""
-        self._body = None
+        self._body = self._last = None

@@ -1,8 +1,11 @@
 """Heads of requests: what is read from valid ones, and which are refused."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
-from gateway_core.http1.head import MAX_HEADERS, HttpError, RequestHead, check_partial, read_head
+from gateway_core.http1.head import MAX_HEADERS, HttpError, RequestHead, check_partial, read_head, read_next_head
 
 
 def read(*lines: str, first: str = "POST /mcp HTTP/1.1") -> RequestHead:
@@ -157,3 +160,43 @@ def test_a_beginning_may_end_anywhere() -> None:
     with pytest.raises(HttpError) as caught:
         check_partial(b"GET /" + b"a" * 40_000, 0)
     assert caught.value.status == 431
+
+
+FIRST = b"POST /a HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\nY: 3\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        FIRST,
+        FIRST.replace(b"Y: 3", b"Y:\t5 \t"),
+        FIRST.replace(b"Y: 3", b"y: 5"),
+        FIRST.replace(b"Y: 3", b"Y"),
+        FIRST.replace(b"Y: 3", b""),
+        FIRST.replace(b"Y: 3", b"Z: 5"),
+        FIRST.replace(b"Y: 3", b"Y: \xff"),
+        FIRST.replace(b"Length: 4", b"Length: 5"),
+        FIRST.replace(b"X: 2", b"X: 3"),
+        FIRST.replace(b"Y: 3", b"Content-Length: 3"),
+        FIRST.replace(b"Y: 3", b"Y : 3"),
+        FIRST.replace(b"Y: 3", b"Y: 3\r\n 4"),
+        FIRST.replace(b"Y: 3", b"Y: \0"),
+        FIRST.replace(b"Y: 3", b"Transfer-Encoding: chunked"),
+        FIRST.replace(b"Host: a", b"Host: b"),
+        FIRST.replace(b"Y: 3", b"Host: b"),
+        FIRST.replace(b"Y: 3", b"Connection: close"),
+        FIRST.replace(b"/a", b"/b"),
+        FIRST.replace(b"POST", b"HEAD"),
+        FIRST.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        FIRST.replace(b"Y: 3\r\n", b""),
+        FIRST.replace(b"Length: 4", b"Length: x"),
+    ],
+)
+def test_a_head_is_read_the_same_whatever_came_before(second: bytes) -> None:
+    def outcome(read: Any) -> Any:
+        try:
+            return msgspec.to_builtins(read())
+        except HttpError as error:
+            return error.status, error.message
+
+    assert outcome(lambda: read_next_head(second, read_head(FIRST))) == outcome(lambda: read_head(second))

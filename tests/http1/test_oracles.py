@@ -223,8 +223,10 @@ def request_(draw: st.DrawFn) -> list[Part]:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """Requests one behind the other, of which up to three parts are replaced."""
-    parts = [part for one in draw(st.lists(request_(), min_size=1, max_size=2)) for part in one]
+    """Requests one behind the other, often the same one, of which up to three parts are replaced."""
+    first = draw(request_())
+    again = draw(st.sampled_from([[], first, first, draw(request_())]))
+    parts = [*first, *again]
     for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
         at = draw(st.integers(0, len(parts) - 1))
         kind = parts[at][0]
@@ -250,6 +252,12 @@ FINDS = [
     POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
     CHUNKED + b"3;x\r\nabc\r\n0\r\nX: y\r\n\r\n" + GET + b"\r\n",
     CHUNKED + b"0\r\nContent-Length: a\r\n\r\n",
+    POST + b"Content-Length: 1\r\n\r\na" + POST + b"Content-Length: 3\r\n\r\nabc",
+    POST + b"Content-Length: 1\r\n\r\na" + POST + b"content-length: 3\r\n\r\nabc",
+    POST + b"Content-Length: 1\r\n\r\na" + POST + b"Content-Length: a\r\n\r\n",
+    POST + b"Content-Length: 1\r\n\r\na" + POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    GET + b"X: a\r\n\r\n" + GET + b"Content-Length: 1\r\n\r\na",
+    GET + b"X: a\r\nX: b\r\n\r\n" + GET + b"X: a\r\nX: c\r\n\r\n",
     CHUNKED + b"3 \r\nabc\r\n0\r\n\r\n",
     CHUNKED + b"3\r\nabcX\r\n0\r\n\r\n",
 ]
