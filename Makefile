@@ -35,7 +35,7 @@ fix: install  ## mend what ruff can mend, and format
 docs: install  ## write the pages that are made from the code
 	.venv/bin/python -m gateway_core.config.docs
 
-e2e: install e2e/.venv/.installed e2e/node_modules/.installed  ## run the gateway with servers and clients by others
+e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed  ## run the gateway with servers and clients by others
 	.venv/bin/pytest e2e $(ARGS)
 
 conformance: install tests/conformance/.venv/.installed tests/conformance/node_modules/.installed  ## run the official MCP suite through it

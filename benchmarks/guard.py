@@ -245,6 +245,7 @@ async def measured() -> dict[str, Cost]:
 
         class Log:
             level, format, file = "INFO", "text", str(scratch / "log")
+            max_bytes, kept_files = 0, 0
 
         output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)

@@ -62,6 +62,7 @@ _UPSTREAM = """
 name = "bench{number}"
 transport = "http"
 url = "http://127.0.0.1:{port}/mcp"
+group = "bench"
 max_in_flight = 10000
 """
 

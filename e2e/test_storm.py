@@ -149,8 +149,15 @@ def in_flight(status: dict[str, Any]) -> int:
 def start(launcher: Any, journals: dict[str, Path]) -> Any:
     """The servers, and a gateway over them."""
     command = (sys.executable, str(SERVER))
+    replica = {"group": "storm"}
     upstreams: list[dict[str, Any]] = [
-        {"name": name, "transport": "stdio", "command": command[0], "args": [command[1], str(journals[name]), "stdio"]}
+        {
+            "name": name,
+            "transport": "stdio",
+            "command": command[0],
+            "args": [command[1], str(journals[name]), "stdio"],
+            **replica,
+        }
         for name in MORTAL
     ]
     for name, modes in OVER_HTTP.items():
@@ -158,7 +165,7 @@ def start(launcher: Any, journals: dict[str, Path]) -> Any:
         launcher.processes.start(name, *command, str(journals[name]), str(port), *modes)
         older = "sse" in modes
         url = f"http://127.0.0.1:{port}/{'sse' if older else 'mcp'}"
-        upstreams.append({"name": name, "transport": "sse" if older else "http", "url": url})
+        upstreams.append({"name": name, "transport": "sse" if older else "http", "url": url, **replica})
     return launcher.gateway({"upstreams": upstreams, "security": {"rate_limit_per_minute": 0}}, upstreams=7)
 
 

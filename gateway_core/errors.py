@@ -7,7 +7,9 @@ difference between them is the difference between "may be sent elsewhere" and "m
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -36,6 +38,7 @@ OVERLOADED: Final = -31005
 """A limit of the gateway itself was reached."""
 CANCELLED: Final = -31006
 """The agent cancelled the request, or the gateway is stopping."""
+OWN_CODES: Final = range(CANCELLED, UPSTREAM_UNAVAILABLE + 1)
 
 
 class RpcError(Exception):
@@ -60,6 +63,27 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
+def untraced(error: E) -> E:
+    """`error` without its traceback and context.
+
+    Due before an exception is kept: the frames of its traceback hold all that the call had. If one of them leads back
+    to the exception, only the garbage collector frees it. What is no exception stays as it is, for others to refuse.
+    """
+    found: BaseException | None = error
+    while isinstance(found, BaseException):
+        following = found.__context__
+        found.__traceback__ = found.__context__ = found.__cause__ = None
+        found = following
+    return error
+
+
+def copied(error: E) -> E:
+    """An exception like `error` to be raised in its place, so that the one that is kept never gets a traceback."""
+    made: E = error.__class__.__new__(error.__class__, *error.args)
+    made.__dict__.update(error.__dict__)
+    return made
+
+
 def retry_after(seconds: float) -> dict[str, int]:
     """The member of an error's `data` that tells an agent for how long waiting helps, in milliseconds."""
     return {"retryAfterMs": max(0, round(seconds * 1000))}
@@ -69,9 +93,9 @@ RETRY_AFTER: Final = 1.0
 """Seconds that an agent is told to wait when the gateway itself is full."""
 
 
-def overloaded(message: str) -> RpcError:
-    """The error for a limit of the gateway's own; waiting helps."""
-    return RpcError.of_gateway(OVERLOADED, message, **retry_after(RETRY_AFTER))
+def overloaded(message: str, seconds: float | None = RETRY_AFTER) -> RpcError:
+    """The error for a limit of the gateway; waiting `seconds` helps, None if the time is unknown."""
+    return RpcError.of_gateway(OVERLOADED, message, **({} if seconds is None else retry_after(seconds)))
 
 
 class GatewayError(Exception):
@@ -107,12 +131,20 @@ class NotSent(DeliveryError):
         self.retry_after = retry_after
 
 
+class Permanent(NotSent):
+    """Not sent for a reason that only a person can remove: no such command, no such folder."""
+
+
 class Busy(NotSent):
     """Not sent because the upstream has enough to do, or is known to be away: says nothing new about its health."""
 
 
 class OutcomeUnknown(DeliveryError):
     """A byte of it may have left and no answer came: nobody may send a `tools/call` again."""
+
+
+class UnusableAnswer(OutcomeUnknown):
+    """The upstream answered with something that is no valid response: it is alive, and the outcome is unknown."""
 
 
 class RefusedUpstream(DeliveryError):
@@ -130,7 +162,8 @@ class RefusedUpstream(DeliveryError):
 class TooManySessions(RpcError):
     """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
 
-    def __init__(self, message: str, *, everybody: bool) -> None:
-        error = overloaded(message)
+    def __init__(self, message: str, *, everybody: bool, wait: float | None = RETRY_AFTER) -> None:
+        """`wait`: seconds after which trying again may help; None if the time is unknown."""
+        error = overloaded(message, wait)
         super().__init__(error.code, error.message, error.data)
         self.everybody = everybody

@@ -16,16 +16,19 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core import admin, jsonrpc, plugins
+from gateway_core import jsonrpc, plugins
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.memory import Memory
 from gateway_core.chain import Chain
 from gateway_core.config import Config
+from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.downstream.store import InMemorySessions
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
+from gateway_core.hosts import HostGuard, base_url
 from gateway_core.pipeline import Pipeline
 from gateway_core.rounds import Rounds
 from gateway_core.router import Router
@@ -44,8 +47,17 @@ CLOSE_GRACE: Final = 5.0
 class Gateway:
     """One gateway process. Use: `start`, then wait, then `drain`, then `stop`."""
 
-    def __init__(self, config: Config, *, admin_token: str = "", early: EarlyChildren | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        admin_token: str = "",
+        early: EarlyChildren | None = None,
+        memory: Memory | None = None,
+    ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
+
+        `memory`: what an earlier process knew of the upstreams' names.
 
         `early`: children of upstreams that were started already; those that are not taken stay the caller's.
         """
@@ -55,7 +67,7 @@ class Gateway:
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
         self.pool = UpstreamPool(proxy, early)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal)
+        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.rounds = Rounds(proxy, self._seal)
         router = Router(self.chain, self.rounds)
@@ -68,12 +80,11 @@ class Gateway:
             catalog=self.catalog,
             sessions=self.sessions,
             ready=lambda: self.ready,
-            admin=self,
-            admin_token=admin_token,
             on_session_end=self.pool.end_session,
             on_log_level=self.pool.set_log_level,
             on_roots_changed=self.pool.roots_changed,
         )
+        self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._server: Server | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
@@ -96,10 +107,13 @@ class Gateway:
         """Where agents connect, `http://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
-        host = self.config.proxy.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.port}"
+        return base_url(self.config.proxy.host, self._server.port)
 
     # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start_control(self, host: str, port: int) -> None:
+        """Begin to answer operators, before or after `start`. Raises `OSError` when the address cannot be used."""
+        await self.control.start(host, port)
 
     async def start(self, *, listen: bool = True) -> None:
         """Enter the plugins, bind the port, begin to connect to the upstreams; returns without waiting for them.
@@ -113,6 +127,8 @@ class Gateway:
                 server = Server(self._services)
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
+            for note in self.catalog.notes():
+                logger.info("{}", note)
             self.health.start()
             self._serving = True
         except BaseException:
@@ -171,8 +187,10 @@ class Gateway:
         await self._services.gate.wait_empty(ANSWER_GRACE)
         # Each step is taken whatever becomes of the ones before it: children must not outlive a broken stream.
         async with contextlib.AsyncExitStack() as steps:
+            steps.push_async_callback(self.control.close)  # last: operators can see what is still stopping
             if self._entered:
                 steps.push_async_callback(self.chain.__aexit__, None, None, None)
+            steps.push_async_callback(self.catalog.close)
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
             steps.push_async_callback(self.rounds.parking.close)
@@ -190,13 +208,14 @@ class Gateway:
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
     def status(self) -> dict[str, Any]:
-        """What `rad mcp proxy status` shows; no secrets, no session ids."""
+        """What `rad mcp proxy status` shows; without secrets and session ids."""
         return {
             "pid": os.getpid(),
             "version": version("gateway-core"),
             "started": self._started,
             "uptime": time.time() - self._started,
             "address": self.address,
+            "control": self.control.address,
             "transport": self.config.proxy.transport,
             "config": str(self.config.path) if self.config.path is not None else None,
             "ready": self.ready,
@@ -206,7 +225,8 @@ class Gateway:
             "in_flight": self.pipeline.in_flight,
             "parked": len(self.rounds.parking),
             "calls": self.pipeline.calls,
-            "upstreams": [admin.upstream(upstream) for upstream in self.pool.upstreams],
+            "max_timeout": self.config.proxy.max_timeout,
+            "upstreams": [report.upstream(upstream) for upstream in self.pool.upstreams],
             "plugins": [
                 {
                     "name": plugin.name,
@@ -220,4 +240,4 @@ class Gateway:
 
     def tools(self) -> dict[str, Any]:
         """What `rad mcp proxy tools` shows: the published tools, and how clashes were solved."""
-        return admin.tools(self.catalog.snapshot, self.pool.upstreams)
+        return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())

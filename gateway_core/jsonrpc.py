@@ -20,6 +20,7 @@ from msgspec import Raw
 
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, RpcError
 from gateway_core.nesting import MAX_DEPTH, check_depth
+from gateway_core.repeats import ambiguous
 from gateway_core.surrogates import mended
 
 MAX_ID_BYTES: Final = 1024
@@ -94,6 +95,8 @@ _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 _BACKSLASH: Final = ord("\\")
 """As numbers, which are found eight times as fast as strings of one byte."""
+_FOLDED_TO_ASCII: Final = ("\u017f".encode(), "\u212a".encode())
+"""The only characters that are the same as an ASCII letter, "s" and "k", to those who ignore case."""
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 
@@ -131,6 +134,8 @@ def decode(data: bytes, *, mend: bool = False) -> Message:
     if message.method and not _is_plain(len(data), message, len(raw_id), len(raw_params)):
         _check_keys(data)
     problem = _wrong(message, raw_id, raw_params)
+    if not (problem or message.method):
+        problem = ambiguous(data, message.id, message.params, message.result, message.error)
     if problem:
         raise RpcError.of_gateway(INVALID_REQUEST, problem)
     return message
@@ -188,14 +193,6 @@ def has(data: bytes, word: bytes) -> bool:
     return data.find(word) >= 0 or (_BACKSLASH in data and data.find(b"\\u") >= 0)
 
 
-def salvaged_id(data: bytes) -> Raw:
-    """The id of a message that `decode` refused, where it can be had for certain; else an empty one."""
-    try:
-        return _ENVELOPE.decode(data).id
-    except (msgspec.DecodeError, RecursionError):
-        return Raw()
-
-
 def valid_id(raw: bytes) -> bool:
     """Whether an id is one that JSON-RPC and MCP allow, of bounded length."""
     if len(raw) > MAX_ID_BYTES:
@@ -210,7 +207,8 @@ def _check_keys(data: bytes) -> None:
     for `name`. Either would let the next hop see another request than the one that was checked.
     """
     found = _WATCHED_KEY.findall(data)
-    if b"\\u" not in data and len(found) == len(_WATCHED_BYTES.intersection(found)):
+    unusual = b"\\u" in data or any(letter in data for letter in _FOLDED_TO_ASCII)
+    if not unusual and len(found) == len(_WATCHED_BYTES.intersection(found)):
         return
     # Numbers are not looked at, and Python would refuse those of more than 4300 digits.
     envelope = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
@@ -308,8 +306,8 @@ def request(request_id: int | Raw, method: str, params: Mapping[str, Any] | Raw)
 
 
 def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> bytes:
-    """A notification; without `params` the member is left out."""
-    if params is None:
+    """A notification; without `params`, or with an empty `Raw`, the member is left out."""
+    if params is None or (isinstance(params, Raw) and not len(params)):
         return _ENCODER.encode({"jsonrpc": "2.0", "method": method})
     return _ENCODER.encode({"jsonrpc": "2.0", "method": method, "params": params})
 

@@ -32,7 +32,7 @@ from gateway_core.errors import (
     retry_after,
 )
 from gateway_core.exchange import Exchange
-from gateway_core.log import output
+from gateway_core.log import access, output
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.quick import QuickCalls, Running
 from gateway_core.router import Router, unknown_outcome
@@ -304,5 +304,6 @@ def _log(exchange: Exchange, course: Course, result: CallResult, seconds: float)
         fields["upstream"] = upstream
     if result.error is not None:
         fields["code"] = result.error.code
-    name = course.name if exchange.method not in TASKS else ""  # whoever has a task's id may ask for it
-    output.note(f"{exchange.method} {name}" if name else exchange.method, fields)
+    method, name = exchange.method, access.shown_name(exchange.method, course.name)
+    members = access.members(method, name, exchange.agent.principal.id)
+    output.note(f"{method} {name}" if name else method, fields, members)

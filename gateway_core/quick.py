@@ -24,6 +24,7 @@ from gateway_core.chain import Chain, Passed
 from gateway_core.course import Course
 from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
+from gateway_core.log import access
 from gateway_core.log.lines import Differs, Line
 from gateway_core.router import Router, available
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
@@ -120,7 +121,8 @@ def _line(road: _Road, exchange: Exchange, upstream: Upstream) -> Line:
         "ms": Differs.NUMBER,
         "upstream": upstream.name,
     }
-    return Line(f"{METHOD} {road.name}", fields)
+    name = access.shown_name(METHOD, road.name)
+    return Line(f"{METHOD} {name}", fields, access.members(METHOD, name, agent))
 
 
 class QuickCalls:

@@ -25,12 +25,13 @@ from gateway_core.errors import (
     RefusedUpstream,
     RpcError,
     retry_after,
+    untraced,
 )
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import OUTCOME_KEY, RESPONSES, STATE
 from gateway_core.rounds import Rounds, State
 from gateway_core.types import Call, CallResult, Outcome, UpstreamState
-from gateway_core.upstream.bridge import bridge_error
+from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
@@ -84,7 +85,7 @@ class Router:
             reply = await self._rounds.resume(upstream, exchange, request, state)
         except NotSent as problem:
             self._rounds.give_back(state)
-            return _unavailable(Target(target.original, (upstream,)), {upstream.name: problem})
+            return _unavailable(Target(target.original, (upstream,)), {upstream.name: untraced(problem)})
         except RefusedUpstream as problem:
             self._rounds.give_back(state)
             return _refused(upstream, problem)
@@ -110,7 +111,7 @@ class Router:
             try:
                 reply = await self._rounds.send(upstream, exchange, request)
             except NotSent as problem:
-                failures[upstream.name] = problem
+                failures[upstream.name] = untraced(problem)
                 candidates.remove(upstream)
                 continue
             except RefusedUpstream as problem:
@@ -207,7 +208,7 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
     """How a call ended that an upstream has answered."""
     if reply.error is not None:
-        error = bridge_error(reply.error, exchange.agent.era)
+        error = bridge_error(foreign_error(reply.error), exchange.agent.era)
         if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
             # The legacy way to say it was to ask and to fail; a modern server says it at once.
             required = {"requiredCapabilities": exchange.missing}

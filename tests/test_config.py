@@ -48,7 +48,7 @@ def upstream(text: str, **env: str) -> UpstreamConfig:
 def test_the_defaults_are_those_of_the_specification() -> None:
     proxy = load("[mcp.proxy]").proxy
     assert (proxy.enable, proxy.port, proxy.transport, proxy.max_connections) == (False, 3000, "http", 100)
-    assert (proxy.host, proxy.separator, proxy.replicas) == ("127.0.0.1", "__", "schema")
+    assert (proxy.host, proxy.separator, proxy.replicas) == ("127.0.0.1", "__", "intent")
     assert (proxy.timeout, proxy.max_timeout, proxy.drain_timeout) == (60.0, 300.0, 30.0)
     assert proxy.limits.model_dump() == {
         "request_body": 4 * 1024**2,
@@ -61,7 +61,8 @@ def test_the_defaults_are_those_of_the_specification() -> None:
         "parked_calls": 1000,
         "parked_per_principal": 32,
     }
-    assert proxy.log.model_dump() == {"level": "INFO", "format": "text", "file": None}
+    log = {"level": "INFO", "format": "text", "file": None, "max_bytes": 16 * 1024**2, "kept_files": 5}
+    assert proxy.log.model_dump() == log
     assert proxy.security.model_dump() == {
         "log_requests": True,
         "log_responses": True,
@@ -136,7 +137,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "host": ('host = "http://x:1"', "3: mcp.proxy.host: must be an IP address or a host name"),
     "separator": ('separator = ":"', "3: mcp.proxy.separator: must be 1 to 8 letters"),
     "empty separator": ('separator = ""', "3: mcp.proxy.separator: must be 1 to 8 letters"),
-    "replicas": ('replicas = "all"', '3: mcp.proxy.replicas: must be one of "schema", "declared"'),
+    "replicas": ('replicas = "all"', '3: mcp.proxy.replicas: must be one of "intent", "declared", "schema"'),
     "timeout": ("timeout = 0", "3: mcp.proxy.timeout: must be greater than 0, but is 0"),
     "infinite timeout": ("max_timeout = inf", "3: mcp.proxy.max_timeout: must be a finite number, but is inf"),
     "timeout above maximum": ("timeout = 301", "3: mcp.proxy.timeout: timeout (301) must not be more than max_timeout"),
@@ -530,3 +531,22 @@ def test_plugin_settings_are_kept_with_their_lines() -> None:
 def test_models_can_be_made_in_code() -> None:
     one = UpstreamConfig(name="a", transport="http", url="http://localhost:1/mcp", tools=("t",))
     assert ProxyConfig(upstreams=(one,)).upstreams[0].tools == ("t",)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("port = 4000\n[mcp.proxy.control]\nport = 4000\n", True),
+        ("[mcp.proxy.control]\nport = 3000\n", True),
+        ('host = "0.0.0.0"\n[mcp.proxy.control]\nport = 3000\n', True),
+        ('host = "10.0.0.1"\n[mcp.proxy.control]\nport = 3000\n', False),
+        ("[mcp.proxy.control]\nport = 3001\n", False),
+        ("[mcp.proxy.control]\nport = 0\n", False),
+    ],
+)
+def test_the_two_planes_do_not_share_a_port(text: str, wrong: bool) -> None:
+    if not wrong:
+        assert loads(HEAD + text, Path("x.toml"), {}).proxy.control.host == "127.0.0.1"
+        return
+    with pytest.raises(ConfigError, match=r"mcp\.proxy\.control\.port: is also mcp\.proxy\.port"):
+        loads(HEAD + text, Path("x.toml"), {})

@@ -64,6 +64,11 @@ def test_what_is_no_message_is_refused_with_its_code(data: bytes, code: int) -> 
         b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}',
         b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{},"arguments":{"a":1}}}',
         b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"ARGUMENTS":{}}}',
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"argument\u017f":{}}}'.encode(),
+        '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"argument\u017f": {}}}'.encode(),
+        '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "param\u017f": {}}'.encode(),
+        '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"ta\u017f\u212aId": "1"}}'.encode(),
+        b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"argument\\u017f": {}}}',
     ],
 )
 def test_members_that_parsers_read_differently_are_refused(data: bytes) -> None:
@@ -183,3 +188,8 @@ def test_the_quick_look_at_keys_lets_nothing_pass_that_the_close_one_refuses(
         return False
 
     assert refused(jsonrpc.decode) == refused(jsonrpc._check_keys)
+
+
+@pytest.mark.parametrize("params", [None, jsonrpc.Raw()])
+def test_a_notification_without_params_is_json(params: jsonrpc.Raw | None) -> None:
+    assert jsonrpc.notification("a/b", params) == b'{"jsonrpc":"2.0","method":"a/b"}'

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from gateway_core.log import lines, output
+from gateway_core.log import access, lines, output
 from gateway_core.log.escaping import escape
 from gateway_core.log.sink import FileTarget, LineSink
+from gateway_core.log.sparing import MAX_KEYS, PERIOD, Sparing
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Settings:
     file: str | None
     level: str = "INFO"
     format: lines.Format = "text"
+    max_bytes: int = 0
+    kept_files: int = 0
 
 
 @pytest.fixture
@@ -76,8 +79,10 @@ def _render(record) -> str:
 def test_text_line_is_time_level_message_and_fields(log_to):
     written = log_to()
     logger.bind(upstream="time", calls=3).info("upstream is up")
-    assert written()[0][2] == ":"
-    assert written()[0][8:] == " INFO    upstream is up upstream=time calls=3"
+    stamp, rest = written()[0].split(" ", 1)
+    assert datetime.fromisoformat(stamp).tzinfo is not None
+    assert datetime.now().astimezone() - datetime.fromisoformat(stamp) < timedelta(minutes=5)
+    assert rest == "INFO    upstream is up upstream=time calls=3"
 
 
 def test_json_line_is_one_object(log_to):
@@ -145,7 +150,7 @@ def test_standard_library_records_come_along_from_warning(log_to):
     logging.getLogger("aiohttp.server").info("not this")
     logging.getLogger("aiohttp.server").warning("bad %s", "request\n")
     logging.getLogger("asyncio").error("%d", "no number")
-    assert [line[9:] for line in written()] == [
+    assert [line.split(" ", 1)[1] for line in written()] == [
         "WARNING bad request\\n logger=aiohttp.server",
         "ERROR   %d logger=asyncio",
     ]
@@ -155,18 +160,21 @@ def test_the_level_decides_what_is_written(log_to):
     written = log_to(least="WARNING")
     logger.info("no")
     logger.warning("yes")
-    assert [line[9:] for line in written()] == ["WARNING yes"]
+    assert [line.split(" ", 1)[1] for line in written()] == ["WARNING yes"]
 
 
 def test_nothing_goes_to_stdout(tmp_path):
     code = (
         "from gateway_core.log.output import setup; from loguru import logger; import logging\n"
-        "class S: level='DEBUG'; format='text'; file=None\n"
+        "class S: level='DEBUG'; format='text'; file=None; max_bytes=0; kept_files=0\n"
         "setup(S(), to_terminal=True); logger.info('hello'); logging.warning('there')"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert found.stdout == ""
-    assert [line[9:] for line in found.stderr.splitlines()] == ["INFO    hello", "WARNING there logger=root"]
+    assert [line.split(" ", 1)[1] for line in found.stderr.splitlines()] == [
+        "INFO    hello",
+        "WARNING there logger=root",
+    ]
 
 
 def test_a_rotated_file_is_opened_again(tmp_path, monkeypatch):
@@ -184,6 +192,91 @@ def test_a_rotated_file_is_opened_again(tmp_path, monkeypatch):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_files_rotate_by_size_and_only_a_few_are_kept(tmp_path, kept):
+    target = FileTarget(tmp_path / "a.log", max_bytes=100, kept=kept)
+    for number in range(50):
+        target.write(b"%02d" % number + b"x" * 27 + b"\n")
+    target.close()
+    names = ["a.log", *(f"a.log.{number}" for number in range(1, kept + 1))]
+    assert sorted(_sizes(tmp_path)) == names
+    assert max(_sizes(tmp_path).values()) <= 100
+    found = [line[:2] for name in reversed(names) for line in (tmp_path / name).read_text().splitlines()]
+    assert found == [f"{number:02d}" for number in range(50 - len(found), 50)]
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in names)
+
+
+def test_what_a_file_holds_from_before_counts(tmp_path):
+    (tmp_path / "a.log").write_bytes(b"x" * 90)
+    target = FileTarget(tmp_path / "a.log", max_bytes=100, kept=1)
+    target.write(b"y" * 20)
+    target.close()
+    assert _sizes(tmp_path) == {"a.log": 20, "a.log.1": 90}
+
+
+def test_two_processes_that_write_to_one_file_lose_no_line(tmp_path):
+    one, other = (FileTarget(tmp_path / "a.log", max_bytes=100, kept=3) for _ in range(2))
+    for number in range(8):
+        one.write(b"one%d" % number + b"x" * 35 + b"\n")
+        other.write(b"two%d" % number + b"x" * 35 + b"\n")
+    one.close()
+    other.close()
+    kept = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert {f"one{number}" for number in range(5, 8)} <= set(re.findall(r"one\d", kept))
+    assert {f"two{number}" for number in range(5, 8)} <= set(re.findall(r"two\d", kept))
+
+
+def test_where_rotation_is_refused_the_file_grows_on(tmp_path):
+    (tmp_path / "a.log.1").mkdir()
+    (tmp_path / "a.log.1" / "x").touch()
+    target = FileTarget(tmp_path / "a.log", max_bytes=10, kept=1)
+    for _ in range(3):
+        target.write(b"12345678\n")
+    target.close()
+    assert (tmp_path / "a.log").read_bytes() == b"12345678\n" * 3
+
+
+def test_what_is_no_file_is_not_rotated():
+    target = FileTarget(Path(os.devnull), max_bytes=10, kept=1)
+    for _ in range(3):
+        target.write(b"12345678\n")
+    target.close()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_the_line_of_a_call_has_further_members_in_json_only(log_to):
+    members = {"method": "tools/call", "tool": "echo", "principal": "a@b"}
+    written = log_to("json")
+    output.note("tools/call echo", {"agent": "a@b"}, members)
+    found = json.loads(written()[0])
+    assert {key: found[key] for key in ("agent", *members)} == {"agent": "a@b", **members}
+    written = log_to("text")
+    output.note("tools/call echo", {"agent": "a@b"}, members)
+    assert written()[-1].split(" ", 1)[1] == "INFO    tools/call echo agent=a@b"
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "shown"),
+    [
+        ("tools/call", "echo", "echo"),
+        ("resources/read", "file:///a/b", "file:///a/b"),
+        ("resources/read", "https://u:hush@host/p?token=hush#x", "https://***@host/p?…"),
+        ("tasks/get", "hush", ""),
+    ],
+)
+def test_the_name_of_a_call_is_shown_without_secrets(method, name, shown):
+    assert access.shown_name(method, name) == shown
+
+
+def test_the_members_of_a_call_name_what_it_asks_for():
+    assert access.members("prompts/get", "p", "me") == {"method": "prompts/get", "prompt": "p", "principal": "me"}
+    assert access.members("tools/list", "", "me") == {"method": "tools/list", "principal": "me"}
+
+
 def test_a_signalled_rotation_opens_the_file_again(log_to, tmp_path):
     written = log_to()
     logger.info("one")
@@ -191,7 +284,7 @@ def test_a_signalled_rotation_opens_the_file_again(log_to, tmp_path):
     (tmp_path / "gateway.log").rename(tmp_path / "old")
     output.reopen()
     logger.info("two")
-    assert [line[9:] for line in written()] == ["INFO    two"]
+    assert [line.split(" ", 1)[1] for line in written()] == ["INFO    two"]
 
 
 def test_a_stalled_target_holds_nobody_up_and_loses_only_what_does_not_fit():
@@ -200,7 +293,7 @@ def test_a_stalled_target_holds_nobody_up_and_loses_only_what_does_not_fit():
     sink = LineSink(target, _render, max_lines=10, max_bytes=1000)
     begun = time.monotonic()
     for number in range(100):
-        sink.put(b"%d\n" % number)
+        sink.put(str(number))
     assert time.monotonic() - begun < 1
     lost = sink.dropped
     assert 80 <= lost <= 90  # ten in the queue, and those that the writer had already taken
@@ -216,7 +309,7 @@ def test_the_queue_is_bounded_in_bytes():
     target.open.clear()
     sink = LineSink(target, _render, max_lines=1000, max_bytes=1000)
     for _ in range(100):
-        sink.put(b"x" * 99 + b"\n")
+        sink.put("x" * 99)
     assert sink.dropped >= 80
     target.open.set()
     sink.stop()
@@ -227,11 +320,11 @@ def test_a_full_disk_drops_counts_and_recovers():
     sink = LineSink(target, _render, report=0.0)
     target.error = OSError(28, "No space left on device")
     for _ in range(3):
-        sink.put(b"lost\n")
+        sink.put("lost", urgent=True)
         assert sink.flush()
     assert sink.dropped == 3
     target.error = None
-    sink.put(b"kept\n")
+    sink.put("kept", urgent=True)
     assert sink.flush()
     sink.stop()
     assert target.data == b"\nkept\nlog lines were dropped\n"
@@ -242,10 +335,10 @@ def test_drops_are_reported_once_per_interval():
     sink = LineSink(target, _render, report=60.0)
     for _ in range(3):
         target.error = OSError(28, "full")
-        sink.put(b"lost\n")
+        sink.put("lost", urgent=True)
         sink.flush()
         target.error = None
-        sink.put(b"kept\n")
+        sink.put("kept", urgent=True)
         sink.flush()
     sink.stop()
     assert target.data.count(b"log lines were dropped") == 1
@@ -262,7 +355,7 @@ def test_a_non_blocking_stderr_gets_every_line():
     os.set_blocking(writer, False)
     code = (
         "from gateway_core.log.output import setup; from loguru import logger\n"
-        "class S: level='INFO'; format='text'; file=None\n"
+        "class S: level='INFO'; format='text'; file=None; max_bytes=0; kept_files=0\n"
         "setup(S(), to_terminal=False)\n"
         "for number in range(3000): logger.info('x' * 100)"
     )
@@ -300,7 +393,7 @@ def test_notes_look_like_all_other_lines_and_keep_their_place(log_to):
         logger.bind(agent="a@b", ms=1.25, none=None).info("one {}", "x")
         output.note("one x", {"agent": "a@b", "ms": 1.25, "none": None})
         logger.info("three")
-        lines_of = [re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", line) for line in written()[-3:]]
+        lines_of = [re.sub(r"\d{4}-\d\d-\d\dT[\d:.+-]+", "TIME", line) for line in written()[-3:]]
         assert lines_of[0] == lines_of[1]
         assert "three" in lines_of[2]
 
@@ -323,7 +416,7 @@ def test_a_note_is_rendered_as_loguru_s_record_of_the_same_would_be(message, fie
         "extra": fields,
         "exception": None,
     }
-    ours, theirs = renderer.note(when, message, fields), renderer(record)
+    ours, theirs = renderer.render(when, "INFO", message, fields), renderer(record)
     assert ours == theirs or abs(when % 1 * 1000 % 1) > 0.999, "floats may round the last millisecond up"
 
 
@@ -336,9 +429,9 @@ def test_a_note_that_the_level_leaves_out_is_not_even_made(log_to):
 def test_notes_are_bounded_and_those_that_are_lost_are_counted():
     target = Memory()
     target.open.clear()
-    sink = LineSink(target, lines.Renderer("text", colour=False), max_lines=10)
+    sink = LineSink(target, _render, max_lines=10)
     for number in range(100):
-        sink.note(0.0, str(number), {})
+        sink.put(str(number))
     assert 70 <= sink.dropped <= 90
     target.open.set()
     assert sink.flush()
@@ -349,9 +442,9 @@ def test_notes_are_bounded_and_those_that_are_lost_are_counted():
 def test_notes_are_bounded_in_bytes():
     target = Memory()
     target.open.clear()
-    sink = LineSink(target, lines.Renderer("text", colour=False), max_bytes=10_000)
+    sink = LineSink(target, _render, max_bytes=10_000)
     for _ in range(200):
-        sink.note(0.0, "x" * 1000, {})
+        sink.put("x" * 1000)
     held = 200 - sink.dropped
     assert 10 <= held <= 21  # what the writer has taken, and what waits
     target.open.set()
@@ -362,11 +455,11 @@ def test_notes_are_bounded_in_bytes():
 
 def test_notes_from_many_threads_all_arrive():
     target = Memory()
-    sink = LineSink(target, lines.Renderer("text", colour=False))
+    sink = LineSink(target, _render)
 
     def write(start: int) -> None:
         for number in range(start, start + 500):
-            sink.note(0.0, f"n{number}", {})
+            sink.put(f"n{number}")
             if number % 50 == 0:
                 time.sleep(0.001)
 
@@ -383,10 +476,10 @@ def test_notes_from_many_threads_all_arrive():
 
 def test_a_note_gets_out_soon_without_a_flush():
     target = Memory()
-    sink = LineSink(target, lines.Renderer("text", colour=False))
+    sink = LineSink(target, _render)
     for _ in range(3):
         target.data = b""
-        sink.note(0.0, "soon", {})
+        sink.put("soon")
         end = time.monotonic() + 5
         while not target.data and time.monotonic() < end:
             time.sleep(0.01)
@@ -400,6 +493,21 @@ def test_a_note_gets_out_soon_without_a_flush():
 def test_a_line_with_much_in_common_is_written_like_any_other(form: Any, colour: bool, message: str) -> None:
     differs = lines.Differs
     fields = {"exchange": differs.WORD, "agent": 'a "b" 5%s@::1', "ms": differs.NUMBER, "upstream": "up\x1b", "time": 1}
-    line, render = lines.Line(message, fields), lines.Renderer(form, colour)
+    members = {"method": "tools/call", "tool": 'a"%s', "principal": "p"}
+    line, render = lines.Line(message, fields, members), lines.Renderer(form, colour)
     for values in (("1f", 0.1), ("2f", 12345.6789), ("0", 3600000.0)):
-        assert render.line(1e9, line, values) == render.note(1e9, message, line.filled(values))
+        assert render.line(1e9, line, values) == render.render(1e9, "INFO", message, line.filled(values), members)
+
+
+def test_a_sparing_line_is_due_once_a_minute_for_each_of_a_bounded_number_of_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("gateway_core.log.sparing.time.monotonic", lambda: now)
+    lines = Sparing()
+    assert [lines.due("a"), lines.due("a"), lines.due("b")] == [True, False, True]
+    now += PERIOD
+    assert [lines.due("a"), lines.due("a")] == [True, False]
+    assert sum(lines.due(f"stranger {number}") for number in range(2 * MAX_KEYS)) == MAX_KEYS - 1
+    now += PERIOD
+    assert lines.due("another")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as _replace
 
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.links import UI_KEY, published_definition
 from gateway_core.catalog.lists import Lists
-from gateway_core.catalog.publish import Offers, Published, Resolver, publish
+from gateway_core.catalog.naming import Names
+from gateway_core.catalog.owners import Owners
+from gateway_core.catalog.publish import Offers, Published, Resolver, Rules, publish
+from gateway_core.catalog.replicas import Lookalikes, ReplicaRule, replica_sets
 from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
 from gateway_core.config import ProxyConfig
 from gateway_core.jsonrpc import value
@@ -21,10 +24,11 @@ from gateway_core.upstream.upstream import Upstream
 class Assembler:
     """Makes snapshots as the configuration wants them."""
 
-    def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists) -> None:
-        self._config = config
+    def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists, owners: Owners) -> None:
         self._resolve = resolve
         self._lists = lists
+        names = Names((upstream.name for upstream in config.upstreams), config.separator, config.names)
+        self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
     def whole(self, upstreams: Sequence[Upstream], offers: Offers) -> Snapshot:
         """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached."""
@@ -41,15 +45,7 @@ class Assembler:
         if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
             kinds |= {"tool"}  # which name resources
         published: dict[Kind, Published] = {
-            kind: publish(
-                kind,
-                offers,
-                self._resolve,
-                separator=self._config.separator,
-                declared_only=self._config.replicas == "declared",
-            )
-            for kind in LIST_METHODS
-            if kind in kinds
+            kind: publish(kind, offers, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
         }
         entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
         snapshot = _replace(
@@ -60,6 +56,9 @@ class Assembler:
             patterns=_patterns(entries["template"]) if "template" in kinds else base.patterns,
             resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
             linking=_linking(offers),
+            awaited={**base.awaited, **{kind: outcome.awaited for kind, outcome in published.items()}},
+            replicas=replica_sets({kind: found.values() for kind, found in entries.items()}, self._rules.replicas),
+            lookalikes=_lookalikes(published.values()),
             decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
             warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
         )
@@ -67,10 +66,18 @@ class Assembler:
             if snapshot.linking:
                 entries["tool"] = {name: _linked(entry, snapshot) for name, entry in entries["tool"].items()}
             snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
-        complete = len(offers) == len(base.upstreams)
+        complete = sum(not inventory.remembered for inventory in offers.values()) == len(base.upstreams)
         hints = {kind: _hint(kind, offers, complete=complete) for kind in kinds}
         made = self._lists.listings({kind: entries[kind] for kind in LIST_METHODS if kind in kinds}, hints, owner)
         return _replace(snapshot, listings={**base.listings, **made})
+
+
+def _lookalikes(outcomes: Iterable[Published]) -> tuple[Lookalikes, ...]:
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        for pair, names in outcome.lookalikes.items():
+            pairs.setdefault(pair, []).extend(names)
+    return tuple(Lookalikes(pair, tuple(names)) for pair, names in pairs.items())
 
 
 def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
@@ -107,7 +114,8 @@ def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:
     """
     merged: Hint | None = None
     for inventory in offers.values():
-        if kind in inventory.items:
+        complete = complete and kind not in inventory.failures
+        if kind in inventory.items and not inventory.remembered:
             hint = inventory.hints.get(kind, Hint())
             merged = hint if merged is None else merged.merged(hint)
     if merged is None:

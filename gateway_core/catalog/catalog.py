@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from loguru import logger
 from msgspec.structs import replace as _replace
 
 from gateway_core.catalog.assemble import Assembler
+from gateway_core.catalog.changes import report_changes
 from gateway_core.catalog.identity import identity
 from gateway_core.catalog.links import published_links
 from gateway_core.catalog.lists import Lists
-from gateway_core.catalog.publish import Resolver
+from gateway_core.catalog.memory import Memory
+from gateway_core.catalog.publish import Resolver, known_in
+from gateway_core.catalog.replicas import undeclared
 from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks
 from gateway_core.config import ProxyConfig
@@ -54,20 +56,32 @@ class _View:
     @classmethod
     def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
         """`parts`: the private lists of each upstream that has some."""
-        complete = all(part is not None and part.inventory is not None for part in parts.values())
+        complete = all(
+            part is not None and part.inventory is not None and not part.inventory.failures for part in parts.values()
+        )
         return cls(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
 
 
 class Catalog:
     """Everything the upstreams offer under the names agents see."""
 
-    def __init__(self, config: ProxyConfig, upstreams: Sequence[Upstream], resolve: Resolver, seal: Seal) -> None:
+    def __init__(
+        self,
+        config: ProxyConfig,
+        upstreams: Sequence[Upstream],
+        resolve: Resolver,
+        seal: Seal,
+        memory: Memory | None = None,
+    ) -> None:
+        """`memory`: what an earlier process knew of names, and where this one keeps what it knows."""
+        self._memory = memory or Memory(config)
+        self._undeclared = undeclared(config)
         self._upstreams = tuple(upstreams)
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._listeners: list[Listener] = []
         self._lists = Lists(config.limits.page_size, seal)
         self.tasks: Final = Tasks(seal, upstreams)
-        self._assembler = Assembler(config, resolve, self._lists)
+        self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
         self._views: dict[str, _View] = {}
         self.snapshot = Snapshot()
         """What the gateway itself was offered."""
@@ -82,19 +96,39 @@ class Catalog:
 
         Where nothing does, the one before stays, and with it all views that were made of it.
         """
-        offers = {one: one.inventory for one in self._upstreams if one.inventory is not None}
+        offers = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
         before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
         if after == before:
             return
         self.snapshot = after
         self.generation = object()
+        self._settle(offers)
+        report_changes(before, after)
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
-        for warning in after.warnings:
-            if warning not in before.warnings:
-                logger.warning("{}", warning)
         if changed and before.listings:
             for listener in tuple(self._listeners):
                 listener(changed)
+
+    def _known(self, upstream: Upstream) -> Inventory | None:
+        return upstream.inventory or self._memory.lists.get(upstream.name)
+
+    def _settle(self, offers: Mapping[Upstream, Inventory]) -> None:
+        """Take note of who holds which name from now on."""
+        for kind in LIST_METHODS:
+            published = {**self.snapshot.awaited.get(kind, {}), **self.snapshot.entries(kind)}
+            self._memory.owners.settle(kind, published, known_in(offers, kind))
+        self._memory.keep({upstream.name: inventory for upstream, inventory in offers.items()})
+
+    def notes(self) -> list[str]:
+        """Sentences for people: who is a replica of whom, and which pairs look as if they were meant to be."""
+        snapshot = self.snapshot
+        known = {pair.upstreams[1] for pair in snapshot.lookalikes}
+        guessed = [note for pair, note in self._undeclared.items() if pair[1] not in known]
+        return [*map(str, snapshot.replicas), *map(str, snapshot.lookalikes), *guessed]
+
+    async def close(self) -> None:
+        """Keep for the next process what was not written yet."""
+        await self._memory.close()
 
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Have `callback` told which of `tools`, `resources`, `prompts` changed; returns how to stop that."""
@@ -172,9 +206,9 @@ class Catalog:
         """Who serves a tool: by published name, or `upstream:tool`, which reaches it listed or not."""
         seen = self._seen(principal)
         for snapshot in seen:
-            entry = snapshot.tools.get(name)
-            if entry is not None:
-                return Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
+            target = snapshot.target("tool", name)
+            if target is not None:
+                return target
         upstream, original = self._explicit(name)
         if upstream is None or not original:
             return None
@@ -186,9 +220,9 @@ class Catalog:
     def prompt(self, name: str, principal: str | None = None) -> Target | None:
         """Who serves a prompt: by published name, or `upstream:prompt`."""
         for snapshot in self._seen(principal):
-            entry = snapshot.prompts.get(name)
-            if entry is not None:
-                return Target(entry.original, entry.upstreams)
+            target = snapshot.target("prompt", name)
+            if target is not None:
+                return target
         upstream, prompt = self._explicit(name)
         return Target(prompt, (upstream,)) if upstream is not None and prompt else None
 
@@ -200,9 +234,9 @@ class Catalog:
     def template(self, uri_template: str, principal: str | None = None) -> Target | None:
         """Who completes the variables of a template (or of a resource's URI, which the protocol allows too)."""
         for snapshot in self._seen(principal):
-            entry = snapshot.templates.get(uri_template)
-            if entry is not None:
-                return Target(entry.original, entry.upstreams)
+            target = snapshot.target("template", uri_template)
+            if target is not None:
+                return target
         return self.resource(uri_template, principal)
 
     def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:

@@ -25,6 +25,8 @@ class Entry:
     tool: Tool | None = None
     mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Of a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
+    legacy: Mapping[str, bytes | None] = field(default_factory=dict)
+    """What legacy agents see otherwise, see `Item.legacy`."""
 
     def serves(self, upstream: str) -> bool:
         """Whether that upstream is one of its replicas."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Raw
+
 from gateway_core import jsonrpc
 from gateway_core.catalog.entry import Entry
 from gateway_core.errors import INVALID_PARAMS, RpcError
@@ -118,13 +120,16 @@ def _digest(name: str) -> bytes:
 
 
 def _for_legacy(entry: Entry) -> bytes:
-    """A definition as agents up to 2025-11-25 may see it: to them an output schema describes an object.
+    """A definition as agents up to 2025-11-25 may see it.
 
-    What another schema describes is dropped from the results that they get, so the schema must not ask for it.
+    An output schema that they must not see describes what is dropped from the results that they get.
     """
-    schema = entry.tool.definition.get("outputSchema") if entry.tool is not None else None
-    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
+    if not entry.legacy:
         return entry.raw
     members = jsonrpc.members(entry.raw)
-    del members["outputSchema"]
+    for name, value in entry.legacy.items():
+        if value is None:
+            del members[name]
+        else:
+            members[name] = Raw(value)
     return jsonrpc.encode(members)

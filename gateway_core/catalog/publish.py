@@ -1,39 +1,58 @@
 """From what the upstreams offer to published names: replicas joined, clashes decided, names made valid.
 
-The order of everything is the file's: upstreams as listed, each upstream's own order within.
+The order of everything is the file's: upstreams as listed, each upstream's own order within. Who is up does not
+matter: an upstream that was not reached yet takes part with the names that are remembered of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.naming import Names
+from gateway_core.catalog.owners import Owners
+from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
+from gateway_core.config import UpstreamConfig
 from gateway_core.types import Claim, Kind, Tool, ToolConflict
 from gateway_core.upstream.inventory import NAME_KEYS, Inventory, Item
 from gateway_core.upstream.upstream import Upstream
-
-MAX_NAME: Final = 128
-_INVALID_CHARACTER: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 Resolver = Callable[[ToolConflict], Mapping[str, Claim] | None]
 Offers = Mapping[Upstream, Inventory]
 """What each upstream offers to those that this is published for, in the file's order."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides about names, besides the plugin."""
+
+    names: Names
+    replicas: ReplicaRule
+    owners: Owners
+    separator: str
+
+
+@dataclass(slots=True, eq=False)
 class _Group:
     """Replicas of one thing, being collected."""
 
+    local: str
+    """Its name in a form that fits."""
     item: Item
-    upstreams: list[Upstream] = field(default_factory=list)
+    upstreams: list[Upstream]
+
+    @property
+    def names(self) -> list[str]:
+        return [upstream.name for upstream in self.upstreams]
+
+    @property
+    def configs(self) -> list[UpstreamConfig]:
+        return [upstream.config for upstream in self.upstreams]
 
     def claim(self) -> Claim:
         return Claim(self.item.name, self.item.definition, tuple(upstream.view for upstream in self.upstreams))
@@ -44,54 +63,73 @@ class Published:
     """The outcome for one kind."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
+    awaited: dict[str, Entry] = field(default_factory=dict)
+    """Names kept for upstreams that were not reached yet; in no list, because their definitions are not known."""
     decisions: list[Decision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    lookalikes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """Pairs of upstreams that offer the same under one name, and are no replicas."""
 
 
-def publish(kind: Kind, offers: Offers, resolve: Resolver, *, separator: str, declared_only: bool) -> Published:
-    """Publish all items of one kind. `declared_only`: replicas must share a `group`."""
-    claims = _collect(kind, offers, declared_only)
-    wanted: list[tuple[str, _Group]] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wish:
+    """A name that the plugin chose for a group."""
+
+    name: str
+    group: _Group
+    contested: frozenset[str]
+    """All upstreams that claim the name that was decided about."""
+
+
+def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Published:
+    """Publish all items of one kind."""
+    claims = _collect(kind, offers, rules)
     published = Published()
+    wishes: list[_Wish] = []
     for name, groups in claims.items():
+        # Who holds the name comes before those who came to offer it later.
+        groups.sort(key=lambda group: rules.owners.late(kind, name, group.names))
         pairs = [(group.claim(), group) for group in groups]
-        conflict = ToolConflict(kind, name, tuple(claim for claim, _ in pairs), separator)
-        mapping = resolve(conflict)
+        mapping = resolve(ToolConflict(kind, name, tuple(claim for claim, _ in pairs), rules.separator))
         if mapping is None:
             mapping = {name: pairs[0][0]}
+        contested = frozenset(owner for group in groups for owner in group.names)
         for new_name, claim in mapping.items():
-            wanted.append((_valid_name(kind, new_name, published.warnings), _group_of(claim, pairs)))
-    _settle(kind, wanted, published)
-    _explain(kind, claims, published)
+            wishes.append(_Wish(new_name, _group_of(claim, pairs), contested))
+    given = _give_out(kind, wishes, rules, published.warnings)
     order = {upstream: number for number, upstream in enumerate(offers)}
 
-    def position(pair: tuple[str, Entry]) -> tuple[int, int]:
+    def position(pair: tuple[str, _Group]) -> tuple[int, int]:
         owner = pair[1].upstreams[0]
-        return order[owner], offers[owner].positions(kind)[pair[1].original]
+        return order[owner], offers[owner].positions(kind)[pair[1].item.name]
 
     # The same after every restart, whoever answered first.
-    published.entries = dict(sorted(published.entries.items(), key=position))
+    for name, group in sorted(given.items(), key=position):
+        (published.entries if group.item.raw else published.awaited)[name] = _entry(kind, name, group)
+    _explain(kind, claims, given, published)
     return published
 
 
-def _collect(kind: Kind, offers: Offers, declared_only: bool) -> dict[str, list[_Group]]:
+def _collect(kind: Kind, offers: Offers, rules: Rules) -> dict[str, list[_Group]]:
     claims: dict[str, list[_Group]] = {}
     for upstream, inventory in offers.items():
-        for item in inventory.of(kind):
-            groups = claims.setdefault(item.name, [])
+        items = inventory.of(kind)
+        local = rules.names.local(kind, items)
+        for item in items:
+            groups = claims.setdefault(local[item.name], [])
             for group in groups:
-                if group.item.identity == item.identity and _may_join(group.upstreams[0], upstream, declared_only):
+                if _alike(group.item, item) and rules.replicas.join(group.configs, upstream.config):
                     group.upstreams.append(upstream)
+                    if not group.item.raw:
+                        group.item = item
                     break
             else:
-                groups.append(_Group(item, [upstream]))
+                groups.append(_Group(local[item.name], item, [upstream]))
     return claims
 
 
-def _may_join(first: Upstream, other: Upstream, declared_only: bool) -> bool:
-    if not declared_only:
-        return True
-    return first.config.group is not None and first.config.group == other.config.group
+def _alike(one: Item, other: Item) -> bool:
+    return one.identity == other.identity and one.name == other.name
 
 
 def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
@@ -99,26 +137,67 @@ def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
     return next(group for known, group in pairs if known is claim or known == claim)
 
 
-def _settle(kind: Kind, wanted: Sequence[tuple[str, _Group]], published: Published) -> None:
-    """Give out the names: what keeps its own name first, so that no prefixed one can take it."""
-    for bare in (True, False):
-        for name, group in wanted:
-            if (name == group.item.name) is not bare:
+def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[str]) -> dict[str, _Group]:
+    """Every wish gets a name. What keeps its own name comes first, so that no prefixed one can take it."""
+    given: dict[str, _Group] = {}
+    refused: list[tuple[_Wish, str]] = []
+    for own_name in (True, False):
+        for wish in wishes:
+            if (wish.name == wish.group.local) is not own_name:
                 continue
-            if name in published.entries:
-                holder = published.entries[name]
-                published.warnings.append(
-                    f"{kind} {group.item.name!r} of {_names(group.upstreams)} is left out: its name {name!r} is taken "
-                    f"by {holder.original!r} of {_names(holder.upstreams)}"
-                )
-                continue
-            published.entries[name] = _entry(kind, name, group)
+            name = rules.names.valid(kind, wish.name)
+            reason = _refusal(kind, name, wish, given, rules)
+            if reason is None:
+                given[name] = wish.group
+                _warn_of_form(kind, name, wish, rules, warnings)
+            else:
+                refused.append((wish, reason))
+    for wish, reason in refused:
+        name = next(_free_names(kind, wish, given, rules), "")
+        if not name:
+            warnings.append(f"{_described(kind, wish.group)} is left out: {reason}")
+            continue
+        given[name] = wish.group
+        warnings.append(f"{_described(kind, wish.group)} is published as {name!r}: {reason}")
+    return given
+
+
+def _free_names(kind: Kind, wish: _Wish, given: Mapping[str, _Group], rules: Rules) -> Iterator[str]:
+    owner = wish.group.upstreams[0].name
+    candidates = list(rules.names.owned(kind, owner, wish.group.local))
+    yield from (name for name in candidates if _refusal(kind, name, wish, given, rules) is None)
+    # A name that a digest makes is nobody's, even where it looks like one of another upstream.
+    yield from (name for name in candidates[1:] if name not in given)
+
+
+def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], rules: Rules) -> str | None:
+    """Why a name is not for that group; None if it is."""
+    group = wish.group
+    if name in given:
+        return f"the name {name!r} is taken by {_described(kind, given[name])}"
+    space = rules.names.namespace(kind, name)
+    if space and space.isdisjoint(group.names):
+        return f"names of the form {name!r} belong to upstream {' and '.join(sorted(space))}"
+    holder = rules.owners.kept_from(kind, name, group.names)
+    if holder is not None and holder not in wish.contested:
+        return f"the name {name!r} belongs to upstream {holder}, which offers it no more or not now"
+    return None
+
+
+def _warn_of_form(kind: Kind, name: str, wish: _Wish, rules: Rules, warnings: list[str]) -> None:
+    """Tell where a name is another than the upstream's own, and no prefix explains it."""
+    if name != wish.name or wish.name == wish.group.local != wish.group.item.name:
+        warnings.append(f"{_described(kind, wish.group)} is published as {name!r}: names are {rules.names.rule}")
+
+
+def _described(kind: Kind, group: _Group) -> str:
+    return f"{kind} {group.item.name!r} of {', '.join(group.names)}"
 
 
 def _entry(kind: Kind, name: str, group: _Group) -> Entry:
     raw = group.item.raw
     definition = group.item.definition
-    if name != group.item.name:
+    if raw and name != group.item.name:
         key = NAME_KEYS[kind]
         members = jsonrpc.members(raw)
         members[key] = Raw(jsonrpc.encode(name))
@@ -126,43 +205,28 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
         definition = {**definition, key: name}
     upstreams = tuple(group.upstreams)
     tool = None
-    if kind == "tool":
+    if kind == "tool" and raw:
         tool = Tool(name, group.item.name, definition, tuple(upstream.name for upstream in upstreams))
-    return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map)
+    return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map, group.item.legacy)
 
 
-def _explain(kind: Kind, claims: Mapping[str, list[_Group]], published: Published) -> None:
+def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published) -> None:
     """Record how every clash ended, for people."""
-    names = {(entry.original, entry.upstreams[0].name): entry.name for entry in published.entries.values()}
-    for name, groups in claims.items():
-        if len(groups) > 1:
-            published.decisions.append(
-                Decision(
-                    kind,
-                    name,
-                    tuple(
-                        (
-                            names.get((name, group.upstreams[0].name)),
-                            tuple(upstream.name for upstream in group.upstreams),
-                        )
-                        for group in groups
-                    ),
-                )
-            )
+    names = {group: name for name, group in reversed(list(given.items()))}
+    for name, claimed in claims.items():
+        if len(claimed) < 2:
+            continue
+        groups = sorted(claimed, key=lambda group: group.upstreams[0].facts.order)
+        outcome = tuple((names.get(group), tuple(group.names)) for group in groups)
+        published.decisions.append(Decision(kind, name, outcome))
+        firsts: dict[tuple[str, str], _Group] = {}
+        for group in groups:
+            first = firsts.setdefault((group.item.name, group.item.identity), group)
+            if first is not group:
+                pair = (first.upstreams[0].name, group.upstreams[0].name)
+                published.lookalikes.setdefault(pair, []).append(name)
 
 
-def _valid_name(kind: Kind, name: str, warnings: list[str]) -> str:
-    """A tool's or prompt's name as the specification allows it (server/tools, Tool Names); URIs are left alone."""
-    if kind in {"resource", "template"}:
-        return name
-    valid = _INVALID_CHARACTER.sub("_", name)
-    if len(valid) > MAX_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        valid = f"{valid[: MAX_NAME - 9]}_{digest}"
-    if valid != name:
-        warnings.append(f"{kind} {name!r} is published as {valid!r}: names are 1 to 128 of A-Z a-z 0-9 . _ -")
-    return valid
-
-
-def _names(upstreams: Sequence[Upstream]) -> str:
-    return ", ".join(upstream.name for upstream in upstreams)
+def known_in(offers: Offers, kind: Kind) -> Iterable[str]:
+    """The upstreams whose list of that kind is known."""
+    return (upstream.name for upstream, inventory in offers.items() if kind in inventory.items)

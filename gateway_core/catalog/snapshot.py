@@ -10,6 +10,7 @@ import re2
 
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing
+from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
 from gateway_core.types import Era, Kind, Tool
 from gateway_core.types.conflicts import marked_uri, unmarked_uri
 from gateway_core.upstream.inventory import LIST_METHODS, Inventory
@@ -91,8 +92,12 @@ class Snapshot:
     """How often those had changed by then: `Offer.changes`."""
     linking: frozenset[str] = frozenset()
     """Names of the upstreams whose URIs could be taken for another's: those that have resources beside others."""
+    awaited: Mapping[Kind, Mapping[str, Entry]] = field(default_factory=dict)
+    """Names kept for upstreams that were not reached yet; in no list."""
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
+    replicas: tuple[ReplicaSet, ...] = ()
+    lookalikes: tuple[Lookalikes, ...] = ()
 
     def entries(self, kind: Kind) -> Mapping[str, Entry]:
         return {
@@ -101,6 +106,13 @@ class Snapshot:
             "resource": self.resources,
             "template": self.templates,
         }[kind]
+
+    def target(self, kind: Kind, name: str) -> Target | None:
+        """Where calls of a published name go, and of one that is kept for an upstream that was not reached yet."""
+        entry = self.entries(kind).get(name)
+        if entry is None:
+            entry = self.awaited.get(kind, {}).get(name)
+        return None if entry is None else Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
 
     def differs(self, other: Snapshot, kind: Kind) -> bool:
         """Whether agents would see another list of that kind, or may: of private lists nobody else can tell."""
@@ -116,12 +128,12 @@ class Snapshot:
     def resource(self, uri: str) -> Target | None:
         """Who serves a URI: who lists it, else whom its mark names, else whose template it matches, else the only
         upstream that has any resources."""
-        entry = self.resources.get(uri)
-        if entry is not None:
-            return Target(entry.original, entry.upstreams)
+        target = self.target("resource", uri)
+        if target is not None:
+            return target
         plain, name = unmarked_uri(uri)
         marked = self.upstreams.get(name)
-        if marked is not None and "resources" not in marked.capabilities:
+        if marked is not None and not self._has_resources(marked):
             marked = None
         for match in self.patterns:
             if marked is not None and not match.mark:
@@ -131,8 +143,15 @@ class Snapshot:
                 return Target(original, match.entry.upstreams)
         if marked is not None:
             return Target(plain, (marked,))
-        owners = [upstream for upstream in self.upstreams.values() if "resources" in upstream.capabilities]
+        owners = [upstream for upstream in self.upstreams.values() if self._has_resources(upstream)]
         return Target(uri, (owners[0],)) if len(owners) == 1 else None
+
+    def _has_resources(self, upstream: Upstream) -> bool:
+        """Whether it offers any, as it said itself or as is remembered of it."""
+        if "resources" in upstream.capabilities:
+            return True
+        known = self.offers.get(upstream)
+        return known is not None and known.remembered and bool(known.of("resource") or known.of("template"))
 
     def published_uri(self, upstream: str, uri: str) -> str:
         """The URI by which agents reach what an upstream calls `uri`, be it listed or not."""

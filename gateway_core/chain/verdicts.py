@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway_core import jsonrpc
 from gateway_core.chain.failures import Misuse, Own
-from gateway_core.errors import RpcError
+from gateway_core.errors import RpcError, untraced
 from gateway_core.types import Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
 
 AFTER_TIMEOUT: Final = 5.0
@@ -76,6 +76,7 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
         raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
     if verdict.error is not None:
         _check_error(verdict.error, None if before is None else before.error)
+        untraced(verdict.error)  # the plugin may have caught it
     elif verdict.raw == b"":
         raise Misuse("returned a CallResult that holds neither a JSON object nor an error")
     elif before is None or verdict.raw is not before.raw:

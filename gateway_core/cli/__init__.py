@@ -1,9 +1,9 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help; `at_once` reads those that have no time for it. One module per job: `start`
-(`serve` and `lifetime` in the foreground, `detach` in the background), `probe` (status and stop), `views` (check,
-tools, plugins), `call`, `init`. They share `control` (the pid file: who runs), `report` (errors, with `exit_codes`),
-`settings` (the loaded configuration), `render` (tables) and `port` (who holds a port).
+`app` has the commands and their help. One module per job: `start` (`serve` and `lifetime` in the foreground, `detach`
+in the background), `stop`, `status`, `views` (check, tools, plugins), `call`, `init`. They share `instance` (the pid
+file), `running` (which gateway a command means), `client` (asks the control plane), `report` (errors, with
+`exit_codes`), `settings` (the loaded configuration), `render` (tables) and `port` (who holds a port).
 """
 
 from __future__ import annotations
@@ -31,16 +31,9 @@ def main() -> int:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 gets escapes, no error
-        from gateway_core.cli.at_once import command_of  # noqa: PLC0415 - importing the package stays free of charge
+        from gateway_core.cli.app import run  # noqa: PLC0415 - a Ctrl+C while it loads is handled below
 
-        command = command_of(sys.argv[1:])
-        if command is None:
-            from gateway_core.cli.app import run  # noqa: PLC0415
-
-            return run()
-        from gateway_core.cli.report import guarded  # noqa: PLC0415
-
-        return guarded(command)
+        return run()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
 

@@ -1,27 +1,29 @@
-"""The commands, their options and their help. What they do is elsewhere, and imported only when it is asked for."""
+"""The commands, their options and their help. Each command imports its own module when it runs, for a fast start.
 
-from __future__ import annotations
+Annotations are not postponed here: typer would evaluate all of them at each start.
+"""
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway_core.cli import probe
 from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.options import Command, Group
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
 
 app = typer.Typer(
     name="rad",
+    cls=Group,
     help="Radium: one MCP server in front of many. Everything is under `rad mcp proxy`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-mcp = typer.Typer(help="Model Context Protocol: the gateway (proxy).", no_args_is_help=True)
+mcp = typer.Typer(cls=Group, help="Model Context Protocol: the gateway (proxy).", no_args_is_help=True)
 proxy = typer.Typer(
+    cls=Group,
     help="The MCP gateway: agents connect to one address and use the tools of many MCP servers.\n\n"
     "First steps: `rad mcp proxy init`, edit the file it writes, `rad mcp proxy start`. "
     "To see it at work without any server of your own: `rad mcp proxy demo`.\n\n"
@@ -44,6 +46,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
         put(f"rad {version('gateway-core')}")
         raise typer.Exit
 
@@ -63,9 +67,9 @@ def root(
         os.environ[DEBUG_VARIABLE] = "1"  # a detached gateway inherits it
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def init(
-    force: Annotated[bool, typer.Option("--force", help="Write it anew if there is one.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
     path: Annotated[
         Path | None,
         typer.Option("--path", metavar="PATH", help="The file to write, or the folder to make .radium in."),
@@ -82,13 +86,15 @@ def init(
     run(path, force=force)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def start(
     config: ConfigOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background; return once it listens, or with its error.")
     ] = False,
-    stdio: Annotated[bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port.")] = False,
+    stdio: Annotated[
+        bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Start the gateway.
@@ -103,32 +109,36 @@ def start(
     raise typer.Exit(run(config, detach=detach, stdio=stdio, ready_fd=ready_fd))
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def stop(
     config: ConfigOption = None,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for calls in flight.")] = False,
 ) -> None:
-    """Stop the running gateway and wait until it has gone.
+    """Stop the running gateway and wait until it has ended.
 
     Calls in flight get the configured drain_timeout to finish. Exit code 3: none was running.
 
     Example: rad mcp proxy stop
     """
-    probe.stop(config, now=now)
+    from gateway_core.cli.stop import stop as run  # noqa: PLC0415
+
+    run(config, now=now)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the gateway runs, its address, and how each upstream does.
+    """Show whether the gateway runs, its addresses, and the state of each upstream.
 
     Exit code 3: it is not running.
 
     Example: rad mcp proxy status
     """
-    probe.status(config, as_json=as_json)
+    from gateway_core.cli.status import status as run  # noqa: PLC0415
+
+    run(config, as_json=as_json)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def check(
     config: ConfigOption = None,
     connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
@@ -145,7 +155,7 @@ def check(
     run(config, connect=connect, as_json=as_json)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def tools(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the tools that agents see, who serves them, and how clashes of names were solved.
 
@@ -158,7 +168,7 @@ def tools(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     run(config, as_json=as_json)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def call(
     name: Annotated[str, typer.Argument(help="The tool, as `rad mcp proxy tools` lists it, or upstream:tool.")],
     arg: Annotated[
@@ -183,7 +193,7 @@ def call(
     run(config, name, args=arg or [], data=data, as_json=as_json)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the plugins: the enabled ones in the order in which they run, then the others that are installed.
 
@@ -194,7 +204,7 @@ def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     list_plugins(config, as_json=as_json)
 
 
-@proxy.command()
+@proxy.command(cls=Command)
 def demo() -> None:
     """Show the gateway at work on bundled servers: catalog, routing, failover, limits, redaction.
 

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway_core import jsonrpc
-from gateway_core.cli.control import Instance, UsageError, locate, pid_file, read_instance
+from gateway_core.cli.client import fetch
+from gateway_core.cli.instance import Instance, UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import Config
 from gateway_core.log.escaping import escape
 
 MAX_STDIN: Final = 16 * 1024 * 1024
 CONNECT_TIMEOUT: Final = 5.0
+ANSWER_GRACE: Final = 40.0
+"""Seconds that a call may take beyond the gateway's `max_timeout`: for the handshake, the list of tools, the answer."""
 
 
 def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
@@ -27,9 +31,10 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
     _check_text(name)
     arguments = parse_arguments(args, data)
     path = locate(config)
-    running = read_instance(pid_file(path))
-    if isinstance(running, Instance):
-        answer = asyncio.run(_through(running, name, arguments))
+    running = instance_of(path)
+    if running is not None:
+        limit = _limit(fetch(running, "status"))  # tells at once that a gateway hangs
+        answer = asyncio.run(_through(running, name, arguments, limit))
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
         answer = asyncio.run(_directly(load_config(path), name, arguments))
@@ -79,7 +84,7 @@ def _check_text(value: Any) -> None:
 
 def _json(text: str) -> Any:
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")  # Python's parser takes NaN and Infinity
+        raise ValueError(f"{constant} is not JSON")  # Python's parser takes NaN and Infinity
 
     try:
         return json.loads(text, parse_constant=refuse, parse_int=_integer, parse_float=_finite)
@@ -100,15 +105,24 @@ def _finite(text: str) -> float:
     return number
 
 
-async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call as an agent of the running gateway, with the official client: `{"result"}` or `{"error"}`."""
+def _limit(status: dict[str, Any]) -> float:
+    """Seconds after which the gateway must have answered: its own deadlines hold until then."""
+    longest = status.get("max_timeout")
+    return (float(longest) if isinstance(longest, int | float) else 300.0) + ANSWER_GRACE
+
+
+async def _through(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+    """Call as an agent of the running gateway, with the official client: `{"result"}` or `{"error"}`.
+
+    Raises `NotAnswering` after `limit` seconds, other `Failed`.
+    """
     import httpx2  # noqa: PLC0415 - half a second that only this command needs
     from mcp import Client, MCPError  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
     from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, Implementation  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415
 
-    # No timeout for the answer: the gateway's own deadlines hold. No proxy from the environment: it is our gateway.
+    # No timeout for a piece of the answer: `limit` is for all of it. No proxy from the environment.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
     refusals: list[str] = []
     where = f"the running gateway (pid {instance.pid}, {instance.address})"
@@ -120,6 +134,7 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> 
 
     try:
         async with (
+            asyncio.timeout(limit),
             httpx2.AsyncClient(trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}) as http,
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),
@@ -137,6 +152,11 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any]) -> 
                 found = error.error.model_dump(mode="json", by_alias=True, exclude_none=True)
                 return {"error": {**found, "message": refusals[-1]} if refusals else found}
             return {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    except TimeoutError:
+        raise NotAnswering(
+            f"{where}: no answer within {limit:g} s\n"
+            "  the call may have run; to see what is wrong: rad mcp proxy status"
+        ) from None
     except ValidationError as error:
         raise Failed(f"the running gateway (pid {instance.pid}) did not answer with a tool result") from error
     except (httpx2.HTTPError, MCPError, OSError, ExceptionGroup) as error:

@@ -1,7 +1,7 @@
 """`rad mcp proxy start --detach`: a gateway in a session of its own, whose starter waits until it listens.
 
-The child reports over a pipe, one JSON object: `{"address"}` once it listens, or `{"error", "code"}` as text and
-exit code. Its output goes to `mcp-proxy.log` beside the configuration file.
+The child reports over a pipe, one JSON object: `{"address", "control"}` once it listens, or `{"error", "code"}` as
+text and exit code. Its output goes to `mcp-proxy.log` beside the configuration file.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from gateway_core.cli.control import locate
 from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.instance import locate
 from gateway_core.cli.report import describe, put, say_error
 
 READY_TIMEOUT: Final = 60.0
@@ -48,8 +48,8 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text, "code": int(code)})
 
-    def ready(self, address: str) -> None:
-        self._send({"address": address})
+    def ready(self, address: str, control: str) -> None:
+        self._send({"address": address, "control": control})
 
     def _send(self, report: dict[str, Any]) -> None:
         if self._fd < 0:
@@ -88,7 +88,12 @@ def start(config: Path | None) -> int:
         os.close(reader)
     if "address" in report:
         child.returncode = 0  # it is meant to outlive us: no warning about that
-        put(f"started: pid {child.pid}, {report['address']}\n  log: {log}\n  to stop it: rad mcp proxy stop")
+        put(
+            f"started: pid {child.pid}, {report['address']}\n"
+            f"  control plane: {report['control']}\n"
+            f"  log: {log}\n"
+            "  to stop it: rad mcp proxy stop"
+        )
         return ExitCode.DONE
     if "error" in report:
         say_error(str(report["error"]))

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from gateway_core.cli.control import CONFIG_NAME, FOLDER
+from gateway_core.cli.instance import CONFIG_NAME, FOLDER
 from gateway_core.cli.report import Failed, put
 from gateway_core.config import default_file
 
@@ -39,5 +39,6 @@ def init(path: Path | None, *, force: bool) -> None:
         "next:\n"
         "  1. add your MCP servers to it, as [[mcp.proxy.upstreams]]\n"
         f"  2. rad mcp proxy check{option} --connect\n"
-        f"  3. rad mcp proxy start{option}"
+        f"  3. rad mcp proxy start{option}\n"
+        "payloads are logged, secrets hidden; to log none: log_requests = false and log_responses = false"
     )

@@ -17,13 +17,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from loguru import logger
 
 from gateway_core.cli import port, render
-from gateway_core.cli.control import Hold
 from gateway_core.cli.detach import Starter, log_file
+from gateway_core.cli.instance import Hold
 from gateway_core.cli.report import Failed, say
 from gateway_core.config import Config
 from gateway_core.log import output
@@ -94,12 +93,17 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
     output.setup(log, to_terminal=starter is None and sys.stderr.isatty())
     signals = Signals(proxy.drain_timeout, hold.release)
     async with _gateway(config, early, hold.instance.token, signals) as gateway:
+        control = proxy.control
+        try:
+            await gateway.start_control(control.host, control.port)
+        except OSError as error:
+            raise Failed(port.in_use_message(error, control.host, control.port, port.CONTROL_PORT)) from error
+        hold.control_listens(gateway.control.host, gateway.control.port)
         try:
             if not await _unless_stopped(gateway.start(), signals):
                 return
         except OSError as error:
             raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
-        hold.listening(urlsplit(gateway.address).port or proxy.port)
         _announce(gateway, starter)
         await signals.stop.wait()
         await _unless_now(gateway.drain(), signals)
@@ -110,6 +114,11 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
     output.setup(config.proxy.log, to_terminal=False)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
     async with _gateway(config, early, "", signals) as gateway:
+        try:
+            await gateway.start_control(config.proxy.control.host, 0)
+            logger.info("control plane listening", address=gateway.control.address, pid=os.getpid())
+        except OSError as error:
+            logger.warning("no control plane: cannot listen on {}: {}", config.proxy.control.host, error.strerror)
         if await _unless_stopped(gateway.start(listen=False), signals):
             serving = asyncio.ensure_future(gateway.serve_stdio())
             stopped = asyncio.ensure_future(signals.stop.wait())
@@ -128,9 +137,11 @@ async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signa
     """A gateway that is not started yet; stopped at the end."""
     gateway: Gateway | None = None
     try:
+        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - a signal that comes meanwhile counts
 
-        gateway = Gateway(config, admin_token=admin_token, early=early)
+        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
+        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
         gc.freeze()  # what stays for the life of the process is not looked at: 60,000 objects, hardly any garbage
         _keep_freed_memory()
         yield gateway
@@ -180,8 +191,8 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 
 def _announce(gateway: Gateway, starter: Starter | None) -> None:
     if starter is not None:
-        starter.ready(gateway.address)
+        starter.ready(gateway.address, gateway.control.address)
     if starter is None and sys.stderr.isatty():
         say(render.start_summary(gateway.status()))
     else:
-        logger.info("listening", address=gateway.address, pid=os.getpid())
+        logger.info("listening", address=gateway.address, control=gateway.control.address, pid=os.getpid())

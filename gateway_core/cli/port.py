@@ -16,8 +16,12 @@ SEARCH_TIME: Final = 0.5
 """Seconds for the search: the command has promised to end within one."""
 
 
-def in_use_message(error: OSError, host: str, port: int) -> str:
-    """What to tell somebody whose gateway could not bind `host`:`port`."""
+DATA_PORT: Final = "[mcp.proxy] port = …"
+CONTROL_PORT: Final = "[mcp.proxy.control] port = … (0: any free one)"
+
+
+def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -> str:
+    """The message for an operator whose gateway could not bind `host`:`port`, which `key` of the file names."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {shown}: {error.strerror}"
@@ -30,14 +34,14 @@ def in_use_message(error: OSError, host: str, port: int) -> str:
         + (f"  held by:           {holder}\n" if holder else "")
         + "  is it a gateway?   rad mcp proxy status\n"
         "  to stop that one:  rad mcp proxy stop\n"
-        "  or change the port in the configuration file: [mcp.proxy] port = …"
+        f"  or change the port in the configuration file: {key}"
     )
 
 
 def check(host: str, port: int) -> None:
-    """Raise `OSError` when somebody listens on `host`:`port` already, or when `host` is no address of any machine.
+    """Raise `OSError` if `host`:`port` is in use already, or if `host` has no address.
 
-    Costs nothing, while the gateway that will listen takes its time to be loaded. Other failures are left to it.
+    Fast, where loading the gateway that will listen takes a while. Other failures are left to the gateway.
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in found:

@@ -6,8 +6,10 @@ Names, descriptions and errors come from upstreams, so every text is escaped, an
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 from unicodedata import east_asian_width
 
@@ -15,10 +17,15 @@ from gateway_core.log.escaping import escape, wants_colour
 
 MAX_CELL: Final = 200
 """Characters of a description or an error that are shown; `--json` has all of it."""
-_COLOURS: Final = {"healthy": 32, "connecting": 33, "ejected": 33, "down": 31}
-"""State -> colour on a terminal (ECMA-48, SGR)."""
-_PIPE_WIDTH: Final = 200
-"""A pipe has no width; a table in it must not be cut to that of an old terminal."""
+_COLOURS: Final = {
+    ("state", "healthy"): 32,
+    ("state", "connecting"): 33,
+    ("state", "ejected"): 33,
+    ("state", "down"): 31,
+}
+_MIN_FOLDED: Final = 20
+"""Cells that the last column of a table keeps, however narrow the terminal is."""
+_GAP: Final = "   "
 
 
 def start_summary(status: dict[str, Any]) -> str:
@@ -31,6 +38,7 @@ def start_summary(status: dict[str, Any]) -> str:
     lines = [
         f"Radium MCP gateway {status['version']}, pid {status['pid']}",
         *_row("agents connect to", [_endpoint(status)]),
+        *_row("control plane", [status["control"]]),
         *_row("configuration", [escape(str(status["config"]))]),
         *_row("upstreams", upstreams or ["none yet; add [[mcp.proxy.upstreams]] to the configuration"]),
         *_row("plugins, in order", [plugins or "none"]),
@@ -44,6 +52,8 @@ def _row(label: str, values: Sequence[str]) -> list[str]:
 
 
 def _endpoint(status: dict[str, Any]) -> str:
+    if not status["address"]:
+        return "none yet: the gateway is starting, or agents connect over stdin and stdout"
     return f"{status['address']}/{'sse' if status['transport'] == 'sse' else 'mcp'}"
 
 
@@ -54,6 +64,7 @@ def show_status(status: dict[str, Any]) -> None:
     head = {
         "running": f"pid {status['pid']}, up {duration(status['uptime'])}, version {status['version']}, {state}",
         "address": _endpoint(status),
+        "control plane": status["control"],
         "configuration": escape(str(status["config"])),
         "agents": f"{_count(status['connections'], 'connection')}, {_count(status['sessions'], 'session')}",
         "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
@@ -66,32 +77,16 @@ def show_status(status: dict[str, Any]) -> None:
         return
     _show_upstreams(status["upstreams"])
     for one in status["upstreams"]:
-        if one["last_error"]:  # below the table: in a column of a narrow terminal nobody could read it
+        if one["last_error"]:  # below the table, because a column of a narrow terminal is too small for it
             print(f"{escape(one['name'])}: last error: {_cut(one['last_error'])}")
+        for warning in one["warnings"]:
+            print(f"warning: {_cut(warning)}")
 
 
 def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
-    """One line each, in columns. Without rich, which takes longer to load than all the rest of `status` takes."""
     names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
-    right = {"tools", "calls", "errors", "latency"}
-    coloured = wants_colour(sys.stdout)
-    rows = [[_cut(cell) for cell in _upstream(one)] for one in upstreams]
-    widths = [max(map(_width, column)) for column in zip(names, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> list[str]:
-        shown = []
-        for name, cell, width in zip(names, cells, widths, strict=True):
-            space = " " * (width - _width(cell))
-            shown.append(space + cell if name in right else cell + space)
-        return shown
-
-    print("\n" + "   ".join(line(names)).rstrip())
-    print("─" * (sum(widths) + 3 * (len(widths) - 1)))
-    for row in rows:
-        shown, colour = line(row), _COLOURS.get(row[1])
-        if coloured and colour is not None:
-            shown[1] = f"\x1b[{colour}m{shown[1]}\x1b[0m"
-        print("   ".join(shown).rstrip())
+    print()
+    show_table(names, map(_upstream, upstreams), right={"tools", "calls", "errors", "latency"}, colours=_COLOURS)
     print()
 
 
@@ -127,26 +122,68 @@ def show_tools(answer: dict[str, Any]) -> None:
         for claim in conflict["claims"]:
             outcome = "dropped" if claim["published"] is None else f"published as {escape(claim['published'])}"
             print(f"  {escape(', '.join(claim['upstreams']))}: {outcome}")
+    for note in answer.get("notes", ()):
+        print(f"note: {escape(note)}")
     for warning in answer["warnings"]:
         print(f"warning: {escape(warning)}")
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[str] | set[str] = frozenset()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    colours: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> None:
-    """Print a table on stdout, every cell escaped and cut to `MAX_CELL`, and folded where the terminal is narrow."""
-    from rich import box  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    """Print a table on stdout, every cell escaped and cut to `MAX_CELL`.
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cut(cell)) for cell in row))
-    fixed = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
-    Console(width=fixed, highlight=False).print(table)
+    Columns named in `right` are aligned to the right. `colours`: (column, text of the whole cell) -> its colour on a
+    terminal (ECMA-48, SGR). Where the terminal is narrow, the last column is folded.
+    """
+    cells = [[_cut(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
+    widths[-1] = min(widths[-1], max(_line_width() - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1), _MIN_FOLDED))
+    shown = colours if wants_colour(sys.stdout) else {}
+
+    def put_line(line: Sequence[str]) -> None:
+        aligned = []
+        for name, text, width in zip(columns, line, widths, strict=True):
+            space, colour = " " * (width - _width(text)), shown.get((name, text))
+            painted = text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
+            aligned.append(space + painted if name in right else painted + space)
+        print(_GAP.join(aligned).rstrip())
+
+    put_line(columns)
+    print("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+    for *row, last in cells:
+        first, *more = _folded(last, widths[-1])
+        put_line([*row, first])
+        for part in more:
+            put_line([*("" for _ in row), part])
+
+
+def _line_width() -> int:
+    """Cells of a line; as many as needed in a pipe, which has no width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """`text` in lines of at most `width` cells, broken between words where that can be done."""
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if _width(longer) <= width:
+            line = longer
+            continue
+        if line:
+            yield line
+        line = ""
+        for character in word:
+            if _width(line + character) > width:
+                yield line
+                line = ""
+            line += character
+    yield line
 
 
 def _cut(text: str) -> str:

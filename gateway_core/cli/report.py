@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from gateway_core.cli.control import NotRunning, UsageError
 from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.instance import NotRunning, UsageError
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 from gateway_core.log.escaping import escape
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway_core.cli import port
-from gateway_core.cli.control import Hold, acquire, locate
+from gateway_core.cli.instance import Hold, acquire, locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.settings import require_enabled
 from gateway_core.config import Config, load
@@ -46,17 +46,19 @@ def _start(config: Path | None, *, stdio: bool, starter: Starter | None) -> None
         return
     hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout)
     try:
-        _check_port(proxy.host, proxy.port)
+        _check_port(proxy.host, proxy.port, port.DATA_PORT)
+        if proxy.control.port:
+            _check_port(proxy.control.host, proxy.control.port, port.CONTROL_PORT)
         _run(settings, hold, starter)
     finally:
         hold.release()
 
 
-def _check_port(host: str, number: int) -> None:
+def _check_port(host: str, number: int, key: str) -> None:
     try:
         port.check(host, number)
     except OSError as error:
-        raise Failed(port.in_use_message(error, host, number)) from error
+        raise Failed(port.in_use_message(error, host, number, key)) from error
 
 
 def _run(config: Config, hold: Hold | None, starter: Starter | None) -> None:

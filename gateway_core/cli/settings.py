@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from gateway_core.cli.control import UsageError, locate
+from gateway_core.cli.instance import UsageError, locate
 from gateway_core.config import Config, load
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
 
 DISCOVERY_TIMEOUT: Final = 30.0
-"""Seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+"""Least seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+DISCOVERY_MARGIN: Final = 1.0
+"""Seconds after the longest `start_timeout`, for the failure to be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class QuietLog:
     level: Literal["ERROR"] = "ERROR"
     format: Literal["text"] = "text"
     file: None = None
+    max_bytes: int = 0
+    kept_files: int = 0
 
 
 def load_config(config: Path | None) -> Config:
@@ -47,14 +51,17 @@ def require_enabled(config: Config) -> None:
 @asynccontextmanager
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """A gateway of this command's own, connected to all upstreams, with no port; stopped at the end."""
+    from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do without
     from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)
-    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32))
+    memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None, writes=False)
+    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
     try:
         await gateway.start(listen=False)
-        await gateway.wait_first_discovery(DISCOVERY_TIMEOUT)
+        longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)
+        await gateway.wait_first_discovery(max(DISCOVERY_TIMEOUT, longest + DISCOVERY_MARGIN))
         yield gateway
     finally:
         await gateway.stop()

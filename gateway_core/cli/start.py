@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway_core.cli.control import UsageError
+from gateway_core.cli.instance import UsageError
 
 
 def start(config: Path | None, *, detach: bool = False, stdio: bool = False, ready_fd: int | None = None) -> int:

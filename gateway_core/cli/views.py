@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway_core import plugins
-from gateway_core.cli import probe, render
-from gateway_core.cli.control import Instance, UsageError, locate, pid_file, read_instance
+from gateway_core.cli import client, render
+from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.cli.running import instance_of
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import DEFAULT_PLUGINS, Config
 from gateway_core.errors import ConfigError, PluginError
@@ -26,7 +27,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": str(error).splitlines(), "upstreams": []})
         raise
-    found = asyncio.run(_try_upstreams(settings)) if connect else []
+    found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
     failed = [one["name"] for one in found if one["state"] != "healthy"]
     proxy = settings.proxy
     if as_json:
@@ -38,6 +39,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
                 "problems": [],
                 "enable": proxy.enable,
                 "plugins": names,
+                "notes": notes,
                 "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
             }
         )
@@ -45,16 +47,27 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         put(f"ok: {escape(str(path))}: {len(proxy.upstreams)} upstreams, {len(loaded)} plugins")
         for one in found:
             put(_line(one))
+            for warning in one["warnings"]:
+                put(f"          warning: {escape(warning)}")
+        for note in notes:
+            put(f"note: {escape(note)}")
         if not proxy.enable:
             put("note: `start` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {len(found)} upstreams failed: {', '.join(failed)}")
 
 
-async def _try_upstreams(config: Config) -> list[dict[str, Any]]:
+def _replicas(config: Config) -> list[str]:
+    """What the file alone says about replicas."""
+    from gateway_core.catalog.replicas import declared, undeclared  # noqa: PLC0415 - `plugins` does without
+
+    return [*declared(config.proxy), *undeclared(config.proxy).values()]
+
+
+async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
+    """Each upstream as it is found, and who turned out to be whose replica."""
     async with local_gateway(config) as gateway:
-        found: list[dict[str, Any]] = gateway.status()["upstreams"]
-        return found
+        return gateway.status()["upstreams"], gateway.tools()["notes"]
 
 
 def _line(one: dict[str, Any]) -> str:
@@ -68,9 +81,9 @@ def _line(one: dict[str, Any]) -> str:
 def tools(config: Path | None, *, as_json: bool) -> None:
     """What agents see: asked of the running gateway, or found out by connecting to the upstreams now."""
     path = locate(config)
-    running = read_instance(pid_file(path))
-    if isinstance(running, Instance):
-        answer = probe.fetch(running, "tools")
+    running = instance_of(path)
+    if running is not None:
+        answer = client.fetch(running, "tools")
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
         answer = asyncio.run(_tools_now(load_config(path)))

@@ -17,6 +17,7 @@ from gateway_core.config.models import (
     SecurityConfig,
     UpstreamConfig,
 )
+from gateway_core.config.sections import NamesConfig
 from gateway_core.config.template import default_file
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "LimitsConfig",
     "LogConfig",
+    "NamesConfig",
     "PluginEntry",
     "ProxyConfig",
     "SecurityConfig",

@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 
 from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
 from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
-from gateway_core.config.models import FileTable, McpTable, Section
+from gateway_core.config.models import FileTable, McpTable
 from gateway_core.config.report import bounds_of, section_in, sections, toml_value
+from gateway_core.config.sections import Section
 from gateway_core.errors import ConfigError
 
 OUTPUT: Final = Path("docs", "configuration.md")
@@ -37,7 +38,7 @@ port = 3000
 transport = "http"
 max_connections = 100
 separator = "__"
-replicas = "schema"
+replicas = "intent"
 allowed_hosts = ["gateway.example.com"]
 allowed_origins = ["https://app.example.com"]
 drain_timeout = 30.0
@@ -45,6 +46,10 @@ timeout = 60.0
 max_timeout = 300.0
 question_timeout = 300.0
 state_keys = ["${GATEWAY_STATE_KEY}"]
+
+[mcp.proxy.control]
+host = "127.0.0.1"
+port = 0
 
 [mcp.proxy.limits]
 request_body = 4194304
@@ -57,10 +62,16 @@ page_size = 1000
 parked_calls = 1000
 parked_per_principal = 32
 
+[mcp.proxy.names]
+max_length = 64
+dots = false
+
 [mcp.proxy.log]
 level = "INFO"
 format = "json"
 file = "gateway.log"
+max_bytes = 16777216
+kept_files = 5
 
 [mcp.proxy.security]
 log_requests = true
@@ -77,6 +88,7 @@ env = { LOG_LEVEL = "warn", API_KEY = "${FILES_API_KEY}" }
 cwd = ".."
 tools = ["read_text_file", "list_directory"]
 isolation = "agent"
+start_timeout = 120.0
 max_in_flight = 16
 
 [[mcp.proxy.upstreams]]
@@ -158,7 +170,7 @@ priority = "high"
 _INTRO = f"""\
 # Configuration
 
-<!-- Generated from gateway_core/config/models.py. Do not edit; run `{COMMAND}`. -->
+<!-- Generated from gateway_core/config/models.py and sections.py. Do not edit; run `{COMMAND}`. -->
 
 The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
 folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and
@@ -194,6 +206,8 @@ Unknown keys are errors. Indexes count from 0, in the order of the file. Secrets
 """
 
 _NOTES: Final = {
+    "[mcp.proxy.control]": "`rad mcp proxy status` and `tools` ask it, and monitoring may; "
+    "[Operations](operations.md#endpoints) has the addresses. With `start --stdio` the port is always a free one.",
     "[mcp.proxy.security]": "In a file with its own `[[mcp.proxy.plugins]]` each key given here fills in the setting "
     "of its plugin; a key whose plugin is not listed, or whose entry has the setting already, is an error.\n\n"
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 from gateway_core.config.keys import algorithms
+from gateway_core.hosts import leads_to_loopback
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
@@ -50,17 +51,6 @@ SigningAlgorithm = Literal[
 def mistake(message: str, detail: str = "") -> PydanticCustomError:
     """An error of one of these rules. `detail` is shown only where the value itself may be shown."""
     return PydanticCustomError("rule", "{message}", {"message": message, "detail": detail})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host is this machine: `localhost`, a name under it (RFC 6761), or a loopback address."""
-    host = host.rstrip(".").lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def as_tuple(value: Any) -> Any:
@@ -141,14 +131,14 @@ def _url(value: str) -> str:
 
 def _token_url(value: str) -> str:
     url = split_url(value)
-    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+    if url.scheme != "https" and not leads_to_loopback(url.hostname or ""):
         raise mistake("must be an https:// URL, because the client secret is sent to it (http:// only on loopback)")
     return value
 
 
 def _issuer(value: str) -> str:
     url = split_url(value)
-    if url.scheme != "https" and not is_loopback(url.hostname or ""):
+    if url.scheme != "https" and not leads_to_loopback(url.hostname or ""):
         raise mistake("must be an https:// URL, because it decides who gets the credentials (http:// only on loopback)")
     if url.query:
         raise mistake('must not have a query (the part after "?"): an issuer has none')

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from gateway_core.config.fields import (
     AllowedHosts,
@@ -37,25 +37,10 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
+from gateway_core.config.sections import ControlConfig, NamesConfig, Section
 from gateway_core.words import Transport
 
 MIB = 1024 * 1024
-
-
-class Section(BaseModel):
-    """Base of every table: no unknown keys, no conversions between types, no values in error texts."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True, validate_default=False
-    )
-
-    not_in_file: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `load` fills in and that are no keys of the file."""
-
-    @classmethod
-    def file_keys(cls) -> list[str]:
-        """The keys that the table may have in the file."""
-        return [key for key in cls.model_fields if key not in cls.not_in_file]
 
 
 class LimitsConfig(Section):
@@ -93,6 +78,12 @@ class LogConfig(Section):
         "Without it, the log goes to standard error.",
         examples=["gateway.log"],
     )
+    max_bytes: int = Field(
+        default=16 * MIB,
+        ge=0,
+        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
+    )
+    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
 
 
 class SecurityConfig(Section):
@@ -102,7 +93,8 @@ class SecurityConfig(Section):
     log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
     redact_patterns: Patterns = Field(
         default=("api[_-]?key", "password", "token"),
-        description="RE2 patterns of keys whose values are hidden in the log (`security_redact.patterns`).",
+        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
+        "secrets (`security_redact.patterns`).",
     )
     rate_limit_per_minute: int = Field(
         default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
@@ -210,8 +202,16 @@ class UpstreamConfig(Section):
         examples=[{"Authorization": "Bearer ${TOKEN}"}],
         repr=False,
     )
-    priority: int = Field(default=1, gt=0, description="A lower number is preferred; equal numbers share the load.")
+    priority: int = Field(
+        default=1,
+        gt=0,
+        description="A lower number is preferred; equal numbers share the load. Upstreams that all set it are replicas "
+        "of the tools that they offer alike (`mcp.proxy.replicas`).",
+    )
     health_check_interval: float = Field(default=30, gt=0, description="Seconds between two health checks.")
+    start_timeout: float = Field(
+        default=30, gt=0, description="Seconds to start, answer the handshake and give the first lists.", examples=[120]
+    )
     tools: Strings | None = Field(
         default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]
     )
@@ -220,7 +220,7 @@ class UpstreamConfig(Section):
     )
     group: Name | None = Field(
         default=None,
-        description='Upstreams of one group may serve the same tool under `replicas = "declared"`.',
+        description="Upstreams of one group are replicas of the tools that they offer alike.",
         examples=["search-fleet"],
     )
     isolation: Literal["shared", "agent", "call"] = Field(
@@ -237,10 +237,7 @@ class UpstreamConfig(Section):
         default=False, description="Believe its `readOnlyHint` and `idempotentHint`: such calls may be sent once more."
     )
     max_in_flight: int | None = Field(
-        default=None,
-        gt=0,
-        description="Calls in flight to it; without it 128 for http and sse, 32 for stdio.",
-        examples=[64],
+        default=None, gt=0, description="Calls in flight to it; without it 128 (stdio: 32).", examples=[64]
     )
     auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
 
@@ -282,19 +279,21 @@ class ProxyConfig(Section):
     )
     max_connections: int = Field(default=100, gt=0, description="Agents' connections at a time.")
     separator: Separator = Field(default="__", description="Stands between upstream and tool in prefixed names.")
-    replicas: Literal["schema", "declared"] = Field(
-        default="schema",
-        description="Which upstreams serve a tool together: those with the same name and schemas, or only those of "
-        "them in one `group`.",
+    replicas: Literal["intent", "declared", "schema"] = Field(
+        default="intent",
+        description="Which upstreams that offer a tool with the same name and schemas serve it together. `intent`: "
+        "those that all have a `priority` in the file, or share a `group`; never those of different groups. "
+        "`declared`: only those that share a `group`. `schema`: all of them.",
     )
+    names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
     allowed_hosts: AllowedHosts = Field(
         default=(),
-        description="Host names that agents may use, besides loopback names and `host`.",
+        description="Host names that agents and operators may use, besides loopback names and `host`.",
         examples=[["gateway.example.com"]],
     )
     allowed_origins: Origins = Field(
         default=(),
-        description="Web origins whose pages may call, besides loopback ones.",
+        description="Web origins whose pages may call the MCP endpoint, besides loopback ones.",
         examples=[["https://app.example.com"]],
     )
     drain_timeout: float = Field(
@@ -318,6 +317,7 @@ class ProxyConfig(Section):
         examples=[["${GATEWAY_STATE_KEY}"]],
         repr=False,
     )
+    control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")

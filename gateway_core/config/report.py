@@ -16,7 +16,8 @@ import tomli_w
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway_core.config.models import FileTable, Section
+from gateway_core.config.models import FileTable
+from gateway_core.config.sections import Section
 from gateway_core.config.source import Path, show
 
 _SECRET_KEY = re.compile(r"secret|token|password|passwd|api[_-]?key|authorization|credential", re.IGNORECASE)

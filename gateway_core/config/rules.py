@@ -31,6 +31,8 @@ _PROOFS = {
 def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
     """Yield what is wrong between the keys of `[mcp.proxy]`, given as TOML values."""
     yield from _times(proxy)
+    yield from _dots(proxy)
+    yield from _control_port(proxy)
     upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
     yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
@@ -63,6 +65,25 @@ def _times(proxy: dict[str, Any]) -> Iterator[Problem]:
     if timeout is not None and hard is not None and timeout > hard:
         key = "timeout" if "timeout" in proxy else "max_timeout"
         yield Problem((*_PROXY, key), f"timeout ({timeout:g}) must not be more than max_timeout ({hard:g}); change one")
+
+
+def _dots(proxy: dict[str, Any]) -> Iterator[Problem]:
+    names, separator = proxy.get("names"), proxy.get("separator")
+    if isinstance(names, dict) and names.get("dots") is False and isinstance(separator, str) and "." in separator:
+        yield Problem(
+            (*_PROXY, "separator"), 'must not contain a dot while mcp.proxy.names.dots is false; use for example "__"'
+        )
+
+
+def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
+    control = proxy.get("control")
+    if not isinstance(control, dict) or control.get("port") != _number(proxy, "port"):
+        return
+    hosts = {table.get("host", ProxyConfig.model_fields["host"].default) for table in (proxy, control)}
+    if len(hosts) == 1 or hosts & {"0.0.0.0", "::"}:
+        yield Problem(
+            (*_PROXY, "control", "port"), "is also mcp.proxy.port, where agents connect; choose another, or 0 for any"
+        )
 
 
 def _upstream_time(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.models import ProxyConfig, SecurityConfig
 from gateway_core.config.report import toml_value
+from gateway_core.config.sections import ControlConfig, Section
 
 _INTRO = """\
 # Configuration of the Radium MCP gateway. All keys: docs/configuration.md
@@ -42,6 +43,7 @@ _PLUGINS = """\
 def default_file() -> str:
     """The text of a new file. It loads without problems; no upstream is active until the user takes one."""
     proxy = _values(ProxyConfig, "port", "transport", "max_connections")
+    control = _values(ControlConfig, *ControlConfig.model_fields)
     security = _values(SecurityConfig, *SecurityConfig.model_fields)
     stdio = {"name": "time", "transport": "stdio", "command": "uvx", "args": ["mcp-server-time"]}
     primary = {"name": "search", "transport": "http", "url": "http://localhost:8080/mcp", "priority": 1}
@@ -56,17 +58,21 @@ def default_file() -> str:
     blocks = [
         _INTRO,
         _table("[mcp.proxy]", {"enable": True, **proxy}),
+        "# Where `rad mcp proxy status` and your monitoring ask. Port 0: any free one; the commands find it.\n"
+        + _table("[mcp.proxy.control]", control),
         _UPSTREAMS + _commented(_table("[[mcp.proxy.upstreams]]", stdio)),
         _HTTP + _commented("\n".join(_table("[[mcp.proxy.upstreams]]", item) for item in (primary, backup))),
         _SSE + _commented(_table("[[mcp.proxy.upstreams]]", sse) + "\n" + _table("[mcp.proxy.upstreams.auth]", auth)),
-        "# What is logged, what is hidden in it, and how often an agent may call a tool (0: no limit).\n"
+        "# What is logged, which keys are hidden in it besides the usual names and shapes of secrets, and how many\n"
+        "# calls of one tool an agent may make in a minute (0: no limit).\n"
+        "# To log no payloads at all: log_requests = false and log_responses = false.\n"
         + _table("[mcp.proxy.security]", security),
         _PLUGINS + _commented("\n".join(_table("[[mcp.proxy.plugins]]", {"name": name}) for name in DEFAULT_PLUGINS)),
     ]
     return "\n".join(blocks)
 
 
-def _values(model: type[ProxyConfig | SecurityConfig], *keys: str) -> dict[str, object]:
+def _values(model: type[Section], *keys: str) -> dict[str, object]:
     return {key: model.model_fields[key].default for key in keys}
 
 

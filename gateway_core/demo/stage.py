@@ -132,7 +132,7 @@ class Stage:
         """What the gateway tells of itself: `status` or `tools`, as `rad mcp proxy WHAT --json` prints it."""
         instance = json.loads(self.config.with_suffix(".pid").read_text())
         headers = {"Authorization": f"Bearer {instance['token']}"}
-        url = f"http://127.0.0.1:{instance['port']}/admin/{what}"
+        url = f"http://127.0.0.1:{instance['control_port']}/admin/{what}"
         async with aiohttp.ClientSession(timeout=QUICK, headers=headers) as session, session.get(url) as answer:
             return await answer.json()
 

@@ -147,8 +147,8 @@ def start(
     return task
 
 
-def _ended(services: Services, session: Session, key: RequestKey, _: object) -> None:
-    services.gate.leave()
+def _ended(services: Services, session: Session, key: RequestKey, running: Running[CallResult]) -> None:
+    services.left(running)
     session.ended(key)
 
 

@@ -1,14 +1,13 @@
 """The HTTP server that agents talk to: which request goes where, after the checks that every request passes.
 
 `/mcp` and `/` are Streamable HTTP in both eras, `/sse` and `/messages` the older transport where it is switched on,
-`/healthz`, `/readyz` and `/admin/*` are for operators and answer even when agents' connections are used up.
+`/healthz` and `/readyz` are for operators and answer even when agents' connections are used up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import Callable
 from typing import Final
 
@@ -24,9 +23,9 @@ from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
-from gateway_core.downstream.security import HostGuard
 from gateway_core.downstream.services import Services
 from gateway_core.errors import RpcError
+from gateway_core.hosts import HostGuard
 from gateway_core.http1.application import Client, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
@@ -38,7 +37,7 @@ from gateway_core.protocol import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER,
 CHORES_EVERY: Final = 1.0
 """Seconds between two looks at what stalls or is unused."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
-_ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz", "/admin/status", "/admin/tools"})
+_ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 
 
 class App:
@@ -54,7 +53,9 @@ class App:
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
-        self._guard.check(head)
+        refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
+        if refused is not None:
+            raise HttpError(*refused)
         path = head.path
         if path in _ALWAYS_SERVED:
             _require_method(head, "GET", "HEAD")
@@ -123,19 +124,10 @@ class App:
         return self._modern.post(post)
 
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        path = head.path
-        if path == "/healthz":
+        if head.path == "/healthz":
             return Response(b'{"status":"ok"}')
-        if path == "/readyz":
-            ready = self._services.ready()
-            return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
-        token = self._services.admin_token.encode()
-        scheme, _, offered = (head.once("authorization") or "").partition(" ")
-        matches = hmac.compare_digest(offered.encode(errors="surrogateescape"), token)
-        if not token or not matches or scheme.lower() != "bearer":
-            raise HttpError(401, "the admin token is required", headers={"WWW-Authenticate": "Bearer"})
-        admin = self._services.admin
-        return Response(jsonrpc.encode(admin.status() if path == "/admin/status" else admin.tools()))
+        ready = self._services.ready()
+        return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
 
 
 def _not_found(*_: object) -> Response:

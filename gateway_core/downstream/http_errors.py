@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,7 +15,6 @@ from gateway_core.errors import (
     MISSING_CLIENT_CAPABILITY,
     OVERLOADED,
     PARSE_ERROR,
-    RETRY_AFTER,
     UNSUPPORTED_PROTOCOL_VERSION,
     RpcError,
     TooManySessions,
@@ -59,9 +59,11 @@ class RpcHttpError(HttpError):
 
 
 def busy(problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> RpcHttpError:
-    """The error for a limit of the gateway: says when to come back."""
+    """The error for a limit of the gateway. `Retry-After` repeats `retryAfterMs` of the error, in whole seconds."""
     error = overloaded(problem) if isinstance(problem, str) else problem
-    return RpcHttpError(status, error, message=message, headers={"Retry-After": f"{RETRY_AFTER:.0f}"})
+    wait = error.data.get("retryAfterMs") if isinstance(error.data, dict) else None
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait / 1000))}
+    return RpcHttpError(status, error, message=message, headers=headers)
 
 
 def response_of(error: HttpError) -> Response:

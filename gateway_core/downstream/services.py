@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 from loguru import logger
 from msgspec import Raw
@@ -14,23 +15,18 @@ from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.sessions import Session, SessionStore
+from gateway_core.downstream.sessions import Session
+from gateway_core.downstream.store import SessionStore
 from gateway_core.downstream.stream import Mailbox
 from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.errors import overloaded
+from gateway_core.errors import TooManySessions, overloaded
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.jsonrpc import Message
+from gateway_core.log.sparing import Sparing
 from gateway_core.pipeline import Pipeline
 from gateway_core.protocol import LISTS, MAY_ASK, STATE
 from gateway_core.quick import Running
 from gateway_core.types import CallResult
-
-
-class Admin(Protocol):
-    """What operators ask for: the gateway, which is above this package."""
-
-    def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
 
 
 @dataclass(slots=True)
@@ -87,9 +83,6 @@ class Services:
     sessions: SessionStore
     ready: Callable[[], bool]
     """Whether `/readyz` says 200."""
-    admin: Admin
-    admin_token: str = field(repr=False)
-    """What `/admin/*` asks for; with an empty one nobody gets in."""
     on_session_end: Callable[[str], Awaitable[None] | None]
     """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
     on_log_level: Callable[[str, str], None] = lambda session_id, level: None
@@ -99,6 +92,7 @@ class Services:
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
     """The change streams of modern agents that are open."""
+    _spoken: Sparing = field(init=False, default_factory=Sparing)
     _endings: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -113,7 +107,12 @@ class Services:
             return CallResult.failed(internal_error())
 
     def begin(
-        self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[object], None], *, swept: bool
+        self,
+        exchange: Exchange,
+        params: Mapping[str, Raw],
+        ended: Callable[[Running[CallResult]], None],
+        *,
+        swept: bool,
     ) -> Running[CallResult]:
         """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`.
 
@@ -130,13 +129,36 @@ class Services:
         running.add_done_callback(ended)
         return running
 
-    def left(self, _: object) -> None:
-        """For requests that nothing else hangs on than a place among those in flight."""
+    def left(self, running: Running[CallResult]) -> None:
+        """A request is over: it gives back its place among those in flight, and keeps nothing if it was cancelled."""
         self.gate.leave()
+        if running.cancelled():
+            with contextlib.suppress(asyncio.CancelledError):
+                running.result()  # a task keeps the exception that cancelled it until somebody has asked for it
 
     def open_session(self, address: str, owner: str) -> Session:
-        """A new legacy session. Raises `RpcError(OVERLOADED)`: there are too many, or the gateway is stopping."""
+        """A new legacy session; the idlest one ends for it where there are too many.
+
+        Raises `RpcError(OVERLOADED)`: too many are in use, or the gateway is stopping.
+        """
         self.gate.check_open()
+        try:
+            old = self.sessions.in_the_way(owner)
+        except TooManySessions as error:
+            if self._spoken.due(f"refused {owner}"):
+                logger.warning("no session for {}: {}; logged once a minute", owner, error.message)
+            raise
+        if old is not None:
+            if self._spoken.due(f"ended {old.owner}"):
+                logger.warning(
+                    "a session of {} ended for a new one of {}, unused for {:.0f} s: too many are open "
+                    "(limits.sessions, limits.sessions_per_principal), its clients may never send DELETE; "
+                    "logged once a minute",
+                    old.owner,
+                    owner,
+                    time.monotonic() - old.used,
+                )
+            self.end_session(old)
         return self.sessions.create(address, owner)
 
     def subscribe(

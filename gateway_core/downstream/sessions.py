@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Raw
 
@@ -21,7 +20,7 @@ from gateway_core.downstream.replay import KeptStream, KeptStreams
 from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, TooManySessions
+from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.exchange import NO_BACK, Agent
 from gateway_core.protocol import CHANGING, UPDATED, list_changed
 from gateway_core.quick import Running
@@ -93,6 +92,7 @@ class Session:
         self.log_level = ""
         """The least severe log messages that the agent wants; empty for none, as long as it has set no level."""
         self.used = time.monotonic()
+        """When a request of it last began or ended."""
         self.own_channel = False
         """Whether it lives on a two-way channel, which alone reaches it."""
 
@@ -109,6 +109,7 @@ class Session:
         key = request_key(raw_id)
         if key in self.calls or key in self.subscriptions:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
+        self.used = time.monotonic()
         return key
 
     def ended(self, key: RequestKey) -> None:
@@ -120,6 +121,11 @@ class Session:
     def busy(self) -> bool:
         """In use right now, however long ago its last request came."""
         return self.streams > 0 or bool(self.calls)
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it may end for a new one. Its agent gets 404 and initializes again, which one on a channel cannot."""
+        return not self.calls and not self.own_channel
 
     def keep(self, mailbox: Mailbox) -> KeptStream:
         """A stream written from `mailbox`, the session's own or that of one request, that the agent can resume."""
@@ -173,70 +179,3 @@ class SessionBack:
         except TimeoutError:
             error = f"the client did not answer {method} within {self._limit:g} s"
             raise RpcError.of_gateway(CANCELLED, error) from None
-
-
-class SessionStore(Protocol):
-    """Where sessions are kept. The one place to replace for sessions that outlive or are shared by processes."""
-
-    def create(self, address: str, owner: str) -> Session:
-        """A new session. Raises `TooManySessions`."""
-
-    def get(self, address: str, session_id: str) -> Session | None:
-        """The session of that id, if that address opened it."""
-
-    def delete(self, session: Session) -> None:
-        """Forget a session; one that is unknown already is no error."""
-
-    def expire(self) -> list[Session]:
-        """Forget the sessions that nobody has used for too long, and return them."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Session]: ...
-
-
-class InMemorySessions:
-    """Sessions of this process. Ages count on the monotonic clock."""
-
-    def __init__(self, limit: int, per_principal: int, idle: float) -> None:
-        """`limit` sessions in all, `per_principal` of one owner, `idle` seconds without use."""
-        self._limit = limit
-        self._per_principal = per_principal
-        self._idle = idle
-        self._sessions: dict[tuple[str, str], Session] = {}
-        self._owned: dict[str, int] = {}
-
-    def create(self, address: str, owner: str) -> Session:
-        if self._owned.get(owner, 0) >= self._per_principal:
-            raise TooManySessions(f"{owner} has {self._per_principal} sessions open, its limit", everybody=False)
-        if len(self._sessions) >= self._limit:
-            raise TooManySessions(f"{self._limit} sessions are open, which is the limit", everybody=True)
-        session = Session(address, owner)
-        self._sessions[address, session.id] = session
-        self._owned[owner] = self._owned.get(owner, 0) + 1
-        return session
-
-    def get(self, address: str, session_id: str) -> Session | None:
-        return self._sessions.get((address, session_id))
-
-    def delete(self, session: Session) -> None:
-        if self._sessions.pop((session.address, session.id), None) is None:
-            return
-        left = self._owned[session.owner] - 1
-        if left:
-            self._owned[session.owner] = left
-        else:
-            del self._owned[session.owner]
-
-    def expire(self) -> list[Session]:
-        oldest = time.monotonic() - self._idle
-        expired = [session for session in self if session.used < oldest and not session.busy]
-        for session in expired:
-            self.delete(session)
-        return expired
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._sessions.values()))

@@ -102,6 +102,7 @@ class StdioServer:
                     self._channel.send(jsonrpc.error(None, problem))
                 elif line.strip():
                     self._receive(line)
+                del line  # the next one may not come for hours
                 await self._session.mailbox.wait_room(MAX_UNWRITTEN)
 
     def _receive(self, line: bytes) -> None:
@@ -185,19 +186,34 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
-    """Lines without their end; None stands for one that is longer than `limit`, which is thrown away."""
+    """Lines without their end; None stands for one that is longer than `limit`, which is thrown away.
+
+    While it waits for more it holds no line that it gave.
+    """
     pending = bytearray()
     too_long = False
     while chunk := await read():
         *complete, rest = chunk.split(b"\n")
+        del chunk
         for part in complete:
-            line = bytes(pending) + part
+            if not too_long and len(pending) + len(part) <= limit:
+                pending += part
+                yield _taken(pending)
+            else:
+                yield None
             pending.clear()
-            yield None if too_long or len(line) > limit else line
             too_long = False
+        del complete
         pending += rest
         if len(pending) > limit:
             too_long = True
             pending.clear()
     if pending or too_long:
         yield None if too_long else bytes(pending)
+
+
+def _taken(pending: bytearray) -> bytes:
+    """What was collected, which is empty from now on."""
+    line = bytes(pending)
+    pending.clear()
+    return line

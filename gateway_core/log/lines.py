@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ _SHORT: Final = 128
 _RESET: Final = "\x1b[0m"
 
 Format = Literal["text", "json"]
+NO_MEMBERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Differs(enum.Enum):
@@ -50,14 +52,17 @@ class Line:
 
     __slots__ = ("fields", "json", "message", "text")
 
-    def __init__(self, message: str, fields: Mapping[str, Any]) -> None:
+    def __init__(self, message: str, fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
+        """`members` stand in JSON only."""
         self.message = message
         self.fields = fields
         shown = f" {_level('INFO')} {escape(_cap(message))}".replace("%", "%%")
         self.text = shown + "".join(_template(_key(key), value, _value, "%s", "%.6g") for key, value in fields.items())
         """As text, from after the time on; takes the values that differ as `%` does it."""
-        members = _members("INFO", _cap(message), fields)
-        self.json = ",".join(_template(f"{_json(key)}:", value, _json, '"%s"', "%s") for key, value in members.items())
+        all_members = _members("INFO", _cap(message), fields, members)
+        self.json = ",".join(
+            _template(f"{_json(key)}:", value, _json, '"%s"', "%s") for key, value in all_members.items()
+        )
         """The same as members of a JSON object."""
 
     def filled(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -77,18 +82,23 @@ class _Second(NamedTuple):
     """A second, as lines tell the time."""
 
     number: int
-    clock: str
+    stamp: str
+    """Date, time and zone (ISO 8601)."""
     date: str
+    """The stamp without its zone."""
     zone: str
 
     @classmethod
     def of(cls, number: int) -> _Second:
         stamp = datetime.fromtimestamp(number).astimezone().isoformat(timespec="seconds")
-        return cls(number, stamp[11:19], stamp[:19], stamp[19:])
+        return cls(number, stamp, stamp[:19], stamp[19:])
 
 
 class Renderer:
-    """`Renderer(form, colour)(record)` is the line of `record`, without its newline."""
+    """`Renderer(form, colour)(record)` is the line of a record of loguru, without its newline.
+
+    `render` makes every line; `line` fills in one that was rendered beforehand.
+    """
 
     def __init__(self, form: Format, colour: bool) -> None:
         self._json = form == "json"
@@ -99,42 +109,41 @@ class Renderer:
         fields = {_safe_str(key): value for key, value in record["extra"].items()}
         if record["exception"] is not None:
             fields["exception"] = _exception(record["exception"].value)
-        message, level = _cap(record["message"]), record["level"].name
-        if self._json:
-            return self._object(record["time"].isoformat(timespec="milliseconds"), level, message, fields)
-        return self._text(record["time"].strftime("%H:%M:%S"), level, message, fields)
+        return self.render(record["time"].timestamp(), record["level"].name, record["message"], fields)
 
-    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str:
-        """The line of a record at level INFO: `when` in seconds since the epoch, keys that are plain words."""
+    def render(
+        self,
+        when: float,
+        level: str,
+        message: str,
+        fields: Mapping[str, Any],
+        members: Mapping[str, str] = NO_MEMBERS,
+    ) -> str:
+        """A line: `when` in seconds since the epoch, `members` for JSON only."""
         now = self._at(when)
+        message = _cap(message)
         if self._json:
-            return self._object(_time(now, when), "INFO", _cap(message), fields)
-        return self._text(now.clock, "INFO", _cap(message), fields)
+            return _json({"time": _time(now, when), **_members(level, message, fields, members)})
+        shown = _level(level)
+        if self._colour and level in _COLOURS:
+            shown = f"{_COLOURS[level]}{shown}{_RESET}"
+        shown_fields = [_key(key) + _value(value) for key, value in fields.items()]
+        return f"{now.stamp} {shown} {escape(message)}{''.join(shown_fields)}"
 
     def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str:
-        """The same for a note that has much in common with others."""
+        """A line at level INFO that has much in common with others."""
         now = self._now
         if int(when) != now.number:
             now = self._at(when)
         if self._json:
             return f'{{"time":"{_time(now, when)}",{line.json % values}}}'
-        return f"{now.clock}{line.text % values}"
+        return f"{now.stamp}{line.text % values}"
 
     def _at(self, when: float) -> _Second:
         second, now = int(when), self._now
         if second != now.number:
             now = self._now = _Second.of(second)  # in one step: several threads write lines
         return now
-
-    def _text(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
-        shown = _level(level)
-        if self._colour and level in _COLOURS:
-            shown = f"{_COLOURS[level]}{shown}{_RESET}"
-        shown_fields = [_key(key) + _value(value) for key, value in fields.items()]
-        return f"{when} {shown} {escape(message)}{''.join(shown_fields)}"
-
-    def _object(self, when: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
-        return _json({"time": when, **_members(level, message, fields)})
 
 
 def _time(second: _Second, when: float) -> str:
@@ -146,9 +155,10 @@ def _level(level: str) -> str:
     return f"{level:<7}"
 
 
-def _members(level: str, message: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _members(level: str, message: str, fields: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
     """A record as the members of a JSON object, but for its time."""
     out: dict[str, Any] = {"level": level, "message": message}
+    out.update((key, _cap(value)) for key, value in members.items())
     for key, value in fields.items():
         # A field never replaces what the gateway itself says about the event.
         name = f"{key}_" if key in out or key == "time" else key

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from loguru import logger
 
 from gateway_core.log.escaping import escape, wants_colour
-from gateway_core.log.lines import Format, Line, Renderer
-from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget
+from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
+from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget, Target
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -28,8 +28,8 @@ _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 MAX_NOTE: Final = 9000
 """Characters of a note's message that are kept."""
 _active: list[LineSink] = []
-_noting: list[LineSink] = []
-"""Those of them whose level admits notes."""
+_noting: list[tuple[LineSink, Renderer]] = []
+"""Those of them whose level admits notes, with what renders their lines."""
 
 
 class LogSettings(Protocol):
@@ -43,6 +43,11 @@ class LogSettings(Protocol):
     def file(self) -> str | None:
         """None: stderr."""
 
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def kept_files(self) -> int: ...
+
 
 def setup(log: LogSettings, *, to_terminal: bool) -> None:
     """Send all log records where `log` says; what was set up before is ended first.
@@ -50,27 +55,29 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
     `to_terminal`: a person watches stderr, so it gets text lines too when the log goes to a file.
     Raises `OSError` when the file cannot be opened now; a file that breaks later only loses lines.
     """
-    sinks = []
+    targets: list[tuple[Target, Renderer]] = []
     if log.file is not None:
-        sinks.append(LineSink(FileTarget(Path(log.file)), Renderer(log.format, colour=False)))
+        target = FileTarget(Path(log.file), log.max_bytes, log.kept_files)
+        targets.append((target, Renderer(log.format, colour=False)))
     if log.file is None or to_terminal:
         form: Format = "text" if log.file is not None else log.format
-        sinks.append(LineSink(StderrTarget(), Renderer(form, colour=wants_colour(sys.stderr))))
+        targets.append((StderrTarget(), Renderer(form, colour=wants_colour(sys.stderr))))
+    sinks = [(LineSink(target, renderer), renderer) for target, renderer in targets]
     logger.remove()
-    _active[:] = sinks
+    _active[:] = [sink for sink, _ in sinks]
     _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []
-    for sink in sinks:
+    for sink in _active:
         logger.add(sink, level=log.level, format=_no_format, backtrace=False, diagnose=False, catch=True)
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
 
 
-def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
-    """Write a line at level INFO of which there are many: one or more for every call.
+def note(message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
+    """Write a line of the access log, at level INFO: one or more for every call.
 
     It goes past loguru, whose record takes half as long as all the rest of a call. The keys of `fields` are plain
-    words. A `message` that is a function is made only where the log's level lets the line through; whatever is in it
-    stays on its line and can do nothing to a terminal. Where no log of the gateway's own is set up, it is one of
-    loguru's records like all others.
+    words; `members` are further ones, in JSON only. A `message` that is a function is made only where the log's level
+    lets the line through; whatever is in it stays on its line and can do nothing to a terminal. Where no log of the
+    gateway's own is set up, it is one of loguru's records like all others.
     """
     if not _active:
         logger.bind(**fields).opt(lazy=True).info("{}", partial(_in_one_line, message))
@@ -80,8 +87,8 @@ def note(message: str | Callable[[], str], fields: Mapping[str, Any]) -> None:
         if len(message) > MAX_NOTE:
             message = f"{message[:MAX_NOTE]}…"
         now = time.time()
-        for sink in _noting:
-            sink.note(now, message, fields)
+        for sink, renderer in _noting:
+            sink.put(renderer.render(now, "INFO", message, fields, members))
 
 
 def _in_one_line(message: str | Callable[[], str]) -> str:
@@ -92,8 +99,8 @@ def note_line(line: Line, values: tuple[Any, ...]) -> None:
     """`note` for a line that has much in common with others: `values` are those of the fields that differ."""
     if _noting:
         now = time.time()
-        for sink in _noting:
-            sink.note_line(now, line, values)
+        for sink, renderer in _noting:
+            sink.put(renderer.line(now, line, values))
     elif not _active:
         note(line.message, line.filled(values))
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
-
-from gateway_core.log.lines import Line
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -62,23 +61,30 @@ class StderrTarget:
 
 
 class FileTarget:
-    """A log file, appended to and opened again when it was moved or deleted. Mode 0600: logs tell who does what."""
+    """A log file, appended to and opened again when it was moved or deleted. Mode 0600: logs tell who does what.
 
-    def __init__(self, path: Path) -> None:
+    Before it grows past `max_bytes` (0: it may), it becomes `FILE.1`, that one `FILE.2`, and so on; `kept` older ones
+    stay. Where that is refused, the file grows on, and it is tried again a second later.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = 0, kept: int = 0) -> None:
         self._path = path
+        self._max_bytes = max_bytes
+        self._kept = kept
+        self._size = 0
         self._looked = time.monotonic()
+        self._rotate_from = 0.0
         self._fd = self._open()
 
     def write(self, data: bytes) -> None:
         now = time.monotonic()
         if self._fd < 0 or now - self._looked >= REOPEN_INTERVAL:
-            self._looked = now
-            if self._fd < 0 or self._rotated():
-                fresh = self._open()
-                self.close()
-                self._fd = fresh
+            self._look(now)
+        if self._size + len(data) > self._max_bytes > 0 and self._size and now >= self._rotate_from:
+            self._rotate(now)
         try:
             _write_all(self._fd, data)
+            self._size += len(data)
         except OSError:
             self._looked = 0.0  # the disk may have been replaced: look again at the next write
             raise
@@ -91,7 +97,40 @@ class FileTarget:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def _rotated(self) -> bool:
+    def _look(self, now: float) -> None:
+        """Open the file again if it is another one by now; others may write to it, too."""
+        self._looked = now
+        if self._fd < 0 or self._moved():
+            self._open_again()
+        else:
+            self._size = os.fstat(self._fd).st_size
+
+    def _rotate(self, now: float) -> None:
+        self._rotate_from = now + REOPEN_INTERVAL
+        if not self._moved():  # another process may have been faster
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                return
+            try:
+                for number in range(self._kept, 0, -1):
+                    older = self._older(number - 1)
+                    if older.exists():
+                        older.replace(self._older(number))
+                if self._kept == 0:
+                    self._path.unlink()
+            except OSError:
+                return
+        self._open_again()
+        self._rotate_from = 0.0
+
+    def _older(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+
+    def _open_again(self) -> None:
+        fresh = self._open()
+        self.close()
+        self._fd = fresh
+
+    def _moved(self) -> bool:
         try:
             there, ours = self._path.stat(), os.fstat(self._fd)
         except OSError:
@@ -100,7 +139,9 @@ class FileTarget:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(fd).st_size
+        return fd
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -113,19 +154,16 @@ def _write_all(fd: int, data: bytes) -> None:
                 raise
 
 
-class Rendering(Protocol):
-    """What `lines.Renderer` does."""
-
-    def __call__(self, record: Record) -> str: ...
-    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> str: ...
-    def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str: ...
+Rendering = Callable[["Record"], str]
+"""What `lines.Renderer` does with a record."""
 
 
 class LineSink:
-    """A sink for loguru that never blocks: `write` queues a line, a thread writes it to `target`.
+    """The writer of all lines, and a sink for loguru. It never blocks: `put` queues a line, a thread writes it.
 
-    Notes, of which there are some for every call, are gathered for a moment: they take no lock and wake nobody, unless
-    the thread is asleep. They are rendered at once: while that thread rendered some, no call could go on.
+    Lines that are not urgent, of which there are some for every call, are gathered for a moment: they take no lock and
+    wake nobody, unless the thread is asleep. They are rendered before: while that thread rendered some, no call could
+    go on.
 
     `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
     about it is written at most every `REPORT_INTERVAL` seconds.
@@ -155,28 +193,10 @@ class LineSink:
 
     def write(self, message: Message) -> None:
         """Queue the record of `message`; called by loguru, from any thread."""
-        self.put(_encoded(self.render(message.record)))
+        self.put(self.render(message.record), urgent=True)
 
-    def put(self, line: bytes) -> None:
-        """Queue one line, its newline included, or drop and count it."""
-        with self._state:
-            if self._closing or len(self._lines) >= self._max_lines or self._bytes + len(line) > self._max_bytes:
-                self.dropped += 1
-                return
-            self._lines.append(line)
-            self._bytes += len(line)
-            self._urgent = True
-            self._state.notify_all()
-
-    def note(self, when: float, message: str, fields: Mapping[str, Any]) -> None:
-        """Queue a note, or drop and count it: `when` in seconds since the epoch, a message that is not long."""
-        self._note(self.render.note(when, message, fields))
-
-    def note_line(self, when: float, line: Line, values: tuple[Any, ...]) -> None:
-        """The same for one that has much in common with others."""
-        self._note(self.render.line(when, line, values))
-
-    def _note(self, line: str) -> None:
+    def put(self, line: str, *, urgent: bool = False) -> None:
+        """Queue one line, without its newline, or drop and count it; from any thread."""
         if self._closing or len(self._lines) >= self._max_lines or self._bytes >= self._max_bytes:
             with self._state:
                 self.dropped += 1
@@ -184,9 +204,10 @@ class LineSink:
         data = _encoded(line)
         self._lines.append(data)
         self._bytes += len(data)  # without the lock a few may be miscounted, until the next batch is taken
-        if self._asleep:
-            self._asleep = False
+        if urgent or self._asleep:
             with self._state:
+                self._asleep = False
+                self._urgent = self._urgent or urgent
                 self._state.notify_all()
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:

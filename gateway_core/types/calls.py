@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, untraced
 from gateway_core.words import Era
 
 
@@ -197,7 +197,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
         """The end of a call in a JSON-RPC error."""
-        return cls(error=error, outcome=outcome, upstream=upstream)
+        return cls(error=untraced(error), outcome=outcome, upstream=upstream)
 
     @classmethod
     def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:

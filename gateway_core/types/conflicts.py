@@ -30,6 +30,8 @@ class Claim:
 class ToolConflict:
     """A name and everybody who claims it, in file order. One claim only: nothing clashes.
 
+    Whoever held the name before others came to offer it comes before them.
+
     `resolve_conflict` is asked for every name, so that a strategy may rename what does not clash, too.
     """
 

@@ -16,11 +16,11 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError
+from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.jsonrpc import Message
 from gateway_core.upstream.base import SessionEnded
-from gateway_core.upstream.era import NoMcpAnswer
 from gateway_core.upstream.events import EventParser, EventTooLarge
+from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.http1.response import JSON, Response
 from gateway_core.upstream.incoming import Strays, read
 from gateway_core.upstream.pending import Pending, own_id
@@ -87,7 +87,7 @@ async def read_json(response: Response, pending: Pending, limit: int) -> None:
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
     if not pending.is_answered_by(message):
-        raise OutcomeUnknown("it answered another request than the one it was sent")
+        raise UnusableAnswer("it answered another request than the one it was sent")
     pending.settle(message)
 
 

@@ -80,6 +80,10 @@ class Connection(ABC):
     """Set once `open` succeeded."""
     watcher: Watcher | None = None
     """What is done about what the server tells by itself; set with `info`."""
+    excused_until: float = 0.0
+    """Loop time until which a call that its agent gave up may still keep the server busy: the call's deadline."""
+    deaths: int = 0
+    """How many attempts in a row, before this one, ended with the death of the server's process."""
 
     @abstractmethod
     async def open(self, known_era: Era | None) -> ServerInfo:
@@ -158,6 +162,20 @@ class Connection(ABC):
     @property
     def stateful(self) -> bool:
         """Whether the server ties a session to this connection (`Mcp-Session-Id`), so that agents must not share it."""
+        return False
+
+    def in_flight(self) -> list[Exchange]:
+        """The exchanges whose requests the server has and has not answered, the newest last."""
+        return []
+
+    def excuse(self, exchange: Exchange | None) -> None:
+        """The agent of a request gave up waiting; the server may work on it until the request's deadline."""
+        if exchange is not None and exchange.deadline is not None and not exchange.deadline.passed:
+            self.excused_until = max(self.excused_until, exchange.deadline.when)
+
+    @property
+    def died(self) -> bool:
+        """Whether the server's process ended by itself."""
         return False
 
     @property

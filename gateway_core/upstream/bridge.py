@@ -20,6 +20,7 @@ from gateway_core.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
     MISSING_CLIENT_CAPABILITY,
+    OWN_CODES,
     RESOURCE_NOT_FOUND_LEGACY,
     UNSUPPORTED_PROTOCOL_VERSION,
     UPSTREAM_FAILED,
@@ -34,6 +35,7 @@ from gateway_core.protocol import (
     LOG_LEVEL_KEY,
     MAY_ASK,
     MAY_BECOME_TASKS,
+    OWN_PREFIX,
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
     SUBSCRIPTION_ID_KEY,
@@ -53,6 +55,8 @@ _HOP_KEYS: Final = frozenset(
 )
 """Keys of a result's `_meta` that describe the hop it came over, not its content."""
 
+_OWN_WORD: Final = OWN_PREFIX.rstrip("/").encode()
+"""Without it, and without escapes, no key of the gateway is in a result."""
 _COMPLETE: Final = Raw(b'"complete"')
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
@@ -87,7 +91,7 @@ def bridge_result(
     if from_era == "legacy" and to_era == "legacy":
         if raw.lstrip()[:1] != b"{":
             raise _invalid("its result is not an object")
-        return raw
+        return _without_own_keys(raw) if jsonrpc.has(raw, _OWN_WORD) else raw
     complete = True
     if members is None:
         members = _members(raw)
@@ -103,7 +107,7 @@ def bridge_result(
     if meta is not None or to_era == "modern":
         data = b"" if meta is None else bytes(meta)
         own_meta = _own_meta if len(data) <= MAX_REMEMBERED else _made_meta
-        own = own_meta(data, server if to_era == "modern" else None)
+        own = own_meta(data, server if to_era == "modern" else None, from_era is not None)
         if own is not None:
             members["_meta"] = own
     return jsonrpc.encode(members)
@@ -146,16 +150,36 @@ def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bo
     return False
 
 
-def _made_meta(raw: bytes, server: bytes | None) -> Raw | None:
-    """The `_meta` of a result without the keys of the hop, and with `server` as its own; None for none."""
+def _made_meta(raw: bytes, server: bytes | None, foreign: bool) -> Raw | None:
+    """The `_meta` of a result without the keys of the hop, and with `server` as its own; None for none.
+
+    `foreign`: an upstream wrote it, so that the gateway's own keys are removed, too.
+    """
     try:
         meta = jsonrpc.members(raw)
     except RpcError:
         raise _invalid("its _meta is not an object") from None
-    own = {key: value for key, value in meta.items() if key not in _HOP_KEYS}
+    own = {
+        key: value
+        for key, value in meta.items()
+        if key not in _HOP_KEYS and not (foreign and key.startswith(OWN_PREFIX))
+    }
     if server is not None:
         own[SERVER_INFO_KEY] = Raw(server)
     return Raw(jsonrpc.encode(own)) if own else None
+
+
+def _without_own_keys(raw: bytes) -> bytes:
+    """A legacy server's result without the `_meta` keys that only the gateway writes; its own bytes if it has none."""
+    members = _members(raw)
+    try:
+        meta = jsonrpc.members(members.get("_meta", Raw()))
+    except RpcError:
+        return raw  # no object: legacy agents get it as it is
+    own = {key: value for key, value in meta.items() if not key.startswith(OWN_PREFIX)}
+    if len(own) == len(meta):
+        return raw
+    return jsonrpc.encode({**members, "_meta": own})
 
 
 _own_meta = lru_cache(maxsize=256)(_made_meta)
@@ -181,6 +205,21 @@ def _strip_modern(method: str, members: dict[str, Raw]) -> None:
 
 def _invalid(what: str) -> RpcError:
     return RpcError.of_gateway(UPSTREAM_FAILED, f"the upstream's answer is invalid: {what}")
+
+
+def foreign_error(error: RpcError) -> RpcError:
+    """An upstream's error without what only the gateway says: its codes, and that it is the source.
+
+    Agents repeat calls by these codes, so a code of the gateway becomes -32603 with the upstream's in
+    `data.upstreamCode`.
+    """
+    data = error.data
+    if isinstance(data, dict) and data.get("source") == "gateway":
+        data = {key: value for key, value in data.items() if key != "source"}
+    if error.code in OWN_CODES:
+        data = data if isinstance(data, dict) else {} if data is None else {"data": data}
+        return RpcError(INTERNAL_ERROR, error.message, {**data, "upstreamCode": error.code})
+    return error if data is error.data else RpcError(error.code, error.message, data or None)
 
 
 def bridge_error(error: RpcError, to_era: Era) -> RpcError:

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.errors import NotSent, OutcomeUnknown, untraced
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
 from gateway_core.upstream.http1.dial import dial
@@ -154,7 +154,7 @@ class HttpClient:
         try:
             response = await answer
         except OSError as error:
-            raise OutcomeUnknown(self._explain(error)) from None
+            raise OutcomeUnknown(self._explain(untraced(error))) from None  # a future keeps it
         if response.head.encoded:
             response.close()
             raise OutcomeUnknown("it answered in compressed form, which was not asked for")

@@ -12,20 +12,23 @@ import asyncio
 import contextlib
 import itertools
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
+from gateway_core.bugs import where
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, UnusableAnswer
 from gateway_core.exchange import Exchange
 from gateway_core.protocol import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host, ServerInfo
 from gateway_core.upstream.era import declared, negotiate, with_meta
-from gateway_core.upstream.incoming import Strays, answer_to, read
+from gateway_core.upstream.incoming import Strays, answer_to, read, salvaged_id
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
 from gateway_core.upstream.pending import Awaited, Pending, id_in, listen_id, own_id, raw_id_in
@@ -53,6 +56,8 @@ class DuplexConnection(Connection):
         self._ids = itertools.count(1)
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
+        self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
+        """Requests of the gateway itself whose answers may still come, and are no surprise then."""
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """Of those, messages on their way out."""
@@ -62,7 +67,7 @@ class DuplexConnection(Connection):
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.strays: Final = Strays(config.name)
-        self._questions = Questions(config.name, host, self._in_flight, self._transmit)
+        self._questions = Questions(config.name, host, self.in_flight, self._transmit)
 
     # What a transport implements
 
@@ -163,7 +168,12 @@ class DuplexConnection(Connection):
         self._pending[pending.number] = pending
         try:
             await self._transmit(data, pending)
-            return await pending.answer
+            await pending.answer
+            return pending.result()
+        except asyncio.CancelledError:
+            if pending.exchange is None and pending.sent:
+                self._given_up.append(pending.number)
+            raise
         finally:
             del self._pending[pending.number]
 
@@ -178,6 +188,7 @@ class DuplexConnection(Connection):
             raise
 
     def _tell_cancelled(self, pending: Pending) -> None:
+        self.excuse(pending.exchange)
         reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
         self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
 
@@ -222,6 +233,18 @@ class DuplexConnection(Connection):
         """Take one message off the channel. Never raises: what cannot be used is counted."""
         if self.closed:
             return
+        try:
+            self._act_on(data)
+        except Exception as error:  # noqa: BLE001 - one message must not cost those that came with it
+            self._failed_at(error)
+
+    def _failed_at(self, error: Exception) -> None:
+        """A bug of the gateway while it read a message."""
+        kind = type(error).__name__
+        self.strays.note("message that the gateway failed to read", kind)
+        logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
+
+    def _act_on(self, data: bytes) -> None:
         message = read(data, self.strays)
         if message is None:
             self._unreadable(data)
@@ -242,20 +265,21 @@ class DuplexConnection(Connection):
         if answer is not None:
             self._in_background(jsonrpc.one_line(answer))
 
-    def _in_flight(self) -> list[Exchange]:
-        """The exchanges whose requests the server has and has not answered, the newest last."""
+    def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     def _unreadable(self, data: bytes) -> None:
         """A message that is refused may still be known to be somebody's answer, who then need not wait."""
-        pending = self._pending.get(own_id(jsonrpc.salvaged_id(data)))
+        pending = self._pending.get(own_id(salvaged_id(data)))
         if pending is not None and pending.sent:
-            pending.fail(OutcomeUnknown("the server's answer cannot be used: malformed, or nested too deeply"))
+            pending.fail(UnusableAnswer("the server's answer cannot be used: malformed, or nested too deeply"))
 
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
         pending = self._pending.get(number)
-        if pending is None or not pending.sent:
+        if number in self._given_up:
+            self._given_up.remove(number)
+        elif pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
             self.strays.note("late or repeated response" if issued else "response to no request")
         elif pending.over:
@@ -281,7 +305,7 @@ class DuplexConnection(Connection):
             if take is not None:
                 take(method, params)
         else:
-            self._host.told(method, params, whose(method, self._in_flight()))
+            self._host.told(method, params, whose(method, self.in_flight()))
 
     # The end
 

@@ -9,88 +9,40 @@ a method that could have an effect.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import (
-    HEADER_MISMATCH,
-    MISSING_CLIENT_CAPABILITY,
-    UNSUPPORTED_PROTOCOL_VERSION,
-    UPSTREAM_FAILED,
-    OutcomeUnknown,
-    RpcError,
-)
+from gateway_core.errors import RpcError
 from gateway_core.exchange import Exchange
-from gateway_core.protocol import (
-    CLIENT_CAPABILITIES_KEY,
-    CLIENT_INFO_KEY,
-    DISCOVER,
-    HANDSHAKE_PROTOCOL_VERSIONS,
-    IDEMPOTENCY_KEY,
-    IMPLEMENTATION,
-    INITIALIZE,
-    LATEST_HANDSHAKE_VERSION,
-    LATEST_MODERN_VERSION,
-    LOG_LEVEL_KEY,
-    MODERN_PROTOCOL_VERSIONS,
-    PROTOCOL_VERSION_KEY,
-    RESERVED_PREFIX,
-    SERVER_INFO_KEY,
-)
+from gateway_core.protocol import IDEMPOTENCY_KEY, LATEST_MODERN_VERSION, LOG_LEVEL_KEY, RESERVED_PREFIX
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
-from gateway_core.upstream.hints import hint_of
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.handshakes import (
+    Initialized,
+    NoMcpAnswer,
+    Wire,
+    accept,
+    greet,
+    initialize,
+    modern_meta,
+    mutual_version,
+    probe,
+)
 
+PROBE_PATIENCE: Final = 2.0
+"""Seconds of silence after `server/discover` until `initialize` is sent as well."""
+BOTH_PATIENCE: Final = 0.5
+"""Seconds that the answer to `server/discover` may be behind the one to `initialize`: a server that speaks both eras
+is spoken to in the later one."""
+REPROBE_TIMEOUT: Final = 5.0
+"""Seconds for `server/discover` at a server that has refused `initialize`."""
 MAX_REMEMBERED: Final = 2048
 """Bytes of an agent's `_meta` that is remembered."""
-
-
-class NoMcpAnswer(OutcomeUnknown):
-    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are no JSON-RPC.
-
-    For a probe that is a verdict (a legacy server), for any other request it is a failure like the others.
-    """
-
-
-class Wire(Protocol):
-    """One transport, before anything was negotiated on it."""
-
-    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """One request; `params` are complete, `_meta` included. Raises `DeliveryError`."""
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """One notification. Raises `DeliveryError`."""
-
-    def adopt(self, protocol_version: str) -> None:
-        """From now on speak that version: headers, if the transport has any, and what a cancellation looks like."""
-
-
-class _Implementation(msgspec.Struct):
-    name: str = ""
-    version: str = ""
-
-
-class _Initialized(msgspec.Struct, rename="camel"):
-    protocol_version: str
-    capabilities: dict[str, Any]
-    server_info: _Implementation = msgspec.field(default_factory=_Implementation)
-    instructions: str | None = None
-
-
-class _Discovered(msgspec.Struct, rename="camel"):
-    supported_versions: list[str]
-    capabilities: dict[str, Any]
-    instructions: str | None = None
-    ttl_ms: Any = None
-    cache_scope: Any = None
-    meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
 
 
 async def negotiate(
@@ -98,155 +50,82 @@ async def negotiate(
     known_era: Era | None,
     *,
     capabilities: Mapping[str, Any],
-    probe_timeout: float = 5.0,
+    probe_timeout: float = PROBE_PATIENCE,
     modern_possible: bool = True,
 ) -> ServerInfo:
     """Find out what the server speaks, and leave `wire` ready to speak it.
 
     `known_era` is what it spoke last time: a server known to be legacy is greeted with `initialize` at once, and
-    probed only if that fails. `capabilities` are declared to it. `probe_timeout` is how many seconds of silence mean
-    "legacy"; the handshake itself is bounded by the caller. `modern_possible=False` for transports that only legacy
-    servers have.
+    probed only if that fails. `capabilities` are declared to it. After `probe_timeout` seconds of silence the server
+    may be legacy, or still starting: it gets `initialize` as well, and an answer to either request counts. The caller
+    bounds the whole. `modern_possible=False` for transports that only legacy servers have.
 
     Raises `RpcError` when the server refuses, or shares no version with the gateway; `DeliveryError` as the wire
     does: an outage is never a verdict about the era.
     """
     if not modern_possible:
-        return await _initialize(wire, capabilities)
+        return await initialize(wire, capabilities)
     if known_era == "legacy":
         try:
-            return await _initialize(wire, capabilities)
+            return await initialize(wire, capabilities)
         except (RpcError, NoMcpAnswer) as refusal:
-            found = await _probe(wire, probe_timeout, capabilities, _mutual_version(refusal) or LATEST_MODERN_VERSION)
+            version = mutual_version(refusal) or LATEST_MODERN_VERSION
+            found = await _within(REPROBE_TIMEOUT, probe(wire, capabilities, version))
             if found is None:
                 raise
             return found
-    found = await _probe(wire, probe_timeout, capabilities, LATEST_MODERN_VERSION)
-    if found is not None:
-        return found
+    discovery = asyncio.ensure_future(probe(wire, capabilities, LATEST_MODERN_VERSION))
+    asked: list[asyncio.Future[Any]] = [discovery]
     try:
-        return await _initialize(wire, capabilities)
-    except RpcError as refusal:
-        # A probe that timed out here may still have arrived: the server is modern after all, and says so.
-        version = _mutual_version(refusal)
-        if version is None:
-            raise
-        found = await _probe(wire, probe_timeout, capabilities, version)
+        await asyncio.wait(asked, timeout=probe_timeout)
+        if discovery.done() and (found := discovery.result()) is not None:
+            return found
+        greeting = asyncio.ensure_future(greet(wire, capabilities))
+        asked.append(greeting)
+        return await _either(wire, capabilities, discovery, greeting)
+    finally:
+        for one in asked:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def _either(
+    wire: Wire,
+    capabilities: Mapping[str, Any],
+    discovery: asyncio.Future[ServerInfo | None],
+    greeting: asyncio.Future[Initialized],
+) -> ServerInfo:
+    """What the first useful answer says, to `server/discover` or to `initialize`, both of which were sent."""
+    both: set[asyncio.Future[Any]] = {discovery, greeting}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    refusal = greeting.exception() if greeting.done() else None
+    version = mutual_version(refusal)
+    if version is None and (refusal is None or isinstance(refusal, RpcError | NoMcpAnswer)):
+        await asyncio.wait({discovery}, timeout=BOTH_PATIENCE if refusal is None else REPROBE_TIMEOUT)
+    if discovery.done():
+        failure = discovery.exception()
+        if isinstance(failure, RpcError):
+            raise failure
+        if failure is None and (found := discovery.result()) is not None:
+            return found
+    try:
+        return await accept(wire, await greeting)
+    except RpcError as error:
+        # The probe may have come too early for a modern server, which now says that it is one.
+        version = mutual_version(error)
+        found = None if version is None else await _within(REPROBE_TIMEOUT, probe(wire, capabilities, version))
         if found is None:
             raise
         return found
 
 
-async def _probe(wire: Wire, timeout: float, capabilities: Mapping[str, Any], version: str) -> ServerInfo | None:
-    """Ask `server/discover`, once more at a version that the server names; None means that it is legacy.
-
-    Raises `RpcError` for a modern server that cannot be spoken to: that is not a reason to fall back.
-    """
-    for attempt in range(2):
-        wire.adopt(version)
-        try:
-            async with asyncio.timeout(timeout):
-                reply = await wire.send(DISCOVER, {"_meta": _modern_meta(version, capabilities)})
-        except (TimeoutError, NoMcpAnswer):
-            return None
-        error = reply.error
-        if error is None:
-            return _adopt_discovered(wire, reply.result)
-        if error.code in (HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY):
-            raise error
-        if error.code != UNSUPPORTED_PROTOCOL_VERSION:
-            return None
-        mutual = _mutual_version(error)
-        if mutual is not None and attempt == 0:
-            version = mutual
-            continue
-        supported = _supported(error)
-        if supported is not None and not any(known in HANDSHAKE_PROTOCOL_VERSIONS for known in supported):
-            raise error
-        break
-    return None
-
-
-def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
-    """The server's own description. None when it is unreadable, or advertises legacy versions only."""
+async def _within(seconds: float, asking: Coroutine[Any, Any, ServerInfo | None]) -> ServerInfo | None:
+    """The result of a probe of a server that has answered something; silence means that it is legacy."""
     try:
-        found = msgspec.json.decode(result, type=_Discovered)
-    except (msgspec.DecodeError, RecursionError):
+        async with asyncio.timeout(seconds):
+            return await asking
+    except TimeoutError:
         return None
-    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in found.supported_versions]
-    if not mutual:
-        return None
-    try:
-        server = msgspec.json.decode(found.meta.get(SERVER_INFO_KEY, b"{}"), type=_Implementation)
-    except msgspec.DecodeError:
-        server = _Implementation()
-    wire.adopt(mutual[-1])
-    return ServerInfo(
-        era="modern",
-        protocol_version=mutual[-1],
-        capabilities=found.capabilities,
-        name=server.name,
-        version=server.version,
-        instructions=found.instructions,
-        hint=hint_of(found.ttl_ms, found.cache_scope),
-    )
-
-
-async def _initialize(wire: Wire, capabilities: Mapping[str, Any]) -> ServerInfo:
-    """The legacy handshake, up to and including `notifications/initialized`."""
-    wire.adopt(LATEST_HANDSHAKE_VERSION)
-    reply = await wire.send(
-        INITIALIZE,
-        {
-            "protocolVersion": LATEST_HANDSHAKE_VERSION,
-            "capabilities": capabilities,
-            "clientInfo": IMPLEMENTATION,
-        },
-    )
-    if reply.error is not None:
-        raise reply.error
-    try:
-        found = msgspec.json.decode(reply.result, type=_Initialized)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RpcError.of_gateway(UPSTREAM_FAILED, f"the answer to initialize is malformed: {error}") from None
-    if found.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
-        raise RpcError.of_gateway(
-            UPSTREAM_FAILED,
-            f"the server answered initialize with protocol version {found.protocol_version[:40]!r}, "
-            f"which the gateway does not speak (it speaks {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)})",
-        )
-    wire.adopt(found.protocol_version)
-    await wire.notify("notifications/initialized")
-    return ServerInfo(
-        era="legacy",
-        protocol_version=found.protocol_version,
-        capabilities=found.capabilities,
-        name=found.server_info.name,
-        version=found.server_info.version,
-        instructions=found.instructions,
-    )
-
-
-def _supported(error: Exception) -> list[str] | None:
-    """The versions that an `UnsupportedProtocolVersionError` names; None when it is another error, or names none."""
-    if not isinstance(error, RpcError) or error.code != UNSUPPORTED_PROTOCOL_VERSION:
-        return None
-    named = error.data.get("supported") if isinstance(error.data, dict) else None
-    return [str(version) for version in named] if isinstance(named, list) else None
-
-
-def _mutual_version(error: Exception) -> str | None:
-    """The newest modern version that both sides speak, if the error names one."""
-    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in (_supported(error) or ())]
-    return mutual[-1] if mutual else None
-
-
-def _modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str, Any]:
-    return {
-        PROTOCOL_VERSION_KEY: version,
-        CLIENT_INFO_KEY: IMPLEMENTATION,
-        CLIENT_CAPABILITIES_KEY: capabilities,
-    }
 
 
 def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
@@ -305,7 +184,7 @@ def with_meta(
     if progress_token is not None:
         meta["progressToken"] = progress_token
     if info.era == "modern":
-        meta |= _modern_meta(info.protocol_version, capabilities)
+        meta |= modern_meta(info.protocol_version, capabilities)
         if log_level:
             meta[LOG_LEVEL_KEY] = log_level
     return {**params, "_meta": meta} if meta else params

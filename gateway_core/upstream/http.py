@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
@@ -24,6 +24,7 @@ from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CANCELLED_NOTICE,
+    DISCOVER,
     INITIALIZE,
     LISTEN,
     MCP_METHOD_HEADER,
@@ -34,9 +35,10 @@ from gateway_core.types import Era
 from gateway_core.upstream.answers import read_events, read_failure, read_json
 from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
 from gateway_core.upstream.begun import BegunRequest
-from gateway_core.upstream.client import CONNECT_TIMEOUT, HttpClient
-from gateway_core.upstream.era import NoMcpAnswer, declared, negotiate, template, with_meta
+from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.era import declared, negotiate, template, with_meta
 from gateway_core.upstream.events import EventParser
+from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.http_begun import HttpPending
 from gateway_core.upstream.http_session import HttpSession
@@ -46,8 +48,6 @@ from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWat
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.requests import Prepared, Reply
 
-PROBE_TIMEOUT: Final = CONNECT_TIMEOUT + 3.0
-"""Seconds of silence that mean "legacy"; longer than connecting may take, which means "not there"."""
 RESUMPTIONS: Final = 3
 """Attempts in a row to resume an answer's stream that bring nothing new."""
 RESUME_DELAY: Final = 1.0
@@ -63,7 +63,7 @@ class HttpConnection(Connection):
         self._limit = limits.response_body
         self._host = host
         self._pending: dict[int, Pending] = {}
-        self._session = HttpSession(config.name, http, host, self._in_flight)
+        self._session = HttpSession(config.name, http, host, self.in_flight)
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
@@ -72,19 +72,23 @@ class HttpConnection(Connection):
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self, known_era: Era | None) -> ServerInfo:
-        info = await negotiate(self, known_era, capabilities=self._host.capabilities, probe_timeout=PROBE_TIMEOUT)
+        info = await negotiate(self, known_era, capabilities=self._host.capabilities)
         self.info = info
         if info.era == "modern":
             modern = self.watcher = ModernWatcher(info, self._host, self.listen)
-            self._listener = asyncio.create_task(modern.run(), name=f"listen to {self._name}")
+            self._listen_with(modern.run())
             return info
         legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
         # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
-            self._listener = asyncio.create_task(self._stand_by(legacy), name=f"listen to {self._name}")
+            self._listen_with(self._stand_by(legacy))
         else:
             self._listening.set()
         return info
+
+    def _listen_with(self, work: Coroutine[Any, Any, None]) -> None:
+        self._listener = asyncio.create_task(work, name=f"listen to {self._name}")
+        self._listener.add_done_callback(self._session.listened)
 
     async def close(self) -> None:
         listener, self._listener = self._listener, None
@@ -191,6 +195,7 @@ class HttpConnection(Connection):
     async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
         """The reply to a request that is being sent; then it is not in flight any more."""
         session, starts = self._session, pending.method == INITIALIZE
+        negotiates = starts or pending.method == DISCOVER  # whose answer is not awaited once the other has come
         try:
             response = await sending
             try:
@@ -203,7 +208,8 @@ class HttpConnection(Connection):
         except asyncio.CancelledError:
             # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
             # and `initialize` must not be cancelled.
-            if pending.sent and not session.modern and not starts and not self.closed:
+            self.excuse(pending.exchange if pending.sent else None)
+            if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers of the official Python SDK reset the connection that a cancellation came on.
                 session.aside(lambda: session.post(notice, last=True))
@@ -212,8 +218,7 @@ class HttpConnection(Connection):
             del self._pending[pending.number]
         return pending.result()
 
-    def _in_flight(self) -> list[Exchange]:
-        """The exchanges whose requests the server has and has not answered, the newest last."""
+    def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     async def _read(self, response: Response, pending: Pending, starts: bool) -> None:

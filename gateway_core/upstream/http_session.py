@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
+from loguru import logger
 
+from gateway_core.bugs import where
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.headers import encode_header_value
@@ -85,6 +87,15 @@ class HttpSession:
             self.ended.set()
             self._questions.end()
             self.strays.report(why)
+
+    def listened(self, listener: asyncio.Task[None]) -> None:
+        """The task that reads the standing stream has ended. If it failed, the session ends: the server would go
+        unheard while it looks healthy."""
+        error = None if listener.cancelled() else listener.exception()
+        if error is not None:
+            kind = type(error).__name__
+            logger.bind(upstream=self._name).error("{} while listening to the server\n{}", kind, where(error))
+            self.end("the gateway failed to read its stream")
 
     async def close(self) -> None:
         """End the session and wait for the messages aside, at most `FAREWELL` seconds."""

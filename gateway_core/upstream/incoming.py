@@ -7,8 +7,11 @@ kind, the first of each is a warning, and none is ever acted on.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
+import msgspec
 from loguru import logger
+from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
@@ -17,6 +20,16 @@ from gateway_core.jsonrpc import Message
 from gateway_core.protocol import PING
 from gateway_core.upstream.capabilities import QUESTIONS
 from gateway_core.upstream.questions import Questions
+
+
+class _Response(msgspec.Struct):
+    """As much of a response as can be read of one that is not valid: nothing of it is decoded."""
+
+    id: Raw = Raw()
+    method: Raw = Raw()
+
+
+_RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 
 class Strays:
@@ -49,6 +62,15 @@ def read(data: bytes, strays: Strays) -> Message | None:
     except RpcError as error:
         strays.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None
+
+
+def salvaged_id(data: bytes) -> Raw:
+    """The id of a response that `read` refused; an empty one for other messages, and for what is not JSON."""
+    try:
+        found = _RESPONSE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Raw()
+    return Raw() if len(found.method) else found.id
 
 
 def answer_to(request: Message, questions: Questions, strays: Strays, exchange: Exchange | None = None) -> bytes | None:

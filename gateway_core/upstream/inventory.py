@@ -1,30 +1,21 @@
 """What one upstream offers: its tools, resources, templates and prompts, as last fetched from it.
 
-An `Item` keeps the definition both as the bytes that came (they go to agents unchanged unless its name changes) and
-decoded. `Item.identity` is what two upstreams must share to count as replicas of one thing.
+An `Item` keeps the definition both as the bytes that came (they go to agents unchanged unless its name changes, or
+strict clients would refuse them) and decoded. `Item.identity` is what two upstreams must share to count as replicas of
+one thing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
-import msgspec
-from msgspec import Raw
-
 from gateway_core import jsonrpc
-from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, RpcError
 from gateway_core.protocol import MCP_PARAM_HEADER_PREFIX
-from gateway_core.types import Era, Kind
-from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.hints import Hint, hint_of
-from gateway_core.upstream.requests import Reply
-
-MAX_PAGES: Final = 64
-MAX_ITEMS: Final = 10_000
-"""Where a list that never ends is cut."""
+from gateway_core.types import Kind
+from gateway_core.upstream.hints import Hint
 
 LIST_METHODS: Final[Mapping[Kind, str]] = {
     "tool": "tools/list",
@@ -59,6 +50,18 @@ class Item:
     identity: str
     header_map: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Property path of a tool's parameter -> name of the `Mcp-Param-*` header that mirrors it (SEP-2243)."""
+    legacy: Mapping[str, bytes | None] = field(default_factory=dict)
+    """The members that legacy agents see otherwise, as JSON; None: they do not see that member."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedList:
+    """One list as an upstream sent it."""
+
+    items: tuple[Item, ...]
+    hint: Hint = field(default_factory=Hint)
+    warnings: tuple[str, ...] = ()
+    """What was repaired or left out; bounded in number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,22 @@ class Inventory:
     items: Mapping[Kind, tuple[Item, ...]] = field(default_factory=dict)
     hints: Mapping[Kind, Hint] = field(default_factory=dict)
     """What a modern server said about each list; a legacy server says nothing."""
-    warnings: tuple[str, ...] = ()
+    notes: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
+    """What was repaired or left out of each list."""
+    failures: Mapping[Kind, str] = field(default_factory=dict)
+    """The lists that could not be fetched when they were last asked for, and why. `items` has what was known before."""
+    remembered: bool = False
+    """Whether these are names that it offered to an earlier process, without definitions."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         index = {kind: {item.name: number for number, item in enumerate(found)} for kind, found in self.items.items()}
         object.__setattr__(self, "_positions", index)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is missing of it, or was repaired, for people."""
+        return (*self.failures.values(), *chain.from_iterable(self.notes.values()))
 
     @property
     def private(self) -> frozenset[Kind]:
@@ -89,7 +102,29 @@ class Inventory:
         """The same, with the private lists of one principal in place of the gateway's."""
         items = {kind: own.of(kind) if kind in self.private else found for kind, found in self.items.items()}
         hints = {kind: own.hints.get(kind, Hint()) if not hint.public else hint for kind, hint in self.hints.items()}
-        return Inventory(items, hints)
+        return Inventory(items, hints, failures=self.failures)
+
+    def with_list(self, kind: Kind, fetched: FetchedList, *, hinted: bool) -> Inventory:
+        """The same with a list as it was just fetched. `hinted`: the server is one whose hints count."""
+        return Inventory(
+            {**self.items, kind: fetched.items},
+            {**self.hints, kind: fetched.hint} if hinted else self.hints,
+            {**self.notes, kind: fetched.warnings},
+            {failed: why for failed, why in self.failures.items() if failed != kind},
+        )
+
+    def with_failure(self, kind: Kind, reason: str) -> Inventory:
+        """The same after a list could not be fetched."""
+        return Inventory(self.items, self.hints, self.notes, {**self.failures, kind: reason})
+
+    def only(self, kinds: Collection[Kind]) -> Inventory:
+        """The same with nothing but the lists of these kinds."""
+        return Inventory(
+            {kind: found for kind, found in self.items.items() if kind in kinds},
+            {kind: hint for kind, hint in self.hints.items() if kind in kinds},
+            {kind: notes for kind, notes in self.notes.items() if kind in kinds},
+            {kind: why for kind, why in self.failures.items() if kind in kinds},
+        )
 
     def sharing(self, known: Inventory) -> Inventory:
         """The same, with the very lists of `known` where they are equal: most callers get what all others get."""
@@ -97,7 +132,7 @@ class Inventory:
             kind: known.of(kind) if [item.raw for item in found] == [item.raw for item in known.of(kind)] else found
             for kind, found in self.items.items()
         }
-        return Inventory(items, self.hints, self.warnings)
+        return Inventory(items, self.hints, self.notes, self.failures)
 
     def other_than(self, shared: Inventory) -> list[Kind]:
         """Which of these private lists, `sharing` those of `shared`, are not the same as those."""
@@ -142,162 +177,3 @@ class Inventory:
 def header_names(header_map: Mapping[tuple[str, ...], str]) -> frozenset[str]:
     """The headers that a tool's parameters are mirrored in, in lower case."""
     return frozenset(f"{MCP_PARAM_HEADER_PREFIX}{token}".lower() for token in header_map.values())
-
-
-class _Page(msgspec.Struct, rename="camel"):
-    tools: list[Raw] = []
-    resources: list[Raw] = []
-    resource_templates: list[Raw] = []
-    prompts: list[Raw] = []
-    next_cursor: str | None = None
-    result_type: Any = "complete"
-    ttl_ms: Any = None
-    cache_scope: Any = None
-
-    def entries(self, kind: Kind) -> list[Raw]:
-        by_kind = {
-            "tool": self.tools,
-            "resource": self.resources,
-            "template": self.resource_templates,
-            "prompt": self.prompts,
-        }
-        return by_kind[kind]
-
-
-_PAGE: Final = msgspec.json.Decoder(_Page)
-
-Send = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
-
-
-async def fetch(
-    upstream: str,
-    send: Send,
-    info: ServerInfo,
-    wanted_tools: tuple[str, ...] | None,
-    kinds: Collection[Kind] = tuple(LIST_METHODS),
-) -> Inventory:
-    """Fetch every list that the server's capabilities announce, of those `kinds`.
-
-    `wanted_tools` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept
-    as far as it came, with a warning. Raises `DeliveryError` or `RpcError` when the first page cannot be had.
-    """
-    return await _Fetch(upstream, send, info.era).run(info, wanted_tools, kinds)
-
-
-class _Fetch:
-    """One walk over all lists of one upstream."""
-
-    def __init__(self, upstream: str, send: Send, era: Era) -> None:
-        self._upstream = upstream
-        self._era = era
-        self._send = send
-        self._warnings: list[str] = []
-        self._hints: dict[Kind, Hint] = {}
-
-    async def run(self, info: ServerInfo, wanted_tools: tuple[str, ...] | None, kinds: Collection[Kind]) -> Inventory:
-        items: dict[Kind, tuple[Item, ...]] = {}
-        for kind in LIST_METHODS:
-            if kind not in kinds or CAPABILITY[kind] not in info.capabilities:
-                continue
-            found = await self._list(kind)
-            if kind == "tool" and wanted_tools is not None:
-                found = self._wanted(found, wanted_tools)
-            items[kind] = tuple(found)
-        # A member of that name in a legacy server's answer is none of the protocol's.
-        return Inventory(items, self._hints if self._era == "modern" else {}, tuple(self._warnings))
-
-    def _wanted(self, found: list[Item], wanted: tuple[str, ...]) -> list[Item]:
-        missing = set(wanted) - {item.name for item in found}
-        if missing:
-            names = ", ".join(sorted(missing))
-            self._warnings.append(f"upstream {self._upstream} does not have what its key `tools` asks for: {names}")
-        return [item for item in found if item.name in wanted]
-
-    async def _list(self, kind: Kind) -> list[Item]:
-        """All pages of one list, bounded by `MAX_PAGES` and `MAX_ITEMS`: some cursors never end."""
-        method = LIST_METHODS[kind]
-        found: dict[str, Item] = {}
-        cursors: set[str] = set()
-        params: dict[str, Any] = {}
-        endless = False
-        for _ in range(MAX_PAGES):
-            try:
-                page = await self._page(kind, params)
-            except (DeliveryError, RpcError) as error:
-                if not found:
-                    raise
-                self._warnings.append(f"{method} of upstream {self._upstream} broke off after {len(found)}: {error}")
-                break
-            if page is None:
-                break
-            for raw in page.entries(kind):
-                item = self._item(kind, bytes(raw))
-                if item is not None:
-                    found.setdefault(item.name, item)
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-            if cursor in cursors or len(found) >= MAX_ITEMS:
-                endless = True
-                break
-            cursors.add(cursor)
-            params = {"cursor": cursor}
-        else:
-            endless = True
-        kept = list(found.values())[:MAX_ITEMS]
-        if endless or len(kept) < len(found):
-            what = f"does not end, or is too long: kept the first {len(kept)} entries"
-            self._warnings.append(f"{method} of upstream {self._upstream} {what}")
-        return kept
-
-    async def _page(self, kind: Kind, params: Mapping[str, Any]) -> _Page | None:
-        method = LIST_METHODS[kind]
-        reply = await self._send(method, params)
-        if reply.error is not None:
-            if reply.error.code == METHOD_NOT_FOUND:  # announced, yet not there: servers do this with templates
-                return None
-            raise reply.error
-        try:
-            page = _PAGE.decode(reply.result)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RpcError(INTERNAL_ERROR, f"its answer to {method} is malformed: {error}") from None
-        if self._era == "modern" and page.result_type != "complete":
-            raise RpcError(INTERNAL_ERROR, f"its answer to {method} is invalid: it is not complete")
-        hint = hint_of(page.ttl_ms, page.cache_scope)
-        self._hints[kind] = self._hints[kind].merged(hint) if kind in self._hints else hint
-        return page
-
-    def _item(self, kind: Kind, raw: bytes) -> Item | None:
-        try:
-            definition = jsonrpc.value(raw)
-        except RpcError as error:
-            self._warnings.append(f"upstream {self._upstream} offers a malformed {kind}: {error.message}")
-            return None
-        name = definition.get(NAME_KEYS[kind]) if isinstance(definition, dict) else None
-        if not isinstance(name, str) or not name:
-            self._warnings.append(f"upstream {self._upstream} offers a {kind} without {NAME_KEYS[kind]!r}")
-            return None
-        header_map: Mapping[tuple[str, ...], str] = {}
-        if kind == "tool" and b"x-mcp-header" in raw:
-            from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - 0.5 s
-
-            # One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
-            invalid = find_invalid_x_mcp_header(definition.get("inputSchema"))
-            if invalid is not None:
-                self._warnings.append(f"tool {name!r} of upstream {self._upstream} is left out: {invalid}")
-                return None
-            header_map = x_mcp_header_map(definition.get("inputSchema"))
-        return Item(kind, name, raw, definition, _identity(kind, definition), header_map)
-
-
-_IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
-    "tool": ("inputSchema", "outputSchema"),
-    "prompt": ("arguments",),
-    "resource": ("name", "mimeType", "size"),
-    "template": ("name", "mimeType"),
-}
-
-
-def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
-    """Canonical JSON of the parts that make two definitions of one name the same thing."""
-    return json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.errors import DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.errors import DeliveryError, RpcError, UnusableAnswer, copied
 from gateway_core.exchange import Exchange
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import SUBSCRIPTION_ID_KEY
@@ -50,7 +50,7 @@ class Pending(msgspec.Struct, eq=False):
         elif bytes(message.result)[:1] == b"{":
             self.resolve(Reply(result=bytes(message.result)))
         else:
-            self.fail(OutcomeUnknown("the server answered with a result that is not an object"))
+            self.fail(UnusableAnswer("the server answered with a result that is not an object"))
 
     def resolve(self, reply: Reply) -> None:
         """It is answered."""
@@ -64,7 +64,7 @@ class Pending(msgspec.Struct, eq=False):
     def result(self) -> Reply:
         """The reply. Raises what it failed with."""
         if self._failure is not None:
-            raise self._failure
+            raise copied(self._failure)
         assert self._reply is not None, "it is over"
         return self._reply
 
@@ -79,22 +79,21 @@ class Pending(msgspec.Struct, eq=False):
 class Awaited(Pending, kw_only=True):
     """A request whose response comes among all others on the one stream of its connection; `answer` waits for it."""
 
-    answer: asyncio.Future[Reply] = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[None] = msgspec.field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Done once it is over. It holds no exception: that would get the traceback of those who wait for it."""
 
     @property
     def over(self) -> bool:
         return self.answer.done()
 
     def resolve(self, reply: Reply) -> None:
-        self.answer.set_result(reply)
+        super().resolve(reply)
+        self.answer.set_result(None)
 
     def fail(self, error: DeliveryError) -> None:
         if not self.over:
-            self.answer.set_exception(error)
-            self.answer.exception()  # whoever waits may be cancelled first: then nobody is left to look
-
-    def result(self) -> Reply:
-        return self.answer.result()
+            super().fail(error)
+            self.answer.set_result(None)
 
 
 def own_id(raw: Raw) -> int:

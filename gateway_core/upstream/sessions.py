@@ -86,6 +86,11 @@ class SessionConnections:
         self._sessions[session_id] = task  # again at the end: the order of use, for `MAX_SESSIONS`
         return lease
 
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        leases = [lease for task in self._sessions.values() if (lease := _opened(task)) is not None]
+        return [lease.connection for lease in (*leases, *self._pooled)]
+
     def left(self, lease: Lease) -> None:
         """A call has ended that was on it."""
         lease.users -= 1

@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
 from gateway_core.upstream.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
@@ -21,8 +21,8 @@ from gateway_core.upstream.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.pending import Awaited
 
-ENDPOINT_TIMEOUT: Final = 10.0
-"""Seconds that the stream may take to name its endpoint."""
+ENDPOINT_SHARE: Final = 0.8
+"""The share of `start_timeout` that the stream may take to name its endpoint."""
 MAX_ENDPOINT: Final = 4096
 """Bytes of the endpoint's URL."""
 _GONE: Final = frozenset({404, 410})
@@ -46,11 +46,12 @@ class SseConnection(DuplexConnection):
         self._stream = await self._open_stream()
         self._endpoint = loop.create_future()
         self._reader = loop.create_task(self._read(self._stream, self._endpoint))
+        seconds = ENDPOINT_SHARE * self._config.start_timeout
         try:
-            async with asyncio.timeout(ENDPOINT_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 await self._endpoint
         except TimeoutError:
-            raise NotSent(f"the event stream named no endpoint within {ENDPOINT_TIMEOUT:g} s") from None
+            raise NotSent(f"the event stream named no endpoint within {seconds:g} s") from None
 
     async def _open_stream(self) -> Response:
         """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
@@ -63,7 +64,8 @@ class SseConnection(DuplexConnection):
         response.close()
         if response.status == 200:
             raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
-        raise NotSent(f"the server answered the request for its event stream with HTTP {response.status}")
+        kind = Permanent if response.status in {401, 403} else NotSent
+        raise kind(f"the server answered the request for its event stream with HTTP {response.status}")
 
     async def _read(self, stream: Response, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
@@ -76,9 +78,14 @@ class SseConnection(DuplexConnection):
             reason = f"sent an event larger than {self._limits.response_body} bytes"
         except OSError:
             reason = "broke off its event stream"
-        if not endpoint.done():
-            endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
-        self._lost(reason)
+        except Exception as error:  # noqa: BLE001 - whatever ended the reader, the stream carries nothing any more
+            self._failed_at(error)
+            reason = "sent an event stream that the gateway failed to read"
+        finally:
+            if not endpoint.done():
+                endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
+                endpoint.exception()  # those who wait for it may have left
+            self._lost(reason)
 
     def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
         if event.event == "message":

@@ -7,19 +7,21 @@ carries messages over a `Child`.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
+from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
 from gateway_core.exchange import Exchange
 from gateway_core.types import Era
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.begun import BegunAwaited, BegunRequest
 from gateway_core.upstream.duplex import DuplexConnection
 from gateway_core.upstream.era import declared, template
+from gateway_core.upstream.liveness import busy_until
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.requests import Prepared, Reply
@@ -30,6 +32,9 @@ MAX_QUEUED: Final = 256
 
 _ID_AHEAD: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,')
 _ID_BEHIND: Final = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
+
+_ENVELOPE: Final = re.compile(rb'\{\s*"(?:jsonrpc|id|result|error)"\s*:')
+"""How a response begins."""
 
 
 class TooLong:
@@ -86,6 +91,19 @@ class Lines:
             self._part += data
 
 
+def without_banner(line: bytes) -> bytes:
+    """The response at the end of a first line that begins with a byte order mark, colours or a greeting.
+
+    Requests are left where they are: some servers print what they receive.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8)
+    if line.startswith(b"{"):
+        return line
+    found = _ENVELOPE.search(line)
+    message = b"" if found is None else line[found.start() :]
+    return message if b'"result"' in message or b'"error"' in message else line
+
+
 class StdioConnection(DuplexConnection):
     """A server that the gateway starts itself, spoken to over its stdin and stdout."""
 
@@ -98,12 +116,16 @@ class StdioConnection(DuplexConnection):
 
     async def open(self, known_era: Era | None) -> ServerInfo:
         """As `Connection.open`. Some legacy servers exit at a request before `initialize`, which the probe for the
-        modern era is; so a server that dies of it without a word is started once more, as a legacy one.
+        modern era is. So a new server that dies without a word is started once more, as a legacy one. If that died as
+        well, the next attempts start it once each: without the probe, with it, and so on.
         """
         try:
-            return await super().open(known_era)
+            return await super().open("legacy" if self.deaths % 2 else known_era)
         except DeliveryError:
-            if self._child is None or not self._child.ran or self._heard or known_era == "legacy":
+            child = self._child
+            if known_era is not None or self.deaths or self._heard or child is None or not child.ran:
+                raise
+            if child.unrunnable:
                 raise
         await self.close()
         self._ended = asyncio.Event()
@@ -115,7 +137,7 @@ class StdioConnection(DuplexConnection):
         lines = Lines(self._limits.response_body)
         early, self._early = self._early, None
         child = self._child = early or Child(self._config)
-        child.hear(lambda data: self._output(lines.feed(data)), self._lost)
+        child.hear(lambda data: self._output(lines.feed(data)), self._lost, self._patience)
         if early is None:
             await child.start()
 
@@ -160,6 +182,14 @@ class StdioConnection(DuplexConnection):
         pending = None if usual is None else self._pending.get(usual[0])
         return usual is not None and isinstance(pending, BegunAwaited) and pending.call.ended(usual[1], usual[2])
 
+    def _patience(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return busy_until(self, now) - now
+
+    @property
+    def died(self) -> bool:
+        return self._child is not None and self._child.died
+
     @property
     def last_words(self) -> str:
         return self._child.last_words if self._child is not None else ""
@@ -191,14 +221,17 @@ class StdioConnection(DuplexConnection):
 
     def _output(self, lines: list[bytes | TooLong]) -> None:
         for line in lines:
-            if isinstance(line, TooLong):
-                self._answer_too_long(line)
-            elif not self._ends_call(line):
-                self._receive(line)
+            try:
+                if isinstance(line, TooLong):
+                    self._answer_too_long(line)
+                elif not self._ends_call(line):
+                    self._receive(line if self._heard else without_banner(line))
+            except Exception as error:  # noqa: BLE001 - one line must not cost those that came with it
+                self._failed_at(error)
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body
         self.strays.note("line longer than the limit", f"{limit} bytes")
         pending = self._pending.get(line.request_id or 0)
         if pending is not None and pending.sent:
-            pending.fail(OutcomeUnknown(f"the server's answer is longer than {limit} bytes"))
+            pending.fail(UnusableAnswer(f"the server's answer is longer than {limit} bytes"))

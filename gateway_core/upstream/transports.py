@@ -1,4 +1,4 @@
-"""Which kind of connection an upstream's configuration asks for, and whether the server on one is alive."""
+"""Which kind of connection an upstream's configuration asks for, and how one more is opened."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, DeliveryError, NotSent, RpcError
-from gateway_core.protocol import DISCOVER, PING
+from gateway_core.errors import DeliveryError, NotSent, RpcError
 from gateway_core.types import Era
 from gateway_core.upstream.base import Connection, Host
 from gateway_core.upstream.client import HttpClient
@@ -18,7 +17,7 @@ from gateway_core.upstream.sse import SseConnection
 from gateway_core.upstream.stdio import StdioConnection
 
 SESSION_TIMEOUT: Final = 10.0
-"""Seconds to open one more session with a server that is known to be up."""
+"""Seconds to open one more session over HTTP with a server that is known to be up; a child has `start_timeout`."""
 
 
 def connection_to(
@@ -32,10 +31,12 @@ def connection_to(
     return kind(config, limits, host, http)
 
 
-async def open_session(connection: Connection, era: Era | None, discard: Callable[[Connection], None]) -> None:
+async def open_session(
+    connection: Connection, config: UpstreamConfig, era: Era | None, discard: Callable[[Connection], None]
+) -> None:
     """Open one more connection to a server that is known to be up, or `discard` it. Raises `NotSent`."""
     try:
-        async with asyncio.timeout(SESSION_TIMEOUT):
+        async with asyncio.timeout(config.start_timeout if config.transport == "stdio" else SESSION_TIMEOUT):
             await connection.open(era)
     except (DeliveryError, RpcError, TimeoutError) as problem:
         discard(connection)
@@ -43,12 +44,3 @@ async def open_session(connection: Connection, era: Era | None, discard: Callabl
     except BaseException:
         discard(connection)
         raise
-
-
-async def check(connection: Connection) -> None:
-    """Ask the server for a sign of life. Raises `DeliveryError`, or its `RpcError`."""
-    modern = connection.info is not None and connection.info.era == "modern"
-    reply = await connection.request(DISCOVER if modern else PING, {})
-    # A server that does not know `ping`, or wants it otherwise, is alive all the same.
-    if reply.error is not None and reply.error.code not in {METHOD_NOT_FOUND, INVALID_PARAMS}:
-        raise reply.error

@@ -25,6 +25,7 @@ from gateway_core.errors import (
     RpcError,
 )
 from gateway_core.exchange import Agent, Exchange
+from gateway_core.outage import TIMED_OUT
 from gateway_core.protocol import LISTS, ROOTS_CHANGED
 from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.upstream.apart import apart, has_own
@@ -40,13 +41,10 @@ from gateway_core.upstream.places import Place, Places
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.transports import check, connection_to, open_session
+from gateway_core.upstream.transports import connection_to, open_session
 
-CONNECT_TIMEOUT: Final = 30.0
-"""Seconds for transport, negotiation and first lists together: a child that npm starts needs many."""
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits while a connection that was just lost is opened again."""
-PING_TIMEOUT: Final = 5.0
 Params = Mapping[str, Any]
 Meta = Params | None
 
@@ -78,6 +76,9 @@ class Upstream:
         """Why it failed last, as agents may know it."""
         self.last_words = ""
         """What it wrote to stderr last before it was given up: for operators only."""
+        self.died = False
+        """Whether the process of the connection that was given up last had ended by itself."""
+        self._deaths = 0
         self.retry_at: float | None = None
         """Loop time of the next attempt to reach it, while it is down or ejected."""
         self.on_transport: Callable[[str | None, bool], None] = lambda failure, sent: None
@@ -88,6 +89,7 @@ class Upstream:
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Told when `inventory` was fetched anew on the path of a call."""
         self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, method, params, None))
+        self.offer.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self.connection: Connection | None = None
@@ -129,17 +131,19 @@ class Upstream:
         connection = connection_to(
             self.config, self._limits, self._announced.shared(EVERYTHING), self._http, self._early
         )
+        connection.deaths = self._deaths
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(self.config.start_timeout):
                 await connection.open(self.facts.era)
-                await self.offer.fetch(connection)
-        except TimeoutError:
+            await self.offer.fetch(connection)
+        except BaseException as problem:
             self._give_up(connection)
-            raise NotSent(f"no answer to the handshake within {CONNECT_TIMEOUT:g} s") from None
-        except BaseException:
-            self._give_up(connection)
+            self._deaths = self._deaths + 1 if self.died else 0
+            if isinstance(problem, TimeoutError):
+                raise NotSent(f"no answer to the handshake within {self.config.start_timeout:g} s") from None
             raise
         assert connection.info is not None
+        self._deaths = 0
         lost, self.connection = self.connection, connection
         self._connected.set()
         if lost is not None:
@@ -161,7 +165,7 @@ class Upstream:
             self.last_error = reason
 
     def _give_up(self, connection: Connection) -> None:
-        self.last_words = connection.last_words
+        self.last_words, self.died = connection.last_words, connection.died
         self.own.discard(connection)
 
     def abandon(self) -> None:
@@ -198,23 +202,13 @@ class Upstream:
         """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
         if self.connection is None:
             raise NotSent("not connected")
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await self.offer.fetch(self.connection)
+        async with asyncio.timeout(self.config.start_timeout):
+            await self.offer.fetch(self.connection, again=True)
 
     def refresh_if_expired(self) -> None:
         """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""
         if self.connection is not None and self.offer.expired:
             self.on_list_changed(self)
-
-    async def ping(self) -> None:
-        """The core's own health check: `ping` on the live session, `server/discover` for a modern server.
-
-        Raises `DeliveryError`, `RpcError` or `TimeoutError`.
-        """
-        if self.connection is None:
-            raise NotSent("not connected")
-        async with asyncio.timeout(PING_TIMEOUT):
-            await check(self.connection)
 
     def _lists_changed(self) -> None:
         """The server says that a list of its changed, on whichever connection."""
@@ -271,7 +265,7 @@ class Upstream:
             raise
         except asyncio.CancelledError:
             if exchange.deadline is not None and exchange.deadline.passed and exchange.sent:
-                self._failed("timed out", transport=True, sent=True)
+                self._failed(TIMED_OUT, transport=True, sent=True)
             raise
         finally:
             self.facts.in_flight -= 1
@@ -338,7 +332,7 @@ class Upstream:
         """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
         host = self._announced.own(declared, agent)
         connection = connection_to(self.config, self._limits, host, self._http, None)
-        await open_session(connection, self.facts.era, self.own.discard)
+        await open_session(connection, self.config, self.facts.era, self.own.discard)
         if agent is not None and agent.session_id is not None:
             self._announced.logs.opened(agent.session_id, connection)
         return connection

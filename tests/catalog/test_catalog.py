@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
@@ -141,3 +142,15 @@ async def test_without_private_lists_everybody_sees_the_same(world: World) -> No
     world.servers["b"].scope = "public"
     await world.refresh()
     assert world.catalog.seen_by("p") is world.catalog.seen_by("stranger") is world.catalog.generation
+
+
+async def test_many_new_warnings_are_a_few_lines_of_the_log(world: World) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), format="{message}", level="WARNING")
+    many = [{"name": f"t {number}", "inputSchema": {"type": "object"}} for number in range(500)]
+    world.servers["a"].lists["tools/list"] = {"tools": many}
+    await world.refresh()
+    logger.remove(sink)
+    assert len(lines) == 21
+    assert "485 more new warnings" in lines[-1]
+    assert len(world.catalog.snapshot.warnings) == 505, "five names of b changed, too"

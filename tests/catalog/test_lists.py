@@ -10,6 +10,7 @@ from gateway_core.catalog.lists import Listing, Lists
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.seal import Seal
 from gateway_core.types import Era, Kind, Tool
+from gateway_core.upstream.definitions import legacy_members
 from gateway_core.upstream.hints import Hint
 
 NOTHING: dict[Kind, dict[str, Entry]] = {"tool": {}, "prompt": {}, "resource": {}, "template": {}}
@@ -17,7 +18,12 @@ NOTHING: dict[Kind, dict[str, Entry]] = {"tool": {}, "prompt": {}, "resource": {
 
 def entry(name: str, **members: object) -> Entry:
     definition = {"name": name, "inputSchema": {"type": "object"}, **members}
-    return Entry("tool", name, name, json.dumps(definition).encode(), (), Tool(name, name, definition, ()))
+    legacy = {
+        member: None if seen is None else json.dumps(seen).encode()
+        for member, seen in legacy_members(definition).items()
+    }
+    raw = json.dumps(definition).encode()
+    return Entry("tool", name, name, raw, (), Tool(name, name, definition, ()), legacy=legacy)
 
 
 def tools(*entries: Entry) -> dict[Kind, dict[str, Entry]]:

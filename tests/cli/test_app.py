@@ -7,7 +7,7 @@ import pytest
 from gateway_core.cli import app
 
 COMMANDS = ["init", "start", "stop", "status", "check", "tools", "call", "plugins", "demo"]
-HEAVY = ["mcp", "mcp_types", "aiohttp", "loguru", "uvloop", "rich", "typer", "http.client", "ssl"]
+HEAVY = ["mcp", "mcp_types", "aiohttp", "asyncio", "loguru", "pydantic", "uvloop", "rich"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,7 +30,7 @@ def test_status_and_stop_load_nothing_heavy(command, state, project, environment
     if state == "running":
         assert rad("start", "--detach").returncode == 0
     code = (
-        f"import sys; sys.argv = ['rad', 'mcp', 'proxy', '{command}']\n"
+        f"import sys; sys.argv = ['rad', 'mcp', 'proxy', '{command}', '--config', '.radium/mcp-proxy.toml']\n"
         "from gateway_core.cli import main\n"
         "code = main()\n"
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
@@ -65,8 +65,8 @@ def test_version(environment):
 
 def test_debug_shows_the_traceback_of_an_unexpected_error(project, environment):
     code = (
-        "import sys; from gateway_core.cli import main, probe\n"
-        "probe.find_running = lambda config: 1 / 0\n"
+        "import sys; from gateway_core.cli import main, status\n"
+        "status.instance = lambda config: 1 / 0\n"
         "sys.argv = ['rad', *sys.argv[1:], 'mcp', 'proxy', 'status']; sys.exit(main())"
     )
     for options, shown in (([], False), (["--debug"], True)):

@@ -7,7 +7,7 @@ import pytest
 
 from gateway_core.cli import call
 from gateway_core.cli.call import parse_arguments
-from gateway_core.cli.control import UsageError
+from gateway_core.cli.instance import UsageError
 from gateway_core.cli.report import Failed
 
 

@@ -16,6 +16,9 @@ def test_the_file_is_private_and_valid(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert f"wrote {path}" in said
     assert "rad mcp proxy start" in said
+    how = "log_requests = false and log_responses = false"
+    assert len([line for line in said.splitlines() if how in line]) == 1
+    assert len([line for line in path.read_text().splitlines() if how in line]) == 1
 
 
 def test_a_file_that_exists_is_kept_without_force(tmp_path):

@@ -15,6 +15,7 @@ UPSTREAM = {
     "tools": 2,
     "resources": 0,
     "prompts": 0,
+    "warnings": ["prompts/list of upstream time failed\x1b[2J"],
     "lists": "last known",
     "lists_age": 3700.0,
     "in_flight": 0,
@@ -30,6 +31,7 @@ STATUS = {
     "started": 0.0,
     "uptime": 7500.0,
     "address": "http://127.0.0.1:3000",
+    "control": "http://127.0.0.1:4711",
     "transport": "http",
     "config": "/x/mcp-proxy.toml",
     "ready": False,
@@ -51,7 +53,8 @@ def _no_terminal(monkeypatch):
 def test_status_shows_all_that_was_promised(capsys):
     render.show_status(STATUS)
     shown = capsys.readouterr().out
-    for text in ("pid 4711", "2 h 5 min", "http://127.0.0.1:3000/mcp", "1 connection,", "2 sessions", "120 so far"):
+    addresses = ("http://127.0.0.1:3000/mcp", "http://127.0.0.1:4711")
+    for text in ("pid 4711", "2 h 5 min", *addresses, "1 connection,", "2 sessions", "120 so far"):
         assert text in shown
     for text in (
         "time",
@@ -68,12 +71,40 @@ def test_status_shows_all_that_was_promised(capsys):
 
 def test_texts_of_upstreams_are_neither_markup_nor_control(capsys):
     render.show_status(STATUS)
-    assert "refused\\x1b[2J [red]x[/red]" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "refused\\x1b[2J [red]x[/red]" in shown
+    assert "warning: prompts/list of upstream time failed\\x1b[2J" in shown
 
 
 def test_a_table_in_a_pipe_is_not_cut_to_a_narrow_terminal(capsys):
     render.show_status(STATUS)
     assert len([line for line in capsys.readouterr().out.splitlines() if "1.2 ms" in line and "time" in line]) == 1
+
+
+def test_a_gateway_that_has_no_address_for_agents_yet_says_so(capsys):
+    render.show_status({**STATUS, "address": ""})
+    assert "none yet: the gateway is starting" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_folds_the_last_column_between_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    render.show_table(["tool", "description"], [["x" * 12, "twenty cells of text " * 2], ["y", "漢" * 15]])
+    assert capsys.readouterr().out.splitlines() == [
+        "tool           description",
+        "─" * 40,
+        "xxxxxxxxxxxx   twenty cells of text",
+        "               twenty cells of text",
+        "y              漢漢漢漢漢漢漢漢漢漢漢漢",
+        "               漢漢漢",
+    ]
+
+
+def test_a_colour_is_for_its_column_alone(capsys, monkeypatch):
+    monkeypatch.setattr(render, "wants_colour", lambda _: True)
+    render.show_status({**STATUS, "upstreams": [{**UPSTREAM, "name": "down", "state": "healthy"}]})
+    shown = capsys.readouterr().out
+    assert "\x1b[32mhealthy" in shown
+    assert "\x1b[31m" not in shown
 
 
 def test_columns_stand_under_their_names_whatever_the_width_of_letters(capsys):
@@ -92,7 +123,7 @@ def test_a_state_has_a_colour_on_a_terminal_that_has_some(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     render.show_status(STATUS)
-    assert "\x1b[31mdown \x1b[0m" in capsys.readouterr().out
+    assert "\x1b[31mdown\x1b[0m" in capsys.readouterr().out
     monkeypatch.setenv("NO_COLOR", "1")
     render.show_status(STATUS)
     assert "\x1b" not in capsys.readouterr().out
@@ -108,6 +139,7 @@ def test_status_without_upstreams_says_what_to_add(capsys):
 def test_start_summary_lists_upstreams_and_plugins_in_order():
     shown = render.start_summary(STATUS)
     assert "http://127.0.0.1:3000/mcp" in shown
+    assert "http://127.0.0.1:4711" in shown
     assert "time  stdio  uvx  priority 1" in shown
     assert "routing_priority" in shown
 
@@ -118,6 +150,7 @@ def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
         {
             "tools": [{"name": "x", "original_name": "x", "upstreams": ["a"], "description": "does\nthings " * 40}],
             "conflicts": [{"kind": "tool", "name": "x", "outcome": "the first keeps it", "claims": claims}],
+            "notes": ["a and b are replicas"],
             "warnings": ["a: too many"],
         }
     )
@@ -127,6 +160,7 @@ def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
     assert "the first keeps it" in shown
     assert "a: published as x" in shown
     assert "b: dropped" in shown
+    assert "note: a and b are replicas" in shown
     assert "warning: a: too many" in shown
 
 

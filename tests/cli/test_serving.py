@@ -1,17 +1,22 @@
 """The commands that speak with upstreams, over a real server on the official SDK."""
 
+import contextlib
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from gateway_core.cli import probe
-from gateway_core.cli.control import read_instance
+from gateway_core.cli import client
+from gateway_core.cli.instance import read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run ten processes one after the other
 
@@ -21,7 +26,7 @@ def status(with_server):
     """`status()`: what the running gateway says about itself, asked without a process of its own."""
 
     def ask():
-        return probe.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
+        return client.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
 
     return ask
 
@@ -177,6 +182,27 @@ def test_stop_now_does_not_wait(running, rad, spawn, status, wait_for):
     assert call.returncode == 1
 
 
+def test_a_call_ends_even_if_its_gateway_hangs_in_the_middle(running, with_server, environment, status, wait_for):
+    code = (
+        "import sys; from gateway_core.cli import call, main; call._limit = lambda status: 4.0\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'call', 'slow', '--arg', 'seconds=40']; sys.exit(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=with_server, env=environment, stderr=subprocess.PIPE, text=True
+    ) as child:
+        wait_for(lambda: status()["in_flight"] == 1 or child.poll() is not None)
+        pid = status()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            _, err = child.communicate(timeout=40)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert child.returncode == 1
+    assert "no answer within 4 s" in err
+    assert "the call may have run" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_stdio_serves_one_agent_without_port_or_pid_file(with_server, environment, mode):
     config = with_server / ".radium" / "mcp-proxy.toml"
@@ -189,6 +215,41 @@ async def test_stdio_serves_one_agent_without_port_or_pid_file(with_server, envi
         assert [tool.name for tool in (await client.list_tools()).tools] == ["add", "slow", "fail"]
         assert (await client.call_tool("add", {"a": 2, "b": 3})).structured_content == {"result": 5}
         assert read_instance(config.with_suffix(".pid")) is None
+
+
+def test_stdio_has_a_control_plane_that_only_tells_whether_it_is_up(with_server, spawn):
+    child = spawn("start", "--stdio", stdin=subprocess.PIPE)
+    line = next(line for line in child.stderr if "control plane listening" in line)
+    address = re.search(r"address=(http://127\.0\.0\.1:\d+)", line)[1]
+    for path, status in (("/healthz", 200), ("/admin/status", 401)):
+        with contextlib.suppress(urllib.error.HTTPError):
+            assert urllib.request.urlopen(address + path, timeout=10).status == status
+    request = urllib.request.Request(address + "/admin/status", headers={"Authorization": "Bearer "})
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(request, timeout=10)
+
+
+def test_stdio_serves_its_agent_without_a_control_plane(with_server, spawn):
+    with (with_server / ".radium" / "mcp-proxy.toml").open("a") as file:
+        file.write('[mcp.proxy.control]\nhost = "192.0.2.1"\nport = 1\n')
+    child = spawn("start", "--stdio", stdin=subprocess.PIPE)
+    child.stdin.write('{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+    child.stdin.flush()
+    assert json.loads(child.stdout.readline())["id"] == 1
+    _, err = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert "no control plane: cannot listen on 192.0.2.1" in err
+
+
+def test_the_control_plane_answers_while_the_gateway_drains(running, rad, spawn, status, wait_for):
+    call = spawn("call", "slow", "--arg", "seconds=4")
+    wait_for(lambda: status()["in_flight"] == 1)
+    stopping = spawn("stop")
+    wait_for(lambda: status()["draining"])
+    shown = rad("status").stdout
+    assert "draining" in shown
+    assert call.wait(20) == 0
+    assert stopping.wait(20) == 0
 
 
 def test_stdio_writes_nothing_but_the_protocol_to_stdout(with_server, spawn):

@@ -44,7 +44,7 @@ def resource(uri: str, **members: Any) -> types.Resource:
 async def test_clause_15_a_tool_with_an_invalid_header_annotation_is_left_out_alone() -> None:
     bad = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "not a token"}}}
     a, b = Offering("a", [tool("bad", bad), tool("good", REGION)]), Offering("b", [tool("bad", PLAIN)])
-    async with a.serving(), b.serving(), world(a, b) as here:
+    async with a.serving(), b.serving(), world(a, b, each=dict.fromkeys("ab", "priority = 1")) as here:
         ada = here.agent()
         assert await ada.tools() == ["good", "bad"]
         assert await ada.text("bad") == "b:bad", "its replica elsewhere is sound, and serves"
@@ -117,8 +117,8 @@ async def test_clause_31_a_question_instead_of_a_list_is_invalid(kind: str) -> N
     async with a.serving(), b.serving(), world(a, b) as here:
         assert await here.agent().tools() == ["sound"]
         status = next(one for one in here.gateway.status()["upstreams"] if one["name"] == "a")
-        assert "tools/list is invalid" in status["last_error"]
-        assert status["lists"] == "none"
+        assert any("tools/list is invalid" in warning for warning in status["warnings"])
+        assert (status["state"], status["lists"]) == ("healthy", "incomplete")
 
 
 # -- 36, 37, 38: caching ---------------------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ async def test_clause_37_a_name_means_what_its_principal_was_shown() -> None:
     async with a.serving(), b.serving(), world(a, b) as here:
         ada, bob = here.agent("ada"), here.agent("bob", roots={})
         assert await bob.text("t") == "b:t", "even if it never asked for a list"
-        assert (await ada.tools(), await bob.tools()) == (["t", "b__t"], ["t"])
-        assert (await ada.text("t"), await ada.text("b__t")) == ("a:t", "b:t")
+        assert (await ada.tools(), await bob.tools()) == (["a__t", "t"], ["t"]), "b had the name first"
+        assert (await ada.text("a__t"), await ada.text("t")) == ("a:t", "b:t")
 
 
 async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
@@ -518,7 +518,7 @@ async def test_clause_44_an_untrusted_servers_word_repeats_nothing(trusted: bool
 
     a.calling = die
     b = Offering("b", [tool("t", annotations=harmless)], hints=SHARED)
-    each = dict.fromkeys("ab", "trust_annotations = true") if trusted else {}
+    each = dict.fromkeys("ab", "priority = 1\ntrust_annotations = true" if trusted else "priority = 1")
     async with a.serving(), b.serving(), world(a, b, each=each) as here:
         result = await here.agent().call("t")
         assert len(a.called) == 1

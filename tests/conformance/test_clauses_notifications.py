@@ -373,8 +373,8 @@ async def _ready(http: aiohttp.ClientSession, port: int) -> None:
     async with asyncio.timeout(20):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
-                async with http.get(f"http://127.0.0.1:{port}/admin/tools") as answer:
-                    assert answer.status == 401
+                async with http.get(f"http://127.0.0.1:{port}/healthz") as answer:
+                    assert answer.status == 200
                 modern = Modern(http, f"http://127.0.0.1:{port}/mcp")
                 ends = [await modern.call(f"{name}_log", level="debug", text="x") for name in ("a", "b")]
                 if all("result" in end[-1] for end in ends):

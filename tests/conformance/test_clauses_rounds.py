@@ -190,7 +190,7 @@ async def test_clause_29_a_state_is_good_for_its_call_and_its_agent_alone(start:
 
 async def test_clause_30_a_retry_goes_to_the_upstream_that_asked(start: Any) -> None:
     """Of two replicas the strategy chooses the other one for each request; a retry is not its to choose."""
-    stand = await start("modern", "modern", proxy=ROUNDROBIN)
+    stand = await start("modern", "modern", proxy=ROUNDROBIN, each="priority = 1")
     ann = Agent(stand, "modern")
     for _ in range(2):
         assert await ann.call("greet") == "Hello, ann"
@@ -199,7 +199,7 @@ async def test_clause_30_a_retry_goes_to_the_upstream_that_asked(start: Any) -> 
 
 
 async def test_clause_30_where_it_is_gone_no_other_gets_its_state(start: Any) -> None:
-    stand = await start("modern", "modern", proxy=ROUNDROBIN)
+    stand = await start("modern", "modern", proxy=ROUNDROBIN, each="priority = 1")
     ann = Agent(stand, "modern")
     asks = await ann.first("greet")
     asking, other = sorted(stand.labs.values(), key=lambda lab: not lab.of("tools/call"))

@@ -15,7 +15,7 @@ from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import InMemorySessions
+from gateway_core.downstream.store import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange import Exchange
 from gateway_core.types import CallResult, Outcome
@@ -127,14 +127,6 @@ class FakeCatalog:
     def change(self, *kinds: str) -> None:
         for listener in list(self.listeners):
             listener(frozenset(kinds))
-
-
-class FakeAdmin:
-    def status(self) -> dict[str, Any]:
-        return {"pid": 1}
-
-    def tools(self) -> dict[str, Any]:
-        return {"tools": []}
 
 
 @dataclass
@@ -252,8 +244,6 @@ def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[S
         catalog=catalog,
         sessions=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
         ready=lambda: True,
-        admin=FakeAdmin(),
-        admin_token="sesame",
         on_session_end=([] if ended is None else ended).append,
     )
     return services, pipeline, catalog

@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from loguru import logger
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
 
@@ -343,18 +344,50 @@ async def test_a_client_that_accepts_no_stream_cannot_be_asked(world: Any) -> No
 
 async def test_the_session_limit_of_one_agent_is_no_other_agents_business(start: Any, helpers: Any) -> None:
     world = await start(limits={"sessions_per_principal": 2, "sessions": 4})
-    for _ in range(2):
-        await world.initialize("greedy")
+    greedy = [await in_use(world, "greedy") for _ in range(2)]
     refused = await world.post(helpers.initialize("greedy"))
     assert (refused.status, refused.json["error"]["code"], refused.json["id"]) == (429, -31005, 0)
-    assert refused.headers["Retry-After"]
-    await world.initialize("modest")
-    last = await world.initialize("modest")
+    assert refused.headers["Retry-After"] == "1"
+    modest = [await in_use(world, "modest") for _ in range(2)]
     full = await world.post(helpers.initialize("third"))
-    assert full.status == 503
-    async with world.http.delete(world.url, headers=last) as response:
+    assert (full.status, full.headers["Retry-After"]) == (503, "1")
+    async with world.http.delete(world.url, headers=modest[1][0]) as response:
         assert response.status == 204
     await world.initialize("third")
+    world.pipeline.released.set()
+    for _, nap in (*greedy, modest[0]):
+        assert (await nap).json["result"]["content"][0]["text"] == "woken"
+
+
+async def in_use(world: Any, name: str) -> tuple[dict[str, str], "asyncio.Task[Any]"]:
+    """The headers of a new session, and the call in flight in it."""
+    session = await world.initialize(name)
+    world.pipeline.started.clear()
+    nap = asyncio.create_task(world.post(call("nap"), session))
+    await world.pipeline.started.wait()
+    return session, nap
+
+
+async def test_clients_that_never_delete_their_sessions_get_new_ones(start: Any) -> None:
+    world = await start(limits={"sessions_per_principal": 3})
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="WARNING", format="{message}")
+    quiet = await world.initialize("quiet")
+    used, nap = await in_use(world, "forgetful")
+    first = await world.initialize("forgetful")
+    for _ in range(20):
+        last = await world.initialize("forgetful")
+    assert len(world.services.sessions) == 4
+    assert (await world.post(call("echo"), first)).status == 404
+    assert len(world.ended) == 19, "what hangs on the sessions that ended is told"
+    for session in (quiet, used, last):
+        assert (await world.post(call("echo", request_id=2), session)).status == 200
+    world.pipeline.released.set()
+    assert (await nap).status == 200
+    logger.remove(sink)
+    told = [line for line in lines if "DELETE" in line]
+    assert len(told) == 1
+    assert "forgetful@127.0.0.1" in told[0]
 
 
 async def test_unused_sessions_end_but_not_those_in_use(start: Any) -> None:

@@ -16,7 +16,7 @@ from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream.base import SessionEnded
-from gateway_core.upstream.era import NoMcpAnswer
+from gateway_core.upstream.handshakes import NoMcpAnswer
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -578,3 +578,35 @@ async def test_a_session_id_goes_with_everything_but_initialize(scripted: Any, c
         "DELETE",
     ]
     assert {seen.headers.get("mcp-session-id") for seen in others} == {"visible-ascii"}
+
+
+# -- messages that readers take for different ones -----------------------------------------------------------------
+
+MALFORMED = {
+    "no UTF-8": b'{"jsonrpc":"2.0","id":%d,"result":{"text":"\xff"}}',
+    "no UTF-8 in the method": b'{"jsonrpc":"2.0","id":%d,"method":"\xff"}',
+    "id twice": b'{"jsonrpc":"2.0","id":987,"result":{},"id":%d}',
+    "result twice": b'{"jsonrpc": "2.0", "id": %d, "result": {}, "result": {"a": 1}}',
+    "result and error": b'{"jsonrpc":"2.0","id":%d,"result":{},"error":{"code":1,"message":""}}',
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_answer_costs_its_call_alone(scripted: Any, connect: Any, what: str) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        good = seen.message["params"]["name"] == "good"
+        writer.write(http(200, json.dumps(answer(seen)) if good else MALFORMED[what] % seen.message["id"]))
+
+    link = await connect((await scripted(script)).url)
+    with pytest.raises(OutcomeUnknown):
+        await link.connection.request(*CALL)
+    reply = await link.connection.request("tools/call", {"name": "good", "arguments": {}})
+    assert json.loads(reply.result) == {"ok": True}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_event_costs_no_answer_on_its_stream(scripted: Any, connect: Any, what: str) -> None:
+    noise = b"data: " + MALFORMED[what] % 987 + b"\n\n"
+    server = await scripted(streams(noise, lambda seen: event(answer(seen))))
+    reply = await (await connect(server.url)).connection.request(*CALL)
+    assert json.loads(reply.result) == {"ok": True}

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_core.errors import RpcError
-from gateway_core.upstream.bridge import bridge_error, bridge_result
+from gateway_core.types import Era
+from gateway_core.upstream.bridge import bridge_error, bridge_result, foreign_error
 from gateway_core.usual import usual_response
 
 SERVER = {"name": "radium-mcp-gateway", "version": "1"}
@@ -295,3 +296,43 @@ def test_the_usual_result_is_cut_out_as_it_came(members: str) -> None:
         assert usual is not None
         assert usual[:2] == (7, members.encode())
         assert {name: json.loads(bytes(raw)) for name, raw in usual[2].items()} == json.loads(members)
+
+
+# What only the gateway says
+
+
+@pytest.mark.parametrize("code", range(-31006, -31000))
+@pytest.mark.parametrize("data", [None, {"source": "gateway", "retryAfterMs": 0}, [1]])
+def test_the_gateways_codes_are_removed_from_what_upstreams_say(code: int, data: Any) -> None:
+    error = foreign_error(RpcError(code, "no", data))
+    assert (error.code, error.data["upstreamCode"]) == (-32603, code)
+    assert "source" not in error.data
+
+
+def test_an_upstream_does_not_say_that_it_is_the_gateway() -> None:
+    assert foreign_error(RpcError(-32602, "no", {"source": "gateway"})).data is None
+    assert foreign_error(RpcError(-32602, "no", {"source": "gateway", "a": 1})).data == {"a": 1}
+    untouched = RpcError(-32602, "no", {"source": "elsewhere"})
+    assert foreign_error(untouched) is untouched
+
+
+@pytest.mark.parametrize(
+    "key", ['"dev.radium.gateway/outcome"', '"dev.radium.gateway\\/outcome"', '"\\u0064ev.radium.gateway/outcome"']
+)
+@pytest.mark.parametrize("from_era", ["legacy", "modern"])
+@pytest.mark.parametrize("to_era", ["legacy", "modern"])
+def test_the_gateways_meta_keys_are_removed_from_what_upstreams_say(key: str, from_era: Era, to_era: Era) -> None:
+    raw = b'{"content":[],"_meta":{%b:"unknown","own":1}}' % key.encode()
+    made = json.loads(bridge_result("tools/call", raw, from_era=from_era, to_era=to_era))
+    assert made["_meta"] == {"own": 1}
+
+
+def test_the_gateways_own_result_keeps_them() -> None:
+    raw = b'{"content":[],"_meta":{"dev.radium.gateway/outcome":"unknown"}}'
+    made = json.loads(bridge_result("tools/call", raw, from_era=None, to_era="legacy"))
+    assert made["_meta"] == {"dev.radium.gateway/outcome": "unknown"}
+
+
+def test_a_legacy_result_that_only_speaks_of_them_keeps_its_bytes() -> None:
+    raw = b'{ "content": [{"type":"text","text":"dev.radium.gateway/outcome"}], "_meta": {"own": 1} }'
+    assert bridge_result("tools/call", raw, from_era="legacy", to_era="legacy") is raw

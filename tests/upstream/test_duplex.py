@@ -176,6 +176,73 @@ async def test_a_malformed_message_costs_only_the_call_it_answered(
     assert await call(faulty, "echo", a=1) == {"tool": "echo", "arguments": {"a": 1}, "meta": {}}
 
 
+UNREADABLE = {
+    "method": '{"jsonrpc":"2.0","id":N,"method":"\xff"}',
+    "notification": '{"jsonrpc":"2.0","method":"\xff"}',
+    "version": '{"jsonrpc":"\xff","method":"ping"}',
+    "id": '{"jsonrpc":"2.0","id":"\xff","method":"ping"}',
+    "params": '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"\xff"}}',
+    "name of a member": '{"jsonrpc":"2.0","method":"x","\xff":1}',
+    "name in params": '{"jsonrpc":"2.0","method":"notifications/progress","params":{"\xff":1}}',
+    "answer to nobody": '{"jsonrpc":"2.0","id":987,"result":{"\xff":1}}',
+    "half a character": '{"jsonrpc":"2.0","method":"\xe2\x82"}',
+    "half a surrogate pair": '{"jsonrpc":"2.0","method":"\\ud800"}',
+    "surrogate in UTF-8": '{"jsonrpc":"2.0","method":"\xed\xa0\x80"}',
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_a_message_that_is_no_utf8_costs_no_answer_that_came_with_it(faulty: StdioConnection, what: str) -> None:
+    assert (await call(faulty, "raw", text=UNREADABLE[what], answer=True))["tool"] == "raw"
+    assert (await call(faulty, "echo"))["tool"] == "echo"
+
+
+MALFORMED = {
+    "result": '{"jsonrpc":"2.0","id":N,"result":{"text":"\xff"}}',
+    "error": '{"jsonrpc":"2.0","id":N,"error":{"code":1,"message":"\xff"}}',
+    "unknown member": '{"jsonrpc":"2.0","id":N,"result":{},"\xff":1}',
+    "id twice": '{"jsonrpc":"2.0","id":N,"result":{},"id":N}',
+    "other id first": '{"jsonrpc":"2.0","id":987,"result":{},"id":N}',
+    "result twice": '{"jsonrpc":"2.0","id":N,"result":{},"result":{"a":1}}',
+    "result twice, spaced": '{"jsonrpc": "2.0", "id": N, "result": {"a": [1, 2]}, "result": {"a": [1, 2]}}',
+    "error twice": '{"jsonrpc":"2.0","id":N,"error":{"code":1,"message":""},"error":{"code":2,"message":""}}',
+    "result and error": '{"jsonrpc":"2.0","id":N,"result":{},"error":{"code":2,"message":""}}',
+    "twice behind escapes": '{"jsonrpc":"2.0","id":N,"result":{},"\\u0072esult":{"a":1}}',
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_a_malformed_answer_ends_its_call_and_no_other(faulty: StdioConnection, what: str) -> None:
+    other = asyncio.create_task(call(faulty, "echo", n=1))
+    with pytest.raises(OutcomeUnknown, match="malformed"):
+        await call(faulty, "raw", text=MALFORMED[what], answer=False)
+    assert (await other)["arguments"] == {"n": 1}
+
+
+WELL_FORMED = {
+    "spaces": '{ "jsonrpc" : "2.0" , "id" : N , "result" : { "id": 1, "result": [1,  2] } }',
+    "unknown member": '{"jsonrpc":"2.0","id":N,"result":{"id":1},"took":"15 ms, id: 1","\xc3\xa9": {"id": 1}}',
+    "last": '{"result":{"id":1,"result":{"id":1}},"error":null,"id":N,"jsonrpc":"2.0"}',
+}
+
+
+@pytest.mark.parametrize("what", WELL_FORMED)
+async def test_an_answer_is_read_however_it_is_written(faulty: StdioConnection, what: str) -> None:
+    assert (await call(faulty, "raw", text=WELL_FORMED[what], answer=False))["id"] == 1
+
+
+async def test_a_bug_at_one_message_costs_that_message_alone(
+    faulty: StdioConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(method: str, in_flight: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.upstream.duplex.whose", broken)
+    text = '{"jsonrpc":"2.0","method":"notifications/message","params":{}}'
+    assert (await call(faulty, "raw", text=text, answer=True))["tool"] == "raw"
+    assert faulty.strays.counts["message that the gateway failed to read"] == 1
+
+
 async def test_a_result_that_is_no_object_leaves_the_outcome_unknown(faulty: StdioConnection) -> None:
     with pytest.raises(OutcomeUnknown, match="not an object"):
         await call(faulty, "no_object")

@@ -11,7 +11,8 @@ import pytest
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.era import NoMcpAnswer, negotiate, with_meta
+from gateway_core.upstream.era import negotiate, with_meta
+from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.requests import Reply
 
 
@@ -140,6 +141,43 @@ async def test_a_server_that_woke_up_modern_during_the_probe_is_probed_again() -
     wire = FakeWire(silence, refused(-32022, {"supported": ["2026-07-28"]}), ok(DISCOVERED))
     assert (await negotiate(wire, None, capabilities={}, probe_timeout=0.05)).era == "modern"
     assert wire.sent == ["server/discover", "initialize", "server/discover"]
+
+
+def after(seconds: float, answer: Reply | Exception) -> Answer:
+    async def late() -> Reply:
+        await asyncio.sleep(seconds)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return late
+
+
+@pytest.mark.parametrize(
+    ("discover", "initialize", "era"),
+    [
+        (after(0.3, ok(DISCOVERED)), silence, "modern"),
+        (after(0.3, ok(DISCOVERED)), refused(-32601), "modern"),
+        (after(0.3, ok(DISCOVERED)), NoMcpAnswer("HTTP 400"), "modern"),
+        (after(0.3, ok(DISCOVERED)), after(0.2, ok(INITIALIZED)), "modern"),
+        (silence, after(0.3, ok(INITIALIZED)), "legacy"),
+        (after(0.3, refused(-32601)), after(0.4, ok(INITIALIZED)), "legacy"),
+        (after(0.1, OutcomeUnknown("reset")), after(0.3, ok(INITIALIZED)), "legacy"),
+    ],
+)
+async def test_an_answer_to_either_request_counts_however_late_it_is(
+    discover: Answer, initialize: Answer, era: str
+) -> None:
+    wire = FakeWire(discover, initialize)
+    assert (await negotiate(wire, None, capabilities={}, probe_timeout=0.05)).era == era
+    assert wire.sent[:2] == ["server/discover", "initialize"]
+    assert wire.version == ("2026-07-28" if era == "modern" else "2025-06-18")
+
+
+async def test_a_modern_server_that_cannot_be_spoken_to_says_so_also_when_it_is_slow() -> None:
+    wire = FakeWire(after(0.2, refused(-32021)), silence)
+    with pytest.raises(RpcError):
+        await negotiate(wire, None, capabilities={}, probe_timeout=0.05)
 
 
 @pytest.mark.parametrize("outage", [NotSent("x"), OutcomeUnknown("x"), RefusedUpstream("x", status=401)], ids=repr)

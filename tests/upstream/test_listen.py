@@ -75,6 +75,23 @@ async def test_a_modern_stream_that_ends_is_asked_for_again_and_counts_as_a_chan
     assert first.message["id"] != second.message["id"]
 
 
+async def test_a_legacy_listener_that_fails_ends_its_connection(
+    scripted: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        writer.write(STREAM + note())
+        await seen.hang_up()
+
+    def broken(parser: object, chunk: bytes) -> list[object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.upstream.events.EventParser.feed", broken)
+    server = await scripted(script, era="legacy", capabilities=CHANGING)
+    link = await connect(server.url)
+    async with asyncio.timeout(5):
+        assert "failed to read" in await link.connection.wait_closed()
+
+
 @pytest.mark.parametrize("status", [400, 404, 405])
 async def test_a_server_without_such_a_stream_is_asked_once(scripted: Any, connect: Any, status: int) -> None:
     async def script(seen: Any, writer: Any) -> None:

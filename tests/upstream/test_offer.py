@@ -32,6 +32,8 @@ def answer(*names: str, scope: str = "private", ttl: object = 0) -> Reply:
 class Server:
     """Answers as told; counts who asked."""
 
+    closed = False
+
     def __init__(self) -> None:
         self.info = INFO
         self.asked: list[str] = []

@@ -148,6 +148,12 @@ class Faulty:
             await self.stream.write(b"data: {oops\n\nevent: other\ndata: 1\n\n")
             await self.say(id=str(number), result={})
             await self.say(id=number, result={"tool": name})
+        elif name == "no_utf8":
+            assert self.stream is not None
+            await self.stream.write(
+                b'data: {"jsonrpc":"2.0","id":%d,"method":"\xff"}\n\nevent: \xff\ndata: 1\n\n' % number
+            )
+            await self.say(id=number, result={"tool": name})
         elif name == "echo":
             await self.say(id=number, result={"tool": name, **params})
         return web.Response(status=202, text="Accepted")
@@ -273,7 +279,7 @@ async def test_a_refused_connection_is_not_sent(unused_tcp_port: int) -> None:
 
 
 async def test_a_silent_stream_names_no_endpoint(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.upstream.sse.ENDPOINT_TIMEOUT", 0.1)
+    monkeypatch.setattr("gateway_core.upstream.sse.ENDPOINT_SHARE", 0.003)
     faulty.endpoint = None
     async with connecting(faulty.url) as connection:
         with pytest.raises(NotSent, match="named no endpoint"):
@@ -420,3 +426,34 @@ async def test_a_call_that_was_not_posted_when_the_stream_ended_is_not_sent(
     with pytest.raises(NotSent):
         await task
     assert not exchange.sent
+
+
+async def test_a_message_that_is_no_utf8_costs_that_message_alone(opened: SseConnection) -> None:
+    assert (await call(opened, "no_utf8"))["tool"] == "no_utf8"
+    assert (await call(opened, "echo"))["tool"] == "echo"
+    assert not opened.closed
+
+
+async def test_a_reader_that_fails_closes_its_connection(
+    opened: SseConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(parser: object, chunk: bytes) -> list[object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.upstream.events.EventParser.feed", broken)
+    with pytest.raises(OutcomeUnknown, match="failed to read"):
+        await call(opened, "echo")
+    async with asyncio.timeout(5):
+        assert "failed to read" in await opened.wait_closed()
+
+
+async def test_a_reader_that_fails_before_the_endpoint_is_noticed_at_once(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(parser: object, chunk: bytes) -> list[object]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.upstream.events.EventParser.feed", broken)
+    async with connecting(faulty.url) as connection:
+        with pytest.raises(NotSent, match="failed to read"):
+            await connection.open(None)

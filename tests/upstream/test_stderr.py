@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
 
@@ -20,7 +21,7 @@ def records() -> Iterator[list[dict]]:
 async def test_the_last_line_is_found_however_the_bytes_are_split() -> None:
     text = "first\n\nsécond\nthe end".encode()
     for cut in range(len(text)):
-        tail = StderrTail("server", ())
+        tail = StderrTail("server", Concealer(()))
         tail.feed(text[:cut])
         tail.feed(text[cut:])
         assert tail.last == "the end"
@@ -30,13 +31,13 @@ async def test_the_last_line_is_found_however_the_bytes_are_split() -> None:
 
 
 async def test_secrets_are_hidden_longest_first_and_trifles_are_not() -> None:
-    tail = StderrTail("server", ["token", "token-long", "1", ""])
+    tail = StderrTail("server", Concealer(["token", "token-long", "1", ""]))
     tail.feed(b"a token-long and a token at 1\n")
     assert tail.last == "a *** and a *** at 1"
 
 
 async def test_lines_are_cut_and_control_characters_escaped() -> None:
-    tail = StderrTail("server", ())
+    tail = StderrTail("server", Concealer(()))
     tail.feed(b"\x1b[2J\xff\r\n")
     assert tail.last == "\\x1b[2J\ufffd"
     tail.feed(b"x" * 10_000_000)
@@ -45,7 +46,7 @@ async def test_lines_are_cut_and_control_characters_escaped() -> None:
 
 
 async def test_a_flood_is_cheap_and_only_a_few_lines_of_it_are_logged(records: list[dict]) -> None:
-    tail = StderrTail("server", ["secret"])
+    tail = StderrTail("server", Concealer(["secret"]))
     used = time.process_time()
     for _ in range(160):
         tail.feed(b"secret line\n" * 5000)

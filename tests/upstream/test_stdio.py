@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.deadlines import Deadlines
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
 from gateway_core.upstream.base import Host
+from gateway_core.upstream.era import negotiate
 from gateway_core.upstream.process import child as child_module
 from gateway_core.upstream.stdio import Lines, StdioConnection, TooLong
 
@@ -157,6 +159,48 @@ async def test_a_legacy_server_that_dies_of_the_probe_is_started_again() -> None
         info = await connection.open(None)
     assert info.era == "legacy"
     assert (await call(connection, "echo"))["tool"] == "echo"
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        r"\xef\xbb\xbf",
+        r"Welcome to the server! ",
+        r"\x1b[32mready\x1b[0m> ",
+        r"\xef\xbb\xbfWelcome\nto {the} server {\"id\": 1}\n\n",
+        r"got {\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"server/discover\"}\n",
+    ],
+)
+@pytest.mark.parametrize("discover", ["modern", "-32601"])
+async def test_what_a_server_prints_before_its_first_message_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: str, discover: str
+) -> None:
+    monkeypatch.setitem(negotiate.__kwdefaults__, "probe_timeout", 60.0)
+    log = tmp_path / "log"
+    connection = make(args=(str(SERVERS / "odd.py"), "--log", str(log), "--before", before, "--discover", discover))
+    async with asyncio.timeout(20):
+        info = await connection.open(None)
+        assert (await connection.request("ping", {})).error is None or info.era == "modern"
+    assert info.era == ("modern" if discover == "modern" else "legacy")
+    await connection.close()
+
+
+async def test_a_message_waits_in_the_pipe_as_long_as_a_call_explains_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "WRITE_TIMEOUT", 0.2)
+    connection = make(args=(str(SERVERS / "odd.py"),))
+    await connection.open("legacy")
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
+    task = asyncio.current_task()
+    assert task is not None
+    exchange.deadline = Deadlines().begin(task, asyncio.get_running_loop().time() + 30)
+    busy = {"name": "block", "arguments": {"seconds": 1.5}}
+    big = {"name": "block", "arguments": {"seconds": 0, "text": "z" * 1_000_000}}
+    first = asyncio.create_task(connection.request("tools/call", busy, exchange=exchange))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(connection.request("tools/call", big))
+    assert all(reply.error is None for reply in await asyncio.gather(first, second))
+    exchange.deadline.end()
     await connection.close()
 
 

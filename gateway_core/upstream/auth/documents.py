@@ -27,7 +27,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from gateway_core.config.fields import is_loopback
+from gateway_core.hosts import leads_to_loopback
 from gateway_core.protocol import IMPLEMENTATION
 from gateway_core.upstream.auth import reach
 from gateway_core.upstream.http1.response import JSON
@@ -68,7 +68,7 @@ class Fetcher:
         `session` is the upstream's own; it must follow no redirects and keep no cookies. `addresses` are those at
         which the upstream was reached.
         """
-        self._local = is_loopback(upstream.host or "")
+        self._local = leads_to_loopback(upstream.host or "")
         self._named = {url.origin() for url in named}
         self._own = {upstream.origin(), *self._named}
         self._session = session
@@ -84,7 +84,7 @@ class Fetcher:
             url, host = URL(), None
         if url.scheme not in {"http", "https"} or not host or url.user is not None or url.fragment:
             raise Refused("a URL in its metadata is not one that can be asked")
-        local = self._local and is_loopback(host)
+        local = self._local and leads_to_loopback(host)
         if url.scheme != "https" and not local and url.origin() not in self._named:
             raise Refused(f"its metadata leads to {url.origin()}, which is not https")
         return url

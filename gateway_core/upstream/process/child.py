@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from gateway_core.config import UpstreamConfig
-from gateway_core.errors import NotSent
+from gateway_core.errors import NotSent, Permanent
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 """All that a child gets of the gateway's environment; the rest is what `env` names (threat: env leak)."""
 WRITE_TIMEOUT: Final = 10.0
-"""Seconds that a message may wait in the pipe until the server counts as stuck."""
+"""Seconds that a message may wait in the pipe, with no call in flight, until the server counts as stuck."""
 STDIN_GRACE: Final = 2.0
 """Seconds that a server has to exit by itself after its stdin was closed (transports/stdio, Shutdown)."""
 GUARD_GRACE: Final = 3.5
@@ -61,10 +62,13 @@ class Child(asyncio.SubprocessProtocol):
         self._lifeline: socket.socket | None = None
         self._reports: dict[bytes, int] = {}
         self._starting: asyncio.Future[Any] | None = None
-        self._stderr = StderrTail(config.name, config.env.values())
+        self._stderr = StderrTail(config.name, Concealer.of(config))
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
         self._ended = False
+        self.died = False
+        """Whether it ended by itself."""
+        self._patience: Callable[[], float] = lambda: 0.0
         self._stall: asyncio.TimerHandle | None = None
         self.writable = asyncio.Event()
         """Set while the pipe holds no unread remainder of a message, and for ever once the child has ended."""
@@ -74,12 +78,23 @@ class Child(asyncio.SubprocessProtocol):
         """Whether it is known to have run; known once it has ended."""
         return b"child" in self._reports
 
-    def hear(self, on_output: Callable[[bytes], None], on_end: Callable[[str], None]) -> None:
+    @property
+    def unrunnable(self) -> bool:
+        """Whether a shell or `env` between says that the command does not exist or cannot be run."""
+        return self._reports.get(b"status") in {126, 127}
+
+    def hear(
+        self,
+        on_output: Callable[[bytes], None],
+        on_end: Callable[[str], None],
+        patience: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         """Have `on_output` get its stdout as it comes, and `on_end` one reason, once: `exited with status 1`.
 
-        What has come before anybody heard it comes first.
+        Output that came earlier comes first. `patience` gives the seconds for which a call explains that the server
+        reads nothing.
         """
-        self._on_output, self._on_end = on_output, on_end
+        self._on_output, self._on_end, self._patience = on_output, on_end, patience
         unheard, self._unheard = bytes(self._unheard), bytearray()
         if unheard:
             on_output(unheard)
@@ -93,7 +108,7 @@ class Child(asyncio.SubprocessProtocol):
             self._end("writes without being asked anything")
 
     async def start(self) -> None:
-        """Start it. Raises `NotSent` when there is nothing to start; a failure after that is reported by `on_end`."""
+        """Start it. Raises `NotSent` when it cannot be started; a failure after that is reported by `on_end`."""
         command, cwd = self._config.command or "", self._config.cwd
         env = environment(self._config.env, os.environ)
         _check_startable(command, cwd, env)
@@ -202,7 +217,14 @@ class Child(asyncio.SubprocessProtocol):
 
     def pause_writing(self) -> None:
         self.writable.clear()
-        self._stall = asyncio.get_running_loop().call_later(WRITE_TIMEOUT, self._end, "does not read its stdin")
+        self._stall = asyncio.get_running_loop().call_later(WRITE_TIMEOUT, self._stalled)
+
+    def _stalled(self) -> None:
+        patience = self._patience()
+        if patience > 0:
+            self._stall = asyncio.get_running_loop().call_later(patience, self._stalled)
+        else:
+            self._end("does not read its stdin")
 
     def resume_writing(self) -> None:
         self._stop_stall_clock()
@@ -214,6 +236,7 @@ class Child(asyncio.SubprocessProtocol):
         if self._ended:
             return
         self._ended = True
+        self.died = self._exited.is_set()
         self._reason = reason
         self._stop_stall_clock()
         self.writable.set()  # whoever waits to write must see that it is over
@@ -246,7 +269,7 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def last_words(self) -> str:
-        """The last line on its stderr, the secrets of its environment hidden; empty when there is none."""
+        """The last line on its stderr, the secrets of its configuration hidden; empty when there is none."""
         return self._stderr.last
 
     def _kill_orphans(self) -> None:
@@ -263,7 +286,7 @@ class Child(asyncio.SubprocessProtocol):
 def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> None:
     """Say what is missing before anything is started: the system's own error would not say which of the two it is."""
     if cwd is not None and not os.path.isdir(cwd):
-        raise NotSent(f"cannot start {command!r}: its working directory {cwd!r} does not exist")
+        raise Permanent(f"cannot start {command!r}: its working directory {cwd!r} does not exist")
     path = env.get("PATH", os.defpath)
     if os.sep in command:
         found = shutil.which(os.path.join(cwd or "", command))
@@ -272,7 +295,7 @@ def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> N
         found = shutil.which(command, path=path)
         where = f"command not found in PATH={path}"
     if found is None:
-        raise NotSent(f"cannot start {command!r}: {where}")
+        raise Permanent(f"cannot start {command!r}: {where}")
 
 
 def _signal_name(number: int) -> str:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
 from typing import Final
 
 from gateway_core.log.escaping import escape
-
-MIN_SECRET: Final = 4
-"""Shorter values of `env` (`1`, `on`) are not hidden: they are no secrets, and would riddle the text with stars."""
+from gateway_core.upstream.concealing import Concealer
 
 
 class StderrTail:
@@ -23,9 +20,9 @@ class StderrTail:
     """Lines that are logged in a second; the others are counted."""
     _LONGEST: Final = 4096
 
-    def __init__(self, upstream: str, secrets: Iterable[str]) -> None:
+    def __init__(self, upstream: str, concealer: Concealer) -> None:
         self._upstream = upstream
-        self._secrets = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
+        self._concealer = concealer
         self._lines: deque[str] = deque(maxlen=self.LINES)
         self._rest = b""
         self._second = 0
@@ -54,9 +51,7 @@ class StderrTail:
 
     def _readable(self, raw: bytes) -> str:
         text = raw.decode("utf-8", "replace").strip()
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return escape(text)[: self.LENGTH]
+        return escape(self._concealer.hide(text))[: self.LENGTH]
 
     def _show(self, line: str) -> None:
         second = int(asyncio.get_running_loop().time())

@@ -1,10 +1,11 @@
 """Find secrets in decoded JSON and in text, and put `[REDACTED]` in their place.
 
-A pattern names a **key**. In JSON the whole value of a matching key is hidden, and so is `value` in
-`{"name": "password", "value": …}`; strings that hold JSON are read as JSON too. In text, what follows a matching key
-and `=` or `:` is hidden, up to the closing quote or the next blank. Where it is unclear how far a secret goes,
-rather more is hidden than less.
+In JSON the whole value of a key that names a secret is hidden, and so is `value` in
+`{"name": "password", "value": …}`; strings that hold JSON are read as JSON too. In text, what follows such a key
+and `=` or `:` is hidden, up to the closing quote or the next blank. Strings in the shape of a secret are hidden
+wherever they stand. Where it is unclear how far a secret goes, rather more is hidden than less.
 
+Names and shapes are the built-in ones (`names`, `shapes`) and the patterns of the file, which name keys.
 RE2 does not backtrack: the time is linear in the text, whatever the patterns.
 """
 
@@ -18,53 +19,73 @@ from typing import Any, Final
 
 import re2
 
+from gateway_security_redact import names
+from gateway_security_redact.shapes import SHAPES, shown
+
 REDACTED: Final = "[REDACTED]"
 _REDACTED: Final = REDACTED.encode()
+DEFAULT_PATTERNS: Final = ("api[_-]?key", "password", "token")
+"""The built-in names cover these, but spare `max_tokens` and the like."""
+_HANDLES: Final = ("taskId", "requestState")
 MAX_LEVELS: Final = 4
 """How deep JSON in strings in JSON is read; what is deeper is hidden."""
 _SHORT: Final = 64
 """Characters up to which a key is remembered: the same few come again and again."""
+_SHORTEST: Final = 11
+"""Characters of the shortest shape of a secret without `=`, `:` and `--`: `sk-` and eight more."""
 
 _BACKSLASH: Final = ord("\\")
 _LOOKS_AROUND: Final = re.compile(r"[\^$]|\\[AzbB]")
 """What in a pattern may make a match depend on what stands around it."""
+_WORD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+_KEY_RIM: Final = b"=:> \t\r\n\v\f\"'\\"
+"""All that may stand between a key and its value."""
 
 _SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
-_VALUE: Final = (
-    r"""(?:(?:bearer|basic|digest|token)\s+)?"""  # Authorization: Bearer …
-    r"""(?:\\+"[^"]*(?:"|$)"""  # \"escaped quotes\", of JSON in a string
+_QUOTED: Final = (
+    r"""\\+"[^"]*(?:"|$)"""  # \"escaped quotes\", of JSON in a string
     r"""|"(?:[^"\\]|\\.)*\\?(?:"|$)"""
     r"""|'(?:[^'\\]|\\.)*\\?(?:'|$)"""
     r"""|\[[^\]]*(?:\]|$)|\{[^}]*(?:\}|$)"""
-    r"""|[^\s&;"'<>]+)"""
 )
+_VALUE: Final = rf"""(?:(?:bearer|basic|digest|token)\s+)?(?:{_QUOTED}|[^\s&;"'<>]+)"""  # Authorization: Bearer …
+_ARGUMENT: Final = rf"""(?:{_QUOTED}|[^\s&;"'<>\-][^\s&;"'<>]*)"""
+_LINE: Final = rf"""(?:{_QUOTED}|[^\r\n"'<>]+)"""
 
 
 class Hider:
-    """Hides the values of what `patterns` name. Raises `ValueError` for patterns that RE2 cannot compile."""
+    """Hides the values of what `patterns` name, with `builtin` also the built-in names and shapes.
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    `handles`: what agents bring back to continue (task ids, request states) is hidden, too.
+    Raises `ValueError` for patterns that RE2 cannot compile.
+    """
+
+    def __init__(self, patterns: Sequence[str], *, builtin: bool = False, handles: bool = False) -> None:
         for pattern in patterns:
             if _compile(pattern).search("") is not None:
                 raise ValueError(f"the pattern {pattern!r} matches every key; name a part of a key")
-        whole = "|".join(f"(?:{pattern})" for pattern in patterns)
+        if builtin:
+            patterns = [pattern for pattern in patterns if pattern not in DEFAULT_PATTERNS]
+        elif handles:
+            patterns = [*patterns, *_HANDLES]
         bare = [_bare(pattern) for pattern in patterns]
         inside = "|".join(_inside(*parts) for parts in bare)
-        self._keys = _compile(f"(?i){whole}") if patterns else None
+        self._builtin = _BuiltIn(handles=handles) if builtin else None
+        self._keys = _compile(f"(?i){'|'.join(f'(?:{pattern})' for pattern in patterns)}") if patterns else None
         self._known = lru_cache(maxsize=1024)(self._looked_at)
         # On bytes: for text, RE2's wrapper counts characters anew for each place that it finds.
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
-        anywhere = "|".join(f"(?:{body})" for body, _, _ in bare)
-        can_clear = bool(patterns) and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
-        self._anywhere = _compile(f"(?i){anywhere}".encode()) if can_clear else None
+        anywhere = [f"(?i:{body})" for body, _, _ in bare] + ([self._builtin.anywhere] if self._builtin else [])
+        can_clear = anywhere and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
+        self._anywhere = _compile("|".join(anywhere).encode()) if can_clear else None
 
     def clears(self, raw: bytes) -> bool:
         """Whether this JSON certainly holds no secret, as one look at its bytes tells.
 
-        Without escapes, every string in it stands in it as it is; so where no key is found anywhere, none is in any
-        string. Nothing is cleared where a pattern might see other things around a string than its end.
+        Without escapes, every string in it stands in it as it is; so where no key and no shape is found anywhere, none
+        is in any string. Nothing is cleared where a pattern might see other things around a string than its end.
         """
-        if self._text is None:
+        if self._text is None and self._builtin is None:
             return True
         if self._anywhere is None or _BACKSLASH in raw or self._anywhere.search(raw) is not None:
             return False
@@ -80,6 +101,8 @@ class Hider:
             return self.text(value, level)
         if isinstance(value, list):
             items = [self.value(item, level) for item in value]
+            if self._builtin is not None:
+                self._builtin.hide_arguments(value, items)
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         if isinstance(value, dict):
             return self._members(value, level)
@@ -87,9 +110,12 @@ class Hider:
 
     def text(self, text: str, level: int = 0) -> str:
         """The same for text."""
-        if self._text is None or not ("=" in text or ":" in text):
+        builtin = self._builtin
+        if not ("=" in text or ":" in text) and (builtin is None or (len(text) < _SHORTEST and "--" not in text)):
             return text
-        if text.lstrip()[:1] in {"{", "["}:
+        if builtin is None and self._text is None:
+            return text
+        if text.lstrip()[:1] in {"{", "["} and (":" in text or '"' in text):
             try:
                 decoded = json.loads(text, object_pairs_hook=object_once)
                 hidden = REDACTED if level >= MAX_LEVELS else self.value(decoded, level + 1)
@@ -99,13 +125,20 @@ class Hider:
                 return REDACTED
             else:
                 return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
-        data = text.encode(errors="replace")
+        data = clean = text.encode(errors="replace")
+        if self._text is not None:
+            clean = self._without_own(clean)
+        if builtin is not None:
+            clean = builtin.hidden(clean)
+        return text if clean is data else clean.decode()
+
+    def _without_own(self, data: bytes) -> bytes:
         pieces: list[bytes] = []
         kept = 0
-        for match in self._text.finditer(data):
+        for match in self._text.finditer(data):  # type: ignore[union-attr]
             pieces += (data[kept : match.end(1)], _REDACTED)
             kept = match.end()
-        return b"".join((*pieces, data[kept:])).decode() if pieces else text
+        return b"".join((*pieces, data[kept:])) if pieces else data
 
     def _members(self, members: dict[str, Any], level: int) -> dict[str, Any]:
         label = members.get("name", members.get("key"))
@@ -124,7 +157,86 @@ class Hider:
 
     def _looked_at(self, key: str, level: int) -> tuple[bool, str]:
         is_secret = self._keys is not None and self._keys.search(_encodable(key)) is not None
-        return is_secret, self.text(key, level)
+        return is_secret or (self._builtin is not None and self._builtin.names(key)), self.text(key, level)
+
+
+class _BuiltIn:
+    """The built-in names and shapes, looked for in one pass."""
+
+    def __init__(self, *, handles: bool) -> None:
+        stems = f"{names.STEMS}|{names.HANDLES}" if handles else names.STEMS
+        self._handles = handles
+        self.anywhere: Final = f"(?i:{stems})|{names.WORDS}(?:[^a-z]|$)|(?s:{SHAPES})"
+        """What is in every JSON without escapes in which something is to be hidden."""
+        self._found = _compile(
+            rf"(?:(?i:{stems})[\w.\-]*|{names.WORDS}){_SEPARATOR}(?i:{_VALUE})"
+            rf"|--(?:\w[\w\-]*)?(?i:{stems})[\w\-]*[ \t]+{_ARGUMENT}|(?s:{SHAPES})".encode()
+        )
+        # Possessive, so that nothing is tried twice.
+        self._key = re.compile(
+            rf"(?:(?i:{stems})[\w.\-]*+|{names.WORDS})\\*+[\"']?\s*+(?:=>|:=|==?|:)\s*+|--\w[\w\-]*+[ \t]++".encode()
+        )
+        self._known = lru_cache(maxsize=1024)(self._looked_at)
+        self._seen = lru_cache(maxsize=1024)(self._look)
+
+    def names(self, key: str) -> bool:
+        """Whether the value of this key is a secret."""
+        return self._known(key) if len(key) <= _SHORT else self._looked_at(key)
+
+    def _looked_at(self, key: str) -> bool:
+        return names.is_secret(key, handles=self._handles)
+
+    def hidden(self, data: bytes) -> bytes:
+        """UTF-8 with secrets hidden; the very same object where there are none."""
+        pieces: list[bytes] = []
+        kept = spared = 0
+        at: int | None = 0
+        while at is not None:
+            found, at = self._found.finditer(data, at), None
+            for match in found:
+                start, end = match.span()
+                key = self._key.match(data, start, end)
+                if key is None:
+                    before, after = shown(data[start:end])
+                    pieces += (data[kept:start], before, _REDACTED, after)
+                    kept = end
+                    continue
+                value = key.end()
+                name = self._whole(data, start, value)
+                is_secret, in_line = self._seen(name) if len(name) <= _SHORT else self._look(name)
+                if not is_secret:
+                    spared += end - value
+                    if spared <= len(data):
+                        at = value - 1
+                        break
+                    # What follows a spared name is searched again: not without end.
+                    end = len(data)
+                pieces += (data[kept:value], _REDACTED)
+                kept = end
+                if in_line:
+                    kept = at = max(end, _IN_LINE.match(data, value).end())
+                    break
+        return b"".join((*pieces, data[kept:])) if pieces else data
+
+    def _look(self, name: bytes) -> tuple[bool, bool]:
+        """Whether the value of what has this name is a secret, and reaches to the end of its line."""
+        return self._looked_at(name.decode(errors="replace")), names.LINES.search(name) is not None
+
+    @staticmethod
+    def _whole(data: bytes, start: int, end: int) -> bytes:
+        """The whole name of which a part, and the separator, stand from `start` to `end`."""
+        if start and data[start - 1] in _WORD:
+            before = data[max(0, start - _SHORT) : start]
+            start -= len(before) - len(before.rstrip(_WORD))
+        return data[start:end].rstrip(_KEY_RIM)
+
+    def hide_arguments(self, given: list[Any], items: list[Any]) -> None:
+        """Hide in `items` what follows an option among the `given` ones: `["--password", "…"]`."""
+        for number, item in enumerate(given[:-1], start=1):
+            if isinstance(item, str) and item.startswith("--") and "=" not in item and self.names(item):
+                following = given[number]
+                if isinstance(following, str) and not following.startswith("-"):
+                    items[number] = REDACTED
 
 
 def object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -160,3 +272,6 @@ def _inside(body: str, anchored: bool, ended: bool) -> str:
 def _encodable(text: str) -> str:
     """RE2 works on UTF-8, which has no lone surrogates; JSON has."""
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+_IN_LINE: Final = _compile(f"(?is){_LINE}".encode())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final
 from zlib import crc32
 
@@ -15,14 +15,12 @@ import msgspec
 from pydantic import Field, field_validator
 
 from gateway_core import Call, CallResult, PluginConfig, hookimpl, note
-from gateway_security_redact.hiding import Hider, object_once
+from gateway_security_redact.hiding import DEFAULT_PATTERNS, Hider, object_once
 
 _UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
 """Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
 _MAX_NAME: Final = 256
-_HANDLES: Final = ("taskId", "requestState")
-"""What an agent brings back to go on with something of its own: nobody else has to know it."""
 
 
 class Redact:
@@ -36,8 +34,10 @@ class Redact:
         """Settings of `security_redact`."""
 
         patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
-            default=("api[_-]?key", "password", "token"),
-            description="RE2 patterns, case ignored, of the keys whose values are hidden",
+            default=DEFAULT_PATTERNS, description="RE2 patterns, case ignored, of the keys whose values are hidden"
+        )
+        builtin: bool = Field(
+            default=True, description="also hide what has a usual name of a secret, or the shape of one"
         )
         log_requests: bool = Field(default=True, description="log the arguments of calls")
         log_responses: bool = Field(default=True, description="log the results of calls")
@@ -57,8 +57,9 @@ class Redact:
         self._config = config
         if not (config.log_requests or config.log_responses or config.redact_results):
             self.methods = frozenset()  # there is nothing to do, so that no call has to come by
-        self._hider = Hider(config.patterns)
-        self._log_hider = Hider((*config.patterns, *_HANDLES))
+        self._hider = Hider(config.patterns, builtin=config.builtin)
+        self._log_hider = Hider(config.patterns, builtin=config.builtin, handles=True)
+        self._known = lru_cache(maxsize=1024)(self._named)
 
     @hookimpl
     def before_call(self, call: Call) -> None:
@@ -121,8 +122,12 @@ class Redact:
         return f"{data[:limit].decode(errors='ignore')} [cut, {len(data)} bytes in all]"
 
     def _begin(self, what: str, call: Call) -> str:
-        name = "" if call.method.startswith("tasks/") else f"{self._log_hider.text(call.name)[:_MAX_NAME]} "
-        return f"{what} {call.method} {name}"
+        begin = self._known if len(call.name) <= _MAX_NAME else self._named
+        return begin(what, call.method, call.name)
+
+    def _named(self, what: str, method: str, name: str) -> str:
+        shown = "" if method.startswith("tasks/") else f"{self._log_hider.text(name)[:_MAX_NAME]} "
+        return f"{what} {method} {shown}"
 
     def _line(self, what: str, call: Call, outcome: str, payload: _Payload) -> str:
         return f"{self._begin(what, call)}{outcome}{self._shown(payload)}"

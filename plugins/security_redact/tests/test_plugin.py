@@ -125,13 +125,14 @@ def test_secrets_in_keys_and_in_the_name_are_hidden(lines):
     assert "hush" not in lines[0]
 
 
-def test_own_patterns_replace_the_default_ones(lines):
-    line = logged_request(lines, {"pin": "hush", "spin": "x", "password": "y"}, patterns=["^pin$"])
+def test_without_the_builtin_set_own_patterns_replace_the_default_ones(lines):
+    line = logged_request(lines, {"pin": "hush", "spin": "x", "password": "y"}, patterns=["^pin$"], builtin=False)
     assert line.endswith('{"pin":"[REDACTED]","spin":"x","password":"y"}')
 
 
-def test_without_patterns_nothing_is_hidden(lines):
-    assert logged_request(lines, {"password": "x=1"}, patterns=[]).endswith('{"password":"x=1"}')
+def test_without_patterns_and_the_builtin_set_nothing_is_hidden(lines):
+    line = logged_request(lines, {"password": "x=1"}, patterns=[], builtin=False)
+    assert line.endswith('{"password":"x=1"}')
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         time.sleep(600)
     elif tool == "banner":
         write(b"Welcome to the server!\n\n\x1b[31mred\n[1, 2]\n")
+    elif tool == "raw":  # Latin-1 with N for the id, then the answer, in one write
+        before = arguments["text"].encode("latin-1").replace(b"N", b"%d" % number) + b"\n"
+        after = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode() + b"\n"
+        write(before + after if arguments["answer"] else before)
+        return
     elif tool == "malformed":
         write(b"{oops\n")
         return

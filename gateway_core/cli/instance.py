@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway_core.errors import GatewayError
+from gateway_core.hosts import base_url
 
 FOLDER: Final = ".radium"
 CONFIG_NAME: Final = "mcp-proxy.toml"
 MAX_PID_FILE: Final = 16 * 1024
 LOCK_PATIENCE: Final = 0.3
 """Seconds that a start tries for the lock: whoever only looks at the file holds it for microseconds."""
+FORMAT: Final = 1
+"""Version of the pid file's contents; counts up when a field changes."""
 READ_PATIENCE: Final = 0.5
 """Seconds that a locked file gets to show its owner's contents: locking and writing are two steps."""
 
@@ -51,24 +54,31 @@ class Instance:
     host: str
     port: int
     token: str
-    """Bearer token of the admin pages; a secret, which is why the file has mode 0600."""
+    """Bearer token of the control plane's admin pages; a secret, which is why the file has mode 0600."""
     started: float
     """Unix time."""
     drain_timeout: float = 30.0
-
-    @property
-    def connect_host(self) -> str:
-        """The host to connect to: an address that only means "all interfaces" becomes loopback."""
-        return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+    control_host: str = ""
+    control_port: int = 0
+    """Where the control plane listens; 0 until it does."""
 
     @property
     def address(self) -> str:
-        """Base URL to connect to."""
-        host = self.connect_host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        """Base URL of the data plane, to connect to."""
+        return base_url(connectable(self.host), self.port)
+
+    @property
+    def control_address(self) -> str:
+        """Base URL of the control plane, to connect to."""
+        return base_url(connectable(self.control_host), self.control_port)
 
     def __repr__(self) -> str:
         return f"Instance(pid={self.pid}, address={self.address!r})"
+
+
+def connectable(host: str) -> str:
+    """The host to connect to: an address that only means "all interfaces" becomes loopback."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def locate(config: Path | None, *, start: Path | None = None) -> Path:
@@ -122,11 +132,10 @@ class Hold:
         self._fd = fd
         self._publish()
 
-    def listening(self, port: int) -> None:
-        """Publish the port that was really bound."""
-        if port != self.instance.port:
-            self.instance = replace(self.instance, port=port)
-            self._publish()
+    def control_listens(self, host: str, port: int) -> None:
+        """Publish where the control plane listens."""
+        self.instance = replace(self.instance, control_host=host, control_port=port)
+        self._publish()
 
     def release(self) -> None:
         """Remove the file and let go of the lock, in this order: nobody may find our file unlocked."""
@@ -140,7 +149,7 @@ class Hold:
             os.close(fd)
 
     def _publish(self) -> None:
-        data = json.dumps(asdict(self.instance)).encode() + b"\n"
+        data = json.dumps({"format": FORMAT, **asdict(self.instance)}).encode() + b"\n"
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
 
@@ -185,10 +194,23 @@ class Locked:
     path: Path
 
 
-def read_instance(path: Path) -> Instance | Locked | None:
-    """Who holds the pid file `path`: None if nobody does, `Locked` if the holder's contents cannot be made out."""
+@dataclass(frozen=True, slots=True)
+class OtherVersion:
+    """A gateway of another version, whose pid file has another format."""
+
+    pid: int
+    format: int | None
+    """None for files from before formats were numbered."""
+    drain_timeout: float
+
+
+Holder = Instance | OtherVersion
+
+
+def read_instance(path: Path) -> Holder | Locked | None:
+    """The process that holds the pid file `path`; None if no process does, `Locked` if the contents cannot be read."""
     deadline = time.monotonic() + READ_PATIENCE
-    last: Instance | None = None
+    last: Holder | None = None
     while True:
         try:
             fd = _open(path, os.O_RDONLY)
@@ -211,7 +233,11 @@ def read_instance(path: Path) -> Instance | Locked | None:
         time.sleep(0.02)
 
 
-def _already(path: Path, instance: Instance | Locked | None) -> str:
+def _already(path: Path, instance: Holder | Locked | None) -> str:
+    if isinstance(instance, OtherVersion):
+        return (
+            f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: rad mcp proxy stop"
+        )
     if isinstance(instance, Instance):
         return (
             f"already running (pid {instance.pid}, {instance.address})\n"
@@ -264,16 +290,40 @@ def _holders(inode: int) -> set[int]:
     return {int(pid) for pid in re.findall(rf"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+\S+:{inode}\s", table)}
 
 
-def _parse(data: bytes) -> Instance | None:
-    """The contents of a pid file, or None for anything that `acquire` would not have written."""
+def _parse(data: bytes) -> Holder | None:
+    """The contents of a pid file, or None for anything that no version of `acquire` would have written."""
     try:
         raw: Any = json.loads(data)
-        instance = Instance(**raw)
-    except (ValueError, TypeError, RecursionError):
+        number = raw.pop("format", None)
+        found = Instance(**raw) if number == FORMAT else _other_version(raw, number)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return None
-    fields = (instance.pid, instance.host, instance.port, instance.token, instance.started, instance.drain_timeout)
-    types = ((int,), (str,), (int,), (str,), (int, float), (int, float))
-    if not all(type(value) in allowed for value, allowed in zip(fields, types, strict=True)):
+    if isinstance(found, Instance) and not _well_typed(found):
         return None
     # kill(0) and kill(-1) would reach far more than one process.
-    return instance if instance.pid > 0 and 0 < instance.port < 65536 else None
+    return found if type(found.pid) is int and found.pid > 0 else None
+
+
+def _other_version(raw: dict[str, Any], number: object) -> OtherVersion:
+    """What `stop` needs, from a file of another format: `pid` and `drain_timeout` mean the same in all of them."""
+    known = number if isinstance(number, int) else None
+    return OtherVersion(raw["pid"], known, float(raw.get("drain_timeout", 30.0)))
+
+
+def _well_typed(instance: Instance) -> bool:
+    whole, text, number = (int,), (str,), (int, float)
+    types = {
+        "pid": whole,
+        "host": text,
+        "port": whole,
+        "token": text,
+        "started": number,
+        "drain_timeout": number,
+        "control_host": text,
+        "control_port": whole,
+    }
+    return (
+        all(type(getattr(instance, name)) in allowed for name, allowed in types.items())
+        and 0 < instance.port < 65536
+        and 0 <= instance.control_port < 65536
+    )

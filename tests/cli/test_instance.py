@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.cli import control
-from gateway_core.cli.control import (
+from gateway_core.cli import instance as module
+from gateway_core.cli.instance import (
     AlreadyRunning,
     Instance,
     Locked,
+    OtherVersion,
     UsageError,
     acquire,
     locate,
@@ -24,7 +25,7 @@ from gateway_core.errors import GatewayError
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gateway_core.cli.control import AlreadyRunning, acquire
+from gateway_core.cli.instance import AlreadyRunning, acquire
 try:
     hold = acquire(Path(sys.argv[1]), host="127.0.0.1", port=3000)
 except AlreadyRunning as error:
@@ -69,9 +70,10 @@ def test_the_file_is_private_and_says_who_runs(config):
     assert isinstance(found, Instance)
     assert (found.pid, found.host, found.port, found.drain_timeout) == (os.getpid(), "127.0.0.1", 3000, 7.5)
     assert len(found.token) >= 32
-    assert set(json.loads(path.read_text())) >= {"pid", "host", "port", "token", "started"}
-    hold.listening(3100)
-    assert read_instance(path).port == 3100
+    assert set(json.loads(path.read_text())) >= {"format", "pid", "host", "port", "token", "started"}
+    assert found.control_port == 0
+    hold.control_listens("::1", 3100)
+    assert read_instance(path).control_address == "http://[::1]:3100"
     hold.release()
     hold.release()
     assert not path.exists()
@@ -134,7 +136,7 @@ def test_garbage_blocks_nobody(config, garbage):
 
 @pytest.mark.parametrize("pid", [-1, 0, True, "5", None])
 def test_a_locked_file_never_names_a_pid_that_means_more_than_a_process(config, pid, monkeypatch):
-    monkeypatch.setattr(control, "READ_PATIENCE", 0.1)
+    monkeypatch.setattr(module, "READ_PATIENCE", 0.1)
     instance = {"pid": pid, "host": "h", "port": 1, "token": "t", "started": 1.0, "drain_timeout": 1.0}
     pid_file(config).write_text(json.dumps(instance))
     with pid_file(config).open("r+") as file:
@@ -145,7 +147,7 @@ def test_a_locked_file_never_names_a_pid_that_means_more_than_a_process(config, 
 @pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="only Linux tells who holds a lock")
 def test_a_start_that_has_not_written_yet_is_not_taken_for_its_predecessor(config, monkeypatch):
     """Between locking and writing, the file still names a process that ended long ago: it must not be signalled."""
-    monkeypatch.setattr(control, "READ_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "READ_PATIENCE", 0.2)
     acquired = acquire(config, host="127.0.0.1", port=3000)
     stale = {**json.loads(pid_file(config).read_text()), "pid": 999_999}
     acquired.release()
@@ -153,6 +155,30 @@ def test_a_start_that_has_not_written_yet_is_not_taken_for_its_predecessor(confi
     with pid_file(config).open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert read_instance(pid_file(config)) == Locked(pid_file(config))
+
+
+@pytest.mark.parametrize("number", [None, 0, 99])
+def test_a_gateway_of_another_version_is_recognised_by_the_format_of_its_file(config, number, monkeypatch):
+    """What older versions wrote had no number, and newer ones may write anything beside pid and drain_timeout."""
+    monkeypatch.setattr(module, "LOCK_PATIENCE", 0.1)
+    written = {"pid": os.getpid(), "host": "127.0.0.1", "port": 3000, "token": "t", "drain_timeout": 7, "more": [1]}
+    pid_file(config).write_text(json.dumps(written if number is None else {"format": number, **written}))
+    with pid_file(config).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert read_instance(pid_file(config)) == OtherVersion(os.getpid(), number, 7.0)
+        with pytest.raises(AlreadyRunning, match="another version"):
+            acquire(config, host="127.0.0.1", port=3000)
+
+
+@pytest.mark.parametrize(
+    "change", [{"token": 1}, {"control_port": "1"}, {"control_port": 65536}, {"more": 1}, {"drain_timeout": None}]
+)
+def test_a_locked_file_of_this_format_with_other_fields_is_not_believed(config, change, monkeypatch):
+    monkeypatch.setattr(module, "READ_PATIENCE", 0.1)
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    pid_file(config).write_text(json.dumps({**json.loads(pid_file(config).read_text()), **change}))
+    assert read_instance(pid_file(config)) == Locked(pid_file(config))
+    hold.release()
 
 
 def test_looking_does_not_disturb_a_start(config, holder):
@@ -217,7 +243,7 @@ def test_the_nearest_file_upwards_is_found(tmp_path):
 def test_the_name_is_the_one_that_the_configuration_uses():
     from gateway_core.config import RELATIVE_PATH
 
-    assert str(RELATIVE_PATH) == f"{control.FOLDER}/{control.CONFIG_NAME}"
+    assert str(RELATIVE_PATH) == f"{module.FOLDER}/{module.CONFIG_NAME}"
 
 
 def test_a_running_gateway_is_found_after_its_file_was_deleted(tmp_path):
@@ -240,7 +266,7 @@ def test_a_missing_file_is_wrong_usage(tmp_path):
 
 def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(config, monkeypatch):
     """Else two processes would hold locks on two files of one name."""
-    real = control._open
+    real = module._open
     opened = []
 
     def open_then_lose(path, flags):
@@ -250,7 +276,7 @@ def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(
         opened.append(fd)
         return fd
 
-    monkeypatch.setattr(control, "_open", open_then_lose)
+    monkeypatch.setattr(module, "_open", open_then_lose)
     hold = acquire(config, host="127.0.0.1", port=3000)
     assert len(opened) == 2
     assert read_instance(pid_file(config)) == hold.instance

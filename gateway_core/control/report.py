@@ -1,6 +1,6 @@
-"""What operators are told, as JSON values: `GET /admin/*`, and by it `rad mcp proxy status` and `tools`.
+"""What the control plane shows, as JSON values: `GET /admin/*`, which `rad mcp proxy status` and `tools` print.
 
-No secrets, no session ids, nothing of any payload.
+Without secrets, session ids and payloads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway_core.upstream.upstream import Upstream
 
 
 def upstream(of: Upstream) -> dict[str, Any]:
-    """One upstream: what is believed about it, and its figures."""
+    """The state of one upstream, and its figures."""
     inventory = of.inventory or Inventory()
     retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.offer.age
     return {
@@ -33,6 +33,7 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "resources": len(inventory.of("resource")),
         "prompts": len(inventory.of("prompt")),
         "lists": _lists(of),
+        "warnings": list(inventory.warnings),
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "calls": of.calls,
@@ -47,7 +48,9 @@ def _lists(of: Upstream) -> str:
     """What agents are shown of it: its lists as they are, as they were when it last answered, or none yet."""
     if of.inventory is None:
         return "none"
-    return "current" if of.reachable and not of.offer.behind else "last known"
+    if not of.reachable or of.offer.behind:
+        return "last known"
+    return "incomplete" if of.inventory.failures else "current"
 
 
 def _target(config: UpstreamConfig) -> str:
@@ -58,8 +61,8 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
-    """The published tools, how clashes were solved, and what was left out."""
+def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str]) -> dict[str, Any]:
+    """The published tools, how clashes were solved, who is a replica of whom, and what was left out."""
     return {
         "tools": [
             {
@@ -81,6 +84,11 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream]) -> dict[str, Any]:
             }
             for decision in snapshot.decisions
         ],
+        "replicas": [
+            {"upstreams": list(found.upstreams), "reason": found.reason, "tools": list(found.names.get("tool", ()))}
+            for found in snapshot.replicas
+        ],
+        "notes": list(notes),
         "warnings": [
             *snapshot.warnings,
             *(warning for of in upstreams for warning in _warnings(of)),

@@ -1,4 +1,4 @@
-"""Who may talk to this server at all, by the Host and Origin of an HTTP request (DNS rebinding).
+"""Names of this machine, and the check of the Host and Origin headers of an HTTP request (DNS rebinding).
 
 A web page can make its reader's browser send requests to a local port under a name of the page's own. Such requests
 carry that name in Host and the page's origin in Origin, so both must name this machine, or a host that the operator
@@ -11,16 +11,17 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gateway_core.http1.head import HttpError, RequestHead
+if TYPE_CHECKING:
+    from multidict import MultiMapping
 
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address, as a Host header writes it, always means this machine."""
+    """Whether `host` means this machine whoever resolves it: `localhost` or a loopback address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -30,6 +31,20 @@ def is_loopback(host: str) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_loopback
     return address == ipaddress.IPv6Address("::1")
+
+
+def leads_to_loopback(host: str) -> bool:
+    """Whether a request to a URL with this host stays on this machine: also names under `localhost` (RFC 6761).
+
+    Too wide for the Host header: a browser may have asked a name server for such a name.
+    """
+    host = host.rstrip(".").lower()
+    return host.endswith(".localhost") or is_loopback(host)
+
+
+def base_url(host: str, port: int) -> str:
+    """The `http://` URL of a listener, without a slash at the end; an IPv6 address gets brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class HostGuard:
@@ -42,18 +57,26 @@ class HostGuard:
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
-    def check(self, head: RequestHead) -> None:
-        """Raise `HttpError` unless Host and Origin are allowed: 400 for a malformed Host, else 403."""
-        fields = head.fields
-        status = self._host_status(fields["host"])
+    def check(self, headers: MultiMapping[str]) -> tuple[int, str] | None:
+        """`judge` the headers of a request; exactly one must be Host."""
+        hosts = headers.getall("Host", [])
+        if len(hosts) != 1:
+            return 400, "exactly one Host header is required"
+        return self.judge(hosts[0], ", ".join(headers.getall("Origin")) if "Origin" in headers else None)
+
+    def judge(self, host: str, origin: str | None) -> tuple[int, str] | None:
+        """None, or the HTTP status and the reason to refuse with: 400 for a malformed Host, else 403.
+
+        `origin`: None without the header; several are joined by commas, and are no origin then.
+        """
+        status = self._host_status(host)
         if status == 400:
-            raise HttpError(400, "the Host header is malformed")
+            return 400, "the Host header is malformed"
         if status == 403:
-            raise HttpError(403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one")
-        if "origin" in fields and ("origin" in head.repeated or not self._origin_allowed(fields["origin"])):
-            raise HttpError(
-                403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
-            )
+            return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
+        if origin is not None and not self._origin_allowed(origin):
+            return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
+        return None
 
     def _judge_host(self, value: str) -> int:
         match = _AUTHORITY.fullmatch(value)

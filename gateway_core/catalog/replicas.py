@@ -1,0 +1,161 @@
+"""Which upstreams are replicas of one another: those of which the file says so, and that offer the same.
+
+Two servers that look alike may be two accounts, two folders, or staging and production. A call must not reach the one
+when the other is meant, so likeness alone makes no replicas unless the file asks for that (`replicas = "schema"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import PurePath
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway_core.catalog.entry import Entry
+from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.types import Kind
+
+_RUNNERS: Final = frozenset(
+    {"bun", "bunx", "deno", "docker", "node", "npm", "npx", "pipx", "pnpm", "podman", "python", "python3", "uv", "uvx"}
+    | {"yarn"}
+)
+"""Programs that run what their arguments name."""
+_RUNNER_WORDS: Final = frozenset({"dlx", "exec", "run", "tool", "x"})
+MAX_ADVICE: Final = 20
+"""Pairs of upstreams about which there is advice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSet:
+    """Upstreams that serve things together."""
+
+    upstreams: tuple[str, ...]
+    reason: str
+    """Why, for people."""
+    names: Mapping[Kind, tuple[str, ...]]
+    """The published names of what they serve."""
+
+    def __str__(self) -> str:
+        shared = ", ".join(f"{len(names)} {kind}{'s' * (len(names) != 1)}" for kind, names in self.names.items())
+        return f"{' and '.join(self.upstreams)} are replicas, because {self.reason}: they share {shared}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookalikes:
+    """Two upstreams that offer the same under the same names, and are no replicas."""
+
+    upstreams: tuple[str, str]
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        first, second = self.upstreams
+        shown = ", ".join(self.names[:3]) + (f" and {len(self.names) - 3} more" if len(self.names) > 3 else "")
+        return f"{first} and {second} offer the same under the same names ({shown}) and are two servers; {_ADVICE}"
+
+
+_ADVICE: Final = (
+    'if they are replicas that may serve each other\'s calls, give both the same `group`, for example group = "shared"'
+)
+
+
+class ReplicaRule:
+    """`mcp.proxy.replicas`."""
+
+    def __init__(self, proxy: ProxyConfig) -> None:
+        self._mode = proxy.replicas
+
+    def reason(self, first: UpstreamConfig, other: UpstreamConfig) -> str | None:
+        """Why two upstreams are replicas where they offer the same; None if they are not."""
+        if first.group is not None and first.group == other.group:
+            return f'they are in group "{first.group}"'
+        if self._mode == "schema":
+            return 'the file says replicas = "schema"'
+        apart = first.group is not None and other.group is not None
+        if self._mode == "intent" and not apart and _has_priority(first) and _has_priority(other):
+            return "each has a priority"
+        return None
+
+    def join(self, members: Sequence[UpstreamConfig], other: UpstreamConfig) -> bool:
+        """Whether `other` is a replica of each of the `members`."""
+        return all(self.reason(member, other) is not None for member in members)
+
+    def reason_of(self, members: Sequence[UpstreamConfig]) -> str:
+        """Why all of the members, two at least, are replicas."""
+        reasons = [self.reason(first, other) or "" for first, other in combinations(members, 2)]
+        return ", ".join(dict.fromkeys(reasons))
+
+
+def _has_priority(config: UpstreamConfig) -> bool:
+    return "priority" in config.model_fields_set
+
+
+def replica_sets(entries: Mapping[Kind, Iterable[Entry]], rule: ReplicaRule) -> tuple[ReplicaSet, ...]:
+    """Who shares what, in the order of the lists."""
+    found: dict[tuple[str, ...], dict[Kind, list[str]]] = {}
+    configs: dict[tuple[str, ...], list[UpstreamConfig]] = {}
+    for kind, published in entries.items():
+        for entry in published:
+            if len(entry.upstreams) > 1:
+                owners = tuple(upstream.name for upstream in entry.upstreams)
+                found.setdefault(owners, {}).setdefault(kind, []).append(entry.name)
+                configs[owners] = [upstream.config for upstream in entry.upstreams]
+    return tuple(
+        ReplicaSet(owners, rule.reason_of(configs[owners]), {kind: tuple(names) for kind, names in shared.items()})
+        for owners, shared in found.items()
+    )
+
+
+def declared(proxy: ProxyConfig) -> list[str]:
+    """Sentences for people on which upstreams of a file are replicas where they offer the same."""
+    rule = ReplicaRule(proxy)
+    if proxy.replicas == "schema":
+        return ['all upstreams are replicas of the tools that they offer alike (replicas = "schema")']
+    sets: list[list[UpstreamConfig]] = []
+    for upstream in proxy.upstreams:
+        joined = next((members for members in sets if rule.join(members, upstream)), None)
+        if joined is None:
+            sets.append([upstream])
+        else:
+            joined.append(upstream)
+    return [
+        f"{' and '.join(member.name for member in members)} are replicas of the tools that they offer alike, because "
+        f"{rule.reason_of(members)}"
+        for members in sets
+        if len(members) > 1
+    ]
+
+
+def undeclared(proxy: ProxyConfig) -> dict[tuple[str, str], str]:
+    """Pairs that run the same program, or have the same address, and are no replicas: a sentence for people on each.
+
+    Each upstream is compared with the first one of its likeness only.
+    """
+    rule = ReplicaRule(proxy)
+    found: dict[tuple[str, str], str] = {}
+    firsts: dict[tuple[str, str], UpstreamConfig] = {}
+    for upstream in proxy.upstreams:
+        likeness = _likeness(upstream)
+        first = firsts.setdefault(likeness, upstream)
+        if rule.reason(first, upstream) is None and first is not upstream and len(found) < MAX_ADVICE:
+            found[first.name, upstream.name] = (
+                f"{first.name} and {upstream.name} {likeness[0]} and are two servers; {_ADVICE}"
+            )
+    return found
+
+
+def _likeness(config: UpstreamConfig) -> tuple[str, str]:
+    """In what upstreams of one likeness agree, in words, and the value of it."""
+    if config.url is not None:
+        return "have the same address", "".join(urlsplit(config.url)[:3])
+    return "run the same program", _program(config)
+
+
+def _program(config: UpstreamConfig) -> str:
+    """What a stdio server runs: the package or module that a runner such as npx is given, else the command."""
+    name = PurePath(config.command or "").name
+    if name.split(".")[0] not in _RUNNERS:
+        return name
+    named = [argument for argument in config.args if not argument.startswith("-") and argument not in _RUNNER_WORDS]
+    return named[0] if named else name

@@ -1,0 +1,95 @@
+"""The client of the control plane.
+
+On the standard library's HTTP client, because aiohttp takes ten times as long to load.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any, Final
+
+from gateway_core.cli.instance import Instance, connectable
+from gateway_core.cli.running import NotAnswering
+
+TIMEOUT: Final = 2.0
+"""Seconds for an answer, from connecting to its last byte."""
+MAX_ANSWER: Final = 16 * 1024 * 1024
+
+
+def fetch(instance: Instance, page: str) -> dict[str, Any]:
+    """GET `/admin/{page}` of the control plane. Raises `NotAnswering`; takes `TIMEOUT` seconds at most."""
+    try:
+        status, body = _get(instance, f"/admin/{page}")
+    except TimeoutError as error:
+        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
+    except OSError as error:  # RemoteDisconnected among them
+        raise _not_answering(instance, str(error) or type(error).__name__) from error
+    except http.client.HTTPException as error:
+        raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
+    if status != 200 or len(body) > MAX_ANSWER:
+        raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _not_answering(instance, "the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise _not_answering(instance, "the answer is not a JSON object")
+    return value
+
+
+def _get(instance: Instance, path: str) -> tuple[int, bytes]:
+    """Status and body of the answer; of a body that is too large, one byte more than is allowed.
+
+    Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    host = connectable(instance.control_host)
+    with closing(http.client.HTTPConnection(host, instance.control_port, timeout=TIMEOUT)) as connection:
+        connection.connect()
+        with _ended_at(connection.sock, deadline) as late:
+            try:
+                connection.request("GET", path, headers={"Authorization": f"Bearer {instance.token}"})
+                answer = connection.getresponse()
+                body = answer.read(MAX_ANSWER + 1)
+            except (OSError, http.client.HTTPException):
+                if late.is_set():
+                    raise TimeoutError from None
+                raise
+        if late.is_set():
+            raise TimeoutError
+        if len(body) <= MAX_ANSWER and not answer.isclosed():
+            raise http.client.IncompleteRead(body)
+        return answer.status, body
+
+
+@contextmanager
+def _ended_at(wire: socket.socket, deadline: float) -> Iterator[threading.Event]:
+    """Shut `wire` down at `deadline`, and set the event then: the timeout of a socket is for each piece alone."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        with suppress(OSError):
+            wire.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _not_answering(instance: Instance, reason: str) -> NotAnswering:
+    return NotAnswering(
+        f"running (pid {instance.pid}) but not answering at {instance.control_address}: {reason}\n"
+        "  it may still be starting, or be stuck; to end it: rad mcp proxy stop --now"
+    )

@@ -1,0 +1,67 @@
+"""Which gateway a command means: the one that holds the pid file of its configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway_core.cli.instance import (
+    Holder,
+    Instance,
+    Locked,
+    NotRunning,
+    OtherVersion,
+    UsageError,
+    locate,
+    pid_file,
+    read_instance,
+)
+from gateway_core.cli.report import Failed
+from gateway_core.errors import GatewayError
+
+
+class NotAnswering(GatewayError):
+    """The process runs, and its control plane does not answer as it should."""
+
+
+def holder(config: Path | None) -> tuple[Path, Holder]:
+    """The pid file and the process that holds it. Raises `NotRunning`, `UsageError`, or `Failed` while one starts."""
+    try:
+        path = locate(config)
+    except UsageError as error:
+        if config is not None:
+            raise
+        raise NotRunning(f"not running: {error}") from None
+    found = _holder(path)
+    if found is None:
+        raise NotRunning(f"not running (configuration {path})\n  to start it: rad mcp proxy start")
+    return pid_file(path), found
+
+
+def instance(config: Path | None) -> Instance:
+    """The gateway to ask. Raises as `holder` does, and `NotAnswering` for one of another version."""
+    return _ready(holder(config)[1])
+
+
+def instance_of(path: Path) -> Instance | None:
+    """The gateway of the configuration file `path`, to ask; None if none runs. Raises `Failed`, `NotAnswering`."""
+    found = _holder(path)
+    return None if found is None else _ready(found)
+
+
+def _holder(path: Path) -> Holder | None:
+    found = read_instance(pid_file(path))
+    if isinstance(found, Locked):
+        raise Failed(f"{found.path} is locked and does not say by whom: a start is under way, try again in a moment")
+    return found
+
+
+def _ready(found: Holder) -> Instance:
+    if isinstance(found, OtherVersion):
+        raise NotAnswering(
+            f"running (pid {found.pid}), but as another version of the gateway, which this command cannot ask\n"
+            "  to stop it:            rad mcp proxy stop\n"
+            "  to start this version: rad mcp proxy start, after that"
+        )
+    if not found.control_port:
+        raise Failed(f"pid {found.pid} is starting and does not listen yet: try again in a moment")
+    return found

@@ -1,0 +1,101 @@
+"""The application of the control plane: its addresses, and the checks that every request passes."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+from loguru import logger
+
+from gateway_core import jsonrpc
+from gateway_core.bugs import where
+from gateway_core.hosts import HostGuard
+from gateway_core.protocol import IMPLEMENTATION
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+HEALTH: Final = "/healthz"
+READINESS: Final = "/readyz"
+STATUS: Final = "/admin/status"
+TOOLS: Final = "/admin/tools"
+_ADDRESSES: Final = ", ".join((STATUS, TOOLS, HEALTH, READINESS))
+
+
+class Operations(Protocol):
+    """What the control plane shows and does: the gateway, which is above this package."""
+
+    @property
+    def ready(self) -> bool: ...
+    def status(self) -> dict[str, Any]: ...
+    def tools(self) -> dict[str, Any]: ...
+
+
+def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
+    """The routes over `operations`. `/admin/*` asks for `token` as a bearer token; an empty one lets no request in."""
+
+    async def healthz(_: web.Request) -> web.StreamResponse:
+        return _json({"status": "ok"})
+
+    async def readyz(_: web.Request) -> web.StreamResponse:
+        return _json({"ready": operations.ready}, 200 if operations.ready else 503)
+
+    def with_token(page: Callable[[], dict[str, Any]]) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if not _has_token(request, token):
+                return _problem("the admin token is required", 401, {"WWW-Authenticate": "Bearer"})
+            return _json(page())
+
+        return handler
+
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refused = guard.check(request.headers)
+        if refused is not None:
+            return _problem(refused[1], refused[0])
+        if not request.raw_path.startswith("/"):
+            return _problem("the request target must be a path", 400)
+        return await handler(request)
+
+    app = web.Application(middlewares=[_answered, checked])
+    app.router.add_get(HEALTH, healthz)
+    app.router.add_get(READINESS, readyz)
+    app.router.add_get(STATUS, with_token(operations.status))
+    app.router.add_get(TOOLS, with_token(operations.tools))
+    return app
+
+
+@web.middleware
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every answer is JSON and ends its connection. Neither an answer nor the log quotes a request."""
+    try:
+        response = await handler(request)
+    except web.HTTPNotFound:
+        response = _problem(f"not found; the control plane answers {_ADDRESSES}", 404)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = _problem(f"this address answers {allowed}", 405, {"Allow": allowed})
+    except web.HTTPException as error:
+        response = _problem(error.reason, error.status)
+    except Exception as error:  # noqa: BLE001 - aiohttp's own answer and log line would quote the request
+        logger.error("{} while answering an operator\n{}", type(error).__name__, where(error))
+        response = _problem("the gateway failed to serve this request", 500)
+    response.headers["Server"] = IMPLEMENTATION["name"]
+    response.force_close()
+    return response
+
+
+def _has_token(request: web.Request, token: str) -> bool:
+    values = request.headers.getall("Authorization", [])
+    scheme, _, offered = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    matches = hmac.compare_digest(offered.encode(errors="surrogateescape"), token.encode())
+    return bool(token) and matches and scheme.lower() == "bearer"
+
+
+def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=jsonrpc.encode(value), status=status, headers=headers, content_type="application/json")
+
+
+def _problem(text: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    return _json({"error": text}, status, headers)

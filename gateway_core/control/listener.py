@@ -1,0 +1,118 @@
+"""The listener of the control plane: bounded connections, one request on each, and a deadline for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, cast
+
+from aiohttp import web
+
+from gateway_core.control.app import Operations, application
+from gateway_core.hosts import HostGuard, base_url
+
+MAX_CONNECTIONS: Final = 64
+"""Connections that are open at a time; one more ends the oldest, so that idle ones keep no operator out."""
+CONNECTION_TIME: Final = 10.0
+"""Seconds for a connection from its first byte to its end: an operator's request takes milliseconds."""
+MAX_HEADERS: Final = 64
+MAX_FIELD: Final = 8 * 1024
+"""Bytes of the request line and of each header."""
+
+_silent: Final = logging.getLogger("gateway_core.control.http")
+"""Where aiohttp would log what it cannot parse, quoting it."""
+_silent.disabled = True
+
+
+class ControlPlane:
+    """Serves operators. Use: `start`, then `close`; starting again is not possible."""
+
+    def __init__(self, operations: Operations, token: str, guard: HostGuard) -> None:
+        self._runner = web.AppRunner(
+            application(operations, token, guard),
+            access_log=None,
+            logger=_silent,
+            lingering_time=0.0,
+            max_headers=MAX_HEADERS,
+            max_line_size=MAX_FIELD,
+            max_field_size=MAX_FIELD,
+            auto_decompress=False,
+        )
+        self._listener: asyncio.Server | None = None
+        self._open: dict[_Connection, None] = {}
+        self.host = ""
+        """The numeric address that is listened on, once started."""
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        """Base URL of the listener; empty before `start`."""
+        return base_url(self.host, self.port) if self.port else ""
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 takes a free one. Raises `OSError` when the address cannot be used."""
+        await self._runner.setup()
+        try:
+            loop = asyncio.get_running_loop()
+            self._listener = await loop.create_server(self._connection, host, port, reuse_address=True, backlog=128)
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        self.host, self.port = self._listener.sockets[0].getsockname()[:2]
+
+    async def close(self) -> None:
+        """Take no more connections and end those that are open. Safe to call twice, and before `start`."""
+        if self._listener is None:
+            return
+        listener, self._listener = self._listener, None
+        listener.close()
+        for connection in list(self._open):
+            connection.abort()
+        await self._runner.cleanup()
+
+    def _connection(self) -> _Connection:
+        assert self._runner.server is not None, "set up by `start`"
+        return _Connection(self._runner.server(), self._open)
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection: aiohttp's protocol, within the bounds of this module."""
+
+    def __init__(self, inner: asyncio.Protocol, everyone: dict[_Connection, None]) -> None:
+        """`everyone`: all open connections, the oldest first."""
+        self._inner = inner
+        self._everyone = everyone
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
+        self._deadline = asyncio.get_running_loop().call_later(CONNECTION_TIME, self.abort)
+        self._everyone[self] = None
+        if len(self._everyone) > MAX_CONNECTIONS:
+            next(iter(self._everyone)).abort()
+        self._inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._everyone.pop(self, None)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def abort(self) -> None:
+        """End the connection without another byte."""
+        self._everyone.pop(self, None)
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,109 @@
+"""Whether a server is alive: what it is asked, and how long its silence has another explanation.
+
+Any answer is a sign of life, an error included, and so is a call that succeeds. While a call is in flight the server
+may be too busy to answer anything else, so its silence counts only after that call's own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gateway_core.errors import DeliveryError, RefusedUpstream, UnusableAnswer
+from gateway_core.protocol import DISCOVER, PING
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.handshakes import NoMcpAnswer
+from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
+
+PING_TIMEOUT: Final = 5.0
+UNTIMED: Final = 2.0
+"""Seconds that a call without a deadline explains: it ends soon, or gets a deadline soon."""
+
+
+class Liveness:
+    """What is known about the life of one server. Times are loop times."""
+
+    def __init__(self, connections: Callable[[], Iterable[Connection]]) -> None:
+        """`connections` gives those whose calls can keep the server busy."""
+        self.last_sign = 0.0
+        """When the server last answered anything. Set directly after each answered call."""
+        self._connected = 0.0
+        self._connections = connections
+        self._ping_is_vain = False
+        """Whether the server ignores or refuses the usual question and answers a list."""
+        self._overdue = -1.0
+        """When a call was last proven stuck."""
+        self._patience = 0.0
+
+    def connected(self, now: float) -> None:
+        """A new connection has been opened."""
+        self._connected = self.last_sign = now
+        self._overdue, self._ping_is_vain = -1.0, False
+
+    @property
+    def served(self) -> bool:
+        """Whether it has answered anything on this connection since it was connected to."""
+        return self.last_sign > self._connected
+
+    def overdue(self, now: float) -> None:
+        """A call's deadline passed without an answer. Calls sent later buy no more time."""
+        if self._overdue < self.last_sign:
+            self._overdue, self._patience = now, self._latest(now)
+
+    def explained_until(self, now: float) -> float:
+        """Until when calls in flight explain that the server is silent."""
+        return self._patience if self._overdue >= self.last_sign else self._latest(now)
+
+    def _latest(self, now: float) -> float:
+        return max((busy_until(connection, now) for connection in self._connections()), default=0.0)
+
+    async def check(self, connection: Connection) -> None:
+        """Ask for a sign of life. Raises `DeliveryError`, or `TimeoutError` for silence."""
+        listing = _list_of(connection)
+        try:
+            await _ask(connection, listing if self._ping_is_vain and listing is not None else _question(connection))
+        except NoMcpAnswer:
+            # A bare HTTP status may come from a proxy whose server is gone.
+            if listing is not None and not await self.answers_a_list(connection):
+                raise
+        except RefusedUpstream:
+            if not await self.answers_a_list(connection):
+                raise
+
+    async def answers_a_list(self, connection: Connection) -> bool:
+        """Ask for a list, which the server gave before. One that answers is asked for the list from now on."""
+        listing = _list_of(connection)
+        if self._ping_is_vain or listing is None:
+            return False
+        try:
+            await _ask(connection, listing)
+        except (DeliveryError, TimeoutError):
+            return False
+        self._ping_is_vain = True
+        return True
+
+
+def busy_until(connection: Connection, now: float) -> float:
+    """Until when the calls on a connection may keep its server from answering anything else."""
+    deadlines = (exchange.deadline for exchange in connection.in_flight())
+    ends = (now + UNTIMED if deadline is None else deadline.when for deadline in deadlines)
+    return max(connection.excused_until, max(ends, default=0.0))
+
+
+async def _ask(connection: Connection, method: str) -> None:
+    try:
+        async with asyncio.timeout(PING_TIMEOUT):
+            await connection.request(method, {})
+    except UnusableAnswer:
+        return
+
+
+def _question(connection: Connection) -> str:
+    return DISCOVER if connection.info is not None and connection.info.era == "modern" else PING
+
+
+def _list_of(connection: Connection) -> str | None:
+    """The first list that the server announced."""
+    announced = connection.info.capabilities if connection.info is not None else {}
+    return next((method for kind, method in LIST_METHODS.items() if CAPABILITY[kind] in announced), None)

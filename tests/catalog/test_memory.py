@@ -1,0 +1,123 @@
+"""The file of names: what it holds, when it is ignored, how large it may become."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway_core.catalog import memory
+from gateway_core.catalog.memory import Memory, file_of
+from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.upstream.inventory import Inventory, Item
+
+CONFIG = ProxyConfig(
+    upstreams=(
+        UpstreamConfig(name="a", transport="http", url="http://localhost/x", headers={"X-Key": "s3cret"}),
+        UpstreamConfig(name="b", transport="http", url="http://localhost/y"),
+    )
+)
+
+
+def inventory(*names: str) -> Inventory:
+    return Inventory({"tool": tuple(Item("tool", name, b'{"name":"%b"}' % name.encode(), {}, "id") for name in names)})
+
+
+async def written(path: Path, **inventories: Inventory) -> None:
+    made = Memory(CONFIG, path)
+    made.keep(inventories)
+    await made.close()
+
+
+async def test_it_stands_beside_the_configuration_and_holds_names_only(tmp_path: Path) -> None:
+    path = file_of(tmp_path / "mcp-proxy.toml")
+    await written(path, a=inventory("x", "y"))
+    assert path == tmp_path / "mcp-proxy.names"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert b"s3cret" not in path.read_bytes()
+    assert [one.name for one in Memory(CONFIG, path).lists["a"].of("tool")] == ["x", "y"]
+    assert [one.name for one in tmp_path.iterdir()] == ["mcp-proxy.names"], "nothing temporary stays"
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def too_large(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" " * memory.MAX_FILE)
+
+
+def open_to_others(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def a_link(path: Path) -> None:
+    path.rename(path.with_name("other"))
+    path.symlink_to("other")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("damage", [flipped, truncated, emptied, too_large, open_to_others, a_link, a_folder, a_pipe])
+async def test_a_file_that_cannot_be_trusted_is_ignored_and_reported(
+    tmp_path: Path, damage: Callable[[Path], None], logged: Callable[[], str]
+) -> None:
+    path = tmp_path / "n"
+    await written(path, a=inventory("x"))
+    damage(path)
+    assert not Memory(CONFIG, path).lists
+    assert "is ignored" in logged()
+
+
+async def test_a_file_that_cannot_be_written_is_reported_once(tmp_path: Path, logged: Callable[[], str]) -> None:
+    made = Memory(CONFIG, tmp_path / "missing" / "n")
+    for name in ("x", "y"):
+        made.keep({"a": inventory(name)})
+        await made.close()
+    assert logged().count("cannot be written") == 1
+
+
+async def test_what_does_not_fit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_FILE", 4096)
+    await written(tmp_path / "n", a=inventory(*(f"n{number}" for number in range(5000))), b=inventory("y"))
+    assert (tmp_path / "n").stat().st_size <= 4096
+    assert list(Memory(CONFIG, tmp_path / "n").lists) == ["b"]
+
+
+async def test_changes_are_written_while_the_gateway_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "DELAY", 0.01)
+    made = Memory(CONFIG, tmp_path / "n")
+    made.keep({"a": inventory("x")})
+    made.keep({"a": inventory("y")})
+    while not (tmp_path / "n").exists():
+        await asyncio.sleep(0.01)
+    assert [one.name for one in Memory(CONFIG, tmp_path / "n").lists["a"].of("tool")] == ["y"]
+    await made.close()
+
+
+async def test_a_reader_writes_nothing(tmp_path: Path) -> None:
+    made = Memory(CONFIG, tmp_path / "n", writes=False)
+    made.keep({"a": inventory("x")})
+    await made.close()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,73 @@
+"""A control plane over operations that tests can change."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway_core.control import ControlPlane
+from gateway_core.hosts import HostGuard
+
+
+@dataclass
+class FakeOperations:
+    ready: bool = True
+    shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
+
+    def status(self) -> dict[str, Any]:
+        return self.shown
+
+    def tools(self) -> dict[str, Any]:
+        return {"tools": [1 / len(self.shown)]}
+
+
+@dataclass
+class Plane:
+    operations: FakeOperations
+    control: ControlPlane
+    http: aiohttp.ClientSession
+
+    def get(self, path: str, authorization: str | None = "Bearer sesame", method: str = "GET", **headers: str) -> Any:
+        """Begin a request to `path`."""
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        return self.http.request(method, self.control.address + path, headers=headers)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes on a connection for them alone, and read until the control plane ends it."""
+        reader, writer = await asyncio.open_connection(self.control.host, self.control.port)
+        writer.write(data)
+        try:
+            async with asyncio.timeout(20):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Any]]:
+    """Start control planes; they end with the test."""
+    started: list[Plane] = []
+
+    async def begin(token: str = "sesame", guard: HostGuard | None = None) -> Plane:
+        operations = FakeOperations()
+        control = ControlPlane(operations, token, guard or HostGuard("127.0.0.1", ["gateway.example.com"]))
+        await control.start("127.0.0.1", 0)
+        started.append(Plane(operations, control, aiohttp.ClientSession()))
+        return started[-1]
+
+    yield begin
+    for plane in started:
+        await plane.http.close()
+        await plane.control.close()
+
+
+@pytest.fixture
+async def plane(start: Any) -> Plane:
+    found: Plane = await start()
+    return found

@@ -1,0 +1,86 @@
+"""What the control plane answers, and to whom."""
+
+from typing import Any
+
+import pytest
+
+
+async def test_health_and_readiness_need_no_token(plane: Any) -> None:
+    for ready, expected in [(True, 200), (False, 503)]:
+        plane.operations.ready = ready
+        async with plane.get("/readyz", None) as answer:
+            assert (answer.status, await answer.json()) == (expected, {"ready": ready})
+        async with plane.get("/healthz", None) as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+
+
+async def test_status_and_tools_are_shown_with_the_token(plane: Any) -> None:
+    for path, content in [("/admin/status", {"pid": 1}), ("/admin/tools", {"tools": [1.0]})]:
+        async with plane.get(path) as answer:
+            assert (answer.status, await answer.json()) == (200, content)
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers["Server"] == "radium-mcp-gateway"
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "sesame", "Bearer", "Bearer wrong", "Bearer sesame2", "Basic sesame", "Bearer ä"]
+)
+async def test_admin_needs_the_token(plane: Any, authorization: str | None) -> None:
+    for path in ("/admin/status", "/admin/tools", "/%61dmin/status"):
+        async with plane.get(path, authorization) as answer:
+            assert answer.status == 401
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_two_tokens_are_refused(plane: Any) -> None:
+    answer = await plane.raw(
+        b"GET /admin/status HTTP/1.1\r\nHost: localhost\r\n" + b"Authorization: Bearer sesame\r\n" * 2 + b"\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_an_empty_token_lets_no_request_in(start: Any) -> None:
+    plane = await start(token="")
+    for authorization in ("Bearer ", "Bearer"):
+        async with plane.get("/admin/status", authorization) as answer:
+            assert answer.status == 401
+
+
+@pytest.mark.parametrize("path", ["/admin/status", "/admin/tools", "/healthz", "/readyz", "/nowhere"])
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
+async def test_other_hosts_and_origins_are_forbidden_everywhere(plane: Any, path: str, headers: dict[str, str]) -> None:
+    async with plane.get(path, **headers) as answer:
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize("headers", [{"Host": "gateway.example.com"}, {"Origin": "http://localhost:1"}])
+async def test_allowed_hosts_and_origins_of_this_machine_pass(plane: Any, headers: dict[str, str]) -> None:
+    async with plane.get("/admin/status", **headers) as answer:
+        assert answer.status == 200
+
+
+async def test_an_absolute_request_target_is_refused(plane: Any) -> None:
+    """Its authority would stand in for the Host header, which is what was checked (RFC 9112 3.2.2)."""
+    answer = await plane.raw(b"GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_unknown_addresses_and_methods_are_answered_in_json(plane: Any) -> None:
+    for path in ("/", "/mcp", "/admin", "/admin/", "/admin/status/"):
+        async with plane.get(path) as answer:
+            assert answer.status == 404
+            assert "/admin/status" in (await answer.json())["error"]
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        async with plane.get("/admin/status", method=method) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+            assert "GET" in (await answer.json())["error"]
+    async with plane.get("/admin/status", method="HEAD") as answer:
+        assert answer.status == 200
+
+
+async def test_a_bug_is_answered_without_details(plane: Any) -> None:
+    plane.operations.shown = {}
+    async with plane.get("/admin/tools?secret=x") as answer:
+        assert (answer.status, await answer.json()) == (500, {"error": "the gateway failed to serve this request"})
+    async with plane.get("/healthz") as answer:
+        assert answer.status == 200
