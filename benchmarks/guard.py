@@ -186,14 +186,18 @@ def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
 
 
 async def reading() -> None:
-    """One agent's request, from bytes to the members of its `_meta`."""
-    reader = RequestReader()
-    reader.feed(_HEAD + _BODY)
-    head = reader.head()
+    """One more request on an agent's connection, from bytes to the members of its `_meta`; one header differs."""
+    _HEADS.reverse()
+    _READER.feed(_HEADS[0] + _BODY)
+    head = _READER.head()
     assert head is not None
-    body = reader.body(head, 10_000)
+    body = _READER.body(head, 10_000)
     assert body is not None
     assert meta_of(message_of(body).members)
+
+
+_READER = RequestReader()
+_HEADS = [_HEAD.replace(b"Content-Type", b"Traceparent: 00-%032x-01\r\nContent-Type" % number) for number in (1, 2)]
 
 
 async def ratio(path: Run) -> float:
