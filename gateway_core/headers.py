@@ -21,7 +21,7 @@ def encode_header_value(value: str) -> str:
 
 def decode_header_value(value: str | None) -> str | None:
     """What was encoded so. None for None, and for what nobody would have encoded so: it must never match a body."""
-    found = None if value is None else _ENCODED.fullmatch(value)
+    found = _ENCODED.fullmatch(value) if value is not None and value.startswith("=?") else None
     if found is None:
         return value
     try:

@@ -57,23 +57,24 @@ class HostGuard:
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
-    def check(self, headers: MultiMapping[str], authority: str | None = None) -> tuple[int, str] | None:
-        """None, or the HTTP status and the reason to refuse with: 400 for a Host that is none, else 403.
-
-        `authority`: that of an absolute request target, which stands in for the one in Host (RFC 9112 3.2.2).
-        """
+    def check(self, headers: MultiMapping[str]) -> tuple[int, str] | None:
+        """`judge` the headers of a request; exactly one must be Host."""
         hosts = headers.getall("Host", [])
         if len(hosts) != 1:
             return 400, "exactly one Host header is required"
-        status = self._host_status(hosts[0] if authority is None else authority)
+        return self.judge(hosts[0], ", ".join(headers.getall("Origin")) if "Origin" in headers else None)
+
+    def judge(self, host: str, origin: str | None) -> tuple[int, str] | None:
+        """None, or the HTTP status and the reason to refuse with: 400 for a malformed Host, else 403.
+
+        `origin`: None without the header; several are joined by commas, and are no origin then.
+        """
+        status = self._host_status(host)
         if status == 400:
-            return 400, "the Host header or the authority of the request target is malformed"
+            return 400, "the Host header is malformed"
         if status == 403:
             return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
-        origins = headers.getall("Origin", None)
-        if origins is None:
-            return None
-        if len(origins) != 1 or not self._origin_allowed(origins[0]):
+        if origin is not None and not self._origin_allowed(origin):
             return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
         return None
 

@@ -8,12 +8,12 @@ import mcp_types.version as sdk_versions
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from gateway_core import headers, protocol
-from gateway_core.downstream import answer, ladder
-from gateway_core.downstream.head import Head
+from gateway_core.downstream import http_errors, ladder
+from gateway_core.downstream.request_headers import check_routing
 from gateway_core.errors import RpcError
+from gateway_core.http1.head import read_head
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_names_of_headers(name):
 
 def test_what_is_named_in_a_header_and_what_an_error_is_as_a_status():
     assert sdk.NAME_BEARING_METHODS.items() <= protocol.NAME_MEMBERS.items()
-    assert dict(sdk.ERROR_CODE_HTTP_STATUS) == answer.STATUS_OF
+    assert dict(sdk.ERROR_CODE_HTTP_STATUS) == http_errors.STATUS_OF
 
 
 @given(st.text())
@@ -104,10 +104,10 @@ def test_the_ladder_ends_where_that_of_the_sdk_does(method, name, meta, given_he
         params[protocol.NAME_MEMBERS[method]] = name
     verdict = sdk.classify_inbound_request({"method": method, "params": params}, headers=given_headers)
     if isinstance(verdict, sdk.InboundModernRoute):
-        assert ladder.climb(method, name, meta, given_headers) == verdict.protocol_version
+        assert ladder.climb(method, name, meta, meta.get(VERSION), given_headers) == verdict.protocol_version
         return
     with pytest.raises(RpcError) as caught:
-        ladder.climb(method, name, meta, given_headers)
+        ladder.climb(method, name, meta, meta.get(VERSION), given_headers)
     assert caught.value.code == verdict.code
     assert (verdict.data or {}).items() <= caught.value.data.items()
 
@@ -116,12 +116,14 @@ def test_a_header_given_twice():
     once = [("Mcp-Method", "a"), ("MCP-Name", "b"), ("accept", "c"), ("accept", "d")]
     for pairs in (once, [*once, ("mcp-name", "b")]):
         twice = sdk.find_duplicated_routing_header(pairs)
-        head = Head(CIMultiDict(pairs))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
+        head = read_head(f"POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
         if twice is None:
-            assert head.routing() == {"mcp-method": "a", "mcp-name": "b"}
+            check_routing(head)
+            assert (head.fields["mcp-method"], head.fields["mcp-name"]) == ("a", "b")
         else:
             with pytest.raises(RpcError, match=f"the header {twice} is given more than once"):
-                head.routing()
+                check_routing(head)
 
 
 def test_starting_does_without_the_sdk():

@@ -94,18 +94,16 @@ def _token(raw: Raw) -> bytes:
     return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
 
 
-def start_call(
-    services: Services, session: Session, message: Message, exchange: Exchange, *, swept: bool = False
-) -> Running[CallResult]:
+def start_call(services: Services, session: Session, message: Message, exchange: Exchange) -> Running[CallResult]:
     """Serve a request in the background, where it outlives the connection it came on.
 
-    One that was cancelled in the end was so by the agent, or by the end of its session. `swept`: see `Services.begin`.
+    One that was cancelled in the end was so by the agent, or by the end of its session.
     Raises `RpcError` for an id that is in flight already (basic/index, Requests), and when the gateway is full.
     """
     key = session.new_key(message.id)
     services.gate.enter(message)
     ended = partial(_ended, services, session, key)
-    running = session.calls[key] = services.begin(exchange, message.members, ended, swept=swept)
+    running = session.calls[key] = services.begin(exchange, message.members, ended)
     return running
 
 

@@ -30,16 +30,15 @@ from gateway_core.protocol import (
 )
 
 
-def climb(method: str, name: Any, meta: Mapping[str, Any], headers: Mapping[str, str] | None) -> str:
+def climb(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:
     """The version of a request that passes. Raises `RpcError`.
 
-    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `meta` has the version as a
-    value, and the key of the capabilities. `headers` by lower-case name; None for transports without.
+    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `version`: its value in `meta`.
+    `headers` by lower-case name; None for transports without.
     """
-    missing = [key for key in (PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY) if key not in meta]
-    if missing:
+    if PROTOCOL_VERSION_KEY not in meta or CLIENT_CAPABILITIES_KEY not in meta:
+        missing = [key for key in (PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY) if key not in meta]
         raise RpcError.of_gateway(INVALID_PARAMS, f"params._meta is missing {' and '.join(missing)}")
-    version = meta[PROTOCOL_VERSION_KEY]
     if headers is not None:
         _compare(method, name, version, headers)
     if not isinstance(version, str):
@@ -56,7 +55,9 @@ def _compare(method: str, name: Any, version: Any, headers: Mapping[str, str]) -
         raise _mismatch("Mcp-Method", "the method")
     named = NAME_MEMBERS.get(method)
     if named is not None and (name is not None or method in TASKS):
-        said = decode_header_value(headers.get(MCP_NAME_HEADER))
+        said = headers.get(MCP_NAME_HEADER)
+        if said is not None and said.startswith("=?"):
+            said = decode_header_value(said)
         if said is None or said != name:
             raise _mismatch("Mcp-Name", f"params.{named}")
 

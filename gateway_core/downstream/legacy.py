@@ -79,7 +79,7 @@ class Legacy:
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 
     def request(
-        self, session: Session, message: Message, meta: Mapping[str, Raw], back: BackChannel, *, swept: bool = False
+        self, session: Session, message: Message, meta: Mapping[str, Raw], back: BackChannel
     ) -> bytes | Running[CallResult]:
         """The response to a request other than `initialize`, or what ends in its result (see `start_call`)."""
         try:
@@ -90,7 +90,7 @@ class Legacy:
             if message.method in _ABOUT_NOTIFICATIONS:
                 return self._about_notifications(session, session.agent, message, message.members)
             exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
-            return start_call(self._services, session, message, exchange, swept=swept)
+            return start_call(self._services, session, message, exchange)
         except RpcError as error:
             return jsonrpc.error(message.id, error)
 

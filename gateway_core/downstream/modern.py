@@ -11,23 +11,34 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from aiohttp import web
+import msgspec
 from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
 from gateway_core.downstream import ladder
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to, result_of
-from gateway_core.downstream.answer import STATUS_OF, Answer, Refusal
-from gateway_core.downstream.head import VERSION_HEADER, Head
-from gateway_core.downstream.intake import Post, require_stream
+from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
 from gateway_core.downstream.logs import level_of
+from gateway_core.downstream.pending_response import PendingCall, PendingStream
+from gateway_core.downstream.post import Post
+from gateway_core.downstream.request_headers import (
+    VERSION_FIELD,
+    accepts,
+    check_routing,
+    param_headers,
+    require_stream,
+)
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.serving import Serving
-from gateway_core.downstream.stream import Mailbox, Reply, event_stream, write_events
+from gateway_core.downstream.stream import Mailbox, Reply, write_events
+from gateway_core.downstream.subscriptions import Subscription
 from gateway_core.driver import Running
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange import Agent
+from gateway_core.http1.application import Client
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.response import Response
+from gateway_core.http1.sse import SSE_HEADERS
 from gateway_core.jsonrpc import Message
 from gateway_core.protocol import (
     CLIENT_CAPABILITIES_KEY,
@@ -44,7 +55,11 @@ from gateway_core.protocol import (
 from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096
-"""Bytes of what an agent says of itself up to which it is remembered."""
+"""Bytes of an agent's self-description up to which it is remembered."""
+REMEMBERED: Final = 1024
+"""Self-descriptions that are remembered."""
+_QUOTE: Final = ord('"')
+_BACKSLASH: Final = ord("\\")
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -61,65 +76,69 @@ def admit(
 ) -> tuple[Agent, str]:
     """The agent behind a request that passes the ladder, and the log level that it asks for.
 
-    The ladder: `_meta` complete, headers match, version supported. `headers`: the routing headers, by lower-case name;
-    None for transports without. What passes is remembered, as agents say the same of themselves each time. Raises
-    `RpcError` with `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
+    The ladder: `_meta` complete, headers match, version supported. `headers`: by lower-case name; None for transports
+    without. Agents describe themselves in every request: what a description means is remembered. Raises `RpcError` with
+    `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
-    named = NAME_MEMBERS.get(method, "")
-    name, info = bytes(params.get(named, b"")), bytes(meta.get(CLIENT_INFO_KEY, b""))
-    capabilities = bytes(meta.get(CLIENT_CAPABILITIES_KEY, b""))
-    # Agents choose the sizes of these; their headers are bounded by themselves.
-    climb = _remembered if len(name) + len(info) + len(capabilities) <= MAX_REMEMBERED else _climb
-    admitted = climb(
-        method,
-        name,
-        bytes(meta.get(PROTOCOL_VERSION_KEY, b"")),
-        capabilities,
-        info,
+    member = NAME_MEMBERS.get(method)
+    name = None if member is None else _value(params.get(member))
+    version = ladder.climb(method, name, meta, _value(meta.get(PROTOCOL_VERSION_KEY)), headers)
+    said = _Description(
+        version,
+        bytes(meta[CLIENT_CAPABILITIES_KEY]),
+        bytes(meta.get(CLIENT_INFO_KEY, b"")),
         bytes(meta.get(LOG_LEVEL_KEY, b"")),
         address,
-        None if headers is None else tuple(headers.items()),
     )
+    described = _remembered if said.size <= MAX_REMEMBERED else _described
+    admitted = described(said)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
     return admitted
 
 
-def _climb(  # noqa: PLR0917 - they are the key of a table
-    method: str,
-    raw_name: bytes,
-    raw_version: bytes,
-    capabilities: bytes,
-    info: bytes,
-    raw_level: bytes,
-    address: str,
-    headers: tuple[tuple[str, str], ...] | None,
-) -> tuple[Agent, str]:
-    """The ladder itself. What is given decides about the agent: JSON as it came, empty for what was left out.
+def _value(raw: Raw | None) -> Any:
+    """A member's value; None if it is absent."""
+    if raw is None:
+        return None
+    data = bytes(raw)
+    if data[0] == _QUOTE and _BACKSLASH not in data:
+        return data[1:-1].decode()
+    return jsonrpc.value(data)
 
-    Raises as `admit` does.
-    """
-    meta: dict[str, Any] = {}
-    if capabilities:
-        meta[CLIENT_CAPABILITIES_KEY] = Raw(capabilities)
-    if raw_version:
-        meta[PROTOCOL_VERSION_KEY] = jsonrpc.value(raw_version)
-    name = jsonrpc.value(raw_name) if raw_name else None
-    version = ladder.climb(method, name, meta, None if headers is None else dict(headers))
+
+class _Description(msgspec.Struct, frozen=True):
+    """What an agent says of itself in a request. JSON as it came; empty if it was left out."""
+
+    version: str
+    capabilities: bytes
+    info: bytes
+    log_level: bytes
+    address: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of what agents choose the size of."""
+        return len(self.capabilities) + len(self.info)
+
+
+def _described(said: _Description) -> tuple[Agent, str]:
+    """The agent that a description is of, and the log level. Raises as `admit` does."""
+    info = Raw(said.info) if said.info else None
     client_info = require_object(info, f"_meta[{CLIENT_INFO_KEY!r}]")
-    log_level = level_of(Raw(raw_level), f"_meta[{LOG_LEVEL_KEY!r}]") if raw_level else ""
+    log_level = level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]") if said.log_level else ""
     agent = Agent(
-        principal=principal_of(client_info, address),
+        principal=principal_of(client_info, said.address),
         era="modern",
-        protocol_version=version,
+        protocol_version=said.version,
         client_info=client_info,
-        capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
     return agent, log_level
 
 
-_remembered = lru_cache(maxsize=1024)(_climb)
+_remembered = lru_cache(maxsize=REMEMBERED)(_described)
 
 
 def discover(services: Services) -> bytes:
@@ -143,62 +162,63 @@ class ModernHttp:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def post(self, post: Post) -> Answer | Serving:
-        """Answer a message other than `subscriptions/listen`. Raises `Refusal`."""
-        message, head = post.message, post.head
+    def post(self, post: Post) -> Response | PendingCall | PendingStream:
+        """Answer a message. Raises `HttpError`."""
+        message, head, client = post.message, post.head, post.client
         if not message.is_request:
             if message.is_response:
-                raise Refusal(400, "a client of this protocol version sends no responses")
+                raise HttpError(400, "a client of this protocol version sends no responses")
             return _acknowledge(head, post.meta)
-        accepted = head.accepts()
+        accepted = accepts(head)
         try:
-            agent, log_level = admit(message, message.members, post.meta, post.address, head.routing())
+            check_routing(head)
+            agent, log_level = admit(message, message.members, post.meta, client.address, head.fields)
             if message.method == DISCOVER:
-                return Answer(jsonrpc.result(message.id, discover(self._services)))
-            reply = Reply(post.begin_stream, accepted)
-            exchange = exchange_for(agent, message, post.meta, reply, headers=head.params(), log_level=log_level)
+                return Response(jsonrpc.result(message.id, discover(self._services)))
+            if message.method == LISTEN:
+                return self._listen(post, agent)
+            reply = Reply(client.begin_stream, accepted)
+            headers = param_headers(head)
+            exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             self._services.gate.enter(message)
-            running = self._services.begin(exchange, message.members, self._services.left, swept=post.swept)
-            return Serving(running, reply, message, _answer, False, False)
+            running = self._services.begin(exchange, message.members, self._services.left)
+            return PendingCall(running, reply, message, _respond, False, False)
         except RpcError as error:
-            raise Refusal.of(error, message) from None
+            raise RpcHttpError.of(error, message) from None
 
-    async def listen(self, request: web.BaseRequest, post: Post) -> web.StreamResponse:
-        """Answer `subscriptions/listen`. Raises `Refusal`; `CancelledError` when the agent disconnects."""
-        message, accepted = post.message, post.head.accepts()
-        try:
-            agent, _ = admit(message, message.members, post.meta, post.address, post.head.routing())
-            require_stream(accepted, message)
-            response = event_stream()
-            mailbox = Mailbox()
-            subscription = self._services.subscribe(agent, message, message.members, mailbox, ended=mailbox.close)
-        except RpcError as error:
-            raise Refusal.of(error, message) from None
-        try:
-            await response.prepare(request)
-            await write_events(response, mailbox)
-        finally:
-            subscription.close()
-        return response
+    def _listen(self, post: Post, agent: Agent) -> PendingStream:
+        """Answer `subscriptions/listen`. Raises `HttpError`, `RpcError`."""
+        require_stream(post.head)
+        mailbox = Mailbox()
+        message = post.message
+        subscription = self._services.subscribe(agent, message, message.members, mailbox, ended=mailbox.close)
+        return PendingStream(_write(post.client, subscription, mailbox))
 
 
-def _answer(message: Message, running: Running[CallResult]) -> Answer:
-    """The answer of a call that was not cancelled."""
+async def _write(client: Client, subscription: Subscription, mailbox: Mailbox) -> None:
+    try:
+        await write_events(await client.begin_stream(SSE_HEADERS), mailbox)
+    finally:
+        subscription.close()
+
+
+def _respond(message: Message, running: Running[CallResult]) -> Response:
+    """The response to a call that was not cancelled."""
     result = result_of(running)
     status = 200 if result.error is None else _status(result.error)
-    return Answer(response_to(message, result), status)
+    return Response(response_to(message, result), status)
 
 
-def _acknowledge(head: Head, meta: Mapping[str, Raw]) -> Answer:
+def _acknowledge(head: RequestHead, meta: Mapping[str, Raw]) -> Response:
     """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
-    version = head.once(VERSION_HEADER)
+    version = head.once(VERSION_FIELD)
     if version is None and is_modern(meta):
         version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
     try:
         ladder.require_supported(version or "")
     except RpcError as error:
-        raise Refusal(400, error) from None
-    return Answer(b"", 202)
+        raise RpcHttpError(400, error) from None
+    return Response(status=202)
 
 
 def _status(error: RpcError) -> int:

@@ -26,7 +26,8 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.bugs import where
-from gateway_core.downstream.stream import Mailbox, Writer, event, write_events
+from gateway_core.downstream.stream import Mailbox, Writer, write_events
+from gateway_core.http1.sse import event
 
 KEPT_EVENTS: Final = 256
 KEPT_BYTES: Final = 1024 * 1024

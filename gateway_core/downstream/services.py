@@ -107,17 +107,9 @@ class Services:
             return CallResult.failed(internal_error())
 
     def begin(
-        self,
-        exchange: Exchange,
-        params: Mapping[str, Raw],
-        ended: Callable[[Running[CallResult]], None],
-        *,
-        swept: bool,
+        self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[Running[CallResult]], None]
     ) -> Running[CallResult]:
-        """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`.
-
-        `swept`: somebody looks at it about once a second, so that it can do without a task for that long.
-        """
+        """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`."""
         try:
             running = self.pipeline.begin(exchange, params)
         except BaseException:

@@ -6,17 +6,21 @@ Everything for the agent, answers too, goes over the stream; the session ends wi
 from __future__ import annotations
 
 from typing import Final
-
-from aiohttp import web
+from urllib.parse import parse_qs
 
 from gateway_core.downstream.agents import principal_of
-from gateway_core.downstream.answer import Answer, Refusal
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.head import Head
-from gateway_core.downstream.intake import read_message, require_stream
+from gateway_core.downstream.http_errors import busy
+from gateway_core.downstream.pending_response import PendingStream
+from gateway_core.downstream.post import message_of
+from gateway_core.downstream.request_headers import require_stream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import event, event_stream, write_events
+from gateway_core.downstream.stream import write_events
+from gateway_core.http1.application import Client
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.response import Response
+from gateway_core.http1.sse import SSE_HEADERS, event
 
 STREAM_PATH: Final = "/sse"
 MESSAGE_PATH: Final = "/messages"
@@ -31,41 +35,50 @@ class SseHttp:
         self._services = services
         self._channels: dict[str, Duplex] = {}
 
-    async def get(self, request: web.BaseRequest, head: Head, address: str) -> web.StreamResponse:
-        """The stream of a new session."""
-        require_stream(head.accepts())
-        session = self._services.open_session(address, principal_of(b"", address).id)
+    def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
+        """The stream of a new session. Raises `HttpError`, `RpcError`."""
+        require_stream(head)
+        session = self._services.open_session(client.address, principal_of(b"", client.address).id)
         channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
         session.streams += 1
-        response = event_stream()
+        return PendingStream(self._write(client, session, channel))
+
+    async def _write(self, client: Client, session: Session, channel: Duplex) -> None:
         try:
-            await response.prepare(request)
-            await response.write(event(f"{MESSAGE_PATH}?session_id={session.id}".encode(), "endpoint"))
-            await write_events(response, session.mailbox)
+            stream = await client.begin_stream(SSE_HEADERS)
+            await stream.write(event(f"{MESSAGE_PATH}?session_id={session.id}".encode(), "endpoint"))
+            await write_events(stream, session.mailbox)
         finally:
             session.streams -= 1
             del self._channels[session.id]
             channel.close()
             self._services.end_session(session)
-        return response
 
-    async def post(self, request: web.BaseRequest, head: Head, address: str) -> Answer:
-        """Take one message in; its answer goes over the stream."""
-        session_id = request.query.get("session_id")
-        if session_id is None:
-            raise Refusal(400, f"the parameter session_id is missing; a session begins with GET {STREAM_PATH}")
-        self._open(address, session_id)
-        message = await read_message(request, head, self._services.config.limits.request_body)
-        session, channel = self._open(address, session_id)  # its stream may have ended meanwhile
+    def check(self, client: Client, head: RequestHead) -> None:
+        """Check a POST before its body is read. Raises `HttpError`."""
+        self._open(client.address, _session_id(head))
+
+    def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        """Take one message in; its answer goes over the stream. Raises `HttpError`."""
+        message = message_of(body)
+        session, channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
         if session.mailbox.kept >= MAX_UNREAD:
-            raise Refusal.busy("too many answers wait to be read from this session's stream", message=message)
+            raise busy("too many answers wait to be read from this session's stream", message=message)
         channel.receive(message)
-        return Answer(b"", 202)
+        return Response(status=202)
 
     def _open(self, address: str, session_id: str) -> tuple[Session, Duplex]:
-        """The session of an open stream, and its channel. Raises `Refusal` (404)."""
+        """The session of an open stream, and its channel. Raises `HttpError` (404)."""
         session = self._services.sessions.get(address, session_id)
         channel = self._channels.get(session_id)
         if session is None or channel is None:
-            raise Refusal(404, f"no such session; begin a new one with GET {STREAM_PATH}")
+            raise HttpError(404, f"no such session; begin a new one with GET {STREAM_PATH}")
         return session, channel
+
+
+def _session_id(head: RequestHead) -> str:
+    """The session that the query names. Raises `HttpError` (400)."""
+    found = parse_qs(head.query).get("session_id")
+    if found is None:
+        raise HttpError(400, f"the parameter session_id is missing; a session begins with GET {STREAM_PATH}")
+    return found[0]

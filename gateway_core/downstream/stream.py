@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
-from aiohttp import web
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.answer import Answer
 from gateway_core.downstream.questions import Questions
 from gateway_core.exchange import NO_BACK
+from gateway_core.http1.response import Response
+from gateway_core.http1.sse import COMMENT, SSE_HEADERS, event
 from gateway_core.protocol import LOG_MESSAGE, PROGRESS
 
 KEEP_ALIVE: Final = 15.0
@@ -32,12 +32,6 @@ QUIET: Final = 1.0
 """Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
 MAX_MESSAGES: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
-
-SSE_HEADERS: Final[Mapping[str, str]] = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 
 
 class Keep(enum.IntEnum):
@@ -148,24 +142,17 @@ def _wake(waiting: asyncio.Event | None) -> None:
         waiting.set()
 
 
-def event(message: bytes, name: str = "message") -> bytes:
-    """One server-sent event. A message never contains a newline (see `jsonrpc`), so it is one `data` line."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), message)
-
-
-def event_stream(headers: Mapping[str, str] | None = None) -> web.StreamResponse:
-    """A response that is a stream of events; not yet started."""
-    return web.StreamResponse(headers={**SSE_HEADERS, **(headers or {})})
-
-
 async def write_events(response: Writer, mailbox: Mailbox, as_event: Callable[[bytes], bytes] = event) -> None:
-    """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`."""
+    """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`.
+
+    A message never contains a line end (see `jsonrpc`).
+    """
     while True:
         try:
             async with asyncio.timeout(KEEP_ALIVE):
                 message = await mailbox.get()
         except TimeoutError:
-            await response.write(b": keep-alive\n\n")
+            await response.write(COMMENT)
             continue
         if message is None:
             return
@@ -200,14 +187,14 @@ class Writer(Protocol):
 class Reply(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
-    _begin_stream: Callable[[], Awaitable[Writer]]
+    _begin_stream: Callable[[Mapping[str, str]], Awaitable[Writer]]
     _accepts: Accepts
     _questions: Questions | None = None
     """The session's, where this agent can be asked; None for modern agents."""
     _keep: Callable[[Mailbox], Resumable] | None = None
     """Makes the stream, if there comes to be one, such that the agent can resume it; None for modern agents."""
-    writer: asyncio.Task[Writer | None] | None = None
-    """Writes the stream, once one has begun; ends in it, or in None when the agent left before it was there."""
+    writer: asyncio.Task[None] | None = None
+    """Writes the stream, once one has begun."""
     _stream: Resumable | None = None
     _mailbox: Mailbox | None = None
     _over: bool = False
@@ -253,10 +240,9 @@ class Reply(msgspec.Struct, eq=False):
         if self._stream is not None:
             self._stream.finish()
 
-    async def _write(self, mailbox: Mailbox) -> Writer | None:
-        writer = None
+    async def _write(self, mailbox: Mailbox) -> None:
         try:
-            writer = await self._begin_stream()
+            writer = await self._begin_stream(SSE_HEADERS)
             if self._stream is not None:
                 await self._stream.serve(writer)
             else:
@@ -264,11 +250,10 @@ class Reply(msgspec.Struct, eq=False):
         except ConnectionError:
             if self._stream is None:
                 self._end()
-        return writer
 
-    def is_plain(self, answer: Answer) -> bool:
-        """Whether `answer` is to be sent as it is: no stream has begun, nor does the agent accept nothing else."""
-        return self.writer is None and (self._accepts.json or answer.status != 200)
+    def is_plain(self, response: Response) -> bool:
+        """Whether the response is sent as it is: no stream has begun, and the agent accepts more than streams."""
+        return self.writer is None and (self._accepts.json or response.status != 200)
 
     def conclude(self, body: bytes) -> None:
         """Say the last thing on the stream, which begins with it if need be."""

@@ -14,7 +14,6 @@ import pytest
 from gateway_core import jsonrpc
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import Server
-from gateway_core.downstream.connections import LONG_WAY
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.store import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
@@ -288,16 +287,8 @@ async def running(**settings: Any) -> AsyncIterator[World]:
             await server.close(0.0)
 
 
-@pytest.fixture(params=["short way", "long way"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whatever agents see must be the same whichever way their requests go."""
-    if request.param == "long way":
-        monkeypatch.setenv(LONG_WAY, "1")
-    return str(request.param)
-
-
 @pytest.fixture
-async def start(way: str) -> AsyncIterator[Start]:
+async def start() -> AsyncIterator[Start]:
     """Start worlds with settings of the test's own."""
     stack: list[Any] = []
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway_core.downstream.stream import Keep, Mailbox, event
+from gateway_core.downstream.stream import Keep, Mailbox
+from gateway_core.http1.sse import event
 
 
 @pytest.fixture

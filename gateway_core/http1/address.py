@@ -1,14 +1,12 @@
-"""The address of an agent, in the one form that sessions and limits know it by."""
+"""Network addresses in one canonical form."""
 
 from __future__ import annotations
 
 import ipaddress
-from functools import lru_cache
 
 
-@lru_cache(maxsize=1024)
 def canonical_address(address: str) -> str:
-    """An address in the one form that sessions and limits know it by; the two loopback standards are one machine."""
+    """An address in the form that sessions and limits compare; both loopback standards name one machine."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,0 +1,76 @@
+"""HTTP errors whose body is a JSON-RPC error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from gateway_core import jsonrpc
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CLIENT_CAPABILITY,
+    OVERLOADED,
+    PARSE_ERROR,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    RpcError,
+    TooManySessions,
+    overloaded,
+)
+from gateway_core.http1.head import HttpError
+from gateway_core.http1.response import Response
+from gateway_core.jsonrpc import Message
+
+STATUS_OF: Final[Mapping[int, int]] = {
+    **dict.fromkeys((PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, HEADER_MISMATCH), 400),
+    **dict.fromkeys((MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION), 400),
+    METHOD_NOT_FOUND: 404,
+}
+"""JSON-RPC error code -> HTTP status, where the specification gives one (transports/streamable-http)."""
+
+
+class RpcHttpError(HttpError):
+    """A request that is refused with a JSON-RPC error of a certain code."""
+
+    def __init__(
+        self,
+        status: int,
+        error: RpcError,
+        *,
+        message: Message | None = None,
+        headers: Mapping[str, str] | None = None,
+        close: bool = False,
+    ) -> None:
+        """`message`: the request whose id the error carries, if it could be read."""
+        super().__init__(status, error.message, headers=headers, close=close)
+        self.error = error
+        self.request = message
+
+    @classmethod
+    def of(cls, error: RpcError, message: Message | None = None) -> RpcHttpError:
+        """Choose the status by the error: 503 for a limit, 429 if it is the agent's own, else that of the code."""
+        if error.code == OVERLOADED:
+            own = isinstance(error, TooManySessions) and not error.everybody
+            return busy(error, 429 if own else 503, message=message)
+        return cls(STATUS_OF.get(error.code, 400), error, message=message)
+
+
+def busy(problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> RpcHttpError:
+    """The error for a limit of the gateway. `Retry-After` repeats `retryAfterMs` of the error, in whole seconds."""
+    error = overloaded(problem) if isinstance(problem, str) else problem
+    wait = error.data.get("retryAfterMs") if isinstance(error.data, dict) else None
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait / 1000))}
+    return RpcHttpError(status, error, message=message, headers=headers)
+
+
+def response_of(error: HttpError) -> Response:
+    """The response to a request that is refused."""
+    if isinstance(error, RpcHttpError):
+        request_id = error.request.id if error.request is not None else None
+        body = jsonrpc.error(request_id, error.error)
+    else:
+        body = jsonrpc.error(None, RpcError.of_gateway(INVALID_REQUEST, error.message))
+    return Response(body, error.status, error.headers, error.close)

@@ -1,0 +1,33 @@
+"""One message that an agent sent by POST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core.decoder import decode_request
+from gateway_core.downstream.http_errors import RpcHttpError
+from gateway_core.errors import RpcError
+from gateway_core.http1.application import Client
+from gateway_core.http1.head import RequestHead
+from gateway_core.jsonrpc import Message
+
+
+class Post(msgspec.Struct, eq=False):
+    """A message and the request that carried it."""
+
+    head: RequestHead
+    message: Message
+    client: Client
+    meta: Mapping[str, Raw] = {}
+    """The members of `_meta` in the message's params."""
+
+
+def message_of(body: bytes) -> Message:
+    """The JSON-RPC message that a body is. Raises `HttpError` (400)."""
+    try:
+        return decode_request(body)
+    except RpcError as error:
+        raise RpcHttpError(400, error) from None

@@ -1,0 +1,112 @@
+"""What the headers of an agent's request say: era, session, accepted responses, routing headers, parameters."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from gateway_core.downstream.stream import Accepts
+from gateway_core.errors import HEADER_MISMATCH, RpcError
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.response import JSON
+from gateway_core.http1.sse import EVENT_STREAM
+from gateway_core.protocol import (
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
+)
+
+SESSION_HEADER: Final = "Mcp-Session-Id"
+SESSION_FIELD: Final = SESSION_HEADER.lower()
+VERSION_FIELD: Final = MCP_PROTOCOL_VERSION_HEADER
+_REFUSED: Final = re.compile(r"q=0(\.0{0,3})?")
+"""The weight that means "not acceptable" (RFC 9110 12.4.2)."""
+_PARAM_PREFIX: Final = MCP_PARAM_HEADER_PREFIX.lower()
+_HEADER_TEXT: Final = re.compile(r"[\t\x20-\x7e]*")
+_ROUTING: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+_BOTH: Final = Accepts()
+
+
+def is_legacy(head: RequestHead) -> bool:
+    """Whether no header says that the request is a modern one."""
+    fields = head.fields
+    version = fields.get(VERSION_FIELD)
+    return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_FIELD in fields
+
+
+def session_of(head: RequestHead) -> tuple[str | None, bool]:
+    """The session id, and whether the version, if there is one, is a legacy one.
+
+    Raises `HttpError` (400) if either header is repeated.
+    """
+    version = head.once(VERSION_FIELD)
+    return head.once(SESSION_FIELD), version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def accepts(head: RequestHead) -> Accepts:
+    """The accepted forms of a response. Raises `HttpError` (406) if they include neither JSON nor a stream."""
+    if "accept" not in head.fields:
+        return _BOTH
+    found = _accepts(head.fields["accept"])
+    if not (found.json or found.stream):
+        raise HttpError(406, f"answers are {JSON} or {EVENT_STREAM}, and Accept names neither")
+    return found
+
+
+def require_stream(head: RequestHead) -> Accepts:
+    """The accepted forms of a response that can only be a stream. Raises `HttpError` (406)."""
+    found = accepts(head)
+    if not found.stream:
+        raise HttpError(406, f"the answer is {EVENT_STREAM}, which Accept does not name")
+    return found
+
+
+def check_routing(head: RequestHead) -> None:
+    """Raise `RpcError(HEADER_MISMATCH)` if a header that mirrors a modern request's body is repeated."""
+    if head.repeated:
+        for name in _ROUTING:
+            if name in head.repeated:
+                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} is given more than once")
+
+
+def param_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
+    """The `Mcp-Param-*` headers, which are passed on.
+
+    Raises `RpcError(HEADER_MISMATCH)`: invalid characters, or repeated.
+    """
+    if _PARAM_PREFIX not in "\n".join(head.fields):
+        return ()
+    found = tuple(item for item in head.fields.items() if item[0].startswith(_PARAM_PREFIX))
+    for name, value in found:
+        if name in head.repeated:
+            raise RpcError.of_gateway(HEADER_MISMATCH, "an Mcp-Param header is given more than once")
+        if _HEADER_TEXT.fullmatch(value) is None:
+            raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} contains invalid characters")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _accepts(value: str) -> Accepts:
+    wanted: dict[str, bool] = {}
+    for part in value.lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        wanted[media_type] = not any(_REFUSED.fullmatch(parameter) for parameter in parameters)
+
+    def allows(media_type: str) -> bool:
+        # The most specific entry decides (RFC 9110 12.5.1).
+        ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
+        return next((wanted[name] for name in ranges if name in wanted), False)
+
+    return Accepts(allows(JSON), allows(EVENT_STREAM))
+
+
+def check_json(head: RequestHead) -> None:
+    """Raise `HttpError` (400, 415) unless the body is JSON that is not compressed."""
+    content_type = head.once("content-type") or ""
+    if content_type != JSON and content_type.partition(";")[0].strip().lower() != JSON:
+        raise HttpError(415, f"the Content-Type must be {JSON}")
+    if "content-encoding" in head.fields and (head.once("content-encoding") or "").lower() != "identity":
+        raise HttpError(415, "compressed bodies are not accepted")

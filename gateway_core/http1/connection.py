@@ -1,0 +1,348 @@
+"""One TCP connection to the server: requests are read one after the other, and answered in their order.
+
+A request is served in two steps. The application chooses a handler by the head alone, so that a request can be refused
+before its body is read. The handler gets the complete body and returns a `Response`, or a `PendingResponse` that the
+connection waits for. Meanwhile a bounded part of what follows is read ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, cast
+
+from gateway_core.http1.address import canonical_address
+from gateway_core.http1.application import Application, Handler, PendingResponse
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.reader import RequestReader
+from gateway_core.http1.response import Response, ResponseHeads
+from gateway_core.http1.writer import ResponseStream, ResponseWriter
+
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds from the first byte of a request, or from connecting, to the end of its head."""
+BODY_TIMEOUT: Final = 30.0
+"""Seconds from the end of a head to the end of the body."""
+IDLE_TIMEOUT: Final = 75.0
+"""Seconds that a connection may stay open between requests."""
+LINGER: Final = 2.0
+"""Seconds in which a client can read a last response before the connection is cut."""
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of later requests that are read while one is being served."""
+
+
+class Server(Protocol):
+    """What a connection needs of `server.HttpServer`."""
+
+    application: Application
+    heads: ResponseHeads
+    max_body: int
+    draining: bool
+
+    def opened(self, connection: ServerConnection) -> bool: ...
+    def admit(self, connection: ServerConnection) -> bool: ...
+    def closed(self, connection: ServerConnection) -> None: ...
+
+
+class ServerConnection(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_ending",
+        "_fresh",
+        "_handler",
+        "_head",
+        "_idle_since",
+        "_paused",
+        "_pending",
+        "_processing",
+        "_reader",
+        "_server",
+        "_since",
+        "_stream",
+        "_transport",
+        "_writer",
+        "address",
+        "admitted",
+    )
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._reader = RequestReader()
+        self._head: RequestHead | None = None
+        """Of the request being read or served."""
+        self._handler: Handler | None = None
+        """Of the request whose body is incomplete."""
+        self._pending: PendingResponse | None = None
+        self._stream: ResponseStream | None = None
+        self._processing = False
+        self._ending = False
+        """Whether no more requests are read; what still arrives is dropped."""
+        self._since: float | None = None
+        """When the current wait for a head or body, or the lingering, began; None between requests."""
+        self._fresh = True
+        """Whether a request came since the last poll; otherwise the connection is idle since `_idle_since`."""
+        self._idle_since = 0.0
+        self._writer: ResponseWriter | None = None
+        self._paused = False
+        self.address = ""
+        """The client's address in its canonical form."""
+        self.admitted = False
+        """Whether the connection counts against the limit; set by the server."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
+        self._writer = ResponseWriter(wire, self._server.heads)
+        peer = wire.get_extra_info("peername")
+        self.address = canonical_address(str(peer[0]) if peer else "")
+        sock = wire.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._since = time.monotonic()
+        if not self._server.opened(self):
+            wire.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._ending = True
+        self._transport = self._handler = self._head = self._stream = None
+        self._reader.drop()
+        self._server.closed(self)
+        if self._writer is not None:
+            self._writer.lost()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.lost()
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
+        reader = self._reader
+        reader.feed(data)
+        if self._pending is None:
+            self._process()
+        elif len(reader.buffer) > MAX_AHEAD and not self._paused:
+            transport = self._transport
+            if transport is not None and not transport.is_closing():
+                self._paused = True
+                transport.pause_reading()
+
+    def _process(self) -> None:
+        """Serve the requests that have arrived, until one is incomplete or its response has to be waited for."""
+        if self._processing:
+            return
+        self._processing = True
+        reader, server = self._reader, self._server
+        application = server.application
+        try:
+            while self._pending is None and not self._ending:
+                head, handler = self._head, self._handler
+                try:
+                    if head is None or handler is None:
+                        head = self._head = reader.head()
+                        if head is None:
+                            if self._since is None and reader.buffer:
+                                self._since = time.monotonic()
+                            return
+                        handler = application.route(self, head)
+                    body = reader.body(head, server.max_body)
+                    if body is None:
+                        self._await_body(head, handler)
+                        return
+                except HttpError as error:
+                    self._refuse(error)
+                    continue
+                except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
+                    self._send(application.failed(error), close=True)
+                    continue
+                self._serve(handler, head, body)
+        finally:
+            self._processing = False
+
+    def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
+        self._handler = None
+        self._fresh = True
+        self._since = None
+        application = self._server.application
+        try:
+            found = handler(self, head, body)
+        except HttpError as error:
+            found = application.refused(error)
+        except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
+            found = application.failed(error)
+        if isinstance(found, Response):
+            self._send(found)
+        else:
+            self._pending = found
+            found.running.add_done_callback(self._completed)
+
+    def _await_body(self, head: RequestHead, handler: Handler) -> None:
+        if self._handler is not None:
+            return
+        self._handler = handler
+        self._since = time.monotonic()
+        if head.expects_continue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _refuse(self, error: HttpError) -> None:
+        """Refuse the request that is being read. The connection goes on if its body has arrived completely."""
+        response, head = self._server.application.refused(error), self._head
+        if head is None or error.close or not self._reader.skip(head):
+            self._send(response, close=True)
+        else:
+            self._fresh = True
+            self._since = None
+            self._send(response)
+
+    # -- responses ----------------------------------------------------------------------------------------------
+
+    def _send(self, response: Response, *, close: bool = False) -> None:
+        writer, head = self._usable(), self._head
+        self._head = None
+        if writer is None:
+            self._ending = True
+        elif writer.send(response, head, close=close) or self._server.draining:
+            self._linger()
+
+    def _usable(self) -> ResponseWriter | None:
+        """The writer, unless nothing can be sent any more."""
+        transport = self._transport
+        return None if transport is None or transport.is_closing() else self._writer
+
+    def _completed(self, _: object) -> None:
+        """The pending response is there."""
+        pending = self._pending
+        if pending is None:  # the connection is lost
+            return
+        try:
+            found = pending.response()
+        except (asyncio.CancelledError, ConnectionError):  # the gateway is stopping, or the client has left
+            self.abort()
+            return
+        except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
+            found = self._server.application.failed(error)
+        if isinstance(found, Response) and self._stream is not None:  # its head was sent already
+            self.abort()
+        elif isinstance(found, Response):
+            self._pending = None
+            self._send(found)
+            self._next()
+        elif found is None:
+            self._end_stream()
+        else:
+            found.add_done_callback(self._streamed)
+
+    def _streamed(self, task: asyncio.Task[Any]) -> None:
+        """The task that writes the stream has ended."""
+        if self._pending is None:
+            return
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self._server.application.failed(error)
+        if error is not None or task.cancelled():
+            self.abort()
+        else:
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        writer, stream = self._usable(), self._stream
+        self._stream = self._pending = self._head = None
+        if writer is None or stream is None:
+            self.abort()
+            return
+        stream.end()
+        if stream.close or self._server.draining:
+            self._linger()
+        self._next()
+
+    def _next(self) -> None:
+        transport = self._transport
+        if self._paused and transport is not None and not transport.is_closing():
+            self._paused = False
+            transport.resume_reading()
+        self._process()
+
+    def admit(self) -> bool:
+        """Count the connection against the limit; False if the limit is reached."""
+        return self.admitted or self._server.admit(self)
+
+    async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
+        """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
+        writer, head = self._usable(), self._head
+        if writer is None or head is None or self._stream is not None:
+            raise ConnectionResetError("the connection is lost")
+        stream = self._stream = writer.begin_stream(headers, head)
+        return stream
+
+    def pause_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.pause()
+
+    def resume_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.resume()
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being served, or its response is being sent."""
+        return self._pending is not None
+
+    def poll(self, now: float) -> None:
+        """End the connection if it stalls or has been idle for too long; `now` on the monotonic clock."""
+        transport, writer, since = self._transport, self._writer, self._since
+        if transport is None or writer is None:
+            return
+        waited = 0.0 if since is None else now - since
+        if writer.stalled(now):
+            transport.abort()
+        elif self._pending is not None:
+            self._pending.poll(now)
+        elif self._ending:
+            if waited > LINGER and not transport.get_write_buffer_size():
+                transport.abort()
+        elif self._handler is not None:
+            if waited > BODY_TIMEOUT:
+                self._refuse(HttpError(408, f"the body did not arrive within {BODY_TIMEOUT:g} seconds"))
+        elif since is not None:
+            if waited > HEAD_TIMEOUT:
+                self._refuse(HttpError(408, f"no request arrived within {HEAD_TIMEOUT:g} seconds"))
+        elif self._fresh:
+            self._fresh = False
+            self._idle_since = now
+            self._reader.forget()
+        elif now - self._idle_since > IDLE_TIMEOUT:
+            transport.close()
+
+    def _linger(self) -> None:
+        """Hang up once everything is sent. What still arrives is dropped, so that no reset destroys the response."""
+        transport = self._transport
+        self._reader.drop()
+        self._handler = None
+        self._ending = True
+        if transport is None or transport.is_closing():
+            return
+        if not transport.can_write_eof():  # TLS
+            transport.close()
+            return
+        self._since = time.monotonic()
+        transport.write_eof()
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+
+    def close(self) -> None:
+        """Hang up once everything is sent."""
+        self._ending = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._ending = True
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,231 @@
+"""The head of a request, read strictly (RFC 9112).
+
+A head that two parsers could read differently is refused: bare CR or LF, folded lines, white space around names,
+control characters, several lengths, a length beside a transfer coding, a target that contradicts Host. The grammar is
+checked on all bytes at once, and there is no lenient second parser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of a request's head."""
+MAX_HEADERS: Final = 100
+MAX_LINE: Final = 16 * 1024
+"""Bytes of the request line, and of each header."""
+HEAD_END: Final = b"\r\n\r\n"
+
+_TOKEN: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
+_TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOKEN + rb"]", bytes([byte])))
+_TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
+"""What may stand in a value: no control characters but the tab."""
+_REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
+_DECISIVE: Final = frozenset({"host", "transfer-encoding", "connection"})
+"""Fields from which more follows than their value."""
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
+_BAD: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""A bare CR or LF, or a control character."""
+_MAX_DIGITS: Final = 18
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+class HttpError(Exception):
+    """A request is refused with this status. `close`: the connection ends with the response."""
+
+    def __init__(
+        self, status: int, message: str, *, headers: Mapping[str, str] | None = None, close: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or {}
+        self.close = close
+
+
+class RequestHead(msgspec.Struct, eq=False):
+    """A request's head. Field names are in lower case, values without white space at their ends."""
+
+    method: str
+    path: str
+    """Of the target, without the query, as the client wrote it."""
+    query: str
+    fields: dict[str, str]
+    """A field given several times has its values joined by commas (RFC 9110 5.3)."""
+    repeated: frozenset[str]
+    """Names of the fields given several times."""
+    minor: int
+    """Of the version: 0 or 1."""
+    keep_alive: bool
+    """Whether the client wants to use the connection again."""
+    length: int
+    """Bytes of the body; 0 if it comes in chunks."""
+    chunked: bool
+    usual: bool
+    """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
+    lines: list[str]
+    """As they were received, for `read_next_head`."""
+
+    def once(self, name: str) -> str | None:
+        """A field that may be given once; None if it is absent. Raises `HttpError` (400) if it is repeated."""
+        if name in self.repeated:
+            raise HttpError(400, f"the header {name} is given more than once")
+        return self.fields.get(name)
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for 100 (Continue) before it sends the body."""
+        return self.minor == 1 and self.fields.get("expect", "").lower() == "100-continue"
+
+
+def read_head(data: bytes) -> RequestHead:
+    """Read the head that `data` is, the empty line included. Raises `HttpError` (400, 431, 501), which closes."""
+    lines = data.decode("latin-1").split("\r\n")
+    if len(data) > MAX_LINE:
+        _check_size(data, lines)
+    if len(lines) - 3 > MAX_HEADERS:
+        raise HttpError(431, f"there are more than {MAX_HEADERS} headers", close=True)
+    # Only the line ends are left, and each is where a line was split: no control characters, no bare CR or LF.
+    found = _REQUEST_LINE.fullmatch(lines[0])
+    if found is None or data.translate(None, _TEXT_BYTES) != b"\r\n" * (len(lines) - 1):
+        raise _malformed()
+    method, target, version = found.groups()
+    fields: dict[str, str] = {}
+    try:
+        for line in lines[1:-2]:
+            name, value = line.split(":", 1)
+            fields[name.lower()] = value.strip(" \t")
+    except ValueError:
+        raise _malformed() from None
+    if "" in fields or "".join(fields).encode("latin-1").translate(None, _TOKEN_BYTES):
+        raise _malformed()
+    repeated = _NONE if len(fields) == len(lines) - 3 else _join_repeated(lines[1:-2], fields)
+    if not data.isascii():
+        fields = {name: _utf8(value) for name, value in fields.items()}
+    if "host" not in fields or "host" in repeated:
+        raise HttpError(400, "exactly one Host header is required", close=True)
+    length = 0
+    chunked = "transfer-encoding" in fields
+    if chunked:
+        _check_coding(fields, repeated, version)
+    elif "content-length" in fields:
+        length = _length(fields["content-length"])
+    keep_alive = version == "1"
+    if "connection" in fields:
+        keep_alive = _keeps_alive(fields["connection"], keep_alive)
+    usual = keep_alive and version == "1" and method != "HEAD"
+    path, _, query = target.partition("?")
+    if target[0] != "/":
+        path = _path_of_absolute(target, fields["host"]) or path
+    return RequestHead(method, path, query, fields, repeated, int(version), keep_alive, length, chunked, usual, lines)
+
+
+def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
+    """`read_head` for a head that follows `last` on the same connection.
+
+    A client repeats most of its head: only the lines that differ are read.
+    """
+    lines = data.decode("latin-1").split("\r\n")
+    if len(lines) != len(last.lines) or lines[0] != last.lines[0]:
+        return read_head(data)
+    fields, length = last.fields.copy(), last.length
+    for line, before in zip(lines, last.lines, strict=True):
+        if line == before:
+            continue
+        size = before.find(":") + 1
+        value = line[size:]
+        if not size or line[:size] != before[:size] or not (value.isascii() and value.isprintable()):
+            return read_head(data)
+        name = before[: size - 1].lower()
+        if name in _DECISIVE or name in last.repeated:
+            return read_head(data)
+        fields[name] = value.strip(" ")
+        if name == "content-length":
+            length = _length(fields[name])
+    return RequestHead(
+        last.method,
+        last.path,
+        last.query,
+        fields,
+        last.repeated,
+        last.minor,
+        last.keep_alive,
+        length,
+        last.chunked,
+        last.usual,
+        lines,
+    )
+
+
+def check_partial(data: bytes, checked: int) -> None:
+    """Check the beginning of a head, of which `checked` bytes passed before.
+
+    Raises `HttpError` (400, 431) if nothing that may follow makes it a valid head.
+    """
+    if len(data) > MAX_HEAD:
+        raise HttpError(431, f"the headers are larger than {MAX_HEAD} bytes", close=True)
+    if data[0] not in _TOKEN_BYTES or _BAD.search(data, max(0, checked - 1)) is not None:
+        raise _malformed()
+
+
+def _check_size(data: bytes, lines: list[str]) -> None:
+    if len(data) > MAX_HEAD:
+        raise HttpError(431, f"the headers are larger than {MAX_HEAD} bytes", close=True)
+    if max(map(len, lines)) > MAX_LINE:
+        raise HttpError(431, f"the request line or a header is larger than {MAX_LINE} bytes", close=True)
+
+
+def _utf8(value: str) -> str:
+    """A value that was read as Latin-1, read as UTF-8."""
+    return value.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _malformed() -> HttpError:
+    return HttpError(400, "this is not a valid HTTP request", close=True)
+
+
+def _join_repeated(lines: list[str], fields: dict[str, str]) -> frozenset[str]:
+    """Join the values of repeated fields in `fields`; returns their names."""
+    values: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        values.setdefault(name.lower(), []).append(value.strip(" \t"))
+    repeated = frozenset(name for name, given in values.items() if len(given) > 1)
+    for name in repeated:
+        fields[name] = ", ".join(values[name])
+    return repeated
+
+
+def _check_coding(fields: Mapping[str, str], repeated: frozenset[str], version: str) -> None:
+    """Raise `HttpError` unless the body comes in chunks and nothing else says how long it is (RFC 9112 6)."""
+    codings = [coding.strip(" \t") for coding in fields["transfer-encoding"].lower().split(",")]
+    if "content-length" in fields or "transfer-encoding" in repeated or version == "0" or codings[-1] != "chunked":
+        raise HttpError(400, "the length of the body is ambiguous", close=True)
+    if len(codings) > 1:
+        raise HttpError(501, "the only supported transfer coding is chunked", close=True)
+
+
+def _length(value: str) -> int:
+    # A repeated field is joined with a comma and so is no number.
+    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
+        raise HttpError(400, "the header Content-Length must be one number", close=True)
+    return int(value)
+
+
+def _keeps_alive(connection: str, default: bool) -> bool:
+    options = {option.strip(" \t") for option in connection.lower().split(",")}
+    return "close" not in options and (default or "keep-alive" in options)
+
+
+def _path_of_absolute(target: str, host: str) -> str | None:
+    """The path of a target in absolute form; None for other forms. Raises `HttpError` (400)."""
+    found = _ABSOLUTE.match(target)
+    if found is None:
+        return None
+    if found[1].lower() != host.lower():
+        raise HttpError(400, "the request target contradicts the Host header", close=True)
+    return found[2] or "/"

@@ -1,0 +1,81 @@
+"""Reads requests from the bytes of one connection, without a connection: heads, and bodies within a limit."""
+
+from __future__ import annotations
+
+from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
+from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
+
+
+class RequestReader:
+    """Call `head` and `body` in turns; each returns None until `feed` has brought enough."""
+
+    __slots__ = ("_body", "_checked", "_last", "buffer")
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        """What was fed and not read yet."""
+        self._checked = 0
+        """Bytes of the buffer that are known to be the beginning of a head."""
+        self._body: BodyReader | None = None
+        """Reads a body that was not complete at first sight."""
+        self._last: RequestHead | None = None
+        """The head before, whose lines the next head probably repeats."""
+
+    def feed(self, data: bytes) -> None:
+        """Add what was received."""
+        self.buffer = self.buffer + data if self.buffer else data
+
+    def head(self) -> RequestHead | None:
+        """Read a head; None while it is incomplete. Raises `HttpError`, after which nothing more can be read."""
+        data = self.buffer
+        end = data.find(HEAD_END, self._checked) + 4
+        if end < 4:
+            if data:
+                check_partial(data, self._checked)
+                self._checked = max(0, len(data) - 3)
+            return None
+        last = self._last
+        head = self._last = read_head(data[:end]) if last is None else read_next_head(data[:end], last)
+        self.buffer = data[end:]
+        self._checked = 0
+        return head
+
+    def body(self, head: RequestHead, limit: int) -> bytes | None:
+        """Read the body after `head`; None while it is incomplete. `limit`: bytes.
+
+        Raises `HttpError`, after which nothing more can be read.
+        """
+        data, length = self.buffer, head.length
+        if self._body is None:
+            if head.chunked:
+                self._body = ChunkedBody(limit)
+            elif length > limit:
+                raise too_large(limit)
+            elif len(data) >= length:
+                self.buffer = data[length:]
+                return data[:length] if self.buffer else data
+            else:
+                self._body = LengthBody(length)
+        rest = self._body.feed(data)
+        if rest is None:
+            self.buffer = b""
+            return None
+        self.buffer = rest
+        body, self._body = self._body.body(), None
+        return body
+
+    def skip(self, head: RequestHead) -> bool:
+        """Skip the body after `head` if it is there; False if it is not, and nothing more can be read."""
+        if self._body is not None or head.chunked or len(self.buffer) < head.length:
+            return False
+        self.buffer = self.buffer[head.length :]
+        return True
+
+    def forget(self) -> None:
+        """Hold nothing that only saves time."""
+        self._last = None
+
+    def drop(self) -> None:
+        """Hold nothing."""
+        self.buffer = b""
+        self._body = self._last = None

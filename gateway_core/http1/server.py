@@ -1,0 +1,104 @@
+"""The HTTP server: its listening socket, its connections within bounds, time-outs once a second, and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import Final
+
+from gateway_core.http1 import connection as connections
+from gateway_core.http1.application import Application
+from gateway_core.http1.connection import ServerConnection
+from gateway_core.http1.response import ResponseHeads
+
+SPARE: Final = 64
+"""Connections above the limit that are kept until they are refused with a response."""
+
+
+class HttpServer:
+    """Serves one application. Call `poll` about once a second."""
+
+    def __init__(self, application: Application, *, name: str, max_body: int, max_connections: int) -> None:
+        """`name`: for the header `Server`. `max_body`: bytes. `max_connections`: see `admit`."""
+        self.application = application
+        self.max_body = max_body
+        self.heads = ResponseHeads(name)
+        self.draining = False
+        """Whether connections end after the response that they are busy with."""
+        self.admitted = 0
+        """Connections that count against the limit."""
+        self.port = 0
+        """The port that is listened on, once started."""
+        self._max_connections = max_connections
+        self._open: set[ServerConnection] = set()
+        self._emptied = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used."""
+        self._listener = await asyncio.get_running_loop().create_server(
+            lambda: ServerConnection(self),
+            host,
+            port,
+            reuse_address=True,
+            backlog=1024,
+            ssl=tls,
+            ssl_handshake_timeout=connections.HEAD_TIMEOUT if tls is not None else None,
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; requests on the open ones are still served."""
+        if self._listener is not None:
+            self._listener.close()
+
+    async def drain(self, grace: float) -> None:
+        """End each connection after the response that it is busy with, and after `grace` seconds all that are left."""
+        self.stop_accepting()
+        self.draining = True
+        for connection in list(self._open):
+            if not connection.busy:
+                connection.close()
+        if self._open:
+            self._emptied.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._emptied.wait()
+            except TimeoutError:
+                pass
+        for connection in list(self._open):
+            connection.abort()
+        await asyncio.sleep(0)  # in which the connections learn that they are lost
+
+    def poll(self) -> None:
+        """Update the clock in responses and end the connections that stall; call about once a second."""
+        self.heads.refresh()
+        now = time.monotonic()
+        for connection in list(self._open):
+            connection.poll(now)
+
+    def opened(self, connection: ServerConnection) -> bool:
+        """Register a new connection; False if there are too many even to refuse it with a response."""
+        self._open.add(connection)
+        self.admit(connection)
+        return len(self._open) <= self._max_connections + max(self._max_connections * 3, SPARE)
+
+    def admit(self, connection: ServerConnection) -> bool:
+        """Count a connection against the limit; False if the limit is reached.
+
+        A connection above the limit may still be served what needs no admission, and is admitted once there is room.
+        """
+        if not connection.admitted and self.admitted < self._max_connections:
+            connection.admitted = True
+            self.admitted += 1
+        return connection.admitted
+
+    def closed(self, connection: ServerConnection) -> None:
+        """Forget a connection."""
+        self._open.discard(connection)
+        if connection.admitted:
+            connection.admitted = False
+            self.admitted -= 1
+        if not self._open:
+            self._emptied.set()

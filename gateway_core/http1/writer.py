@@ -1,0 +1,114 @@
+"""The sending side of a connection: responses, back-pressure, and detection of peers that stop reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from gateway_core.http1.head import RequestHead
+from gateway_core.http1.response import Response, ResponseHeads
+
+_BIG: Final = 64 * 1024
+"""Bytes from which a body is not copied behind its head."""
+WRITE_TIMEOUT: Final = 30.0
+"""Seconds within which a peer must read at least part of what is waiting to be sent."""
+
+
+class ResponseWriter:
+    """Writes responses to one transport."""
+
+    __slots__ = ("_drained", "_heads", "_since", "_transport", "_unsent")
+
+    def __init__(self, transport: asyncio.Transport, heads: ResponseHeads) -> None:
+        self._transport = transport
+        self._heads = heads
+        self._drained: asyncio.Future[None] | None = None
+        self._unsent = 0
+        self._since = 0.0
+
+    def send(self, response: Response, head: RequestHead | None, *, close: bool) -> bool:
+        """Send a complete response; returns whether the connection ends after it.
+
+        `head`: the request's; None if it could not be read. `close`: end the connection anyway.
+        """
+        body = response.body
+        if not (close or response.close or response.headers) and response.status == 200 and head and head.usual:
+            lines = b"%b%d\r\n\r\n" % (self._heads.usual, len(body))
+        else:
+            close = close or response.close or head is None or not head.keep_alive
+            lines = self._heads.of(response, head, close=close)
+            if head is not None and head.method == "HEAD":
+                body = b""
+        if len(body) < _BIG:
+            self._transport.write(lines + body)
+        else:
+            self._transport.writelines((lines, body))
+        return close
+
+    def begin_stream(self, headers: Mapping[str, str], head: RequestHead) -> ResponseStream:
+        """Begin a response that is sent in pieces, with status 200. `head`: the request's."""
+        chunked = head.minor == 1
+        if chunked:
+            headers = {**headers, "Transfer-Encoding": "chunked"}
+        close = not (chunked and head.keep_alive)
+        self._transport.write(self._heads.lines(200, headers, head, close=close))
+        return ResponseStream(self._transport, self, chunked=chunked, close=close)
+
+    def pause(self) -> None:
+        """The transport's buffer is full."""
+        self._drained = asyncio.get_running_loop().create_future()
+
+    def resume(self) -> None:
+        """There is room in the transport's buffer."""
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def lost(self) -> None:
+        """The connection is lost."""
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_exception(ConnectionResetError("the connection is lost"))
+            self._drained.exception()  # usually nothing waits: complete responses are written at once
+
+    async def drain(self) -> None:
+        """Wait for room in the transport's buffer. Raises `ConnectionError`."""
+        if self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    def stalled(self, now: float) -> bool:
+        """Whether the peer has read nothing for `WRITE_TIMEOUT`. Poll it; `now` is on the monotonic clock."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent or not self._unsent:
+            self._since = now
+        self._unsent = unsent
+        return now - self._since > WRITE_TIMEOUT
+
+
+class ResponseStream:
+    """A response that is sent in pieces."""
+
+    __slots__ = ("_chunked", "_ended", "_transport", "_writer", "close")
+
+    def __init__(self, transport: asyncio.Transport, writer: ResponseWriter, *, chunked: bool, close: bool) -> None:
+        """Without chunks the end of the connection ends the response."""
+        self._transport = transport
+        self._writer = writer
+        self.close = close
+        """Whether the connection ends after the response."""
+        self._chunked = chunked
+        self._ended = False
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece, and wait while the peer has too much to read. Raises `ConnectionError`."""
+        if self._ended or self._transport.is_closing():
+            raise ConnectionResetError("the connection is lost")
+        if data:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        await self._writer.drain()
+
+    def end(self) -> None:
+        """Mark the end of the response; nothing can be written any more."""
+        self._ended = True
+        if self._chunked:
+            self._transport.write(b"0\r\n\r\n")

@@ -1,0 +1,143 @@
+"""A server of the test's own application on a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway_core.http1.application import Client, Handler
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.response import Response
+from gateway_core.http1.server import HttpServer
+
+
+class Pending:
+    """A response that the test decides about."""
+
+    def __init__(self, running: "asyncio.Future[Any]") -> None:
+        self.running = running
+        self.is_lost = False
+
+    def response(self) -> Any:
+        return self.running.result()
+
+    def poll(self, now: float) -> None: ...
+
+    def lost(self) -> None:
+        self.is_lost = True
+        asyncio.get_running_loop().call_soon(self.running.cancel)
+
+
+class Echo:
+    """Answers with what was asked; see `route`."""
+
+    def __init__(self) -> None:
+        self.served: list[tuple[RequestHead, bytes]] = []
+        self.pending: list[Pending] = []
+        self.failures: list[BaseException] = []
+
+    def route(self, client: Client, head: RequestHead) -> Handler:
+        if head.path == "/refused":
+            raise HttpError(403, "not here")
+        if head.path == "/bug":
+            raise ZeroDivisionError
+        if head.path == "/stream":
+            return self.stream
+        if head.path == "/wait":
+            return self.wait
+        if head.path == "/full" and not client.admit():
+            raise HttpError(503, "too many connections", close=True)
+        return self.echo
+
+    def echo(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        self.served.append((head, body))
+        if head.path == "/handler-bug":
+            raise ZeroDivisionError
+        if head.path == "/empty":
+            return Response(status=204)
+        if head.path == "/size":
+            return Response(b"x" * int(head.query), headers={"Content-Type": "text/plain"})
+        return Response(body or b"nothing")
+
+    def wait(self, client: Client, head: RequestHead, body: bytes) -> Pending:
+        self.served.append((head, body))
+        self.pending.append(Pending(asyncio.get_running_loop().create_future()))
+        return self.pending[-1]
+
+    def stream(self, client: Client, head: RequestHead, body: bytes) -> Pending:
+        async def write() -> None:
+            stream = await client.begin_stream({"Content-Type": "text/plain"})
+            for _ in range(int(head.query or 3)):
+                await stream.write(b"piece\n" * int(head.fields.get("x-times", 1)))
+
+        self.pending.append(Pending(asyncio.get_running_loop().create_task(write())))
+        return self.pending[-1]
+
+    def refused(self, error: HttpError) -> Response:
+        return Response(str(error).encode(), error.status, error.headers, error.close)
+
+    def failed(self, error: BaseException) -> Response:
+        self.failures.append(error)
+        return Response(b"a bug", 500, close=True)
+
+
+class World:
+    """A running server, polled often."""
+
+    def __init__(self, server: HttpServer, application: Echo) -> None:
+        self.server = server
+        self.application = application
+        self._polling = asyncio.get_running_loop().create_task(self._poll())
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(0.05)
+            self.server.poll()
+
+    async def close(self) -> None:
+        self._polling.cancel()
+        await self.server.drain(0.0)
+
+    async def dial(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.server.port, **options)
+
+    async def exchange(self, data: bytes, *, until_closed: bool = True) -> bytes:
+        """Send bytes; what comes back until the server closes, or for a quarter of a second."""
+        reader, writer = await self.dial()
+        writer.write(data)
+        received = b""
+        try:
+            async with asyncio.timeout(10 if until_closed else 0.25):
+                while chunk := await reader.read(65536):
+                    received += chunk
+        except TimeoutError:
+            assert not until_closed, "the server did not close the connection"
+        writer.close()
+        return received
+
+
+Start = Callable[..., Awaitable[World]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start servers with settings of the test's own."""
+    worlds: list[World] = []
+
+    async def begin(**settings: Any) -> World:
+        tls = settings.pop("tls", None)
+        application = Echo()
+        server = HttpServer(application, **{"name": "tester", "max_body": 100_000, "max_connections": 100, **settings})
+        await server.start("127.0.0.1", 0, tls=tls)
+        worlds.append(World(server, application))
+        return worlds[-1]
+
+    yield begin
+    for world in worlds:
+        await world.close()
+
+
+@pytest.fixture
+async def world(start: Start) -> World:
+    return await start()

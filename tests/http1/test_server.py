@@ -1,0 +1,108 @@
+"""The server: limits on connections, TLS, draining."""
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway_core.http1.response import Response
+
+GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def test_connections_above_the_limit_are_refused_until_there_is_room(start: Any) -> None:
+    world = await start(max_connections=2)
+    held = [await world.dial() for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert world.server.admitted == 2
+    assert (await world.exchange(GET % b"/full")).startswith(b"HTTP/1.1 503 ")
+    assert (await world.exchange(GET % b"/", until_closed=False)).startswith(b"HTTP/1.1 200 "), (
+        "it asks for no admission"
+    )
+    reader, writer = await world.dial()
+    await asyncio.sleep(0.05)
+    held[0][1].close()
+    await asyncio.sleep(0.05)
+    writer.write(GET % b"/full")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    for _, one in (*held, (reader, writer)):
+        one.close()
+    await asyncio.sleep(0.05)
+    assert world.server.admitted == 0
+
+
+async def test_a_flood_of_connections_is_cut_off(start: Any) -> None:
+    world = await start(max_connections=2)
+    opened = [await world.dial() for _ in range(90)]
+    await asyncio.sleep(0.2)
+    assert sum(reader.at_eof() or reader.exception() is not None for reader, _ in opened) == 90 - 66
+    for _, writer in opened:
+        writer.close()
+
+
+async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> None:
+    world = await start()
+    idle, one = await world.dial()
+    busy, other = await world.dial()
+    stuck, third = await world.dial()
+    one.write(GET % b"/")
+    await idle.readuntil(b"nothing")
+    for writer in (other, third):
+        writer.write(GET % b"/wait")
+    await asyncio.sleep(0.1)
+    draining = asyncio.create_task(world.server.drain(1.0))
+    assert await asyncio.wait_for(idle.read(), 5) == b""
+    world.application.pending[0].running.set_result(Response(b"done"))
+    assert (await asyncio.wait_for(busy.read(), 5)).endswith(b"done")
+    await draining
+    assert await asyncio.wait_for(stuck.read(), 5) == b"", "it was cut off after the grace"
+    assert world.application.pending[1].is_lost
+    with pytest.raises(OSError, match=r"[Cc]onnect"):
+        await world.dial()
+    for writer in (one, other, third):
+        writer.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(*pem))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.mark.parametrize("path", [b"/", b"/size?3000000", b"/stream?50", b"/refused"])
+async def test_tls(start: Any, tmp_path: Path, path: bytes) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    world = await start(tls=context)
+    reader, writer = await world.dial(ssl=ssl.create_default_context(cafile=str(cert)))
+    writer.write(GET % path + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert answer.endswith(b"nothing")
+    writer.close()
+    plain = await world.exchange(GET % path)
+    assert not plain.startswith(b"HTTP/")
