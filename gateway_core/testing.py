@@ -18,6 +18,7 @@ from gateway_core.chain import HOOKS, Chain, ChainProgress, LoadedPlugin
 from gateway_core.errors import RpcError, retry_after
 from gateway_core.plugins import construct
 from gateway_core.protocol import CALLS
+from gateway_core.read_only import read_only
 from gateway_core.types import (
     Call,
     CallResult,
@@ -65,7 +66,7 @@ def make_call(
         definition: dict[str, Any] = {"name": name, "inputSchema": {"type": "object"}}
         if annotations is not None:
             definition["annotations"] = dict(annotations)
-        tool = Tool(name, name, definition, tuple(upstreams))
+        tool = Tool(name, name, read_only(definition), tuple(upstreams))
     raw = b"" if arguments is None else jsonrpc.encode(arguments)
     return Call(method, name, Principal(principal), era, "exchange", raw_arguments=raw, tool=tool)
 
@@ -107,7 +108,8 @@ def make_conflict(
     made = []
     for number, owners in enumerate(given):
         upstreams = (owners,) if isinstance(owners, UpstreamView) else tuple(owners)
-        made.append(Claim(name, {"name": name, "description": f"definition {number}"}, upstreams))
+        definition = read_only({"name": name, "description": f"definition {number}"})
+        made.append(Claim(name, definition, upstreams))
     return ToolConflict(kind, name, tuple(made), separator)
 
 
@@ -160,9 +162,6 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     if it leaves that parameter out. `call.state` is kept between two runs on one call.
     """
     instance = configured(plugin).instance
-    for argument in arguments:
-        if isinstance(argument, Call):
-            argument.running(type(instance).__name__)
     function = getattr(instance, hook)
     given = dict(zip(HOOKS[hook], arguments, strict=True))
     wanted = [given[name] for name in inspect.signature(function).parameters]
@@ -186,8 +185,10 @@ async def run_call(call: Call, upstream: FakeUpstream, *plugins: object) -> Call
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     async with Chain(loaded) as chain:
-        passed = ChainProgress()
+        passed, given = ChainProgress(), call
         call, verdict = await chain.run_before(call, _with_tool, passed)
+        if call.name == given.name and call.raw_arguments is given.raw_arguments:
+            call = given  # no plugin rewrote it
         if isinstance(verdict, Reject):
             data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
             error = RpcError.of_gateway(verdict.code, verdict.message, **data)
