@@ -280,6 +280,16 @@ def test_the_documented_tests_pass(documented):
 def test_the_documented_plugins_work(documented):
     busy, idle = make_upstream("busy", in_flight=3), make_upstream("idle")
     assert run_hook(documented["LeastBusy"], "route_tool", make_call(), [busy, idle]) is idle
+    in_turn = configured(documented["LeastBusyInTurn"]).instance
+    rested = make_upstream("rested")
+    assert [run_hook(in_turn, "route_tool", make_call(), [busy, idle, rested]).name for _ in range(3)] == [
+        "idle",
+        "rested",
+        "idle",
+    ]
+    assert run_hook(documented["SmallCalls"], "before_call", make_call()) is None
+    small = configured(documented["SmallCalls"], max_bytes=2).instance
+    assert run_hook(small, "before_call", make_call(arguments={"a": 1})) == Reject("7 bytes of arguments are too many")
     assert asyncio.run(run_call(make_call(), FakeUpstream(), documented["SlowCalls"])).error is None
 
 
