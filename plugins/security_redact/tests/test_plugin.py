@@ -14,10 +14,8 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import CallResult
-from gateway_core.errors import RpcError
+from gateway_core import Call, CallResult, Principal, RpcError
 from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
-from gateway_core.types import Call, Principal
 
 
 @pytest.fixture
