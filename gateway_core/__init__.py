@@ -1,14 +1,11 @@
 """The plugin author's API of the Radium MCP gateway, and nothing else.
 
-from gateway_core import Call, PluginConfig, Reject, hookimpl
+from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
 
-class NightWatch:
-    class Config(PluginConfig):
-        closed: bool = False
+class Settings(PluginConfig):
+    closed: bool = False
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
+class NightWatch(Plugin[Settings]):
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
         return Reject("closed for the night") if self.config.closed else None
@@ -18,17 +15,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gateway_core.errors import RpcError
     from gateway_core.hookspecs import hookimpl
     from gateway_core.log.output import note
     from gateway_core.types import (
         Call,
         CallResult,
         Claim,
+        Era,
         Health,
+        Outcome,
+        Plugin,
         PluginConfig,
+        Principal,
         Reject,
         Tool,
         ToolConflict,
+        Turns,
         UpstreamView,
     )
 
@@ -36,16 +39,26 @@ __all__ = [
     "Call",
     "CallResult",
     "Claim",
+    "Era",
     "Health",
+    "Outcome",
+    "Plugin",
     "PluginConfig",
+    "Principal",
     "Reject",
+    "RpcError",
     "Tool",
     "ToolConflict",
+    "Turns",
     "UpstreamView",
     "hookimpl",
     "note",
 ]
-_ELSEWHERE = {"hookimpl": "gateway_core.hookspecs", "note": "gateway_core.log.output"}
+_ELSEWHERE = {
+    "RpcError": "gateway_core.errors",
+    "hookimpl": "gateway_core.hookspecs",
+    "note": "gateway_core.log.output",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,13 +11,15 @@ which keeps stdio lines and server-sent events whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
+from gateway_core.read_only import read_only, read_only_object
 
 MAX_DIGITS: Final = 4300
 """Longest integer that somebody who reads a payload can have (Python's own limit); passing on has none."""
@@ -92,25 +94,30 @@ def members(raw: Raw | bytes, what: str = "") -> dict[str, Raw]:
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON object: {error}") from None
 
 
-def value(raw: Raw | bytes) -> Any:
-    """Decode a payload for somebody who reads it; integers of any size are kept exactly.
+def value(raw: Raw | bytes, *, frozen: bool = False) -> Any:
+    """Decode a payload for a reader; integers of any size are kept exactly. `frozen`: read-only all the way down.
 
     Raises `RpcError(INVALID_REQUEST)` for what cannot be written back unaltered: a member given twice in one
     object, a number outside the range of a double.
     """
+    make = _frozen_once if frozen else _object_once
     try:
-        return json.loads(bytes(raw), object_pairs_hook=_object_once, parse_float=_finite, parse_int=_whole_number)
+        found = json.loads(bytes(raw), object_pairs_hook=make, parse_float=_finite, parse_int=_whole_number)
+        return read_only(found) if frozen else found
     except RecursionError:
         raise RpcError.of_gateway(INVALID_REQUEST, "nested too deeply") from None
     except ValueError as error:
         raise RpcError.of_gateway(INVALID_REQUEST, f"not valid JSON: {error}") from None
 
 
-def _object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
+def _object_once(pairs: list[tuple[str, Any]], make: Callable[[Any], dict[str, Any]] = dict) -> dict[str, Any]:
+    result = make(pairs)
     if len(result) != len(pairs):
         raise RpcError.of_gateway(INVALID_REQUEST, "an object gives one of its members twice")
     return result
+
+
+_frozen_once: Final = partial(_object_once, make=read_only_object)
 
 
 def _whole_number(text: str) -> int:

@@ -110,6 +110,12 @@ class PassiveChecks:
         too_many = len(self.seen) >= EJECT_MIN_CALLS and failures >= EJECT_SHARE * len(self.seen)
         return self.consecutive >= EJECT_CONSECUTIVE or too_many
 
+    def ejected(self) -> int:
+        """The upstream is ejected: earlier calls count no more. Returns how many times it was ejected so far."""
+        self.clear()
+        self.ejections += 1
+        return self.ejections
+
     def clear(self) -> None:
         self.seen.clear()
         self.consecutive = 0

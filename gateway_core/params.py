@@ -80,18 +80,18 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
             raise RpcError.of_gateway(INVALID_PARAMS, "params.ref.type must be 'ref/prompt' or 'ref/resource'")
         key = _REF_KEY[ref_type]
         name = jsonrpc.text(ref.get(key, Raw(b'""')), f"params.ref.{key}")
-    arguments = bytes(others.pop(_ARGUMENTS_KEY.get(method, "arguments"), b""))
+    arguments = bytes(others.pop(ARGUMENTS_KEY.get(method, "arguments"), b""))
     if arguments == b"null":
         arguments = b""
     if arguments and arguments[:1] != b"{":
-        raise RpcError.of_gateway(INVALID_PARAMS, f"params.{_ARGUMENTS_KEY.get(method, 'arguments')} must be an object")
+        raise RpcError.of_gateway(INVALID_PARAMS, f"params.{ARGUMENTS_KEY.get(method, 'arguments')} must be an object")
     if method == TOOLS_CALL:
         # Asks for a task of 2025-11-25, which a server that does not announce them ignores, as the gateway does not.
         others.pop("task", None)
     return Params(name, arguments, meta, others, ref, ref_type)
 
 
-_ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
+ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
 
 
 def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
@@ -162,6 +162,6 @@ def request_for(call: Call, params: Params, target: Target, exchange: Exchange) 
     else:
         own[NAME_MEMBERS[call.method]] = target.original
     if call.raw_arguments:
-        own[_ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
+        own[ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
     given = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
     return Request(call.method, own, given, exchange.id if call.method == TOOLS_CALL else "")

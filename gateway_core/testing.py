@@ -1,7 +1,7 @@
 """For the tests of plugins: calls, results, upstreams and conflicts to hand to hooks, and ways to run them.
 
-`run_hook` runs one hook of one plugin. `run_call` sends a call through several plugins, as the gateway would, to a
-`FakeUpstream`, without any network. Nothing here is used by the gateway itself.
+`run_hook` runs one hook of one plugin. `run_call` sends a call through the gateway's pipeline with several plugins, to
+a `FakeUpstream` and without any network. Nothing here is used by the gateway itself.
 """
 
 from __future__ import annotations
@@ -9,25 +9,37 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal, cast
 
-from msgspec.structs import replace
+from msgspec import Raw
 
 from gateway_core import jsonrpc
-from gateway_core.chain import HOOKS, Chain, ChainProgress, LoadedPlugin
-from gateway_core.errors import RpcError, retry_after
+from gateway_core.call_state import CallState
+from gateway_core.catalog import Target
+from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.chain import HOOKS, Chain, LoadedPlugin
+from gateway_core.config import ProxyConfig
+from gateway_core.errors import RpcError
+from gateway_core.exchange import Agent, Exchange
+from gateway_core.params import ARGUMENTS_KEY
+from gateway_core.pipeline import Pipeline
 from gateway_core.plugins import construct
-from gateway_core.protocol import CALLS
+from gateway_core.protocol import (
+    CALLS,
+    LATEST_HANDSHAKE_VERSION,
+    LATEST_MODERN_VERSION,
+    NAME_MEMBERS,
+    TASKS_EXTENSION,
+)
+from gateway_core.read_only import read_only
 from gateway_core.types import (
     Call,
     CallResult,
     Claim,
     Era,
     Kind,
-    Outcome,
     PluginConfig,
     Principal,
-    Reject,
     Tool,
     ToolConflict,
     Transport,
@@ -35,6 +47,8 @@ from gateway_core.types import (
     UpstreamState,
     UpstreamView,
 )
+from gateway_core.upstream.requests import Request
+from gateway_core.upstream.upstream import Upstream
 
 __all__ = [
     "FakeUpstream",
@@ -65,7 +79,7 @@ def make_call(
         definition: dict[str, Any] = {"name": name, "inputSchema": {"type": "object"}}
         if annotations is not None:
             definition["annotations"] = dict(annotations)
-        tool = Tool(name, name, definition, tuple(upstreams))
+        tool = Tool(name, name, read_only(definition), tuple(upstreams))
     raw = b"" if arguments is None else jsonrpc.encode(arguments)
     return Call(method, name, Principal(principal), era, "exchange", raw_arguments=raw, tool=tool)
 
@@ -107,16 +121,23 @@ def make_conflict(
     made = []
     for number, owners in enumerate(given):
         upstreams = (owners,) if isinstance(owners, UpstreamView) else tuple(owners)
-        made.append(Claim(name, {"name": name, "description": f"definition {number}"}, upstreams))
+        definition = read_only({"name": name, "description": f"definition {number}"})
+        made.append(Claim(name, definition, upstreams))
     return ToolConflict(kind, name, tuple(made), separator)
 
 
 class FakeUpstream:
     """An upstream without a network: records the calls that reach it in `calls`, and answers each the same way."""
 
-    def __init__(self, answer: CallResult | RpcError | Callable[[Call], CallResult] | str = "ok") -> None:
-        """`answer`: a text, a whole result, an error, or a function that makes a result of the call."""
+    def __init__(
+        self, answer: CallResult | RpcError | Callable[[Call], CallResult] | str = "ok", *, delay: float = 0.0
+    ) -> None:
+        """`answer`: a text, a whole result, an error, or a function that makes a result of the call.
+
+        `delay`: seconds that it takes to answer, from the moment that it has the call.
+        """
         self.answer = answer
+        self.delay = delay
         self.calls: list[Call] = []
 
     def serve(self, call: Call) -> CallResult:
@@ -157,12 +178,10 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     """Run one hook of a plugin (a class, made with its default settings, or an instance) and return its verdict.
 
     Synchronous for both kinds of hooks: call it from a plain test function. `after_call` may get the result even
-    if it leaves that parameter out. `call.state` is kept between two runs on one call.
+    if it leaves that parameter out. The hook gets `call` itself: what it keeps in `call.state` is there for the test,
+    and for the next hook that is run on that call.
     """
     instance = configured(plugin).instance
-    for argument in arguments:
-        if isinstance(argument, Call):
-            argument.running(type(instance).__name__)
     function = getattr(instance, hook)
     given = dict(zip(HOOKS[hook], arguments, strict=True))
     wanted = [given[name] for name in inspect.signature(function).parameters]
@@ -170,26 +189,132 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     return asyncio.run(_awaited(verdict)) if inspect.isawaitable(verdict) else verdict
 
 
-def _with_tool(call: Call) -> Call:
-    return replace(call, tool=make_call(call.name, method=call.method).tool) if call.tool is None else call
-
-
 async def _awaited(verdict: Awaitable[Any]) -> Any:
     return await verdict
 
 
-async def run_call(call: Call, upstream: FakeUpstream, *plugins: object) -> CallResult:
-    """Send a call through plugins, in this order, to an upstream; returns what the agent would get.
+async def run_call(call: Call, upstream: FakeUpstream, *plugins: object, timeout: float = 60.0) -> CallResult:
+    """Send a call through the gateway's pipeline with these plugins, in this order, to an upstream.
 
-    `plugins` are classes, instances, or what `configured` made of them. A call under a new name finds
-    a tool of that name.
+    Returns what the agent would get, without the members that its protocol revision adds to every result. `plugins` are
+    classes, instances, or what `configured` made of them. A call under a new name finds a tool of that name; one that
+    was made with `known=False` ends as an unknown tool, unless a plugin answers it. The call ends after `timeout`
+    seconds. It writes its line to the access log.
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
+    config = ProxyConfig(timeout=timeout, max_timeout=max(timeout, 300.0))
     async with Chain(loaded) as chain:
-        passed = ChainProgress()
-        call, verdict = await chain.run_before(call, _with_tool, passed)
-        if isinstance(verdict, Reject):
-            data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
-            error = RpcError.of_gateway(verdict.code, verdict.message, **data)
-            verdict = CallResult.failed(error, Outcome.REFUSED)
-        return await chain.run_after(passed, upstream.serve(call) if verdict is None else verdict)
+        catalog, router = _FakeCatalog(call, upstream, timeout), _FakeRouter(call, upstream)
+        pipeline = Pipeline(config, cast(Any, catalog), cast(Any, router), chain, _nothing_to_wait_for)
+        result = await pipeline.call(_exchange(call), _params(call))
+    if router.failure is not None:
+        raise router.failure
+    return result if catalog.ended is None or result.error is not None else catalog.ended
+
+
+def _exchange(call: Call) -> Exchange:
+    version = LATEST_MODERN_VERSION if call.era == "modern" else LATEST_HANDSHAKE_VERSION
+    capabilities = jsonrpc.encode({"extensions": {TASKS_EXTENSION: {}}})
+    return Exchange(
+        Agent(call.principal, call.era, version, capabilities=capabilities), call.method, id=call.exchange_id
+    )
+
+
+def _params(call: Call) -> dict[str, Raw]:
+    """The params of the request that `call` would have come from."""
+    members: dict[str, Raw] = {}
+    if call.method in NAME_MEMBERS:
+        members[NAME_MEMBERS[call.method]] = Raw(jsonrpc.encode(call.name))
+    elif call.method == "completion/complete":
+        members["ref"] = Raw(jsonrpc.encode({"type": "ref/prompt", "name": call.name}))
+    if call.raw_arguments:
+        members[ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
+    if call.raw_meta:
+        members["_meta"] = Raw(call.raw_meta)
+    return members
+
+
+async def _nothing_to_wait_for() -> bool:
+    return False
+
+
+class _Place:
+    """A `FakeUpstream` as a target's upstream."""
+
+    name: Final = "upstream"
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+
+class _FakeCatalog:
+    """What the pipeline needs of the catalog: every name leads to the one upstream."""
+
+    snapshot: Final = Snapshot()
+
+    def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
+        self._given = given
+        self._upstream = upstream
+        self._upstreams = (cast(Upstream, _Place(timeout)),)
+        self.tasks: Final = self
+        self.ended: CallResult | None = None
+        """How the call ended, as the plugins left it."""
+
+    def seen_by(self, principal: str) -> None:
+        """Nothing of it is to be kept."""
+
+    def tool(self, name: str, principal: str) -> Target | None:
+        given = self._given
+        tool = given.tool if name == given.name else make_call(name).tool
+        return None if tool is None else Target(tool.original_name, self._upstreams, tool)
+
+    def prompt(self, name: str, principal: str) -> Target:
+        return Target(name, self._upstreams)
+
+    resource = template = prompt
+
+    def find(self, principal: Principal, task_id: str) -> Target:
+        """The upstream that has a task."""
+        return Target(task_id, self._upstreams)
+
+    def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
+        """The upstream's task ids are the agent's."""
+        return result
+
+    def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """The upstream's URIs are the agent's. It is asked once, when the last plugin has returned."""
+        self.ended = result
+        return result
+
+    def page(self, method: str, era: Era, cursor: str | None, principal: str) -> bytes:
+        """A list comes from the upstream, too."""
+        result = self._upstream.serve(self._given)
+        if result.error is not None:
+            raise result.error
+        return result.raw
+
+
+class _FakeRouter:
+    """What the pipeline needs of the router: every call goes to the one upstream."""
+
+    def __init__(self, given: Call, upstream: FakeUpstream) -> None:
+        self._given = given
+        self._upstream = upstream
+        self.failure: Exception | None = None
+        """What the answer of the upstream raised: a mistake of the test."""
+
+    async def dispatch(
+        self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
+    ) -> CallResult:
+        given = self._given
+        exchange.upstream = target.upstreams[0].name
+        exchange.mark_sent()
+        is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
+        try:
+            result = self._upstream.serve(call if is_rewritten else given)
+        except Exception as error:
+            self.failure = error
+            raise
+        if self._upstream.delay:
+            await asyncio.sleep(self._upstream.delay)
+        return result

@@ -100,11 +100,9 @@ class Watch:
         self._wake.set()
 
     def _eject(self, now: float) -> None:
-        self._passive.ejections += 1
-        seconds = min(EJECT_FIRST * self._passive.ejections, EJECT_MAX)
+        seconds = min(EJECT_FIRST * self._passive.ejected(), EJECT_MAX)
         seconds *= 1 + self._rng.uniform(-EJECT_JITTER, EJECT_JITTER)
         self._upstream.enter(UpstreamState.EJECTED, reason=self._upstream.last_error, retry_at=now + seconds)
-        self._passive.clear()
         self._wake.set()
         self._rises = 0
         logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)

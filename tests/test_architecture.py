@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Set
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import gateway_core
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = sorted(folder for folder in (ROOT / "plugins").iterdir() if (folder / "pyproject.toml").exists())
@@ -72,6 +75,192 @@ def test_status_and_stop_start_fast_because_they_import_neither_the_sdk_nor_aioh
     code = "import sys, gateway_core.cli; print([m for m in ('mcp', 'aiohttp') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+PUBLIC = {"gateway_core", "gateway_core.testing"}
+"""All that a plugin may import of the core; what it ships may import the first only."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the core that a file imports. `from gateway_core import chain` counts as `gateway_core.chain`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            exported = gateway_core.__all__ if node.module == "gateway_core" else [alias.name for alias in node.names]
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names if alias.name not in exported)
+    return {module for module in found if module.partition(".")[0] == "gateway_core"}
+
+
+@BY_NAME
+def test_a_plugin_imports_of_the_core_what_is_public_and_nothing_else(plugin: Path) -> None:
+    shipped = {path: imports_of(path) for path in plugin.glob("gateway_*/**/*.py")}
+    tests = {path: imports_of(path) for path in plugin.glob("tests/**/*.py")}
+    assert {path: found for path, found in shipped.items() if not found <= {"gateway_core"}} == {}
+    assert {path: found for path, found in tests.items() if not found <= PUBLIC} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import gateway_core.errors",
+        "import gateway_core.errors as found",
+        "from gateway_core import chain",
+        "from gateway_core import Call, chain as found",
+        "from gateway_core.errors import RpcError",
+        "def later():\n    from gateway_core.pipeline import Pipeline",
+        "if False:\n    import gateway_core.testing.inner",
+    ],
+)
+def test_an_import_of_the_cores_inside_is_found_wherever_it_stands(tmp_path: Path, line: str) -> None:
+    (tmp_path / "plugin.py").write_text(f"from gateway_core import Call, hookimpl\n{line}\n")
+    assert not imports_of(tmp_path / "plugin.py") <= PUBLIC
+
+
+SET_FROM_OUTSIDE: dict[str, set[str]] = {
+    "gateway_core/catalog/catalog.py": {"on_part"},
+    "gateway_core/chain/run.py": {"running"},
+    "gateway_core/cli/__init__.py": {"setattr"},
+    "gateway_core/downstream/answer.py": {"content_type"},
+    "gateway_core/downstream/app.py": {"close", "closing", "meta", "serving", "waiting_since"},
+    "gateway_core/downstream/connections.py": {"admitted", "waiting_since"},
+    "gateway_core/downstream/duplex.py": {"own_channel"},
+    "gateway_core/downstream/head.py": {"remembered"},
+    "gateway_core/downstream/legacy.py": {"log_level", "ready", "watched"},
+    "gateway_core/downstream/legacy_http.py": {"streams"},
+    "gateway_core/downstream/replay.py": {"on_put"},
+    "gateway_core/downstream/sse.py": {"streams"},
+    "gateway_core/driver.py": {"_waiter", "about", "when"},
+    "gateway_core/gateway.py": {"closing"},
+    "gateway_core/jsonrpc.py": {"is_request", "members"},
+    "gateway_core/params.py": {"headers"},
+    "gateway_core/pipeline.py": {
+        "call",
+        "chain",
+        "deadline",
+        "hard_deadline",
+        "idle_limit",
+        "origin",
+        "plan",
+        "question_limit",
+        "running",
+        "target",
+    },
+    "gateway_core/rounds/parking.py": {"asker", "lapse", "missing", "news", "task"},
+    "gateway_core/router.py": {"reply", "upstream"},
+    "gateway_core/testing.py": {"upstream"},
+    "gateway_core/upstream/client.py": {"last", "unused_since"},
+    "gateway_core/upstream/http.py": {"id", "version"},
+    "gateway_core/upstream/http1/wire.py": {"missing"},
+    "gateway_core/upstream/notifications/watches.py": {"connection"},
+    "gateway_core/upstream/questions.py": {"missing"},
+    "gateway_core/upstream/sessions.py": {"retired", "users"},
+    "gateway_core/upstream/upstream.py": {"changes", "deaths", "era", "in_flight", "on_late", "state", "templates"},
+    "gateway_core/watch.py": {"last_sign", "on_list_changed", "on_refreshed", "on_transport"},
+}
+"""File -> attributes that it sets on objects of other classes, today. The list may only get shorter."""
+
+
+def declared_by(node: ast.ClassDef) -> set[str]:
+    """The attributes that a class declares: in its body, its `__slots__`, or by its methods on `self`."""
+    found: set[str] = set()
+    for part in node.body:
+        match part:
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id="__slots__")], value=ast.Tuple(elts=names) | ast.List(elts=names)):
+                found.update(name.value for name in names if isinstance(name, ast.Constant))
+            case ast.Assign(targets=targets):
+                found.update(target.id for target in targets if isinstance(target, ast.Name))
+    found.update(
+        part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute) and is_stored(part) and is_own(part)
+    )
+    return found
+
+
+def is_stored(node: ast.Attribute) -> bool:
+    return isinstance(node.ctx, ast.Store | ast.Del)
+
+
+def is_own(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+
+
+def set_from_outside(tree: ast.Module, declared: Set[str]) -> set[str]:
+    """The attributes among the `declared` ones that a module sets on anything but an object of the class around.
+
+    Another object of the class around is a parameter that is annotated with it. `setattr` counts, whatever it sets.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST, own: Set[str], others: Set[str]) -> None:
+        """`own`: what the class around declares. `others`: parameters that are objects of it."""
+        match node:
+            case ast.ClassDef():
+                own, others = declared_by(node) | {f"class {node.name}"}, frozenset()
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                others = others | {
+                    it.arg for it in parameters if it.annotation and f"class {ast.unparse(it.annotation)}" in own
+                }
+            case ast.Attribute(value=value, attr=name) if is_stored(node) and not is_own(node):
+                is_sibling = isinstance(value, ast.Name) and value.id in others and name in own
+                if name in declared and not is_sibling:
+                    found.add(name)
+            case ast.Call(func=ast.Name(id="setattr" | "delattr" as name), args=[on, *_]):
+                if ast.unparse(on) != "self":
+                    found.add(name)
+            case ast.Call(func=ast.Attribute(attr="__setattr__" | "force_setattr" as name), args=[on, *_]):
+                if ast.unparse(on) != "self":
+                    found.add(name)
+        for child in ast.iter_child_nodes(node):
+            visit(child, own, others)
+
+    visit(tree, frozenset(), frozenset())
+    return found
+
+
+def test_no_attribute_is_set_from_outside_the_class_that_declares_it() -> None:
+    """An attribute that no class here declares belongs to a library, which may want it set."""
+    trees = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in SHIPPED}
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    declared = frozenset().union(*map(declared_by, classes))
+    found = {path: set_from_outside(tree, declared) for path, tree in trees.items()}
+    new = {path: names - SET_FROM_OUTSIDE.get(path, set()) for path, names in found.items()}
+    assert {path: names for path, names in new.items() if names} == {}, "give the class a method for it"
+    gone = {path: names - found.get(path, set()) for path, names in SET_FROM_OUTSIDE.items()}
+    assert {path: names for path, names in gone.items() if names} == {}, "remove these from SET_FROM_OUTSIDE"
+
+
+_CLASS = """
+class A:
+    x: int
+    __slots__ = ("y",)
+    def __init__(self): self.z = 1
+    def same(self, other: A): other.z = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("", set()),
+        ("def f(a): a.x = 1", {"x"}),
+        ("def f(a: A): a.y += 1", {"y"}),
+        ("async def f(a): del a.b.z", {"z"}),
+        ("def f(a):\n    for a.x in (): pass", {"x"}),
+        ("def f(a): a.x, (b, a.y) = 1, (2, 3)", {"x", "y"}),
+        ("def f(a): a.library = 1", set()),
+        ("def f(a): setattr(a, 'any', 1)", {"setattr"}),
+        ("def f(a): object.__setattr__(a, 'x', 1)", {"__setattr__"}),
+        ("class B:\n    x: int\n    def f(self, a: A): a.x = self.x = 1", {"x"}),
+        ("class B:\n    x: int\n    def f(self, a: B): self.a.x = 1", {"x"}),
+    ],
+)
+def test_what_counts_as_set_from_outside(code: str, found: set[str]) -> None:
+    assert set_from_outside(ast.parse(_CLASS + code), {"x", "y", "z"}) == found
 
 
 @BY_NAME

@@ -7,10 +7,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from loguru import logger
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import CallResult, PluginConfig, Reject, UpstreamView, hookimpl
-from gateway_core.errors import RpcError
+from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.pipeline import Pipeline
+from gateway_core.protocol import METHODS, TASKS
 from gateway_core.testing import (
     FakeUpstream,
     configured,
@@ -106,6 +110,143 @@ async def test_a_fake_upstream_answers_as_it_is_told():
     assert (await run_call(make_call(arguments={"a": 1}), echo)).content == {"structuredContent": {"a": 1}}
 
 
+@pytest.fixture
+def log():
+    seen = []
+    handler = logger.add(lambda message: seen.append(message.record), level="INFO")
+    yield seen
+    logger.remove(handler)
+
+
+class Watcher:
+    """Keeps what its after_call saw."""
+
+    def __init__(self, config=None):
+        self.calls, self.results = [], []
+
+    @hookimpl
+    def after_call(self, call, result):
+        self.calls.append(call)
+        self.results.append(result)
+
+
+class Renamer(Watcher):
+    @hookimpl
+    def before_call(self, call):
+        return call.replace(name="renamed", arguments={"a": 2})
+
+
+async def test_run_call_is_the_gateways_pipeline(monkeypatch):
+    """What breaks the pipeline breaks `run_call`, too."""
+    seen = []
+
+    async def serve(self, exchange, state):
+        seen.append(exchange.method)
+        raise RpcError(-1, "broken")
+
+    monkeypatch.setattr(Pipeline, "_serve", serve)
+    upstream = FakeUpstream()
+    assert (await run_call(make_call(), upstream, Guard)).error.message == "broken"
+    assert (seen, upstream.calls) == (["tools/call"], [])
+
+
+async def test_run_call_shows_plugins_the_call_that_was_made():
+    given = make_call("add", {"a": 1}, annotations={"readOnlyHint": True}, era="legacy", principal="me@here")
+    given = replace(given, raw_meta=b'{"k":1}', exchange_id="e7")
+    watcher = Watcher()
+    upstream = FakeUpstream()
+    await run_call(given, upstream, watcher)
+    assert upstream.calls == [given]
+    (seen,) = watcher.calls
+    for member in ("method", "name", "principal", "era", "exchange_id", "raw_arguments", "raw_meta", "tool"):
+        assert getattr(seen, member) == getattr(given, member)
+
+
+async def test_run_call_looks_a_renamed_tool_up_and_an_unknown_one_is_none():
+    upstream, renamer = FakeUpstream(), Renamer()
+    await run_call(make_call("echo", {"a": 1}), upstream, renamer)
+    (call,) = upstream.calls
+    assert (call.name, call.tool.name, dict(call.arguments)) == ("renamed", "renamed", {"a": 2})
+    assert renamer.calls[0].tool is call.tool
+    watcher = Watcher()
+    unknown = await run_call(make_call("nothing", known=False), upstream, watcher)
+    assert (unknown.error.code, unknown.error.message) == (INVALID_PARAMS, "Unknown tool: nothing")
+    assert watcher.results == [unknown]
+    assert len(upstream.calls) == 1
+    assert (await run_call(make_call("nothing", known=False), upstream, Renamer)).error is None
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("method", sorted(METHODS))
+async def test_run_call_serves_every_method(method, era):
+    class Every(Watcher):
+        methods = frozenset({method})
+
+    upstream, every = FakeUpstream(), Every()
+    result = await run_call(make_call("it", {"a": 1}, method=method, era=era), upstream, every)
+    assert [call.method for call in every.calls] == [method] * (result.error is None)
+    if method in TASKS and era == "legacy":
+        assert result.error is not None, "agents of that era have no such tasks"
+    else:
+        assert result.error is None
+        assert [(call.name, dict(call.arguments)) for call in upstream.calls] == [("it", {"a": 1})]
+
+
+async def test_run_call_ends_at_the_deadline_of_the_call():
+    class Slow(Watcher):
+        @hookimpl
+        async def before_call(self, call):
+            await asyncio.Event().wait()
+
+    watcher, upstream = Watcher(), FakeUpstream()
+    late = await run_call(make_call(), upstream, watcher, configured(Slow, name="slow"), timeout=0.05)
+    assert late.error.message == "plugin slow did not decide in time"
+    assert (watcher.results, upstream.calls) == ([late], [])
+    watcher, upstream = Watcher(), FakeUpstream(delay=60)
+    lost = await run_call(make_call(), upstream, watcher, timeout=0.05)
+    assert lost.outcome == "unknown"
+    assert "upstream upstream got the call and did not answer (timed out)" in lost.content["content"][0]["text"]
+    assert (watcher.results, len(upstream.calls)) == ([lost], 1)
+
+
+async def test_run_call_can_be_cancelled_and_after_call_sees_it():
+    watcher, upstream = Watcher(), FakeUpstream(delay=60)
+    running = asyncio.ensure_future(run_call(make_call(), upstream, watcher))
+    while not upstream.calls:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [result.outcome for result in watcher.results] == ["cancelled"]
+
+
+async def test_run_call_writes_the_access_log(log):
+    await run_call(make_call("ls"), FakeUpstream(), Guard)
+    await run_call(make_call("rm"), FakeUpstream(), Guard)
+    assert [record["message"] for record in log] == ["tools/call listed", "tools/call rm"]
+    assert [record["extra"]["outcome"] for record in log] == ["ok", "refused"]
+    assert {record["extra"]["agent"] for record in log} == {"agent@127.0.0.1"}
+
+
+async def test_run_call_refuses_what_the_pipeline_refuses():
+    upstream = FakeUpstream()
+    malformed = replace(make_call(), raw_arguments=b"[1]")
+    assert (await run_call(malformed, upstream, Guard)).error.code == INVALID_PARAMS
+    assert upstream.calls == []
+    senseless = CallResult.of({"resultType": "weird"})
+    assert "resultType" in (await run_call(make_call(), FakeUpstream(senseless))).error.message
+
+
+async def test_a_mistake_in_the_answer_of_a_fake_upstream_is_the_tests():
+    def answer(call):
+        assert call.name == "other"
+
+    watcher = Watcher()
+    with pytest.raises(AssertionError):
+        await run_call(make_call(), FakeUpstream(answer), watcher)
+    assert watcher.results[0].error is not None
+
+
 def test_configured_refuses_wrong_settings():
     with pytest.raises(ValidationError):
         configured(Guard, forbidden="x")
@@ -139,6 +280,16 @@ def test_the_documented_tests_pass(documented):
 def test_the_documented_plugins_work(documented):
     busy, idle = make_upstream("busy", in_flight=3), make_upstream("idle")
     assert run_hook(documented["LeastBusy"], "route_tool", make_call(), [busy, idle]) is idle
+    in_turn = configured(documented["LeastBusyInTurn"]).instance
+    rested = make_upstream("rested")
+    assert [run_hook(in_turn, "route_tool", make_call(), [busy, idle, rested]).name for _ in range(3)] == [
+        "idle",
+        "rested",
+        "idle",
+    ]
+    assert run_hook(documented["SmallCalls"], "before_call", make_call()) is None
+    small = configured(documented["SmallCalls"], max_bytes=2).instance
+    assert run_hook(small, "before_call", make_call(arguments={"a": 1})) == Reject("7 bytes of arguments are too many")
     assert asyncio.run(run_call(make_call(), FakeUpstream(), documented["SlowCalls"])).error is None
 
 

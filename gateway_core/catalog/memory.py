@@ -130,7 +130,7 @@ class Memory:
     def _encoded(self, inventories: Mapping[str, Inventory], holders: Mapping[Held, Sequence[str]]) -> bytes:
         content = _Content(self._rules, {}, [(kind, name, list(owners)) for (kind, name), owners in holders.items()])
         if len(jsonrpc.encode(content)) > MAX_FILE // 2:
-            content.holders = []
+            content = _Content(self._rules, {}, [])
         room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode(content))
         for upstream, inventory in inventories.items():
             lists: dict[Kind, Names] = {

@@ -46,6 +46,12 @@ class _Group:
     item: Item
     upstreams: list[Upstream]
 
+    def join(self, upstream: Upstream, item: Item) -> None:
+        """Add a replica and its definition of the thing, which counts where only the name is known so far."""
+        self.upstreams.append(upstream)
+        if not self.item.raw:
+            self.item = item
+
     @property
     def names(self) -> list[str]:
         return [upstream.name for upstream in self.upstreams]
@@ -119,9 +125,7 @@ def _collect(kind: Kind, offers: Offers, rules: Rules) -> dict[str, list[_Group]
             groups = claims.setdefault(local[item.name], [])
             for group in groups:
                 if _alike(group.item, item) and rules.replicas.join(group.configs, upstream.config):
-                    group.upstreams.append(upstream)
-                    if not group.item.raw:
-                        group.item = item
+                    group.join(upstream, item)
                     break
             else:
                 groups.append(_Group(local[item.name], item, [upstream]))

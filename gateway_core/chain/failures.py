@@ -14,6 +14,7 @@ from loguru import logger
 from gateway_core.chain.hooks import Hook
 from gateway_core.driver import is_stepping
 from gateway_core.errors import PLUGIN_FAILED, RpcError
+from gateway_core.read_only import ADVICE, ReadOnlyError
 from gateway_core.types import Call, CallResult, Outcome
 
 
@@ -81,6 +82,8 @@ def refusal(hook: Hook, what: str) -> RpcError:
 def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
     """One record: whose hook failed, at what (an exchange's id, an upstream's name), how and where."""
     what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
+    if isinstance(error, ReadOnlyError):
+        what += f"; {ADVICE}"
     logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
         "plugin {} failed in {} for {}: {}", hook.plugin.name, hook.name, subject, what
     )

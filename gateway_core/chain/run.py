@@ -33,6 +33,7 @@ LIFE_TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
+    plugin: str
     before: Hook | None
     after: Hook | None
 
@@ -63,7 +64,7 @@ class Chain:
                     found[plugin.name] = Hook.of(plugin, name, impls[plugin.name])
         stages: dict[str, list[Stage]] = {}
         for plugin in self.plugins:
-            stage = Stage(hooks["before_call"].get(plugin.name), hooks["after_call"].get(plugin.name))
+            stage = Stage(plugin.name, hooks["before_call"].get(plugin.name), hooks["after_call"].get(plugin.name))
             if stage.before is not None or stage.after is not None:
                 for method in plugin.methods:
                     stages.setdefault(method, []).append(stage)
@@ -143,11 +144,11 @@ class Chain:
         end: Reject | CallResult | None = None
         for stage in self._stages.get(call.method, ()):
             hook = stage.before
+            if end is not None and hook is not None:
+                continue
+            call = call.seen_by(stage.plugin)
             if hook is not None:
-                if end is not None:
-                    continue
-                progress.running = hook.plugin.name
-                call.running(hook.plugin.name)
+                progress.running = stage.plugin
                 own = _NO_TASK
                 try:
                     verdict = hook.function(call)
@@ -162,7 +163,7 @@ class Chain:
                     end = _end_of(hook, call, error)
                     continue
             if stage.after is not None:
-                progress.due.append((stage.after, call))
+                progress.due.append((stage.after, call.seen_by(stage.plugin)))
         progress.running = None
         return call, end
 
@@ -175,7 +176,6 @@ class Chain:
         cancelled: BaseException | None = None
         while due:
             hook, call = due.pop()
-            call.running(hook.plugin.name)
             own = _NO_TASK
             try:
                 verdict = hook.function(call, result)
@@ -203,9 +203,8 @@ class Chain:
         hook = self._router
         if hook is None:
             return None
-        call.running(hook.plugin.name)
         try:
-            return checked_choice(candidates, hook.function(call, candidates))
+            return checked_choice(candidates, hook.function(call.seen_by(hook.plugin.name), candidates))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             log_failure(hook, error, call.exchange_id)
             if hook.plugin.on_error == "ignore":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -42,34 +42,33 @@ def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:
 
     A string that cannot be filled in is left as it is and reported in `problems`.
     """
-    filled = Interpolated(None)
-    filled.data = _fill(data, (), env, folder, filled)
-    return filled
+    found = Interpolated(None)
+    return replace(found, data=_fill(data, (), env, folder, found))
 
 
-def _fill(value: Any, path: Path, env: Mapping[str, str], folder: FilePath, filled: Interpolated) -> Any:
+def _fill(value: Any, path: Path, env: Mapping[str, str], folder: FilePath, found: Interpolated) -> Any:
     if isinstance(value, dict):
-        return {key: _fill(item, (*path, key), env, folder, filled) for key, item in value.items()}
+        return {key: _fill(item, (*path, key), env, folder, found) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, (*path, index), env, folder, filled) for index, item in enumerate(value)]
+        return [_fill(item, (*path, index), env, folder, found) for index, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
 
     found_problem = False
 
-    def replace(match: re.Match[str]) -> str:
+    def fill_in(match: re.Match[str]) -> str:
         nonlocal found_problem
         if match.group() == "$${":
             return "${"
-        filled.touched.add(path)
+        found.touched.add(path)
         try:
             return _lookup(match.group(1), env, folder)
         except _MissingError as error:
             found_problem = True
-            filled.problems.append((path, str(error)))
+            found.problems.append((path, str(error)))
             return match.group()
 
-    result = _MARK.sub(replace, value)
+    result = _MARK.sub(fill_in, value)
     return value if found_problem else result
 
 

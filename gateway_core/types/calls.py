@@ -1,7 +1,8 @@
 """A call on its way and its end, as plugins see them.
 
-Payloads are bytes until somebody looks: `Call.arguments` and `CallResult.content` decode once, on first use. A
-call whose arguments nobody rewrote leaves the gateway as the bytes that came in.
+Payloads are bytes until a plugin reads them: `Call.arguments`, `Call.meta` and `CallResult.content` decode once, on
+first use, into values that cannot be changed in place (`read_only.py`). A call whose arguments no plugin rewrote leaves
+the gateway as the bytes that came in.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace as _replace
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, untraced
+from gateway_core.read_only import ReadOnlyDict
 from gateway_core.words import Era
+
+_EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Tool:
     original_name: str
     """The name its upstreams use."""
     definition: Mapping[str, Any]
-    """The definition as agents see it: `description`, `inputSchema`, `annotations`, …"""
+    """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
     upstreams: tuple[str, ...]
     """Names of the upstreams that serve it, in file order."""
 
@@ -49,13 +53,6 @@ class Tool:
         """The tool's hints (`readOnlyHint`, …): its server's own claims, untrusted (server/tools, Annotations)."""
         found = self.definition.get("annotations")
         return found if isinstance(found, dict) else {}
-
-
-class _Scope(msgspec.Struct, eq=False):
-    """The state of one exchange as plugins see it: a dict for each plugin, shared by all rewrites of its call."""
-
-    states: dict[str, dict[str, Any]] = {}
-    current: str = ""
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):
@@ -75,56 +72,78 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     """The JSON of `_meta` as it came in; empty when the request has none."""
     tool: Tool | None = None
     """The catalog's entry; None for other methods, and for names that nobody serves."""
-    _scope: _Scope = msgspec.field(default_factory=_Scope)
-    _decoded: list[Any] = msgspec.field(default_factory=list)
+    _plugin: str = ""
+    """The plugin that this view of the call belongs to."""
+    _states: dict[str, dict[str, Any]] = {}
+    """Plugin -> its state; shared by all views and rewrites of one call."""
+    _decoded: dict[str, Any] = {}
+    """What was decoded of `raw_arguments` and `raw_meta`; shared by all calls with the same bytes."""
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The decoded arguments; decoded once. Do not change them in place: use `replace(arguments=…)`.
+        """The decoded arguments, read-only; decoded once. To change them return `replace(arguments=…)`.
 
         Raises `RpcError` for arguments that are no object or that parsers read differently (a key given twice).
         """
-        if not self._decoded:
-            decoded = jsonrpc.value(self.raw_arguments) if self.raw_arguments else {}
-            if not isinstance(decoded, dict):
-                raise RpcError.of_gateway(INVALID_PARAMS, "the member 'arguments' must be an object")
-            self._decoded.append(decoded)
-        arguments: Mapping[str, Any] = self._decoded[0]
+        arguments: Mapping[str, Any] | None = self._decoded.get("arguments")
+        if arguments is None:
+            arguments = self._decoded["arguments"] = _object(self.raw_arguments, "arguments")
         return arguments
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """The decoded `_meta` of the request."""
-        meta: Mapping[str, Any] = jsonrpc.value(self.raw_meta) if self.raw_meta else {}
+        """The decoded `_meta` of the request, read-only; decoded once. Raises `RpcError` as `arguments` does."""
+        meta: Mapping[str, Any] | None = self._decoded.get("meta")
+        if meta is None:
+            meta = self._decoded["meta"] = _object(self.raw_meta, "_meta")
         return meta
 
     @property
     def state(self) -> dict[str, Any]:
-        """A dict of the running plugin's own, kept from `before_call` to `after_call` of the same call."""
-        return self._scope.states.setdefault(self._scope.current, {})
+        """A dict of the plugin that was given this call, kept from its `before_call` to its `after_call`."""
+        return self._states.setdefault(self._plugin, {})
 
-    def running(self, plugin: str) -> None:
-        """Called by the core before a hook of `plugin` gets the call: `state` is that plugin's from now on."""
-        self._scope.current = plugin
+    def seen_by(self, plugin: str) -> Call:
+        """Called by the core: the same call as the view of `plugin`, whose `state` is that plugin's."""
+        return self if self._plugin == plugin else _replace(self, _plugin=plugin)
 
     def is_rewrite_of(self, other: Call) -> bool:
         """Whether this call was made from `other` by `replace`."""
-        return self._scope is other._scope and self.method == other.method
+        return self._states is other._states and self.method == other.method
 
     def with_tool(self, tool: Tool | None) -> Call:
         """Called by the core: this call with the catalog's entry for its name."""
         return self if self.tool is tool else _replace(self, tool=tool)
 
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
-        """This call under another name, or with other arguments: return it from `before_call` to rewrite."""
-        raw = self.raw_arguments if arguments is None else jsonrpc.encode(arguments)
+        """This call under another name, or with other arguments: return it from `before_call` to rewrite.
+
+        The arguments are copied: changing the dict afterwards has no effect. Raises `TypeError` for what is no dict.
+        """
+        raw = self.raw_arguments
+        if arguments is not None:
+            _check_dict(arguments, "arguments")
+            raw = jsonrpc.encode(arguments)
         return _replace(
             self,
             name=self.name if name is None else name,
             raw_arguments=raw,
             tool=self.tool if name is None or name == self.name else None,
-            _decoded=list(self._decoded) if arguments is None else [arguments],
+            _decoded=self._decoded if arguments is None else {},
         )
+
+
+def _object(raw: bytes, what: str) -> Mapping[str, Any]:
+    """The read-only value of a JSON object; an absent (empty) one has no members."""
+    value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    if not isinstance(value, dict):
+        raise RpcError.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
+    return value
+
+
+def _check_dict(members: Mapping[str, Any], what: str) -> None:
+    if not isinstance(members, dict):
+        raise TypeError(f"the {what} must be a dict, not a {type(members).__name__}")
 
 
 class Outcome(enum.StrEnum):
@@ -159,12 +178,12 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def content(self) -> Mapping[str, Any]:
-        """The decoded result object (for a tool: `content`, `structuredContent`, `isError`); decoded once.
+        """The decoded result object (for a tool: `content`, `structuredContent`, `isError`), read-only; decoded once.
 
-        Empty for an error. Do not change it in place: use `replace(…)`.
+        Empty for an error. To change it return `replace(…)`.
         """
         if not self._decoded:
-            self._decoded.append(jsonrpc.value(self.raw) if self.raw else {})
+            self._decoded.append(jsonrpc.value(self.raw, frozen=True) if self.raw else _EMPTY)
         content: Mapping[str, Any] = self._decoded[0]
         return content
 
@@ -174,8 +193,12 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
         return self.outcome is not Outcome.OK
 
     def replace(self, content: Mapping[str, Any]) -> CallResult:
-        """The same end of the call with another result object: return it from `after_call` to rewrite."""
-        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[content])
+        """The same end of the call with another result object: return it from `after_call` to rewrite.
+
+        The object is copied. Raises `TypeError` for what is no dict.
+        """
+        _check_dict(content, "content of a result")
+        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[])
 
     def replace_error(self, message: str, data: Any = None) -> CallResult:
         """The same error in other words, under its own code. Raises `ValueError` for a result that is no error."""
@@ -185,9 +208,10 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> CallResult:
-        """A result object of a plugin's own, to answer in the upstream's place."""
+        """A result object that a plugin made, to answer in the upstream's place. Copies as `replace` does."""
+        _check_dict(content, "content of a result")
         outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
-        return cls(raw=jsonrpc.encode(content), outcome=outcome, _decoded=[content])
+        return cls(raw=jsonrpc.encode(content), outcome=outcome)
 
     @classmethod
     def text(cls, text: str, *, is_error: bool = False) -> CallResult:

@@ -17,6 +17,7 @@ class Claim:
     name: str
     """The name the upstreams gave it: a tool's or prompt's name, a resource's URI, a template."""
     definition: Mapping[str, Any]
+    """Read-only."""
     upstreams: tuple[UpstreamView, ...]
     """In file order; never empty."""
 

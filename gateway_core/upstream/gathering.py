@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.errors import DeliveryError, RpcError, untraced
 from gateway_core.types import Kind
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS, FetchedList
@@ -69,8 +69,7 @@ def start(
         try:
             return await fetch_list(upstream, send, info.era, kind, only, timeout=timeout)
         except (DeliveryError, RpcError) as error:
-            error.__cause__ = error.__context__ = None
-            return Failure(error.with_traceback(None))
+            return Failure(untraced(error))
 
     return {
         kind: asyncio.create_task(fetch(kind), name=f"{method} of {upstream}")

@@ -17,6 +17,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.read_only import read_only
 from gateway_core.types import Era, Kind
 from gateway_core.upstream.definitions import Unusable, legacy_members, repair
 from gateway_core.upstream.hints import Hint, hint_of
@@ -224,7 +225,8 @@ class _Walk:
             self._warn_of_entry(f"{self._entry(definition)} is repaired; malformed members: {members}")
         name = definition[NAME_KEYS[self._kind]]
         legacy = self._legacy(definition) if self._kind == "tool" else {}
-        return Item(self._kind, name, raw, definition, _identity(self._kind, definition), headers, legacy)
+        identity = _identity(self._kind, definition)
+        return Item(self._kind, name, raw, read_only(definition), identity, headers, legacy)
 
     def _legacy(self, definition: Mapping[str, Any]) -> Mapping[str, bytes | None]:
         members = legacy_members(definition)

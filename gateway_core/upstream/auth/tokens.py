@@ -66,6 +66,10 @@ class _Backoff:
         self.failures = min(self.failures + 1, 10)
         self.reason = reason
 
+    def succeeded(self) -> None:
+        """The next failure is the first one again."""
+        self.failures = 0
+
 
 class TokenSource:
     """The token of one upstream."""
@@ -197,7 +201,7 @@ class TokenSource:
             # Its endpoint may have moved. The next 401 tells where to look.
             self._lost = backoff is self._renewals and self._config.token_url is None
             raise
-        backoff.failures = 0
+        backoff.succeeded()
         self._scopes = wanted
         now, life = time.monotonic(), answer.life
         self._token = _Token(

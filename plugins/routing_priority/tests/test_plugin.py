@@ -1,6 +1,5 @@
 """`routing_priority`: the lowest priority number serves, equals take turns."""
 
-from gateway_routing_priority import plugin
 from gateway_routing_priority.plugin import Priority
 
 from gateway_core.testing import configured, make_call, make_upstream, run_hook
@@ -38,11 +37,3 @@ def test_each_tool_has_turns_of_its_own():
     assert routes(turns, [A, B], 1, name="one") == ["a"]
     assert routes(turns, [A, B], 1, name="two") == ["a"]
     assert routes(turns, [A, B], 1, name="one") == ["b"]
-
-
-def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(plugin, "MAX_TOOLS", 10)
-    turns = router()
-    for number in range(50):
-        routes(turns, [A, B], 1, name=f"tool{number}")
-    assert len(turns._turns) == 10

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from gateway_routing_roundrobin import plugin
 from gateway_routing_roundrobin.plugin import RoundRobin
 
 from gateway_core.testing import configured, make_call, make_upstream, run_hook
@@ -48,12 +47,3 @@ def test_asked_again_without_the_one_that_failed_it_takes_the_next():
 
 def test_a_single_candidate_is_chosen():
     assert routes(router(), [B], 2) == "bb"
-
-
-def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr(plugin, "MAX_TOOLS", 10)
-    turns = router()
-    for number in range(50):
-        routes(turns, [A, B], 1, name=f"tool{number}")
-    assert len(turns._turns) == 10
-    assert routes(turns, [A, B], 1, name="tool49") == "b", "the latest are kept"

@@ -1,0 +1,52 @@
+"""What a plugin's class may be made of: its settings, and an optional base class."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict
+
+
+class PluginConfig(BaseModel):
+    """Base of a plugin's settings: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=PluginConfig)
+
+
+class Plugin(Generic[ConfigT]):
+    """An optional base for plugins, which gives editors and type checkers the type of `self.config`.
+
+    `class NightWatch(Plugin[Settings])` is the same to the gateway as a plain class with `Config = Settings` and a
+    constructor that keeps its argument as `self.config`.
+    """
+
+    Config: ClassVar[type[PluginConfig]] = PluginConfig
+    """The model of its table in the TOML; taken from the type argument."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises `TypeError` for a type argument that is no class of settings, or another one than `Config`."""
+        super().__init_subclass__(**options)
+        for base in vars(cls).get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if not (isinstance(origin, type) and issubclass(origin, Plugin)):
+                continue
+            for argument in get_args(base):
+                cls._take(argument)
+
+    @classmethod
+    def _take(cls, argument: Any) -> None:
+        own = vars(cls).get("Config")
+        if isinstance(argument, TypeVar) or own is argument:
+            return
+        if isinstance(argument, type) and issubclass(argument, PluginConfig) and own is None:
+            cls.Config = argument
+        elif own is None:
+            raise TypeError(f"{cls.__name__}: write the class of its settings into Plugin[…], not {argument!r}")
+        elif isinstance(argument, type):
+            raise TypeError(f"{cls.__name__}: Plugin[{argument.__name__}] and its Config name two classes of settings")

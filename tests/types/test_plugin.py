@@ -1,0 +1,68 @@
+"""The optional base class: the gateway treats it as a plain class with a `Config` and a constructor."""
+
+from typing import Generic, TypeVar
+
+import pytest
+
+from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
+from gateway_core.testing import configured, make_call, run_hook
+
+
+class Settings(PluginConfig):
+    closed: bool = False
+
+
+class NightWatch(Plugin[Settings]):
+    @hookimpl
+    def before_call(self, call: Call) -> Reject | None:
+        return Reject("closed") if self.config.closed else None
+
+
+def test_the_type_argument_is_its_config() -> None:
+    assert NightWatch.Config is Settings
+    closed = configured(NightWatch, closed=True)
+    assert isinstance(closed.instance, NightWatch)
+    assert closed.instance.config == Settings(closed=True)
+    assert run_hook(closed.instance, "before_call", make_call()) == Reject("closed")
+    assert run_hook(NightWatch, "before_call", make_call()) is None
+
+
+def test_a_class_nested_in_it_works_too() -> None:
+    class Nested(Plugin["Nested.Config"]):
+        class Config(PluginConfig):
+            limit: int = 3
+
+    assert Nested(Nested.Config()).config.limit == 3
+
+
+def test_a_generic_class_between_passes_the_type_on() -> None:
+    config = TypeVar("config", bound=PluginConfig)
+
+    class Between(Plugin[config], Generic[config]):
+        pass
+
+    class Last(Between[Settings]):
+        pass
+
+    assert (Between.Config, Last.Config) == (PluginConfig, Settings)
+
+
+def test_without_settings_it_takes_the_empty_ones() -> None:
+    class Simple(Plugin[PluginConfig]):
+        pass
+
+    assert Simple.Config is PluginConfig
+
+
+@pytest.mark.parametrize("argument", [int, "Settings"])
+def test_what_is_no_class_of_settings_is_refused(argument: object) -> None:
+    with pytest.raises(TypeError, match=r"Wrong: write the class of its settings into Plugin\[…\]"):
+        type("Wrong", (Plugin,), {"__orig_bases__": (Plugin[argument],)})  # type: ignore[index]
+
+
+def test_two_classes_of_settings_are_refused() -> None:
+    with pytest.raises(TypeError, match="name two classes of settings"):
+
+        class Two(Plugin[Settings]):
+            class Config(PluginConfig):
+                limit: int = 3
