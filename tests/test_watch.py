@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from gateway_core.deadlines import Deadlines
-from gateway_core.upstream.places import Place
 from loguru import logger
 
 from gateway_core import hookimpl
 from gateway_core import watch as watch_module
 from gateway_core.chain import Chain, LoadedPlugin
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.driver import InlineCall, InlineCalls
 from gateway_core.errors import Busy, NotSent, Permanent, RefusedUpstream, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.health import HealthMonitor
 from gateway_core.types import Health, Principal, UpstreamState, UpstreamView
+from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -193,13 +193,14 @@ async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., Healt
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     agent = Agent(Principal("a"), "modern", "2026-07-28")
-    async with Place(upstream.places, Exchange(agent, "tools/call")):
-        waiting = [
-            asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), "tools/call", {"name": "now"}, None))
-            for _ in range(10)
-        ]
-        done, held = await asyncio.wait(waiting, timeout=0.3)
-        assert [type(task.exception()) for task in done] == [Busy] * 8
+    assert upstream.limiter.acquire_now()
+    waiting = [
+        asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "now"})))
+        for _ in range(10)
+    ]
+    done, held = await asyncio.wait(waiting, timeout=0.3)
+    assert [type(task.exception()) for task in done] == [Busy] * 8
+    upstream.limiter.release()
     await asyncio.gather(*held)
     assert upstream.facts.state is UpstreamState.HEALTHY
     assert upstream.errors == 0
@@ -277,18 +278,19 @@ def odd(journal: Journal, *options: str, **settings: Any) -> Upstream:
 async def blocked(upstream: Upstream, seconds: float, deadline: float) -> bool:
     """Call the tool that blocks its server. Returns whether an answer came before the deadline."""
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
-    task = asyncio.current_task()
-    assert task is not None
-    exchange.deadline = Deadlines().begin(task, asyncio.get_running_loop().time() + deadline)
+    request = Request("tools/call", {"name": "block", "arguments": {"seconds": seconds}})
+    calls = InlineCalls()
+    exchange.deadline = call = InlineCall(upstream.request(exchange, request), calls)
+    calls.begin(call, asyncio.get_running_loop().time() + deadline)
+    call.step()
     try:
-        params = {"name": "block", "arguments": {"seconds": seconds}}
-        return (await upstream.request(exchange, "tools/call", params, None)).error is None
+        return (await call).error is None
     except asyncio.CancelledError:
-        if not exchange.deadline.caused():
+        if not call.passed:
             raise
         return False
     finally:
-        exchange.deadline.end()
+        calls.ended(call)
 
 
 async def test_a_server_that_a_call_blocks_is_left_alone_before_the_calls_deadline(

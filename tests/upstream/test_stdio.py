@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from gateway_core.deadlines import Deadlines
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.driver import InlineCall, InlineCalls
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
@@ -191,16 +191,17 @@ async def test_a_message_waits_in_the_pipe_as_long_as_a_call_explains_it(monkeyp
     connection = make(args=(str(SERVERS / "odd.py"),))
     await connection.open("legacy")
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
-    task = asyncio.current_task()
-    assert task is not None
-    exchange.deadline = Deadlines().begin(task, asyncio.get_running_loop().time() + 30)
+    calls = InlineCalls()
+    exchange.deadline = call = InlineCall(asyncio.sleep(0), calls)
+    calls.begin(call, asyncio.get_running_loop().time() + 30)
     busy = {"name": "block", "arguments": {"seconds": 1.5}}
     big = {"name": "block", "arguments": {"seconds": 0, "text": "z" * 1_000_000}}
     first = asyncio.create_task(connection.request("tools/call", busy, exchange=exchange))
     await asyncio.sleep(0.1)
     second = asyncio.create_task(connection.request("tools/call", big))
     assert all(reply.error is None for reply in await asyncio.gather(first, second))
-    exchange.deadline.end()
+    call.step()
+    calls.ended(call)
     await connection.close()
 
 
