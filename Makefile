@@ -20,11 +20,13 @@ demo: install  ## run the main job on bundled demonstration servers, in under 20
 test: install  ## run the tests of the core and of the plugins
 	.venv/bin/pytest -n auto $(ARGS)
 
-check: install  ## lint, formatting, types, import directions, consistency of the distributions and of the lock
+check: install  ## lint, formatting, types, import directions, declared dependencies, the lock
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/deptry .
+	set -e; for plugin in plugins/*; do (cd $$plugin && ../../.venv/bin/deptry .); done
 	$(UV) pip check
 	$(UV) lock --check
 

@@ -30,7 +30,7 @@ class Back:
         return [params["progress"] for _, params in self.told]
 
 
-def begun(**settings: Any) -> tuple[Exchange, Back]:
+def exchange_of(**settings: Any) -> tuple[Exchange, Back]:
     back = Back()
     return Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", back, **settings), back
 
@@ -40,7 +40,7 @@ def step(value: float) -> Raw:
 
 
 async def test_a_little_progress_is_passed_on_as_it_comes() -> None:
-    exchange, back = begun(progress_token=b'"p"')
+    exchange, back = exchange_of(progress_token=b'"p"')
     for value in range(1, module.PROGRESS_BURST + 1):
         exchange.progress(step(value))
     assert back.values == list(range(1, module.PROGRESS_BURST + 1))
@@ -48,7 +48,7 @@ async def test_a_little_progress_is_passed_on_as_it_comes() -> None:
 
 async def test_of_a_storm_the_last_value_of_each_moment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PROGRESS_SPACING", 0.01)
-    exchange, back = begun(progress_token=b'"p"')
+    exchange, back = exchange_of(progress_token=b'"p"')
     for value in range(1, 10_001):
         exchange.progress(step(value))
     assert len(back.values) == module.PROGRESS_BURST
@@ -59,7 +59,7 @@ async def test_of_a_storm_the_last_value_of_each_moment_counts(monkeypatch: pyte
 
 
 async def test_what_is_held_back_goes_before_the_answer_and_nothing_after_it() -> None:
-    exchange, back = begun(progress_token=b"7", log_level="debug")
+    exchange, back = exchange_of(progress_token=b"7", log_level="debug")
     for value in range(1, 1001):
         exchange.progress(step(value))
     exchange.close()
@@ -72,10 +72,10 @@ async def test_what_is_held_back_goes_before_the_answer_and_nothing_after_it() -
 
 
 async def test_progress_of_a_call_that_goes_on_ends_with_the_answer_of_the_request_that_took_it_up() -> None:
-    first, _ = begun(progress_token=b"1")
+    first, _ = exchange_of(progress_token=b"1")
     first.leave()
     first.close()
-    second, back = begun(progress_token=b"2")
+    second, back = exchange_of(progress_token=b"2")
     first.rejoin(second)
     for value in range(1, 1001):
         first.progress(step(value))
@@ -89,7 +89,7 @@ async def test_progress_of_a_call_that_goes_on_ends_with_the_answer_of_the_reque
 
 async def test_only_log_messages_that_were_asked_for_are_passed_on() -> None:
     for wanted, expected in (("", 0), ("warning", 1), ("debug", 2)):
-        exchange, back = begun(log_level=wanted)
+        exchange, back = exchange_of(log_level=wanted)
         exchange.log("info", Raw(b'{"level":"info"}'))
         exchange.log("error", Raw(b'{"level":"error"}'))
         exchange.log("shout", Raw(b'{"level":"shout"}'))
@@ -124,7 +124,7 @@ class Slow(Back):
 
 
 async def test_what_comes_after_the_end_of_a_request_moves_no_deadline_and_is_no_error() -> None:
-    exchange, _ = begun()
+    exchange, _ = exchange_of()
     exchange.back = slow = Slow()
     exchange.deadline = deadline = deadline_in(60)
     asking = asyncio.create_task(exchange.ask("u", "roots/list", b"{}"))
@@ -137,7 +137,7 @@ async def test_what_comes_after_the_end_of_a_request_moves_no_deadline_and_is_no
 
 
 async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_once() -> None:
-    exchange, _ = begun()
+    exchange, _ = exchange_of()
     exchange.back = slow = Slow()
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -150,7 +150,7 @@ async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_o
 
 
 async def test_an_agent_that_does_not_answer_costs_the_question_and_not_the_call() -> None:
-    exchange, _ = begun(question_limit=0.05, idle_limit=5)
+    exchange, _ = exchange_of(question_limit=0.05, idle_limit=5)
     exchange.back = Slow()
     exchange.hard_deadline = asyncio.get_running_loop().time() + 60
     exchange.deadline = deadline_in(0.02)

@@ -194,15 +194,13 @@ async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., Healt
     await monitor.wait_first_attempts(15)
     agent = Agent(Principal("a"), "modern", "2026-07-28")
     assert upstream.limiter.acquire_now()
-    try:
-        waiting = [
-            asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "now"})))
-            for _ in range(10)
-        ]
-        done, held = await asyncio.wait(waiting, timeout=0.3)
-        assert [type(task.exception()) for task in done] == [Busy] * 8
-    finally:
-        upstream.limiter.release()
+    waiting = [
+        asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "now"})))
+        for _ in range(10)
+    ]
+    done, held = await asyncio.wait(waiting, timeout=0.3)
+    assert [type(task.exception()) for task in done] == [Busy] * 8
+    upstream.limiter.release()
     await asyncio.gather(*held)
     assert upstream.facts.state is UpstreamState.HEALTHY
     assert upstream.errors == 0
@@ -281,24 +279,18 @@ async def blocked(upstream: Upstream, seconds: float, deadline: float) -> bool:
     """Call the tool that blocks its server. Returns whether an answer came before the deadline."""
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
     request = Request("tools/call", {"name": "block", "arguments": {"seconds": seconds}})
-    calls: InlineCalls = InlineCalls()
-
-    async def run() -> bool:
-        try:
-            return (await upstream.request(exchange, request)).error is None
-        except asyncio.CancelledError:
-            if not call.timed_out():
-                raise
-            return False
-        finally:
-            call.close_deadline()
-            calls.ended(call)
-
-    call: InlineCall[bool] = InlineCall(run(), calls)
-    exchange.deadline = call
+    calls = InlineCalls()
+    exchange.deadline = call = InlineCall(upstream.request(exchange, request), calls)
     calls.begin(call, asyncio.get_running_loop().time() + deadline)
     call.step()
-    return await call
+    try:
+        return (await call).error is None
+    except asyncio.CancelledError:
+        if not call.passed:
+            raise
+        return False
+    finally:
+        calls.ended(call)
 
 
 async def test_a_server_that_a_call_blocks_is_left_alone_before_the_calls_deadline(

@@ -269,6 +269,10 @@ class ServerConnection(asyncio.Protocol):
         """Count the connection against the limit; False if the limit is reached."""
         return self.admitted or self._server.admit(self)
 
+    def be_admitted(self) -> None:
+        """The server counts it among the connections of agents from now on."""
+        self.admitted = True
+
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
         writer, head = self._usable(), self._head

@@ -90,7 +90,7 @@ class HttpServer:
         A connection above the limit may still be served what needs no admission, and is admitted once there is room.
         """
         if not connection.admitted and self.admitted < self._max_connections:
-            connection.admitted = True
+            connection.be_admitted()
             self.admitted += 1
         return connection.admitted
 

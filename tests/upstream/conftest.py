@@ -20,7 +20,7 @@ from gateway_core.exchange import Exchange
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.http import HttpConnection
-from tests.upstream import begun_kit
+from tests.upstream import inline_kit
 
 SDK_SERVER = Path(__file__).parent / "http_servers" / "sdk_http.py"
 
@@ -243,23 +243,23 @@ def sdk_server() -> Iterator[StartSdk]:
 
 
 @pytest.fixture
-async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
+async def world(scripted: Any) -> AsyncIterator[inline_kit.Start]:
     """Start a world whose server does with a call what `script` says, but answers those of `warm` well.
 
     Without a script it is `server`, or else `faulty.py`.
     """
-    worlds: list[begun_kit.World] = []
+    worlds: list[inline_kit.World] = []
 
     async def start(
-        script: begun_kit.Script | None,
+        script: inline_kit.Script | None,
         *plugins: Any,
         era: str = "modern",
         session: str | None = None,
         server: Any = None,
         warm: bool = True,
         **settings: Any,
-    ) -> begun_kit.World:
-        http, response = begun_kit.http, begun_kit.response
+    ) -> inline_kit.World:
+        http, response = inline_kit.http, inline_kit.response
 
         async def serve(seen: Any, writer: asyncio.StreamWriter) -> None:
             if seen.method == "tools/list":
@@ -268,14 +268,14 @@ async def world(scripted: Any) -> AsyncIterator[begun_kit.Start]:
             elif seen.method != "tools/call":
                 writer.write(http(b"", status=202) if seen.verb == "POST" else http(b"", status=405))
             elif not seen.message["params"].get("arguments"):
-                writer.write(http(response(seen, begun_kit.GOOD, era)))
+                writer.write(http(response(seen, inline_kit.GOOD, era)))
             else:
                 assert script is not None
                 await script(seen, writer)
 
         if script is not None:
             server = await scripted(serve, era=era, session=session, capabilities={"tools": {}})
-        made = begun_kit.World(server, *plugins, **settings)
+        made = inline_kit.World(server, *plugins, **settings)
         worlds.append(made)
         made.health.start()
         await made.health.wait_first_attempts(20)

@@ -191,6 +191,9 @@ async def test_a_message_waits_in_the_pipe_as_long_as_a_call_explains_it(monkeyp
     connection = make(args=(str(SERVERS / "odd.py"),))
     await connection.open("legacy")
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
+    calls = InlineCalls()
+    exchange.deadline = call = InlineCall(asyncio.sleep(0), calls)
+    calls.begin(call, asyncio.get_running_loop().time() + 30)
     busy = {"name": "block", "arguments": {"seconds": 1.5}}
     big = {"name": "block", "arguments": {"seconds": 0, "text": "z" * 1_000_000}}
     calls: InlineCalls = InlineCalls()
@@ -201,6 +204,8 @@ async def test_a_message_waits_in_the_pipe_as_long_as_a_call_explains_it(monkeyp
     await asyncio.sleep(0.1)
     second = asyncio.create_task(connection.request("tools/call", big))
     assert all(reply.error is None for reply in await asyncio.gather(first, second))
+    call.step()
+    calls.ended(call)
     await connection.close()
 
 

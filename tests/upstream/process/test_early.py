@@ -15,9 +15,9 @@ from gateway_core.upstream.base import Host
 from gateway_core.upstream.process import child as module
 from gateway_core.upstream.process.early import MAX_EARLY, EarlyChildren
 from gateway_core.upstream.stdio import StdioConnection
-from tests.upstream.test_child import gone_within
+from tests.upstream.process.test_child import gone_within
 
-FAULTY = str(Path(__file__).parent / "servers" / "faulty.py")
+FAULTY = str(Path(__file__).parents[1] / "servers" / "faulty.py")
 
 
 def stdio(name: str = "up", *args: str, command: str = sys.executable) -> UpstreamConfig:

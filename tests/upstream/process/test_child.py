@@ -15,7 +15,7 @@ from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent
 from gateway_core.upstream.process.child import Child, environment
 
-SERVERS = Path(__file__).parent / "servers"
+SERVERS = Path(__file__).parents[1] / "servers"
 FAULTY = str(SERVERS / "faulty.py")
 
 

@@ -16,7 +16,7 @@ from gateway_core.config.docs import BUNDLED_PLUGINS, COMMAND, COMPLETE, render
 from gateway_core.config.models import McpTable
 from gateway_core.config.report import section_in, sections
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 ENV = {
     "FILES_API_KEY": "k1",

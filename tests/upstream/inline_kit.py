@@ -1,4 +1,4 @@
-"""A pipeline over one server whose every byte the test decides, for calls without a task."""
+"""A pipeline over one scripted server, for inline calls: the test decides every byte that the server sends."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class World:
         params = {"name": name, "arguments": arguments}
         return self.pipeline.begin(Exchange(self.agents[era], "tools/call"), jsonrpc.members(jsonrpc.encode(params)))
 
-    def quick(self, **arguments: Any) -> InlineCall[CallResult]:
-        """Begin one that has no task."""
+    def inline(self, **arguments: Any) -> InlineCall[CallResult]:
+        """Begin a call that waits for its upstream only, and so needs no task."""
         running = self.begin(**arguments)
         assert isinstance(running, InlineCall)
-        assert running._task is None, "it should do without a task"
+        assert not promoted(running)
         return running
 
     async def warm(self) -> None:
@@ -81,7 +81,7 @@ class World:
             assert (await ended(self.begin(era=era))).outcome is Outcome.OK
 
     def at_rest(self) -> bool:
-        """Whether nothing is held any more, by nobody."""
+        """Whether no call is in flight anywhere, and no place is taken."""
         connection: Any = self.upstream.connection
         return (
             self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
@@ -90,8 +90,13 @@ class World:
         )
 
 
+def promoted(running: Running[Any]) -> bool:
+    """Whether a task carries the call."""
+    return not isinstance(running, InlineCall) or running._task is not None
+
+
 async def ended(running: Running[CallResult]) -> CallResult:
-    """How a call ended, without making it have a task."""
+    """The result of a call, without promoting it."""
     if not running.done():
         done = asyncio.get_running_loop().create_future()
         running.add_done_callback(lambda _: done.set_result(None))
