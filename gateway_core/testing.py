@@ -261,7 +261,7 @@ class _FakeCatalog:
         """How the call ended, as the plugins left it."""
 
     def seen_by(self, principal: str) -> None:
-        """Nothing of it is to be kept."""
+        """None, so that every call is looked up: the pipeline keeps no plan of it."""
 
     def tool(self, name: str, principal: str) -> Target | None:
         given = self._given

@@ -162,7 +162,7 @@ async def test_run_call_shows_plugins_the_call_that_was_made():
         assert getattr(seen, member) == getattr(given, member)
 
 
-async def test_run_call_looks_a_renamed_tool_up_and_an_unknown_one_is_none():
+async def test_run_call_looks_up_a_renamed_tool_and_refuses_an_unknown_one():
     upstream, renamer = FakeUpstream(), Renamer()
     await run_call(make_call("echo", {"a": 1}), upstream, renamer)
     (call,) = upstream.calls

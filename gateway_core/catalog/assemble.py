@@ -104,7 +104,7 @@ def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
     raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri))
     if raw is entry.raw:
         return entry
-    return _replace(entry, raw=raw, tool=_replace(entry.tool, definition=value(raw)))
+    return _replace(entry, raw=raw, tool=_replace(entry.tool, definition=value(raw, frozen=True)))
 
 
 def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:

@@ -23,6 +23,7 @@ from loguru import logger
 from gateway_core import jsonrpc
 from gateway_core.catalog.owners import Held, Owners
 from gateway_core.config import ProxyConfig
+from gateway_core.read_only import read_only
 from gateway_core.types import Kind
 from gateway_core.upstream.inventory import Inventory, Item
 from gateway_core.upstream.listing import MAX_ITEMS
@@ -145,7 +146,7 @@ class Memory:
 
 
 def _item(kind: Kind, name: str, identity: str) -> Item:
-    return Item(kind, name, b"", {}, identity)
+    return Item(kind, name, b"", read_only({}), identity)
 
 
 def _rules(proxy: ProxyConfig) -> str:

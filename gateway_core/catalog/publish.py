@@ -18,6 +18,7 @@ from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
 from gateway_core.config import UpstreamConfig
+from gateway_core.read_only import read_only
 from gateway_core.types import Claim, Kind, Tool, ToolConflict
 from gateway_core.upstream.inventory import NAME_KEYS, Inventory, Item
 from gateway_core.upstream.upstream import Upstream
@@ -206,7 +207,7 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
         members = jsonrpc.members(raw)
         members[key] = Raw(jsonrpc.encode(name))
         raw = jsonrpc.encode(members)
-        definition = {**definition, key: name}
+        definition = read_only({**definition, key: name})
     upstreams = tuple(group.upstreams)
     tool = None
     if kind == "tool" and raw:

@@ -71,7 +71,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     raw_meta: bytes = b""
     """The JSON of `_meta` as it came in; empty when the request has none."""
     tool: Tool | None = None
-    """The catalog's entry; None for other methods, and for names that nobody serves."""
+    """The catalog's entry; None for other methods, and for names that no upstream serves."""
     _plugin: str = ""
     """The plugin that this view of the call belongs to."""
     _states: dict[str, dict[str, Any]] = {}

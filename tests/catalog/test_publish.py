@@ -79,6 +79,22 @@ def prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:
     return {conflict.name: first} | {conflict.qualified(claim): claim for claim in others}
 
 
+async def test_plugins_get_definitions_that_they_cannot_change() -> None:
+    claims: list[Claim] = []
+
+    def resolve(conflict: ToolConflict) -> Mapping[str, Claim]:
+        claims.extend(conflict.claims)
+        return prefixed(conflict)
+
+    result = published(await make("a", {"echo": TEXT}), await make("b", {"echo": NUMBER}), resolve=resolve)
+    tools = [entry.tool for entry in result.entries.values() if entry.tool is not None]
+    assert [tool.definition["name"] for tool in tools] == ["echo", "b__echo"]
+    for definition in [thing.definition for thing in (*claims, *tools)]:
+        for changed in (definition, definition["inputSchema"]["properties"]):
+            with pytest.raises(TypeError, match="read-only"):
+                changed["name"] = "other"
+
+
 @pytest.mark.parametrize("intent", [{"priority": 1}, {"group": "g"}])
 async def test_the_same_name_and_schema_is_one_tool_with_two_candidates_where_the_file_says_so(
     intent: dict[str, Any],

@@ -286,7 +286,7 @@ async def test_state_belongs_to_one_plugin_and_one_call():
     assert seen == [{"n": 1, "who": "b"}, {"n": 1, "who": "a"}] * 2
 
 
-async def test_the_state_of_a_kept_call_stays_its_plugins_whoever_runs():
+async def test_the_state_of_a_kept_call_stays_its_plugins_while_another_plugin_runs():
     kept, woken, seen = [], asyncio.Event(), []
 
     async def wait(call):

@@ -1,4 +1,4 @@
-"""Turn-taking: even per name, whoever comes and goes, and bounded in memory."""
+"""Turn-taking: even for each name while upstreams come and go, and bounded in memory."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ def test_those_that_never_served_come_first_in_order_then_the_one_that_waited_lo
     assert [turns.take(call, [A, B, C]).name for _ in range(4)] == ["c", "b", "a", "c"]
 
 
-def test_each_method_and_name_has_turns_of_its_own() -> None:
+def test_turns_are_kept_for_each_method_and_name() -> None:
     turns = Turns()
     calls = [make_call("one"), make_call("two"), make_call("one", method="prompts/get")]
     assert [turns.take(call, [A, B]).name for call in calls] == ["a", "a", "a"]
