@@ -21,7 +21,7 @@ MAX_FIELD: Final = 8 * 1024
 
 _silent: Final = logging.getLogger("gateway_core.control.http")
 """Where aiohttp would log what it cannot parse, quoting it."""
-_silent.disabled = True
+_silent.addFilter(lambda _: False)  # `disabled` would be reset by anyone who configures logging
 
 
 class ControlPlane:

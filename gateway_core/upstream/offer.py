@@ -34,6 +34,8 @@ from gateway_core.upstream.requests import Reply, Request
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; past it those that were asked for least recently go."""
+MAX_FETCHES: Final = 8
+"""Principals whose private lists are fetched at a time, four requests each: calls need the upstream's places, too."""
 PATIENCE: Final = 3.0
 """Seconds that an agent waits for its private lists; then it gets what it got last."""
 FETCH_TIMEOUT: Final = 15.0
@@ -91,6 +93,7 @@ class Offer:
         """Told that `part` of a principal is another one now."""
         self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(MAX_FETCHES)
 
     @property
     def age(self) -> float | None:
@@ -284,9 +287,10 @@ class Offer:
         principal = agent.principal.id
         kinds = self.private - self.inventory.failures.keys()  # a list that fails for the gateway is not asked for
         name, wanted = self._config.name, self._config.tools
-        tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
-        outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
-        gathering.cancel(tasks)
+        async with self._turns:
+            tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
+            outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
+            gathering.cancel(tasks)
         known = self._parts.pop(principal, None)
         if known is None or known.number < number:
             own = self._own_lists(known.inventory if known is not None else None, outcomes, principal)

@@ -115,6 +115,7 @@ async def test_clause_23_agents_may_all_choose_the_same_id(start: Any, msg: Any,
         request_id: int | str = 1 if number % 2 else "1"
         params = {**msg.calling("echo", text=f"text {number}"), **named(f"agent {number}")}
         answer = await stand.modern("tools/call", params, request_id)
+        assert "result" in answer.json, answer.json
         assert answer.text == f"text {number}"
         assert (answer.json["id"], type(answer.json["id"])) == (request_id, type(request_id))
 

@@ -106,7 +106,7 @@ async def test_clause_48_noise_is_skipped_and_stderr_is_no_error(begin: Begin, w
     assert (await piped.call("noisy", text="heard")).text == "heard"
     assert (await piped.call("echo", text="on")).text == "on"
     assert piped.lines().count(STARTED) == 1
-    (warning,) = warnings
+    (warning,) = [line for line in warnings if "changed hands" not in line]
     assert "malformed message" in warning
     states = {upstream["name"]: upstream["state"] for upstream in piped.stand.gateway.status()["upstreams"]}
     assert states["pipe"] == "healthy"
