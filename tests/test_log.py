@@ -291,10 +291,9 @@ def test_a_stalled_target_holds_nobody_up_and_loses_only_what_does_not_fit():
     target = Memory()
     target.open.clear()
     sink = LineSink(target, _render, max_lines=10, max_bytes=1000)
-    begun = time.monotonic()
     for number in range(100):
         sink.put(str(number))
-    assert time.monotonic() - begun < 1
+    assert target.data == b"", "the target still stalls: no line waited for it"
     lost = sink.dropped
     assert 80 <= lost <= 90  # ten in the queue, and those that the writer had already taken
     target.open.set()
