@@ -1,4 +1,4 @@
-# What can be done with a checkout; `make` alone lists it. Needed beforehand: Python 3.11 or later, pip, make, git.
+# The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check fix docs e2e conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -30,37 +30,37 @@ check: install  ## lint, formatting, types, import directions, declared dependen
 	$(UV) pip check
 	$(UV) lock --check
 
-fix: install  ## mend what ruff can mend, and format
+fix: install  ## fix what ruff can fix, and format
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
 docs: install  ## write the pages that are made from the code
 	.venv/bin/python -m gateway_core.config.docs
 
-e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed  ## run the gateway with servers and clients by others
+e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed  ## run the gateway with third-party servers and clients
 	.venv/bin/pytest e2e $(ARGS)
 
 conformance: install tests/conformance/.venv/.installed tests/conformance/node_modules/.installed  ## run the official MCP suite through it
 	.venv/bin/python tests/conformance/run.py $(ARGS)
 	$(if $(ARGS),,.venv/bin/python tests/conformance/client_role/run.py)
 
-compatibility: install $(MATRIX)  ## write docs/compatibility.md: clients by others with servers by others
+compatibility: install $(MATRIX)  ## write docs/compatibility.md: third-party clients with third-party servers
 	.venv/bin/python e2e/matrix/run.py $(ARGS)
 
 bench: install  ## measure what the gateway costs on this machine; ARGS=--quick for a short look
 	.venv/bin/python benchmarks/run.py $(ARGS)
 
-peers: install $(PEERS)  ## measure gateways by others beside it
+peers: install $(PEERS)  ## measure other gateways beside it
 	.venv/bin/python benchmarks/run.py --peers $(ARGS)
 
-guard: install  ## see that the hottest paths have not become much dearer; ARGS=--renew records them anew
+guard: install  ## fail if a hot path got slower than the recorded baseline; ARGS=--renew records a new one
 	.venv/bin/python benchmarks/guard.py $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
 		benchmarks/.venv-* benchmarks/node/node_modules tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
-# The stamps: each is newer than what it was made of, so that a second run costs nothing.
+# Stamps: each is newer than its inputs, so a second run does nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --locked --compile-bytecode
 	@touch $@

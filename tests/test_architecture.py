@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,76 @@ SHIPPED = sorted(
     for path in top.rglob("*.py")
 )
 MAX_LINES = 350
+CORE = ROOT / "gateway_core"
+TESTS = ROOT / "tests"
+SUITES = {
+    "acceptance": "the main job, with processes of the gateway and real agents",
+    "conformance": "the clauses of the specification",
+    "payloads": "payloads of many kinds through every pair of transports",
+    "test_architecture.py": "the layout",
+    "test_benchmarks.py": "benchmarks/",
+    "test_docs.py": "the pages",
+    "test_third_party_plugin.py": "a plugin that is built and installed as its users would",
+    "cli/test_serving.py": "the commands together, with a server",
+    "downstream/test_sdk_clients.py": "official clients",
+    "rounds/test_odd_servers.py": "questions that no SDK would ask, from the server to the agent",
+    "upstream/auth/test_scopes.py": "scopes, from the challenge to the token",
+    "upstream/test_inline_calls.py": "inline calls, from the pipeline to the wire",
+    "upstream/test_inline_transports.py": "the same on every transport",
+}
+"""Folders and files of tests that belong to no single module, and what they test."""
+TESTED_IN = {
+    "catalog/test_catalog.py": ("catalog/assemble.py",),
+    "catalog/test_lists.py": ("catalog/entry.py", "upstream/hints.py"),
+    "catalog/test_owners.py": ("catalog/changes.py",),
+    "catalog/test_publish.py": ("catalog/identity.py", "catalog/naming.py", "upstream/inventory.py"),
+    "chain/test_run.py": ("chain/failures.py", "chain/hooks.py", "chain/verdicts.py"),
+    "cli/test_app.py": ("cli/status.py", "cli/views.py"),
+    "cli/test_client.py": ("cli/running.py",),
+    "cli/test_serving.py": ("cli/settings.py",),
+    "cli/test_start.py": ("cli/detach.py", "cli/lifetime.py", "cli/serve.py", "cli/stop.py", "gateway.py"),
+    "config/test_models.py": ("config/expand.py", "config/fields.py", "config/report.py", "config/sections.py"),
+    "cli/test_init.py": ("config/template.py",),
+    "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
+    "control/test_app.py": ("control/report.py",),
+    "demo/test_tour.py": (
+        *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
+    ),
+    "rounds/test_rounds.py": ("rounds/relay.py", "rounds/states.py"),
+    "test_hookspecs.py": ("types/calls.py", "types/conflicts.py", "types/upstreams.py"),
+    "test_pipeline.py": ("bugs.py", "call_state.py", "params.py"),
+    "test_watch.py": ("upstream/liveness.py", "upstream/upstream.py"),
+    "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
+    "upstream/auth/test_tokens.py": ("upstream/auth/endpoint.py",),
+    "upstream/http1/test_wire.py": (
+        *("headers.py", "upstream/http1/dial.py", "upstream/http1/heads.py"),
+        *("upstream/http1/response.py", "upstream/http1/stream_parser.py"),
+    ),
+    "upstream/notifications/test_watches.py": (
+        *("upstream/notifications/announcements.py", "upstream/notifications/logs.py"),
+        "upstream/notifications/subscription.py",
+    ),
+    "upstream/test_duplex.py": ("upstream/base.py", "upstream/incoming.py", "upstream/pending.py"),
+    "upstream/test_era.py": ("upstream/handshakes.py", "upstream/transports.py"),
+    "upstream/test_inline_calls.py": ("plans.py", "upstream/requests.py"),
+    "upstream/test_offer.py": ("upstream/pool.py", "upstream/settling.py"),
+    "upstream/test_sessions.py": ("upstream/apart.py", "upstream/shared.py"),
+}
+"""Modules that are seen only through a neighbour, by the file that tests both."""
+WITHOUT_TESTS = {
+    "errors.py": "codes and classes",
+    "words.py": "constants",
+    "cli/__main__.py": "one line",
+    "cli/exit_codes.py": "constants",
+    "config/keys.py": "constants",
+}
+PENDING = {
+    "downstream": "the server of the data plane is being replaced",
+    "nesting.py": "the decoders are being joined",
+    "surrogates.py": "the decoders are being joined",
+    "usual.py": "the decoders are being joined",
+}
+"""Folders and modules whose tests move with a change that is under way."""
 BY_NAME = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
 
 
@@ -63,6 +133,56 @@ def test_nothing_unfinished_is_shipped() -> None:
         if unfinished.search(line)
     ]
     assert found == []
+
+
+def _listed(path: str, table: Iterable[str]) -> bool:
+    """Whether a path, or a folder that it is in, stands in a table."""
+    return any(path == entry or path.startswith(entry + "/") for entry in table)
+
+
+def _test_of(source: str) -> str:
+    """The path that mirrors the path of a source."""
+    folder, _, name = source.rpartition("/")
+    return f"{folder}/test_{name.lstrip('_')}".lstrip("/")
+
+
+def test_the_tests_mirror_the_sources() -> None:
+    sources = {path.relative_to(CORE).as_posix() for path in CORE.rglob("*.py") if path.name != "__init__.py"}
+    tests = {path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
+    elsewhere = {source for group in TESTED_IN.values() for source in group}
+    named = elsewhere | WITHOUT_TESTS.keys()
+    mirrored = {source for source in sources if _test_of(source) in tests}
+    without = sources - mirrored - named
+    assert sorted(it for it in without if not _listed(it, PENDING)) == [], "these have no tests"
+    alone = tests - {_test_of(source) for source in sources}
+    assert sorted(it for it in alone if not _listed(it, SUITES)) == [], "these mirror no source"
+    assert sorted(named & mirrored | named - sources) == [], "these exceptions are out of date"
+    assert sorted(TESTED_IN.keys() - tests) == [], "these exceptions name no tests"
+
+
+def test_no_test_bounds_wall_time_from_above() -> None:
+    found = []
+    for path in [*TESTS.rglob("*.py"), *ROOT.glob("plugins/*/tests/*.py")]:
+        relative = path.relative_to(ROOT).as_posix()
+        if _listed(relative, [f"tests/{name}" for name in PENDING]):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assert) and _bounds_a_clock(node.test):
+                found.append(f"{relative}:{node.lineno}")
+    assert found == []
+
+
+def _bounds_a_clock(test: ast.expr) -> bool:
+    """Whether the difference of two times of a clock is compared with a number that it must not reach."""
+    if not isinstance(test, ast.Compare):
+        return False
+    terms = [test.left, *test.comparators]
+    for left, operator, right in zip(terms, test.ops, terms[1:], strict=False):
+        small, large = (left, right) if isinstance(operator, ast.Lt | ast.LtE) else (right, left)
+        clock = isinstance(small, ast.BinOp) and re.search(r"\b(monotonic|perf_counter|time)\(\)", ast.unparse(small))
+        if clock and isinstance(large, ast.Constant) and isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+            return True
+    return False
 
 
 def test_imports_point_one_way() -> None:

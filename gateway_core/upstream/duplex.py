@@ -320,11 +320,11 @@ class DuplexConnection(Connection):
             return
         self._reason = reason
         self._ended.set()
-        for pending in self._pending.values():
+        self._releasing = asyncio.get_running_loop().create_task(self._release())
+        for pending in list(self._pending.values()):  # a call that fails goes on at once, and takes itself out
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
         self._questions.end()
         for task in self._background:
             task.cancel()
-        self._releasing = asyncio.get_running_loop().create_task(self._release())
         self.strays.report(reason)

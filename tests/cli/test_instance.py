@@ -88,10 +88,8 @@ def test_the_token_is_not_shown(config):
 
 def test_a_second_start_is_refused_with_pid_and_address(config):
     hold = acquire(config, host="0.0.0.0", port=3000)
-    begun = time.monotonic()
     with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, http://127.0.0.1:3000"):
         acquire(config, host="127.0.0.1", port=3001)
-    assert time.monotonic() - begun < 1
     hold.release()
 
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -172,14 +171,12 @@ def test_stop_lets_a_call_in_flight_finish(running, rad, spawn, status, wait_for
 
 
 def test_stop_now_does_not_wait(running, rad, spawn, status, wait_for):
-    call = spawn("call", "slow", "--arg", "seconds=40")
+    call = spawn("call", "slow", "--arg", "seconds=20")
     wait_for(lambda: status()["in_flight"] == 1)
-    begun = time.monotonic()
     stopped = rad("stop", "--now")
     assert stopped.returncode == 0, stopped.stderr
-    assert time.monotonic() - begun < 15
     call.communicate(timeout=20)
-    assert call.returncode == 1
+    assert call.returncode == 1, "it would have had the time to end well"
 
 
 def test_a_call_ends_even_if_its_gateway_hangs_in_the_middle(running, with_server, environment, status, wait_for):

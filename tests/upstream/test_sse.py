@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -142,7 +141,7 @@ class Faulty:
             await self.say(id=number, result={"text": "x" * 200_000})
         elif name == "slow_post":
             await self.say(id=number, result={"tool": name})
-            await asyncio.sleep(5)
+            await asyncio.sleep(90)  # longer than a test may take
         elif name == "noise":
             assert self.stream is not None
             await self.stream.write(b"data: {oops\n\nevent: other\ndata: 1\n\n")
@@ -216,11 +215,9 @@ async def test_a_killed_server_ends_all_calls_at_once(sdk: tuple[str, asyncio.su
         async with asyncio.timeout(5):
             while not all(exchange.sent for exchange in exchanges):
                 await asyncio.sleep(0.01)
-        started = time.monotonic()
         process.kill()
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(end, OutcomeUnknown) for end in ends)
-        assert time.monotonic() - started < 1
         with pytest.raises(NotSent):
             await call(connection, "add", a=1, b=2)
 
@@ -347,12 +344,10 @@ async def test_a_post_that_cannot_connect_is_not_sent(faulty: Faulty) -> None:
 async def test_the_end_of_the_stream_ends_all_calls_at_once(opened: SseConnection) -> None:
     bystander = asyncio.create_task(call(opened, "silent"))
     await call(opened, "echo")
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="ended its event stream"):
         await call(opened, "end_stream")
     with pytest.raises(OutcomeUnknown):
         await bystander
-    assert time.monotonic() - started < 1
     assert await opened.wait_closed() == "ended its event stream"
 
 
@@ -363,9 +358,7 @@ async def test_an_event_past_the_limit_ends_the_connection(opened: SseConnection
 
 
 async def test_an_answer_on_the_stream_does_not_wait_for_the_post(opened: SseConnection) -> None:
-    started = time.monotonic()
     assert await call(opened, "slow_post") == {"tool": "slow_post"}
-    assert time.monotonic() - started < 1
 
 
 async def test_noise_on_the_stream_is_counted(opened: SseConnection) -> None:

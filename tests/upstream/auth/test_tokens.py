@@ -190,10 +190,8 @@ async def test_a_token_is_renewed_ahead_of_its_expiry_without_holding_calls_up(
     assert len(endpoint.forms) == 1
     clock(2)
     endpoint.delay = 0.2
-    started = time.perf_counter()
     await asyncio.gather(*[link.connection.request(*CALL) for _ in range(5)])
-    assert time.perf_counter() - started < 0.2
-    assert server.seen[-1].headers["authorization"] == "Bearer token-1"
+    assert {seen.headers["authorization"] for seen in server.of("tools/call")} == {"Bearer token-1"}
     await asyncio.sleep(0.3)
     await link.connection.request(*CALL)
     assert server.seen[-1].headers["authorization"] == "Bearer token-2"

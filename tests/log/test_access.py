@@ -1,0 +1,23 @@
+"""What a log line shows of a call."""
+
+import pytest
+
+from gateway_core.log import access
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "shown"),
+    [
+        ("tools/call", "echo", "echo"),
+        ("resources/read", "file:///a/b", "file:///a/b"),
+        ("resources/read", "https://u:hush@host/p?token=hush#x", "https://***@host/p?…"),
+        ("tasks/get", "hush", ""),
+    ],
+)
+def test_the_name_of_a_call_is_shown_without_secrets(method, name, shown):
+    assert access.shown_name(method, name) == shown
+
+
+def test_the_members_of_a_call_name_what_it_asks_for():
+    assert access.members("prompts/get", "p", "me") == {"method": "prompts/get", "prompt": "p", "principal": "me"}
+    assert access.members("tools/list", "", "me") == {"method": "tools/list", "principal": "me"}

@@ -1,0 +1,79 @@
+"""The log as a whole: levels, targets, and notes."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+from loguru import logger
+
+from gateway_core.log import output
+from tests.log.kit import Settings
+
+
+def test_standard_library_records_come_along_from_warning(log_to):
+    written = log_to()
+    logging.getLogger("aiohttp.server").info("not this")
+    logging.getLogger("aiohttp.server").warning("bad %s", "request\n")
+    logging.getLogger("asyncio").error("%d", "no number")
+    assert [line.split(" ", 1)[1] for line in written()] == [
+        "WARNING bad request\\n logger=aiohttp.server",
+        "ERROR   %d logger=asyncio",
+    ]
+
+
+def test_the_level_decides_what_is_written(log_to):
+    written = log_to(least="WARNING")
+    logger.info("no")
+    logger.warning("yes")
+    assert [line.split(" ", 1)[1] for line in written()] == ["WARNING yes"]
+
+
+def test_nothing_goes_to_stdout(tmp_path):
+    code = (
+        "from gateway_core.log.output import setup; from loguru import logger; import logging\n"
+        "class S: level='DEBUG'; format='text'; file=None; max_bytes=0; kept_files=0\n"
+        "setup(S(), to_terminal=True); logger.info('hello'); logging.warning('there')"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert found.stdout == ""
+    assert [line.split(" ", 1)[1] for line in found.stderr.splitlines()] == [
+        "INFO    hello",
+        "WARNING there logger=root",
+    ]
+
+
+def test_the_line_of_a_call_has_further_members_in_json_only(log_to):
+    members = {"method": "tools/call", "tool": "echo", "principal": "a@b"}
+    written = log_to("json")
+    output.note("tools/call echo", {"agent": "a@b"}, members)
+    found = json.loads(written()[0])
+    assert {key: found[key] for key in ("agent", *members)} == {"agent": "a@b", **members}
+    written = log_to("text")
+    output.note("tools/call echo", {"agent": "a@b"}, members)
+    assert written()[-1].split(" ", 1)[1] == "INFO    tools/call echo agent=a@b"
+
+
+def test_a_file_that_cannot_be_opened_is_told_at_once(tmp_path):
+    (tmp_path / "dir.log").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        output.setup(Settings(str(tmp_path / "dir.log")), to_terminal=False)
+
+
+def test_notes_look_like_all_other_lines_and_keep_their_place(log_to):
+    for form in ("text", "json"):
+        written = log_to(form)
+        logger.bind(agent="a@b", ms=1.25, none=None).info("one {}", "x")
+        output.note("one x", {"agent": "a@b", "ms": 1.25, "none": None})
+        logger.info("three")
+        lines_of = [re.sub(r"\d{4}-\d\d-\d\dT[\d:.+-]+", "TIME", line) for line in written()[-3:]]
+        assert lines_of[0] == lines_of[1]
+        assert "three" in lines_of[2]
+
+
+def test_a_note_that_the_level_leaves_out_is_not_even_made(log_to):
+    written = log_to(least="WARNING")
+    output.note(lambda: pytest.fail("made in vain"), {})
+    assert written() == []
