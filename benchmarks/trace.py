@@ -153,7 +153,8 @@ def watches(*, steps: bool = False) -> dict[str, Watch]:
                 ("legacy agent, upstream over stdio", "legacy", over_stdio),
             ):
                 config = scratch / f"{era}.toml"
-                config.write_text(targets.GATEWAY.format(port=processes.free_port(), level="INFO") + server + targets.QUIET)
+                settings = targets.GATEWAY.format(port=processes.free_port(), level="INFO")
+                config.write_text(settings + server + targets.QUIET)
                 output.setup(load(config).proxy.log, to_terminal=False)
                 with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                     found[title] = runner.run(watched(config, era, steps=steps))

@@ -40,7 +40,7 @@ from gateway_core.plans import CallPlans
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.types import Call, CallResult, Outcome, Reject
-from gateway_core.upstream.bridge import bridge_result, plain_members
+from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
 # Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
@@ -173,6 +173,8 @@ class Pipeline:
             else:
                 request = request_for(call, params, target, exchange)
             result = await self._router.dispatch(call, exchange, target, request, state)
+            if state.reply is not None and state.reply.plain and call.method not in TASKS:
+                return result
         return self._catalog.tasks.translated(call, target, result)
 
     async def _find(self, exchange: Exchange, params: Params) -> Target | None:
@@ -215,9 +217,7 @@ class Pipeline:
         era, raw, reply = exchange.agent.era, linked.raw, state.reply
         if linked.error is not None or (linked.era == era and exchange.method in LISTS):
             return linked
-        members = None
-        if reply is not None and raw is reply.result:
-            members = plain_members(reply, linked.era)
+        members = reply.members if reply is not None and reply.plain and raw is reply.result else None
         try:
             raw = bridge_result(
                 exchange.method,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import compress
+from operator import ne
 from typing import Final
 
 import msgspec
@@ -129,13 +131,13 @@ def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
 
     A client repeats most of its head: only the lines that differ are read.
     """
-    lines = data.decode("latin-1").split("\r\n")
-    if len(lines) != len(last.lines) or lines[0] != last.lines[0]:
+    lines, known = data.decode("latin-1").split("\r\n"), last.lines
+    if lines == known:
+        return last
+    if len(lines) != len(known) or lines[0] != known[0]:
         return read_head(data)
     fields, length = last.fields.copy(), last.length
-    for line, before in zip(lines, last.lines, strict=True):
-        if line == before:
-            continue
+    for line, before in compress(zip(lines, known, strict=True), map(ne, lines, known)):
         size = before.find(":") + 1
         value = line[size:]
         if not size or line[:size] != before[:size] or not (value.isascii() and value.isprintable()):
