@@ -71,10 +71,10 @@ MAX_REMEMBERED: Final = 1024
 def bridge_result(
     method: str,
     raw: bytes,
-    *,
     from_era: Era | None,
     to_era: Era,
     members: dict[str, Raw] | None = None,
+    *,
     server: bytes | None = None,
     tasks: bool = False,
 ) -> bytes:
