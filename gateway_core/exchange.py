@@ -22,8 +22,7 @@ from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
 from gateway_core.protocol import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 from gateway_core.types import Call, Era, Principal
 
-_PROCESS: Final = secrets.token_hex(4)
-_NUMBERS: Final = itertools.count(1)
+_IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
 
 PROGRESS_BURST: Final = 64
 """Progress notifications of one request that are passed on as they come."""
@@ -149,7 +148,7 @@ class Exchange(msgspec.Struct, eq=False):
     """The least severe log messages that the agent wants during this request; empty for none at all."""
     meta: Mapping[str, Raw] | None = None
     """The members of `_meta` of the agent's request, where they were taken apart already."""
-    id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}{next(_NUMBERS)}")
+    id: str = msgspec.field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; set by the pipeline."""

@@ -40,7 +40,7 @@ from gateway_core.plans import CallPlans
 from gateway_core.protocol import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.router import Router, unknown_outcome
 from gateway_core.types import Call, CallResult, Outcome, Reject
-from gateway_core.upstream.bridge import bridge_result, plain_members
+from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
 # Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
@@ -151,7 +151,7 @@ class Pipeline:
             plan, params = None, read(exchange, state.members)
             state.target = await self._find(exchange, params)
         call = state.call = exchange.origin = params.call(exchange, state.target)
-        if exchange.headers is not None:
+        if plan is None and exchange.headers is not None:  # a plan's tool mirrors no argument
             check_headers(exchange, call, state.target)
         if exchange.method in self._chain.methods:
             state.chain = ChainProgress()
@@ -173,6 +173,8 @@ class Pipeline:
             else:
                 request = request_for(call, params, target, exchange)
             result = await self._router.dispatch(call, exchange, target, request, state)
+            if state.reply is not None and state.reply.plain and call.method not in TASKS:
+                return result
         return self._catalog.tasks.translated(call, target, result)
 
     async def _find(self, exchange: Exchange, params: Params) -> Target | None:
@@ -211,26 +213,18 @@ class Pipeline:
 
     def _published(self, exchange: Exchange, state: CallState, result: CallResult) -> CallResult:
         """The result in the agent's era, with URIs as it has to know them."""
-        linked = self._catalog.linked(exchange, result)
-        era, raw, reply = exchange.agent.era, linked.raw, state.reply
-        if linked.error is not None or (linked.era == era and exchange.method in LISTS):
-            return linked
-        members = None
-        if reply is not None and raw is reply.result:
-            members = plain_members(reply, linked.era)
+        if self._catalog.snapshot.linking:
+            result = self._catalog.linked(exchange, result)
+        agent, method, raw, reply = exchange.agent, exchange.method, result.raw, state.reply
+        if result.error is not None or (method in LISTS and result.era == agent.era):
+            return result
+        members = reply.members if reply is not None and reply.plain and raw is reply.result else None
+        tasks = members is None and takes_tasks(agent)
         try:
-            raw = bridge_result(
-                exchange.method,
-                raw,
-                from_era=linked.era,
-                to_era=era,
-                members=members,
-                server=_SERVER,
-                tasks=members is None and takes_tasks(exchange.agent),
-            )
+            raw = bridge_result(method, raw, result.era, agent.era, members, server=_SERVER, tasks=tasks)
         except RpcError as error:
-            return CallResult.failed(error, _ERROR, linked.upstream)
-        return linked if raw is linked.raw else _replace(linked, raw=raw, era=era)
+            return CallResult.failed(error, _ERROR, result.upstream)
+        return result if raw is result.raw else _replace(result, raw=raw, era=agent.era)
 
 
 def _internal_error(exchange: Exchange, error: Exception) -> CallResult:

@@ -27,6 +27,7 @@ MAX_PLANS: Final = 64
 """Plans that are kept of one agent."""
 MAX_NAME: Final = 1024
 """Bytes of a name whose plan is kept."""
+_PLAIN: Final = frozenset({"name", "arguments", "_meta"})
 _BRACE: Final = ord("{")
 _NO_OTHERS: Final[Mapping[str, Raw]] = {}
 
@@ -79,21 +80,21 @@ class CallPlans:
 
     def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan, Params] | None:
         """The plan of a plain call, and its params; None for every other request."""
-        if exchange.method != TOOLS_CALL or "name" not in members:
+        if exchange.method != TOOLS_CALL or "name" not in members or not _PLAIN.issuperset(members):
             return None
-        known, arguments, meta = 1, b"", b""
-        if "arguments" in members:
-            arguments, known = bytes(members["arguments"]), known + 1
-        if "_meta" in members:
-            meta, known = bytes(members["_meta"]), known + 1
-        seen = self._catalog.seen_by(exchange.agent.principal.id)
-        if seen is None or len(members) != known or (arguments and arguments[0] != _BRACE):
+        arguments = bytes(members["arguments"]) if "arguments" in members else b""
+        agent = exchange.agent
+        seen = self._catalog.seen_by(agent.principal.id)
+        if seen is None or (arguments and arguments[0] != _BRACE):
             return None
         name = bytes(members["name"])
-        plan: CallPlan | None = exchange.agent.plans.get(name)
+        plan: CallPlan | None = agent.plans.get(name)
         if plan is None or plan.seen is not seen:
             plan = self._make(exchange, seen, name)
-        return None if plan.target is None else (plan, Params(plan.name, arguments, meta, _NO_OTHERS))
+        if plan.target is None:
+            return None
+        meta = bytes(members["_meta"]) if "_meta" in members else b""
+        return plan, Params(plan.name, arguments, meta, _NO_OTHERS)
 
     def _make(self, exchange: Exchange, seen: object, name: bytes) -> CallPlan:
         try:

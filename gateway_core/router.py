@@ -210,7 +210,7 @@ def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult
             required = {"requiredCapabilities": exchange.missing}
             error = RpcError(MISSING_CLIENT_CAPABILITY, f"{error.message} (upstream {upstream.name})", required)
         return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
-    outcome = _TOOL_ERROR if _is_tool_error(exchange.method, reply) else _OK
+    outcome = _OK if reply.plain or not _is_tool_error(exchange.method, reply) else _TOOL_ERROR
     facts = upstream.facts
     return CallResult(reply.result, None, outcome, facts.name, reply.era or facts.era)
 

@@ -70,6 +70,7 @@ _RESULT_FIRST: Final = b'{"result":'
 """How the official TypeScript SDK begins a response."""
 _BACKSLASH: Final = ord("\\")
 _ZERO: Final = ord("0")
+_QUOTE: Final = ord('"')
 _SMALL: Final = 1 << 16
 """Bytes up to which copying a message costs less than a loop in Python that avoids it."""
 _ABSENT: Final = (b"", b"null")
@@ -222,7 +223,7 @@ def _is_id(raw: bytes) -> bool:
     """Whether an id is one that JSON-RPC and MCP allow, of bounded length."""
     if len(raw) > MAX_ID_BYTES:
         return False
-    return raw[:1] == b'"' or (raw.isdigit() and raw[0] != _ZERO) or _INTEGER.fullmatch(raw) is not None
+    return (raw.isdigit() and raw[0] != _ZERO) or raw[0] == _QUOTE or _INTEGER.fullmatch(raw) is not None
 
 
 def _ill_cased(members: dict[str, Raw]) -> bool:

@@ -101,10 +101,10 @@ def check_depth_of_members(data: bytes, members: dict[str, Raw]) -> None:
 
     Most of many brackets stand in a text: in an argument, or in a block of a result's content. Texts are skipped there.
     """
-    if _has_few_brackets(data, MAX_DEPTH):
-        return
     if len(data) > _SMALL:
         check_depth(data)
+        return
+    if len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) <= MAX_DEPTH:
         return
     for raw in members.values():
         value = bytes(raw)

@@ -127,21 +127,18 @@ def _ended(services: Services, session: Session, key: RequestKey, running: Runni
     session.ended(key)
 
 
-def result_of(running: Running[CallResult]) -> CallResult:
-    """How a request ended that was not cancelled: the last line between a bug and an agent that waits for ever."""
-    try:
-        return running.result()
-    except Exception as error:  # noqa: BLE001
-        logger.error("{} in a request\n{}", type(error).__name__, where(error))
-        return CallResult.failed(internal_error())
+def response_to(message: Message, running: Running[CallResult]) -> tuple[bytes, RpcError | None]:
+    """The JSON-RPC response to a request that ended without being cancelled, and the error in it. Never raises.
 
-
-def response_to(message: Message, result: CallResult) -> bytes:
-    """The JSON-RPC response that carries a call's result, or its error. Never raises."""
+    Whatever a bug makes of the request or of its result, the agent gets a response.
+    """
     try:
-        if result.error is not None:
-            return jsonrpc.error(message.id, result.error)
-        return jsonrpc.result(message.id, result.raw)
-    except Exception as error:  # noqa: BLE001 - an error's `data` comes from elsewhere and may be no JSON
-        logger.error("{} while writing an answer\n{}", type(error).__name__, where(error))
-        return jsonrpc.error(message.id, internal_error())
+        result = running.result()
+        error = result.error
+        if error is None:
+            return jsonrpc.result(message.id, result.raw), None
+        return jsonrpc.error(message.id, error), error
+    except Exception as bug:  # noqa: BLE001 - an error's `data`, too, may be no JSON
+        logger.error("{} in a request\n{}", type(bug).__name__, where(bug))
+        error = internal_error()
+        return jsonrpc.error(message.id, error), error

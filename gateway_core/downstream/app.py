@@ -53,6 +53,9 @@ class App:
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
+        known: Handler | None = head.route.handler
+        if known is not None:
+            return known
         refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
         if refused is not None:
             raise HttpError(*refused)
@@ -80,6 +83,7 @@ class App:
     def _mcp(self, head: RequestHead) -> Handler:
         if head.method == "POST":
             check_json(head)
+            head.route.keep(self._post)
             return self._post
         _require_method(head, "GET", "POST", "DELETE")
         if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them

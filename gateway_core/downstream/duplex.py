@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core import jsonrpc
 from gateway_core.bugs import internal_error, where
-from gateway_core.downstream.agents import exchange_for, meta_of, response_to, result_of, start_call
+from gateway_core.downstream.agents import exchange_for, meta_of, response_to, start_call
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services
@@ -79,7 +79,7 @@ class Duplex:
     def _answered(self, message: Message, running: Running[CallResult]) -> None:
         if running.cancelled():
             return  # a cancelled request is not answered (basic/patterns/cancellation)
-        self.send(response_to(message, result_of(running)))
+        self.send(response_to(message, running)[0])
 
     def _failed(self, message: Message, error: BaseException) -> None:
         logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -28,6 +28,9 @@ from gateway_core.protocol import (
     PROTOCOL_VERSION_KEY,
     TASKS,
 )
+
+HEADERS: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+"""Those that repeat what the body says."""
 
 
 def climb(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:

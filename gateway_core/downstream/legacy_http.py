@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway_core import jsonrpc
-from gateway_core.downstream.agents import response_to, result_of
+from gateway_core.downstream.agents import response_to
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -135,4 +135,4 @@ def _respond(message: Message, running: Running[CallResult]) -> Response:
     """The response to a call that is over."""
     if running.cancelled():
         return Response(jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled")))
-    return Response(response_to(message, result_of(running)))
+    return Response(response_to(message, running)[0])

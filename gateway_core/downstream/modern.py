@@ -17,7 +17,7 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.catalog import require_tasks
 from gateway_core.downstream import ladder
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to, result_of
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
 from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -58,8 +58,6 @@ MAX_REMEMBERED: Final = 4096
 """Bytes of an agent's self-description up to which it is remembered."""
 REMEMBERED: Final = 1024
 """Self-descriptions that are remembered."""
-_QUOTE: Final = ord('"')
-_BACKSLASH: Final = ord("\\")
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -77,68 +75,82 @@ def admit(
     """The agent behind a request that passes the ladder, and the log level that it asks for.
 
     The ladder: `_meta` complete, headers match, version supported. `headers`: by lower-case name; None for transports
-    without. Agents describe themselves in every request: what a description means is remembered. Raises `RpcError` with
+    without. Agents say the same of themselves in every request: whom that admits is remembered. Raises `RpcError` with
     `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
-    member = NAME_MEMBERS.get(method)
-    name = None if member is None else _value(params.get(member))
-    version = ladder.climb(method, name, meta, _value(meta.get(PROTOCOL_VERSION_KEY)), headers)
-    said = _Description(
-        version,
-        bytes(meta[CLIENT_CAPABILITIES_KEY]),
-        bytes(meta.get(CLIENT_INFO_KEY, b"")),
-        bytes(meta.get(LOG_LEVEL_KEY, b"")),
+    member, raw = NAME_MEMBERS.get(method), meta.get
+    name = b"" if member is None else bytes(params.get(member, b""))
+    capabilities, info = bytes(raw(CLIENT_CAPABILITIES_KEY, b"")), bytes(raw(CLIENT_INFO_KEY, b""))
+    claims = _Claims(
+        method,
+        name,
+        None if headers is None else tuple(map(headers.get, ladder.HEADERS)),
+        bytes(raw(PROTOCOL_VERSION_KEY, b"")),
+        capabilities,
+        info,
+        bytes(raw(LOG_LEVEL_KEY, b"")),
         address,
     )
-    described = _remembered if said.size <= MAX_REMEMBERED else _described
-    admitted = described(said)
+    small = len(method) + len(name) + len(capabilities) + len(info) <= MAX_REMEMBERED
+    admitted = _remembered(claims) if small else _admitted(claims)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
     return admitted
 
 
-def _value(raw: Raw | None) -> Any:
-    """A member's value; None if it is absent."""
-    if raw is None:
-        return None
-    data = bytes(raw)
-    if data[0] == _QUOTE and _BACKSLASH not in data:
-        return data[1:-1].decode()
-    return jsonrpc.value(data)
+class _Claims(msgspec.Struct, frozen=True):
+    """What decides whether a request is admitted, and whose it is. JSON as it came; empty if it was left out."""
 
-
-class _Description(msgspec.Struct, frozen=True):
-    """What an agent says of itself in a request. JSON as it came; empty if it was left out."""
-
-    version: str
+    method: str
+    name: bytes
+    headers: tuple[str | None, ...] | None
+    """The values of `ladder.HEADERS`; None for transports without."""
+    version: bytes
     capabilities: bytes
     info: bytes
     log_level: bytes
     address: str
 
-    @property
-    def size(self) -> int:
-        """Bytes of what agents choose the size of."""
-        return len(self.capabilities) + len(self.info)
+
+def _admitted(claims: _Claims) -> tuple[Agent, str]:
+    """`admit`, but for subscriptions to tasks."""
+    required = {PROTOCOL_VERSION_KEY: claims.version, CLIENT_CAPABILITIES_KEY: claims.capabilities}
+    meta = {key: raw for key, raw in required.items() if raw}
+    headers = None
+    if claims.headers is not None:
+        given = zip(ladder.HEADERS, claims.headers, strict=True)
+        headers = {key: value for key, value in given if value is not None}
+    version = ladder.climb(claims.method, _value(claims.name), meta, _value(claims.version), headers)
+    small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
+    described = _known_agents if small else _described
+    return described(version, claims.capabilities, claims.info, claims.log_level, claims.address)
 
 
-def _described(said: _Description) -> tuple[Agent, str]:
+_remembered = lru_cache(maxsize=REMEMBERED)(_admitted)
+
+
+def _value(data: bytes) -> Any:
+    """A member's value; None if it is absent."""
+    return jsonrpc.value(data) if data else None
+
+
+def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes, address: str) -> tuple[Agent, str]:
     """The agent that a description is of, and the log level. Raises as `admit` does."""
-    info = Raw(said.info) if said.info else None
-    client_info = require_object(info, f"_meta[{CLIENT_INFO_KEY!r}]")
-    log_level = level_of(Raw(said.log_level), f"_meta[{LOG_LEVEL_KEY!r}]") if said.log_level else ""
+    client_info = require_object(Raw(info) if info else None, f"_meta[{CLIENT_INFO_KEY!r}]")
+    level = level_of(Raw(log_level), f"_meta[{LOG_LEVEL_KEY!r}]") if log_level else ""
     agent = Agent(
-        principal=principal_of(client_info, said.address),
+        principal=principal_of(client_info, address),
         era="modern",
-        protocol_version=said.version,
+        protocol_version=version,
         client_info=client_info,
-        capabilities=require_object(said.capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
     )
-    return agent, log_level
+    return agent, level
 
 
-_remembered = lru_cache(maxsize=REMEMBERED)(_described)
+_known_agents = lru_cache(maxsize=REMEMBERED)(_described)
+"""One `Agent` for all methods and names, since it keeps call plans."""
 
 
 def discover(services: Services) -> bytes:
@@ -204,9 +216,8 @@ async def _write(client: Client, subscription: Subscription, mailbox: Mailbox) -
 
 def _respond(message: Message, running: Running[CallResult]) -> Response:
     """The response to a call that was not cancelled."""
-    result = result_of(running)
-    status = 200 if result.error is None else _status(result.error)
-    return Response(response_to(message, result), status)
+    body, error = response_to(message, running)
+    return Response(body) if error is None else Response(body, _status(error))
 
 
 def _acknowledge(head: RequestHead, meta: Mapping[str, Raw]) -> Response:

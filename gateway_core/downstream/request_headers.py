@@ -42,8 +42,10 @@ def session_of(head: RequestHead) -> tuple[str | None, bool]:
 
     Raises `HttpError` (400) if either header is repeated.
     """
-    version = head.once(VERSION_FIELD)
-    return head.once(SESSION_FIELD), version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+    if head.repeated:
+        head.once(VERSION_FIELD), head.once(SESSION_FIELD)
+    version = head.fields.get(VERSION_FIELD)
+    return head.fields.get(SESSION_FIELD), version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 def accepts(head: RequestHead) -> Accepts:

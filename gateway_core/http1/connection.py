@@ -263,7 +263,8 @@ class ServerConnection(asyncio.Protocol):
         if self._paused and transport is not None and not transport.is_closing():
             self._paused = False
             transport.resume_reading()
-        self._process()
+        if self._reader.buffer:
+            self._process()
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from itertools import compress
+from operator import ne
+from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 MAX_HEAD: Final = 32 * 1024
 """Bytes of a request's head."""
@@ -25,8 +28,13 @@ _TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOK
 _TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 """What may stand in a value: no control characters but the tab."""
 _REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
-_DECISIVE: Final = frozenset({"host", "transfer-encoding", "connection"})
-"""Fields from which more follows than their value."""
+_VARYING: Final = frozenset(
+    {
+        *("content-length", "traceparent", "tracestate", "baggage", "x-request-id"),
+        *("mcp-method", "mcp-name", "mcp-session-id"),
+    }
+)
+"""Fields that differ from request to request, and from which nothing follows for the rest of a head or its route."""
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _BAD: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """A bare CR or LF, or a control character."""
@@ -45,6 +53,19 @@ class HttpError(Exception):
         self.message = message
         self.headers = headers or {}
         self.close = close
+
+
+class Route:
+    """Where the requests go whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
+
+    __slots__ = ("handler",)
+
+    def __init__(self) -> None:
+        self.handler: Any = None
+
+    def keep(self, handler: object) -> None:
+        """Serve the next such requests on this connection with `handler`, too."""
+        self.handler = handler
 
 
 class RequestHead(msgspec.Struct, eq=False):
@@ -69,6 +90,7 @@ class RequestHead(msgspec.Struct, eq=False):
     """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
     lines: list[str]
     """As they were received, for `read_next_head`."""
+    route: Route = msgspec.field(default_factory=Route)
 
     def once(self, name: str) -> str | None:
         """A field that may be given once; None if it is absent. Raises `HttpError` (400) if it is repeated."""
@@ -129,36 +151,24 @@ def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
 
     A client repeats most of its head: only the lines that differ are read.
     """
-    lines = data.decode("latin-1").split("\r\n")
-    if len(lines) != len(last.lines) or lines[0] != last.lines[0]:
+    lines, known = data.decode("latin-1").split("\r\n"), last.lines
+    if lines == known:
+        return last
+    if len(lines) != len(known) or lines[0] != known[0]:
         return read_head(data)
     fields, length = last.fields.copy(), last.length
-    for line, before in zip(lines, last.lines, strict=True):
-        if line == before:
-            continue
+    for line, before in compress(zip(lines, known, strict=True), map(ne, lines, known)):
         size = before.find(":") + 1
         value = line[size:]
-        if not size or line[:size] != before[:size] or not (value.isascii() and value.isprintable()):
-            return read_head(data)
         name = before[: size - 1].lower()
-        if name in _DECISIVE or name in last.repeated:
+        if name not in _VARYING or name in last.repeated or not line.startswith(before[:size]):
+            return read_head(data)
+        if not (value.isascii() and value.isprintable()):
             return read_head(data)
         fields[name] = value.strip(" ")
         if name == "content-length":
             length = _length(fields[name])
-    return RequestHead(
-        last.method,
-        last.path,
-        last.query,
-        fields,
-        last.repeated,
-        last.minor,
-        last.keep_alive,
-        length,
-        last.chunked,
-        last.usual,
-        lines,
-    )
+    return replace(last, fields=fields, length=length, lines=lines)
 
 
 def check_partial(data: bytes, checked: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import Any, Final
 
 from msgspec import Raw
@@ -40,29 +39,21 @@ class Rounds:
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Characters of a state: the agent's next request has to fit, with the arguments and its answers."""
 
-    def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
-        """Send a first round, or one that the agent begins again.
+    async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
+        """Send a first round, or one that the agent begins again, and handle the questions of the server.
 
-        Ends as `Upstream.request` does. Raises `RpcError` too: the server asks what nobody can answer.
+        Raises as `Upstream.request` does, and `RpcError` if the agent cannot be asked.
         """
-        if request.method not in MAY_ASK:
-            return upstream.request(exchange, request)
-        if exchange.agent.era == "legacy":
+        agent, may = exchange.agent, request.method in MAY_ASK
+        if may and (agent.era == "legacy" or upstream.facts.era == "legacy"):
             if request.templates is None:
-                request = first_round(request)  # an agent of that era can have no state to bring back
-            if upstream.facts.era == "legacy":
-                return upstream.request(exchange, request)
-        return self._asking(upstream, exchange, request)
-
-    async def _asking(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
-        """Send a request where the server, or the agent, is modern, and see to the questions of the server."""
-        agent = exchange.agent
-        if agent.era == "modern" and upstream.facts.era == "legacy":
-            request = first_round(request)  # a server of that era knows no others
-            if can_be_asked(agent):
+                request = first_round(request)  # no side of that era has a state to bring back
+            if agent.era == "modern" and can_be_asked(agent):
                 outcome = await self.parking.send(upstream, exchange, request)
                 return self._parked_or_not(upstream, exchange, outcome)
         reply = await upstream.request(exchange, request)
+        if reply.plain or not may:
+            return reply
         if upstream.facts.era != "modern":
             return self._url_first(upstream, exchange, reply)
         if reply.error is not None or not may_ask(reply):

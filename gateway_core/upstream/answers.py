@@ -22,7 +22,7 @@ from gateway_core.upstream.base import SessionEnded
 from gateway_core.upstream.events import EventParser, EventTooLarge
 from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.http1.response import JSON, Response
-from gateway_core.upstream.pending import Pending, own_id
+from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
@@ -78,18 +78,18 @@ async def read_events(response: Response, parser: EventParser, take: Callable[[b
 
 async def read_json(response: Response, pending: Pending, limit: int) -> None:
     """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
-    take_json(await read_body(response, limit), pending)
+    pending.complete(reply_in(await read_body(response, limit), pending.number))
 
 
-def take_json(body: bytes, pending: Pending) -> None:
-    """Settle a request with the response that `body` is. Raises `OutcomeUnknown` when it is another one, or none."""
+def reply_in(body: bytes, number: int) -> Reply:
+    """The reply that `body` gives to request `number`. Raises `OutcomeUnknown` when it is another one, or none."""
     try:
         message = decode_response(body)
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
-    if not pending.is_answered_by(message):
+    if message.method or own_id(message.id) != number:
         raise UnusableAnswer("it answered another request than the one it was sent")
-    pending.settle(message)
+    return reply_of(message)
 
 
 async def read_failure(response: Response, request_id: int | None, *, in_session: bool) -> Reply:

@@ -42,7 +42,6 @@ from gateway_core.protocol import (
     TASKS,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.requests import Reply
 
 _HOP_KEYS: Final = frozenset(
     {
@@ -72,10 +71,10 @@ MAX_REMEMBERED: Final = 1024
 def bridge_result(
     method: str,
     raw: bytes,
-    *,
     from_era: Era | None,
     to_era: Era,
     members: dict[str, Raw] | None = None,
+    *,
     server: bytes | None = None,
     tasks: bool = False,
 ) -> bytes:
@@ -112,15 +111,6 @@ def bridge_result(
         if own is not None:
             members["_meta"] = own
     return jsonrpc.encode(members)
-
-
-def plain_members(reply: Reply, era: Era | None) -> dict[str, Raw] | None:
-    """The members of an answer where they were read already, and say neither that it is a question nor a task."""
-    members = reply.members
-    if members is None:
-        return None
-    # Legacy servers have no questions and tasks in their results.
-    return members if era == "legacy" or members.get("resultType", _COMPLETE) == _COMPLETE else None
 
 
 def _members(raw: bytes) -> dict[str, Raw]:

@@ -31,7 +31,7 @@ from gateway_core.protocol import (
     PROGRESS,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.answers import read_events, read_failure, read_json, take_json
+from gateway_core.upstream.answers import read_events, read_failure, read_json, reply_in
 from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.era import declared, filling, negotiate, template, with_meta
@@ -173,12 +173,12 @@ class HttpConnection(Connection):
             response = await sending
             body = response.body
             if body is not None and response.head.usual and len(body) <= self._limit and not starts:
-                take_json(body, pending)
-            else:
-                try:
-                    await self._read(response, pending, starts)
-                finally:
-                    self._finish(response, pending)
+                return reply_in(body, pending.number)
+            try:
+                await self._read(response, pending, starts)
+            finally:
+                self._finish(response, pending)
+            return pending.result()
         except SessionEnded as end:
             session.end(end.reason)
             raise
@@ -193,7 +193,6 @@ class HttpConnection(Connection):
             raise
         finally:
             del self._pending[pending.number]
-        return pending.result()
 
     def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]

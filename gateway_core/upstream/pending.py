@@ -15,6 +15,8 @@ from gateway_core.protocol import SUBSCRIPTION_ID_KEY
 from gateway_core.upstream.requests import Reply
 
 _MAX_DIGITS: Final = 18
+_COMPLETE: Final = Raw(b'"complete"')
+_FALSE: Final = Raw(b"false")
 
 
 class Pending(Completion[Reply]):
@@ -36,13 +38,13 @@ class Pending(Completion[Reply]):
         return message.is_response and own_id(message.id) == self.number
 
     def settle(self, message: Message) -> None:
-        """Take the response. A result must be an object: another one leaves the outcome unknown."""
-        if message.failed:
-            self.complete(Reply(error=jsonrpc.error_of(message.error)))
-        elif bytes(message.result)[:1] == b"{":
-            self.complete(Reply(bytes(message.result), members=message.result_members))
+        """Take the response; see `reply_of`."""
+        try:
+            reply = reply_of(message)
+        except UnusableAnswer as problem:
+            self.fail(problem)
         else:
-            self.fail(UnusableAnswer("the server answered with a result that is not an object"))
+            self.complete(reply)
 
     def progress(self, params: Raw) -> bool:
         """Pass its progress on; False if nobody asked for any, or the answer is already there."""
@@ -50,6 +52,19 @@ class Pending(Completion[Reply]):
             return False
         self.exchange.progress(params)
         return True
+
+
+def reply_of(message: Message) -> Reply:
+    """What a response says. Raises `UnusableAnswer` for a result that is not an object."""
+    members = message.result_members
+    if members is not None:
+        plain = members.get("resultType", _COMPLETE) == _COMPLETE and members.get("isError", _FALSE) == _FALSE
+        return Reply(bytes(message.result), None, None, members, plain)
+    if message.failed:
+        return Reply(error=jsonrpc.error_of(message.error))
+    if bytes(message.result)[:1] != b"{":
+        raise UnusableAnswer("the server answered with a result that is not an object")
+    return Reply(bytes(message.result))
 
 
 def own_id(raw: Raw) -> int:

@@ -53,3 +53,5 @@ class Reply(msgspec.Struct, frozen=True):
     """The era that `result` is written in, where it is not the upstream's: it was made of what the server asked."""
     members: dict[str, Raw] | None = None
     """The members of `result`, where they were read already."""
+    plain: bool = False
+    """Whether `members` show that it is neither an error of a tool, nor a question or a task of a modern server."""

@@ -195,8 +195,31 @@ FIRST = b"POST /a HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\nY: 3\r\nContent-Length:
 def test_a_head_is_read_the_same_whatever_came_before(second: bytes) -> None:
     def outcome(read: Any) -> Any:
         try:
-            return msgspec.to_builtins(read())
+            return {name: value for name, value in msgspec.structs.asdict(read()).items() if name != "route"}
         except HttpError as error:
             return error.status, error.message
 
     assert outcome(lambda: read_next_head(second, read_head(FIRST))) == outcome(lambda: read_head(second))
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("Content-Length: 5", True),
+        ("Mcp-Name: other", True),
+        ("Origin: http://b", False),
+        ("Content-Type: text/plain", False),
+        ("MCP-Protocol-Version: 2026-07-28", False),
+        ("Host: b", False),
+    ],
+)
+def test_a_route_is_kept_only_while_nothing_differs_that_it_may_depend_on(line: str, same: bool) -> None:
+    lines = ["POST / HTTP/1.1", "Host: a", "Origin: http://a", "Content-Type: a/b", "MCP-Protocol-Version: 2025-11-25"]
+    lines += ["Mcp-Name: one", "Content-Length: 4"]
+    name = line.partition(":")[0]
+    changed = [line if given.startswith(f"{name}:") else given for given in lines]
+    first, second = ("\r\n".join([*each, "", ""]).encode() for each in (lines, changed))
+    before = read_head(first)
+    before.route.keep("handler")
+    assert (read_next_head(second, before).route.handler == "handler") is same
+    assert read_next_head(first, before).route.handler == "handler"

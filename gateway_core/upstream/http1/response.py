@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, Protocol
 
+import msgspec
 from multidict import CIMultiDict
 
 from gateway_core.driver import Completion
@@ -51,25 +51,22 @@ class Carrier(Protocol):
         """The rest is not wanted but may come for a moment, so that the connection can be used again."""
 
 
-class Response:
+class Response(msgspec.Struct, eq=False):
     """An answer. Its body can be read once; `close` is due."""
 
-    __slots__ = ("_carrier", "_chunks", "_ended", "_error", "_paused", "_size", "_spare", "_waiter", "body", "head")
-
-    def __init__(self, head: ResponseHead, carrier: Carrier | None, body: bytes = b"") -> None:
-        """Without a `carrier` the answer is complete."""
-        self.head = head
-        self.body = body if carrier is None else None
-        """All of it, where the answer was complete from the start."""
-        self._carrier = carrier
-        self._chunks: deque[bytes] = deque((body,) if body else ())
-        self._size = len(body)
-        self._ended = carrier is None
-        self._error: OSError | None = None
-        self._paused = False
-        self._waiter: Completion[None] | None = None
-        self._spare: int | None = None
-        """Bytes that may still come where none is wanted any more."""
+    head: ResponseHead
+    _carrier: Carrier | None
+    """None once the body has come to its end, or is not wanted any more."""
+    body: bytes | None = None
+    """All of it, if the answer was complete from the start; empty once it was read."""
+    _chunks: list[bytes] = []
+    _size: int = 0
+    """Bytes in the chunks."""
+    _error: OSError | None = None
+    _paused: bool = False
+    _waiter: Completion[None] | None = None
+    _spare: int | None = None
+    """Bytes that may still come where none is wanted any more."""
 
     @property
     def status(self) -> int:
@@ -87,29 +84,32 @@ class Response:
     @property
     def at_eof(self) -> bool:
         """Whether the body was read to its end."""
-        return self._ended and not self._chunks
+        return self._carrier is None and not self._chunks and not self.body
 
     def whole(self) -> bytes | None:
         """The whole body, if it is there in one piece already."""
-        if not self._ended or self._error is not None or len(self._chunks) > 1:
+        if self._carrier is not None or self._error is not None or len(self._chunks) > 1:
             return None
         self._size = 0
-        return self._chunks.popleft() if self._chunks else b""
+        return self._chunks.pop() if self._chunks else b""
 
     async def read(self) -> bytes | None:
         """The next piece of the body; None at its end. Raises `OSError` when it breaks off. For one reader."""
+        if self.body:
+            whole, self.body = self.body, b""
+            return whole
         while not self._chunks:
             error, self._error = self._error, None
             if error is not None:
                 raise error
-            if self._ended:
+            if self._carrier is None:
                 return None
             waiter = self._waiter = Completion()
             try:
                 await waiter
             finally:
                 self._waiter = None
-        chunk = self._chunks.popleft()
+        chunk = self._chunks.pop(0)
         self._size -= len(chunk)
         if self._size <= LOW:
             self._resume()
@@ -118,15 +118,14 @@ class Response:
     def close(self) -> None:
         """Let go of it. Where the body has not come to its end, its connection is closed."""
         carrier, self._carrier = self._carrier, None
-        if carrier is not None and not self._ended:
+        if carrier is not None:
             carrier.abandon()
-        self._ended = True
         self._chunks.clear()
         self.wake()
 
     def spend(self) -> None:
         """Let go of it with its answer in hand: its connection is used again if little more comes, and soon."""
-        if self._carrier is None or self._ended:
+        if self._carrier is None:
             self.close()
             return
         self._spare = MAX_SPENT - self._size
@@ -144,7 +143,7 @@ class Response:
 
     def feed(self, chunk: bytes) -> None:
         """A piece of the body has come; `wake` is due."""
-        if self._ended:
+        if self._carrier is None:
             return
         if self._spare is not None:
             self._spare -= len(chunk)
@@ -159,9 +158,8 @@ class Response:
 
     def end(self, error: OSError | None = None) -> None:
         """The body has come to its end, or will not, for `error`; `wake` is due."""
-        if not self._ended:
-            self._ended, self._error = True, error
-            self._carrier = None
+        if self._carrier is not None:
+            self._carrier, self._error = None, error
 
     def wake(self) -> None:
         """Resume the reader: more has come, or the end. The connection calls it when it is done with its own state."""
