@@ -20,8 +20,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from gateway_core import chain
-from gateway_core.chain import HOOKS, LoadedPlugin
+from gateway_core.chain import HOOKS, LoadedPlugin, manager
 from gateway_core.chain.failures import brief
 from gateway_core.config import PluginEntry
 from gateway_core.errors import PluginError
@@ -77,7 +76,7 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
     `source` is the name of the configuration file, for messages. Raises `PluginError` listing every problem.
     """
     problems: list[str] = []
-    registry = chain.manager()
+    registry = manager()
     found: dict[str, LoadedPlugin] = {}
     strategies: dict[str, str] = {}
     for index, entry in enumerate(entries):

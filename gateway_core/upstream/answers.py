@@ -18,9 +18,8 @@ from msgspec import Raw
 from gateway_core import jsonrpc
 from gateway_core.decoder import decode_response
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
-from gateway_core.upstream.base import SessionEnded
+from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
 from gateway_core.upstream.events import EventParser, EventTooLarge
-from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.http1.response import JSON, Response
 from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply

@@ -64,6 +64,13 @@ class Host:
     """The agent that has it for itself; None where agents share it."""
 
 
+class NoMcpAnswer(OutcomeUnknown):
+    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are no JSON-RPC.
+
+    For a probe that is a verdict (a legacy server), for any other request it is a failure like the others.
+    """
+
+
 class SessionEnded(OutcomeUnknown):
     """A legacy server answered 404 to a session id: the session must be opened anew (2025-11-25, transports).
 

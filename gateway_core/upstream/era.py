@@ -27,11 +27,10 @@ from gateway_core.protocol import (
     RESERVED_PREFIX,
 )
 from gateway_core.types import Era
-from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.base import Host, NoMcpAnswer, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.handshakes import (
     Initialized,
-    NoMcpAnswer,
     Wire,
     accept,
     greet,

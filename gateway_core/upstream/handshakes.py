@@ -16,7 +16,6 @@ from gateway_core.errors import (
     MISSING_CLIENT_CAPABILITY,
     UNSUPPORTED_PROTOCOL_VERSION,
     UPSTREAM_FAILED,
-    OutcomeUnknown,
     RpcError,
 )
 from gateway_core.protocol import (
@@ -31,16 +30,9 @@ from gateway_core.protocol import (
     PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
 )
-from gateway_core.upstream.base import ServerInfo
+from gateway_core.upstream.base import NoMcpAnswer, ServerInfo
 from gateway_core.upstream.hints import hint_of
 from gateway_core.upstream.requests import Reply
-
-
-class NoMcpAnswer(OutcomeUnknown):
-    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are no JSON-RPC.
-
-    For a probe that is a verdict (a legacy server), for any other request it is a failure like the others.
-    """
 
 
 class Wire(Protocol):

@@ -32,11 +32,10 @@ from gateway_core.protocol import (
 )
 from gateway_core.types import Era
 from gateway_core.upstream.answers import read_events, read_failure, read_json, reply_in
-from gateway_core.upstream.base import Connection, Host, ServerInfo, SessionEnded
+from gateway_core.upstream.base import Connection, Host, NoMcpAnswer, ServerInfo, SessionEnded
 from gateway_core.upstream.client import HttpClient
 from gateway_core.upstream.era import declared, filling, negotiate, template, with_meta
 from gateway_core.upstream.events import EventParser
-from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.http1.response import EVENT_STREAM, JSON, Response
 from gateway_core.upstream.http_session import HttpSession
 from gateway_core.upstream.incoming import Strays, read

@@ -12,8 +12,7 @@ from typing import Final
 
 from gateway_core.errors import DeliveryError, RefusedUpstream, UnusableAnswer
 from gateway_core.protocol import DISCOVER, PING
-from gateway_core.upstream.base import Connection
-from gateway_core.upstream.handshakes import NoMcpAnswer
+from gateway_core.upstream.base import Connection, NoMcpAnswer
 from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS
 
 PING_TIMEOUT: Final = 5.0

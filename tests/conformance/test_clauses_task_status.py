@@ -12,7 +12,7 @@ import tomli_w
 
 from gateway_core import Call, CallResult, Reject, hookimpl
 from gateway_core.downstream import subscriptions
-from gateway_core.upstream.notifications import follows, listen
+from gateway_core.upstream.notifications import follows, pauses
 
 from .tasks_kit import SUBSCRIPTION, TASKS, Agent, Lab, Listener, Start, starting
 
@@ -21,7 +21,7 @@ LISTEN = "subscriptions/listen"
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(pauses, "FIRST_DELAY", 0.02)
 
 
 @pytest.fixture

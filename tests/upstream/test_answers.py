@@ -15,8 +15,7 @@ from gateway_core.config import LimitsConfig
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange import Agent, Exchange
 from gateway_core.types import Principal
-from gateway_core.upstream.base import SessionEnded
-from gateway_core.upstream.handshakes import NoMcpAnswer
+from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

@@ -381,7 +381,7 @@ async def test_a_modern_server_tells_of_changed_lists() -> None:
 
 
 async def test_a_subscription_is_asked_for_again_when_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.upstream.notifications.listen.FIRST_DELAY", 0.05)
+    monkeypatch.setattr("gateway_core.upstream.notifications.pauses.FIRST_DELAY", 0.05)
     notified: list = []
     connection = make("faulty.py", "modern", notified=notified)
     await connection.open(None)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
-from gateway_core.upstream.base import ServerInfo
+from gateway_core.upstream.base import NoMcpAnswer, ServerInfo
 from gateway_core.upstream.era import negotiate, with_meta
-from gateway_core.upstream.handshakes import NoMcpAnswer
 from gateway_core.upstream.requests import Reply
 
 

@@ -23,7 +23,7 @@ from gateway_core.protocol import TASK_ID, TASK_IDS, TASK_STATUS
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.era import with_meta
-from gateway_core.upstream.notifications.listen import Pauses, agreement
+from gateway_core.upstream.notifications.pauses import Pauses, agreement
 from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, acknowledged
 
 FOLLOW_TIMEOUT: Final = 5.0

@@ -23,7 +23,7 @@ from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
 from gateway_core.protocol import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.era import declared, with_meta
-from gateway_core.upstream.notifications.listen import Pauses
+from gateway_core.upstream.notifications.pauses import Pauses
 from gateway_core.upstream.requests import Reply
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"

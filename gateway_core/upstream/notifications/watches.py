@@ -21,7 +21,7 @@ from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange import Agent
 from gateway_core.upstream.base import Connection
-from gateway_core.upstream.notifications.listen import Pauses, agreement
+from gateway_core.upstream.notifications.pauses import Pauses, agreement
 
 SUBSCRIBE_TIMEOUT: Final = 5.0
 """Seconds that an agent waits for the upstream to agree."""

@@ -13,7 +13,7 @@ from gateway_core.exchange import Agent
 from gateway_core.protocol import TASK_STATUS
 from gateway_core.types import Era, Principal
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.notifications import follows, listen
+from gateway_core.upstream.notifications import follows, pauses
 from gateway_core.upstream.notifications.follows import Follows
 from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED
 
@@ -83,7 +83,7 @@ async def until(condition: Callable[[], Any]) -> None:
 async def test_on_a_new_connection_it_listens_again_and_what_may_have_changed_is_to_be_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listen, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(pauses, "FIRST_DELAY", 0.02)
     first = world.link
     await world.follow("t1", "t2")
     assert first is not None
@@ -98,7 +98,7 @@ async def test_on_a_new_connection_it_listens_again_and_what_may_have_changed_is
 async def test_it_does_not_wait_any_longer_when_the_upstream_was_reached(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listen, "FIRST_DELAY", 1000.0)
+    monkeypatch.setattr(pauses, "FIRST_DELAY", 1000.0)
     await world.follow("t1")
     first, world.link = world.link, None
     assert first is not None

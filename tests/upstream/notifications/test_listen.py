@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.upstream.notifications import listen as module
+from gateway_core.upstream.notifications import pauses
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 CHANGING = {"tools": {"listChanged": True}, "resources": {"listChanged": False}, "prompts": {}}
@@ -23,7 +23,7 @@ def note(method: str = TOOLS, head: str = "") -> bytes:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(pauses, "FIRST_DELAY", 0.02)
 
 
 async def told(link: Any, count: int) -> list[str]:

@@ -12,7 +12,7 @@ from gateway_core.exchange import Agent, Exchange
 from gateway_core.protocol import ELICITED, LOG_MESSAGE
 from gateway_core.types import Principal
 from gateway_core.upstream.base import Host, ServerInfo
-from gateway_core.upstream.notifications import listen, logs, subscription, watches
+from gateway_core.upstream.notifications import logs, pauses, subscription, watches
 from gateway_core.upstream.notifications.logs import Logs, whose
 from gateway_core.upstream.notifications.subscription import LegacyWatcher
 from gateway_core.upstream.notifications.watches import Watches
@@ -21,7 +21,7 @@ from gateway_core.upstream.requests import Reply
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(pauses, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(logs, "RELAX_AFTER", 0.02)
 
 
