@@ -35,8 +35,3 @@ class CallState(msgspec.Struct, eq=False):
     """How far it came through the plugins; None where no plugin wants its method."""
     reply: Reply | None = None
     """The upstream's last answer."""
-
-    @property
-    def name(self) -> str:
-        """What is asked for, as plugins left it; empty for lists, and before anything was read."""
-        return "" if self.call is None else self.call.name

@@ -257,7 +257,7 @@ def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
     """One line a call, metadata only: who, what, where, how long, how it ended."""
     seconds, plan = time.monotonic() - state.started, state.plan
     agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
-    name = state.name
+    name = "" if state.call is None else state.call.name
     if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
         output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
         return

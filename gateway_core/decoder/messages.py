@@ -128,7 +128,9 @@ def _strict_request(data: bytes) -> Message | None:
     else:
         params = _encode(members)
         size += _PARAMS_SIZE + len(params)
-    if len(data) != size or (raw_id and not _is_id(raw_id)) or _ill_cased(members):
+    if len(data) != size or (raw_id and not _is_id(raw_id)):
+        return None
+    if not _WATCHED.issuperset(members) and _ill_cased(members):
         return None
     check_depth_of_members(data, members)
     return Message("2.0", found.id, method, Raw(params), members=members, is_request=bool(raw_id))
@@ -228,8 +230,6 @@ def _is_id(raw: bytes) -> bool:
 
 def _ill_cased(members: dict[str, Raw]) -> bool:
     """Whether a name equals a watched one but for its case: Go's parser takes `Name` and `argument\u017f` for it."""
-    if _WATCHED.issuperset(members):
-        return False
     others = members.keys() - _WATCHED
     return not _WATCHED_FOLDED.isdisjoint("\0".join(others).casefold().split("\0"))
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import compress
-from operator import ne
 from typing import Any, Final
 
 import msgspec
@@ -154,20 +152,21 @@ def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
     lines, known = data.decode("latin-1").split("\r\n"), last.lines
     if lines == known:
         return last
-    if len(lines) != len(known) or lines[0] != known[0]:
+    if len(lines) != len(known) or lines[0] != known[0] or not data.isascii():
         return read_head(data)
     fields, length = last.fields.copy(), last.length
-    for line, before in compress(zip(lines, known, strict=True), map(ne, lines, known)):
-        size = before.find(":") + 1
-        value = line[size:]
-        name = before[: size - 1].lower()
-        if name not in _VARYING or name in last.repeated or not line.startswith(before[:size]):
+    for line, before in zip(lines, known, strict=True):
+        if line == before:
+            continue
+        given, colon, value = line.partition(":")
+        name = given.lower()
+        if name not in _VARYING or name in last.repeated or not (colon and before.startswith(f"{given}:")):
             return read_head(data)
-        if not (value.isascii() and value.isprintable()):
+        if not value.isprintable():
             return read_head(data)
-        fields[name] = value.strip(" ")
+        value = fields[name] = value.strip(" ")
         if name == "content-length":
-            length = _length(fields[name])
+            length = _length(value)
     return replace(last, fields=fields, length=length, lines=lines)
 
 

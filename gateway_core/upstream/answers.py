@@ -86,7 +86,7 @@ def reply_in(body: bytes, number: int) -> Reply:
         message = decode_response(body)
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
-    if message.method or own_id(message.id) != number:
+    if message.method or bytes(message.id) != b"%d" % number:
         raise UnusableAnswer("it answered another request than the one it was sent")
     return reply_of(message)
 
