@@ -23,16 +23,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from gateway_core import jsonrpc
+from gateway_core.api import Principal
 from gateway_core.config import load
-from gateway_core.decoder import decode_response
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.post import message_of
-from gateway_core.exchange import Agent, Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
 from gateway_core.http1.reader import RequestReader
 from gateway_core.log import output
-from gateway_core.types import Principal
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream import upstream as upstreams
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.pending import Pending

@@ -22,7 +22,7 @@ from matrix import Scenario, Stage
 from report import Row, number
 
 from gateway_core import Call, CallResult, hookimpl
-from gateway_core.chain import Chain, ChainProgress
+from gateway_core.hooks import Chain, ChainProgress
 from gateway_core.testing import configured, make_call, make_result
 
 LOOPS, REPEATS = 5_000, 15

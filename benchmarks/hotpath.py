@@ -38,7 +38,7 @@ PARTS = {
     "aiohttp, both sides": ("aiohttp", "aiosignal", "aiohappyeyeballs", "yarl", "multidict", "frozenlist"),
     "downstream side of the core": ("gateway_core.downstream", "mcp"),
     "upstream side of the core": ("gateway_core.upstream",),
-    "reading and writing JSON-RPC envelopes": ("gateway_core.jsonrpc",),
+    "reading and writing JSON-RPC envelopes": ("gateway_core.mcp.jsonrpc",),
     "log": ("gateway_core.log", "loguru"),
     "redactor": ("security_redact", "re2"),
     "pipeline, router, catalog, plugin chain": ("gateway_core",),

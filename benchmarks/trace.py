@@ -32,7 +32,7 @@ from matrix import STAGES
 from mcp_client import Ask, Client
 
 import gateway_core
-from gateway_core.cli.serve import _loop_factory
+from gateway_core.cli.serving.serve import _loop_factory
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 from gateway_core.log import output

@@ -15,10 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway_core.errors import RpcError
-    from gateway_core.hookspecs import hookimpl
-    from gateway_core.log.output import note
-    from gateway_core.types import (
+    from gateway_core.api import (
         Call,
         CallResult,
         Claim,
@@ -34,6 +31,9 @@ if TYPE_CHECKING:
         Turns,
         UpstreamView,
     )
+    from gateway_core.errors import RpcError
+    from gateway_core.hooks.hookspecs import hookimpl
+    from gateway_core.log.output import note
 
 __all__ = [
     "Call",
@@ -56,7 +56,7 @@ __all__ = [
 ]
 _ELSEWHERE = {
     "RpcError": "gateway_core.errors",
-    "hookimpl": "gateway_core.hookspecs",
+    "hookimpl": "gateway_core.hooks.hookspecs",
     "note": "gateway_core.log.output",
 }
 
@@ -65,7 +65,7 @@ def __getattr__(name: str) -> Any:
     """Import a name on first use: commands that are to answer at once need none of them (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.types")), name)
+    value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.api")), name)
     return value
 
 

@@ -16,24 +16,25 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core import jsonrpc, plugins
+from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
-from gateway_core.chain import Chain
 from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
-from gateway_core.downstream.store import InMemorySessions
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.health import HealthMonitor
-from gateway_core.hosts import HostGuard, base_url
-from gateway_core.pipeline import Pipeline
-from gateway_core.rounds import Rounds
-from gateway_core.router import Router
-from gateway_core.seal import Seal
-from gateway_core.types import CallResult, Principal, UpstreamState
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import Chain
+from gateway_core.hooks import loader as plugins
+from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.mcp import jsonrpc
+from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.router import Router
+from gateway_core.sealing import Seal
+from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
 

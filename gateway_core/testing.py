@@ -13,26 +13,7 @@ from typing import Any, Final, Literal, cast
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.call_state import CallState
-from gateway_core.catalog import Target
-from gateway_core.catalog.snapshot import Snapshot
-from gateway_core.chain import HOOKS, Chain, LoadedPlugin
-from gateway_core.config import ProxyConfig
-from gateway_core.errors import RpcError
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.params import ARGUMENTS_KEY
-from gateway_core.pipeline import Pipeline
-from gateway_core.plugins import construct
-from gateway_core.protocol import (
-    CALLS,
-    LATEST_HANDSHAKE_VERSION,
-    LATEST_MODERN_VERSION,
-    NAME_MEMBERS,
-    TASKS_EXTENSION,
-)
-from gateway_core.read_only import read_only
-from gateway_core.types import (
+from gateway_core.api import (
     Call,
     CallResult,
     Claim,
@@ -47,6 +28,25 @@ from gateway_core.types import (
     UpstreamState,
     UpstreamView,
 )
+from gateway_core.catalog import Target
+from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.config import ProxyConfig
+from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
+from gateway_core.hooks.loader import construct
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import (
+    CALLS,
+    LATEST_HANDSHAKE_VERSION,
+    LATEST_MODERN_VERSION,
+    NAME_MEMBERS,
+    TASKS_EXTENSION,
+)
+from gateway_core.mcp.read_only import read_only
+from gateway_core.pipeline.call_state import CallState
+from gateway_core.pipeline.params import ARGUMENTS_KEY
+from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
 

@@ -343,16 +343,23 @@ def test_the_page_has_the_markers(part, section):
 
 def test_samples_count_for_the_innermost_frame_outside_the_standard_library(part):
     hotpath = part("hotpath")
-    ours, theirs = f"call ({ROOT}/gateway_core/pipeline.py:10)", "write (/x/site-packages/aiohttp/http_writer.py:20)"
-    standard, start = f"dumps ({json.__file__}:30)", f"start ({ROOT}/gateway_core/cli/serve.py:40)"
+    ours, theirs = (
+        f"call ({ROOT}/gateway_core/pipeline/pipeline.py:10)",
+        "write (/x/site-packages/aiohttp/http_writer.py:20)",
+    )
+    standard, start = f"dumps ({json.__file__}:30)", f"start ({ROOT}/gateway_core/cli/serving/serve.py:40)"
     owned, within = hotpath.owners(f"{ours};{theirs} 3\n{ours};{standard} 2\n{start};{standard} 1\n")
-    assert owned == {"aiohttp": 3, "gateway_core.pipeline": 2, "event loop": 1}
-    assert within == {"gateway_core.pipeline: call": 5, "aiohttp: write": 3, "gateway_core.cli.serve: start": 1}
+    assert owned == {"aiohttp": 3, "gateway_core.pipeline.pipeline": 2, "event loop": 1}
+    assert within == {
+        "gateway_core.pipeline.pipeline: call": 5,
+        "aiohttp: write": 3,
+        "gateway_core.cli.serving.serve: start": 1,
+    }
 
 
 def test_every_sample_counts_for_one_part_of_the_published_table(part):
     hotpath = part("hotpath")
-    owned = {"aiohttp": 4, "gateway_core.log.sink": 1, "gateway_core.router": 2, "event loop": 1, "zlib": 2}
+    owned = {"aiohttp": 4, "gateway_core.log.sink": 1, "gateway_core.pipeline.router": 2, "event loop": 1, "zlib": 2}
     rows = hotpath.published({"gateway": hotpath.Counter(owned)}).splitlines()[2:]
     shares = {title: int(share.rstrip("%")) for title, share in (row.strip("| ").split(" | ") for row in rows)}
     assert shares["pipeline, router, catalog, plugin chain"] == 20
@@ -363,15 +370,18 @@ def test_every_sample_counts_for_one_part_of_the_published_table(part):
 
 def test_a_flame_graph_has_callers_below_and_shares_as_widths(part):
     hotpath, flame = part("hotpath"), part("flame")
-    start, call = f"start ({ROOT}/gateway_core/cli/serve.py:40)", f"call ({ROOT}/gateway_core/pipeline.py:10)"
-    send, dumps = f"send ({ROOT}/gateway_core/upstream/http.py:5)", f"dumps ({json.__file__}:30)"
+    start, call = (
+        f"start ({ROOT}/gateway_core/cli/serving/serve.py:40)",
+        f"call ({ROOT}/gateway_core/pipeline/pipeline.py:10)",
+    )
+    send, dumps = f"send ({ROOT}/gateway_core/upstream/transports/http.py:5)", f"dumps ({json.__file__}:30)"
     raw = f"{start};{send} 100\n{start};{call};{send} 60\n{start};{call};{dumps} 39\n{start};{call};{send};{call} 1\n"
     stacks = hotpath.stacks(f"{raw}{start} 7\n")
     drawn = xml.etree.ElementTree.fromstring(flame.draw("<title>", stacks, hotpath.part, (*hotpath.PARTS, "the rest")))
     space = "{http://www.w3.org/2000/svg}"
     frames = {group.find(f"{space}title").text: group.find(f"{space}rect").attrib for group in drawn.iter(f"{space}g")}
-    below = frames["gateway_core.pipeline: call: 50.0%"]
-    above = frames["gateway_core.upstream.http: send: 30.5%"]
+    below = frames["gateway_core.pipeline.pipeline: call: 50.0%"]
+    above = frames["gateway_core.upstream.transports.http: send: 30.5%"]
     assert "all samples: 100.0%" in frames
     assert float(below["y"]) > float(above["y"])
     assert (float(below["width"]), float(above["width"])) == (499.5, 304.5)

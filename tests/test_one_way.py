@@ -15,20 +15,20 @@ import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
 
-import gateway_core.plugins
+import gateway_core.hooks.loader
 from gateway_core import Call, hookimpl
-from gateway_core.call_state import CallState
-from gateway_core.chain import LoadedPlugin
+from gateway_core.api import CallResult
 from gateway_core.config import Config, ProxyConfig, UpstreamConfig
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import REJECTED, RpcError
-from gateway_core.exchange import Exchange
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.gateway import Gateway
-from gateway_core.pipeline import Pipeline
-from gateway_core.types import CallResult
+from gateway_core.hooks import LoadedPlugin
+from gateway_core.pipeline.call_state import CallState
+from gateway_core.pipeline.pipeline import Pipeline
 
 TESTS = Path(__file__).parent
-SERVERS = {"reflector": ["servers/reflector.py"], "asker": ["rounds/asker.py", "--http"]}
+SERVERS = {"reflector": ["servers/reflector.py"], "asker": ["pipeline/input_required/asker.py", "--http"]}
 MODERN = "2026-07-28"
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -112,8 +112,8 @@ async def world(
     monkeypatch.setattr(Pipeline, "_serve", checked)
     if request.node.callspec.params["way"] is over_an_asynchronous_hook:
         own = LoadedPlugin("slow", slow, "1", "d", (), "reject", frozenset({"tools/call"}))
-        real = gateway_core.plugins.load
-        monkeypatch.setattr(gateway_core.plugins, "load", lambda *given: (own, *real(*given)))
+        real = gateway_core.hooks.loader.load
+        monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (own, *real(*given)))
     upstreams = tuple(
         UpstreamConfig(name=name, transport="http", url=url, timeout=1 if name == "reflector" else 20)
         for name, url in urls.items()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import gateway_core
-from gateway_core import hookspecs, types
+from gateway_core import types
+from gateway_core.hooks import hookspecs
 
 EXPORTED = {
     "Call",

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from gateway_core import CallResult, PluginConfig, Reject, UpstreamView, hookimpl
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.pipeline import Pipeline
-from gateway_core.protocol import METHODS, TASKS
+from gateway_core.mcp.names import METHODS, TASKS
+from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.testing import (
     FakeUpstream,
     configured,

@@ -70,7 +70,8 @@ FILES = {
 CHILD = """
 import asyncio, json, sys
 from pathlib import Path
-from gateway_core import config, plugins
+from gateway_core import config
+from gateway_core.hooks import loader as plugins
 from gateway_core.errors import PluginError
 from gateway_core.testing import FakeUpstream, make_call, run_call
 

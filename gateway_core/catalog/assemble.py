@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as _replace
 
+from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.links import UI_KEY, published_definition
 from gateway_core.catalog.lists import Lists
@@ -14,10 +15,9 @@ from gateway_core.catalog.publish import Offers, Published, Resolver, Rules, pub
 from gateway_core.catalog.replicas import Lookalikes, ReplicaRule, replica_sets
 from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
 from gateway_core.config import ProxyConfig
-from gateway_core.jsonrpc import value
-from gateway_core.types import Kind
-from gateway_core.upstream.hints import Hint
-from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.mcp.cache_hints import Hint
+from gateway_core.mcp.jsonrpc import value
+from gateway_core.upstream.lists.inventory import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace as _replace
 
+from gateway_core.api import CallResult, Era, Tool
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.changes import report_changes
 from gateway_core.catalog.identity import identity
@@ -25,12 +26,11 @@ from gateway_core.catalog.replicas import undeclared
 from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks
 from gateway_core.config import ProxyConfig
-from gateway_core.exchange import Exchange
-from gateway_core.seal import Seal
-from gateway_core.types import CallResult, Era, Tool
-from gateway_core.upstream.hints import Hint
-from gateway_core.upstream.inventory import CAPABILITY, LIST_METHODS, Inventory
-from gateway_core.upstream.offer import MAX_PRINCIPALS, Part
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.mcp.cache_hints import Hint
+from gateway_core.sealing import Seal
+from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, Inventory
+from gateway_core.upstream.lists.offer import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]

@@ -8,7 +8,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.catalog.snapshot import Snapshot
-from gateway_core.upstream.inventory import LIST_METHODS
+from gateway_core.upstream.lists.inventory import LIST_METHODS
 
 MAX_LOGGED: Final = 20
 """New warnings of one change that are logged; more are counted."""

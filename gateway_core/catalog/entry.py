@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway_core.types import Kind, Tool
+from gateway_core.api import Kind, Tool
 from gateway_core.upstream.upstream import Upstream
 
 

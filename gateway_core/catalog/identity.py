@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway_core.protocol import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
-from gateway_core.types import Era
+from gateway_core.api import Era
+from gateway_core.mcp.names import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
 from gateway_core.upstream.notifications.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.mcp import jsonrpc
 
 Publisher = Callable[[str], str]
 Edit = Callable[[Raw], Raw]

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import Era, Kind
 from gateway_core.catalog.entry import Entry
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.protocol import IMPLEMENTATION, SERVER_INFO_KEY
-from gateway_core.seal import Seal
-from gateway_core.types import Era, Kind
-from gateway_core.upstream.hints import Hint
-from gateway_core.upstream.inventory import LIST_METHODS, RESULT_KEYS
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.cache_hints import Hint
+from gateway_core.mcp.names import IMPLEMENTATION, SERVER_INFO_KEY
+from gateway_core.sealing import Seal
+from gateway_core.upstream.lists.inventory import LIST_METHODS, RESULT_KEYS
 
 _META: Final = {SERVER_INFO_KEY: IMPLEMENTATION}
 _DIGEST_BYTES: Final = 16

@@ -20,13 +20,13 @@ from typing import Final
 import msgspec
 from loguru import logger
 
-from gateway_core import jsonrpc
+from gateway_core.api import Kind
 from gateway_core.catalog.owners import Held, Owners
 from gateway_core.config import ProxyConfig
-from gateway_core.read_only import read_only
-from gateway_core.types import Kind
-from gateway_core.upstream.inventory import Inventory, Item
-from gateway_core.upstream.listing import MAX_ITEMS
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.read_only import read_only
+from gateway_core.upstream.lists.inventory import Inventory, Item
+from gateway_core.upstream.lists.listing import MAX_ITEMS
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of the file; the lists of upstreams that do not fit are left out."""

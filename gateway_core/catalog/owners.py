@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
-from gateway_core.types import Kind
 
 MAX_ABSENT: Final = 1_000
 """Names of one upstream that stay its own although it does not offer them; past it the oldest are given up."""

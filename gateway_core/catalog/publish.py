@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import Claim, Kind, Tool, ToolConflict
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.naming import Names
 from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
 from gateway_core.config import UpstreamConfig
-from gateway_core.read_only import read_only
-from gateway_core.types import Claim, Kind, Tool, ToolConflict
-from gateway_core.upstream.inventory import NAME_KEYS, Inventory, Item
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.read_only import read_only
+from gateway_core.upstream.lists.inventory import NAME_KEYS, Inventory, Item
 from gateway_core.upstream.upstream import Upstream
 
 Resolver = Callable[[ToolConflict], Mapping[str, Claim] | None]

@@ -13,9 +13,9 @@ from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
+from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.types import Kind
 
 _RUNNERS: Final = frozenset(
     {"bun", "bunx", "deno", "docker", "node", "npm", "npx", "pipx", "pnpm", "podman", "python", "python3", "uv", "uvx"}

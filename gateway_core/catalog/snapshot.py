@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import msgspec
 import re2
 
+from gateway_core.api import Era, Kind, Tool
+from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
-from gateway_core.types import Era, Kind, Tool
-from gateway_core.types.conflicts import marked_uri, unmarked_uri
-from gateway_core.upstream.inventory import LIST_METHODS, Inventory
+from gateway_core.upstream.lists.inventory import LIST_METHODS, Inventory
 from gateway_core.upstream.upstream import Upstream
 
 

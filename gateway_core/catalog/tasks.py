@@ -14,13 +14,13 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from gateway_core import jsonrpc
+from gateway_core.api import Call, CallResult, Principal
 from gateway_core.catalog.snapshot import Target
 from gateway_core.errors import MISSING_CLIENT_CAPABILITY, UPSTREAM_FAILED, RpcError
-from gateway_core.exchange import Agent
-from gateway_core.protocol import TASK_ID, TASKS, TASKS_EXTENSION
-from gateway_core.seal import Seal
-from gateway_core.types import Call, CallResult, Principal
+from gateway_core.exchange.exchange import Agent
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import TASK_ID, TASKS, TASKS_EXTENSION
+from gateway_core.sealing import Seal
 from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.upstream import Upstream
 

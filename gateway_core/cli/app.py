@@ -104,7 +104,7 @@ def start(
 
     Example: rad mcp proxy start --detach
     """
-    from gateway_core.cli.start import start as run  # noqa: PLC0415
+    from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
     raise typer.Exit(run(config, detach=detach, stdio=stdio, ready_fd=ready_fd))
 

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from gateway_core import jsonrpc
 from gateway_core.cli.client import fetch
 from gateway_core.cli.instance import Instance, UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
@@ -19,6 +18,7 @@ from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import Config
 from gateway_core.log.escaping import escape
+from gateway_core.mcp import jsonrpc
 
 MAX_STDIN: Final = 16 * 1024 * 1024
 CONNECT_TIMEOUT: Final = 5.0

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway_core.errors import GatewayError
-from gateway_core.hosts import base_url
+from gateway_core.http1.hosts import base_url
 
 FOLDER: Final = ".radium"
 CONFIG_NAME: Final = "mcp-proxy.toml"

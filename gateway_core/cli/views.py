@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from gateway_core import plugins
 from gateway_core.cli import client, render
 from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
@@ -14,6 +13,7 @@ from gateway_core.cli.running import instance_of
 from gateway_core.cli.settings import load_config, local_gateway
 from gateway_core.config import DEFAULT_PLUGINS, Config
 from gateway_core.errors import ConfigError, PluginError
+from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 from gateway_core.config.keys import algorithms
-from gateway_core.hosts import leads_to_loopback
+from gateway_core.http1.hosts import leads_to_loopback
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")

@@ -38,7 +38,7 @@ from gateway_core.config.fields import (
     as_tuple,
 )
 from gateway_core.config.sections import ControlConfig, NamesConfig, Section
-from gateway_core.words import Transport
+from gateway_core.mcp.literals import Transport
 
 MIB = 1024 * 1024
 

@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from loguru import logger
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import where
-from gateway_core.hosts import HostGuard
-from gateway_core.protocol import IMPLEMENTATION
+from gateway_core.http1.hosts import HostGuard
+from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import IMPLEMENTATION
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -9,7 +9,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway_core.control.app import Operations, application
-from gateway_core.hosts import HostGuard, base_url
+from gateway_core.http1.hosts import HostGuard, base_url
 
 MAX_CONNECTIONS: Final = 64
 """Connections that are open at a time; one more ends the oldest, so that idle ones keep no operator out."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from gateway_core.catalog import Snapshot
 from gateway_core.config import UpstreamConfig
-from gateway_core.upstream.inventory import Inventory
+from gateway_core.upstream.lists.inventory import Inventory
 from gateway_core.upstream.upstream import Upstream
 
 

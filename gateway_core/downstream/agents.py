@@ -11,16 +11,16 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import internal_error, where
+from gateway_core.api import CallResult, Principal
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import RequestKey, Session
-from gateway_core.driver import Running
+from gateway_core.downstream.sessions.live import RequestKey, Session
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from gateway_core.exchange import Agent, BackChannel, Exchange
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import METHODS, TASKS
-from gateway_core.types import CallResult, Principal
+from gateway_core.exchange.exchange import Agent, BackChannel, Exchange
+from gateway_core.inline.driver import Running
+from gateway_core.internal_errors import internal_error, where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import METHODS, TASKS
 
 MAX_NAME: Final = 64
 _NO_META: Final[Mapping[str, Raw]] = {}

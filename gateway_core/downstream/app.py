@@ -13,26 +13,26 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import internal_error, where
 from gateway_core.downstream import sse
+from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
-from gateway_core.downstream.ladder import require_supported
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
 from gateway_core.downstream.services import Services
 from gateway_core.errors import RpcError
-from gateway_core.hosts import HostGuard
 from gateway_core.http1.application import Client, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.response import Response
 from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
+from gateway_core.internal_errors import internal_error, where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 
 CHORES_EVERY: Final = 1.0
 """Seconds between two looks at what stalls or is unused."""

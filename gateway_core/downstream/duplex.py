@@ -8,20 +8,20 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import internal_error, where
+from gateway_core.api import CallResult
 from gateway_core.downstream.agents import exchange_for, meta_of, response_to, start_call
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session, SessionBack
-from gateway_core.downstream.stream import Keep
-from gateway_core.driver import Running
+from gateway_core.downstream.sessions.live import Session, SessionBack
+from gateway_core.downstream.streams.stream import Keep
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
-from gateway_core.exchange import Agent
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
-from gateway_core.types import CallResult
+from gateway_core.exchange.exchange import Agent
+from gateway_core.inline.driver import Running
+from gateway_core.internal_errors import internal_error, where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import CANCELLED_NOTICE, DISCOVER, INITIALIZE, LISTEN
 
 MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""

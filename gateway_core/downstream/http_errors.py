@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from gateway_core import jsonrpc
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -22,7 +21,8 @@ from gateway_core.errors import (
 )
 from gateway_core.http1.head import HttpError
 from gateway_core.http1.response import Response
-from gateway_core.jsonrpc import Message
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
 
 STATUS_OF: Final[Mapping[int, int]] = {
     **dict.fromkeys((PARSE_ERROR, INVALID_REQUEST, INVALID_PARAMS, HEADER_MISMATCH), 400),

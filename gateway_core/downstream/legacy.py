@@ -11,17 +11,18 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import CallResult
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start, start_call
 from gateway_core.downstream.logs import level_of
-from gateway_core.downstream.resources import Watched
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import RequestKey, Session, SessionBack, request_key
-from gateway_core.driver import Running
+from gateway_core.downstream.sessions.live import RequestKey, Session, SessionBack, request_key
+from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
-from gateway_core.exchange import Agent, BackChannel
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import (
+from gateway_core.exchange.exchange import Agent, BackChannel
+from gateway_core.inline.driver import Running
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import (
     CANCELLED_NOTICE,
     HANDSHAKE_PROTOCOL_VERSIONS,
     LATEST_HANDSHAKE_VERSION,
@@ -31,7 +32,6 @@ from gateway_core.protocol import (
     SUBSCRIBE,
     UNSUBSCRIBE,
 )
-from gateway_core.types import CallResult
 from gateway_core.upstream.bridge import bridge_error
 
 _ABOUT_NOTIFICATIONS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL})

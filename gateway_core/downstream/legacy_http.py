@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway_core import jsonrpc
+from gateway_core.api import CallResult
 from gateway_core.downstream.agents import response_to
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
-from gateway_core.downstream.replay import KeptStream
 from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADER, accepts, require_stream, session_of
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import Reply
-from gateway_core.driver import Running
+from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.streams.event_store import KeptStream
+from gateway_core.downstream.streams.stream import Reply
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
-from gateway_core.types import CallResult
+from gateway_core.inline.driver import Running
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
 
 ACCEPTED: Final = Response(status=202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"

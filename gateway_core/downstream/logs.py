@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.protocol import LOG_LEVELS
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import LOG_LEVELS
 
 
 def level_of(raw: Raw, what: str) -> str:

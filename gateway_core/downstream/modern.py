@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import CallResult
 from gateway_core.catalog import require_tasks
-from gateway_core.downstream import ladder
+from gateway_core.downstream import admission as ladder
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
 from gateway_core.downstream.logs import level_of
@@ -30,17 +30,18 @@ from gateway_core.downstream.request_headers import (
     require_stream,
 )
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.stream import Mailbox, Reply, write_events
-from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.driver import Running
+from gateway_core.downstream.streams.stream import Mailbox, Reply, write_events
+from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import INVALID_REQUEST, RpcError
-from gateway_core.exchange import Agent
+from gateway_core.exchange.exchange import Agent
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import (
+from gateway_core.inline.driver import Running
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
     DISCOVER,
@@ -52,7 +53,6 @@ from gateway_core.protocol import (
     SERVER_INFO_KEY,
     TASK_IDS,
 )
-from gateway_core.types import CallResult
 
 MAX_REMEMBERED: Final = 4096
 """Bytes of an agent's self-description up to which it is remembered."""

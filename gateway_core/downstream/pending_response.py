@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from gateway_core.downstream.stream import QUIET, Reply
-from gateway_core.driver import Running
+from gateway_core.api import CallResult
+from gateway_core.downstream.streams.stream import QUIET, Reply
 from gateway_core.http1.response import Response
-from gateway_core.jsonrpc import Message
-from gateway_core.types import CallResult
+from gateway_core.inline.driver import Running
+from gateway_core.mcp.jsonrpc import Message
 
 
 class PendingCall(msgspec.Struct, eq=False):

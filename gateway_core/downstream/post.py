@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-from gateway_core.decoder import decode_request
 from gateway_core.downstream.http_errors import RpcHttpError
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import RequestHead
-from gateway_core.jsonrpc import Message
+from gateway_core.mcp.decoder import decode_request
+from gateway_core.mcp.jsonrpc import Message
 
 
 class Post(msgspec.Struct, eq=False):

@@ -6,12 +6,12 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from gateway_core.downstream.stream import Accepts
+from gateway_core.downstream.streams.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import JSON
 from gateway_core.http1.sse import EVENT_STREAM
-from gateway_core.protocol import (
+from gateway_core.mcp.names import (
     HANDSHAKE_PROTOCOL_VERSIONS,
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,

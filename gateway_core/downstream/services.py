@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import internal_error, where
+from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.store import SessionStore
-from gateway_core.downstream.stream import Mailbox
-from gateway_core.downstream.subscriptions import Subscription
-from gateway_core.driver import Running
+from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.store import SessionStore
+from gateway_core.downstream.streams.stream import Mailbox
+from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import TooManySessions, overloaded
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.jsonrpc import Message
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.inline.driver import Running
+from gateway_core.internal_errors import internal_error, where
 from gateway_core.log.sparing import Sparing
-from gateway_core.pipeline import Pipeline
-from gateway_core.protocol import LISTS, MAY_ASK, STATE
-from gateway_core.types import CallResult
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import LISTS, MAY_ASK, STATE
+from gateway_core.pipeline.pipeline import Pipeline
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.downstream.post import message_of
 from gateway_core.downstream.request_headers import require_stream
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session
-from gateway_core.downstream.stream import write_events
+from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.streams.stream import write_events
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response

@@ -15,15 +15,15 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import internal_error, where
-from gateway_core.decoder import decode_request
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions import Session
-from gateway_core.driver import task_of
+from gateway_core.downstream.sessions.live import Session
 from gateway_core.errors import INVALID_REQUEST, RpcError
+from gateway_core.inline.driver import task_of
+from gateway_core.internal_errors import internal_error, where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.decoder import decode_request
 
 ADDRESS: Final = "stdio"
 WRITE_TIMEOUT: Final = 30.0

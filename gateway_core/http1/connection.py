@@ -41,7 +41,7 @@ class Server(Protocol):
     draining: bool
 
     def opened(self, connection: ServerConnection) -> bool: ...
-    def admit(self, connection: ServerConnection) -> bool: ...
+    def admit(self) -> bool: ...
     def closed(self, connection: ServerConnection) -> None: ...
 
 
@@ -90,7 +90,7 @@ class ServerConnection(asyncio.Protocol):
         self.address = ""
         """The client's address in its canonical form."""
         self.admitted = False
-        """Whether the connection counts against the limit; set by the server."""
+        """Whether the connection counts against the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
@@ -268,11 +268,8 @@ class ServerConnection(asyncio.Protocol):
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""
-        return self.admitted or self._server.admit(self)
-
-    def be_admitted(self) -> None:
-        """The server counts it among the connections of agents from now on."""
-        self.admitted = True
+        self.admitted = self.admitted or self._server.admit()
+        return self.admitted
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""

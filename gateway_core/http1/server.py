@@ -81,24 +81,23 @@ class HttpServer:
     def opened(self, connection: ServerConnection) -> bool:
         """Register a new connection; False if there are too many even to refuse it with a response."""
         self._open.add(connection)
-        self.admit(connection)
+        connection.admit()
         return len(self._open) <= self._max_connections + max(self._max_connections * 3, SPARE)
 
-    def admit(self, connection: ServerConnection) -> bool:
-        """Count a connection against the limit; False if the limit is reached.
+    def admit(self) -> bool:
+        """Count one more connection against the limit; False if the limit is reached.
 
         A connection above the limit may still be served what needs no admission, and is admitted once there is room.
         """
-        if not connection.admitted and self.admitted < self._max_connections:
-            connection.be_admitted()
-            self.admitted += 1
-        return connection.admitted
+        if self.admitted >= self._max_connections:
+            return False
+        self.admitted += 1
+        return True
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""
         self._open.discard(connection)
         if connection.admitted:
-            connection.admitted = False
             self.admitted -= 1
         if not self._open:
             self._emptied.set()

@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from msgspec import Raw
 
+from gateway_core.api import Era
 from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.types import Era
-from gateway_core.upstream.hints import Hint
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.requests import Reply, Request, Template
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import Era
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INTERNAL_ERROR,
@@ -28,7 +28,8 @@ from gateway_core.errors import (
     URL_ELICITATION_REQUIRED,
     RpcError,
 )
-from gateway_core.protocol import (
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import (
     CACHEABLE,
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
@@ -41,7 +42,6 @@ from gateway_core.protocol import (
     SUBSCRIPTION_ID_KEY,
     TASKS,
 )
-from gateway_core.types import Era
 
 _HOP_KEYS: Final = frozenset(
     {

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway_core import jsonrpc
+from gateway_core.api import Era
 from gateway_core.errors import METHOD_NOT_FOUND, RpcError
-from gateway_core.exchange import Agent
-from gateway_core.protocol import TASKS_EXTENSION
-from gateway_core.types import Era
+from gateway_core.exchange.exchange import Agent
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import TASKS_EXTENSION
 
 ELICIT: Final = "elicitation/create"
 SAMPLE: Final = "sampling/createMessage"

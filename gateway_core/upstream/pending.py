@@ -6,12 +6,12 @@ from typing import Final
 
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.driver import Completion
 from gateway_core.errors import RpcError, UnusableAnswer
-from gateway_core.exchange import Exchange
-from gateway_core.jsonrpc import Message
-from gateway_core.protocol import SUBSCRIPTION_ID_KEY
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.inline.driver import Completion
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import SUBSCRIPTION_ID_KEY
 from gateway_core.upstream.requests import Reply
 
 _MAX_DIGITS: Final = 18

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from gateway_core.api import Era
 from gateway_core.errors import RpcError
-from gateway_core.types import Era
 
 ARGUMENTS = "arguments"
 

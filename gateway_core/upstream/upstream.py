@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
+from gateway_core.api import UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.driver import in_task
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -25,23 +25,23 @@ from gateway_core.errors import (
     RefusedUpstream,
     RpcError,
 )
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.outage import TIMED_OUT
-from gateway_core.protocol import LISTS, ROOTS_CHANGED, TOOLS_CALL
-from gateway_core.types import UpstreamFacts, UpstreamState, UpstreamView
-from gateway_core.upstream.apart import each_call, has_own
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.inline.driver import in_task
+from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.capabilities import EVERYTHING
-from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.inventory import Inventory
-from gateway_core.upstream.limiter import ConcurrencyLimiter
+from gateway_core.upstream.connections.isolation import each_call, has_own
+from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
+from gateway_core.upstream.connections.sessions import SessionConnections
+from gateway_core.upstream.ejection import TIMED_OUT
+from gateway_core.upstream.lists.inventory import Inventory
+from gateway_core.upstream.lists.offer import Offer
 from gateway_core.upstream.notifications.announcements import Announcements
 from gateway_core.upstream.notifications.watches import Release, Told
-from gateway_core.upstream.offer import Offer
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply, Request
-from gateway_core.upstream.sessions import SessionConnections
-from gateway_core.upstream.transports import connection_to, open_session
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.opening import connection_to, open_session
 
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits while a connection that was just lost is opened again."""

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from loguru import logger
 
+from gateway_core.api import Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
-from gateway_core.exchange import Agent
-from gateway_core.seal import Seal
-from gateway_core.types import Principal, UpstreamState
+from gateway_core.exchange.exchange import Agent
+from gateway_core.sealing import Seal
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.links import published_definition, published_links
-from gateway_core.types.conflicts import marked_uri, unmarked_uri
 
 
 def published(uri: str) -> str:

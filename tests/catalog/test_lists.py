@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway_core.api import Era, Kind, Tool
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing, Lists
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.seal import Seal
-from gateway_core.types import Era, Kind, Tool
-from gateway_core.upstream.definitions import legacy_members
-from gateway_core.upstream.hints import Hint
+from gateway_core.mcp.cache_hints import Hint
+from gateway_core.sealing import Seal
+from gateway_core.upstream.lists.definitions import legacy_members
 
 NOTHING: dict[Kind, dict[str, Entry]] = {"tool": {}, "prompt": {}, "resource": {}, "template": {}}
 

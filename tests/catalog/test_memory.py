@@ -12,7 +12,7 @@ import pytest
 from gateway_core.catalog import memory
 from gateway_core.catalog.memory import Memory, file_of
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.upstream.inventory import Inventory, Item
+from gateway_core.upstream.lists.inventory import Inventory, Item
 
 CONFIG = ProxyConfig(
     upstreams=(

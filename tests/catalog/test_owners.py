@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_core.api import Claim, Kind, ToolConflict, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
-from gateway_core.seal import Seal
-from gateway_core.types import Claim, Kind, ToolConflict, UpstreamState
-from gateway_core.upstream.inventory import NAME_KEYS, Inventory, Item
+from gateway_core.sealing import Seal
+from gateway_core.upstream.lists.inventory import NAME_KEYS, Inventory, Item
 from gateway_core.upstream.upstream import Upstream
 
 Lists = Mapping[str, Sequence[str]]

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from gateway_core.api import Claim, Kind, ToolConflict
 from gateway_core.catalog.naming import Names
 from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.publish import Published, Rules, publish
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
-from gateway_core.types import Claim, Kind, ToolConflict
-from gateway_core.upstream.inventory import LIST_METHODS, NAME_KEYS, RESULT_KEYS, Inventory
-from gateway_core.upstream.listing import fetch_list
+from gateway_core.upstream.lists.inventory import LIST_METHODS, NAME_KEYS, RESULT_KEYS, Inventory
+from gateway_core.upstream.lists.listing import fetch_list
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream
 

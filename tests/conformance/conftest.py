@@ -20,9 +20,9 @@ import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import Field
 
-from gateway_core.chain import LoadedPlugin
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
+from gateway_core.hooks import LoadedPlugin
 
 from .asgi import Send, answer, body_of, replayed
 from .offers import add_others, add_questions
@@ -350,14 +350,14 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             path = tmp_path / f"{port}.toml"
             path.write_text(f"[mcp.proxy]\nport = {port}\n{proxy}\n" + "".join(tables))
             if plugins:
-                import gateway_core.plugins
+                import gateway_core.hooks.loader
 
                 own = tuple(
                     LoadedPlugin(f"own{number}", plugin, "1", "d", (), "reject", frozenset({"tools/call"}))
                     for number, plugin in enumerate(plugins)
                 )
-                real = gateway_core.plugins.load
-                monkeypatch.setattr(gateway_core.plugins, "load", lambda *given: (*own, *real(*given)))
+                real = gateway_core.hooks.loader.load
+                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (*own, *real(*given)))
             gateway = Gateway(load(path))
             await gateway.start()
             stack.push_async_callback(gateway.stop)

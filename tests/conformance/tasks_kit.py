@@ -22,9 +22,9 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.server import require_client_extension
 from mcp_types import Notification, RequestParams
 
-from gateway_core.chain import LoadedPlugin
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
+from gateway_core.hooks import LoadedPlugin
 
 from .asgi import answer, body_of, replayed
 
@@ -375,11 +375,11 @@ async def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
                 f"[mcp.proxy]\nport = {free_port()}\nreplicas = 'declared'\n{proxy}\n" + "".join(tables) + more
             )
             if plugin is not None:
-                import gateway_core.plugins
+                import gateway_core.hooks.loader
 
                 own = LoadedPlugin("own", plugin, "1", "d", (), "reject", frozenset(getattr(plugin, "methods", ())))
-                real = gateway_core.plugins.load
-                monkeypatch.setattr(gateway_core.plugins, "load", lambda *given: (own, *real(*given)))
+                real = gateway_core.hooks.loader.load
+                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (own, *real(*given)))
             gateway = Gateway(load(path))
             await gateway.start()
             stack.push_async_callback(gateway.stop)

@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway_core.config.loader import loads
 from gateway_core.errors import ConfigError
-from gateway_core.upstream import offer
+from gateway_core.upstream.lists import offer
 
 from .catalog_kit import PRIVATE, PUBLIC, Offering, tool, until, world
 

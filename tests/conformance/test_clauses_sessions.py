@@ -226,7 +226,7 @@ async def test_clause_54_only_agents_that_know_it_get_a_priming_event(
 async def test_clause_54_a_silent_call_can_be_resumed_too(
     stand: Any, msg: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway_core.downstream.stream.QUIET", 0.05)
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.05)
     session = await stand.initialize()
     async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps"), 7)) as events:
         priming = await events.next()

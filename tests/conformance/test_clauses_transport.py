@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.downstream import stream
+from gateway_core.downstream.streams import stream
 
 MODERN = {"MCP-Protocol-Version": "2026-07-28"}
 LISTEN = {"notifications": {"toolsListChanged": True}}

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from gateway_core.control import ControlPlane
-from gateway_core.hosts import HostGuard
+from gateway_core.http1.hosts import HostGuard
 
 
 @dataclass

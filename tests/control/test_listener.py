@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_core.control import ControlPlane, listener
-from gateway_core.hosts import HostGuard
+from gateway_core.http1.hosts import HostGuard
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -11,15 +11,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_core import jsonrpc
+from gateway_core.api import CallResult, Outcome
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import Server
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.store import InMemorySessions
+from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
-from gateway_core.exchange import Exchange
-from gateway_core.types import CallResult, Outcome
-from gateway_core.upstream.hints import Hint
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.cache_hints import Hint
 
 TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
@@ -255,7 +255,7 @@ Start = Callable[..., Awaitable[World]]
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine makes no streams of answers; the test of that sets its own time."""
-    monkeypatch.setattr("gateway_core.downstream.stream.QUIET", 60.0)
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 60.0)
 
 
 @pytest.fixture

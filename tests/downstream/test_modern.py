@@ -308,7 +308,7 @@ async def test_listening_needs_a_filter(world: Any, notifications: Any) -> None:
 
 
 async def test_an_idle_listener_is_kept_alive(world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_core.downstream.stream.KEEP_ALIVE", 0.05)
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.KEEP_ALIVE", 0.05)
     headers, body = helpers.modern("subscriptions/listen", {"notifications": {}})
     async with world.http.post(world.url, json=body, headers=headers) as response, asyncio.timeout(5):
         while not (line := await response.content.readline()).startswith(b":"):

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway_core.downstream.request_headers import _accepts
-from gateway_core.downstream.stream import Accepts
+from gateway_core.downstream.streams.stream import Accepts
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gateway_core.config import LimitsConfig, ProxyConfig
-from gateway_core.decoder import decode_request
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.mcp.decoder import decode_request
 
 META = "io.modelcontextprotocol/"
 

@@ -68,7 +68,7 @@ LIMIT = 1_200_000
 JUDGE = """
 from gateway_core import CallResult, Reject, hookimpl
 from gateway_core.errors import RpcError
-from gateway_core.types import Outcome
+from gateway_core.api import Outcome
 
 
 class Judge:

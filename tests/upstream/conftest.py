@@ -16,10 +16,10 @@ import pytest
 from msgspec import Raw
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.exchange import Exchange
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.upstream.base import Host
-from gateway_core.upstream.client import HttpClient
-from gateway_core.upstream.http import HttpConnection
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.http import HttpConnection
 from tests.upstream import inline_kit
 
 SDK_SERVER = Path(__file__).parent / "http_servers" / "sdk_http.py"

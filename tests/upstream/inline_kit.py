@@ -9,18 +9,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from gateway_core import jsonrpc
+from gateway_core.api import CallResult, Era, Outcome, Principal
 from gateway_core.catalog import Catalog
-from gateway_core.chain import Chain, LoadedPlugin
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.driver import InlineCall, Running
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.health import HealthMonitor
-from gateway_core.pipeline import Pipeline
-from gateway_core.rounds import Rounds
-from gateway_core.router import Router
-from gateway_core.seal import Seal
-from gateway_core.types import CallResult, Era, Outcome, Principal
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.inline.driver import InlineCall, Running
+from gateway_core.mcp import jsonrpc
+from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.router import Router
+from gateway_core.sealing import Seal
+from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 
 FAULTY = Path(__file__).parent / "servers" / "faulty.py"

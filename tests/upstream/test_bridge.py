@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_core.decoder import decode_response
+from gateway_core.api import Era
 from gateway_core.errors import RpcError
-from gateway_core.types import Era
+from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.bridge import bridge_error, bridge_result, foreign_error
 
 SERVER = {"name": "radium-mcp-gateway", "version": "1"}

@@ -2,8 +2,8 @@
 
 import tracemalloc
 
-from gateway_core.exchange import Agent
-from gateway_core.types import Principal
+from gateway_core.api import Principal
+from gateway_core.exchange.exchange import Agent
 from gateway_core.upstream import capabilities
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway_core import Call, CallResult, Reject, hookimpl, jsonrpc
+from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core.api import Era, Outcome
 from gateway_core.downstream.agents import meta_of
-from gateway_core.driver import task_of
-from gateway_core.exchange import Exchange
-from gateway_core.types import Era, Outcome
-from gateway_core.upstream.inventory import Inventory
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.inline.driver import task_of
+from gateway_core.mcp import jsonrpc
+from gateway_core.upstream.lists.inventory import Inventory
 from tests.upstream.inline_kit import GOOD, Start, ended, http, promoted, response
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from gateway_core import jsonrpc
-from gateway_core.driver import Running, task_of
-from gateway_core.exchange import Exchange
-from gateway_core.types import CallResult, Outcome
-from gateway_core.upstream import sessions
-from gateway_core.upstream.http1 import response as responses
-from gateway_core.upstream.http1 import wire
+from gateway_core.api import CallResult, Outcome
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.http1 import client_connection as wire
+from gateway_core.http1 import client_response as responses
+from gateway_core.inline.driver import Running, task_of
+from gateway_core.mcp import jsonrpc
+from gateway_core.upstream.connections import sessions
 from tests.upstream.inline_kit import GOOD, Start, World, ended, http, promoted, response
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

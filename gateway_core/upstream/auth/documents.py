@@ -27,10 +27,10 @@ from aiohttp import (
 )
 from yarl import URL
 
-from gateway_core.hosts import leads_to_loopback
-from gateway_core.protocol import IMPLEMENTATION
+from gateway_core.http1.client_response import JSON
+from gateway_core.http1.hosts import leads_to_loopback
+from gateway_core.mcp.names import IMPLEMENTATION
 from gateway_core.upstream.auth import reach
-from gateway_core.upstream.http1.response import JSON
 
 TIMEOUT: Final = 10.0
 """Seconds for one request."""

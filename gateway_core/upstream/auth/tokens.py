@@ -26,7 +26,7 @@ from gateway_core.upstream.auth.credentials import Credentials
 from gateway_core.upstream.auth.discovery import Server, canonical, discover
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import ask
-from gateway_core.upstream.shared import joined
+from gateway_core.upstream.connections.await_shared import joined
 
 AHEAD: Final = 60.0
 """Seconds before its expiry at which a token is renewed (half its life for those that live less than two minutes)."""

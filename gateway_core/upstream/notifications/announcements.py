@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import ELICITED, LOG_MESSAGE, UPDATED
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp.names import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.upstream.base import Connection, Host
 from gateway_core.upstream.notifications.follows import Follows
 from gateway_core.upstream.notifications.logs import Logs

@@ -15,16 +15,16 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import where
 from gateway_core.errors import METHOD_NOT_FOUND, DeliveryError, NotSent, RpcError, overloaded
-from gateway_core.exchange import Agent
-from gateway_core.protocol import TASK_ID, TASK_IDS, TASK_STATUS
+from gateway_core.exchange.exchange import Agent
+from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import TASK_ID, TASK_IDS, TASK_STATUS
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import for_modern
-from gateway_core.upstream.era import with_meta
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
 from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, acknowledged
+from gateway_core.upstream.request_body import with_meta
 
 FOLLOW_TIMEOUT: Final = 5.0
 """Seconds that an agent waits for the upstream to agree."""

@@ -19,12 +19,12 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError, RpcError
-from gateway_core.exchange import Agent, Exchange, admits
-from gateway_core.protocol import ELICITED, LOG_LEVELS, LOG_MESSAGE, SET_LEVEL
+from gateway_core.exchange.exchange import Agent, Exchange, admits
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import ELICITED, LOG_LEVELS, LOG_MESSAGE, SET_LEVEL
 from gateway_core.upstream.base import Connection
-from gateway_core.upstream.settling import Settling
+from gateway_core.upstream.connections.coalescer import Settling
 
 SET_TIMEOUT: Final = 2.0
 """Seconds that setting a level may keep a call."""

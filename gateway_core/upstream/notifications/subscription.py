@@ -17,13 +17,13 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
-from gateway_core.bugs import where
 from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
-from gateway_core.protocol import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
+from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
 from gateway_core.upstream.base import Host, ServerInfo
-from gateway_core.upstream.era import declared, with_meta
 from gateway_core.upstream.notifications.pauses import Pauses
+from gateway_core.upstream.request_body import declared, with_meta
 from gateway_core.upstream.requests import Reply
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"

@@ -17,9 +17,9 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import jsonrpc
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
-from gateway_core.exchange import Agent
+from gateway_core.exchange.exchange import Agent
+from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
 

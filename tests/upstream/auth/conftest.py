@@ -19,7 +19,7 @@ from yarl import URL
 from gateway_core.config import AuthConfig, LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent
 from gateway_core.upstream.auth import tokens
-from gateway_core.upstream.client import HttpClient
+from gateway_core.upstream.transports.client import HttpClient
 
 SECRET = "s3cr3t:/ä&"
 CLIENT = "the client"

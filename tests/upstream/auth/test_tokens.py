@@ -15,10 +15,10 @@ import pytest
 from loguru import logger
 from pydantic import SecretStr
 
+from gateway_core.api import Principal
 from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NotSent, RefusedUpstream
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.types import Principal
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.auth import Challenge, documents, tokens
 
 SECRET = "s3cr3t:/ä&"

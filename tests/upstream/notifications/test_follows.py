@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway_core import jsonrpc
+from gateway_core.api import Era, Principal
 from gateway_core.errors import METHOD_NOT_FOUND, NotSent, OutcomeUnknown, RpcError
-from gateway_core.exchange import Agent
-from gateway_core.protocol import TASK_STATUS
-from gateway_core.types import Era, Principal
+from gateway_core.exchange.exchange import Agent
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import TASK_STATUS
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.notifications import follows, pauses
 from gateway_core.upstream.notifications.follows import Follows

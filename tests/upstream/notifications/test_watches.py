@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from gateway_core.api import Principal
 from gateway_core.errors import NotSent, RpcError
-from gateway_core.exchange import Agent, Exchange
-from gateway_core.protocol import ELICITED, LOG_MESSAGE
-from gateway_core.types import Principal
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp.names import ELICITED, LOG_MESSAGE
 from gateway_core.upstream.base import Host, ServerInfo
 from gateway_core.upstream.notifications import logs, pauses, subscription, watches
 from gateway_core.upstream.notifications.logs import Logs, whose

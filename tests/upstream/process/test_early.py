@@ -14,7 +14,7 @@ from gateway_core.errors import NotSent
 from gateway_core.upstream.base import Host
 from gateway_core.upstream.process import child as module
 from gateway_core.upstream.process.early import MAX_EARLY, EarlyChildren
-from gateway_core.upstream.stdio import StdioConnection
+from gateway_core.upstream.transports.stdio import StdioConnection
 from tests.upstream.process.test_child import gone_within
 
 FAULTY = str(Path(__file__).parents[1] / "servers" / "faulty.py")

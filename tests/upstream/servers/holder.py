@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.upstream.base import Host
-from gateway_core.upstream.stdio import StdioConnection
+from gateway_core.upstream.transports.stdio import StdioConnection
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
 

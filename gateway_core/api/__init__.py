@@ -1,0 +1,29 @@
+"""What plugins see: calls, results, verdicts, tools, upstreams and conflicts, as frozen values and read-only views."""
+
+from gateway_core.api.call import Call, CallResult, Outcome, Principal, Reject, Tool
+from gateway_core.api.conflict import Claim, ToolConflict
+from gateway_core.api.plugin import Plugin, PluginConfig
+from gateway_core.api.turns import Turns
+from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.mcp.literals import Era, Kind, Transport
+
+__all__ = [
+    "Call",
+    "CallResult",
+    "Claim",
+    "Era",
+    "Health",
+    "Kind",
+    "Outcome",
+    "Plugin",
+    "PluginConfig",
+    "Principal",
+    "Reject",
+    "Tool",
+    "ToolConflict",
+    "Transport",
+    "Turns",
+    "UpstreamFacts",
+    "UpstreamState",
+    "UpstreamView",
+]

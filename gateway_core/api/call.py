@@ -1,0 +1,242 @@
+"""A call on its way and its end, as plugins see them.
+
+Payloads are bytes until a plugin reads them: `Call.arguments`, `Call.meta` and `CallResult.content` decode once, on
+first use, into values that cannot be changed in place (`read_only.py`). A call whose arguments no plugin rewrote leaves
+the gateway as the bytes that came in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace as _replace
+
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, untraced
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.literals import Era
+from gateway_core.mcp.read_only import ReadOnlyDict
+
+_EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who the agent is. `verified` tells whether `id` was proven or only put together from what it said."""
+
+    id: str
+    """Stable key for limits and audit, e.g. `claude-code@127.0.0.1`."""
+    verified: bool = False
+    client_name: str = ""
+    client_version: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A published tool: what agents see, and who can serve it."""
+
+    name: str
+    """The name agents use."""
+    original_name: str
+    """The name its upstreams use."""
+    definition: Mapping[str, Any]
+    """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
+    upstreams: tuple[str, ...]
+    """Names of the upstreams that serve it, in file order."""
+
+    @property
+    def annotations(self) -> Mapping[str, Any]:
+        """The tool's hints (`readOnlyHint`, …): its server's own claims, untrusted (server/tools, Annotations)."""
+        found = self.definition.get("annotations")
+        return found if isinstance(found, dict) else {}
+
+
+class Call(msgspec.Struct, frozen=True, eq=False):
+    """One request of an agent that reached the pipeline."""
+
+    method: str
+    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, a list method, or one of tasks."""
+    name: str
+    """The tool's or prompt's published name, the resource's URI, the task's id; empty for lists."""
+    principal: Principal
+    era: Era
+    exchange_id: str
+    """Identifies this exchange in every log record about it."""
+    raw_arguments: bytes = b""
+    """The JSON of `arguments` (`inputResponses` of a task) as it came in; empty when the request has none."""
+    raw_meta: bytes = b""
+    """The JSON of `_meta` as it came in; empty when the request has none."""
+    tool: Tool | None = None
+    """The catalog's entry; None for other methods, and for names that no upstream serves."""
+    _plugin: str = ""
+    """The plugin that this view of the call belongs to."""
+    _states: dict[str, dict[str, Any]] = {}
+    """Plugin -> its state; shared by all views and rewrites of one call."""
+    _decoded: dict[str, Any] = {}
+    """What was decoded of `raw_arguments` and `raw_meta`; shared by all calls with the same bytes."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The decoded arguments, read-only; decoded once. To change them return `replace(arguments=…)`.
+
+        Raises `RpcError` for arguments that are no object or that parsers read differently (a key given twice).
+        """
+        arguments: Mapping[str, Any] | None = self._decoded.get("arguments")
+        if arguments is None:
+            arguments = self._decoded["arguments"] = _object(self.raw_arguments, "arguments")
+        return arguments
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The decoded `_meta` of the request, read-only; decoded once. Raises `RpcError` as `arguments` does."""
+        meta: Mapping[str, Any] | None = self._decoded.get("meta")
+        if meta is None:
+            meta = self._decoded["meta"] = _object(self.raw_meta, "_meta")
+        return meta
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dict of the plugin that was given this call, kept from its `before_call` to its `after_call`."""
+        return self._states.setdefault(self._plugin, {})
+
+    def seen_by(self, plugin: str) -> Call:
+        """Called by the core: the same call as the view of `plugin`, whose `state` is that plugin's."""
+        return self if self._plugin == plugin else _replace(self, _plugin=plugin)
+
+    def is_rewrite_of(self, other: Call) -> bool:
+        """Whether this call was made from `other` by `replace`."""
+        return self._states is other._states and self.method == other.method
+
+    def with_tool(self, tool: Tool | None) -> Call:
+        """Called by the core: this call with the catalog's entry for its name."""
+        return self if self.tool is tool else _replace(self, tool=tool)
+
+    def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
+        """This call under another name, or with other arguments: return it from `before_call` to rewrite.
+
+        The arguments are copied: changing the dict afterwards has no effect. Raises `TypeError` for what is no dict.
+        """
+        raw = self.raw_arguments
+        if arguments is not None:
+            _check_dict(arguments, "arguments")
+            raw = jsonrpc.encode(arguments)
+        return _replace(
+            self,
+            name=self.name if name is None else name,
+            raw_arguments=raw,
+            tool=self.tool if name is None or name == self.name else None,
+            _decoded=self._decoded if arguments is None else {},
+        )
+
+
+def _object(raw: bytes, what: str) -> Mapping[str, Any]:
+    """The read-only value of a JSON object; an absent (empty) one has no members."""
+    value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    if not isinstance(value, dict):
+        raise RpcError.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
+    return value
+
+
+def _check_dict(members: Mapping[str, Any], what: str) -> None:
+    if not isinstance(members, dict):
+        raise TypeError(f"the {what} must be a dict, not a {type(members).__name__}")
+
+
+class Outcome(enum.StrEnum):
+    """How an exchange ended, as logs, status and plugins name it."""
+
+    OK = "ok"
+    TOOL_ERROR = "tool_error"
+    """The tool ran and says so itself: a result with `isError`."""
+    ERROR = "error"
+    """The upstream answered with a JSON-RPC error, or the request was wrong."""
+    REFUSED = "refused"
+    """A plugin refused it."""
+    UNAVAILABLE = "unavailable"
+    """No upstream could take it; it was not executed."""
+    UNKNOWN = "unknown"
+    """It was sent and no answer came: it may have been executed."""
+    CANCELLED = "cancelled"
+
+
+class CallResult(msgspec.Struct, frozen=True, eq=False):
+    """The end of a call: a result object (`raw`) or an `error`, never both."""
+
+    raw: bytes = b""
+    """The JSON of the result object."""
+    error: RpcError | None = None
+    outcome: Outcome = Outcome.OK
+    upstream: str | None = None
+    """The upstream that answered; None when the gateway or a plugin did."""
+    era: Era | None = None
+    """The era in which `raw` was written; None for results of the gateway's own."""
+    _decoded: list[Any] = msgspec.field(default_factory=list)
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """The decoded result object (for a tool: `content`, `structuredContent`, `isError`), read-only; decoded once.
+
+        Empty for an error. To change it return `replace(…)`.
+        """
+        if not self._decoded:
+            self._decoded.append(jsonrpc.value(self.raw, frozen=True) if self.raw else _EMPTY)
+        content: Mapping[str, Any] = self._decoded[0]
+        return content
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the call ended in anything but a good result."""
+        return self.outcome is not Outcome.OK
+
+    def replace(self, content: Mapping[str, Any]) -> CallResult:
+        """The same end of the call with another result object: return it from `after_call` to rewrite.
+
+        The object is copied. Raises `TypeError` for what is no dict.
+        """
+        _check_dict(content, "content of a result")
+        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[])
+
+    def replace_error(self, message: str, data: Any = None) -> CallResult:
+        """The same error in other words, under its own code. Raises `ValueError` for a result that is no error."""
+        if self.error is None:
+            raise ValueError("this result holds no error")
+        return _replace(self, error=RpcError(self.error.code, message, data))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> CallResult:
+        """A result object that a plugin made, to answer in the upstream's place. Copies as `replace` does."""
+        _check_dict(content, "content of a result")
+        outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
+        return cls(raw=jsonrpc.encode(content), outcome=outcome)
+
+    @classmethod
+    def text(cls, text: str, *, is_error: bool = False) -> CallResult:
+        """A tool result of one text block."""
+        return cls.of({"content": [{"type": "text", "text": text}], "isError": is_error})
+
+    @classmethod
+    def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
+        """The end of a call in a JSON-RPC error."""
+        return cls(error=untraced(error), outcome=outcome, upstream=upstream)
+
+    @classmethod
+    def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
+        """A plugin's refusal. `upstream`: the one that executed the call, when only its result is withheld."""
+        outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
+        return cls.failed(RpcError.of_gateway(REJECTED, message), outcome, upstream)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
+
+    `retry_after`: seconds until trying again may help; the agent reads it as `data.retryAfterMs`.
+    """
+
+    message: str
+    code: int = REJECTED
+    retry_after: float | None = None

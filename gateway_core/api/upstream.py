@@ -1,0 +1,110 @@
+"""Upstreams as plugins see them: read-only views of what the core keeps."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from gateway_core.mcp.literals import Era, Transport
+
+
+class UpstreamState(enum.StrEnum):
+    """What the gateway believes about an upstream."""
+
+    CONNECTING = "connecting"
+    HEALTHY = "healthy"
+    EJECTED = "ejected"
+    """Reachable, but too many calls failed in transport; tried again when the time is up."""
+    DOWN = "down"
+    """Not reachable; reconnected with backoff."""
+    STOPPED = "stopped"
+
+
+class UpstreamView:
+    """One upstream as plugins see it: fixed settings, and live figures that change under the reader's eyes."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: UpstreamFacts) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    @property
+    def transport(self) -> Transport:
+        return self._core.transport
+
+    @property
+    def url(self) -> str | None:
+        """The configured URL; None for stdio."""
+        return self._core.url
+
+    @property
+    def priority(self) -> int:
+        """A lower number is preferred."""
+        return self._core.priority
+
+    @property
+    def group(self) -> str | None:
+        return self._core.group
+
+    @property
+    def order(self) -> int:
+        """Position in the configuration file, from 0."""
+        return self._core.order
+
+    @property
+    def era(self) -> Era | None:
+        """None until it was reached once."""
+        return self._core.era
+
+    @property
+    def state(self) -> UpstreamState:
+        return self._core.state
+
+    @property
+    def healthy(self) -> bool:
+        return self._core.state is UpstreamState.HEALTHY
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it is working on now."""
+        return self._core.in_flight
+
+    @property
+    def latency(self) -> float | None:
+        """Moving average of answered calls, in seconds; None before the first."""
+        return self._core.latency
+
+    def __repr__(self) -> str:
+        return f"<UpstreamView {self.name} {self.state}>"
+
+
+@dataclass(slots=True)
+class UpstreamFacts:
+    """What the core keeps about an upstream; `UpstreamView` is its read-only face."""
+
+    name: str
+    transport: Transport = "http"
+    url: str | None = None
+    priority: int = 1
+    group: str | None = None
+    order: int = 0
+    era: Era | None = None
+    state: UpstreamState = UpstreamState.CONNECTING
+    in_flight: int = 0
+    latency: float | None = None
+
+    def took(self, seconds: float) -> None:
+        """One answered call took that long."""
+        self.latency = seconds if self.latency is None else self.latency + 0.1 * (seconds - self.latency)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a `check_health` hook found. `reason` is for people."""
+
+    healthy: bool
+    reason: str = ""

@@ -1,0 +1,199 @@
+"""The life of one gateway under an event loop: from its children on, until a signal or the agent ends it.
+
+The first SIGTERM or SIGINT drains (calls in flight get `drain_timeout`), a second one means now. A watchdog thread
+ends the process when even that does not work, so that a plugin that blocks the event loop cannot keep it alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from loguru import logger
+
+from gateway_core.cli import render
+from gateway_core.cli.instance import Hold
+from gateway_core.cli.report import Failed, say
+from gateway_core.cli.serving import port
+from gateway_core.cli.serving.detach import Starter, log_file
+from gateway_core.config import Config
+from gateway_core.log import output
+from gateway_core.upstream.process.early import EarlyChildren
+
+if TYPE_CHECKING:
+    from gateway_core.gateway import Gateway
+
+KEPT_FREE: Final = 16 * 1024 * 1024
+"""Bytes at the end of the heap that stay when they are free."""
+MAPPED_FROM: Final = 8 * 1024 * 1024
+"""Bytes from which a block of memory is not of the heap, and goes back to the kernel when it is free."""
+_MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
+"""Variables of the environment that may set either: then they count (mallopt(3))."""
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+NOW_GRACE: Final = 5.0
+"""Seconds for closing connections and children when nobody waits for calls any more."""
+WATCHDOG_GRACE: Final = 10.0
+"""Seconds past `drain_timeout` after which the process is ended from outside the event loop."""
+
+
+class Signals:
+    """What signals have asked for: first to stop, then to stop now."""
+
+    def __init__(self, drain_timeout: float, last_act: Callable[[], None]) -> None:
+        """`last_act`: run before the watchdog ends the process, in whatever state that is in."""
+        self.stop = asyncio.Event()
+        self.now = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._limit = drain_timeout + WATCHDOG_GRACE
+        self._last_act = last_act
+        self._count = 0
+        # Handlers of the interpreter, not of the loop: they run even while a plugin blocks the loop.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: output.reopen())
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._loop.call_soon_threadsafe(self.stop.set)
+            self.watch(self._limit)
+        elif self._count == 2:
+            self._loop.call_soon_threadsafe(self.now.set)
+            self.watch(NOW_GRACE + WATCHDOG_GRACE)
+
+    def watch(self, seconds: float) -> None:
+        """End the process after `seconds`, whatever it is doing."""
+        timer = threading.Timer(seconds, self._end)
+        timer.daemon = True
+        timer.start()
+
+    def _end(self) -> None:
+        logger.error("the gateway did not stop in time and is ended")
+        with suppress(OSError):
+            self._last_act()
+        output.flush()
+        os._exit(1)
+
+
+async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
+    """Serve agents on the configured port until a signal. `starter`: who is to be told that it listens."""
+    proxy, log = config.proxy, config.proxy.log
+    if starter is not None and log.file is None:
+        assert config.path is not None, "it was read from a file"
+        log = log.model_copy(update={"file": str(log_file(config.path))})
+    output.setup(log, to_terminal=starter is None and sys.stderr.isatty())
+    signals = Signals(proxy.drain_timeout, hold.release)
+    async with _gateway(config, early, hold.instance.token, signals) as gateway:
+        control = proxy.control
+        try:
+            await gateway.start_control(control.host, control.port)
+        except OSError as error:
+            raise Failed(port.in_use_message(error, control.host, control.port, port.CONTROL_PORT)) from error
+        hold.control_listens(gateway.control.host, gateway.control.port)
+        try:
+            if not await _unless_stopped(gateway.start(), signals):
+                return
+        except OSError as error:
+            raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
+        _announce(gateway, starter)
+        await signals.stop.wait()
+        await _unless_now(gateway.drain(), signals)
+
+
+async def serve_stdio(config: Config, early: EarlyChildren) -> None:
+    """Serve one agent on stdin and stdout until it closes stdin, or a signal comes."""
+    output.setup(config.proxy.log, to_terminal=False)
+    signals = Signals(config.proxy.drain_timeout, lambda: None)
+    async with _gateway(config, early, "", signals) as gateway:
+        try:
+            await gateway.start_control(config.proxy.control.host, 0)
+            logger.info("control plane listening", address=gateway.control.address, pid=os.getpid())
+        except OSError as error:
+            logger.warning("no control plane: cannot listen on {}: {}", config.proxy.control.host, error.strerror)
+        if await _unless_stopped(gateway.start(listen=False), signals):
+            serving = asyncio.ensure_future(gateway.serve_stdio())
+            stopped = asyncio.ensure_future(signals.stop.wait())
+            # Whether the agent closes its end or a signal comes: what was asked for before is still answered.
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            await _unless_now(gateway.drain(), signals)
+            serving.cancel()
+            await asyncio.wait({serving})
+            if not serving.cancelled():
+                serving.result()
+
+
+@asynccontextmanager
+async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signals: Signals) -> AsyncIterator[Gateway]:
+    """A gateway that is not started yet; stopped at the end."""
+    gateway: Gateway | None = None
+    try:
+        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
+        from gateway_core.gateway import Gateway  # noqa: PLC0415 - a signal that comes meanwhile counts
+
+        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
+        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
+        gc.freeze()  # what stays for the life of the process is not looked at: 60,000 objects, hardly any garbage
+        _keep_freed_memory()
+        yield gateway
+    finally:
+        # After a drain there is nothing left to stop; after a failure there may be children.
+        signals.watch(NOW_GRACE + WATCHDOG_GRACE)
+        if gateway is not None:
+            await gateway.stop()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what was freed for the next large answer, within bounds.
+
+    Else glibc gives each megabyte back to the kernel and asks for it again, a page at a time: two thirds of what a
+    result of 1 MB costs (mallopt(3)). What the environment says about it counts, and other C libraries do as they do.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and _MALLOC_SETTINGS.isdisjoint(os.environ):
+        mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_FREE)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], signals: Signals) -> bool:
+    """Do `work`; cancel it and return False when a signal comes first."""
+    return await _race(work, signals.stop)
+
+
+async def _unless_now(work: Coroutine[Any, Any, None], signals: Signals) -> None:
+    if not await _race(work, signals.now):
+        logger.warning("stopping now: calls in flight are dropped")
+
+
+async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=NOW_GRACE)
+    if task.cancelled() or not task.done():
+        return False
+    task.result()
+    return True
+
+
+def _announce(gateway: Gateway, starter: Starter | None) -> None:
+    if starter is not None:
+        starter.ready(gateway.address, gateway.control.address)
+    if starter is None and sys.stderr.isatty():
+        say(render.start_summary(gateway.status()))
+    else:
+        logger.info("listening", address=gateway.address, control=gateway.control.address, pid=os.getpid())

@@ -1,0 +1,89 @@
+"""`rad mcp proxy start` in the foreground, up to the first children; `lifetime` goes on from there.
+
+How long this takes is what each start of the gateway takes longer than its slowest server: only what is needed for it
+is loaded here, and what a refusal is to be told by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway_core.cli.instance import Hold, acquire, locate
+from gateway_core.cli.report import Failed
+from gateway_core.cli.serving import port
+from gateway_core.cli.settings import require_enabled
+from gateway_core.config import Config, load
+from gateway_core.upstream.process.early import EarlyChildren
+
+if TYPE_CHECKING:
+    from gateway_core.cli.serving.detach import Starter
+
+
+def start(config: Path | None, *, stdio: bool, ready_fd: int | None) -> None:
+    """Serve until a signal, or (`stdio`) until the agent closes stdin.
+
+    `ready_fd`: a pipe to the process that detached this one; see `detach`.
+    """
+    if ready_fd is None:
+        _start(config, stdio=stdio, starter=None)
+        return
+    from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - most starts have none
+
+    with Starter(ready_fd) as starter:
+        _start(config, stdio=stdio, starter=starter)
+
+
+def _start(config: Path | None, *, stdio: bool, starter: Starter | None) -> None:
+    path = locate(config)
+    settings = load(path)
+    require_enabled(settings)
+    proxy = settings.proxy
+    if stdio:
+        _run(settings, None, None)
+        return
+    hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout)
+    try:
+        _check_port(proxy.host, proxy.port, port.DATA_PORT)
+        if proxy.control.port:
+            _check_port(proxy.control.host, proxy.control.port, port.CONTROL_PORT)
+        _run(settings, hold, starter)
+    finally:
+        hold.release()
+
+
+def _check_port(host: str, number: int, key: str) -> None:
+    try:
+        port.check(host, number)
+    except OSError as error:
+        raise Failed(port.in_use_message(error, host, number, key)) from error
+
+
+def _run(config: Config, hold: Hold | None, starter: Starter | None) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, hold, starter))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop
+
+
+async def _serve(config: Config, hold: Hold | None, starter: Starter | None) -> None:
+    """Serve agents, on the port of `hold` or on stdin and stdout; the children start while the gateway is loaded."""
+    early = EarlyChildren(config.proxy.upstreams)
+    try:
+        await early.start()
+        from gateway_core.cli.serving import lifetime  # noqa: PLC0415 - loads the log, and then the gateway
+
+        if hold is None:
+            await lifetime.serve_stdio(config, early)
+        else:
+            await lifetime.serve(config, early, hold, starter)
+    finally:
+        await early.stop()

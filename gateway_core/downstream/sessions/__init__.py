@@ -1,0 +1,1 @@
+"""Sessions of legacy agents: the live ones, and the store that bounds them."""

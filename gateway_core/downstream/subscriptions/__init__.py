@@ -1,0 +1,1 @@
+"""What agents subscribed to: lists, resources, tasks."""

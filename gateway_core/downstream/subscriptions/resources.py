@@ -1,0 +1,123 @@
+"""The resources that one agent wants to know about when they change, by the URIs that agents see."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from gateway_core.catalog import Catalog
+from gateway_core.errors import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    RESOURCE_NOT_FOUND_LEGACY,
+    UPSTREAM_UNAVAILABLE,
+    DeliveryError,
+    NotSent,
+    RpcError,
+    overloaded,
+    retry_after,
+)
+from gateway_core.exchange.exchange import Agent
+from gateway_core.upstream.notifications.subscription import announces_updates
+from gateway_core.upstream.upstream import Upstream
+
+MAX_WATCHED: Final = 256
+"""Resources that one agent may watch at a time: in a session, or with one listen request."""
+MAX_URI: Final = 8192
+"""Characters of one URI."""
+WATCH_TIMEOUT: Final = 5.0
+"""Seconds that an agent waits for the upstreams of one resource, all together."""
+
+
+class Watched:
+    """What one agent watches; `close` is due."""
+
+    def __init__(self, catalog: Catalog, agent: Agent, tell: Callable[[str], None]) -> None:
+        """`tell` gets the URI of what was updated: a resource that is watched, or one below it that can be read."""
+        self._catalog = catalog
+        self._agent = agent
+        self._tell = tell
+        self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
+        """URI -> what lets go of it, once the upstream has agreed."""
+        self._closed = False
+
+    async def add(self, uri: str) -> None:
+        """Watch a resource too; one that is watched already stays so, and one that is being asked for ends alike.
+
+        Raises `RpcError`: nobody has it, its upstream announces no changes, refuses or is away, or it is one too many.
+        """
+        while (other := self._held.get(uri)) is not None:
+            await asyncio.wait([other])
+            if not other.cancelled():
+                other.result()
+                return
+        if len(uri) > MAX_URI:
+            raise RpcError.of_gateway(INVALID_PARAMS, f"a URI has more than {MAX_URI} characters")
+        if len(self._held) >= MAX_WATCHED:
+            raise overloaded(f"this client watches {MAX_WATCHED} resources, which is the limit")
+        asked = self._held[uri] = asyncio.get_running_loop().create_future()
+        try:
+            release = await self._watch(uri)
+        except BaseException as failure:
+            if self._held.get(uri) is asked:
+                del self._held[uri]
+            _fail(asked, failure)
+            raise
+        asked.set_result(release)
+        if self._closed or self._held.get(uri) is not asked:  # unsubscribed, or gone, while the upstream was asked
+            release()
+
+    def remove(self, uri: str) -> None:
+        """Watch it no more; what is not watched is let pass."""
+        asked = self._held.pop(uri, None)
+        if asked is not None and asked.done():
+            asked.result()()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._closed = True
+        for uri in list(self._held):
+            self.remove(uri)
+
+    async def _watch(self, uri: str) -> Callable[[], None]:
+        target = self._catalog.resource(uri, self._agent.principal.id)
+        if target is None:
+            code = RESOURCE_NOT_FOUND_LEGACY if self._agent.era == "legacy" else INVALID_PARAMS
+            raise RpcError.of_gateway(code, f"Resource not found: {uri[:500]}", uri=uri[:500])
+        able = [upstream for upstream in target.upstreams if announces_updates(upstream.capabilities)]
+        if not able:
+            names = ", ".join(upstream.name for upstream in target.upstreams)
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, f"upstream {names} announces no changes of resources")
+        problem: DeliveryError = NotSent("not tried")
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT):
+                for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
+                    told = self._teller(uri, upstream, target.original)
+                    try:
+                        return await upstream.watch(self._agent, target.original, told)
+                    except DeliveryError as failure:
+                        problem = failure
+        except TimeoutError:
+            problem = NotSent(f"no answer within {WATCH_TIMEOUT:g} s")
+        raise RpcError.of_gateway(
+            UPSTREAM_UNAVAILABLE,
+            f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",
+            **retry_after(upstream.retry_in() or 1.0),
+        )
+
+    def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
+        def told(updated: str) -> None:
+            principal = self._agent.principal.id
+            self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
+
+        return told
+
+
+def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:
+    """Tell whoever waits for the same; who was cancelled has found out nothing, and they ask themselves."""
+    if isinstance(failure, asyncio.CancelledError):
+        asked.cancel()
+    else:
+        asked.set_exception(failure)
+        asked.exception()  # mostly nobody waits

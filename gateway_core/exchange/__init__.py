@@ -1,0 +1,1 @@
+"""One request in flight, and the two channels back to its agent."""

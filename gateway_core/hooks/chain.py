@@ -1,0 +1,270 @@
+"""`Chain`: the enabled plugins in their order, and the calls of their hooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from loguru import logger
+
+from gateway_core.api import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
+from gateway_core.errors import PluginError, RpcError
+from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
+from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
+from gateway_core.hooks.verdicts import (
+    bounded,
+    checked_choice,
+    checked_health,
+    checked_names,
+    judge,
+    sendable,
+    settled,
+    sound,
+)
+from gateway_core.inline.driver import in_task
+
+LIFE_TIMEOUT: Final = 10.0
+"""Seconds that a plugin may take to start, and to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    plugin: str
+    before: Hook | None
+    after: Hook | None
+
+
+class ChainProgress(msgspec.Struct, eq=False):
+    """How far one call came through the chain."""
+
+    running: str | None = None
+    """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
+    due: list[tuple[Hook, Call]] = []
+    """The `after_call` that are due, each with the call as that plugin's `before_call` left it."""
+
+
+class Chain:
+    """The enabled plugins in their order. An async context manager: enters those that are one, leaves in reverse."""
+
+    def __init__(self, plugins: Sequence[LoadedPlugin]) -> None:
+        self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
+        registry = manager()
+        for plugin in self.plugins:
+            registry.register(plugin.instance, plugin.name)
+        registry.check_pending()
+        hooks: dict[str, dict[str, Hook]] = {name: {} for name in HOOKS}
+        for name, found in hooks.items():
+            impls = {impl.plugin_name: impl for impl in getattr(registry.hook, name).get_hookimpls()}
+            for plugin in self.plugins:
+                if plugin.name in impls:
+                    found[plugin.name] = Hook.of(plugin, name, impls[plugin.name])
+        stages: dict[str, list[Stage]] = {}
+        for plugin in self.plugins:
+            stage = Stage(plugin.name, hooks["before_call"].get(plugin.name), hooks["after_call"].get(plugin.name))
+            if stage.before is not None or stage.after is not None:
+                for method in plugin.methods:
+                    stages.setdefault(method, []).append(stage)
+        self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
+        self.methods: Final = frozenset(self._stages)
+        """The methods that any plugin has `before_call` or `after_call` for."""
+        self._router = next(iter(hooks["route_tool"].values()), None)
+        self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
+        self._checks = tuple(hooks["check_health"].values())
+        self._entered: list[LoadedPlugin] = []
+
+    async def __aenter__(self) -> Self:
+        """Enter the plugins in order. Raises `PluginError` naming the one that failed, after leaving the others."""
+        try:
+            for plugin in self.plugins:
+                if hasattr(plugin.instance, "__aenter__") and hasattr(plugin.instance, "__aexit__"):
+                    await self._enter(plugin)
+                    self._entered.append(plugin)
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the plugins in reverse order. A plugin that fails to stop is logged and does not stop the others."""
+        await self._leave()
+
+    @staticmethod
+    async def _enter(plugin: LoadedPlugin) -> None:
+        instance: Any = plugin.instance
+        own = Own()
+        try:
+            async with asyncio.timeout(LIFE_TIMEOUT) as limit:
+                await instance.__aenter__()
+        except BaseException as error:
+            if own.end(error):
+                raise
+            late = isinstance(error, TimeoutError) and limit.expired()
+            what = f"took longer than {LIFE_TIMEOUT:g} s" if late else brief(error)
+            raise PluginError(f"the plugin {plugin.name} could not start: {what}") from error
+
+    async def _leave(self) -> None:
+        cancelled: BaseException | None = None
+        own = Own()
+        while self._entered:
+            plugin = self._entered.pop()
+            instance: Any = plugin.instance
+            try:
+                async with asyncio.timeout(LIFE_TIMEOUT):
+                    await instance.__aexit__(None, None, None)
+            except BaseException as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
+                if own.end(error):
+                    cancelled = error  # the others still have files to close
+                    continue
+                logger.bind(plugin=plugin.name).error(
+                    "plugin {} did not stop cleanly: {} at {}", plugin.name, type(error).__name__, where(error)
+                )
+        if cancelled is not None:
+            raise cancelled
+
+    @property
+    def has_health_check(self) -> bool:
+        """Whether any plugin implements `check_health`."""
+        return bool(self._checks)
+
+    async def run_before(
+        self, call: Call, lookup: Callable[[Call], Call], progress: ChainProgress
+    ) -> tuple[Call, Reject | CallResult | None]:
+        """Run `before_call` of each plugin in order, until one refuses or answers.
+
+        `lookup` finds the tool of a rewritten call again. `progress` is filled with what `run_after` needs, which is
+        due even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
+        the chain (a failed plugin's is a `CallResult` with its error).
+        """
+        end: Reject | CallResult | None = None
+        for stage in self._stages.get(call.method, ()):
+            hook = stage.before
+            if end is not None and hook is not None:
+                continue
+            call = call.seen_by(stage.plugin)
+            if hook is not None:
+                progress.running = stage.plugin
+                own = _NO_TASK
+                try:
+                    verdict = hook.function(call)
+                    if verdict is not None:
+                        if hook.is_async or hasattr(verdict, "__await__"):
+                            own = Own()
+                            verdict = await settled(verdict)
+                        call, end = judge(call, verdict, lookup)
+                except BaseException as error:
+                    if own.end(error):
+                        raise
+                    end = _end_of(hook, call, error)
+                    continue
+            if stage.after is not None:
+                progress.due.append((stage.after, call.seen_by(stage.plugin)))
+        progress.running = None
+        return call, end
+
+    async def run_after(self, progress: ChainProgress, result: CallResult) -> CallResult:
+        """Run the `after_call` that are due, in reverse order, each once; returns the result as they left it.
+
+        Never raises, except `CancelledError`, and that only after the last of them ran.
+        """
+        due = progress.due
+        cancelled: BaseException | None = None
+        while due:
+            hook, call = due.pop()
+            own = _NO_TASK
+            try:
+                verdict = hook.function(call, result)
+                if verdict is not None:
+                    if hook.is_async or hasattr(verdict, "__await__"):
+                        cancelled = await _promoted() or cancelled
+                        own = Own()
+                        verdict = await bounded(verdict)
+                    if verdict is not None:
+                        result = sound(verdict, result)
+            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                if own.end(error):
+                    cancelled = error  # the plugins before it were promised the end of the call, too
+                    continue
+                result = failed_after(hook, call, result, error)
+        if cancelled is not None:
+            raise cancelled
+        return result
+
+    def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
+        """The routing plugin's choice among `candidates`; None leaves it to the core (the first).
+
+        Raises `RpcError(PLUGIN_FAILED)` when the plugin failed and its `on_error` is "reject".
+        """
+        hook = self._router
+        if hook is None:
+            return None
+        try:
+            return checked_choice(candidates, hook.function(call.seen_by(hook.plugin.name), candidates))
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            log_failure(hook, error, call.exchange_id)
+            if hook.plugin.on_error == "ignore":
+                return None
+            raise refusal(hook, "the call was not sent") from None
+
+    def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim] | None:
+        """The conflict plugin's names for the claims; None leaves it to the core (the first claim keeps the name).
+
+        A failure of the plugin is logged and leaves it to the core, whatever its `on_error`: there is no call
+        to refuse, and a list without the name would hide the upstreams' tools for good.
+        """
+        hook = self._resolver
+        if hook is None:
+            return None
+        try:
+            return checked_names(conflict, hook.function(conflict))
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            log_failure(hook, error, f"the {conflict.kind} {conflict.name!r}")
+            return None
+
+    async def check_health(self, upstream: UpstreamView) -> Health | None:
+        """The first plugin's finding that is not None; None asks for the core's own check. The caller bounds the time.
+
+        A plugin that failed finds the upstream unhealthy under `on_error = "reject"`, and nothing under "ignore".
+        """
+        own = Own()
+        for hook in self._checks:
+            try:
+                health = hook.function(upstream)
+                if hook.is_async or hasattr(health, "__await__"):
+                    health = await settled(health)
+                if health is None:
+                    continue
+                return checked_health(health)
+            except BaseException as error:
+                if own.end(error):
+                    raise
+                log_failure(hook, error, f"the upstream {upstream.name}")
+                if hook.plugin.on_error == "reject":
+                    return Health(False, f"the plugin {hook.plugin.name} failed in check_health")
+        return None
+
+
+_NO_TASK: Final = Own()
+"""For hooks that do not wait: what they raise is theirs."""
+
+
+async def _promoted() -> BaseException | None:
+    """Go on in a task; a cancellation that arrives meanwhile is returned, so that the hooks which are due still run."""
+    try:
+        await in_task()
+    except asyncio.CancelledError as error:
+        return error
+    return None
+
+
+def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
+    """The end that a `before_call` which raised makes of the call; None goes on without it."""
+    if isinstance(error, RpcError) and sendable(error):
+        # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
+        return CallResult.failed(error)
+    return failed_before(hook, call, error)

@@ -1,0 +1,104 @@
+"""What a failed hook leads to: one log record without any payload, and what `on_error` says.
+
+Whatever comes out of a plugin's code is the plugin's failure, `BaseException` included: a plugin must neither end the
+gateway nor look like a cancellation. `Own` tells apart what ends the running task itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+from loguru import logger
+
+from gateway_core.api import Call, CallResult, Outcome
+from gateway_core.errors import PLUGIN_FAILED, RpcError
+from gateway_core.hooks.implementations import Hook
+from gateway_core.inline.driver import is_stepping
+from gateway_core.mcp.read_only import ADVICE, ReadOnlyError
+
+
+class Misuse(Exception):
+    """A plugin broke a hook's contract. Unlike a plugin's own exceptions, its text is ours and safe to log."""
+
+
+class Own:
+    """Made before plugins are called: knows whether an exception ends our own task, or is only the plugin's.
+
+    The task may still be to come: a call that is stepped by hand gets one when a hook has to be waited for.
+    """
+
+    __slots__ = ("_cancelled", "_task")
+
+    def __init__(self) -> None:
+        self._task = _running_task()
+        self._cancelled = 0 if self._task is None else self._task.cancelling()
+
+    def end(self, error: BaseException) -> bool:
+        """Whether `error` is the cancellation of our task, or Python closing our coroutine."""
+        if not isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return False
+        running = _running_task()
+        if isinstance(error, asyncio.CancelledError):
+            task = self._task or running
+            return task is not None and task.cancelling() > self._cancelled
+        # Python throws it in when it discards a task that never ended; to go on would be an error.
+        return not is_stepping() and (running is None or running is not (self._task or running))
+
+
+def _running_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        return None
+
+
+def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
+    """The verdict of a `before_call` that raised; None goes on without it."""
+    log_failure(hook, error, call.exchange_id)
+    if hook.plugin.on_error == "ignore":
+        return None
+    return CallResult.failed(refusal(hook, "the call was not sent"), Outcome.REFUSED)
+
+
+def failed_after(hook: Hook, call: Call, result: CallResult, error: BaseException) -> CallResult:
+    """What goes on instead of `result`: an error, because the plugin may have been about to hide something in it."""
+    log_failure(hook, error, call.exchange_id)
+    if hook.plugin.on_error == "ignore" or result.error is not None:
+        return result
+    ran = result.upstream is not None
+    what = "the call was executed and its result is withheld" if ran else "the result is withheld"
+    return CallResult.failed(refusal(hook, what), Outcome.ERROR, result.upstream)
+
+
+def refusal(hook: Hook, what: str) -> RpcError:
+    """The error for the agent; `what` became of its call."""
+    name = hook.plugin.name
+    return RpcError.of_gateway(
+        PLUGIN_FAILED, f"the plugin {name} failed in {hook.name}; {what}", plugin=name, hook=hook.name
+    )
+
+
+def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
+    """One record: whose hook failed, at what (an exchange's id, an upstream's name), how and where."""
+    what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
+    if isinstance(error, ReadOnlyError):
+        what += f"; {ADVICE}"
+    logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
+        "plugin {} failed in {} for {}: {}", hook.plugin.name, hook.name, subject, what
+    )
+
+
+def brief(error: BaseException) -> str:
+    """Kind and text of an exception, for the operator who starts the gateway; never for calls."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - the text, too, is made by the plugin's code
+        text = ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+def where(error: BaseException) -> str:
+    """The innermost calls that led to an exception, as `file:line in function`; never its text or values."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)][1:]
+    return " < ".join(f"{code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames[-3:])) or "?"

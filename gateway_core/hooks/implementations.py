@@ -1,0 +1,65 @@
+"""Implementations of the hooks, as pluggy found them and as the chain calls them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pluggy
+
+from gateway_core.hooks import hookspecs
+
+HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(inspect.signature(spec).parameters)
+    for name, spec in vars(hookspecs).items()
+    if hasattr(spec, f"{hookspecs.PROJECT}_spec")
+}
+"""Name of each hook -> names of its parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPlugin:
+    """An enabled plugin: found, validated, constructed."""
+
+    name: str
+    instance: object
+    version: str
+    distribution: str
+    hooks: tuple[str, ...]
+    on_error: Literal["reject", "ignore"]
+    methods: frozenset[str]
+    """Methods whose calls its `before_call` and `after_call` get."""
+
+
+def manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows the five hooks and no plugin."""
+    found = pluggy.PluginManager(hookspecs.PROJECT)
+    found.add_hookspecs(hookspecs)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One plugin's implementation of one hook; `function` takes all of the hook's arguments, by position."""
+
+    plugin: LoadedPlugin
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
+        """Freeze what pluggy found: by position, with the arguments that the implementation left out skipped."""
+        function: Callable[..., Any] = impl.function
+        wanted, given = tuple(impl.argnames), HOOKS[name]
+        if wanted != given:
+            positions = tuple(given.index(argument) for argument in wanted)
+            inner = function
+
+            def function(*values: Any) -> Any:
+                return inner(*[values[position] for position in positions])
+
+        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function), wanted)

@@ -1,0 +1,258 @@
+"""Find the enabled plugins by name, validate their settings, construct them.
+
+One name everywhere: the entry-point name (group `gateway_core`) is the name in the TOML, in the logs and in
+`rad mcp proxy plugins`, and with dashes, after `gateway-`, the name of the distribution. **Installed is not enabled**:
+only names that the configuration enables are imported.
+
+Every problem is reported at once, each as `file:line: mcp.proxy.plugins[i] (name): what, and what to do`. Settings'
+values are never repeated, because any of them may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from gateway_core.api import PluginConfig
+from gateway_core.config import PluginEntry
+from gateway_core.errors import PluginError
+from gateway_core.hooks import HOOKS, LoadedPlugin, manager
+from gateway_core.hooks.failures import brief
+from gateway_core.hooks.hookspecs import PROJECT
+from gateway_core.mcp.names import CALLS, METHODS
+
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
+
+GROUP: Final = "gateway_core"
+_STRATEGIES: Final = ("route_tool", "resolve_conflict")
+"""Hooks that one enabled plugin at most may implement, and that are synchronous."""
+_ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """Notes the problems of one entry."""
+
+    problems: list[str]
+    source: str
+    path: str
+    entry: PluginEntry
+
+    def __call__(self, what: str, key: str = "") -> None:
+        """`key`: dotted path of the setting that is wrong, where there is one; its line is the problem's."""
+        line = self.entry.key_lines.get(key)
+        while line is None and key:  # an inline table or a missing key has no line; what holds it has
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+            line = self.entry.key_lines.get(key)
+        line = self.entry.line if line is None else line
+        self.problems.append(f"{self.source}{'' if line is None else f':{line}'}: {self.path}: {what}")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPlugin:
+    """A plugin that the configuration could name."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+def installed() -> list[InstalledPlugin]:
+    """The installed plugins by name, from the distributions' metadata: none of them is imported."""
+    found = [InstalledPlugin(point.name, *_distribution(point)) for point in entry_points(group=GROUP)]
+    return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[LoadedPlugin, ...]:
+    """Find, validate and construct the enabled ones of `entries`, in their order.
+
+    `source` is the name of the configuration file, for messages. Raises `PluginError` listing every problem.
+    """
+    problems: list[str] = []
+    registry = manager()
+    found: dict[str, LoadedPlugin] = {}
+    strategies: dict[str, str] = {}
+    for index, entry in enumerate(entries):
+        if not entry.enabled:
+            continue
+        report = _Report(problems, source, f"mcp.proxy.plugins[{index}] ({entry.name})", entry)
+        if entry.name in found:
+            report("is enabled twice; remove one of the two tables")
+            continue
+        plugin = _load(entry, report)
+        if plugin is None:
+            continue
+        found[plugin.name] = plugin
+        for hook in plugin.hooks:
+            first = strategies.setdefault(hook, plugin.name) if hook in _STRATEGIES else plugin.name
+            if first != plugin.name:
+                report(f"implements {hook}, and so does {first}; enable only one of {first} and {plugin.name}")
+        try:
+            registry.register(plugin.instance, plugin.name)
+        except BaseException as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
+            report(f"is refused by pluggy: {brief(error)}")
+    if problems:
+        raise PluginError("\n".join(problems))
+    return tuple(found.values())
+
+
+def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
+    point = _find(entry.name, report)
+    if point is None:
+        return None
+    distribution, version = _distribution(point)
+    try:
+        plugin = point.load()
+    except BaseException as error:  # noqa: BLE001 - an import can raise anything
+        report(f"cannot be imported from {point.value} ({distribution} {version}): {brief(error)}; reinstall it")
+        return None
+    if not inspect.isclass(plugin):
+        report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
+        return None
+    problems = _hook_problems(plugin)
+    for problem in problems:
+        report(problem)
+    methods = _methods(plugin, report)
+    config = _settings(plugin, entry, report)
+    if config is None or methods is None or problems:
+        return None
+    try:
+        instance = construct(plugin, config)
+    except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
+        report(f"cannot be constructed: {brief(error)}")
+        return None
+    if "methods" in getattr(instance, "__dict__", {}):  # fewer than its class names, as its settings want
+        methods &= _methods(instance, report) or frozenset()
+    hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
+    return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
+
+
+def construct(plugin: type, config: PluginConfig) -> object:
+    """Make a plugin of its class. One without a constructor of its own has no use for its settings."""
+    factory: Any = plugin
+    return factory() if factory.__init__ is object.__init__ else factory(config)
+
+
+def _find(name: str, report: _Report) -> EntryPoint | None:
+    points = list(entry_points(group=GROUP, name=name))
+    if len(points) == 1:
+        return points[0]
+    if points:
+        owners = " and ".join(" ".join(_distribution(point)) for point in points)
+        report(f"is provided by {len(points)} distributions, {owners}; uninstall all but one of them")
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        report("is not a plugin name; names are made of letters, digits and underscores")
+        return None
+    close = difflib.get_close_matches(name, [plugin.name for plugin in installed()], n=1)
+    hint = f"did you mean {close[0]}? Otherwise " if close else ""
+    report(f"is not installed; {hint}run: pip install gateway-{name.replace('_', '-')}")
+    return None
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
+
+
+def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig | None:
+    model = getattr(plugin, "Config", PluginConfig)
+    if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
+        report("its Config is not a subclass of gateway_core.PluginConfig")
+        return None
+    try:
+        return model.model_validate(entry.settings)
+    except ValidationError as invalid:
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        for error in invalid.errors(include_url=False, include_context=False, include_input=False):
+            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
+            advice = _advice(error, known, model)
+            report(f"{path}: {advice}" if path else advice, path)
+    except BaseException as error:  # noqa: BLE001 - a validator can raise anything
+        report(f"its settings cannot be checked: {type(error).__name__}")
+    return None
+
+
+def _advice(error: Any, known: list[str], model: type[PluginConfig]) -> str:
+    key = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"unknown setting; {hint}{'it has ' + ', '.join(known) if known else 'this plugin has no settings'}"
+    field = model.model_fields.get(key)
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    if error["type"] == "missing":
+        return f"is required{meaning}; add it"
+    return f"{error['msg'].removeprefix('Value error, ')}{meaning}"
+
+
+def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
+    given: Any = getattr(plugin, "methods", CALLS)
+    if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
+        report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")
+        return None
+    unknown = [method for method in given if not isinstance(method, str) or method not in METHODS]
+    for method in unknown:
+        report(f"its methods name {method!r}, which is none of {', '.join(sorted(METHODS))}")
+    return None if unknown else frozenset(given)
+
+
+def _implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of the methods marked `@hookimpl`, with the marker's options."""
+    for name in dir(plugin):
+        method = getattr(plugin, name, None)
+        options = getattr(method, f"{PROJECT}_impl", None) if inspect.isroutine(method) else None
+        if isinstance(options, dict):
+            yield name, options
+
+
+def _hook_problems(plugin: type) -> list[str]:
+    marked = dict(_implementations(plugin))
+    problems = [
+        f"its method {name} has a hook's name but no @hookimpl above it"
+        for name in HOOKS
+        if name not in marked and inspect.isroutine(getattr(plugin, name, None))
+    ]
+    if not marked and not problems:
+        problems.append(f"has no method marked @hookimpl; the hooks are {', '.join(HOOKS)}")
+    for name, options in marked.items():
+        if name not in HOOKS:
+            close = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(HOOKS)}"
+            problems.append(f"{name} is not a hook; {hint}")
+            continue
+        ordering = [option for option in _ORDERING if options.get(option)]
+        if ordering:
+            problems.append(f"{name} asks for {ordering[0]}; remove it: the order of the TOML is the only order")
+            continue
+        if options.get("specname"):
+            problems.append(f"{name} gives a specname; name the method after the hook instead")
+        problems.extend(f"{name} {problem}" for problem in _signature_problems(plugin, name))
+    return problems
+
+
+def _signature_problems(plugin: type, name: str) -> Iterator[str]:
+    method: Any = getattr(plugin, name)
+    function = inspect.unwrap(method)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        yield "is a generator; return the verdict instead"
+    elif name in _STRATEGIES and inspect.iscoroutinefunction(function):
+        yield "is async; it must be synchronous"
+    parameters = list(inspect.signature(method).parameters.values())
+    if inspect.isfunction(method) and not isinstance(inspect.getattr_static(plugin, name), staticmethod):
+        del parameters[:1]  # self
+    arguments = HOOKS[name]
+    expected = f"its signature is {name}({', '.join(arguments)})"
+    for parameter in parameters:
+        if parameter.name not in arguments:
+            yield f"takes {parameter.name}, which the hook does not give; {expected}"
+        elif parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            yield f"takes {parameter.name} as keyword-only or positional-only; {expected}"
+        elif parameter.default is not parameter.empty:
+            yield f"gives {parameter.name} a default, so pluggy would never pass it; {expected}"

@@ -1,0 +1,196 @@
+"""What hooks return: waited for, checked, and turned into what the chain goes on with."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
+
+from gateway_core.api import Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
+from gateway_core.errors import RpcError, untraced
+from gateway_core.hooks.failures import Misuse, Own
+from gateway_core.inline.driver import in_task
+from gateway_core.mcp import jsonrpc
+
+AFTER_TIMEOUT: Final = 5.0
+"""Seconds that an asynchronous `after_call` may take; the exchange's own deadline does not bound it."""
+MAX_RETRY_AFTER: Final = 2**31
+"""Largest `retry_after`, in seconds: past that, its milliseconds are no integer that every reader can hold."""
+_INT32: Final = range(-(2**31), 2**31)
+
+
+async def settled(awaitable: Awaitable[Any]) -> Any:
+    """Wait for a hook, in a task. That it waited for something cancelled is its own failure, and no cancellation of
+    the call."""
+    try:
+        await in_task()
+    except BaseException:
+        if isinstance(awaitable, Coroutine):
+            awaitable.close()  # it never ran
+        raise
+    own = Own()
+    try:
+        return await awaitable
+    except asyncio.CancelledError as error:
+        if own.end(error):
+            raise
+        raise Misuse("waited for something that was cancelled") from error
+
+
+async def bounded(awaitable: Awaitable[Any]) -> Any:
+    """Wait for an `after_call` for `AFTER_TIMEOUT`, in a task. Raises `Misuse` when it takes longer."""
+    try:
+        async with asyncio.timeout(AFTER_TIMEOUT) as limit:
+            return await settled(awaitable)
+    except TimeoutError as error:
+        if limit.expired():
+            raise Misuse(f"took longer than {AFTER_TIMEOUT:g} s") from error
+        raise
+
+
+def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Call, Reject | CallResult | None]:
+    """The call to go on with, and the verdict if it ends the chain. Raises `Misuse`."""
+    if verdict is None or verdict is call:
+        return call, None
+    if isinstance(verdict, Reject):
+        _check_refusal(verdict)
+        return call, verdict
+    if isinstance(verdict, Call):
+        if not verdict.is_rewrite_of(call):
+            raise Misuse("returned a Call that was not made with call.replace()")
+        _check_text(verdict.name, "a Call whose name")
+        if verdict.raw_arguments is not call.raw_arguments and verdict.raw_arguments != b"":
+            _check_object(verdict.raw_arguments, "a Call whose arguments")
+        return lookup(verdict), None
+    return call, sound(verdict, None, "None, a Call, a Reject or a CallResult")
+
+
+def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a CallResult") -> CallResult:
+    """What a hook returned, if it is a result that can be sent. `before`: the result that it was given, if any.
+
+    Raises `Misuse`.
+    """
+    if before is not None and verdict is before:
+        return before
+    if not isinstance(verdict, CallResult):
+        raise Misuse(f"returned {_kind(verdict)} instead of {wanted}")
+    if not isinstance(verdict.outcome, Outcome):
+        raise Misuse(f"returned a CallResult whose outcome is {_kind(verdict.outcome)}, not an Outcome")
+    if verdict.upstream is not None:
+        _check_text(verdict.upstream, "a CallResult whose upstream")
+    if verdict.era not in {None, "legacy", "modern"}:
+        raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
+    if verdict.error is not None:
+        _check_error(verdict.error, None if before is None else before.error)
+        untraced(verdict.error)  # the plugin may have caught it
+    elif verdict.raw == b"":
+        raise Misuse("returned a CallResult that holds neither a JSON object nor an error")
+    elif before is None or verdict.raw is not before.raw:
+        _check_object(verdict.raw, "a CallResult whose contents")
+    return verdict
+
+
+def sendable(error: RpcError) -> bool:
+    """Whether an error that a hook raised can be sent as it is."""
+    try:
+        _check_error(error, None)
+    except Misuse:
+        return False
+    return True
+
+
+def _check_refusal(refusal: Reject) -> None:
+    _check_text(refusal.message, "a Reject whose message")
+    if not _is_int32(refusal.code):
+        raise Misuse("returned a Reject whose code is not an integer of 32 bits")
+    wait = refusal.retry_after
+    if wait is None:
+        return
+    number = isinstance(wait, int | float) and not isinstance(wait, bool)
+    if not (number and math.isfinite(wait) and 0 <= wait <= MAX_RETRY_AFTER):
+        raise Misuse(f"returned a Reject whose retry_after is no number of seconds from 0 to {MAX_RETRY_AFTER}")
+
+
+def _check_error(error: Any, before: RpcError | None) -> None:
+    if error is before:
+        return
+    if not isinstance(error, RpcError):
+        raise Misuse(f"returned a CallResult whose error is {_kind(error)}, not an RpcError")
+    # A code that came from an upstream may be passed on, however large.
+    if not (_is_int32(error.code) or (before is not None and error.code == before.code)):
+        raise Misuse("returned an error whose code is not an integer of 32 bits")
+    _check_text(error.message, "an error whose message")
+    try:
+        jsonrpc.encode(error.data)
+    except Exception as problem:
+        raise Misuse("returned an error whose data cannot be written as JSON") from problem
+
+
+def _check_object(raw: Any, what: str) -> None:
+    """Raise unless `raw` is a JSON object on one line."""
+    whole = isinstance(raw, bytes) and raw[:1] == b"{" and b"\n" not in raw and b"\r" not in raw
+    try:
+        if whole:
+            raw.decode()
+            jsonrpc.members(raw)
+    except (UnicodeDecodeError, RpcError):
+        whole = False
+    if not whole:
+        raise Misuse(f"returned {what} are no JSON object on one line")
+
+
+def _check_text(text: Any, what: str) -> None:
+    if not isinstance(text, str):
+        raise Misuse(f"returned {what} is {_kind(text)}, not a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        raise Misuse(f"returned {what} cannot be written as UTF-8") from problem
+
+
+def _is_int32(code: Any) -> bool:
+    return isinstance(code, int) and not isinstance(code, bool) and code in _INT32
+
+
+def checked_names(conflict: ToolConflict, names: Any) -> Mapping[str, Claim] | None:
+    """A checked copy of what `resolve_conflict` returned. Raises `Misuse`."""
+    if names is None:
+        return None
+    if not isinstance(names, Mapping):
+        raise Misuse(f"returned {_kind(names)} instead of None or a mapping of names to claims")
+    for name, claim in names.items():
+        if not isinstance(name, str) or not name:
+            raise Misuse("returned a name that is not a string, or an empty one")
+        _check_text(name, "a name that")
+        if not any(claim is known for known in conflict.claims):
+            raise Misuse("returned a claim that is not one of the conflict's")
+    return dict(names)
+
+
+def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamView | None:
+    """What `route_tool` returned, if it is one of the candidates or None. Raises `Misuse`."""
+    if choice is None:
+        return None
+    if choice is not candidates[0] and not any(candidate is choice for candidate in candidates):
+        raise Misuse(f"returned {_kind(choice)} that is not one of the candidates")
+    found: UpstreamView = choice
+    return found
+
+
+def checked_health(health: Any) -> Health:
+    """What `check_health` found. Raises `Misuse`."""
+    if not isinstance(health, Health):
+        raise Misuse(f"returned {_kind(health)} instead of a Health")
+    if not isinstance(health.healthy, bool):
+        raise Misuse("returned a Health that is neither True nor False")
+    _check_text(health.reason, "a Health whose reason")
+    return health
+
+
+def _kind(value: Any) -> str:
+    if inspect.iscoroutine(value):
+        value.close()  # nobody will await it, and Python would warn about that in somebody else's line
+        return "an awaitable"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,79 @@
+"""An answer that comes in pieces, as httptools sees it (RFC 9112)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import httptools
+from multidict import CIMultiDict
+
+from gateway_core.http1.client_head import MAX_HEAD, Collected, Malformed
+from gateway_core.http1.client_response import Response, ResponseHead
+
+MAX_INFORMATIONAL: Final = 8
+"""Answers with a status of 1xx before the one that counts."""
+
+
+class StreamParser(Collected):
+    """One answer, from its first byte to its last. What comes first is read as a head within the bounds of `heads`."""
+
+    def __init__(self, begun: Callable[[ResponseHead], Response], known: ResponseHead | None) -> None:
+        """`known`: its head, where that was looked up already."""
+        super().__init__()
+        self.done = False
+        self.more = False
+        """Whether something came after the end of the answer."""
+        self.failure: OSError | None = None
+        self._begun = begun
+        self._known = known
+        self._response: Response | None = None
+        self._before = 0
+        self._informational = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come; afterwards `done`, `more` and `failure` tell."""
+        if self.head is None:
+            self._before += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self.failure = cause if isinstance(cause, OSError) else Malformed("its answer is not HTTP")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.failure = None if self.done else Malformed("its answer is not HTTP")
+            self.more = True
+        if self.head is None and self._before > MAX_HEAD * 2:
+            self.failure = Malformed("the head of its answer is too large")
+
+    def on_message_begin(self) -> None:
+        self.more = self.more or self.done
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._known is None or self.head is not None:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.done:
+            return
+        if self._known is not None:
+            self.head = self._known
+            self._response = self._begun(self.head)
+            return
+        if self.parser.get_status_code() < 200:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise Malformed("it sent too many informational answers")
+            self.headers = CIMultiDict()
+            return
+        super().on_headers_complete()
+        assert self.head is not None
+        self._response = self._begun(self.head)
+
+    def on_body(self, body: bytes) -> None:
+        if self._response is not None and not self.done:
+            self._response.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self.head is not None:
+            self.done = True

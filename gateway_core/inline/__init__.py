@@ -1,0 +1,1 @@
+"""Calls whose coroutines are stepped by hand, and promoted to a task where they have to wait."""

@@ -1,0 +1,344 @@
+"""Runs a call's coroutine without a task for as long as that is possible.
+
+Most calls wait for one thing only: the answer of their upstream. An `InlineCall` steps its coroutine by hand. When the
+coroutine waits for a `Completion`, whoever completes it resumes the call at once, inside its own callback. Anything
+else that the coroutine waits for (a future, an asynchronous hook, a sleep) **promotes** the call: a task carries the
+half-run coroutine on. So one `async def` serves both, and pays for a task only where it needs one.
+
+`asyncio.timeout` and `asyncio.current_task` need a task. Code below the pipeline that uses them awaits `in_task()`
+first. Without it they fail at once, because no task is current while a call is stepped by hand.
+
+Deadlines belong to the driver: all calls in flight share one timer (`InlineCalls`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sys
+import types
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+import msgspec
+
+from gateway_core.inline.promoted import Rest
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Running(Protocol[T_co]):
+    """Something that goes on in the background: an inline call or a task."""
+
+    def done(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def result(self) -> T_co: ...
+    def cancel(self) -> object: ...
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None: ...
+
+
+def task_of(running: Running[Any]) -> asyncio.Task[Any]:
+    """The task of something in the background; an inline call is promoted."""
+    if isinstance(running, InlineCall):
+        return running.promote()
+    assert isinstance(running, asyncio.Task)
+    return running
+
+
+class _Promote:
+    """What `in_task` yields: a task goes on at once."""
+
+    def waiting(self) -> Iterator[Any]:
+        return iter(())
+
+
+_PROMOTE: Final = _Promote()
+_IN_TASKS: Final[Collection[object]] = (
+    asyncio.tasks._current_tasks if sys.version_info < (3, 12) else (True,)  # type: ignore[attr-defined]
+)
+"""Empty if no task runs now, which Python 3.11 finds out faster than it calls `current_task`."""
+_stepped: InlineCall[Any] | None = None
+"""The call that is being stepped by hand right now."""
+
+
+def is_stepping() -> bool:
+    """Whether a call is being stepped by hand right now."""
+    return _stepped is not None
+
+
+@types.coroutine
+def in_task() -> Generator[Any, None, None]:
+    """Return once the caller runs in a task; at once if it does already."""
+    if _stepped is not None:
+        yield _PROMOTE
+
+
+class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
+    """A value that arrives once, and that one coroutine waits for, in a task or without one."""
+
+    done: bool = False
+    _value: Any = None
+    _error: BaseException | None = None
+    _waiter: InlineCall[Any] | asyncio.Future[None] | None = None
+
+    def complete(self, value: T) -> None:
+        """Set the value and resume the waiting coroutine. The first end counts; later ones are ignored."""
+        if self.done:
+            return
+        self.done, self._value = True, value
+        if self._waiter is not None:
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Have the waiting coroutine raise `error`. The first end counts; later ones are ignored."""
+        if self.done:
+            return
+        self.done, self._error = True, error
+        if self._waiter is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if isinstance(waiter, InlineCall):
+            waiter.step()
+        elif waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def result(self) -> T:
+        """The value of a completion that is `done`. Raises what it failed with."""
+        if self._error is None:
+            value: T = self._value
+            return value
+        error, self._error = self._error, None  # its traceback will reach this object: keep no circle
+        try:
+            raise error
+        finally:
+            del error
+
+    async def wait(self) -> None:
+        """Wait in a task until it is done; its end stays for whoever awaits it."""
+        if not self.done:
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
+
+    def waiting(self) -> Generator[Any, None, None]:
+        """Wait in a task until it is done."""
+        if not self.done:
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+            yield from waiter
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self.done:
+            if _stepped is not None:
+                yield self
+            else:
+                yield from self.waiting()
+        return self.result()
+
+
+class InlineCall(msgspec.Struct, Generic[T], eq=False):
+    """One call in flight: a coroutine, its deadline and its end. It has the interface of a task where calls need it."""
+
+    _coroutine: Coroutine[Any, Any, T] | None
+    """None once its task has it, and at the end."""
+    _calls: InlineCalls
+    about: Any = None
+    """What it serves, for its owner: its exchange."""
+    when: float = math.inf
+    """Loop time of the deadline; `move` changes it."""
+    passed: bool = False
+    """Whether the deadline has passed."""
+    _task: asyncio.Task[T] | None = None
+    _waits: Any = None
+    _result: T | None = None
+    _error: BaseException | None = None
+    _done: bool = False
+    _cancelled: bool = False
+    """Whether it was cancelled from inside of its own step."""
+    _open: bool = True
+    """Whether the deadline still counts."""
+    _uncancelled: bool = False
+    _callbacks: list[Callable[[Any], object]] = []
+
+    # -- stepping -----------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Run the coroutine until it waits again or ends."""
+        global _stepped
+        if self._task is not None:
+            return  # the task finds what it waits for when its turn comes
+        coroutine, outer = self._coroutine, _stepped
+        task = asyncio.current_task() if _IN_TASKS else None
+        assert coroutine is not None, "it has not ended"
+        if task is not None:  # a stranger's: whoever completes a completion may run in one
+            asyncio._leave_task(task.get_loop(), task)
+        _stepped = self
+        try:
+            waits = self._waits = coroutine.send(None)
+        except StopIteration as end:
+            self._result, self._done = end.value, True
+        except BaseException as error:
+            self._error, self._done = error, True
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
+        finally:
+            _stepped = outer
+            if task is not None:
+                asyncio._enter_task(task.get_loop(), task)
+        if self._done:
+            self._coroutine = self._waits = None
+            self._tell()
+        elif self._cancelled:
+            self.promote().cancel()
+        elif isinstance(waits, Completion):
+            waits._waiter = self
+        else:
+            self.promote()
+
+    def promote(self) -> asyncio.Task[T]:
+        """The task that carries the call on from where it waits; made on first use."""
+        if self._done and self._task is None:
+            return asyncio.get_running_loop().create_task(self._ended())
+        if self._task is None:
+            coroutine, self._coroutine = self._coroutine, None
+            assert coroutine is not None, "it has not ended"
+            self._task = asyncio.get_running_loop().create_task(Rest(coroutine, self._waits))
+            self._waits = None
+            self._task.add_done_callback(self._task_ended)
+        return self._task
+
+    async def _ended(self) -> T:
+        return self.result()
+
+    def _task_ended(self, task: asyncio.Task[T]) -> None:
+        self._done = True
+        if task.cancelled():
+            with contextlib.suppress(asyncio.CancelledError):
+                task.result()  # a task keeps the exception that cancelled it, with all its frames, until it is read
+        self._tell()
+
+    def _tell(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    # -- the interface of a task --------------------------------------------------------------------------------
+
+    def done(self) -> bool:
+        return self._done or (self._task is not None and self._task.done())
+
+    def cancelled(self) -> bool:
+        if self._task is not None:
+            return self._task.cancelled()
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def result(self) -> T:
+        """The result of a call that is done. Raises `CancelledError` for one that was cancelled."""
+        if self._task is not None:
+            return self._task.result()
+        if self._error is not None:
+            raise self._error
+        result: T = self._result  # type: ignore[assignment]
+        return result
+
+    def cancel(self) -> None:
+        """Cancel it: it tells its upstream and its plugins, and ends."""
+        if self.done():
+            return
+        if self._coroutine is not None and cast("types.CoroutineType[Any, Any, T]", self._coroutine).cr_running:
+            self._cancelled = True
+        else:
+            self.promote().cancel()
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Have `callback` called with this call at its end, in the same turn of the loop; soon if it is done already.
+
+        It must not raise.
+        """
+        if self._done:
+            asyncio.get_running_loop().call_soon(callback, self)
+        else:
+            self._callbacks.append(callback)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait for the end in a task. A waiter that is cancelled cancels the call, and waits until it has ended."""
+        if not self._done:
+            yield from self.promote().__await__()
+        return self.result()
+
+    # -- the deadline -------------------------------------------------------------------------------------------
+
+    def move(self, when: float) -> None:
+        """Set the deadline to the loop time `when`; without effect once it has passed or was closed."""
+        if self._open and not self.passed:
+            self.when = when
+            self._calls.moved(self)
+
+    def lapse(self) -> None:
+        """The deadline has passed: cancel the call."""
+        if self._open:
+            self.passed = True
+            self.cancel()
+
+    def close_deadline(self) -> None:
+        """The deadline counts no more; a cancellation that it has just caused is withdrawn."""
+        self._open = False
+        if self.passed:
+            self._withdraw()
+
+    def timed_out(self) -> bool:
+        """Whether the cancellation that has reached the call came from its deadline alone."""
+        return self.passed and self._withdraw() == 0
+
+    def _withdraw(self) -> int:
+        """Withdraw the cancellation by the deadline, once; returns how many others there are."""
+        task = asyncio.current_task()
+        assert task is not None, "a deadline that passes promotes its call"
+        if self._uncancelled:
+            return task.cancelling()
+        self._uncancelled = True
+        return task.uncancel()
+
+
+class InlineCalls:
+    """The calls in flight, and one timer for their deadlines: a call that ends in time costs no timer of its own."""
+
+    def __init__(self) -> None:
+        self.running: set[InlineCall[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fires = math.inf
+        """Loop time at which the timer fires."""
+
+    def begin(self, call: InlineCall[Any], when: float) -> None:
+        """Count `call` among those in flight, with a deadline at the loop time `when`. `ended` is due."""
+        call.when = when
+        self.running.add(call)
+        if when < self._fires:
+            self._arm(when)
+
+    def ended(self, call: InlineCall[Any]) -> None:
+        """`call` is in flight no more."""
+        self.running.discard(call)
+        call.about = None  # what it serves knows it by its deadline: leave no circle
+
+    def moved(self, call: InlineCall[Any]) -> None:
+        """The deadline of `call` is another one now."""
+        if call.when < self._fires and call in self.running:
+            self._arm(call.when)
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._timer, self._fires = None, math.inf
+        for call in [it for it in self.running if it.when <= now and not it.passed]:
+            call.lapse()
+        left = [it.when for it in self.running if not it.passed]
+        if left:
+            self._arm(min(left))

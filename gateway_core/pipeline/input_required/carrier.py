@@ -1,0 +1,160 @@
+"""One request to one upstream, with the questions in between."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Raw
+
+from gateway_core.api import Call
+from gateway_core.config import ProxyConfig
+from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
+from gateway_core.exchange.exchange import Exchange, naming
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import MAY_ASK, REQUESTS, RESPONSES, STATE
+from gateway_core.pipeline.input_required.parking import ParkedCall, Parking, answers_in
+from gateway_core.pipeline.input_required.relay import (
+    ask_and_repeat,
+    check_questions,
+    first_round,
+    input_required,
+    invalid,
+    may_ask,
+    with_params,
+)
+from gateway_core.pipeline.input_required.request_states import State, States, refused
+from gateway_core.sealing import MAX_SEALED, Seal
+from gateway_core.upstream.capabilities import ELICIT, can_be_asked, check
+from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.upstream import Upstream
+
+
+class Rounds:
+    """Carries requests, and what must be known between two rounds of a call."""
+
+    def __init__(self, config: ProxyConfig, seal: Seal) -> None:
+        limits, wait = config.limits, config.question_timeout
+        self.parking: Final = Parking(limits.parked_calls, limits.parked_per_principal, wait)
+        self._states = States(seal, wait)
+        self._longest_state = min(MAX_SEALED, limits.request_body // 2)
+        """Characters of a state: the agent's next request has to fit, with the arguments and its answers."""
+
+    async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
+        """Send a first round, or one that the agent begins again, and handle the questions of the server.
+
+        Raises as `Upstream.request` does, and `RpcError` if the agent cannot be asked.
+        """
+        agent, may = exchange.agent, request.method in MAY_ASK
+        if may and (agent.era == "legacy" or upstream.facts.era == "legacy"):
+            if request.templates is None:
+                request = first_round(request)  # no side of that era has a state to bring back
+            if agent.era == "modern" and can_be_asked(agent):
+                outcome = await self.parking.send(upstream, exchange, request)
+                return self._parked_or_not(upstream, exchange, outcome)
+        reply = await upstream.request(exchange, request)
+        if reply.plain or not may:
+            return reply
+        if upstream.facts.era != "modern":
+            return self._url_first(upstream, exchange, reply)
+        if reply.error is not None or not may_ask(reply):
+            return reply
+        if agent.era == "legacy":
+            return await ask_and_repeat(upstream, exchange, request, reply)
+        return self._passed_on(upstream, exchange, reply)
+
+    def state_of(self, exchange: Exchange, request: Request) -> State | None:
+        """What a later round brings back; None for a first one. Raises `RpcError(INVALID_PARAMS)`."""
+        if exchange.agent.era == "legacy" or request.method not in MAY_ASK or STATE not in request.params:
+            return None
+        if RESPONSES in request.params:
+            answers_in(request.params[RESPONSES])  # looked at first: a mistake there must not cost the state
+        return self._states.open(_origin(exchange), bytes(request.params[STATE]))
+
+    async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
+        """Send a later round to the upstream that asked. Ends as `send` does."""
+        answers = answers_in(request.params.get(RESPONSES, Raw(b"{}")))
+        if state.kind == "again":
+            if any(bytes(jsonrpc.members(answer).get("action", Raw())) != b'"accept"' for answer in answers.values()):
+                raise RpcError.of_gateway(
+                    CANCELLED, "the URL that the server needs was not opened; nothing was executed"
+                )
+            return await self.send(upstream, exchange, first_round(request))
+        if state.kind == "parked":
+            outcome = await self.parking.rejoin(state.inner or "", exchange, answers)
+            if outcome is None:
+                raise refused()
+            return self._parked_or_not(upstream, exchange, outcome)
+        params = dict(request.params)
+        del params[STATE]
+        if state.inner is not None:
+            params[STATE] = state.inner
+        return await self.send(upstream, exchange, with_params(request, params))
+
+    def give_back(self, state: State) -> None:
+        """A later round did not leave: the agent may bring the same state again."""
+        self._states.give_back(state)
+
+    def _parked_or_not(self, upstream: Upstream, exchange: Exchange, outcome: Reply | ParkedCall) -> Reply:
+        """The answer of a call, or what its agent is asked while it is parked."""
+        if isinstance(outcome, Reply):
+            return self._url_first(upstream, exchange, outcome)
+        asked = {
+            name: {"method": question.method, "params": Raw(question.params)}
+            for name, question in outcome.open_questions().items()
+        }
+        key = self.parking.park(outcome)
+        return _asking(asked, self._states.seal(_origin(exchange), "parked", outcome.upstream.name, key))
+
+    def _passed_on(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:
+        """A modern upstream's result for a modern agent: a question leaves with the state sealed."""
+        asked = None if reply.error is not None else input_required(reply.result)
+        if asked is None:
+            return reply
+        check_questions(exchange.agent, asked)
+        members: dict[str, Any] = dict(asked.members)
+        if asked.questions:
+            members[REQUESTS] = {
+                name: _question(upstream, question.method, bytes(question.params))
+                for name, question in asked.questions.items()
+            }
+        state = self._states.seal(_origin(exchange), "relay", upstream.name, asked.state)
+        if len(state) > self._longest_state:
+            raise invalid(
+                f"its requestState has {len(asked.state or '')} characters, which no request could bring back"
+            )
+        members[STATE] = state
+        return Reply(result=jsonrpc.encode(members), era="modern")
+
+    def _url_first(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:
+        """A legacy server that wants a URL opened before it is called again: for a modern agent that is a question."""
+        error = reply.error
+        if error is None or error.code != URL_ELICITATION_REQUIRED or exchange.agent.era == "legacy":
+            return reply
+        wanted = error.data.get("elicitations") if isinstance(error.data, dict) else None
+        if not isinstance(wanted, list) or not wanted or not all(isinstance(params, dict) for params in wanted):
+            return reply
+        asked = {
+            f"url-{number}": _question(upstream, ELICIT, jsonrpc.encode(params))
+            for number, params in enumerate(wanted, start=1)
+        }
+        try:
+            for question in asked.values():
+                check(exchange.agent, ELICIT, bytes(question["params"]))
+        except RpcError:
+            return reply
+        return _asking(asked, self._states.seal(_origin(exchange), "again", upstream.name, None))
+
+
+def _origin(exchange: Exchange) -> Call:
+    """The call as the agent made it and will make it again, whatever plugins made of it."""
+    assert exchange.origin is not None, "set before anything is sent"
+    return exchange.origin
+
+
+def _question(upstream: Upstream, method: str, params: bytes) -> dict[str, Any]:
+    return {"method": method, "params": Raw(naming(upstream.name, params))}
+
+
+def _asking(asked: dict[str, Any], state: str) -> Reply:
+    content = {"resultType": "input_required", REQUESTS: asked, STATE: state}
+    return Reply(result=jsonrpc.encode(content), era="modern")

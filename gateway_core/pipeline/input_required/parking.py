@@ -1,0 +1,224 @@
+"""Calls of modern agents that wait at a legacy upstream for the answer to its question.
+
+A legacy server asks while the call runs, and a modern agent can only be asked by an answer to its request. So the call
+goes on in a task of its own, the agent gets `input_required`, and its retry, which brings the answers, **rejoins** the
+call. An agent that does not come back within the time for answers has given up: the upstream's call is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from loguru import logger
+from msgspec import Raw
+
+from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.mcp import jsonrpc
+from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.upstream import Upstream
+
+CLOSING: Final = 2.0
+"""Seconds that calls which are given up may take to tell their upstreams."""
+
+
+@dataclass(slots=True)
+class _Question:
+    method: str
+    params: bytes
+    answer: asyncio.Future[bytes]
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True)
+class ParkedCall:
+    """One request at a legacy upstream, through all the rounds that it takes."""
+
+    upstream: Upstream
+    exchange: Exchange
+    """That of the first round, which the upstream's connection knows; later ones join it."""
+    task: asyncio.Task[Reply] = field(init=False)
+    questions: dict[str, _Question] = field(default_factory=dict)
+    news: asyncio.Future[None] = field(default_factory=_future)
+    """Done when there is an answer, or something that the agent was not asked yet."""
+    lapse: asyncio.TimerHandle | None = None
+    _numbers: int = 0
+
+    async def ask(self, method: str, params: bytes) -> bytes:
+        """Wait for the agent's answer; the `Exchange.asker` of this call. Raises `RpcError` when there will be none."""
+        if self.task.done():
+            raise _over()
+        self._numbers += 1
+        key = f"question-{self._numbers}"
+        question = self.questions[key] = _Question(method, params, asyncio.get_running_loop().create_future())
+        self.tell()
+        try:
+            return await question.answer
+        finally:
+            self.questions.pop(key, None)
+
+    def tell(self) -> None:
+        """There is news."""
+        if not self.news.done():
+            self.news.set_result(None)
+
+    def open_questions(self) -> dict[str, _Question]:
+        return {key: question for key, question in self.questions.items() if not question.answer.done()}
+
+    def refuse(self, error: RpcError) -> None:
+        """Answer whatever is open with an error."""
+        for question in self.open_questions().values():
+            question.answer.set_exception(error)
+
+
+class Parking:
+    """The calls that are parked in this process. A retry at another process finds none, and is told so."""
+
+    def __init__(self, limit: int, per_principal: int, wait: float) -> None:
+        """`limit` in all, `per_principal` of one agent, `wait` seconds for its answers."""
+        self._limit = limit
+        self._per_principal = per_principal
+        self._wait = wait
+        self._parked: dict[str, ParkedCall] = {}
+        self._owners: Counter[str] = Counter()
+        self._ending: set[asyncio.Task[Reply]] = set()
+        self._emptied: asyncio.Event = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply | ParkedCall:
+        """Begin a call that may ask. Gives the answer, or the call once it is parked; raises as `Upstream.request`."""
+        call = ParkedCall(upstream, exchange)
+        exchange.asker = call.ask
+        call.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
+        call.task.add_done_callback(partial(_ended, call))
+        return await self._round(call)
+
+    async def rejoin(self, key: str, exchange: Exchange, answers: Mapping[str, Raw]) -> Reply | ParkedCall | None:
+        """Go on with the call parked under `key`; None when there is none (any more). Otherwise as `send`.
+
+        Questions that `answers` leaves open are asked again (basic/patterns/mrtr, Error Handling).
+        """
+        call = self._taken(key)
+        if call is None:
+            return None
+        call.exchange.rejoin(exchange)
+        for name, question in call.open_questions().items():
+            if name in answers:
+                question.answer.set_result(bytes(answers[name]))
+        call.news = _future()
+        if call.task.done() or call.open_questions():
+            call.tell()
+        try:
+            return await self._round(call)
+        finally:
+            exchange.missing = call.exchange.missing
+
+    def park(self, call: ParkedCall) -> str:
+        """Keep `call` until its agent comes back; returns the key to find it by."""
+        key = secrets.token_hex(16)
+        self._parked[key] = call
+        self._owners[call.exchange.agent.principal.id] += 1
+        self._emptied.clear()
+        call.exchange.leave()
+        call.lapse = asyncio.get_running_loop().call_later(self._wait, self._lapsed, key)
+        return key
+
+    async def wait_empty(self, seconds: float) -> None:
+        """Wait until no call is parked, `seconds` at most."""
+        if self._parked:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(seconds, 0.0)):
+                    await self._emptied.wait()
+
+    async def close(self) -> None:
+        """Give all of them up, and let their upstreams be told."""
+        for key in list(self._parked):
+            call = self._taken(key)
+            assert call is not None
+            self._give_up(call)
+        if self._ending:
+            await asyncio.wait(list(self._ending), timeout=CLOSING)
+
+    async def _round(self, call: ParkedCall) -> Reply | ParkedCall:
+        """Wait for the answer, or for questions that the agent can be asked."""
+        try:
+            while True:
+                await call.news
+                if not call.task.done():
+                    await asyncio.sleep(0)  # servers ask several things at once: those go together
+                if call.task.done():
+                    call.exchange.asker = None
+                    return call.task.result()
+                if call.open_questions() and not self._refuse(call):
+                    return call
+                call.news = _future()
+        except asyncio.CancelledError:
+            self._give_up(call)
+            raise
+
+    def _refuse(self, call: ParkedCall) -> bool:
+        """Answer the questions of a call that there is no room for with an error. Whether that was so."""
+        owner = call.exchange.agent.principal.id
+        if len(self._parked) < self._limit and self._owners[owner] < self._per_principal:
+            return False
+        call.refuse(overloaded("too many calls wait for answers of clients already; ask again later"))
+        return True
+
+    def _taken(self, key: str) -> ParkedCall | None:
+        call = self._parked.pop(key, None)
+        if call is None:
+            return None
+        owner = call.exchange.agent.principal.id
+        self._owners[owner] -= 1
+        if not self._owners[owner]:
+            del self._owners[owner]
+        if not self._parked:
+            self._emptied.set()
+        if call.lapse is not None:
+            call.lapse.cancel()
+        return call
+
+    def _lapsed(self, key: str) -> None:
+        call = self._taken(key)
+        if call is not None:
+            logger.bind(exchange=call.exchange.id, upstream=call.upstream.name).info(
+                "a call is cancelled: its client did not come back with answers within {:g} s", self._wait
+            )
+            self._give_up(call)
+
+    def _give_up(self, call: ParkedCall) -> None:
+        """End the upstream's call; the connection tells the server, in its own era's way."""
+        call.task.cancel()
+        self._ending.add(call.task)
+        call.task.add_done_callback(self._ending.discard)
+
+
+def answers_in(raw: Raw) -> Mapping[str, Raw]:
+    """The members of `inputResponses`, each an object. Raises `RpcError(INVALID_PARAMS)`."""
+    found = jsonrpc.members(raw, "params.inputResponses")
+    if any(bytes(answer).lstrip()[:1] != b"{" for answer in found.values()):
+        raise RpcError.of_gateway(INVALID_PARAMS, "each member of params.inputResponses must be an object")
+    return found
+
+
+def _over() -> RpcError:
+    return RpcError.of_gateway(CANCELLED, "the call that asked is over")
+
+
+def _ended(call: ParkedCall, task: asyncio.Task[Reply]) -> None:
+    if not task.cancelled():
+        task.exception()  # looked at: what a call ends with that nobody waits for any more is no bug gone unseen
+    call.refuse(_over())
+    call.tell()

@@ -1,0 +1,150 @@
+"""`input_required` results of modern upstreams: read, asked of legacy agents, or passed on to modern ones."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from gateway_core.errors import UPSTREAM_FAILED, NotSent, OutcomeUnknown, RpcError
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import REQUESTS, RESPONSES, STATE
+from gateway_core.upstream import capabilities
+from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.upstream import Upstream
+
+_COMPLETE: Final = Raw(b'"complete"')
+MAX_ROUNDS: Final = 16
+"""Times that a server may ask a legacy agent within one call."""
+MAX_REQUESTS: Final = 32
+"""Questions in one result."""
+
+
+class _Question(msgspec.Struct):
+    method: str
+    params: Raw = Raw(b"{}")
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequired:
+    """A result that asks instead of answering."""
+
+    members: Mapping[str, Raw]
+    questions: Mapping[str, _Question]
+    state: str | None
+
+
+def may_ask(reply: Reply) -> bool:
+    """Whether a result is worth a closer look for a question; the cheap test first, since almost none asks."""
+    if reply.members is not None:
+        return reply.members.get("resultType", _COMPLETE) != _COMPLETE
+    return jsonrpc.has(reply.result, b"input_required")
+
+
+def input_required(raw: bytes) -> InputRequired | None:
+    """The question that a modern server's result is; None when it is the answer.
+
+    Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
+    """
+    members = jsonrpc.members(raw)
+    try:
+        if msgspec.json.decode(members.get("resultType", Raw(b"null"))) != "input_required":
+            return None
+        questions = msgspec.json.decode(members.get(REQUESTS, Raw(b"{}")), type=dict[str, _Question])
+        state = msgspec.json.decode(members.get(STATE, Raw(b"null")), type=str | None)
+    except (msgspec.DecodeError, RecursionError):
+        raise invalid("it asks for input in a form that is none") from None
+    if state is None and not questions:
+        raise invalid("it asks for input and does not say for what")
+    if len(questions) > MAX_REQUESTS:
+        raise invalid(f"it asks more than {MAX_REQUESTS} questions at once")
+    return InputRequired(members, questions, state)
+
+
+def check_questions(agent: Agent, asked: InputRequired) -> None:
+    """Raises `RpcError(UPSTREAM_FAILED)` when the agent did not declare that it can be asked all of it."""
+    for question in asked.questions.values():
+        try:
+            capabilities.check(agent, question.method, bytes(question.params))
+        except RpcError as error:
+            raise invalid(f"it asks for {question.method[:100]}, but {error.message}") from None
+
+
+def first_round(request: Request) -> Request:
+    """The request without what belongs to later rounds: answers and a state."""
+    if RESPONSES not in request.params and STATE not in request.params:
+        return request
+    return with_params(request, {key: it for key, it in request.params.items() if key not in (RESPONSES, STATE)})
+
+
+def with_params(request: Request, params: Mapping[str, Any]) -> Request:
+    """The same request with other members of `params`; its plan's bytes do not fit it any more."""
+    return replace(request, params=params, templates=None)
+
+
+async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Request, first: Reply) -> Reply:
+    """For a legacy agent: ask it what a modern upstream wants to know, and repeat the request with its answers.
+
+    Raises as `Upstream.request` does, but never `NotSent`: a first round has run. Raises `RpcError` when the agent
+    gives no answer or the server asks for ever.
+    """
+    reply, plain = first, first_round(request)
+    for _ in range(MAX_ROUNDS):
+        asked = input_required(reply.result) if reply.error is None and may_ask(reply) else None
+        if asked is None:
+            return reply
+        check_questions(exchange.agent, asked)
+        params = dict(plain.params)
+        if asked.questions:
+            params[RESPONSES] = await _answers(upstream.name, exchange, asked)
+        if asked.state is not None:
+            params[STATE] = asked.state
+        try:
+            reply = await upstream.request(exchange, with_params(plain, params))
+        except NotSent as problem:
+            raise OutcomeUnknown(f"it went away between two rounds of the call: {problem.reason}") from None
+    raise invalid(f"it asked for input {MAX_ROUNDS} times, which is the limit")
+
+
+async def _answers(upstream: str, exchange: Exchange, asked: InputRequired) -> dict[str, Raw]:
+    keys = list(asked.questions)
+    tasks = [asyncio.ensure_future(_answer(upstream, exchange, question)) for question in asked.questions.values()]
+    try:
+        answers = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()  # what was asked beside it is taken back
+        await asyncio.wait(tasks)
+        raise
+    return dict(zip(keys, answers, strict=True))
+
+
+async def _answer(upstream: str, exchange: Exchange, question: _Question) -> Raw:
+    params = bytes(question.params)
+    if question.method == capabilities.ELICIT:
+        params = _with_elicitation_id(params)
+    try:
+        return Raw(await exchange.ask(upstream, question.method, params))
+    except RpcError:
+        if question.method != capabilities.ELICIT:
+            raise
+        return Raw(b'{"action":"cancel"}')  # dismissed without a choice, as a modern client would say it
+
+
+def _with_elicitation_id(params: bytes) -> bytes:
+    """2025-11-25 requires one in URL mode; 2026-07-28 has none (client/elicitation, URL Mode)."""
+    members: dict[str, Any] = dict(jsonrpc.members(params))
+    if "elicitationId" in members or jsonrpc.text(members.get("mode", Raw(b'"form"')), "mode") != "url":
+        return params
+    return jsonrpc.encode(members | {"elicitationId": secrets.token_urlsafe(16)})
+
+
+def invalid(what: str) -> RpcError:
+    return RpcError.of_gateway(UPSTREAM_FAILED, f"the upstream's answer is invalid: {what}")

@@ -1,0 +1,111 @@
+"""Call plans: what all plain calls of one tool by one agent share.
+
+A **plan** holds the tool's target, the bytes that go to each upstream, and the log line. It is good as long as the
+catalog shows the agent the same. A call is plain if its params have no members but `name`, `arguments` and `_meta`, and
+no header of the request mirrors an argument. Other calls go the same way without a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Raw
+
+from gateway_core.api import Call, Outcome
+from gateway_core.catalog import Catalog, Target
+from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.log import access
+from gateway_core.log.lines import Differs, Line
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import TOOLS_CALL
+from gateway_core.pipeline.params import Params
+from gateway_core.upstream.requests import Request, Template
+
+MAX_PLANS: Final = 64
+"""Plans that are kept of one agent."""
+MAX_NAME: Final = 1024
+"""Bytes of a name whose plan is kept."""
+_PLAIN: Final = frozenset({"name", "arguments", "_meta"})
+_BRACE: Final = ord("{")
+_NO_OTHERS: Final[Mapping[str, Raw]] = {}
+
+
+class CallPlan:
+    """The plan of one tool for one agent."""
+
+    __slots__ = ("lines", "name", "params", "seen", "target", "templates")
+
+    def __init__(self, seen: object, name: str, target: Target | None) -> None:
+        self.seen = seen
+        """The plan is good as long as the agent sees this: `Catalog.seen_by`."""
+        self.name = name
+        self.target = target
+        """None where the calls need to be looked up one by one."""
+        self.params: Mapping[str, str] = {} if target is None else {"name": target.original}
+        self.templates: dict[str, tuple[object, Template | None]] = {}
+        """See `Request.templates`."""
+        self.lines: dict[str, Line] = {}
+        """Upstream -> the log line of calls that end well there."""
+
+    def request(self, call: Call, exchange: Exchange) -> Request:
+        """What the target's upstream is sent."""
+        meta = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
+        return Request(TOOLS_CALL, self.params, meta, exchange.id, call.raw_arguments, self.templates)
+
+    def line(self, agent: str, upstream: str) -> Line:
+        """The log line of its calls that end well."""
+        line = self.lines.get(upstream)
+        if line is None:
+            fields = {
+                "exchange": Differs.WORD,
+                "agent": agent,
+                "outcome": Outcome.OK.value,
+                "ms": Differs.NUMBER,
+                "upstream": upstream,
+            }
+            shown = access.shown_name(TOOLS_CALL, self.name)
+            line = self.lines[upstream] = Line(
+                f"{TOOLS_CALL} {shown}", fields, access.members(TOOLS_CALL, shown, agent)
+            )
+        return line
+
+
+class CallPlans:
+    """Makes plans, and finds those that are kept with their agents."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan, Params] | None:
+        """The plan of a plain call, and its params; None for every other request."""
+        if exchange.method != TOOLS_CALL or "name" not in members or not _PLAIN.issuperset(members):
+            return None
+        arguments = bytes(members["arguments"]) if "arguments" in members else b""
+        agent = exchange.agent
+        seen = self._catalog.seen_by(agent.principal.id)
+        if seen is None or (arguments and arguments[0] != _BRACE):
+            return None
+        name = bytes(members["name"])
+        plan: CallPlan | None = agent.plans.get(name)
+        if plan is None or plan.seen is not seen:
+            plan = self._make(exchange, seen, name)
+        if plan.target is None:
+            return None
+        meta = bytes(members["_meta"]) if "_meta" in members else b""
+        return plan, Params(plan.name, arguments, meta, _NO_OTHERS)
+
+    def _make(self, exchange: Exchange, seen: object, name: bytes) -> CallPlan:
+        try:
+            text = jsonrpc.text(name, "params.name")
+        except RpcError:
+            text = ""
+        target = self._catalog.tool(text, exchange.agent.principal.id) if text else None
+        plan = CallPlan(seen, text, None if target is None or target.mirrored else target)
+        if len(name) <= MAX_NAME:
+            plans = exchange.agent.plans
+            if len(plans) >= MAX_PLANS:
+                plans.clear()
+            plans[name] = plan
+        return plan

@@ -1,0 +1,270 @@
+"""From a target to one upstream's answer: candidates, `route_tool`, failover.
+
+The one rule that everything here serves: a `tools/call` is sent again only if it provably never ran (rules R1 to R11
+of `docs/delivery.md`). `NotSent` goes to the next candidate. `OutcomeUnknown` ends the call, unless repeating it is
+harmless by the protocol (a read) or by the operator's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Raw
+
+from gateway_core.api import Call, CallResult, Outcome, UpstreamState
+from gateway_core.catalog import Target
+from gateway_core.errors import (
+    MISSING_CLIENT_CAPABILITY,
+    UPSTREAM_FAILED,
+    UPSTREAM_UNAVAILABLE,
+    NotSent,
+    OutcomeUnknown,
+    RefusedUpstream,
+    RpcError,
+    retry_after,
+    untraced,
+)
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Chain
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
+from gateway_core.pipeline.call_state import CallState
+from gateway_core.pipeline.input_required import Rounds, State
+from gateway_core.upstream.bridge import bridge_error, foreign_error
+from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.upstream import Upstream
+
+MIN_RETRIES: Final = 3
+RETRY_SHARE: Final = 0.2
+"""Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
+
+_TRUE: Final = Raw(b"true")
+# Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
+_OK: Final = Outcome.OK
+_TOOL_ERROR: Final = Outcome.TOOL_ERROR
+_HEALTHY: Final = UpstreamState.HEALTHY
+_ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
+"""Requests besides calls of tools that do something."""
+
+
+class Router:
+    """Chooses upstreams and keeps the retry budget."""
+
+    def __init__(self, chain: Chain, rounds: Rounds) -> None:
+        self._chain = chain
+        self._rounds = rounds
+        self.in_flight = 0
+        """Calls that are on their way."""
+        self._repeating = 0
+
+    async def dispatch(
+        self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
+    ) -> CallResult:
+        """Send `request` to one of the target's upstreams and return how it ended.
+
+        Every attempt happens inside the exchange's deadline, which the caller keeps. Raises `RpcError` for plugin
+        failures, and for rounds of a call that cannot go on.
+        """
+        self.in_flight += 1
+        try:
+            round_state = self._rounds.state_of(exchange, request) if STATE in request.params else None
+            if round_state is not None:
+                return await self._later_round(exchange, target, request, round_state)
+            candidates = available(target.upstreams)
+            failures: dict[str, NotSent] = {}
+            while candidates:
+                upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
+                exchange.upstream = upstream.name
+                try:
+                    reply = state.reply = await self._rounds.send(upstream, exchange, request)
+                except NotSent as problem:
+                    failures[upstream.name] = untraced(problem)
+                    candidates.remove(upstream)
+                    continue
+                except RefusedUpstream as problem:
+                    return _refused(upstream, problem)
+                except OutcomeUnknown as problem:
+                    again = self._where_to_repeat(exchange, upstream, candidates, target, request)
+                    if not again:
+                        return unknown_outcome(request.method, upstream.name, problem.reason)
+                    return await self._repeat(call, exchange, again, request, problem)
+                return answered(upstream, reply, exchange)
+            return _unavailable(target, failures)
+        finally:
+            self.in_flight -= 1
+
+    async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
+        """A round that answers what an upstream asked: it goes to that one and to no other (basic/patterns/mrtr)."""
+        upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
+        if upstream is None:
+            self._rounds.give_back(state)
+            raise RpcError.of_gateway(
+                UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
+            )
+        exchange.upstream = upstream.name
+        try:
+            reply = await self._rounds.resume(upstream, exchange, request, state)
+        except NotSent as problem:
+            self._rounds.give_back(state)
+            return _unavailable(Target(target.original, (upstream,)), {upstream.name: untraced(problem)})
+        except RefusedUpstream as problem:
+            self._rounds.give_back(state)
+            return _refused(upstream, problem)
+        except OutcomeUnknown as problem:
+            return unknown_outcome(request.method, upstream.name, problem.reason)
+        except asyncio.CancelledError:
+            if not exchange.sent:
+                self._rounds.give_back(state)
+            raise
+        return answered(upstream, reply, exchange)
+
+    async def _repeat(
+        self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
+    ) -> CallResult:
+        """Send it once more. Whatever happens but an answer: the first attempt may have run, and that is said."""
+        upstream = self.choose(call, candidates)
+        lost = exchange.upstream or upstream.name
+        exchange.upstream = upstream.name
+        self._repeating += 1
+        try:
+            reply = await self._rounds.send(upstream, exchange, request)
+        except (NotSent, RefusedUpstream):
+            return unknown_outcome(request.method, lost, first.reason)
+        except OutcomeUnknown as problem:
+            return unknown_outcome(request.method, upstream.name, problem.reason)
+        finally:
+            self._repeating -= 1
+        return answered(upstream, reply, exchange)
+
+    def choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
+        """The upstream among `candidates` that gets the call. Raises `RpcError` when the routing plugin failed."""
+        if len(candidates) == 1:
+            return candidates[0]
+        chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
+        for upstream in candidates:
+            if chosen is None or upstream.view is chosen:
+                return upstream
+        raise AssertionError("the chain lets only candidates pass")
+
+    def _where_to_repeat(
+        self,
+        exchange: Exchange,
+        failed: Upstream,
+        candidates: Sequence[Upstream],
+        target: Target,
+        request: Request,
+    ) -> list[Upstream]:
+        """Who may get a request whose fate is unknown once more (rules R2, R4 and R7); mostly nobody.
+
+        Another replica is preferred to the one that just failed; each has to allow it by itself.
+        """
+        if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self.in_flight):
+            return []
+        if request.method == TOOLS_CALL:
+            if not _declared_safe(failed, target):
+                return []
+            allowed = [upstream for upstream in candidates if _declared_safe(upstream, target)]
+        elif request.method in _ONCE or RESPONSES in request.params or STATE in request.params:
+            return []
+        else:
+            allowed = list(candidates)
+        return [upstream for upstream in allowed if upstream is not failed] or allowed
+
+
+def _declared_safe(upstream: Upstream, target: Target) -> bool:
+    """Whether the operator said that this tool may run twice, or trusts this very server that says so (rule R2)."""
+    retry = upstream.config.retry
+    if (retry if isinstance(retry, str) else retry.get(target.original, "never")) == "safe":
+        return True
+    if not upstream.config.trust_annotations or upstream.inventory is None:
+        return False
+    item = upstream.inventory.find("tool", target.original)
+    hints = item.definition.get("annotations") if item is not None else None
+    return isinstance(hints, dict) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
+
+
+def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The healthy ones, without those that are just being connected again where there are others.
+
+    When there are none, the ejected one that is due soonest.
+    """
+    if len(upstreams) == 1 and upstreams[0].facts.state is _HEALTHY:
+        return [upstreams[0]]
+    healthy = [upstream for upstream in upstreams if upstream.facts.state is _HEALTHY]
+    if len(healthy) == 1:
+        return healthy
+    if healthy:
+        return [upstream for upstream in healthy if upstream.reachable] or healthy
+    ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
+    return [min(ejected, key=lambda upstream: upstream.retry_in() or 0.0)] if ejected else []
+
+
+def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
+    """How a call ended that an upstream has answered."""
+    if reply.error is not None:
+        error = bridge_error(foreign_error(reply.error), exchange.agent.era)
+        if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
+            # The legacy way to say it was to ask and to fail; a modern server says it at once.
+            required = {"requiredCapabilities": exchange.missing}
+            error = RpcError(MISSING_CLIENT_CAPABILITY, f"{error.message} (upstream {upstream.name})", required)
+        return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
+    outcome = _OK if reply.plain or not _is_tool_error(exchange.method, reply) else _TOOL_ERROR
+    facts = upstream.facts
+    return CallResult(reply.result, None, outcome, facts.name, reply.era or facts.era)
+
+
+def _is_tool_error(method: str, reply: Reply) -> bool:
+    """Whether a tool's result says `isError`; the cheap test first, since almost none does."""
+    if method != TOOLS_CALL:
+        return False
+    members = reply.members
+    if members is None:
+        if not jsonrpc.has(reply.result, b'"isError"'):
+            return False
+        members = jsonrpc.members(reply.result)
+    return "isError" in members and members["isError"] == _TRUE
+
+
+def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
+    """Nobody could take the call: say who was tried, why not, and for how long waiting may help."""
+    reasons, waits = [], []
+    for upstream in target.upstreams:
+        failure = failures.get(upstream.name)
+        wait = upstream.retry_in() if failure is None else failure.retry_after
+        if wait is not None:
+            waits.append(wait)
+        state = f"{upstream.facts.state} ({upstream.last_error or 'not reached yet'})"
+        reasons.append(f"{upstream.name}: {state if failure is None else failure.reason}")
+    data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
+    if waits:
+        data |= retry_after(min(waits))
+    message = f"no upstream could take the call, it was not executed. {'; '.join(reasons)}"
+    return CallResult.failed(RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE)
+
+
+def _refused(upstream: Upstream, problem: RefusedUpstream) -> CallResult:
+    data: dict[str, Any] = {"upstream": upstream.name, "status": problem.status}
+    if problem.retry_after is not None:
+        data |= retry_after(problem.retry_after)
+    message = f"upstream {upstream.name} refused the call, it was not executed: {problem.reason}"
+    return CallResult.failed(
+        RpcError.of_gateway(UPSTREAM_UNAVAILABLE, message, **data), Outcome.UNAVAILABLE, upstream.name
+    )
+
+
+def unknown_outcome(method: str, upstream: str, reason: str) -> CallResult:
+    """What an agent gets when a request left and no answer came (rule R9).
+
+    For a tool it is a result with `isError`, because agents show those to their model, which can find out.
+    """
+    if method != TOOLS_CALL:
+        error = RpcError.of_gateway(UPSTREAM_FAILED, f"upstream {upstream} did not answer: {reason}", upstream=upstream)
+        return CallResult.failed(error, Outcome.UNKNOWN, upstream)
+    text = (
+        f"Outcome unknown: upstream {upstream} got the call and did not answer ({reason}). "
+        "It may have been executed; verify before retrying."
+    )
+    content = {"content": [{"type": "text", "text": text}], "isError": True, "_meta": {OUTCOME_KEY: "unknown"}}
+    return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.UNKNOWN, upstream=upstream)

@@ -1,0 +1,1 @@
+"""Which connection a call gets, and how many calls run at a time."""

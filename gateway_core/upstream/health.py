@@ -1,0 +1,90 @@
+"""Watches all upstreams, and tells when there is enough to list."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway_core.hooks import Chain
+from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.watch import Watch
+
+STARTUP_GRACE: Final = 5.0
+"""Seconds after the start in which lists wait for upstreams that were not tried yet; later they never wait."""
+FIRST_GRACE: Final = 20.0
+"""The same while not one upstream was reached: an empty list would help no agent."""
+
+
+class HealthMonitor:
+    """Runs the watching tasks. `on_change` is called whenever an upstream's lists or state changed."""
+
+    def __init__(
+        self,
+        upstreams: Sequence[Upstream],
+        chain: Chain,
+        on_change: Callable[[], None],
+        rng: random.Random | None = None,
+    ) -> None:
+        self._upstreams = tuple(upstreams)
+        self._chain = chain
+        self._on_change = on_change
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._watches: dict[str, Watch] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = 0.0
+        self._settled = False
+
+    def start(self) -> None:
+        """Start watching; returns at once, connecting goes on in the background."""
+        self._started = asyncio.get_running_loop().time()
+        for upstream in self._upstreams:
+            watch = Watch(upstream, self._chain, self._on_change, self._rng)
+            self._watches[upstream.name] = watch
+            self._tasks.append(asyncio.create_task(watch.run(), name=f"watch {upstream.name}"))
+
+    async def wait_first_attempts(self, timeout: float) -> None:
+        """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
+        await _wait(timeout, [watch.attempted for watch in self._watches.values()], asyncio.ALL_COMPLETED)
+
+    async def settle(self) -> bool:
+        """Right after the start, give upstreams the time to be reached: for who asks what there is meanwhile.
+
+        Returns whether it did, so that there may be more now than before.
+        """
+        if self._settled:
+            return False
+        loop = asyncio.get_running_loop()
+        waited = (left := self._started + STARTUP_GRACE - loop.time()) > 0
+        await self.wait_first_attempts(left)
+        while not self._reached and (left := self._started + FIRST_GRACE - loop.time()) > 0:
+            pending = [watch.attempted for watch in self._watches.values() if not watch.attempted.is_set()]
+            if not pending:
+                break
+            waited = True
+            await _wait(left, pending, asyncio.FIRST_COMPLETED)
+        self._settled = True
+        return waited
+
+    @property
+    def _reached(self) -> bool:
+        return any(upstream.inventory is not None for upstream in self._upstreams)
+
+    async def stop(self) -> None:
+        """Stop watching; the upstreams' connections are left to their owner."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+
+async def _wait(seconds: float, events: Sequence[asyncio.Event], enough: str) -> None:
+    """Wait for the events, `seconds` at most."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events if not event.is_set()]
+    try:
+        if waits and seconds > 0:
+            await asyncio.wait(waits, timeout=seconds, return_when=enough)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,137 @@
+"""Fetches several lists of one upstream at once. One that fails or is silent costs the others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway_core.api import Kind
+from gateway_core.errors import DeliveryError, RpcError, untraced
+from gateway_core.upstream.base import ServerInfo
+from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, FetchedList
+from gateway_core.upstream.lists.listing import Send, fetch_list
+
+LIST_TIMEOUT: Final = 30.0
+"""Seconds that the gateway gives one list, all its pages together."""
+SIDE_PATIENCE: Final = 5.0
+"""Seconds after which lists that came are published without those that did not."""
+RETRY_FIRST: Final = 2.0
+RETRY_MAX: Final = 600.0
+"""Seconds until a list that failed is asked for again: at first, and at most."""
+MAX_REASON: Final = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failure:
+    """A list that could not be fetched. `error` has no traceback: its frames would keep what they worked on."""
+
+    error: DeliveryError | RpcError
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server gave an answer of its own."""
+        return isinstance(self.error, RpcError)
+
+    @property
+    def reason(self) -> str:
+        return str(self.error)[:MAX_REASON] or "it gave an error without a message"
+
+
+Outcome = FetchedList | Failure
+Tasks = Mapping[Kind, asyncio.Task[Outcome]]
+
+
+def announced(info: ServerInfo) -> frozenset[Kind]:
+    """The lists that the server's capabilities announce."""
+    return frozenset(kind for kind in LIST_METHODS if CAPABILITY[kind] in info.capabilities)
+
+
+def start(
+    upstream: str,
+    send: Send,
+    info: ServerInfo,
+    kinds: Collection[Kind],
+    *,
+    wanted: tuple[str, ...] | None = None,
+    timeout: float,
+) -> dict[Kind, asyncio.Task[Outcome]]:
+    """Begin to fetch these lists, each in a task.
+
+    `wanted` are the only tools kept, when given; `timeout` are the seconds for each list.
+    """
+    only = None if wanted is None else frozenset(wanted)
+
+    async def fetch(kind: Kind) -> Outcome:
+        try:
+            return await fetch_list(upstream, send, info.era, kind, only, timeout=timeout)
+        except (DeliveryError, RpcError) as error:
+            return Failure(untraced(error))
+
+    return {
+        kind: asyncio.create_task(fetch(kind), name=f"{method} of {upstream}")
+        for kind, method in LIST_METHODS.items()
+        if kind in kinds
+    }
+
+
+async def first_ones(tasks: Tasks, patience: float) -> dict[Kind, Outcome]:
+    """What came within `patience` seconds; if nothing useful did, what came by the time that something does.
+
+    Cancelled, it ends the tasks.
+    """
+    if not tasks:
+        return {}
+    try:
+        await asyncio.wait(tasks.values(), timeout=patience)
+        while not _useful(tasks) and any(not task.done() for task in tasks.values()):
+            waiting = [task for task in tasks.values() if not task.done()]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except BaseException:
+        cancel(tasks)
+        raise
+    return {kind: task.result() for kind, task in tasks.items() if task.done()}
+
+
+def cancel(tasks: Tasks) -> None:
+    """End the fetches that are under way."""
+    for task in tasks.values():
+        task.cancel()
+
+
+def _useful(tasks: Tasks) -> bool:
+    return any(task.done() and isinstance(task.result(), FetchedList) for task in tasks.values())
+
+
+class Retries:
+    """When lists that failed are due again: ever more rarely."""
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._failed: dict[Kind, tuple[int, float]] = {}
+        """How often in a row, and the time of the next attempt."""
+
+    @property
+    def due(self) -> bool:
+        """Whether one of them is due."""
+        now = time.monotonic()
+        return any(at <= now for _, at in self._failed.values())
+
+    @property
+    def waiting(self) -> frozenset[Kind]:
+        """Those that are not due yet."""
+        now = time.monotonic()
+        return frozenset(kind for kind, (_, at) in self._failed.items() if at > now)
+
+    def failed(self, kind: Kind) -> float:
+        """Take note of a failure; returns the seconds until the next attempt."""
+        times = self._failed.get(kind, (0, 0.0))[0]
+        delay = min(RETRY_FIRST * 2.0**times, RETRY_MAX) * self._rng.uniform(0.8, 1.0)
+        self._failed[kind] = (min(times + 1, 16), time.monotonic() + delay)
+        return delay
+
+    def succeeded(self, kind: Kind) -> None:
+        self._failed.pop(kind, None)

@@ -1,0 +1,272 @@
+"""Fetches one list of one upstream: its pages, and each entry checked.
+
+Everything that a server chooses is bounded: pages, entries, the size of an entry and of a cursor, warnings. Work on a
+page is done in slices, between which the event loop serves others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core.api import Era, Kind
+from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.cache_hints import Hint, hint_of
+from gateway_core.mcp.read_only import read_only
+from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
+from gateway_core.upstream.lists.inventory import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
+from gateway_core.upstream.requests import Reply
+
+MAX_PAGES: Final = 64
+MAX_ITEMS: Final = 10_000
+"""Entries of one list that are looked at; a list that never ends is cut there."""
+MAX_ENTRY: Final = 512 * 1024
+"""Bytes of one entry; a larger one is left out."""
+MAX_COMMAS: Final = 1_000_000
+"""Commas in one page, an upper bound for its entries that costs little to find out."""
+MAX_CURSOR: Final = 16 * 1024
+"""Bytes of a cursor."""
+MAX_WARNINGS: Final = 20
+"""Warnings about one list; what is wrong beyond them is counted."""
+MAX_NAME: Final = 100
+"""Characters of an entry's name in a warning."""
+SLICE: Final = 64 * 1024
+"""Bytes of entries after which others get their turn."""
+ENTRY_COST: Final = 512
+"""What an entry counts for at least."""
+
+Send = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    tools: Raw = Raw()
+    resources: Raw = Raw()
+    resource_templates: Raw = Raw()
+    prompts: Raw = Raw()
+    next_cursor: Raw = Raw()
+    result_type: Any = "complete"
+    ttl_ms: Any = None
+    cache_scope: Any = None
+
+    def entries(self, kind: Kind) -> Raw:
+        return {
+            "tool": self.tools,
+            "resource": self.resources,
+            "template": self.resource_templates,
+            "prompt": self.prompts,
+        }[kind]
+
+
+_PAGE: Final = msgspec.json.Decoder(_Page)
+_ENTRIES: Final = msgspec.json.Decoder(list[Raw])
+
+
+async def fetch_list(
+    upstream: str, send: Send, era: Era, kind: Kind, wanted: frozenset[str] | None = None, *, timeout: float
+) -> FetchedList:
+    """Fetch one list within `timeout` seconds.
+
+    `wanted` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept as far
+    as it came, with a warning. Raises `DeliveryError` or `RpcError` when not even the first page can be had.
+    """
+    walk = _Walk(upstream, send, era, kind, asyncio.get_running_loop().time() + timeout)
+    return await walk.run(wanted if kind == "tool" else None)
+
+
+class _Walk:
+    """One walk over the pages of a list."""
+
+    def __init__(self, upstream: str, send: Send, era: Era, kind: Kind, deadline: float) -> None:
+        self._upstream = upstream
+        self._send = send
+        self._era = era
+        self._kind = kind
+        self._method = LIST_METHODS[kind]
+        self._deadline = deadline
+        self._warnings: list[str] = []
+        self._uncounted = 0
+        self._found: dict[str, Item] = {}
+        self._seen = 0
+        self._slice = SLICE
+        self._hint: Hint | None = None
+
+    async def run(self, wanted: frozenset[str] | None) -> FetchedList:
+        if not await self._pages():
+            self._warn(f"{self._where} does not end, or is too long: kept the first {len(self._found)} entries")
+        if wanted is not None:
+            missing = wanted.difference(self._found)
+            if missing:
+                names = ", ".join(sorted(missing))
+                self._warn(f"upstream {self._upstream} does not have what its key `tools` asks for: {names}")
+        items = tuple(item for item in self._found.values() if wanted is None or item.name in wanted)
+        warnings = tuple(self._warnings)
+        if self._uncounted:
+            warnings += (f"{self._where}: {self._uncounted} more entries are malformed",)
+        return FetchedList(items, self._hint or Hint(), warnings)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._method} of upstream {self._upstream}"
+
+    def _warn(self, text: str) -> None:
+        """A warning about the list as a whole: these come first."""
+        self._warnings.insert(0, text)
+
+    def _warn_of_entry(self, text: str) -> None:
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(text)
+        else:
+            self._uncounted += 1
+
+    # -- pages --------------------------------------------------------------------------------------------------
+
+    async def _pages(self) -> bool:
+        """Walk over the pages; returns whether the list came to its end."""
+        cursors: set[bytes] = set()
+        params: dict[str, Any] = {}
+        for _ in range(MAX_PAGES):
+            try:
+                page = await self._page(params)
+                entries = self._entries(page) if page is not None else []
+            except (DeliveryError, RpcError) as error:
+                if not self._seen:
+                    raise
+                self._warn(f"{self._where} broke off after {len(self._found)} entries: {str(error)[:200]}")
+                return True
+            if not await self._take(entries):
+                return False
+            cursor = bytes(page.next_cursor) if page is not None else b""
+            if cursor in {b"", b"null"}:
+                return True
+            if cursor in cursors or len(cursor) > MAX_CURSOR:
+                return False
+            if cursor[:1] not in b'"-0123456789':
+                self._warn(f"{self._where} stops after {len(self._found)} entries: its cursor is no text")
+                return True
+            cursors.add(cursor)
+            params = {"cursor": Raw(cursor)}
+        return False
+
+    async def _page(self, params: Mapping[str, Any]) -> _Page | None:
+        """One page; None where the server does not know the method, which it announced all the same."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                reply = await self._send(self._method, params)
+        except TimeoutError:
+            raise OutcomeUnknown(f"no answer to {self._method} in time") from None
+        if reply.error is not None:
+            if reply.error.code == METHOD_NOT_FOUND:
+                return None
+            raise reply.error
+        try:
+            page = _PAGE.decode(reply.result)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._malformed(str(error)) from None
+        if self._era == "modern" and page.result_type != "complete":
+            raise RpcError(INTERNAL_ERROR, f"its answer to {self._method} is invalid: it is not complete")
+        hint = hint_of(page.ttl_ms, page.cache_scope)
+        self._hint = hint if self._hint is None else self._hint.merged(hint)
+        return page
+
+    def _entries(self, page: _Page) -> list[Raw]:
+        raw = bytes(page.entries(self._kind))
+        if raw[:1] != b"[":
+            raise self._malformed(f"{RESULT_KEYS[self._kind]!r} is not a list")
+        if raw.count(b",") > MAX_COMMAS:
+            raise self._malformed("it is too large")
+        try:
+            return _ENTRIES.decode(raw)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._malformed(str(error)) from None
+
+    def _malformed(self, why: str) -> RpcError:
+        return RpcError(INTERNAL_ERROR, f"its answer to {self._method} is malformed: {why}")
+
+    # -- entries ------------------------------------------------------------------------------------------------
+
+    async def _take(self, entries: list[Raw]) -> bool:
+        """Take the entries of a page, in slices; returns whether there was room for all of them."""
+        for raw in entries:
+            if self._seen >= MAX_ITEMS:
+                return False
+            self._seen += 1
+            data = bytes(raw)
+            self._slice -= max(len(data), ENTRY_COST)
+            if self._slice <= 0:
+                self._slice = SLICE
+                await asyncio.sleep(0)
+            item = self._item(data)
+            if item is not None:
+                self._found.setdefault(item.name, item)
+        return True
+
+    def _item(self, raw: bytes) -> Item | None:
+        """One entry, repaired where it has to be; None for one that is left out."""
+        definition: Any = None
+        try:
+            if len(raw) > MAX_ENTRY:
+                raise Unusable(f"it has more than {MAX_ENTRY} bytes")
+            definition = jsonrpc.value(raw)
+            faults = repair(self._kind, definition)
+            headers = _mirrored(definition) if self._kind == "tool" and b"x-mcp-header" in raw else {}
+        except (RpcError, Unusable) as problem:
+            self._warn_of_entry(f"{self._entry(definition)} is left out: {problem}")
+            return None
+        if faults:
+            raw = jsonrpc.encode(definition)
+            members = ", ".join(faults)
+            self._warn_of_entry(f"{self._entry(definition)} is repaired; malformed members: {members}")
+        name = definition[NAME_KEYS[self._kind]]
+        legacy = self._legacy(definition) if self._kind == "tool" else {}
+        identity = _identity(self._kind, definition)
+        return Item(self._kind, name, raw, read_only(definition), identity, headers, legacy)
+
+    def _legacy(self, definition: Mapping[str, Any]) -> Mapping[str, bytes | None]:
+        members = legacy_members(definition)
+        hidden = [name for name, value in members.items() if value is None and definition[name].get("type") == "object"]
+        if hidden:
+            self._warn_of_entry(
+                f"{self._entry(definition)}: legacy agents do not see its {hidden[0]}, it does not compile"
+            )
+        return {name: None if value is None else jsonrpc.encode(value) for name, value in members.items()}
+
+    def _entry(self, definition: Any) -> str:
+        """Which entry, for people: by its name, else by its number."""
+        name = definition.get(NAME_KEYS[self._kind]) if isinstance(definition, dict) else None
+        if isinstance(name, str) and name:
+            return f"{self._kind} {name[:MAX_NAME]!r} of upstream {self._upstream}"
+        return f"{self._kind} number {self._seen} of upstream {self._upstream}"
+
+
+def _mirrored(definition: Mapping[str, Any]) -> Mapping[tuple[str, ...], str]:
+    """The parameters of a tool that headers mirror. Raises `Unusable`.
+
+    One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
+    """
+    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - 0.5 s
+
+    invalid = find_invalid_x_mcp_header(definition["inputSchema"])
+    if invalid is not None:
+        raise Unusable(invalid)
+    return x_mcp_header_map(definition["inputSchema"])
+
+
+_IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "tool": ("inputSchema", "outputSchema"),
+    "prompt": ("arguments",),
+    "resource": ("name", "mimeType", "size"),
+    "template": ("name", "mimeType"),
+}
+
+
+def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
+    """Digest of the parts that make two definitions of one name the same thing, as canonical JSON."""
+    parts = json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

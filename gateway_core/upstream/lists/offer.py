@@ -1,0 +1,332 @@
+"""What one upstream offers: as the gateway was told, and, where its lists are private, as each principal was.
+
+A modern server marks each list. A *public* one is the same for everybody: the gateway's own copy is served. A
+*private* one is fetched for every principal that asks, in its name and with its capabilities, and shown to no other
+(server/utilities/caching, Cache Scope Field). Legacy servers mark nothing: their lists are shared.
+
+Each list stands for itself: one that fails keeps what was last known of it, is reported, and is asked for again ever
+more rarely, while the others are published.
+
+Fetches are numbered in the order in which they begin, and what an older one brings never replaces what a newer one
+did: a list may change while it is being fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loguru import logger
+
+from gateway_core.api import Kind
+from gateway_core.config import UpstreamConfig
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.concealing import Concealer
+from gateway_core.upstream.lists import gathering
+from gateway_core.upstream.lists.gathering import Failure, Outcome, Retries, Tasks
+from gateway_core.upstream.lists.inventory import LIST_METHODS, Inventory
+from gateway_core.upstream.requests import Reply, Request
+
+MAX_PRINCIPALS: Final = 256
+"""Principals whose private lists are kept; past it those that were asked for least recently go."""
+MAX_FETCHES: Final = 8
+"""Principals whose private lists are fetched at a time, four requests each: calls need the upstream's places, too."""
+PATIENCE: Final = 3.0
+"""Seconds that an agent waits for its private lists; then it gets what it got last."""
+FETCH_TIMEOUT: Final = 15.0
+"""Seconds that fetching them may take: what comes too late for one request is there for the next."""
+
+Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The private lists of one principal."""
+
+    inventory: Inventory | None
+    """None when they were asked for in vain."""
+    changes: int
+    """`Offer.changes` when they were asked for."""
+    number: int
+    fetched_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A fetch of private lists that is under way."""
+
+    task: asyncio.Task[None]
+    changes: int
+    started: float
+
+
+class Offer:
+    """The lists of one upstream. `ask` delivers a request in an agent's name."""
+
+    def __init__(self, config: UpstreamConfig, ask: Ask) -> None:
+        self.inventory: Inventory | None = None
+        """What the gateway itself was offered when it last asked."""
+        self.behind = False
+        """Whether the last attempt to ask again has failed."""
+        self.changes = 0
+        """How often private lists may have changed: each time the server says so, or is connected to."""
+        self._config = config
+        self._concealer = Concealer.of(config)
+        self._ask = ask
+        self._info: ServerInfo | None = None
+        self._fetched_at = 0.0
+        self._numbers = itertools.count(1)
+        self._fetched_by: dict[Kind, int] = {}
+        """The number of the fetch that brought each list, or failed to."""
+        self._retries = Retries()
+        self._late: dict[Kind, asyncio.Task[None]] = {}
+        """Fetches of lists that were published without."""
+        self.on_late: Callable[[], None] = lambda: None
+        """Called when a list has come that was published without."""
+        self._parts: dict[str, Part] = {}
+        self.on_part: Callable[[str], None] = lambda principal: None
+        """Told that `part` of a principal is another one now."""
+        self._running: dict[str, _Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(MAX_FETCHES)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the gateway's own lists were fetched; None before the first time."""
+        return None if self.inventory is None else time.monotonic() - self._fetched_at
+
+    @property
+    def private(self) -> frozenset[Kind]:
+        """The lists that belong to each principal for itself."""
+        return frozenset() if self.inventory is None else self.inventory.private
+
+    @property
+    def expired(self) -> bool:
+        """Whether the gateway's own lists are due to be fetched again."""
+        return self.inventory is not None and self._expired(self.inventory, self._fetched_at)
+
+    def _expired(self, inventory: Inventory, fetched_at: float) -> bool:
+        """A server that gives no lifetime and announces no changes is asked again after each health-check interval."""
+        age = time.monotonic() - fetched_at
+        if inventory.ttl_ms > 0:
+            return age * 1000 >= inventory.ttl_ms
+        capabilities = self._info.capabilities if self._info is not None else {}
+        announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
+        return not announced and age >= self._config.health_check_interval
+
+    @property
+    def retry_due(self) -> bool:
+        """Whether a list that failed is due to be asked for again."""
+        return self._retries.due
+
+    async def fetch(self, connection: Connection, *, again: bool = False) -> None:
+        """Fetch the gateway's own copy of all lists; `again`: but for those that failed and are not due yet.
+
+        Returns when the lists have come, or some of them have and the others take long: those are taken when they
+        come. Raises `DeliveryError` when the connection is lost or no list gets an answer; then the last ones stay.
+        """
+        info, number = connection.info, next(self._numbers)
+        assert info is not None
+        kinds = gathering.announced(info)
+        asked = kinds - self._retries.waiting if again else kinds
+        for kind in asked:
+            if kind in self._late:
+                self._late.pop(kind).cancel()
+        name, wanted, timeout = self._config.name, self._config.tools, gathering.LIST_TIMEOUT
+        tasks = gathering.start(name, connection.request, info, asked, wanted=wanted, timeout=timeout)
+        try:
+            outcomes = await gathering.first_ones(tasks, gathering.SIDE_PATIENCE)
+            self._check(connection, outcomes, tasks)
+        except BaseException:
+            gathering.cancel(tasks)
+            self.behind = True
+            raise
+        self.behind, self._info = False, info
+        if self.inventory is not None and self.inventory.items.keys() - kinds:
+            self.inventory = self.inventory.only(kinds)
+        self._take(outcomes, number)
+        for kind in tasks.keys() - outcomes.keys():
+            self._take_later(kind, tasks[kind], number)
+
+    def _check(self, connection: Connection, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
+        """Raise the error of a list where the others cannot be had either: what failed is the server, not the list."""
+        failures = [found for found in outcomes.values() if isinstance(found, Failure)]
+        silent = len(failures) == len(tasks) and not any(failure.answered for failure in failures)
+        for failure in failures:
+            if not failure.answered and (silent or connection.closed):
+                raise failure.error
+
+    def _take(self, outcomes: Mapping[Kind, Outcome], number: int) -> None:
+        """Take over what a fetch brought, unless a newer one did meanwhile."""
+        before = self.inventory or Inventory()
+        inventory = before
+        for kind, outcome in outcomes.items():
+            if number < self._fetched_by.get(kind, 0):
+                continue
+            self._fetched_by[kind] = number
+            if isinstance(outcome, Failure):
+                reason = self._concealer.hide(outcome.reason)
+                inventory = self._failed(inventory, kind, reason, self._retries.failed(kind))
+            else:
+                self._retries.succeeded(kind)
+                # A legacy server's answer may have members of those names, without their meaning.
+                inventory = inventory.with_list(
+                    kind, outcome, hinted=self._info is not None and self._info.era == "modern"
+                )
+        if self.inventory is not None:
+            inventory = inventory.sharing(self.inventory)
+            self.changes += inventory.private != before.private
+        self.inventory = inventory
+        self._fetched_at = time.monotonic()
+        known = frozenset(before.warnings)
+        for warning in inventory.warnings:
+            if warning not in known:
+                logger.bind(upstream=self._config.name).warning("{}", warning)
+
+    def _failed(self, inventory: Inventory, kind: Kind, reason: str, retry_in: float | None) -> Inventory:
+        kept = "the entries last known stay" if kind in inventory.items else "it counts as empty"
+        if retry_in is not None:
+            logger.bind(upstream=self._config.name).info(
+                "{} of upstream {} is asked for again in {:.0f} s or later",
+                LIST_METHODS[kind],
+                self._config.name,
+                retry_in,
+            )
+        return inventory.with_failure(
+            kind, f"{LIST_METHODS[kind]} of upstream {self._config.name} failed, {kept}: {reason}"
+        )
+
+    def _take_later(self, kind: Kind, task: asyncio.Task[Outcome], number: int) -> None:
+        """Go on waiting for a list that takes long."""
+        assert self.inventory is not None
+        self.inventory = self._failed(self.inventory, kind, "no answer yet", None)
+
+        async def finish() -> None:
+            outcome = await task
+            self._take({kind: outcome}, number)
+            self.on_late()
+
+        late = self._late[kind] = asyncio.create_task(finish(), name=f"late {task.get_name()}")
+        self._tasks.add(late)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._tasks.discard(late)
+            if self._late.get(kind) is late:
+                del self._late[kind]
+
+        late.add_done_callback(ended)
+
+    # -- private lists ------------------------------------------------------------------------------------------
+
+    def part(self, principal: str) -> Part | None:
+        """What a principal got last; None before it got anything."""
+        return self._parts.get(principal)
+
+    def tools_for(self, principal: str) -> Inventory | None:
+        """The inventory that has the tools that a principal knows."""
+        part = self._parts.get(principal)
+        own = part.inventory if part is not None else None
+        return own if own is not None and "tool" in own.items else self.inventory
+
+    def param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
+        """The `Mcp-Param-*` headers of a `tools/call`; see `Inventory.param_headers`."""
+        tools = self.tools_for(exchange.agent.principal.id)
+        return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
+
+    def due(self, principal: str, *, listing: bool) -> bool:
+        """Whether its private lists are to be fetched now: for a call only if they never were."""
+        part = self._parts.pop(principal, None)
+        if part is None:
+            return True
+        self._parts[principal] = part  # again at the end: the order of use, for the bound
+        if not listing:
+            return False
+        if part.inventory is None or part.inventory.failures or part.changes != self.changes:
+            return True
+        return self._expired(part.inventory, part.fetched_at)
+
+    async def renew(self, agent: Agent) -> None:
+        """Fetch the private lists of the agent's principal.
+
+        Waits `PATIENCE` seconds from the beginning of the fetch at most; whatever comes of it, `part` tells.
+        """
+        principal = agent.principal.id
+        run = self._running.get(principal)
+        if run is None or run.changes != self.changes:
+            if len(self._tasks) >= MAX_PRINCIPALS:
+                return
+            run = self._start(agent)
+        await asyncio.wait([run.task], timeout=max(run.started + PATIENCE - time.monotonic(), 0.0))
+
+    def _start(self, agent: Agent) -> _Run:
+        principal = agent.principal.id
+        fetching = self._fetch_for(agent, self.changes, next(self._numbers))
+        task = asyncio.create_task(fetching, name=f"lists of {self._config.name}")
+        run = self._running[principal] = _Run(task, self.changes, time.monotonic())
+        self._tasks.add(task)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if self._running.get(principal) is run:
+                del self._running[principal]
+
+        task.add_done_callback(ended)
+        return run
+
+    async def _fetch_for(self, agent: Agent, changes: int, number: int) -> None:
+        async def send(method: str, params: Mapping[str, Any]) -> Reply:
+            return await self._ask(Exchange(agent, method), method, params)
+
+        assert self._info is not None
+        assert self.inventory is not None, "only lists that are known can be private"
+        principal = agent.principal.id
+        kinds = self.private - self.inventory.failures.keys()  # a list that fails for the gateway is not asked for
+        name, wanted = self._config.name, self._config.tools
+        async with self._turns:
+            tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
+            outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
+            gathering.cancel(tasks)
+        known = self._parts.pop(principal, None)
+        if known is None or known.number < number:
+            own = self._own_lists(known.inventory if known is not None else None, outcomes, principal)
+            if own is not None or known is None:
+                known = Part(own, changes, number, time.monotonic())
+        self._parts[principal] = known
+        self.on_part(principal)
+        while len(self._parts) > MAX_PRINCIPALS:
+            forgotten = next(iter(self._parts))
+            del self._parts[forgotten]
+            self.on_part(forgotten)
+
+    def _own_lists(self, known: Inventory | None, outcomes: Mapping[Kind, Outcome], principal: str) -> Inventory | None:
+        """The private lists of a principal after a fetch; None when it brought nothing."""
+        assert self.inventory is not None
+        own = (known or Inventory()).only(self.private)
+        for kind in self.private & self.inventory.failures.keys():
+            own = own.with_failure(kind, self.inventory.failures[kind])
+        for kind, outcome in outcomes.items():
+            if isinstance(outcome, Failure):
+                own = own.with_failure(kind, outcome.reason)
+                logger.bind(upstream=self._config.name, agent=principal).info(
+                    "private {} of upstream {} could not be fetched, what was last known stays: {}",
+                    LIST_METHODS[kind],
+                    self._config.name,
+                    outcome.reason,
+                )
+            else:
+                own = own.with_list(kind, outcome, hinted=True)
+        if outcomes and all(isinstance(outcome, Failure) for outcome in outcomes.values()):
+            return None
+        return own.sharing(self.inventory)
+
+    async def close(self) -> None:
+        """End the fetches that are under way."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

@@ -1,0 +1,145 @@
+"""What an HTTP answer says about the request that it answers: the bodies of Streamable HTTP, and its statuses.
+
+Sources: transports/streamable-http (both revisions), rule R8 for the statuses that prove that nothing was executed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs
+from msgspec import Raw
+
+from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
+from gateway_core.http1.client_response import JSON, Response
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.decoder import decode_response
+from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
+from gateway_core.upstream.pending import Pending, own_id, reply_of
+from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.transports.events import EventParser, EventTooLarge
+
+REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
+"""Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""
+MAX_ERROR_BODY: Final = 64 * 1024
+MAX_RETRY_AFTER: Final = 3600.0
+
+
+class _ErrorBody(msgspec.Struct):
+    """An error response. Its id may be null or absent: the server had not read the request yet."""
+
+    jsonrpc: str
+    error: Raw
+    id: Raw = Raw(b"null")
+
+
+async def read_body(response: Response, limit: int) -> bytes:
+    """The whole body. Raises `OutcomeUnknown` when it breaks off or is larger than `limit` bytes."""
+    whole = response.body if response.body is not None else response.whole()
+    if (response.head.length or len(whole or b"")) > limit:
+        raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    if whole is not None:
+        return whole
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while (chunk := await response.read()) is not None:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    except OSError:
+        raise OutcomeUnknown("its answer broke off") from None
+    return b"".join(pieces)
+
+
+async def read_events(response: Response, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+    """Give the messages of an event stream to `take`, until it returns True or the stream ends.
+
+    Returns whether `take` had enough. Raises `OutcomeUnknown` for an event larger than the parser's limit.
+    """
+    try:
+        while (chunk := await response.read()) is not None:
+            for event in parser.feed(chunk):
+                if event.event == "message" and event.data and take(event.data):
+                    return True
+    except EventTooLarge as error:
+        raise OutcomeUnknown(str(error)) from None
+    except OSError:
+        pass
+    return False
+
+
+async def read_json(response: Response, pending: Pending, limit: int) -> None:
+    """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
+    pending.complete(reply_in(await read_body(response, limit), pending.number))
+
+
+def reply_in(body: bytes, number: int) -> Reply:
+    """The reply that `body` gives to request `number`. Raises `OutcomeUnknown` when it is another one, or none."""
+    try:
+        message = decode_response(body)
+    except RpcError as error:
+        raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
+    if message.method or bytes(message.id) != b"%d" % number:
+        raise UnusableAnswer("it answered another request than the one it was sent")
+    return reply_of(message)
+
+
+async def read_failure(response: Response, request_id: int | None, *, in_session: bool) -> Reply:
+    """The reply in an answer that is not 200. Raises what the status stands for when there is none.
+
+    `in_session`: the request carried a legacy session id, so that 404 means that the session is over. The words
+    of a body that is no JSON-RPC error are shown to nobody: it may be a page with anything in it.
+    """
+    status = response.status
+    error, ours = None, False
+    if 400 <= status <= 599 and status != 401 and response.content_type == JSON:
+        error, ours = _error_of(await read_body(response, MAX_ERROR_BODY), request_id)
+    if in_session and _ends_session(status, error, ours):
+        raise SessionEnded("the server has ended the session")
+    retry_after = _retry_after(response.headers.get(hdrs.RETRY_AFTER, ""))
+    refused = status in REFUSALS or (status == 503 and retry_after is not None)
+    if error is not None and (ours or (status < 500 and not refused)):
+        return Reply(error=error)
+    if refused:
+        raise RefusedUpstream(f"HTTP {status}", status=status, retry_after=retry_after)
+    if 300 <= status <= 399:
+        raise NoMcpAnswer(f"HTTP {status}: redirects are not followed")
+    raise NoMcpAnswer(f"HTTP {status}" if status >= 400 else f"HTTP {status} without an answer")
+
+
+def _ends_session(status: int, error: RpcError | None, ours: bool) -> bool:
+    """404 does (2025-11-25, Session Management), unless it is about the method; many servers forget with a 400."""
+    if status == 404:
+        return not (ours and error is not None and error.code == METHOD_NOT_FOUND)
+    return status == 400 and error is not None and not ours and "session" in error.message.lower()
+
+
+def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, bool]:
+    """The JSON-RPC error in a body, and whether it names our request."""
+    try:
+        found = msgspec.json.decode(body, type=_ErrorBody)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None, False
+    if found.jsonrpc != "2.0" or bytes(found.error)[:1] != b"{":
+        return None, False
+    return jsonrpc.error_of(found.error), request_id is not None and own_id(found.id) == request_id
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds of a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date."""
+    value = value.strip()
+    if value.isdecimal() and value.isascii():
+        return min(float(value[:9]), MAX_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(value)
+        seconds = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)

@@ -1,0 +1,316 @@
+"""The HTTP side of one configured upstream: its pool of connections, its credentials, and how a request failed.
+
+`HttpClient` lives as long as the upstream is configured; `HttpConnection` and `SseConnection` are sessions on top of
+it. Its `open` draws the line between `NotSent` and `OutcomeUnknown`: the moment before the first byte is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.http1.client_connection import WireConnection
+from gateway_core.http1.client_head import Closed, Heads, Malformed
+from gateway_core.http1.client_response import Response
+from gateway_core.http1.dial import dial
+from gateway_core.inline.driver import in_task
+from gateway_core.mcp.names import IMPLEMENTATION
+from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for name look-up, TCP and TLS together."""
+KEEPALIVE: Final = 4.0
+"""Seconds that an idle connection is kept: less than servers of uvicorn and Node.js keep it, which is 5 s. Who sends
+while the other end closes cannot know what became of the request (rule R10)."""
+MAX_ADDRESSES: Final = 64
+"""Addresses of one upstream that are remembered."""
+_UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class HttpClient:
+    """The connections to the host of one upstream, and what every request to it carries.
+
+    It follows no redirects, keeps no cookies, reads no proxy settings or credentials from the environment, and
+    asks for uncompressed answers, so that a limit on bytes read is a limit on memory. Connections have no limit of
+    their own: requests are bounded by the upstream's places in flight, and streams that stay open for notifications
+    must not take those places away.
+    """
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig) -> None:
+        assert config.url is not None, "checked by the configuration"
+        self.url: Final = URL(config.url)
+        self.limits: Final = limits
+        self._path = self.url.raw_path_qs.encode()
+        self._headers = dict(config.headers)
+        self._addresses: set[str] = set()
+        """Where it was reached: IP addresses."""
+        self._tokens = (
+            TokenSource(config.name, self.url, config.auth, lambda: self.session, self._addresses)
+            if config.auth is not None
+            else None
+        )
+        self._session: ClientSession | None = None
+        self._closed = False
+        self._context: ssl.SSLContext | None = None
+        self._heads = Heads()
+        self._idle: deque[WireConnection] = deque()
+        """Free connections, the one that was used last at the end."""
+        self._open: set[WireConnection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        """The aiohttp session for authorization servers; made on first use, inside the event loop.
+
+        Raises `NotSent` once closed.
+        """
+        self._check_open()
+        if self._session is None:
+            self._session = ClientSession(
+                connector=TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
+                cookie_jar=DummyCookieJar(),
+                headers={
+                    hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                    hdrs.ACCEPT_ENCODING: "identity",
+                },
+                timeout=ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    async def open(
+        self,
+        verb: str,
+        headers: Mapping[str, str],
+        *,
+        body: bytes | None = None,
+        url: URL | None = None,
+        before_send: Callable[[], None] | None = None,
+        last: bool = False,
+    ) -> Response:
+        """Send a request and wait for the head of the answer; the caller reads and closes it.
+
+        The configured headers and the access token are added to `headers`. `url` is one of the same origin. After a
+        401, or a 403 for want of scopes, the request is sent again if there is another token, with at most `ATTEMPTS`
+        of them. `before_send` is called just before the first byte may leave; what fails earlier is `NotSent`, what
+        fails later `OutcomeUnknown`. `last`: its connection is used for nothing more.
+        """
+        if last:
+            headers = {**headers, hdrs.CONNECTION: "close"}
+        if self._tokens is None:
+            return await self._send(verb, headers, body, url or self.url, before_send, last=last)
+        await in_task()
+        attempts = 0
+        while True:
+            authorization = await self._tokens.authorization()
+            if authorization is not None:
+                headers = {**headers, hdrs.AUTHORIZATION: authorization}
+            response = await self._send(verb, headers, body, url or self.url, before_send, last=last)
+            if attempts == ATTEMPTS or not await _worth_another(self._tokens, authorization, response):
+                return response
+            response.close()
+            attempts += 1
+
+    async def _send(
+        self,
+        verb: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        url: URL,
+        before_send: Callable[[], None] | None,
+        *,
+        last: bool,
+    ) -> Response:
+        head = self._head(verb, headers, url, None if body is None else len(body))
+        return await self.send(head, body or b"", before_send, last=last)
+
+    async def send(
+        self, head: bytes, body: bytes, before_send: Callable[[], None] | None = None, *, last: bool = False
+    ) -> Response:
+        """Send a request whose head is written already; as `open` does, without credentials.
+
+        Raises `NotSent` and `OutcomeUnknown`. Cancelled, it hangs up.
+        """
+        connection = self._take()
+        if connection is None:
+            await in_task()
+            connection = await self._connected()
+        connection.last = last
+        if before_send is not None:
+            before_send()
+        answer = connection.ask(head, body)
+        try:
+            response = await answer
+        except OSError as error:
+            raise OutcomeUnknown(self._explain(error)) from None
+        except asyncio.CancelledError:
+            connection.give_up(answer)
+            raise
+        if response.head.encoded:
+            response.close()
+            raise OutcomeUnknown("it answered in compressed form, which was not asked for")
+        return response
+
+    def prepared(self, headers: Mapping[str, str]) -> bytes | None:
+        """The head of POSTs with these headers, up to the number of bytes that follow it.
+
+        None where each request has a head of its own: with access tokens. Raises `NotSent` for a header that cannot be
+        sent.
+        """
+        if self._tokens is not None:
+            return None
+        return self._start("POST", headers, self.url) + b"Content-Length: "
+
+    # -- requests as bytes --------------------------------------------------------------------------------------
+
+    def _head(self, verb: str, headers: Mapping[str, str], url: URL, size: int | None) -> bytes:
+        """The head of a request. Raises `NotSent` for a header that cannot be sent."""
+        start = self._start(verb, headers, url)
+        return start + b"\r\n" if size is None else b"%bContent-Length: %d\r\n\r\n" % (start, size)
+
+    def _start(self, verb: str, headers: Mapping[str, str], url: URL) -> bytes:
+        """The same without its end."""
+        path = self._path if url is self.url else url.raw_path_qs.encode()
+        return b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, self._block(headers))
+
+    def _block(self, headers: Mapping[str, str]) -> bytes:
+        """All header lines but the length. The request's own headers replace configured ones of the same name."""
+        complete: CIMultiDict[str] = CIMultiDict(
+            {
+                hdrs.HOST: self.url.host_port_subcomponent or "",
+                hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                hdrs.ACCEPT_ENCODING: "identity",
+            }
+        )
+        if self.url.user is not None:
+            secret = f"{self.url.user}:{self.url.password or ''}".encode("latin-1", "replace")
+            complete[hdrs.AUTHORIZATION] = f"Basic {b64encode(secret).decode()}"
+        complete.update(self._headers)
+        complete.update(headers)
+        for name, value in complete.items():
+            if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value) is not None:
+                raise NotSent(f"the header {name[:100]!r} has characters that no header may have")
+        return "".join(f"{name}: {value}\r\n" for name, value in complete.items()).encode("latin-1")
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    def _take(self) -> WireConnection | None:
+        """The free connection that was used last; none whose end has arrived but was not noticed yet (rule R10)."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable():
+                return connection
+            connection.close()
+        return None
+
+    async def _connected(self) -> WireConnection:
+        """A new connection. Raises `NotSent`."""
+        self._check_open()
+        host, port = self.url.host, self.url.port
+        assert host is not None, "checked by the configuration"
+        assert port is not None, "checked by the configuration"
+        if self._context is None and self.url.scheme == "https":
+            self._context = ssl.create_default_context()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await dial(self._made, host, port, self._context)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise NotSent(self._explain(error)) from None
+        self._check_open()
+        if len(self._addresses) < MAX_ADDRESSES:
+            self._addresses.add(connection.peer)
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            for connection in list(self._open):  # one may have been made meanwhile
+                connection.close()
+            raise NotSent("the connection to this upstream is being closed")
+
+    def _made(self) -> WireConnection:
+        connection = WireConnection(self._heads, self._freed, self._lost, self.limits.response_body)
+        self._open.add(connection)
+        return connection
+
+    def _freed(self, connection: WireConnection) -> None:
+        connection.unused_since = time.monotonic()
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(KEEPALIVE, self._sweep)
+
+    def _lost(self, connection: WireConnection) -> None:
+        self._open.discard(connection)
+
+    def _sweep(self) -> None:
+        """Close what nobody has used for `KEEPALIVE` seconds."""
+        self._sweeper, now = None, time.monotonic()
+        while self._idle and now - self._idle[0].unused_since >= KEEPALIVE:
+            self._idle.popleft().close()
+        if self._idle:
+            left = self._idle[0].unused_since + KEEPALIVE - now
+            self._sweeper = asyncio.get_running_loop().call_later(left + 0.01, self._sweep)
+
+    def _explain(self, error: BaseException) -> str:
+        """What happened, for people; never with a URL's query, a header or a body in it."""
+        where = f"{self.url.host}:{self.url.port}"
+        match error:
+            case TimeoutError():
+                what = f"no connection to {where} within {CONNECT_TIMEOUT:g} s"
+            case ssl.SSLCertVerificationError():
+                what = f"the certificate of {where} is not trusted"
+            case socket.gaierror():
+                what = f"the name {self.url.host} cannot be resolved"
+            case Closed():
+                what = f"{where} closed the connection without an answer"
+            case Malformed():
+                what = f"the exchange with {where} failed: {error}"
+            case ConnectionResetError():
+                what = f"the connection to {where} was reset"
+            case ssl.SSLError():
+                what = f"no TLS connection to {where}: {error.reason or type(error).__name__}"
+            case OSError(strerror=str(reason)):
+                what = f"cannot connect to {where}: {reason}"
+            case _:
+                what = f"the exchange with {where} failed: {type(error).__name__}"
+        return what
+
+    async def close(self) -> None:
+        """Close all connections; safe to call twice."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in list(self._open):
+            connection.close()
+        self._idle.clear()
+        if self._tokens is not None:
+            await self._tokens.close()
+        if self._session is not None:
+            await self._session.close()
+
+
+async def _worth_another(tokens: TokenSource, authorization: str | None, response: Response) -> bool:
+    """Whether what was answered so should be sent again, with another token. Raises `NotSent`."""
+    if response.status not in {401, 403}:
+        return False
+    challenge = Challenge.of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+    try:
+        return await tokens.challenged(authorization, response.status, challenge)
+    except BaseException:
+        response.close()
+        raise

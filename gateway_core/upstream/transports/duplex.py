@@ -1,0 +1,331 @@
+"""Connections on which all messages of both directions share one channel: stdio and HTTP+SSE.
+
+The subclass moves messages (`_connect`, `_transmit`, `_release`); everything that gives them meaning is here. Each
+request gets an id of the connection's own, which is its progress token too, and is **pending** until its response
+comes; what comes under no pending id is a *stray* (`incoming.py`). When the channel is **lost**, every pending
+request ends at once: `NotSent` if its first byte never left, else `OutcomeUnknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from loguru import logger
+from msgspec import Raw
+
+from gateway_core.api import Era
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, UnusableAnswer
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
+from gateway_core.upstream.base import Connection, Host, ServerInfo
+from gateway_core.upstream.notifications.logs import whose
+from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
+from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
+from gateway_core.upstream.request_body import declared, filling, template, with_meta
+from gateway_core.upstream.requests import Reply, Request, Template
+from gateway_core.upstream.transports.negotiation import negotiate
+from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.unexpected import Strays, answer_to, read, salvaged_id
+
+MAX_BACKGROUND: Final = 64
+"""Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
+BACKGROUND_TIMEOUT: Final = 10.0
+"""Seconds until one of them is given up."""
+FAREWELL: Final = 1.0
+"""Seconds that closing waits for them: a server should know of a cancelled call before it is left."""
+
+
+class DuplexConnection(Connection):
+    """A `Connection` over one shared channel. It is a `Wire`, too, for the time of the negotiation."""
+
+    modern_possible = True
+    """Whether servers of the modern era use this transport."""
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
+        self._config = config
+        self.name = config.name
+        self._limits = limits
+        self._host = host
+        self._ids = itertools.count(1)
+        self._last_id = 0
+        self._pending: dict[int, Pending] = {}
+        self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
+        """Requests of the gateway itself whose answers may still come, and are no surprise then."""
+        self._background: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Of those, messages on their way out."""
+        self._ended = asyncio.Event()
+        self._reason = ""
+        self._listening: dict[int, Callable[[str, Raw], None]] = {}
+        self._releasing: asyncio.Task[None] | None = None
+        self._heard = False
+        self.strays: Final = Strays(config.name)
+        self._questions = Questions(config.name, host, self.in_flight, self._transmit)
+
+    # What a transport implements
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Set up the channel; raises `NotSent`."""
+
+    @abstractmethod
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+        """Send one message, `pending.mark_sent()` right before its first byte may leave. Raises `DeliveryError`.
+
+        Cancelled before that, it leaves nothing on the channel; afterwards the message still goes out whole, or
+        the connection is lost.
+        """
+
+    @abstractmethod
+    async def _release(self) -> None:
+        """Free what the channel holds, in a bounded time. Runs once, when the connection is lost."""
+
+    # Connection
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        try:
+            await self._connect()
+            self.info = await negotiate(
+                self, known_era, capabilities=self._host.capabilities, modern_possible=self.modern_possible
+            )
+        except OutcomeUnknown as error:
+            self._lost(f"could not be opened: {error.reason}")
+            if self._heard:
+                raise
+            raise NotSent(error.reason) from None  # it never spoke: the transport was not really there
+        except BaseException as error:
+            self._lost(f"could not be opened: {error or 'the attempt was given up'}")
+            raise
+        if self.info.era == "modern":
+            self.watcher = watcher = ModernWatcher(self.info, self._host, self.listen)
+            self._keep(watcher.run())
+        else:
+            self.watcher = LegacyWatcher(self.info, self._host, self.request)
+        return self.info
+
+    async def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        self._check_open()
+        if self.info is None:
+            raise NotSent("the connection is not open yet")
+        method, number = request.method, self._next_id()
+        template = self.template(request, exchange)
+        if template is not None:
+            data = template.body % filling(request, number)
+        else:
+            token, level = (None, "") if exchange is None else (number, exchange.log_level)
+            capabilities = declared(exchange, self._host)
+            params = with_meta(
+                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+            )
+            data = jsonrpc.request(number, method, params)
+        return await self._cancellable(data, Pending(number, method, exchange))
+
+    def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
+        assert self.info is not None, "open() comes first"
+        body = template(request, self.info, declared(exchange, self._host))
+        return None if body is None else Template(b"", body)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        self._check_open()
+        await self._transmit(jsonrpc.one_line(jsonrpc.notification(method, params)))
+
+    async def close(self) -> None:
+        if self._leaving and not self.closed:
+            await asyncio.wait(self._leaving, timeout=FAREWELL)
+        self._lost("was closed by the gateway")
+        if self._releasing is not None:
+            await asyncio.shield(self._releasing)
+
+    @property
+    def closed(self) -> bool:
+        return self._ended.is_set()
+
+    async def wait_closed(self) -> str:
+        await self._ended.wait()
+        return self._reason
+
+    # Wire
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
+        """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
+        self._check_open()
+        pending = Pending(self._next_id(), method)
+        return await self._carry(jsonrpc.request(pending.number, method, params), pending)
+
+    def adopt(self, protocol_version: str) -> None:
+        """The messages themselves say all there is to say about the version: there are no headers."""
+
+    # Outgoing
+
+    def _next_id(self) -> int:
+        self._last_id = next(self._ids)
+        return self._last_id
+
+    async def _carry(self, data: bytes, pending: Pending) -> Reply:
+        self._pending[pending.number] = pending
+        try:
+            await self._transmit(jsonrpc.one_line(data), pending)
+            return await pending
+        except asyncio.CancelledError:
+            if pending.exchange is None and pending.sent:
+                self._given_up.append(pending.number)
+            raise
+        finally:
+            del self._pending[pending.number]
+
+    async def _cancellable(self, data: bytes, pending: Pending) -> Reply:
+        try:
+            return await self._carry(data, pending)
+        except asyncio.CancelledError:
+            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation).
+            if pending.sent and not pending.done:
+                self._tell_cancelled(pending)
+            raise
+
+    def _tell_cancelled(self, pending: Pending) -> None:
+        self.excuse(pending.exchange)
+        reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
+        self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
+
+    async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
+        self._check_open()
+        number = self._next_id()
+        self._listening[number] = take
+        try:
+            reply = await self._cancellable(jsonrpc.request(number, LISTEN, params), Pending(number, LISTEN))
+        finally:
+            del self._listening[number]
+        if reply.error is not None:
+            raise reply.error
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise NotSent(f"the server {self._reason}")
+
+    def _in_background(self, data: bytes) -> None:
+        """Send a message that nobody waits for; it is dropped where too many wait already."""
+        if not self.closed and len(self._background) < MAX_BACKGROUND:
+            task = self._keep(self._send_quietly(data))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _send_quietly(self, data: bytes) -> None:
+        # A failure is noticed elsewhere: by those who wait for answers, and by the loss of the connection.
+        with contextlib.suppress(DeliveryError, TimeoutError):
+            async with asyncio.timeout(BACKGROUND_TIMEOUT):
+                await self._transmit(data)
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the requests; it is cancelled when the connection is lost."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    # Incoming
+
+    def _receive(self, data: bytes) -> None:
+        """Take one message off the channel. Never raises: what cannot be used is counted."""
+        if self.closed:
+            return
+        try:
+            self._act_on(data)
+        except Exception as error:  # noqa: BLE001 - one message must not cost those that came with it
+            self._failed_at(error)
+
+    def _failed_at(self, error: Exception) -> None:
+        """A bug of the gateway while it read a message."""
+        kind = type(error).__name__
+        self.strays.note("message that the gateway failed to read", kind)
+        logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
+
+    def _act_on(self, data: bytes) -> None:
+        message = read(data, self.strays)
+        if message is None:
+            self._unreadable(data)
+            return
+        self._heard = True
+        if message.is_response:
+            self._answered(message)
+        elif message.is_request:
+            self._asked(message)
+        else:
+            self._told(message.method, message.params)
+
+    def _asked(self, message: jsonrpc.Message) -> None:
+        if self.info is not None and self.info.era == "modern":
+            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+            return
+        answer = answer_to(message, self._questions, self.strays)
+        if answer is not None:
+            self._in_background(jsonrpc.one_line(answer))
+
+    def in_flight(self) -> list[Exchange]:
+        return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
+
+    def _unreadable(self, data: bytes) -> None:
+        """A message that is refused may still be known to be somebody's answer, who then need not wait."""
+        pending = self._pending.get(own_id(salvaged_id(data)))
+        if pending is not None and pending.sent:
+            pending.fail(UnusableAnswer("the server's answer cannot be used: malformed, or nested too deeply"))
+
+    def _answered(self, message: jsonrpc.Message) -> None:
+        number = own_id(message.id)
+        pending = self._pending.get(number)
+        if number in self._given_up:
+            self._given_up.remove(number)
+        elif pending is None or not pending.sent:
+            issued = 0 < number <= self._last_id and pending is None
+            self.strays.note("late or repeated response" if issued else "response to no request")
+        elif pending.done:
+            self.strays.note("late or repeated response")
+        else:
+            pending.settle(message)
+
+    def _told(self, method: str, params: Raw) -> None:
+        if method == PROGRESS:
+            pending = self._pending.get(id_in(params, "progressToken"))
+            if pending is None or not pending.progress(params):
+                self.strays.note("progress of no request")
+        elif method == CANCELLED_NOTICE:
+            pending = self._pending.get(id_in(params, "requestId"))
+            if self._questions.cancel(raw_id_in(params, "requestId")):
+                return
+            if pending is None or pending.method != LISTEN or pending.done:
+                self.strays.note("cancellation of what only the gateway may cancel")
+            else:
+                pending.complete(Reply(b"{}"))
+        elif method in LISTENED:
+            take = self._listening.get(listen_id(params))
+            if take is not None:
+                take(method, params)
+        else:
+            self._host.told(method, params, whose(method, self.in_flight()))
+
+    # The end
+
+    def _lost(self, reason: str) -> None:
+        """The channel carries nothing any more. `reason` continues a sentence: "the server …"."""
+        if self.closed:
+            return
+        self._reason = reason
+        self._ended.set()
+        self._releasing = asyncio.get_running_loop().create_task(self._release())
+        for pending in list(self._pending.values()):  # a call that fails goes on at once, and takes itself out
+            text = f"the server {reason}"
+            pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
+        self._questions.end()
+        for task in self._background:
+            task.cancel()
+        self.strays.report(reason)

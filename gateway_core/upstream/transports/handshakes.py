@@ -1,0 +1,182 @@
+"""The two handshakes with a server, each by itself: `server/discover` (modern) and `initialize` (legacy).
+
+`negotiation.negotiate` decides which one counts. Sources: basic/versioning; 2025-11-25, basic/lifecycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from gateway_core.errors import (
+    HEADER_MISMATCH,
+    MISSING_CLIENT_CAPABILITY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+    UPSTREAM_FAILED,
+    RpcError,
+)
+from gateway_core.mcp.cache_hints import hint_of
+from gateway_core.mcp.names import (
+    DISCOVER,
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    IMPLEMENTATION,
+    INITIALIZE,
+    LATEST_HANDSHAKE_VERSION,
+    MODERN_PROTOCOL_VERSIONS,
+    SERVER_INFO_KEY,
+)
+from gateway_core.upstream.base import NoMcpAnswer, ServerInfo
+from gateway_core.upstream.request_body import modern_meta
+from gateway_core.upstream.requests import Reply
+
+
+class Wire(Protocol):
+    """One transport, before anything was negotiated on it."""
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
+        """One request; `params` are complete, `_meta` included. Raises `DeliveryError`."""
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        """One notification. Raises `DeliveryError`."""
+
+    def adopt(self, protocol_version: str) -> None:
+        """From now on speak that version: headers, if the transport has any, and what a cancellation looks like."""
+
+
+class _Implementation(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class Initialized(msgspec.Struct, rename="camel"):
+    """The result of `initialize`."""
+
+    protocol_version: str
+    capabilities: dict[str, Any]
+    server_info: _Implementation = msgspec.field(default_factory=_Implementation)
+    instructions: str | None = None
+
+
+class _Discovered(msgspec.Struct, rename="camel"):
+    supported_versions: list[str]
+    capabilities: dict[str, Any]
+    instructions: str | None = None
+    ttl_ms: Any = None
+    cache_scope: Any = None
+    meta: dict[str, Raw] = msgspec.field(name="_meta", default_factory=dict)
+
+
+async def probe(wire: Wire, capabilities: Mapping[str, Any], version: str) -> ServerInfo | None:
+    """Ask `server/discover`, once more at a version that the server names; None means that it is legacy.
+
+    Raises `RpcError` for a modern server that cannot be spoken to: that is not a reason to fall back.
+    """
+    for attempt in range(2):
+        wire.adopt(version)
+        try:
+            reply = await wire.send(DISCOVER, {"_meta": modern_meta(version, capabilities)})
+        except NoMcpAnswer:
+            return None
+        error = reply.error
+        if error is None:
+            return _adopt_discovered(wire, reply.result)
+        if error.code in (HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY):
+            raise error
+        if error.code != UNSUPPORTED_PROTOCOL_VERSION:
+            return None
+        mutual = mutual_version(error)
+        if mutual is not None and attempt == 0:
+            version = mutual
+            continue
+        supported = _supported(error)
+        if supported is not None and not any(known in HANDSHAKE_PROTOCOL_VERSIONS for known in supported):
+            raise error
+        break
+    return None
+
+
+def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
+    """The server's own description. None when it is unreadable, or advertises legacy versions only."""
+    try:
+        found = msgspec.json.decode(result, type=_Discovered)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in found.supported_versions]
+    if not mutual:
+        return None
+    try:
+        server = msgspec.json.decode(found.meta.get(SERVER_INFO_KEY, b"{}"), type=_Implementation)
+    except msgspec.DecodeError:
+        server = _Implementation()
+    wire.adopt(mutual[-1])
+    return ServerInfo(
+        era="modern",
+        protocol_version=mutual[-1],
+        capabilities=found.capabilities,
+        name=server.name,
+        version=server.version,
+        instructions=found.instructions,
+        hint=hint_of(found.ttl_ms, found.cache_scope),
+    )
+
+
+async def initialize(wire: Wire, capabilities: Mapping[str, Any]) -> ServerInfo:
+    """The legacy handshake, up to and including `notifications/initialized`."""
+    return await accept(wire, await greet(wire, capabilities))
+
+
+async def greet(wire: Wire, capabilities: Mapping[str, Any]) -> Initialized:
+    """Ask `initialize`. Raises `RpcError` for a refusal and for an answer that cannot be used."""
+    wire.adopt(LATEST_HANDSHAKE_VERSION)
+    reply = await wire.send(
+        INITIALIZE,
+        {
+            "protocolVersion": LATEST_HANDSHAKE_VERSION,
+            "capabilities": capabilities,
+            "clientInfo": IMPLEMENTATION,
+        },
+    )
+    if reply.error is not None:
+        raise reply.error
+    try:
+        found = msgspec.json.decode(reply.result, type=Initialized)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RpcError.of_gateway(UPSTREAM_FAILED, f"the answer to initialize is malformed: {error}") from None
+    if found.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        raise RpcError.of_gateway(
+            UPSTREAM_FAILED,
+            f"the server answered initialize with protocol version {found.protocol_version[:40]!r}, "
+            f"which the gateway does not speak (it speaks {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)})",
+        )
+    return found
+
+
+async def accept(wire: Wire, found: Initialized) -> ServerInfo:
+    """Speak what `initialize` agreed on, and end the handshake."""
+    wire.adopt(found.protocol_version)
+    await wire.notify("notifications/initialized")
+    return ServerInfo(
+        era="legacy",
+        protocol_version=found.protocol_version,
+        capabilities=found.capabilities,
+        name=found.server_info.name,
+        version=found.server_info.version,
+        instructions=found.instructions,
+    )
+
+
+def _supported(error: BaseException | None) -> list[str] | None:
+    """The versions that an `UnsupportedProtocolVersionError` names; None when it is another error, or names none."""
+    if not isinstance(error, RpcError) or error.code != UNSUPPORTED_PROTOCOL_VERSION:
+        return None
+    named = error.data.get("supported") if isinstance(error.data, dict) else None
+    return [str(version) for version in named] if isinstance(named, list) else None
+
+
+def mutual_version(error: BaseException | None) -> str | None:
+    """The newest modern version that both sides speak, if the error names one."""
+    mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in (_supported(error) or ())]
+    return mutual[-1] if mutual else None

@@ -1,0 +1,327 @@
+"""Streamable HTTP to an upstream: one MCP session, every message its own POST.
+
+A *modern* request is complete in itself: headers that mirror its body, an answer of its own, a closed stream as its
+cancellation. A *legacy* session has an id, a GET stream for what the server says by itself
+(`notifications/listen.py`), and streams that can be resumed. What statuses and bodies mean is in `answers.py`, what
+all messages of a session share in `http_session.py`, where "not sent" ends in `client.py`. Sources:
+transports/streamable-http of 2026-07-28, transports of 2025-11-25.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from aiohttp import hdrs
+from msgspec import Raw
+
+from gateway_core.api import Era
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import (
+    CANCELLED_NOTICE,
+    DISCOVER,
+    INITIALIZE,
+    LISTEN,
+    MCP_METHOD_HEADER,
+    NAME_MEMBERS,
+    PROGRESS,
+)
+from gateway_core.upstream.base import Connection, Host, NoMcpAnswer, ServerInfo, SessionEnded
+from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
+from gateway_core.upstream.pending import Pending, id_in
+from gateway_core.upstream.request_body import declared, filling, template, with_meta
+from gateway_core.upstream.requests import Reply, Request, Template
+from gateway_core.upstream.transports.answers import read_events, read_failure, read_json, reply_in
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.events import EventParser
+from gateway_core.upstream.transports.http_session import HttpSession
+from gateway_core.upstream.transports.listen import listen
+from gateway_core.upstream.transports.negotiation import negotiate
+from gateway_core.upstream.transports.unexpected import Strays, read
+
+RESUMPTIONS: Final = 3
+"""Attempts in a row to resume an answer's stream that bring nothing new."""
+RESUME_DELAY: Final = 1.0
+"""Seconds before each of them, unless the server's `retry:` says something else."""
+
+
+class HttpConnection(Connection):
+    """One MCP session over Streamable HTTP."""
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
+        self.name = config.name
+        self._http = http
+        self._limit = limits.response_body
+        self._host = host
+        self._pending: dict[int, Pending] = {}
+        self._session = HttpSession(config.name, http, host, self.in_flight)
+        self._ids = itertools.count(1)
+        self._listener: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+        """Set once a legacy server's standing stream is there, or is known not to be."""
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        info = await negotiate(self, known_era, capabilities=self._host.capabilities)
+        self.info = info
+        if info.era == "modern":
+            modern = self.watcher = ModernWatcher(info, self._host, self.listen)
+            self._listen_with(modern.run())
+            return info
+        legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
+        # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
+        if legacy.kinds or self.stateful or announces_updates(info.capabilities):
+            self._listen_with(self._stand_by(legacy))
+        else:
+            self._listening.set()
+        return info
+
+    def _listen_with(self, work: Coroutine[Any, Any, None]) -> None:
+        self._listener = asyncio.create_task(work, name=f"listen to {self.name}")
+        self._listener.add_done_callback(self._session.listened)
+
+    async def close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait({listener})
+        await self._session.close()
+
+    @property
+    def strays(self) -> Strays:
+        """What the server sent that belongs to nothing."""
+        return self._session.strays
+
+    @property
+    def stateful(self) -> bool:
+        return self._session.id is not None
+
+    @property
+    def closed(self) -> bool:
+        return self._session.over
+
+    async def wait_closed(self) -> str:
+        await self._session.ended.wait()
+        return self._session.why_ended
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def deliver(
+        self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
+    ) -> Coroutine[Any, Any, Reply]:
+        if self._session.over:
+            raise NotSent(f"its session is over: {self._session.why_ended}")
+        assert self.info is not None, "open() comes first"
+        method, number = request.method, next(self._ids)
+        pending = Pending(number, method, exchange)
+        template = None if headers else self.template(request, exchange)
+        if template is not None:
+            body = template.body % filling(request, number)
+            sending = self._http.send(b"%b%d\r\n\r\n" % (template.head, len(body)), body, pending.mark_sent)
+        else:
+            # Asked for even where the agent did not: progress keeps the call's deadline from passing.
+            token, level = (None, "") if exchange is None else (number, exchange.log_level)
+            capabilities = declared(exchange, self._host)
+            params = with_meta(
+                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+            )
+            body = jsonrpc.request(number, method, params)
+            sending = self._session.ask(method, _name(method, params), headers or {}, body, pending.mark_sent)
+        return self._answered(sending, pending)
+
+    def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
+        assert self.info is not None, "open() comes first"
+        head = self._http.prepared(self._session.headers_of(request.method, _name(request.method, request.params)))
+        body = template(request, self.info, declared(exchange, self._host))
+        return None if head is None or body is None else Template(head, body)
+
+    async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
+        """One request of the negotiation; see `era.Wire`."""
+        session, pending = self._session, Pending(next(self._ids), method)
+        body = jsonrpc.request(pending.number, method, params)
+        if method == INITIALIZE:
+            return await self._answered(
+                session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True), pending
+            )
+        return await self._answered(session.ask(method, _name(method, params), {}, body, pending.mark_sent), pending)
+
+    def adopt(self, protocol_version: str) -> None:
+        """Speak that version from now on; see `era.Wire`."""
+        self._session.version = protocol_version
+        if self._session.modern:
+            self._session.id = None
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
+        try:
+            await self._session.post(jsonrpc.notification(method, params))
+        except RpcError as error:
+            raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
+
+    async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
+        """The reply to a request that is about to be sent; it is in flight until then."""
+        session, starts = self._session, pending.method == INITIALIZE
+        negotiates = starts or pending.method == DISCOVER  # whose answer is not awaited once the other has come
+        self._pending[pending.number] = pending
+        try:
+            response = await sending
+            body = response.body
+            if body is not None and response.head.usual and len(body) <= self._limit and not starts:
+                return reply_in(body, pending.number)
+            try:
+                await self._read(response, pending, starts)
+            finally:
+                self._finish(response, pending)
+            return pending.result()
+        except SessionEnded as end:
+            session.end(end.reason)
+            raise
+        except asyncio.CancelledError:
+            # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
+            # and `initialize` must not be cancelled.
+            self.excuse(pending.exchange if pending.sent else None)
+            if pending.sent and not session.modern and not negotiates and not self.closed:
+                notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
+                # Servers of the official Python SDK reset the connection that a cancellation came on.
+                session.aside(lambda: session.post(notice, last=True))
+            raise
+        finally:
+            del self._pending[pending.number]
+
+    def in_flight(self) -> list[Exchange]:
+        return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
+
+    async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
+        """Settle the request with the answer."""
+        session = self._session
+        if response.status != 200:
+            in_session = session.id is not None and not starts
+            pending.complete(await read_failure(response, pending.number, in_session=in_session))
+            return
+        if starts:
+            session.begin(response)
+        if response.content_type == JSON:
+            await read_json(response, pending, self._limit)
+        elif response.content_type == EVENT_STREAM:
+            parser = EventParser(self._limit)
+            if not await read_events(response, parser, lambda data: self._heard(data, pending)):
+                await self._resume(parser, pending)
+        else:
+            raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
+
+    async def _resume(self, parser: EventParser, pending: Pending) -> None:
+        """The rest of an answer's stream that ended without the answer (2025-11-25, Resumability and Redelivery).
+
+        A legacy server may end the connection on purpose, for us to come back; nothing is executed again by that.
+        """
+        last_id, retry, attempts = parser.last_id, parser.retry, 0
+        while not self._session.modern and last_id and attempts < RESUMPTIONS:
+            attempts += 1
+            await asyncio.sleep(RESUME_DELAY if retry is None else max(0.01, retry / 1000))
+            parser = EventParser(self._limit)
+            try:
+                response = await self._session.open("GET", {hdrs.LAST_EVENT_ID: last_id})
+            except DeliveryError:
+                continue
+            try:
+                if response.status != 200 or response.content_type != EVENT_STREAM:
+                    raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
+                if await read_events(response, parser, lambda data: self._heard(data, pending)):
+                    return
+            finally:
+                response.close()
+            if parser.last_id and parser.last_id != last_id:
+                last_id, attempts = parser.last_id, 0
+            retry = retry if parser.retry is None else parser.retry
+        raise OutcomeUnknown("its answer's stream ended without the answer")
+
+    def _finish(self, response: Response, pending: Pending) -> None:
+        """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
+        if not pending.done or response.at_eof:
+            response.close()  # after the end of the body this closes nothing but the answer itself
+        else:
+            response.spend()
+
+    # -- what the server says -----------------------------------------------------------------------------------
+
+    def _heard(self, data: bytes, pending: Pending) -> bool:
+        """Take one message of a request's stream; True for the response, which settles the request."""
+        message = read(data, self._session.strays)
+        if message is None:
+            return False
+        if pending.is_answered_by(message):
+            pending.settle(message)
+            return True
+        if message.method != PROGRESS or not message.is_notification:
+            return self._session.other(message, pending.exchange)
+        if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
+            self._session.strays.note("progress of no request")
+        return False
+
+    async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
+        session = self._session
+        number = next(self._ids)
+        body = jsonrpc.request(number, LISTEN, params)
+        response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
+
+        def heard(data: bytes) -> bool:
+            message = read(data, session.strays)
+            if message is None:
+                return False
+            if message.is_notification and message.method in LISTENED:
+                take(message.method, message.params)
+            elif not message.is_response:
+                return session.other(message)
+            elif message.failed:
+                raise jsonrpc.error_of(message.error)
+            return message.is_response  # which is the graceful end (basic/patterns/subscriptions)
+
+        try:
+            if response.status >= 500 or response.status in {401, 429}:
+                raise OutcomeUnknown(f"HTTP {response.status}")
+            if response.status != 200 or response.content_type != EVENT_STREAM:
+                raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
+            await read_events(response, EventParser(self._limit), heard)
+        finally:
+            response.close()
+
+    async def _stand_by(self, watcher: LegacyWatcher) -> None:
+        """The standing stream of a legacy server."""
+        session = self._session
+
+        async def open_stream(last_id: str) -> Response | None:
+            response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
+            if response.status == 200 and response.content_type == EVENT_STREAM:
+                self._listening.set()
+                return response
+            response.close()
+            if response.status == 404 and session.id is not None:
+                session.end("the server has ended the session")
+            if response.status >= 500 or response.status in {401, 429}:
+                raise OutcomeUnknown(f"HTTP {response.status}")
+            self._listening.set()
+            return None
+
+        def gap() -> None:
+            watcher.missed()
+            if session.id is None:
+                session.aside(watcher.renew)
+
+        def heard(data: bytes) -> bool:
+            message = read(data, session.strays)
+            return message is not None and session.other(message)
+
+        await listen(open_stream, heard, gap, self._limit)
+
+
+def _name(method: str, params: Mapping[str, Any]) -> str | None:
+    """What a request is for, in so far as a header repeats it (Standard Request Headers)."""
+    member = NAME_MEMBERS.get(method)
+    name = params.get(member) if member is not None else None
+    return jsonrpc.text(name, member or "") if isinstance(name, Raw) else name

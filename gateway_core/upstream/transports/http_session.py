@@ -1,0 +1,215 @@
+"""What all messages of one Streamable HTTP session share: its headers, its id, its end, and what the server says.
+
+`HttpSession` sends single HTTP requests and deals with everything that is no answer to a request of ours. Messages
+*aside* are those that nobody waits for: a cancellation, an answer to the server's `ping`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final
+
+from aiohttp import hdrs
+from loguru import logger
+
+from gateway_core.errors import DeliveryError, RpcError
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
+from gateway_core.internal_errors import where
+from gateway_core.mcp.header_values import encode_header_value
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.mcp.names import (
+    CANCELLED_NOTICE,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
+    MODERN_PROTOCOL_VERSIONS,
+)
+from gateway_core.upstream.base import Host, SessionEnded
+from gateway_core.upstream.notifications.logs import whose
+from gateway_core.upstream.pending import raw_id_in
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.unexpected import Strays, answer_to
+
+FAREWELL: Final = 2.0
+"""Seconds for a message that nobody waits for."""
+ASIDE_AT_ONCE: Final = 64
+"""Such messages under way at a time."""
+MAX_ASIDE: Final = 2048
+"""Those and the ones that wait for their turn: parked calls may all be given up at once. More are dropped."""
+
+_PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
+SESSION_HEADER: Final = "Mcp-Session-Id"
+_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+class HttpSession:
+    """One session's state and its single HTTP requests."""
+
+    def __init__(self, name: str, http: HttpClient, host: Host, in_flight: Callable[[], Iterable[Exchange]]) -> None:
+        self.version = ""
+        """The protocol version that is spoken; empty before the negotiation."""
+        self.id: str | None = None
+        """What a legacy server handed out; None when it keeps no sessions."""
+        self.ended = asyncio.Event()
+        self.over = False
+        self.why_ended = ""
+        self.strays: Final = Strays(name)
+        self._name = name
+        self._http = http
+        self._host = host
+        self._in_flight = in_flight
+        self._questions = Questions(name, host, in_flight, self.post)
+        self._aside: set[asyncio.Task[None]] = set()
+        self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
+
+    @property
+    def modern(self) -> bool:
+        return self.version in MODERN_PROTOCOL_VERSIONS
+
+    def begin(self, response: Response) -> None:
+        """Take the session's id from the answer to `initialize` (2025-11-25, Session Management)."""
+        session_id = response.headers.get(SESSION_HEADER, "")
+        self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
+
+    def end(self, why: str) -> None:
+        if not self.ended.is_set():
+            self.why_ended = why
+            self.over = True
+            self.ended.set()
+            self._questions.end()
+            self.strays.report(why)
+
+    def listened(self, listener: asyncio.Task[None]) -> None:
+        """The task that reads the standing stream has ended. If it failed, the session ends: the server would go
+        unheard while it looks healthy."""
+        error = None if listener.cancelled() else listener.exception()
+        if error is not None:
+            kind = type(error).__name__
+            logger.bind(upstream=self._name).error("{} while listening to the server\n{}", kind, where(error))
+            self.end("the gateway failed to read its stream")
+
+    async def close(self) -> None:
+        """End the session and wait for the messages aside, at most `FAREWELL` seconds."""
+        if self.id is not None and not self.ended.is_set():
+            self.aside(self._delete)
+        self.end("closed")
+        if self._aside:
+            await asyncio.wait(self._aside, timeout=FAREWELL)
+        for task in self._aside:
+            task.cancel()
+
+    async def _delete(self) -> None:
+        # 405 is the server's right: then the session ends when it thinks so.
+        (await self.open("DELETE", {})).close()
+
+    async def open(
+        self,
+        verb: str,
+        own: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        before_send: Callable[[], None] | None = None,
+        fresh: bool = False,
+        last: bool = False,
+    ) -> Response:
+        """Send one HTTP request with this session's headers and `own`.
+
+        `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises
+        `NotSent` and `OutcomeUnknown`.
+        """
+        headers = self._headers(verb, json=body is not None, fresh=fresh)
+        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
+
+    def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
+        headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
+        if json:
+            headers[hdrs.CONTENT_TYPE] = JSON
+        if not fresh:
+            headers[MCP_PROTOCOL_VERSION_HEADER] = self.version
+            if self.id is not None:
+                headers[SESSION_HEADER] = self.id
+        return headers
+
+    async def ask(
+        self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
+    ) -> Response:
+        """POST a request. Ends as `open` does.
+
+        `name`: of what it is for, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
+        """
+        headers = self.headers_of(method, name)
+        if own and self.modern:
+            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
+        return await self._http.open("POST", headers, body=body, before_send=before_send)
+
+    def headers_of(self, method: str, name: str | None) -> dict[str, str]:
+        """The headers of a request as `ask` sends it."""
+        headers = self._headers("POST", json=True)
+        if self.modern:
+            headers[MCP_METHOD_HEADER] = method
+            if name is not None:
+                headers[MCP_NAME_HEADER] = encode_header_value(name)
+        return headers
+
+    async def post(self, body: bytes, *, last: bool = False) -> None:
+        """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one.
+
+        `last`: its connection is used for nothing more.
+        """
+        response = await self.open("POST", {}, body, last=last)
+        try:
+            if 200 <= response.status <= 299:
+                await read_body(response, MAX_ERROR_BODY)
+                return
+            reply = await read_failure(response, None, in_session=self.id is not None)
+            assert reply.error is not None
+            raise reply.error
+        except SessionEnded as end:
+            self.end(end.reason)
+            raise
+        finally:
+            response.close()
+
+    def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Do `work` in the background: best effort, at most `FAREWELL` seconds once it is its turn."""
+        if len(self._aside) >= MAX_ASIDE:
+            return
+        task = asyncio.create_task(self._in_turn(work), name=f"aside to {self._name}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        async with self._aside_turns:
+            with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
+                async with asyncio.timeout(FAREWELL):
+                    await work()
+
+    def other(self, message: Message, exchange: Exchange | None = None) -> bool:
+        """Anything that is no answer of ours and no progress; `exchange`: the call on whose stream it came.
+
+        Returns False: it never ends a stream.
+        """
+        if message.is_response:
+            self.strays.note("response to no request")
+        elif message.is_request:
+            self._asked(message, exchange)
+        elif message.method == CANCELLED_NOTICE:
+            if not self._questions.cancel(raw_id_in(message.params, "requestId")):
+                self.strays.note("cancellation of what only the gateway may cancel")
+        else:
+            self._host.told(message.method, message.params, exchange or whose(message.method, self._in_flight()))
+        return False
+
+    def _asked(self, message: Message, exchange: Exchange | None) -> None:
+        if self.modern:
+            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+        elif (answer := answer_to(message, self._questions, self.strays, exchange)) is not None:
+            self.aside(lambda: self.post(answer))

@@ -1,0 +1,52 @@
+"""The standing stream on which a legacy Streamable HTTP server tells what changed, kept open as long as its session.
+
+It may end at any time: it is opened again, not sooner than the server's `retry:` or the backoff, and with
+`Last-Event-ID` where the server gave ids. What was said in between is lost otherwise, so everything counts as changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway_core.errors import DeliveryError
+from gateway_core.http1.client_response import Response
+from gateway_core.upstream.notifications.pauses import Pauses
+from gateway_core.upstream.transports.answers import read_events
+from gateway_core.upstream.transports.events import EventParser
+
+
+async def listen(
+    open_stream: Callable[[str], Awaitable[Response | None]],
+    on_message: Callable[[bytes], bool],
+    on_gap: Callable[[], None],
+    limit: int,
+) -> None:
+    """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
+
+    `open_stream` gets the last event id (empty for none) and gives the answer, or None when the server has no such
+    stream. `on_gap` is called when a stream was opened again without a way to learn what was missed. `limit`:
+    bytes of one event.
+    """
+    last_id = ""
+    pauses = Pauses()
+    opened_before = False
+    while True:
+        parser = EventParser(limit)
+        pauses.begin()
+        try:
+            response = await open_stream(last_id)
+            if response is None:
+                return
+            if opened_before and not last_id:
+                on_gap()
+            opened_before = True
+            try:
+                await read_events(response, parser, on_message)
+            finally:
+                response.close()
+        except DeliveryError:
+            pass  # the server is away for now: health checks tell the operator, this only tries again
+        last_id = parser.last_id or last_id
+        asked = parser.retry / 1000 if parser.retry is not None else 0.0
+        await asyncio.sleep(max(asked, pauses.next()))

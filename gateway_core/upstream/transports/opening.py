@@ -1,0 +1,46 @@
+"""Which kind of connection an upstream's configuration asks for, and how one more is opened."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from gateway_core.api import Era
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import DeliveryError, NotSent, RpcError
+from gateway_core.upstream.base import Connection, Host
+from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.http import HttpConnection
+from gateway_core.upstream.transports.sse import SseConnection
+from gateway_core.upstream.transports.stdio import StdioConnection
+
+SESSION_TIMEOUT: Final = 10.0
+"""Seconds to open one more session over HTTP with a server that is known to be up; a child has `start_timeout`."""
+
+
+def connection_to(
+    config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None, early: EarlyChildren | None
+) -> Connection:
+    """A new connection, unopened; `http` is needed by all transports but stdio, `early` may have a child for that."""
+    if config.transport == "stdio":
+        return StdioConnection(config, limits, host, early.take(config.name) if early is not None else None)
+    assert http is not None
+    kind = SseConnection if config.transport == "sse" else HttpConnection
+    return kind(config, limits, host, http)
+
+
+async def open_session(
+    connection: Connection, config: UpstreamConfig, era: Era | None, discard: Callable[[Connection], None]
+) -> None:
+    """Open one more connection to a server that is known to be up, or `discard` it. Raises `NotSent`."""
+    try:
+        async with asyncio.timeout(config.start_timeout if config.transport == "stdio" else SESSION_TIMEOUT):
+            await connection.open(era)
+    except (DeliveryError, RpcError, TimeoutError) as problem:
+        discard(connection)
+        raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
+    except BaseException:
+        discard(connection)
+        raise

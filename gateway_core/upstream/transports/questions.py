@@ -1,0 +1,150 @@
+"""What a legacy server asks during a call (elicitation, sampling, roots), and whose call that is.
+
+Over Streamable HTTP a question comes on the stream of the call that raised it. On a channel that agents share (stdio,
+SSE, a standing stream) nothing in it tells, so it belongs to the one agent whose call is in flight there; where there
+are several it is **ambiguous**, and refused: the wrong user must never see it (client/elicitation, Security).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from loguru import logger
+
+from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
+from gateway_core.exchange.exchange import BackChannel, Exchange, naming
+from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.jsonrpc import Message
+from gateway_core.upstream import capabilities
+from gateway_core.upstream.base import Host
+
+MAX_QUESTIONS: Final = 64
+"""Questions of one call that may be open at a time, and of one connection that came with no call; more are refused."""
+MAX_OPEN: Final = 4096
+"""Questions of one connection that may be open at a time."""
+MAX_REFUSALS: Final = 256
+"""Refusals of one connection that may be under way: a server that does not take them in gets no more."""
+ANSWER_TIMEOUT: Final = 10.0
+"""Seconds that sending an answer may take."""
+
+
+class Questions:
+    """The open questions of one connection; each is a task until it is answered."""
+
+    def __init__(
+        self,
+        upstream: str,
+        host: Host,
+        in_flight: Callable[[], Iterable[Exchange]],
+        send: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        """`in_flight`: the exchanges whose requests the server has and has not answered. `send` sends a response."""
+        self._upstream = upstream
+        self._host = host
+        self._in_flight = in_flight
+        self._send = send
+        self._open: dict[bytes, asyncio.Task[None]] = {}
+        self._counts: Counter[str] = Counter()
+        """Exchange -> its open questions; those that came with none are under ""."""
+        self._refusals: set[asyncio.Task[None]] = set()
+
+    def take(self, message: Message, exchange: Exchange | None = None) -> None:
+        """Have a request of the server's answered. `exchange`: the call on whose stream it came, where that is known.
+
+        One with the id of an open one is dropped: its answer could not be told from the other's.
+        """
+        key, asker = bytes(message.id), exchange.id if exchange is not None else ""
+        if key in self._open:
+            return
+        if self._counts[asker] >= MAX_QUESTIONS or len(self._open) >= MAX_OPEN:
+            self._refuse(message)
+            return
+        task = asyncio.create_task(self._answer(message, exchange), name=f"asked by {self._upstream}")
+        self._open[key] = task
+        self._counts[asker] += 1
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._open[key]
+            self._counts[asker] -= 1
+            if not self._counts[asker]:
+                del self._counts[asker]
+
+        task.add_done_callback(ended)
+
+    def _refuse(self, message: Message) -> None:
+        if len(self._refusals) < MAX_REFUSALS:
+            error = overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
+            task = asyncio.create_task(self._deliver(jsonrpc.error(message.id, error)), name="refuse a question")
+            self._refusals.add(task)
+            task.add_done_callback(self._refusals.discard)
+
+    def cancel(self, raw_id: bytes) -> bool:
+        """The server takes a question back; False when no such one is open."""
+        task = self._open.get(raw_id)
+        return task.cancel() if task is not None else False
+
+    def end(self) -> None:
+        """Nobody will read an answer any more."""
+        for task in (*self._open.values(), *self._refusals):
+            task.cancel()
+
+    async def _answer(self, message: Message, exchange: Exchange | None) -> None:
+        try:
+            answer = jsonrpc.result(message.id, await self._ask(message, exchange))
+        except RpcError as refusal:
+            logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
+            answer = jsonrpc.error(message.id, refusal)
+        except Exception as error:  # noqa: BLE001 - the server waits for an answer, whatever went wrong
+            logger.bind(upstream=self._upstream).error(
+                "{} while passing a question on\n{}", type(error).__name__, where(error)
+            )
+            answer = jsonrpc.error(message.id, RpcError.of_gateway(INTERNAL_ERROR, "the gateway could not ask"))
+        await self._deliver(answer)
+
+    async def _deliver(self, answer: bytes) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._send(answer)
+        except (DeliveryError, RpcError, TimeoutError) as error:
+            # Those who wait for answers of this server, and the loss of the connection, tell the rest.
+            logger.bind(upstream=self._upstream).debug("an answer did not arrive: {}", type(error).__name__)
+
+    async def _ask(self, message: Message, exchange: Exchange | None) -> bytes:
+        if exchange is None:
+            exchange = self._attributed()
+        params = bytes(message.params) or b"{}"
+        if exchange is not None:
+            try:
+                capabilities.check(exchange.agent, message.method, params)
+            except capabilities.MissingCapability as missing:
+                exchange.missing = missing.required
+                raise
+            return await exchange.ask(self._upstream, message.method, params)
+        agent = self._host.agent
+        standing: BackChannel | None = agent.standing if agent is not None else None
+        if agent is None or standing is None:
+            raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
+        capabilities.check(agent, message.method, params)
+        return await standing.ask(message.method, naming(self._upstream, params))
+
+    def _attributed(self) -> Exchange | None:
+        """The exchange that a question belongs to; None when none is in flight. Raises `RpcError` when it is ambiguous.
+
+        Of several calls of one legacy session any will do, since it is the agent that is asked; the newest is taken.
+        """
+        running = list(self._in_flight())
+        if not running:
+            return None
+        conversations = {exchange.conversation for exchange in running}
+        if len(conversations) > 1 and self._host.agent is None:
+            raise RpcError.of_gateway(
+                INVALID_REQUEST,
+                f"calls of {len(conversations)} clients are in flight on this connection, so it cannot be known who is "
+                f'asked; the operator of the gateway can set isolation = "agent" or "call" for upstream '
+                f"{self._upstream!r}",
+            )
+        return running[-1]

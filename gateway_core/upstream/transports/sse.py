@@ -1,0 +1,172 @@
+"""The HTTP+SSE transport of revision 2024-11-05, which only legacy servers have: answers come on one event stream,
+messages go by POST to the **endpoint** that the stream's first event names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from aiohttp import hdrs
+from yarl import URL
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
+from gateway_core.upstream.base import Host
+from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
+from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
+
+ENDPOINT_SHARE: Final = 0.8
+"""The share of `start_timeout` that the stream may take to name its endpoint."""
+MAX_ENDPOINT: Final = 4096
+"""Bytes of the endpoint's URL."""
+_GONE: Final = frozenset({404, 410})
+
+
+class SseConnection(DuplexConnection):
+    """One event stream of a server, and the POSTs that belong to it."""
+
+    modern_possible = False
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
+        super().__init__(config, limits, host)
+        self._http = http
+        self._endpoint: asyncio.Future[URL] | None = None
+        self._stream: Response | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._posts: set[asyncio.Task[None]] = set()
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._stream = await self._open_stream()
+        self._endpoint = loop.create_future()
+        self._reader = loop.create_task(self._read(self._stream, self._endpoint))
+        seconds = ENDPOINT_SHARE * self._config.start_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                await self._endpoint
+        except TimeoutError:
+            raise NotSent(f"the event stream named no endpoint within {seconds:g} s") from None
+
+    async def _open_stream(self) -> Response:
+        """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
+        try:
+            response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
+        except OutcomeUnknown as error:
+            raise NotSent(error.reason) from None
+        if response.status == 200 and response.content_type == EVENT_STREAM:
+            return response
+        response.close()
+        if response.status == 200:
+            raise NotSent("the server answered with something that is not an event stream: no HTTP+SSE server?")
+        kind = Permanent if response.status in {401, 403} else NotSent
+        raise kind(f"the server answered the request for its event stream with HTTP {response.status}")
+
+    async def _read(self, stream: Response, endpoint: asyncio.Future[URL]) -> None:
+        parser = EventParser(self._limits.response_body)
+        reason = "ended its event stream"
+        try:
+            while (chunk := await stream.read()) is not None:
+                for event in parser.feed(chunk):
+                    self._take(event, endpoint)
+        except EventTooLarge:
+            reason = f"sent an event larger than {self._limits.response_body} bytes"
+        except OSError:
+            reason = "broke off its event stream"
+        except Exception as error:  # noqa: BLE001 - whatever ended the reader, the stream carries nothing any more
+            self._failed_at(error)
+            reason = "sent an event stream that the gateway failed to read"
+        finally:
+            if not endpoint.done():
+                endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
+                endpoint.exception()  # those who wait for it may have left
+            self._lost(reason)
+
+    def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
+        if event.event == "message":
+            if event.data:
+                self._receive(event.data)
+        elif event.event != "endpoint" or endpoint.done():
+            self.strays.note("unknown event")
+        else:
+            try:
+                endpoint.set_result(self._checked_endpoint(event.data))
+            except NotSent as error:
+                endpoint.set_exception(error)
+
+    def _checked_endpoint(self, data: bytes) -> URL:
+        """The endpoint, which must have the origin of the configured URL: it gets our credentials and our calls."""
+        base = self._http.url
+        try:
+            if len(data) > MAX_ENDPOINT:
+                raise ValueError
+            url = base.join(URL(data.decode("ascii"), encoded=True)).with_fragment(None)
+            same = url.origin() == base.origin() and url.raw_user in (None, base.raw_user)
+        except ValueError:
+            raise NotSent("the event stream named an endpoint that is no URL") from None
+        if not same:
+            raise NotSent(f"the event stream named an endpoint of another origin than {base.origin()}")
+        return url
+
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+        if self._endpoint is None or not self._endpoint.done():
+            raise NotSent("the event stream is not open")
+        endpoint = self._endpoint.result()
+        if pending is None:
+            await self._post(endpoint, data, None)
+            return
+        # Some servers answer on the stream first, and finish the POST when they like.
+        posting = asyncio.get_running_loop().create_task(self._post(endpoint, data, pending))
+        self._posts.add(posting)
+        posting.add_done_callback(self._post_ended)
+        answered = asyncio.get_running_loop().create_task(pending.wait())
+        waiting: set[asyncio.Future[Any]] = {posting, answered}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            posting.cancel()
+            raise
+        finally:
+            answered.cancel()
+        if pending.done:
+            grace = BACKGROUND_TIMEOUT if len(self._posts) <= MAX_BACKGROUND else 0
+            asyncio.get_running_loop().call_later(grace, posting.cancel)
+        else:
+            await posting
+
+    def _post_ended(self, task: asyncio.Task[None]) -> None:
+        self._posts.discard(task)
+        if not task.cancelled():
+            task.exception()  # it went to whoever waits; a request that was answered meanwhile has nobody
+
+    async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
+        """POST one message and see that it was taken. Raises `DeliveryError`."""
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
+        before_send = pending.mark_sent if pending is not None else None
+        response = await self._http.open("POST", headers, body=data, url=endpoint, before_send=before_send)
+        try:
+            if 200 <= response.status <= 299:
+                with contextlib.suppress(OutcomeUnknown):  # it was taken, whatever becomes of the rest
+                    await read_body(response, MAX_ERROR_BODY)
+                return
+            if response.status in _GONE:
+                self._lost(f"has forgotten the session (HTTP {response.status})")
+            reply = await read_failure(response, pending.number if pending else None, in_session=False)
+            if pending is not None and not pending.done:
+                pending.complete(reply)
+        finally:
+            response.close()
+
+    async def _release(self) -> None:
+        tasks = [*self._posts, *([self._reader] if self._reader else [])]
+        for task in tasks:
+            task.cancel()
+        if self._stream is not None:
+            self._stream.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)

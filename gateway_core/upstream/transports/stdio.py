@@ -1,0 +1,189 @@
+"""The stdio transport: a child process, one JSON-RPC message per line (transports/stdio).
+
+`Lines` cuts the child's stdout into lines without ever holding more than one that is too long; `StdioConnection`
+carries messages over a `Child`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import re
+from typing import Final
+
+from gateway_core.api import Era
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
+from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.liveness import busy_until
+from gateway_core.upstream.pending import Pending
+from gateway_core.upstream.process.child import Child
+from gateway_core.upstream.transports.duplex import DuplexConnection
+
+MAX_QUEUED: Final = 256
+"""Messages that may wait for a full pipe; more are refused as not sent."""
+
+_ID_AHEAD: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,')
+_ID_BEHIND: Final = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
+
+_ENVELOPE: Final = re.compile(rb'\{\s*"(?:jsonrpc|id|result|error)"\s*:')
+"""How a response begins."""
+
+
+class TooLong:
+    """What is kept of a line that was longer than the limit: its first and its last bytes."""
+
+    __slots__ = ("head", "tail")
+    KEPT: Final = 256
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head[: self.KEPT]
+        self.tail = b""
+
+    def more(self, data: bytes) -> None:
+        self.tail = (self.tail + data[-self.KEPT :])[-self.KEPT :]
+
+    @property
+    def request_id(self) -> int | None:
+        """The id of the request that the line answered, if it stands where the usual libraries write it."""
+        found = _ID_AHEAD.match(self.head) or _ID_BEHIND.search(self.tail)
+        return int(found[1]) if found else None
+
+
+class Lines:
+    """Bytes in, lines out, without their ends; each byte is looked at once. `limit`: bytes of one line."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._part = bytearray()
+        self._too_long: TooLong | None = None
+
+    def feed(self, data: bytes) -> list[bytes | TooLong]:
+        """The lines that `data` completes; empty ones are left out."""
+        lines: list[bytes | TooLong] = []
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._take(end)
+            if self._too_long is not None:
+                lines.append(self._too_long)
+                self._too_long = None
+            elif self._part.strip():
+                lines.append(bytes(self._part))
+            self._part.clear()
+        self._take(rest)
+        return lines
+
+    def _take(self, data: bytes) -> None:
+        if self._too_long is not None:
+            self._too_long.more(data)
+        elif len(self._part) + len(data) > self._limit:
+            self._too_long = TooLong(bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT])
+            self._too_long.more(data)
+            self._part = bytearray()
+        else:
+            self._part += data
+
+
+def without_banner(line: bytes) -> bytes:
+    """The response at the end of a first line that begins with a byte order mark, colours or a greeting.
+
+    Requests are left where they are: some servers print what they receive.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8)
+    if line.startswith(b"{"):
+        return line
+    found = _ENVELOPE.search(line)
+    message = b"" if found is None else line[found.start() :]
+    return message if b'"result"' in message or b'"error"' in message else line
+
+
+class StdioConnection(DuplexConnection):
+    """A server that the gateway starts itself, spoken to over its stdin and stdout."""
+
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, early: Child | None = None) -> None:
+        """`early`: a child that was started for it already."""
+        super().__init__(config, limits, host)
+        self._early = early
+        self._child: Child | None = None
+        self._queued = 0
+
+    async def open(self, known_era: Era | None) -> ServerInfo:
+        """As `Connection.open`. Some legacy servers exit at a request before `initialize`, which the probe for the
+        modern era is. So a new server that dies without a word is started once more, as a legacy one. If that died as
+        well, the next attempts start it once each: without the probe, with it, and so on.
+        """
+        try:
+            return await super().open("legacy" if self.deaths % 2 else known_era)
+        except DeliveryError:
+            child = self._child
+            if known_era is not None or self.deaths or self._heard or child is None or not child.ran:
+                raise
+            if child.unrunnable:
+                raise
+        await self.close()
+        self._ended = asyncio.Event()
+        self.modern_possible = False
+        return await super().open("legacy")
+
+    async def _connect(self) -> None:
+        # Of its own: what a first child left unfinished must not begin the second one's first line.
+        lines = Lines(self._limits.response_body)
+        early, self._early = self._early, None
+        child = self._child = early or Child(self._config)
+        child.hear(lambda data: self._output(lines.feed(data)), self._lost, self._patience)
+        if early is None:
+            await child.start()
+
+    def _patience(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return busy_until(self, now) - now
+
+    @property
+    def died(self) -> bool:
+        return self._child is not None and self._child.died
+
+    @property
+    def last_words(self) -> str:
+        return self._child.last_words if self._child is not None else ""
+
+    async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
+        child = self._child
+        if child is None:
+            raise NotSent("the server was not started")
+        if not child.writable.is_set():
+            await self._wait_for_room(child)
+        self._check_open()
+        if pending is not None:
+            pending.mark_sent()
+        child.write(data + b"\n")
+
+    async def _wait_for_room(self, child: Child) -> None:
+        if self._queued >= MAX_QUEUED:
+            raise NotSent("the server does not read its stdin: too many messages wait for it")
+        self._queued += 1
+        try:
+            while not child.writable.is_set():  # the first that wakes may have filled the pipe again
+                await child.writable.wait()
+        finally:
+            self._queued -= 1
+
+    async def _release(self) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    def _output(self, lines: list[bytes | TooLong]) -> None:
+        for line in lines:
+            try:
+                if isinstance(line, TooLong):
+                    self._answer_too_long(line)
+                else:
+                    self._receive(line if self._heard else without_banner(line))
+            except Exception as error:  # noqa: BLE001 - one line must not cost those that came with it
+                self._failed_at(error)
+
+    def _answer_too_long(self, line: TooLong) -> None:
+        limit = self._limits.response_body
+        self.strays.note("line longer than the limit", f"{limit} bytes")
+        pending = self._pending.get(line.request_id or 0)
+        if pending is not None and pending.sent:
+            pending.fail(UnusableAnswer(f"the server's answer is longer than {limit} bytes"))

@@ -1,0 +1,484 @@
+"""Starting and stopping, with real processes."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway_core.cli.instance import Instance, read_instance
+
+pytestmark = pytest.mark.timeout(180)  # some run several processes one after the other
+
+
+@pytest.fixture
+def pid_path(project):
+    return project / ".radium" / "mcp-proxy.pid"
+
+
+@pytest.fixture
+def running(spawn, pid_path, wait_for, free_port):
+    """A gateway in the foreground, listening."""
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or _listens(free_port))
+    assert child.poll() is None, child.stderr.read()
+    return child
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_status_and_stop_of_a_running_gateway(running, rad, pid_path, free_port):
+    found = rad("status", "--json")
+    assert found.returncode == 0, found.stderr
+    status = json.loads(found.stdout)
+    assert status["pid"] == running.pid
+    assert status["address"] == f"http://127.0.0.1:{free_port}"
+    assert status["control"] == read_instance(pid_path).control_address
+    assert pid_path.stat().st_mode & 0o777 == 0o600
+    shown = rad("status", "--config", str(pid_path.with_suffix(".toml")), cwd=pid_path.parent)
+    assert f"pid {running.pid}" in shown.stdout
+    stopped = rad("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert running.wait(10) == 0
+    assert not pid_path.exists()
+    assert rad("status").returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_in_good_order(running, pid_path, number):
+    running.send_signal(number)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 0, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert not pid_path.exists()
+
+
+def test_not_running_is_exit_code_3(rad, tmp_path):
+    for command in ("status", "stop"):
+        found = rad(command)
+        assert found.returncode == 3
+        assert "rad mcp proxy start" in found.stderr
+    assert rad("status", cwd=tmp_path.parent).returncode == 3
+    assert rad("status", "--config", "gone.toml").returncode == 2
+
+
+def test_stop_never_signals_a_stranger(rad, pid_path):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        stale = Instance(stranger.pid, "127.0.0.1", 3000, "t", 0.0)
+        pid_path.write_text(json.dumps({name: getattr(stale, name) for name in Instance.__slots__}))
+        assert rad("stop").returncode == 3
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_stale_file_does_not_block_a_start(spawn, rad, pid_path, wait_for, free_port):
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        pid_path.write_text(json.dumps({"pid": stranger.pid, "host": "x", "port": 1, "token": "t", "started": 0}))
+        child = spawn("start")
+        wait_for(lambda: _listens(free_port))
+        assert read_instance(pid_path).pid == child.pid
+        stranger.kill()
+
+
+def test_a_killed_gateway_does_not_block_the_next(running, spawn, rad, pid_path, wait_for, free_port):
+    running.kill()
+    running.wait()
+    assert pid_path.exists()
+    assert rad("status").returncode == 3
+    child = spawn("start")
+    wait_for(lambda: _listens(free_port))
+    assert read_instance(pid_path).pid == child.pid
+
+
+def test_a_port_in_use_names_the_holder_and_the_remedies(rad, pid_path, free_port):
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = rad("start")
+    assert found.returncode == 1
+    assert f"127.0.0.1:{free_port}" in found.stderr
+    assert f"(pid {os.getpid()})" in found.stderr
+    for remedy in ("rad mcp proxy status", "rad mcp proxy stop", "change the port"):
+        assert remedy in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not pid_path.exists()
+
+
+def test_a_file_that_is_switched_off_is_refused_with_the_way_to_switch_it_on(rad, pid_path):
+    config = pid_path.with_suffix(".toml")
+    config.write_text("[mcp.proxy]\n")
+    for mode in ((), ("--stdio",), ("--detach",)):
+        found = rad("start", *mode)
+        assert found.returncode == 2
+        assert str(config) in found.stderr
+        assert "enable = true" in found.stderr
+
+
+def test_every_mistake_in_the_configuration_is_reported_at_once(rad, pid_path):
+    pid_path.with_suffix(".toml").write_text("[mcp.proxy]\nenable = true\nport = 0\nhots = 1\n")
+    for mode in ((), ("--stdio",), ("--detach",)):
+        found = rad("start", *mode)
+        assert found.returncode == 2
+        assert "mcp-proxy.toml:3:" in found.stderr
+        assert "mcp-proxy.toml:4:" in found.stderr
+        assert found.stdout == ""
+    assert not pid_path.exists()
+
+
+def with_diary(pid_path):
+    """Add a server on stdio that writes the pid of each of its starts to a file, and returns that."""
+    diary, config = pid_path.with_suffix(".diary"), pid_path.with_suffix(".toml")
+    code = f"import os, sys; open('{diary}', 'a').write(str(os.getpid()) + chr(10)); sys.stdin.read()"
+    upstream = f'[[mcp.proxy.upstreams]]\nname = "up"\ntransport = "stdio"\ncommand = "{sys.executable}"\n'
+    config.write_text(f'{config.read_text()}{upstream}args = ["-c", "{code}"]\n')
+    return diary
+
+
+def test_a_server_on_stdio_is_started_once_and_ends_with_the_gateway(spawn, rad, pid_path, wait_for, free_port):
+    diary = with_diary(pid_path)
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or (_listens(free_port) and diary.exists()))
+    time.sleep(0.5)
+    (pid,) = map(int, diary.read_text().split())
+    os.kill(pid, 0)
+    assert rad("stop").returncode == 0
+    assert child.wait(10) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert len(diary.read_text().split()) == 1
+
+
+def test_what_is_refused_leaves_no_server_behind(rad, pid_path, free_port):
+    diary = with_diary(pid_path)
+    with socket.create_server(("127.0.0.1", free_port)):
+        assert rad("start").returncode == 1
+    assert not diary.exists(), "nothing was started"
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')
+    assert rad("start").returncode == 2
+    _nobody_left_of(diary)
+
+
+def _nobody_left_of(diary):
+    """Whoever was started, if that went so far, has ended."""
+    for pid in map(int, diary.read_text().split() if diary.exists() else ()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_log_that_cannot_be_opened_leaves_no_server_behind(rad, pid_path):
+    diary = with_diary(pid_path)
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[mcp.proxy.log]\nfile = "."\n')
+    found = rad("start")
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: ")
+    assert "Is a directory" in found.stderr
+    assert not pid_path.exists()
+    _nobody_left_of(diary)
+
+
+def test_a_missing_plugin_is_a_configuration_error(rad, pid_path):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[[mcp.proxy.plugins]]\nname = "no_such_plugin"\n')
+    found = rad("start")
+    assert found.returncode == 2
+    assert "no_such_plugin" in found.stderr
+    assert not pid_path.exists()
+
+
+def test_wrong_options_are_wrong_usage(rad):
+    assert rad("start", "--no-such-option").returncode == 2
+    assert rad("start", "--detach", "--stdio").returncode == 2
+    assert rad("start", "--config", "gone.toml").returncode == 2
+
+
+def test_detached_it_listens_when_the_command_returns(rad, pid_path, free_port):
+    found = rad("start", "--detach")
+    assert found.returncode == 0, found.stderr
+    try:
+        instance = read_instance(pid_path)
+        assert _listens(free_port)
+        assert f"pid {instance.pid}, http://127.0.0.1:{free_port}" in found.stdout
+        assert f"control plane: http://127.0.0.1:{instance.control_port}\n" in found.stdout
+        assert os.getsid(instance.pid) == instance.pid
+        again = rad("start", "--detach")
+        assert again.returncode == 1
+        assert f"already running (pid {instance.pid}, http://127.0.0.1:{free_port})" in again.stderr
+        assert read_instance(pid_path) == instance
+    finally:
+        assert rad("stop").returncode == 0
+    log = pid_path.with_suffix(".log")
+    assert "listening" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert not pid_path.exists()
+
+
+def test_detached_it_passes_on_its_error_and_exit_code(rad, pid_path, free_port):
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = rad("start", "--detach")
+    assert found.returncode == 1
+    assert "already in use" in found.stderr
+    assert found.stderr.startswith("error: ")
+    pid_path.with_suffix(".toml").write_text("[mcp.proxy]\nenable = true\nport = 0\n")
+    assert rad("start", "--detach").returncode == 2
+
+
+def test_concurrent_starts_leave_exactly_one(spawn, pid_path, wait_for, free_port):
+    children = [spawn("start") for _ in range(4)]
+    wait_for(lambda: sum(child.poll() is None for child in children) == 1, 40)
+    (winner,) = (child for child in children if child.poll() is None)
+    assert {child.returncode for child in children if child is not winner} == {1}
+    wait_for(lambda: _listens(free_port))
+    assert read_instance(pid_path).pid == winner.pid
+    for child in children:
+        if child is not winner:
+            assert re.search(rf"already running \(pid {winner.pid}, ", child.stderr.read())
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["tools"], ["call", "add"]])
+def test_a_gateway_that_hangs_is_told_apart_from_one_that_ended(running, rad, command):
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        found = rad(*command)
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert found.returncode == 1
+    assert f"running (pid {running.pid}) but not answering" in found.stderr
+    assert "no answer within 2 s" in found.stderr
+    assert "stop --now" in found.stderr
+    assert found.stdout == ""
+
+
+def test_operators_are_answered_while_agents_hold_all_connections(spawn, rad, pid_path, wait_for, free_port):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write("max_connections = 1\n")
+    spawn("start")
+    wait_for(lambda: _listens(free_port))
+    with contextlib.ExitStack() as held:
+        for _ in range(200):
+            held.enter_context(socket.create_connection(("127.0.0.1", free_port)))
+        assert json.loads(rad("status", "--json").stdout)["connections"] == 1
+
+
+def test_the_control_plane_listens_where_the_file_says(spawn, rad, pid_path, wait_for, free_port):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write(f'[mcp.proxy.control]\nhost = "localhost"\nport = {port}\n')
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or _listens(free_port))
+    assert read_instance(pid_path).control_port == port
+    assert json.loads(rad("status", "--json").stdout)["control"].endswith(f":{port}")
+
+
+def test_a_port_of_the_control_plane_in_use_names_its_key(rad, pid_path):
+    diary = with_diary(pid_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pid_path.with_suffix(".toml").open("a") as file:
+        file.write(f"[mcp.proxy.control]\nport = {taken.getsockname()[1]}\n")
+        file.flush()
+        found = rad("start")
+    assert found.returncode == 1
+    assert f"(pid {os.getpid()})" in found.stderr
+    assert "[mcp.proxy.control] port = " in found.stderr
+    assert not pid_path.exists()
+    assert not diary.exists(), "nothing was started"
+
+
+@pytest.fixture
+def older(pid_path):
+    """A process that holds the pid file as gateways did before its format had a number."""
+    code = (
+        "import fcntl, json, os, signal, sys, time\n"
+        "file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX)\n"
+        "json.dump({'pid': os.getpid(), 'host': '127.0.0.1', 'port': 3000, 'token': 't', 'started': 1.0,"
+        " 'drain_timeout': 30.0}, file); file.flush(); print('held', flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(pid_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"held\n"
+        yield child
+        child.kill()
+
+
+def test_a_gateway_of_another_version_is_named_and_can_be_stopped(older, rad):
+    for command in (["status"], ["tools"], ["call", "add"]):
+        found = rad(*command)
+        assert found.returncode == 1
+        assert f"running (pid {older.pid}), but as another version" in found.stderr
+        assert "rad mcp proxy stop" in found.stderr
+    again = rad("start")
+    assert again.returncode == 1
+    assert f"already running (pid {older.pid}), as another version" in again.stderr
+    assert rad("stop").returncode == 0
+    assert older.wait(10) == -signal.SIGTERM
+    assert rad("status").returncode == 3
+
+
+def test_stop_says_what_to_do_about_a_process_that_stays(running, rad, pid_path, environment):
+    os.kill(running.pid, signal.SIGSTOP)
+    code = (
+        "import sys; from gateway_core.cli import main, stop; stop.STOP_GRACE = 1.0; stop.PROGRESS_INTERVAL = 0.3\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'stop', '--now']; sys.exit(main())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=pid_path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.kill(running.pid, signal.SIGCONT)
+    assert found.returncode == 1
+    assert "still waiting" in found.stderr
+    assert f"kill -9 {running.pid}" in found.stderr
+
+
+BLOCKED = """
+import sys, time
+from gateway_core import gateway
+from gateway_core.cli import main
+from gateway_core.cli.serving import lifetime
+
+class Blocked(gateway.Gateway):
+    async def drain(self):
+        print("draining", flush=True)
+        time.sleep(1000)
+
+gateway.Gateway, lifetime.WATCHDOG_GRACE = Blocked, 0.5
+sys.argv = ["rad", "mcp", "proxy", "start"]
+sys.exit(main())
+"""
+
+
+def test_a_blocked_event_loop_does_not_keep_the_process_alive(project, environment, free_port, pid_path, wait_for):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write("drain_timeout = 0.5\n")
+    child = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: _listens(free_port))
+        child.terminate()
+        _, err = child.communicate(timeout=10)
+        assert child.returncode == 1
+        assert b"did not stop in time" in err
+        assert not pid_path.exists()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+
+
+def test_a_port_in_use_is_found_before_the_gateway_is_loaded(project, environment, free_port):
+    code = (
+        "import sys; from gateway_core.cli import main\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'start']; code = main()\n"
+        "print('loaded:', 'mcp' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    with socket.create_server(("127.0.0.1", free_port)):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    assert found.returncode == 1
+    assert found.stderr.startswith("error: port")  # nothing was logged before
+    assert "loaded: False" in found.stderr
+
+
+def test_what_is_not_needed_for_the_first_children_is_loaded_after_them(environment):
+    code = "import sys, gateway_core.cli.app, gateway_core.cli.report, gateway_core.cli.serving.serve\n"
+    code += "print(sorted({'aiohttp', 'loguru', 'msgspec', 're2', 'tomli_w'} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50, check=True
+    )
+    assert found.stdout.strip() == "['tomli_w']"  # for examples in error messages: it is small
+
+
+def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "curious.py").write_text("open('loaded', 'w').close()\n")
+    info = site / "curious-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: curious\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pydantic]\ncurious = curious\n")
+    found = subprocess.run(
+        [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "check"],
+        cwd=project,
+        env={**environment, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert not (project / "loaded").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors_do_no_harm(project, environment, closed):
+    line = '{"jsonrpc":"2.0","id":1,"method":"ping"}'
+    command = f"echo '{line}' | '{sys.executable}' -m gateway_core.cli mcp proxy start --stdio {closed}"
+    found = subprocess.run(
+        command, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert "Traceback" not in found.stderr
+    assert ('"id":1' in found.stdout) is (closed == "2>&-")
+
+
+@pytest.mark.parametrize("command", ["status", "start"])
+def test_an_error_without_a_stderr_is_still_an_exit_code(project, environment, command):
+    shell = f"'{sys.executable}' -m gateway_core.cli mcp proxy {command} --config gone.toml 2>&-"
+    found = subprocess.run(
+        shell, shell=True, cwd=project, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert found.returncode == 2
+    assert found.stdout == ""
+
+
+def test_an_interrupt_while_loading_is_no_traceback(project, environment):
+    code = (
+        "import os, signal, sys; from gateway_core.cli import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == sys.argv[-1]: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt()); wanted = sys.argv[-1]\n"
+        "sys.argv = ['rad', 'mcp', 'proxy', 'start', '--config', wanted]; sys.exit(main())"
+    )
+    for module in ("gateway_core.cli.serving.start", "gateway_core.cli.serving.serve"):
+        found = subprocess.run(
+            [sys.executable, "-c", code, module],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+        assert found.returncode == 130
+        assert "Traceback" not in found.stderr
+
+
+def test_a_broken_stdin_is_no_success(rad, project):
+    with (project / "in").open("wb") as cannot_be_read:
+        found = rad("start", "--stdio", stdin=cannot_be_read)
+    assert found.returncode == 1
+    assert "Bad file descriptor" in found.stderr
+    assert "Traceback" not in found.stderr

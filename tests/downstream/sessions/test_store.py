@@ -1,0 +1,174 @@
+"""The session store: ownership, limits, idleness, and which session ends for a new one."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.store import LOOKED_AT, MAX_WAIT, InMemorySessions
+from gateway_core.errors import TooManySessions
+
+
+def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: int = 0) -> Session:
+    """A new session, unused for `idle` seconds, with so many open streams."""
+    session = store.create("h", owner)
+    session.used -= idle
+    session.streams = streams
+    return session
+
+
+def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> Session:
+    """A session with a call in flight, begun so many seconds ago."""
+    session = opened(store, owner, idle=since)
+    session.calls[1] = asyncio.get_running_loop().create_future()
+    return session
+
+
+def on_channel(store: InMemorySessions, owner: str) -> Session:
+    """A session that lives on a channel, as those of HTTP+SSE do."""
+    session = opened(store, owner, streams=1)
+    session.own_channel = True
+    return session
+
+
+async def test_a_session_is_found_by_address_and_id() -> None:
+    store = InMemorySessions(10, 10, 60.0)
+    session = store.create("10.0.0.1", "a@10.0.0.1")
+    assert store.get("10.0.0.1", session.id) is session
+    assert store.get("10.0.0.2", session.id) is None
+    assert store.get("10.0.0.1", session.id + "x") is None
+    assert list(store) == [session]
+
+
+async def test_caps_count_per_owner_and_in_all_and_are_given_back() -> None:
+    store = InMemorySessions(3, 2, 60.0)
+    first = store.create("h", "a@h")
+    store.create("h", "a@h")
+    with pytest.raises(TooManySessions) as own:
+        store.create("h", "a@h")
+    assert not own.value.everybody
+    store.create("h", "b@h")
+    with pytest.raises(TooManySessions) as everybody:
+        store.create("h", "c@h")
+    assert everybody.value.everybody
+    store.delete(first)
+    store.delete(first)
+    store.create("h", "a@h")
+    assert len(store) == 3
+
+
+async def test_ids_are_long_and_different() -> None:
+    store = InMemorySessions(1000, 1000, 60.0)
+    ids = {store.create("h", "a").id for _ in range(500)}
+    assert len(ids) == 500
+    assert all(len(session_id) == 43 for session_id in ids)
+
+
+async def test_only_what_is_unused_expires() -> None:
+    store = InMemorySessions(10, 10, 60.0)
+    idle, streaming, calling, fresh = (store.create("h", "a@h") for _ in range(4))
+    for session in (idle, streaming, calling):
+        session.used = time.monotonic() - 61
+    streaming.streams = 1
+    calling.calls[1] = asyncio.ensure_future(asyncio.sleep(0, b""))
+    assert store.expire() == [idle]
+    assert list(store) == [streaming, calling, fresh]
+    await calling.calls[1]
+
+
+async def test_at_the_limit_of_a_principal_its_idlest_session_is_in_the_way() -> None:
+    store = InMemorySessions(10, 3, 60.0)
+    opened(store, "other", idle=99)
+    opened(store, "a", idle=1)
+    assert store.in_the_way("a") is None
+    idlest = opened(store, "a", idle=3)
+    opened(store, "a", idle=2)
+    assert store.in_the_way("a") is idlest
+
+
+async def test_a_session_without_a_stream_gives_way_first() -> None:
+    store = InMemorySessions(10, 3, 60.0)
+    calling(store, "a", since=9)
+    listening = opened(store, "a", idle=5, streams=1)
+    quiet = opened(store, "a", idle=1)
+    assert store.in_the_way("a") is quiet
+    store.delete(quiet)
+    calling(store, "a")
+    assert store.in_the_way("a") is listening
+
+
+async def test_a_principal_whose_sessions_are_all_in_use_is_refused_for_as_long_as_its_calls_take() -> None:
+    store = InMemorySessions(10, 3, 60.0)
+    opened(store, "other", idle=99)
+    calling(store, "a", since=30)
+    calling(store, "a", since=7)
+    on_channel(store, "a")
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("a")
+    assert not refused.value.everybody
+    assert 7000 <= refused.value.data["retryAfterMs"] < 30000
+
+
+@pytest.mark.parametrize(("since", "wait"), [(0.0, 1.0), (10 * MAX_WAIT, MAX_WAIT)])
+async def test_the_wait_is_bounded(since: float, wait: float) -> None:
+    store = InMemorySessions(10, 1, 60.0)
+    calling(store, "a", since=since)
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("a")
+    assert refused.value.data["retryAfterMs"] == wait * 1000
+
+
+async def test_no_wait_is_promised_where_connections_hold_all_sessions() -> None:
+    store = InMemorySessions(10, 1, 60.0)
+    on_channel(store, "a")
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("a")
+    assert "retryAfterMs" not in refused.value.data
+
+
+async def test_at_the_limit_of_all_the_largest_holder_gives_way() -> None:
+    store = InMemorySessions(6, 10, 60.0)
+    opened(store, "small", idle=99)
+    middle = [opened(store, "middle", idle=idle) for idle in (50, 60)]
+    large = [opened(store, "large", idle=idle) for idle in (1, 3, 2)]
+    assert store.in_the_way("new") is large[1]
+    assert store.in_the_way("small") is large[1]
+    assert store.in_the_way("large") is large[1]
+    for session in large:
+        session.calls[1] = asyncio.get_running_loop().create_future()
+    assert store.in_the_way("new") is middle[1], "the next one, where nothing of the largest can end"
+
+
+async def test_a_principal_takes_no_place_of_one_that_has_no_more() -> None:
+    store = InMemorySessions(4, 10, 60.0)
+    for _ in range(2):
+        opened(store, "victim", idle=50)
+        calling(store, "greedy")
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("greedy")
+    assert refused.value.everybody
+
+
+async def test_among_holders_of_equally_many_the_idlest_session_gives_way() -> None:
+    store = InMemorySessions(50, 10, 60.0)
+    sessions = [opened(store, f"a{number}", idle=10 + number % 7) for number in range(50)]
+    for session in sessions[:3]:
+        session.used = time.monotonic()
+    found = store.in_the_way("new")
+    assert found is not None
+    assert found.used == min(session.used for session in sessions)
+
+
+async def test_sessions_in_use_are_kept_among_very_many_holders() -> None:
+    many = 10 * LOOKED_AT
+    store = InMemorySessions(many, 10, 3600.0)
+    used = [opened(store, f"used{number}") for number in range(20)]
+    for number in range(many - 20):
+        opened(store, f"idle{number}", idle=1000)
+    for number in range(many - 20):
+        found = store.in_the_way("new")
+        assert found is not None
+        store.delete(found)
+        opened(store, f"new{number}", idle=500)
+    assert all(store.get("h", session.id) is session for session in used)

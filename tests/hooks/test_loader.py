@@ -1,0 +1,391 @@
+"""Finding, checking and constructing plugins: real distributions' metadata, in a folder of the test's own."""
+
+import importlib
+import itertools
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from gateway_core import PluginConfig
+from gateway_core.config import PluginEntry
+from gateway_core.errors import PluginError
+from gateway_core.hooks.loader import installed, load
+from gateway_core.mcp.names import CALLS
+
+_numbers = itertools.count()
+
+HEADER = """
+from gateway_core import Call, CallResult, Claim, Health, PluginConfig, Reject, hookimpl
+from pydantic import Field, SecretStr, field_validator
+"""
+GOOD = """
+class Plugin:
+    class Config(PluginConfig):
+        limit: int = Field(default=1, description="how many")
+
+    def __init__(self, config):
+        self.limit = config.limit
+
+    @hookimpl
+    def before_call(self, call):
+        pass
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """`install(name, source)` puts a distribution with one plugin on the path, and returns its module's name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = []
+
+    def add(name, source=GOOD, *, distribution=None, attribute="Plugin", version="1.2"):
+        module = f"plugin_under_test_{next(_numbers)}"
+        distribution = distribution or f"gateway-{name.replace('_', '-')}"
+        (tmp_path / f"{module}.py").write_text(HEADER + textwrap.dedent(source))
+        info = tmp_path / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[gateway_core]\n{name} = {module}:{attribute}\n")
+        importlib.invalidate_caches()
+        made.append(module)
+        return module
+
+    yield add
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+def entry(name, line=10, key_lines=None, **settings):
+    reserved = {key: settings.pop(key) for key in ("enabled", "on_error") if key in settings}
+    return PluginEntry(name=name, settings=settings, line=line, key_lines=key_lines or {}, **reserved)
+
+
+def problems(*entries):
+    with pytest.raises(PluginError) as refused:
+        load(entries, "mcp-proxy.toml")
+    return str(refused.value).splitlines()
+
+
+def problem(*entries):
+    (line,) = problems(*entries)
+    return line
+
+
+def test_a_plugin_is_found_by_name_and_made_with_its_settings(install):
+    install("watch")
+    (plugin,) = load([entry("watch", limit=7, on_error="ignore")])
+    assert plugin.name == "watch"
+    assert plugin.instance.limit == 7
+    assert (plugin.distribution, plugin.version) == ("gateway-watch", "1.2")
+    assert plugin.hooks == ("before_call",)
+    assert plugin.on_error == "ignore"
+    assert plugin.methods == CALLS
+
+
+def test_the_order_is_the_files(install):
+    for name in ("alpha", "beta", "gamma"):
+        install(name)
+    loaded = load([entry(name) for name in ("gamma", "alpha", "beta")])
+    assert [plugin.name for plugin in loaded] == ["gamma", "alpha", "beta"]
+
+
+def test_installed_is_not_enabled(install):
+    named, silent, disabled = install("named"), install("silent"), install("disabled")
+    load([entry("named"), entry("disabled", enabled=False)])
+    assert {"named", "silent", "disabled"} <= {plugin.name for plugin in installed()}
+    assert named in sys.modules
+    assert silent not in sys.modules
+    assert disabled not in sys.modules
+
+
+def test_installed_lists_name_distribution_and_version(install):
+    install("watch", version="3.4")
+    found = {plugin.name: plugin for plugin in installed()}
+    assert (found["watch"].distribution, found["watch"].version) == ("gateway-watch", "3.4")
+    assert found["security_redact"].distribution == "gateway-security-redact"
+
+
+def test_the_seven_plugins_load_with_their_defaults():
+    names = [plugin.name for plugin in installed() if plugin.distribution.startswith("gateway-")]
+    assert len(names) == 7
+    assert all(len(load([entry(name)])) == 1 for name in names)
+
+
+def test_a_plugin_may_have_neither_settings_nor_constructor(install):
+    source = """
+    class Plugin:
+        @hookimpl
+        async def check_health(self, upstream):
+            pass
+    """
+    install("plain", source)
+    (plugin,) = load([entry("plain")])
+    assert plugin.hooks == ("check_health",)
+    assert "this plugin has no settings" in problem(entry("plain", limit=1))
+
+
+def test_methods_are_the_classes_own(install):
+    install("lists", GOOD + "    methods = ('tools/list', 'tools/call')\n")
+    assert load([entry("lists")])[0].methods == {"tools/list", "tools/call"}
+
+
+# -- what is reported ------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_plugin_names_the_command_that_installs_it():
+    assert problem(entry("night_watch", line=4)) == (
+        "mcp-proxy.toml:4: mcp.proxy.plugins[0] (night_watch): is not installed; run: pip install gateway-night-watch"
+    )
+
+
+def test_a_misspelt_name_gets_a_hint():
+    assert "did you mean security_redact? Otherwise run: pip install gateway-" in problem(entry("security_redakt"))
+
+
+def test_no_command_is_made_of_what_is_no_name():
+    wrong = PluginEntry.model_construct(name="x; rm -rf ~", enabled=True, settings={}, line=None, key_lines={})
+    line = problem(wrong)
+    assert line.startswith("mcp-proxy.toml: mcp.proxy.plugins[0]")
+    assert "is not a plugin name" in line
+    assert "pip" not in line
+
+
+def test_two_distributions_under_one_name_are_both_named(install):
+    install("watch", distribution="gateway-watch")
+    install("watch", distribution="watch-fork", version="9")
+    line = problem(entry("watch"))
+    assert "is provided by 2 distributions" in line
+    assert "gateway-watch 1.2" in line
+    assert "watch-fork 9" in line
+
+
+def test_a_plugin_that_is_enabled_twice_is_refused(install):
+    install("watch")
+    assert problem(entry("watch", line=1), entry("watch", line=5)).startswith(
+        "mcp-proxy.toml:5: mcp.proxy.plugins[1] (watch): is enabled twice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("class Panic(BaseException): pass\nraise Panic('at once')", "Panic: at once"),
+        ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("", "AttributeError"),
+    ],
+)
+def test_an_import_that_fails_is_reported(install, source, what):
+    install("broken", source)
+    line = problem(entry("broken"))
+    assert "cannot be imported from plugin_under_test_" in line
+    assert what in line
+
+
+def test_an_entry_point_that_is_no_class_is_reported(install):
+    install("function", "def Plugin(config): pass")
+    assert "is not a class" in problem(entry("function"))
+
+
+def test_a_constructor_that_fails_is_reported(install):
+    source = GOOD.replace("self.limit = config.limit", "raise RuntimeError('no\\nroute')")
+    install("broken", source)
+    assert problem(entry("broken")).endswith("cannot be constructed: RuntimeError: no route")
+
+
+@pytest.mark.parametrize("kind", ["BaseException", "KeyboardInterrupt", "GeneratorExit", "SystemExit"])
+def test_whatever_a_plugin_raises_while_it_is_made_is_reported(install, kind):
+    install("broken", GOOD.replace("self.limit = config.limit", f"raise {kind}('now')"))
+    assert problem(entry("broken")).endswith(f"cannot be constructed: {kind}: now")
+    install("validated", SETTINGS.replace("RuntimeError(value)", f"{kind}(value)"))
+    assert problem(entry("validated", must="x", mode="crash")).endswith(f"its settings cannot be checked: {kind}")
+    install("trap", GOOD + f"\n    def __dir__(self):\n        raise {kind}('trapped')\n")
+    assert f"is refused by pluggy: {kind}: trapped" in problem(entry("trap"))
+
+
+SETTINGS = """
+class Inner(PluginConfig):
+    depth: int = 0
+
+class Plugin:
+    class Config(PluginConfig):
+        limit: int = Field(default=1, ge=0, description="calls per minute")
+        key: SecretStr = SecretStr("")
+        hosts: tuple[int, ...] = ()
+        inner: Inner = Inner()
+        mode: str = "on"
+        must: str = Field(description="where to")
+
+        @field_validator("mode")
+        @classmethod
+        def _mode(cls, value):
+            if value == "crash":
+                raise RuntimeError(value)
+            if value != "on":
+                raise ValueError("use on")
+            return value
+
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    def before_call(self, call):
+        pass
+"""
+
+
+def test_settings_are_all_reported_at_once_each_at_its_line(install):
+    install("set", SETTINGS)
+    lines = {
+        "limit": 11,
+        "key": 12,
+        "hosts": 13,
+        "hosts[1]": 15,
+        "inner": 16,
+        "inner.depth": 17,
+        "mode": 18,
+        "limmit": 19,
+    }
+    wrong = entry(
+        "set",
+        key_lines=lines,
+        limit="hush1",
+        key=["hush2"],
+        hosts=[1, "hush3"],
+        inner={"depth": "hush4", "width": "hush5"},
+        mode="hush6",
+        limmit=5,
+    )
+    found = problems(wrong)
+    path = "mcp.proxy.plugins[0] (set)"
+    assert [line.partition(f" {path}: ")[0::2] for line in found] == [
+        (
+            "mcp-proxy.toml:11:",
+            "limit: Input should be a valid integer, unable to parse string as an integer (calls per minute)",
+        ),
+        ("mcp-proxy.toml:12:", "key: Input should be a valid string"),
+        ("mcp-proxy.toml:15:", "hosts[1]: Input should be a valid integer, unable to parse string as an integer"),
+        ("mcp-proxy.toml:17:", "inner.depth: Input should be a valid integer, unable to parse string as an integer"),
+        ("mcp-proxy.toml:16:", "inner.width: Extra inputs are not permitted"),
+        ("mcp-proxy.toml:18:", "mode: use on"),
+        ("mcp-proxy.toml:10:", "must: is required (where to); add it"),
+        (
+            "mcp-proxy.toml:19:",
+            "limmit: unknown setting; did you mean limit? it has limit, key, hosts, inner, mode, must",
+        ),
+    ]
+    assert "hush" not in "\n".join(found)
+
+
+def test_a_validator_that_breaks_is_reported_without_the_value(install):
+    install("set", SETTINGS)
+    line = problem(entry("set", must="x", mode="crash"))
+    assert line.endswith("its settings cannot be checked: RuntimeError")
+
+
+def test_a_config_that_is_no_plugin_config_is_refused(install):
+    install("loose", GOOD.replace("class Config(PluginConfig)", "class Config"))
+    assert "its Config is not a subclass of gateway_core.PluginConfig" in problem(entry("loose"))
+
+
+def hooks(*methods):
+    lines = "\n\n".join(textwrap.indent(textwrap.dedent(method).strip(), "    ") for method in methods)
+    return f"class Plugin:\n{lines}\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("def before_call(self, call): pass", "its method before_call has a hook's name but no @hookimpl above it"),
+        ("def other(self): pass", "has no method marked @hookimpl; the hooks are route_tool, "),
+        ("@hookimpl\ndef befor_call(self, call): pass", "befor_call is not a hook; did you mean before_call?"),
+        ("@hookimpl\ndef zzz(self, call): pass", "zzz is not a hook; the hooks are route_tool, "),
+        ("@hookimpl(tryfirst=True)\ndef before_call(self, call): pass", "before_call asks for tryfirst; remove it"),
+        ("@hookimpl(trylast=True)\ndef before_call(self, call): pass", "before_call asks for trylast; remove it"),
+        ("@hookimpl(wrapper=True)\ndef before_call(self, call):\n    yield", "before_call asks for wrapper; remove it"),
+        ("@hookimpl(hookwrapper=True)\ndef before_call(self, call):\n    yield", "before_call asks for hookwrapper"),
+        ("@hookimpl(specname='before_call')\ndef look(self, call): pass", "look is not a hook"),
+        ("@hookimpl(specname='after_call')\ndef before_call(self, call): pass", "before_call gives a specname"),
+        (
+            "@hookimpl\ndef before_call(self, request): pass",
+            "before_call takes request, which the hook does not",
+        ),
+        ("@hookimpl\ndef before_call(self, *call): pass", "before_call takes call as keyword-only or positional-only"),
+        ("@hookimpl\ndef before_call(self, **more): pass", "before_call takes more, which the hook does not give"),
+        ("@hookimpl\ndef before_call(self, *, call): pass", "before_call takes call as keyword-only"),
+        ("@hookimpl\ndef after_call(self, call, result=None): pass", "after_call gives result a default, so pluggy"),
+        ("@hookimpl\nasync def route_tool(self, call, candidates): pass", "route_tool is async; it must be sync"),
+        ("@hookimpl\nasync def resolve_conflict(self, conflict): pass", "resolve_conflict is async; it must be sync"),
+        ("@hookimpl\nasync def before_call(self, call):\n    yield", "before_call is a generator; return the verdict"),
+        ("methods = 'tools/call'\n@hookimpl\ndef before_call(self): pass", "its methods must be a set or tuple"),
+        (
+            "methods = {'tools/cal'}\n@hookimpl\ndef before_call(self): pass",
+            "its methods name 'tools/cal', which is none of completion/complete, prompts/get, ",
+        ),
+        ("methods = [[]]\n@hookimpl\ndef before_call(self): pass", "its methods name [], which is none"),
+    ],
+)
+def test_hooks_that_would_not_do_what_they_look_like_are_refused(install, method, what):
+    install("wrong", hooks(method))
+    assert what in problem(entry("wrong"))
+
+
+def test_hooks_may_be_static_and_leave_arguments_out(install):
+    install(
+        "odd",
+        hooks(
+            "@staticmethod\n@hookimpl\ndef before_call(call): pass",
+            "@hookimpl\nasync def after_call(self, result): pass",
+            "@classmethod\n@hookimpl\ndef check_health(cls): pass",
+        ),
+    )
+    (plugin,) = load([entry("odd")])
+    assert plugin.hooks == ("before_call", "after_call", "check_health")
+
+
+@pytest.mark.parametrize("hook", ["route_tool", "resolve_conflict"])
+def test_two_plugins_with_one_strategy_are_both_named(install, hook):
+    for name in ("first", "second"):
+        install(name, hooks(f"@hookimpl\ndef {hook}(self): pass"))
+    line = problem(entry("first", line=1), entry("second", line=4))
+    assert line == (
+        f"mcp-proxy.toml:4: mcp.proxy.plugins[1] (second): implements {hook}, and so does first; "
+        "enable only one of first and second"
+    )
+
+
+def test_two_plugins_may_share_every_other_hook(install):
+    for name in ("first", "second"):
+        install(name, hooks("@hookimpl\ndef check_health(self): pass"))
+    assert len(load([entry("first"), entry("second")])) == 2
+
+
+def test_a_plugin_that_pluggy_cannot_read_is_reported(install):
+    source = GOOD + "\n    def __dir__(self):\n        raise RuntimeError('trapped')\n"
+    install("trap", source)
+    assert "is refused by pluggy: RuntimeError: trapped" in problem(entry("trap"))
+
+
+def test_every_problem_of_every_plugin_is_reported_at_once(install):
+    install("first", GOOD)
+    install("second", hooks("@hookimpl\ndef befor_call(self): pass", "@hookimpl\nasync def route_tool(self): pass"))
+    found = problems(entry("missing", 1), entry("first", 2, limit="x"), entry("second", 3, depth=1))
+    assert [line.split(" ", 1)[0] for line in found] == [f"mcp-proxy.toml:{line}:" for line in (1, 2, 3, 3, 3)]
+
+
+def test_every_setting_of_the_seven_plugins_is_in_the_plugins_readme():
+    for plugin in installed():
+        if not plugin.distribution.startswith("gateway-"):
+            continue
+        (loaded,) = load([entry(plugin.name)])
+        readme = (Path(__file__).parents[1].parent / "plugins" / plugin.name / "README.md").read_text()
+        assert f'name = "{plugin.name}"' in readme
+        assert all(f"`{hook}`" in readme for hook in loaded.hooks)
+        settings = getattr(type(loaded.instance), "Config", PluginConfig).model_fields
+        assert set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)) == set(settings)

@@ -1,0 +1,371 @@
+"""The HTTP client towards upstreams, against servers that send exactly what a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import NotSent, OutcomeUnknown
+from gateway_core.http1.client_connection import WireConnection
+from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, Heads
+from gateway_core.http1.client_parser import MAX_INFORMATIONAL
+from gateway_core.http1.client_response import HIGH, Response
+from gateway_core.upstream.transports.answers import read_body
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.opening import client as module
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def request_of(reader: asyncio.StreamReader) -> bytes:
+    """One request, whole."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0)
+    return head + await reader.readexactly(length)
+
+
+@asynccontextmanager
+async def serving(script: Script, path: str = "/mcp", **config: Any) -> AsyncIterator[HttpClient]:
+    """A client of a server that runs `script` on each connection."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}{path}"
+    client = HttpClient(UpstreamConfig(name="up", transport="http", url=url, **config), LimitsConfig())
+    try:
+        yield client
+    finally:
+        await client.close()
+        server.close()
+        for task in tasks:
+            task.cancel()
+
+
+def answering(*answers: bytes, pieces: int = 0, then_close: bool = False) -> Script:
+    """Answer one request after the other, in pieces of that many bytes."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await request_of(reader)
+            for start in range(0, len(answer), pieces or len(answer)):
+                writer.write(answer[start : start + (pieces or len(answer))])
+                await writer.drain()
+                if pieces:
+                    await asyncio.sleep(0)
+        if not then_close:
+            await reader.read()
+
+    return script
+
+
+async def post(client: HttpClient, body: bytes = b"{}", **settings: Any) -> tuple[int, bytes]:
+    response = await client.open("POST", {"Content-Type": "application/json"}, body=body, **settings)
+    try:
+        return response.status, await read_body(response, 1 << 24)
+    finally:
+        response.close()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;a=b\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}"
+INFORMED = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + PLAIN
+OLD = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3, 40])
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [(PLAIN, True), (CHUNKED, True), (INFORMED, True), (UNTIL_CLOSE, False), (OLD, False)],
+    ids=["length", "chunked", "informational", "until close", "HTTP/1.0"],
+)
+async def test_an_answer_is_read_however_it_is_framed_and_cut(answer: bytes, kept: bool, pieces: int) -> None:
+    async with serving(answering(answer, pieces=pieces, then_close=not kept)) as client:
+        assert await post(client) == (200, b"{}")
+        assert len(client._idle) == kept
+
+
+async def test_an_answer_without_a_body_leaves_the_connection_good() -> None:
+    accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+    nothing = b"HTTP/1.1 204 No Content\r\n\r\n"
+    async with serving(answering(accepted, nothing, PLAIN)) as client:
+        assert await post(client) == (202, b"")
+        assert await post(client) == (204, b"")
+        assert await post(client) == (200, b"{}")
+        assert len(client._open) == 1
+
+
+_BODIES = st.lists(st.binary(min_size=1, max_size=40), max_size=4)
+
+
+@given(chunks=_BODIES, cut=st.integers(min_value=1, max_value=60), chunked=st.booleans(), close=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_whatever_way_it_comes_the_answer_is_the_same(
+    chunks: list[bytes], cut: int, chunked: bool, close: bool
+) -> None:
+    body = b"".join(chunks)
+    head = b"HTTP/1.1 200 OK\r\nX-A: 1\r\n" + (b"Connection: close\r\n" if close else b"")
+    if chunked:
+        framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+        answer = head + b"Transfer-Encoding: chunked\r\n\r\n" + framed + b"0\r\n\r\n"
+    else:
+        answer = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    async def read(pieces: int) -> tuple[int, bytes]:
+        async with serving(answering(answer, pieces=pieces)) as client:
+            found = await post(client)
+            assert len(client._idle) == (not close)
+            return found
+
+    async def both() -> None:
+        assert await read(0) == await read(cut) == (200, body)
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HELLO\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(MAX_HEADERS + 1)) + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 40_000 + b"\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INFORMATIONAL + 1) + PLAIN,
+    ],
+)
+@pytest.mark.parametrize("pieces", [0, 7])
+async def test_what_is_not_http_or_too_large_ends_the_connection(answer: bytes, pieces: int) -> None:
+    async with serving(answering(answer, pieces=pieces, then_close=True)) as client:
+        with pytest.raises(OutcomeUnknown):
+            await post(client)
+        await asyncio.sleep(0.01)
+        assert not client._idle
+        assert not client._open
+
+
+async def test_a_head_without_an_end_is_not_kept_for_ever() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            writer.write(b"x" * 4096)
+            await writer.drain()
+
+    async with serving(script) as client, asyncio.timeout(10):
+        with pytest.raises(OutcomeUnknown, match="too large"):
+            await post(client)
+
+
+async def test_what_comes_after_an_answer_is_never_taken_for_the_next_one() -> None:
+    smuggled = PLAIN + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    seen: list[int] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(1)
+        await request_of(reader)
+        writer.write(smuggled)
+        await reader.read()
+
+    async with serving(script) as client:
+        for _ in range(3):
+            assert await post(client) == (200, b"{}")
+        assert len(seen) == 3, "each on a connection of its own"
+
+
+async def test_what_comes_unasked_on_an_idle_connection_ends_it() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(PLAIN)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        await reader.read()
+
+    async with serving(script) as client:
+        assert await post(client) == (200, b"{}")
+        await asyncio.sleep(0.1)
+        assert not client._open
+        assert await post(client) == (200, b"{}")
+
+
+async def test_an_end_that_the_event_loop_has_not_noticed_yet_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule R10: a request is not spent on finding out that its connection is gone."""
+    closed = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(PLAIN)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async with serving(script) as client:
+        for _ in range(5):
+            assert await post(client) == (200, b"{}")
+            closed.clear()
+
+
+async def test_a_body_that_nobody_reads_is_not_piled_up() -> None:
+    sent = 0
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with serving(script) as client:
+        response = await client.open("POST", {}, body=b"{}")
+        await asyncio.sleep(0.3)
+        held = response._size
+        assert held <= HIGH + 512 * 1024
+        before = sent
+        await asyncio.sleep(0.2)
+        assert sent == before, "the server is held up"
+        total = 0
+        while (chunk := await response.read()) is not None:
+            total += len(chunk)
+            if total > 20_000_000:
+                break
+        response.close()
+        await asyncio.sleep(0.01)
+        assert not client._open
+
+
+async def test_a_cancelled_request_takes_its_connection_along() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        await asyncio.sleep(60)
+
+    async with serving(script) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await post(client)
+        await asyncio.sleep(0.01)
+        assert not client._open
+
+
+async def test_an_answer_that_breaks_off_is_told_apart_from_one_that_ends() -> None:
+    async with serving(answering(PLAIN[:-1], then_close=True)) as client:
+        with pytest.raises(OutcomeUnknown, match="broke off"):
+            await post(client)
+
+
+async def test_the_line_between_not_sent_and_unknown_is_the_first_byte() -> None:
+    marks: list[str] = []
+    async with serving(answering(then_close=True)) as client:
+        with pytest.raises(OutcomeUnknown, match=r"closed the connection without an answer|was reset"):
+            await post(client, before_send=lambda: marks.append("sent"))
+        assert marks == ["sent"]
+        await client.close()
+        with pytest.raises(NotSent):
+            await post(client, before_send=lambda: marks.append("again"))
+        assert marks == ["sent"]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x7f", "€"])
+async def test_headers_that_would_be_more_than_one_are_not_sent(value: str) -> None:
+    async with serving(answering(PLAIN)) as client:
+        with pytest.raises(NotSent, match="X-Asked"):
+            await client.open("POST", {"X-Asked": value}, body=b"{}")
+
+
+async def test_a_request_is_what_it_should_be() -> None:
+    seen: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append(await request_of(reader))
+            writer.write(PLAIN)
+
+    config = {"headers": {"X-Key": "secret"}}
+    async with serving(script, "/mcp?a=b%20c", **config) as client:
+        assert await post(client, b"[]") == (200, b"{}")
+        response = await client.open("GET", {"Accept": "text/event-stream"})
+        response.close()
+        port = client.url.port
+    lines = [line for request in seen for line in request.decode().split("\r\n")]
+    assert lines.count(f"Host: 127.0.0.1:{port}") == 2
+    assert lines[0] == "POST /mcp?a=b%20c HTTP/1.1"
+    assert {"X-Key: secret", "Content-Length: 2", "Accept-Encoding: identity"} <= set(lines)
+    assert [line.lower() for line in lines].count("content-type: application/json") == 1
+    assert "GET /mcp?a=b%20c HTTP/1.1" in lines
+
+
+async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEPALIVE", 0.1)
+    async with serving(answering(PLAIN)) as client:
+        await asyncio.gather(*(post(client) for _ in range(5)))
+        assert len(client._open) == 5
+        await asyncio.sleep(0.4)
+        assert not client._open
+
+
+def test_only_so_many_heads_are_remembered() -> None:
+    heads = Heads()
+    for number in range(REMEMBERED + 20):
+        data = b"HTTP/1.1 200 OK\r\nX: %d\r\nContent-Length: 2\r\n\r\n" % number
+        assert heads.read(data) is heads.read(data)
+    assert len(heads._known) == REMEMBERED
+    chunked = heads.read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert chunked is not None
+    assert chunked.length is None
+    assert heads.read(b"HTTP/1.1 100 Continue\r\n\r\n") is None
+    assert heads.read(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n") is None
+
+
+async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(answering(PLAIN)) as client:
+        port = client.url.port
+        client.url = client.url.with_host("localhost")
+        loop = asyncio.get_running_loop()
+        known = loop.getaddrinfo
+
+        async def addresses(host: str, *args: Any, **kwargs: Any) -> Any:
+            found = await known("127.0.0.1", port, **kwargs)
+            family, kind, protocol, name, _ = found[0]
+            return [(family, kind, protocol, name, ("127.0.0.2", 1)), *found]
+
+        monkeypatch.setattr(loop, "getaddrinfo", addresses)
+        assert await post(client) == (200, b"{}")
+
+
+def test_a_response_that_was_closed_takes_nothing_in() -> None:
+    connection = WireConnection(Heads(), lambda _: None, lambda _: None, 1000)
+    head = Heads().read(PLAIN[:-2])
+    assert head is not None
+    response = Response(head, connection)
+    response.close()
+    response.feed(b"late")
+    assert response.at_eof

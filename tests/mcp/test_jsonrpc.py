@@ -1,0 +1,26 @@
+"""Payloads are read and written back unaltered; envelopes are written."""
+
+import pytest
+
+from gateway_core.errors import PARSE_ERROR, RpcError
+from gateway_core.mcp import jsonrpc
+
+
+def test_integers_of_any_size_survive_reading_and_writing() -> None:
+    raw = b'{"n":123456789012345678901234567890}'
+    assert jsonrpc.encode(jsonrpc.value(raw)) == raw
+
+
+@pytest.mark.parametrize("raw", [b'{"a":1,"a":2}', b'{"x":[{"a":1,"a":2}]}', b'{"a":1e999}'])
+def test_a_reader_refuses_what_it_could_not_write_back(raw: bytes) -> None:
+    with pytest.raises(RpcError):
+        jsonrpc.value(raw)
+
+
+def test_a_malformed_error_object_of_an_upstream_is_still_an_error() -> None:
+    assert jsonrpc.error_of(b'{"code":"x"}').code == -32603
+    assert jsonrpc.error_of(b'{"code":-5,"message":"m","data":[1]}').data == [1]
+
+
+def test_an_error_without_a_readable_id_has_none() -> None:
+    assert b'"id"' not in jsonrpc.error(None, RpcError(PARSE_ERROR, "bad"))

@@ -1,0 +1,404 @@
+"""The path of a call, over a real server of the official SDK in a process of its own."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loguru import logger
+from msgspec import Raw
+
+from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core.api import Era, Outcome, Principal
+from gateway_core.catalog import Catalog
+from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.mcp import jsonrpc
+from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.router import Router
+from gateway_core.sealing import Seal
+from gateway_core.upstream.health import HealthMonitor
+from gateway_core.upstream.pool import UpstreamPool
+
+REFLECTOR = Path(__file__).parents[1].joinpath("servers") / "reflector.py"
+
+
+class World:
+    """A pipeline over the reflector, with the plugins of the test."""
+
+    def __init__(self, url: str, *plugins: object, **settings: Any) -> None:
+        mirror = UpstreamConfig(name="mirror", transport="http", url=url, **settings.pop("upstream", {}))
+        self.config = ProxyConfig(upstreams=(mirror,), **settings)
+        loaded = [
+            LoadedPlugin(f"plugin{n}", plugin, "1", "d", (), "reject", getattr(plugin, "methods", CALLS))
+            for n, plugin in enumerate(plugins)
+        ]
+        chain = Chain(loaded)
+        self.pool = UpstreamPool(self.config)
+        self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
+        self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
+        router = Router(chain, Rounds(self.config, Seal()))
+        self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.settle)
+
+    def exchange(self, method: str, era: Era = "modern") -> Exchange:
+        version = "2026-07-28" if era == "modern" else "2025-11-25"
+        return Exchange(Agent(Principal("agent@test"), era, version), method)
+
+    async def ask(self, method: str, params: dict[str, Any] | None = None, era: Era = "modern") -> CallResult:
+        """Have a request served as an agent's is: promoted only where it needs a task."""
+        exchange, members = self.exchange(method, era), jsonrpc.members(jsonrpc.encode(params or {}))
+        running = self.pipeline.begin(exchange, members)
+        ended = asyncio.get_running_loop().create_future()
+        running.add_done_callback(lambda _: ended.set_result(None))
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            running.cancel()
+            await ended
+        return running.result()
+
+    async def tool(self, tool: str, era: Era = "modern", meta: Any = None, **arguments: Any) -> CallResult:
+        params: dict[str, Any] = {"name": tool, "arguments": arguments}
+        if meta is not None:
+            params["_meta"] = meta
+        return await self.ask("tools/call", params, era)
+
+
+CALLS = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+Start = Callable[..., Awaitable[World]]
+
+
+def text(result: CallResult) -> str:
+    assert result.error is None, result.error
+    return str(result.content["content"][0]["text"])
+
+
+@pytest.fixture(scope="module")
+def reflector() -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, str(REFLECTOR)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.wait(10)
+    process.stdout.close()
+
+
+@pytest.fixture
+async def start(reflector: str) -> AsyncIterator[Start]:
+    worlds: list[World] = []
+
+    async def begin(*plugins: object, **settings: Any) -> World:
+        world = World(reflector, *plugins, **settings)
+        worlds.append(world)
+        world.health.start()
+        await world.health.wait_first_attempts(20)
+        return world
+
+    yield begin
+    for world in worlds:
+        await world.health.stop()
+        await world.pool.close()
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_every_method_reaches_its_upstream(start: Start, era: Era) -> None:
+    world = await start()
+    assert json.loads(text(await world.tool("reflect", era, value=[1, "ä"])))["value"] == [1, "ä"]
+    listed = (await world.ask("tools/list", era=era)).content
+    assert {"reflect", "sleep", "fail"} <= {tool["name"] for tool in listed["tools"]}
+    assert ("resultType" in listed) is (era == "modern")
+    read = await world.ask("resources/read", {"uri": "note://today"}, era)
+    assert read.content["contents"][0]["text"] == "sunny"
+    read = await world.ask("resources/read", {"uri": "note://by/monday"}, era)
+    assert read.content["contents"][0]["text"] == "weather of monday"
+    prompt = await world.ask("prompts/get", {"name": "greet", "arguments": {"name": "Ada"}}, era)
+    assert prompt.content["messages"][0]["content"]["text"] == "Greet Ada"
+    templates = await world.ask("resources/templates/list", era=era)
+    assert templates.content["resourceTemplates"][0]["uriTemplate"] == "note://by/{day}"
+
+
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+async def test_only_who_waited_for_upstreams_after_the_start_looks_again(
+    start: Start, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    world = await start()
+    prepared: list[str] = []
+
+    async def prepare(exchange: Exchange) -> None:
+        prepared.append(exchange.method)
+
+    monkeypatch.setattr(world.catalog, "prepare", prepare)
+    await world.ask(method, {"name": "unknown"})
+    assert prepared == [method] * 2
+    await world.ask(method, {"name": "unknown"})
+    assert prepared == [method] * 3
+
+
+async def test_a_tool_is_reached_by_its_upstreams_name_too(start: Start) -> None:
+    world = await start(upstream={"tools": ("reflect",)})
+    assert text(await world.tool("mirror:reflect"))
+    for name in ("mirror:sleep", "sleep", "other:reflect", "mirror:", ":reflect"):
+        assert (await world.tool(name)).error.code == INVALID_PARAMS  # type: ignore[union-attr]
+
+
+async def test_big_integers_arrive_unaltered(start: Start) -> None:
+    world = await start()
+    huge = 123456789012345678901234567890
+    assert json.loads(text(await world.tool("reflect", value=huge)))["value"] == huge
+
+
+async def test_meta_keys_of_one_hop_stay_there_and_the_others_pass(start: Start) -> None:
+    world = await start()
+    meta = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
+        "com.example/own": {"a": 1},
+        "io.modelcontextprotocol/clientInfo": {"name": "agent", "version": "9"},
+        "io.modelcontextprotocol/unknown": True,
+        "progressToken": "mine",
+    }
+    seen = json.loads(text(await world.tool("reflect", meta=meta)))["meta"]
+    assert seen["traceparent"] == meta["traceparent"]
+    assert seen["com.example/own"] == {"a": 1}
+    assert seen["dev.radium.gateway/idempotencyKey"]
+    assert "io.modelcontextprotocol/unknown" not in seen
+    assert seen.get("io.modelcontextprotocol/clientInfo", {}).get("name") != "agent"
+    assert seen.get("progressToken", seen.get("progress_token")) != "mine"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("tools/call", {"name": "nobody"}, INVALID_PARAMS),
+        ("tools/call", {}, INVALID_PARAMS),
+        ("tools/call", {"name": 5}, INVALID_PARAMS),
+        ("tools/call", {"name": "reflect", "_meta": 5}, INVALID_PARAMS),
+        ("tools/list", {"cursor": 5}, INVALID_PARAMS),
+        ("tools/call", {"name": "reflect", "arguments": [1]}, INVALID_PARAMS),
+        ("prompts/get", {"name": "nobody"}, INVALID_PARAMS),
+        ("tools/list", {"cursor": "forged"}, INVALID_PARAMS),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "nobody"}, "argument": {}}, INVALID_PARAMS),
+        ("completion/complete", {"ref": {"type": "ref/else"}}, INVALID_PARAMS),
+    ],
+)
+async def test_wrong_params_are_the_agents_error(start: Start, method: str, params: Any, code: int) -> None:
+    world = await start()
+    result = await world.ask(method, params)
+    assert result.error is not None
+    assert result.error.code == code
+    assert world.pool.upstreams[0].errors == 0
+
+
+async def test_a_resource_that_is_not_there_has_its_eras_code(start: Start) -> None:
+    world = await start()
+    for era, code in (("legacy", RESOURCE_NOT_FOUND_LEGACY), ("modern", INVALID_PARAMS)):
+        result = await world.ask("resources/read", {"uri": "note://nothing/at/all"}, era)  # type: ignore[arg-type]
+        assert result.error is not None
+        assert result.error.code == code
+
+
+async def test_lists_come_in_pages_with_cursors_of_the_gateway(start: Start) -> None:
+    world = await start(limits=LimitsConfig(page_size=2))
+    names: list[str] = []
+    params: dict[str, Any] = {}
+    for _ in range(10):
+        page = (await world.ask("tools/list", params)).content
+        names += [tool["name"] for tool in page["tools"]]
+        if "nextCursor" not in page:
+            break
+        params = {"cursor": page["nextCursor"]}
+    assert len(names) == len(set(names)) == 5
+    other = await world.ask("prompts/list", params)
+    assert other.error is not None, "a cursor of another list"
+
+
+async def test_a_tools_own_error_is_a_result(start: Start) -> None:
+    world = await start()
+    result = await world.tool("fail")
+    assert (result.error, result.outcome) == (None, Outcome.TOOL_ERROR)
+    assert world.pool.upstreams[0].facts.state == "healthy"
+
+
+async def test_a_call_that_is_too_slow_ends_unknown_and_is_cancelled_upstream(start: Start) -> None:
+    world = await start(upstream={"timeout": 0.4})
+    result = await world.tool("sleep", seconds=30, tag="late")
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.content["isError"] is True
+    await asyncio.sleep(0.1)
+    assert "late" in text(await world.tool("cancellations"))
+
+
+async def test_progress_keeps_a_call_alive_up_to_the_hard_maximum(start: Start) -> None:
+    world = await start(upstream={"timeout": 0.6}, timeout=0.6, max_timeout=3.0)
+    assert text(await world.tool("steps", count=4, pause=0.35)) == "done"
+    begun = asyncio.get_running_loop().time()
+    result = await world.tool("steps", count=100, pause=0.1)
+    assert result.outcome is Outcome.UNKNOWN, "it would have gone on for ten seconds"
+    assert asyncio.get_running_loop().time() - begun > 2.5
+
+
+async def test_progress_carries_the_agents_own_token(start: Start) -> None:
+    world = await start()
+    seen: list[tuple[str, Any]] = []
+
+    class Back:
+        def notify(self, method: str, params: bytes) -> None:
+            seen.append((method, json.loads(params)))
+
+        async def ask(self, method: str, params: bytes) -> bytes:
+            raise AssertionError
+
+    exchange = world.exchange("tools/call")
+    exchange.back = Back()
+    exchange.progress_token = b'"tok"'
+    params = {"name": "steps", "arguments": {"count": 3, "pause": 0.01}}
+    await world.pipeline.call(exchange, jsonrpc.members(jsonrpc.encode(params)))
+    assert [(m, p["progressToken"], p["progress"]) for m, p in seen] == [
+        ("notifications/progress", "tok", n) for n in (1, 2, 3)
+    ]
+
+
+class Diary:
+    """A plugin that writes down what it sees, and does as told."""
+
+    def __init__(self, verdict: Any = None, methods: frozenset[str] = CALLS) -> None:
+        self.verdict, self.methods, self.seen = verdict, methods, []
+
+    @hookimpl
+    def before_call(self, call: Call) -> Any:
+        self.seen.append(f"before {call.name} {call.tool.name if call.tool else None}")
+        return self.verdict(call) if callable(self.verdict) else self.verdict
+
+    @hookimpl
+    def after_call(self, call: Call, result: CallResult) -> None:
+        self.seen.append(f"after {result.outcome}")
+
+
+async def test_a_rewritten_call_is_looked_up_again(start: Start) -> None:
+    plugin = Diary(lambda call: call.replace(name="reflect", arguments={"value": 7}))
+    later = Diary()
+    world = await start(plugin, later)
+    assert json.loads(text(await world.tool("fail")))["value"] == 7
+    assert later.seen == ["before reflect reflect", "after ok"]
+
+
+async def test_a_refusal_reaches_no_upstream_and_tells_when_to_come_back(start: Start) -> None:
+    earlier, plugin, later = Diary(), Diary(Reject("not now", retry_after=1.5)), Diary()
+    world = await start(earlier, plugin, later)
+    result = await world.tool("reflect")
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == (REJECTED, "not now")
+    assert result.error.data == {"source": "gateway", "retryAfterMs": 1500}
+    assert (earlier.seen[-1], later.seen) == ("after refused", [])
+    assert world.pool.upstreams[0].calls == 0
+
+
+async def test_a_plugin_answers_in_the_upstreams_place(start: Start) -> None:
+    world = await start(Diary(CallResult.text("cached")))
+    assert text(await world.tool("reflect")) == "cached"
+    assert world.pool.upstreams[0].calls == 0
+
+
+async def test_a_call_to_an_unknown_name_is_still_shown_to_plugins(start: Start) -> None:
+    plugin = Diary()
+    world = await start(plugin)
+    await world.tool("nobody")
+    assert plugin.seen == ["before nobody None", "after error"]
+
+
+async def test_an_explicitly_named_tool_is_the_same_tool_to_plugins(start: Start) -> None:
+    plugin = Diary()
+    world = await start(plugin)
+    await world.tool("mirror:reflect")
+    assert plugin.seen[0] == "before mirror:reflect reflect"
+
+
+async def test_cancellation_tells_the_upstream_and_every_plugin(start: Start) -> None:
+    plugin = Diary()
+    world = await start(plugin)
+    task = asyncio.create_task(world.tool("sleep", seconds=30, tag="gone"))
+    async with asyncio.timeout(5):
+        while not world.pool.upstreams[0].facts.in_flight:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert plugin.seen[-1] == "after cancelled"
+    await asyncio.sleep(0.1)
+    assert "gone" in text(await world.tool("cancellations"))
+    assert world.pipeline.in_flight == 0
+
+
+async def test_a_plugin_that_names_lists_can_hide_tools(start: Start) -> None:
+    class Hide:
+        methods = frozenset({"tools/list"})
+
+        @hookimpl
+        def after_call(self, call: Call, result: CallResult) -> CallResult:
+            content = dict(result.content)
+            content["tools"] = [tool for tool in content["tools"] if tool["name"] == "reflect"]
+            return result.replace(content)
+
+    world = await start(Hide())
+    assert [tool["name"] for tool in (await world.ask("tools/list")).content["tools"]] == ["reflect"]
+
+
+async def test_payloads_that_no_plugin_reads_are_never_decoded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Indifferent:
+        @hookimpl
+        def before_call(self, call: Call) -> None:
+            return None
+
+        @hookimpl
+        def after_call(self, call: Call) -> None:
+            return None
+
+    world = await start(Indifferent())
+
+    def fail(raw: Raw | bytes) -> Any:
+        raise AssertionError("a payload was decoded")
+
+    monkeypatch.setattr(jsonrpc, "value", fail)
+    result = await world.tool("reflect", value={"deep": [1, 2]})
+    monkeypatch.undo()
+    assert json.loads(text(result))["value"] == {"deep": [1, 2]}
+
+
+async def test_calls_that_are_ended_get_an_answer_that_is_true(start: Start) -> None:
+    world = await start()
+    call = asyncio.create_task(world.tool("sleep", seconds=30, tag="ended"))
+    async with asyncio.timeout(5):
+        while not world.pool.upstreams[0].facts.in_flight:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    world.pipeline.end_all("the gateway is stopping")
+    result = await call
+    assert result.outcome is Outcome.UNKNOWN
+    assert "the gateway is stopping" in text(result)
+
+
+async def test_a_bug_ends_its_call_only_and_its_text_reaches_no_log(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await start()
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)))
+
+    def broken(*_: Any) -> Any:
+        raise ValueError("-".join(("canary", "secret")))  # a log shows source lines, which hold no payload
+
+    monkeypatch.setattr("gateway_core.pipeline.pipeline.request_for", broken)
+    result = await world.tool("reflect", value=1)
+    monkeypatch.undo()
+    logger.remove(sink)
+    assert result.error is not None
+    assert "a bug in the gateway: ValueError" in "".join(lines)
+    assert "canary-secret" not in "".join(lines) + result.error.message
+    assert text(await world.tool("reflect", value=1))

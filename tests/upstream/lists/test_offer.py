@@ -1,0 +1,171 @@
+"""What an upstream offers to whom: fetched once, kept within bounds, never replaced by something older."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway_core.api import Principal
+from gateway_core.config import UpstreamConfig
+from gateway_core.errors import NotSent
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp.cache_hints import MAX_TTL_MS, Hint, hint_of
+from gateway_core.upstream.base import ServerInfo
+from gateway_core.upstream.lists import offer
+from gateway_core.upstream.lists.offer import Offer
+from gateway_core.upstream.requests import Reply
+
+INFO = ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}})
+
+
+def agent(name: str) -> Agent:
+    return Agent(Principal(name), "modern", "2026-07-28")
+
+
+def answer(*names: str, scope: str = "private", ttl: object = 0) -> Reply:
+    listed = [{"name": name, "inputSchema": {}} for name in names]
+    return Reply(json.dumps({"tools": listed, "cacheScope": scope, "ttlMs": ttl}).encode())
+
+
+class Server:
+    """Answers as told; counts who asked."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.info = INFO
+        self.asked: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+        self.now = answer("own")
+        self.offer = Offer(UpstreamConfig(name="a", transport="stdio", command="x"), self.ask)
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
+        return answer("gateways")
+
+    async def ask(self, exchange: Exchange, method: str, params: Mapping[str, Any]) -> Reply:
+        found, who = self.now, exchange.agent.principal.id
+        self.asked.append(who)
+        if who in self.gates:
+            await self.gates[who].wait()
+        if found.result == b"":
+            raise NotSent("gone")
+        return found
+
+    def names(self, principal: str) -> list[str] | None:
+        part = self.offer.part(principal)
+        return None if part is None or part.inventory is None else [item.name for item in part.inventory.of("tool")]
+
+
+@pytest.fixture
+async def server() -> Server:
+    made = Server()
+    await made.offer.fetch(made)  # type: ignore[arg-type]
+    return made
+
+
+async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Server) -> None:
+    await server.offer.renew(agent("ada"))
+    assert server.names("ada") == ["own"]
+    assert server.offer.inventory is not None
+    assert [item.name for item in server.offer.inventory.of("tool")] == ["gateways"]
+    assert server.names("bob") is None
+
+
+async def test_equal_lists_need_memory_once(server: Server) -> None:
+    server.now = answer("gateways")
+    await server.offer.renew(agent("ada"))
+    part, own = server.offer.part("ada"), server.offer.inventory
+    assert part is not None and part.inventory is not None and own is not None  # noqa: PT018
+    assert part.inventory.of("tool") is own.of("tool")
+    assert part.inventory.other_than(own) == []
+    await server.offer.fetch(server)  # type: ignore[arg-type]
+    assert part.inventory.other_than(server.offer.inventory) == [], "also after the gateway asked again"  # type: ignore[arg-type]
+
+
+async def test_those_who_ask_at_once_share_one_fetch(server: Server) -> None:
+    await asyncio.gather(*(server.offer.renew(agent("ada")) for _ in range(5)))
+    assert server.asked == ["ada"]
+
+
+async def test_due_are_lists_that_changed_expired_or_failed(server: Server) -> None:
+    assert server.offer.due("ada", listing=False), "it was never asked for"
+    await server.offer.renew(agent("ada"))
+    assert not server.offer.due("ada", listing=True)
+    server.offer.changes += 1
+    assert server.offer.due("ada", listing=True)
+    assert not server.offer.due("ada", listing=False), "calls go on with what the principal was shown"
+    server.now = answer("own", ttl=1)
+    await server.offer.renew(agent("ada"))
+    await asyncio.sleep(0.01)
+    assert server.offer.due("ada", listing=True)
+    server.now = Reply()
+    await server.offer.renew(agent("bob"))
+    assert (server.offer.due("bob", listing=True), server.offer.due("bob", listing=False)) == (True, False)
+
+
+async def test_a_failure_keeps_what_was_known(server: Server) -> None:
+    await server.offer.renew(agent("ada"))
+    server.now = Reply()
+    await server.offer.renew(agent("ada"))
+    assert server.names("ada") == ["own"]
+
+
+async def test_an_older_fetch_never_replaces_what_a_newer_one_brought(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offer, "PATIENCE", 0.01)
+    server.gates["ada"], server.now = asyncio.Event(), answer("old")
+    await server.offer.renew(agent("ada"))
+    assert server.names("ada") is None
+    gate = server.gates.pop("ada")
+    server.offer.changes += 1
+    server.now = answer("new")
+    await server.offer.renew(agent("ada"))
+    assert server.names("ada") == ["new"]
+    gate.set()
+    while server.offer._tasks:
+        await asyncio.sleep(0)
+    assert server.names("ada") == ["new"]
+
+
+async def test_only_so_many_principals_are_kept_those_used_last(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offer, "MAX_PRINCIPALS", 3)
+    for name in ("p1", "p2", "p3"):
+        await server.offer.renew(agent(name))
+    server.offer.due("p1", listing=False)
+    await server.offer.renew(agent("p4"))
+    assert [server.names(name) is not None for name in ("p1", "p2", "p3", "p4")] == [True, False, True, True]
+
+
+async def test_closing_ends_what_is_under_way(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offer, "PATIENCE", 0.01)
+    server.gates["ada"] = asyncio.Event()
+    await server.offer.renew(agent("ada"))
+    assert server.offer._tasks
+    await server.offer.close()
+    assert not server.offer._tasks
+
+
+@pytest.mark.parametrize(
+    ("ttl", "scope", "hint"),
+    [
+        (5, "public", Hint(5, public=True)),
+        (5.7, "private", Hint(5)),
+        (-5, "public", Hint(0, public=True)),
+        (None, None, Hint()),
+        ("5", "PUBLIC", Hint()),
+        (1e300, ["public"], Hint(MAX_TTL_MS)),
+        (10**30, "public", Hint(MAX_TTL_MS, public=True)),
+    ],
+)
+def test_a_hint_is_what_it_means(ttl: object, scope: object, hint: Hint) -> None:
+    assert hint_of(ttl, scope) == hint
+
+
+def test_merged_hints_are_as_short_and_as_private_as_any() -> None:
+    assert Hint(5, public=True).merged(Hint(9, public=True)) == Hint(5, public=True)
+    assert Hint(5, public=True).merged(Hint(9)) == Hint(5)

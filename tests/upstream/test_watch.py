@@ -1,0 +1,533 @@
+"""Watching upstreams: backoff, ejection, reconnection, with real child processes and a real HTTP server."""
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from loguru import logger
+
+from gateway_core import hookimpl
+from gateway_core.api import Health, Principal, UpstreamState, UpstreamView
+from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.errors import Busy, NotSent, Permanent, RefusedUpstream, RpcError
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.upstream import watch as watch_module
+from gateway_core.upstream.health import HealthMonitor
+from gateway_core.upstream.requests import Request
+from gateway_core.upstream.upstream import Upstream
+
+
+def stdio(name: str = "s", *args: str, **settings: Any) -> Upstream:
+    command = settings.pop("command", sys.executable)
+    arguments = args or ("-m", "gateway_core.demo.stdio_server")
+    config = UpstreamConfig(name=name, transport="stdio", command=command, args=arguments, **settings)
+    return Upstream(config, ProxyConfig(), 0)
+
+
+@pytest.fixture
+async def watch() -> AsyncIterator[Callable[..., HealthMonitor]]:
+    monitors: list[HealthMonitor] = []
+    upstreams: list[Upstream] = []
+
+    def start(
+        *watched: Upstream,
+        chain: Chain | None = None,
+        on_change: Callable[[], None] = lambda: None,
+        rng: random.Random | None = None,
+    ) -> Any:
+        monitor = HealthMonitor(watched, chain or Chain([]), on_change, rng)
+        monitor.start()
+        monitors.append(monitor)
+        upstreams.extend(watched)
+        return monitor
+
+    yield start
+    for monitor in monitors:
+        await monitor.stop()
+    for upstream in upstreams:
+        await upstream.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_child_that_dies_is_started_again(watch: Callable[..., HealthMonitor]) -> None:
+    upstream = stdio()
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    first = upstream.connection
+    await first.close()  # type: ignore[union-attr]
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    assert upstream.inventory is not None, "it keeps its place in the catalog"
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+    assert upstream.connection is not first
+
+
+async def test_a_command_that_fails_is_tried_at_most_once_a_second(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = stdio("bad", command="false")
+    starts: list[float] = []
+    connect = upstream.connect
+
+    async def counted() -> None:
+        starts.append(asyncio.get_running_loop().time())
+        await connect()
+
+    monkeypatch.setattr(upstream, "connect", counted)
+    watch(upstream)
+    await asyncio.sleep(3.3)
+    assert 2 <= len(starts) <= 4
+    assert all(later - earlier >= 0.95 for earlier, later in itertools.pairwise(starts))
+    assert upstream.facts.state is UpstreamState.DOWN
+    assert "exited" in (upstream.last_error or "")
+
+
+async def test_a_bug_costs_a_round_and_its_text_reaches_no_log(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = stdio()
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(str(line)))
+
+    async def broken() -> None:
+        raise ValueError("-".join(("canary", "secret")))  # a log shows source lines, which hold no payload
+
+    monkeypatch.setattr(upstream, "connect", broken)
+    watch(upstream)
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    monkeypatch.undo()
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+    logger.remove(sink)
+    assert "upstream s: a bug in the gateway: ValueError" in "".join(lines)
+    assert "in broken" in "".join(lines), "where it was"
+    assert "canary-secret" not in "".join(lines)
+
+
+async def test_one_that_is_down_delays_no_other(watch: Callable[..., HealthMonitor]) -> None:
+    with socket.socket() as silent:  # accepts nobody: the handshake hangs
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"
+        hanging = Upstream(UpstreamConfig(name="h", transport="http", url=url), ProxyConfig(), 0)
+        good = stdio()
+        watch(hanging, good)
+        await until(lambda: good.facts.state is UpstreamState.HEALTHY)
+        assert hanging.facts.state is UpstreamState.CONNECTING
+
+
+async def test_a_stopped_child_is_found_out_by_checks(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(watch_module, "DOUBT_INTERVAL", 0.05)
+    monkeypatch.setattr("gateway_core.upstream.liveness.PING_TIMEOUT", 0.2)
+    told = tmp_path / "pid"
+    code = (
+        f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(str(os.getpid()));"
+        "import runpy; runpy.run_module('gateway_core.demo.stdio_server', run_name='__main__')"
+    )
+    upstream = stdio("s", "-c", code, health_check_interval=0.2)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    os.kill(int(told.read_text()), signal.SIGSTOP)
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    assert "health checks failed" in (upstream.last_error or "")
+
+
+async def test_ejection_ends_after_its_time_with_a_good_check(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "EJECT_FIRST", 0.3)
+    upstream = stdio()
+    changes: list[UpstreamState] = []
+    monitor = watch(upstream, on_change=lambda: changes.append(upstream.facts.state))
+    await monitor.wait_first_attempts(15)
+    for _ in range(5):
+        upstream.on_transport("reset", True)
+    assert upstream.facts.state is UpstreamState.EJECTED
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY, 5)
+
+
+class Verdict:
+    """A plugin that decides about health."""
+
+    def __init__(self, health: Health | None) -> None:
+        self.health = health
+
+    @hookimpl
+    async def check_health(self, upstream: UpstreamView) -> Health | None:
+        return self.health
+
+
+async def test_a_plugins_finding_takes_the_place_of_the_cores_check(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "DOUBT_INTERVAL", 0.02)
+    plugin = LoadedPlugin(
+        "verdict", Verdict(Health(False, "it is raining")), "1", "d", ("check_health",), "reject", frozenset()
+    )
+    upstream = stdio(health_check_interval=0.1)
+    watch(upstream, chain=Chain([plugin]))
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    assert "it is raining" in (upstream.last_error or "")
+
+
+async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., HealthMonitor]) -> None:
+    upstream = stdio(max_in_flight=1)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    agent = Agent(Principal("a"), "modern", "2026-07-28")
+    assert upstream.limiter.acquire_now()
+    waiting = [
+        asyncio.create_task(upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "now"})))
+        for _ in range(10)
+    ]
+    done, held = await asyncio.wait(waiting, timeout=0.3)
+    assert [type(task.exception()) for task in done] == [Busy] * 8
+    upstream.limiter.release()
+    await asyncio.gather(*held)
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    assert upstream.errors == 0
+
+
+async def test_a_lost_connection_is_opened_again_before_anybody_is_told_that_it_is_down(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_FIRST", 0.2)
+    upstream = stdio()
+    states: list[UpstreamState] = []
+    monitor = watch(upstream, on_change=lambda: states.append(upstream.facts.state))
+    await monitor.wait_first_attempts(15)
+    await asyncio.sleep(0.3)
+    first = upstream.connection
+    await first.close()  # type: ignore[union-attr]
+    await until(lambda: upstream.connection is not first)
+    assert set(states) == {UpstreamState.HEALTHY}
+
+
+async def test_a_server_that_was_only_out_of_reach_comes_back_with_two_good_checks(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "DOUBT_INTERVAL", 0.05)
+    reset, refused = stdio("reset"), stdio("refused")
+    monitor = watch(reset, refused)
+    await monitor.wait_first_attempts(15)
+    for sent in (True, False, False, False, False):  # killed with a call in flight, then nobody is there
+        reset.on_transport("reset", True)
+        refused.on_transport("reset or refused", sent)
+    assert {reset.facts.state, refused.facts.state} == {UpstreamState.EJECTED}
+    await until(lambda: refused.facts.state is UpstreamState.HEALTHY, 5)
+    assert reset.facts.state is UpstreamState.EJECTED
+
+
+# -- alive is who answers, or works -------------------------------------------------------------------------------
+
+ODD = str(Path(__file__).parents[1] / "upstream" / "servers" / "odd.py")
+
+
+class Journal:
+    """What a server of `odd.py` wrote down."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    @property
+    def lines(self) -> list[tuple[float, str]]:
+        text = self.file.read_text() if self.file.exists() else ""
+        return [(float(line.split()[0]), line.split()[1]) for line in text.splitlines()]
+
+    def times(self, what: str) -> list[float]:
+        return [when for when, line in self.lines if line == what]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three checks take less than a second."""
+    monkeypatch.setattr(watch_module, "DOUBT_INTERVAL", 0.05)
+    monkeypatch.setattr("gateway_core.upstream.liveness.PING_TIMEOUT", 0.15)
+    monkeypatch.setattr(watch_module, "BACKOFF_FIRST", 0.1)
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_FIRST", 0.1)
+
+
+def odd(journal: Journal, *options: str, **settings: Any) -> Upstream:
+    settings = {"health_check_interval": 0.1, **settings}
+    return stdio("odd", ODD, "--log", str(journal.file), *options, **settings)
+
+
+async def blocked(upstream: Upstream, seconds: float, deadline: float) -> bool:
+    """Call the tool that blocks its server. Returns whether an answer came before the deadline."""
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
+    request = Request("tools/call", {"name": "block", "arguments": {"seconds": seconds}})
+    calls = InlineCalls()
+    exchange.deadline = call = InlineCall(upstream.request(exchange, request), calls)
+    calls.begin(call, asyncio.get_running_loop().time() + deadline)
+    call.step()
+    try:
+        return (await call).error is None
+    except asyncio.CancelledError:
+        if not call.passed:
+            raise
+        return False
+    finally:
+        calls.ended(call)
+
+
+async def test_a_server_that_a_call_blocks_is_left_alone_before_the_calls_deadline(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    assert await blocked(upstream, 2.5, 30)
+    assert len(journal.times("started")) == 1
+
+
+async def test_a_server_is_left_alone_until_the_deadline_of_a_call_that_its_agent_gave_up(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    connection = upstream.connection
+    leaving = asyncio.create_task(blocked(upstream, 2.5, 30))
+    await until(lambda: bool(journal.times("tools/call")))
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    pings = len(journal.times("ping"))
+    await until(lambda: len(journal.times("ping")) > pings)
+    assert upstream.connection is connection
+
+
+async def test_a_call_that_proves_its_server_stuck_has_it_started_again(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    patient = asyncio.create_task(blocked(upstream, 600, 2.5))
+    await asyncio.sleep(0.1)
+    assert not await blocked(upstream, 600, 0.4)
+    later = asyncio.create_task(blocked(upstream, 600, 30))
+    assert not await patient
+    assert len(journal.times("started")) == 1, "a call sent before the proof has its time"
+    await until(lambda: len(journal.times("started")) == 2)
+    await asyncio.gather(later, return_exceptions=True)
+
+
+@pytest.mark.parametrize("ping", ["-32600", "-32603", "-32001", "null", "silent"])
+async def test_any_answer_is_a_sign_of_life(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None, ping: str
+) -> None:
+    upstream = odd(journal, "--ping", ping)
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    await until(lambda: len(journal.times("tools/list" if ping == "silent" else "ping")) > 8)
+    assert len(journal.times("started")) == 1
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    assert not upstream.own.connections()
+
+
+async def test_calls_that_succeed_are_a_sign_of_life(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--ping", "silent", "--lists", "silent")
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    for _ in range(40):
+        assert await blocked(upstream, 0, 30)
+        await asyncio.sleep(0.05)
+    assert len(journal.times("started")) == 1
+
+
+async def test_one_that_is_idle_and_silent_is_never_started_twice_without_backoff(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_RESET", 0.3)  # what three checks in vain take
+    upstream = odd(journal, "--ping", "silent", "--bare")
+    waits: list[float] = []
+
+    def changed() -> None:
+        if upstream.facts.state is UpstreamState.DOWN:
+            waits.append(upstream.retry_in() or 0.0)
+
+    watch(upstream, on_change=changed, rng=Longest())
+    await until(lambda: len(waits) == 4, 30)
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.05)
+
+
+class Longest(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 500, 501, 503])
+async def test_over_http_a_ping_that_is_refused_with_a_status_costs_nothing(
+    watch: Callable[..., HealthMonitor], fast: None, status: int
+) -> None:
+    seen: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        message = json.loads(await request.text() or "{}")
+        method = message.get("method", request.method)
+        seen.append(method)
+        results = {
+            "initialize": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "s", "version": "1"},
+            },
+            "tools/list": {"tools": []},
+        }
+        if method == "ping":
+            return web.Response(status=status, text="no")
+        if method not in results:
+            return web.Response(status=202 if method == "notifications/initialized" else 405)
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": results[method]})
+
+    server = web.ServerRunner(web.Server(answer))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    settings: dict[str, Any] = {"name": "h", "transport": "http", "url": url, "health_check_interval": 0.1}
+    upstream = Upstream(UpstreamConfig(**settings), ProxyConfig(), 0)
+    watch(upstream)
+    await until(lambda: seen.count("ping") + seen.count("tools/list") > 8)
+    assert seen.count("initialize") == 1
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    await server.cleanup()
+
+
+# -- what does not heal by itself -----------------------------------------------------------------------------------
+
+
+async def test_a_server_that_dies_soon_after_each_start_is_started_ever_more_rarely_and_shown_so(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--die", "0.3", health_check_interval=30)
+    shown: list[str] = []
+
+    def changed() -> None:
+        if upstream.facts.state is UpstreamState.DOWN:
+            shown.append(f"{upstream.last_error}: {upstream.last_words}")
+
+    watch(upstream, on_change=changed, rng=Longest())
+    await until(lambda: len(journal.times("started")) == 6, 40)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(journal.times("started"))]
+    assert pauses[-1] > pauses[-2] > pauses[-3] > pauses[1]
+    assert shown[-1].startswith("exited with status 3, 4 times in a row: at ")
+    assert shown[-1].endswith("cannot open the database")
+
+
+async def test_what_dies_in_the_handshake_is_started_once_per_attempt(
+    watch: Callable[..., HealthMonitor], tmp_path: Path, fast: None
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    upstream = stdio("bad", "-c", f"echo 0 started >> {journal.file}; exit 1", command="sh")
+    downs: list[int] = []
+
+    def changed() -> None:
+        if upstream.facts.state is UpstreamState.DOWN:
+            downs.append(len(journal.lines))
+
+    watch(upstream, on_change=changed)
+    await until(lambda: len(downs) == 4)
+    assert [later - earlier for earlier, later in itertools.pairwise(downs)] == [1, 1, 1]
+    assert downs[0] == 2, "the first time, the era's probe may have been what it died of"
+
+
+async def test_a_command_that_a_shell_does_not_find_is_started_once(
+    watch: Callable[..., HealthMonitor], tmp_path: Path, fast: None
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    upstream = stdio("bad", "-c", f"echo 0 started >> {journal.file}; no-such-command-here", command="sh")
+    monitor = watch(upstream)
+    await monitor.wait_first_attempts(15)
+    assert len(journal.lines) == 1
+    assert "127" in (upstream.last_error or "")
+
+
+@pytest.mark.parametrize(
+    ("problem", "lasting"),
+    [
+        (RefusedUpstream("HTTP 401", status=401), True),
+        (RefusedUpstream("HTTP 403", status=403), True),
+        (RefusedUpstream("HTTP 429", status=429), False),
+        (Permanent("no such command"), True),
+        (NotSent("connection refused"), False),
+        (RpcError(-32022, "no version in common"), True),
+        (RpcError(-32603, "starting"), False),
+    ],
+)
+def test_what_only_a_person_can_remove_is_told_from_what_may_pass(problem: Any, lasting: bool) -> None:
+    assert watch_module.is_lasting(problem) is lasting
+
+
+async def test_a_refusal_is_shown_as_what_it_is_and_tried_more_rarely(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch, fast: None
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_MAX", 0.0)
+    upstream = stdio("missing", command="no-such-command-here")
+    waits: list[float] = []
+    watch(upstream, on_change=lambda: waits.append(upstream.retry_in() or 0.0))
+    await until(lambda: len(waits) == 5)
+    assert waits[4] > waits[3] > waits[2]
+    assert "command not found in PATH" in (upstream.last_error or "")
+
+
+# -- starting -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_has_as_long_to_start_as_its_start_timeout_says(journal: Journal) -> None:
+    late = odd(journal, "--after", "1.0", start_timeout=0.3)
+    with pytest.raises(NotSent, match=r"within 0.3 s"):
+        await late.connect()
+    await late.close()
+    in_time = odd(journal, "--after", "1.0", start_timeout=20)
+    await in_time.connect()
+    assert in_time.inventory is not None
+    await in_time.close()
+
+
+_QUOTES_ITS_TOKEN = """
+import json, os, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" in message:
+        error = {"code": -32000, "message": "no such token: " + os.environ["TOKEN"]}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
+"""
+
+
+async def test_an_error_that_quotes_a_secret_of_the_configuration_shows_it_nowhere(
+    watch: Callable[..., HealthMonitor],
+) -> None:
+    seen: list[str] = []
+    handler = logger.add(seen.append, level="DEBUG")  # type: ignore[arg-type]
+    upstream = stdio("s", "-c", _QUOTES_ITS_TOKEN, env={"TOKEN": "hush-token"})
+    watch(upstream)
+    await until(lambda: upstream.last_error is not None)
+    logger.remove(handler)
+    assert "no such token: ***" in (upstream.last_error or "")
+    assert any("no such token: ***" in line for line in seen)
+    assert not any("hush-token" in line for line in seen)
