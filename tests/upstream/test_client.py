@@ -135,7 +135,7 @@ async def test_a_killed_server_fails_its_calls_at_once_and_only_them(scripted: A
     with pytest.raises(OutcomeUnknown):
         await dying
     assert asyncio.get_running_loop().time() - started < 1
-    assert all(reply.result == b'{"n": 1}' for reply in await asyncio.gather(*bystanders))
+    assert all(reply.result == b'{"n":1}' for reply in await asyncio.gather(*bystanders))
     assert len(server.of("tools/call")) == 21
 
 
