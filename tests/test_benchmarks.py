@@ -516,3 +516,17 @@ def test_instructions_of_a_call_are_counted(part, tools, monkeypatch):
     found, shown = instructions.count("gateway-min", part("matrix").Scenario("modern", 2), functions=3)
     assert 50_000 < found < 500_000
     assert "python" in shown
+
+
+@needs_compiler
+def test_one_call_is_traced_from_the_agent_to_the_upstream_and_back():
+    argv = [sys.executable, str(BENCHMARKS / "trace.py"), "--list"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120)
+    traces = done.stdout.split("agent, upstream over ")[1:]
+    assert len(traces) == 2
+    for trace in traces:
+        first, *calls = [line.strip() for line in trace.splitlines() if line.startswith(("  ", "HTTP", "stdio"))]
+        assert first.split()[1] == str(len(calls))
+        assert calls[0] == "http1/connection.py: ServerConnection.data_received"
+        for once in ("Pipeline._run", "Pipeline._serve", "Router.dispatch", "Upstream.request"):
+            assert calls.count(next(call for call in calls if call.endswith(f": {once}"))) == 1, "resumed, not called"

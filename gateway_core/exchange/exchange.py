@@ -133,12 +133,13 @@ class _Pace:
 NO_BACK: Final = NoBackChannel()
 
 
-class Exchange(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class Exchange:
     """One request of an agent. Created by the downstream side, passed down to the upstream's connection."""
 
     agent: Agent
     method: str
-    back: BackChannel = msgspec.field(default_factory=lambda: NO_BACK)
+    back: BackChannel = NO_BACK
     progress_token: bytes = b""
     """The agent's own token as raw JSON; empty when it asked for no progress."""
     headers: tuple[tuple[str, str], ...] | None = None
@@ -148,7 +149,7 @@ class Exchange(msgspec.Struct, eq=False):
     """The least severe log messages that the agent wants during this request; empty for none at all."""
     meta: Mapping[str, Raw] | None = None
     """The members of `_meta` of the agent's request, where they were taken apart already."""
-    id: str = msgspec.field(default_factory=_IDS.__next__)
+    id: str = field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random beginning, among processes; in every log record about it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; set by the pipeline."""

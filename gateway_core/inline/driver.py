@@ -19,6 +19,7 @@ import math
 import sys
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -138,7 +139,8 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
         return self.result()
 
 
-class InlineCall(msgspec.Struct, Generic[T], eq=False):
+@dataclass(slots=True, eq=False)
+class InlineCall(Generic[T]):
     """One call in flight: a coroutine, its deadline and its end. It has the interface of a task where calls need it."""
 
     _coroutine: Coroutine[Any, Any, T] | None
@@ -160,7 +162,7 @@ class InlineCall(msgspec.Struct, Generic[T], eq=False):
     _open: bool = True
     """Whether the deadline still counts."""
     _uncancelled: bool = False
-    _callbacks: list[Callable[[Any], object]] = []
+    _callbacks: list[Callable[[Any], object]] = field(default_factory=list)
 
     # -- stepping -----------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Call, CallResult
@@ -15,7 +15,8 @@ from gateway_core.pipeline.plans import CallPlan
 from gateway_core.upstream.requests import Reply
 
 
-class CallState(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class CallState:
     """The state of one call."""
 
     members: Mapping[str, Raw]

@@ -40,5 +40,5 @@ def test_the_documentation_has_no_other_hooks():
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_each_hook_has_a_test_of_its_name(name):
-    tests = (ROOT / "tests" / "test_chain.py").read_text()
+    tests = (ROOT / "tests" / "hooks" / "test_chain.py").read_text()
     assert re.search(rf"^(async )?def test_hook_{name}\(", tests, re.MULTILINE)
