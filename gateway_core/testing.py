@@ -250,7 +250,7 @@ class _Place:
 class _FakeCatalog:
     """What the pipeline needs of the catalog: every name leads to the one upstream."""
 
-    snapshot: Final = Snapshot()
+    snapshot: Final = Snapshot(linking=frozenset({"upstream"}))
 
     def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
         self._given = given

@@ -94,8 +94,9 @@ def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Publ
     published = Published()
     wishes: list[_Wish] = []
     for name, groups in claims.items():
-        # Who holds the name comes before those who came to offer it later.
-        groups.sort(key=lambda group: rules.owners.late(kind, name, group.names))
+        # Who may have the name comes first, and who holds it before those who came to offer it later.
+        space = rules.names.namespace(kind, name)
+        groups.sort(key=lambda group: (_foreign(space, group), rules.owners.late(kind, name, group.names)))
         pairs = [(group.claim(), group) for group in groups]
         mapping = resolve(ToolConflict(kind, name, tuple(claim for claim, _ in pairs), rules.separator))
         if mapping is None:
@@ -135,6 +136,11 @@ def _collect(kind: Kind, offers: Offers, rules: Rules) -> dict[str, list[_Group]
 
 def _alike(one: Item, other: Item) -> bool:
     return one.identity == other.identity and one.name == other.name
+
+
+def _foreign(space: frozenset[str], group: _Group) -> bool:
+    """Whether a name, which belongs to these upstreams by its form, belongs to none of the group's."""
+    return bool(space) and space.isdisjoint(group.names)
 
 
 def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
@@ -181,7 +187,7 @@ def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], ru
     if name in given:
         return f"the name {name!r} is taken by {_described(kind, given[name])}"
     space = rules.names.namespace(kind, name)
-    if space and space.isdisjoint(group.names):
+    if _foreign(space, group):
         return f"names of the form {name!r} belong to upstream {' and '.join(sorted(space))}"
     holder = rules.owners.kept_from(kind, name, group.names)
     if holder is not None and holder not in wish.contested:

@@ -211,6 +211,14 @@ def intended(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return "priority" in first and "priority" in other
 
 
+def test_a_name_of_a_namespace_goes_to_its_upstream_whoever_comes_first() -> None:
+    for order in (("a", "a_"), ("a_", "a")):
+        world = World(["a", "a_"])
+        for upstream in order:
+            world.offer(upstream, "a___")
+        assert world.names == {"a___": (["a_"], "a___"), "a__a___": (["a"], "a___")}
+
+
 @settings(max_examples=100, deadline=None)
 @given(lists=LISTS, each=EACH, kind=KINDS, rules=RULES, data=st.data())
 def test_nothing_is_lost_and_the_order_of_discovery_does_not_matter(

@@ -404,7 +404,7 @@ async def test_a_failure_is_logged_once_with_plugin_hook_exchange_and_place_and_
     (record,) = log
     assert record["extra"] == {"plugin": "broken", "hook": "before_call", "exchange": "exchange"}
     assert "plugin broken failed in before_call for exchange: raised ValueError at " in record["message"]
-    assert "test_run.py" in record["message"]
+    assert "test_chain.py" in record["message"]
     assert "in boom" in record["message"]
     assert "hush" not in record["message"]
     assert record["exception"] is None
