@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gateway_core
-from gateway_core import types
+from gateway_core import api
 from gateway_core.hooks import hookspecs
 
 EXPORTED = {
@@ -38,7 +38,7 @@ def test_these_names_are_exported() -> None:
     assert set(gateway_core.__all__) == EXPORTED
     assert dir(gateway_core) == sorted(EXPORTED)
     assert all(getattr(gateway_core, name) is not None for name in EXPORTED)
-    assert gateway_core.Principal is types.Principal
+    assert gateway_core.Principal is api.Principal
     assert issubclass(gateway_core.RpcError, Exception)
 
 

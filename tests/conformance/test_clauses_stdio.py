@@ -19,7 +19,7 @@ from loguru import logger
 
 from gateway_core.config import loads
 from gateway_core.errors import ConfigError
-from gateway_core.upstream.transports.opening import negotiation as era
+from gateway_core.upstream.transports import negotiation as era
 
 PIPE = Path(__file__).parent / "servers" / "pipe.py"
 CANCELLED = "notifications/cancelled"

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 from gateway_core import Call, CallResult, Reject, hookimpl
-from gateway_core.downstream.subscriptions.subscription import subscription as subscriptions
+from gateway_core.downstream.subscriptions import subscription as subscriptions
 from gateway_core.upstream.notifications import follows, pauses
 
 from .tasks_kit import SUBSCRIPTION, TASKS, Agent, Lab, Listener, Start, starting

@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from gateway_core.api import Principal
 from gateway_core.errors import RpcError
+from gateway_core.exchange import exchange as module
 from gateway_core.exchange.exchange import Agent, Exchange, admits
-from gateway_core.exchange.exchange import exchange as module
 from gateway_core.inline.driver import InlineCall, InlineCalls
 
 

@@ -17,9 +17,9 @@ from gateway_core.http1.client_connection import WireConnection
 from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, Heads
 from gateway_core.http1.client_parser import MAX_INFORMATIONAL
 from gateway_core.http1.client_response import HIGH, Response
+from gateway_core.upstream.transports import client as module
 from gateway_core.upstream.transports.answers import read_body
 from gateway_core.upstream.transports.client import HttpClient
-from gateway_core.upstream.transports.opening import client as module
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

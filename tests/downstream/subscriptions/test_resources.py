@@ -9,8 +9,8 @@ import pytest
 
 from gateway_core.api import Principal
 from gateway_core.catalog import Target
+from gateway_core.downstream.subscriptions import resources
 from gateway_core.downstream.subscriptions.resources import Watched
-from gateway_core.downstream.subscriptions.subscription import resources
 from gateway_core.errors import NotSent, RpcError
 from gateway_core.exchange.exchange import Agent
 

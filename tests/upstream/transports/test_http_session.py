@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from gateway_core.upstream.base import Host
+from gateway_core.upstream.transports import http_session as module
 from gateway_core.upstream.transports.http_session import HttpSession
-from gateway_core.upstream.transports.opening import http_session as module
 
 
 async def test_of_many_messages_aside_each_has_its_turn() -> None:

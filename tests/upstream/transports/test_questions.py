@@ -8,7 +8,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import Host
-from gateway_core.upstream.transports.opening import questions as module
+from gateway_core.upstream.transports import questions as module
 from gateway_core.upstream.transports.questions import Questions
 
 
