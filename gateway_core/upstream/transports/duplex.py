@@ -112,9 +112,9 @@ class DuplexConnection(Connection):
             self.watcher = LegacyWatcher(self.info, self._host, self.request)
         return self.info
 
-    async def deliver(
+    def deliver(
         self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
-    ) -> Reply:
+    ) -> Coroutine[Any, Any, Reply]:
         self._check_open()
         if self.info is None:
             raise NotSent("the connection is not open yet")
@@ -129,7 +129,7 @@ class DuplexConnection(Connection):
                 request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
             )
             data = jsonrpc.request(number, method, params)
-        return await self._cancellable(data, Pending(number, method, exchange))
+        return self._cancellable(data, Pending(number, method, exchange))
 
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
         assert self.info is not None, "open() comes first"
