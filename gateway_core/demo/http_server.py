@@ -1,9 +1,9 @@
-"""A demonstration server over Streamable HTTP, named as you like: weather, notes and facts of a few cities.
+"""A demonstration server over Streamable HTTP, with a configurable name: weather, notes and facts about a few cities.
 
 `python -m gateway_core.demo.http_server --port 8080 --name primary` serves `http://127.0.0.1:8080/mcp` until it is
-interrupted; port 0 takes a free one. The first line on stdout is the address. All instances offer the same
-tools with the same schemas, so the gateway takes them for replicas, and each answer tells which one `served_by`.
-The tool `lookup` has its name in common with the one of `stdio_server`, and nothing else: a clash.
+interrupted; port 0 takes a free port. The first line on stdout contains the address. All instances offer the same tools
+with the same schemas, so the gateway treats them as replicas. Results of all tools but `lookup` name their server in
+`served_by`. `lookup` conflicts with the tool of that name in `stdio_server`, which has another schema.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def find(name: str) -> City:
 
 
 def build(name: str) -> MCPServer[object]:
-    """The server under the given name, not yet listening."""
+    """Create the server with the given name, not yet listening."""
     server: MCPServer[object] = MCPServer(
         name, title=f"Demonstration cities ({name})", version="1.0.0", log_level="WARNING"
     )
@@ -119,14 +119,14 @@ def build(name: str) -> MCPServer[object]:
 
 async def serve(name: str, port: int) -> None:
     """Listen on the loopback address until SIGINT or SIGTERM; print the address first."""
-    # The protocol is named because asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+    # The explicit protocol is needed, because asyncio sets TCP_NODELAY only on sockets with IPPROTO_TCP.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
-        listener.listen()  # from here on nobody is refused, so the address may be told
+        listener.listen()  # before the address is printed, so that clients can connect
         print(f"{name}: http://{HOST}:{listener.getsockname()[1]}/mcp", flush=True)
         app = build(name).streamable_http_app(host=HOST)
-        # An open stream of a client must not keep a server that was told to stop.
+        # An open client stream must not delay shutdown.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         await uvicorn.Server(config).serve(sockets=[listener])
 

@@ -1,7 +1,7 @@
-"""The tour's child processes: started in groups of their own, ended whatever happens.
+"""The child processes of the tour, each in its own process group, always ended with the tour.
 
-A group of its own keeps a Ctrl-C on the terminal from reaching a child before the tour has cleaned up, and lets
-`Children` end a child together with what it started itself.
+A separate group keeps Ctrl-C on the terminal from reaching a child before the tour has cleaned up. It also lets
+`Children` end a child together with its descendants.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ GRACE: Final = 3.0
 
 
 class Children:
-    """The processes of one tour; leaving it ends all that still run."""
+    """The processes of one tour; leaving the context ends all running ones."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: where each child's stderr is kept, in `NAME.err`."""
+        """`folder`: receives the stderr of each child, in `NAME.err`."""
         self._folder = folder
         self._running: list[asyncio.subprocess.Process] = []
 
@@ -34,7 +34,7 @@ class Children:
         await asyncio.shield(self._end_all())
 
     async def start(self, name: str, command: Sequence[str], *, piped: bool = False) -> asyncio.subprocess.Process:
-        """Start a child with nothing on its stdin, and its stdout in a pipe or nowhere. Raises `OSError`."""
+        """Start a child with empty stdin; `piped`: keep its stdout in a pipe, else discard it. Raises `OSError`."""
         with (self._folder / f"{name}.err").open("ab") as errors:
             child = await asyncio.create_subprocess_exec(
                 *command,
@@ -47,7 +47,7 @@ class Children:
         return child
 
     async def first_line(self, child: asyncio.subprocess.Process, seconds: float) -> str:
-        """The first line of its stdout; empty when it ended or was silent for so long."""
+        """The first line of its stdout; empty if it exits, or prints none within `seconds`."""
         if child.stdout is None:
             return ""
         try:
@@ -57,12 +57,12 @@ class Children:
             return ""
 
     def errors(self, name: str) -> str:
-        """The last lines that the child wrote to stderr."""
+        """The last twelve lines that the child wrote to stderr."""
         text = (self._folder / f"{name}.err").read_text(errors="replace")
         return "\n".join(text.splitlines()[-12:])
 
     async def kill(self, child: asyncio.subprocess.Process) -> None:
-        """End a child at once, as a crash would."""
+        """Kill a child and its group with SIGKILL, to simulate a crash."""
         _signal_group(child, signal.SIGKILL)
         await child.wait()
 

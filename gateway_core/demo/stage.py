@@ -1,4 +1,4 @@
-"""What the tour's steps share: its folder, its processes, and the words on the terminal."""
+"""State and helpers of the tour's steps: folder, processes, and terminal output."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gateway_core.demo.processes import Children
 RAD: Final = (sys.executable, "-m", "gateway_core.cli", "mcp", "proxy")
 CALLS_PER_MINUTE: Final = 8
 PATIENCE: Final = 15.0
-"""Seconds that anything may take on a slow machine."""
+"""Seconds that any operation may take, generous for slow machines."""
 QUICK: Final = aiohttp.ClientTimeout(total=2)
-# JSON's strings are TOML's, too, so a path needs no other quoting.
+# JSON strings are valid TOML strings, so `json.dumps` quotes the paths.
 CONFIGURATION: Final = """\
 [mcp.proxy]
 enable = true
@@ -66,20 +66,20 @@ name = "security_redact"
 
 
 class StepFailed(Exception):
-    """A step of the tour did not show what it should: what was expected, and what came."""
+    """A step of the tour had an unexpected result; the message names the expected and the actual one."""
 
     def __init__(self, expected: str, got: object) -> None:
         super().__init__(f"expected {expected}, got {got}")
 
 
 def expect(expected: str, holds: bool, got: object) -> None:
-    """Raises `StepFailed` unless it holds."""
+    """Raise `StepFailed` unless `holds` is true."""
     if not holds:
         raise StepFailed(expected, got)
 
 
 class Stage:
-    """One run's folder, configuration and processes."""
+    """The folder, configuration and processes of one run."""
 
     def __init__(self, console: Console, folder: Path, children: Children) -> None:
         self.console = console
@@ -96,16 +96,16 @@ class Stage:
         self.console.print(f"\n[bold cyan]{self._steps}. {escape(title)}[/]", highlight=False)
 
     def say(self, text: str) -> None:
-        """Tell one thing that happened in this step."""
+        """Print one event of this step."""
         self.console.print(f"   {escape(text)}", highlight=False)
 
     def show(self, text: str) -> None:
-        """Show what a file or a log says."""
+        """Print an excerpt from a file or a log."""
         for line in text.strip().splitlines():
             self.console.print(f"   [dim]|[/] {escape(line)}", highlight=False)
 
     async def start_server(self, name: str, port: int) -> None:
-        """Start an instance of `http_server` and remember its process and port; port 0 takes a free one."""
+        """Start an instance of `http_server` and record its process and port; port 0 takes a free port."""
         command = (sys.executable, "-m", "gateway_core.demo.http_server", "--name", name, "--port", str(port))
         server = await self.children.start(name, command, piped=True)
         address = await self.children.first_line(server, PATIENCE)
@@ -115,7 +115,7 @@ class Stage:
         self.say(f"started {address} (process {server.pid})")
 
     def write_config(self, port: int) -> None:
-        """Write the gateway's configuration, for the servers that run by now."""
+        """Write the gateway's configuration for the running servers."""
         text = CONFIGURATION.format(
             port=port,
             log=json.dumps(str(self.log)),
@@ -129,7 +129,7 @@ class Stage:
         self.config.chmod(0o600)
 
     async def admin(self, what: str) -> Any:
-        """What the gateway tells of itself: `status` or `tools`, as `rad mcp proxy WHAT --json` prints it."""
+        """The report of the gateway on `status` or `tools`, as `rad mcp proxy WHAT --json` prints it."""
         instance = json.loads(self.config.with_suffix(".pid").read_text())
         headers = {"Authorization": f"Bearer {instance['token']}"}
         url = f"http://127.0.0.1:{instance['control_port']}/admin/{what}"
@@ -149,7 +149,7 @@ class Stage:
     async def until(
         self, what: str, holds: Callable[[], Awaitable[bool]], possible: Callable[[], bool] = lambda: True
     ) -> None:
-        """Wait until something holds. Raises `StepFailed` after `PATIENCE`, or as soon as it is not `possible`."""
+        """Wait until `holds` is true. Raises `StepFailed` after `PATIENCE`, or once `possible` is false."""
         deadline = time.monotonic() + PATIENCE
         while not await holds():
             if time.monotonic() > deadline or not possible():
@@ -157,17 +157,17 @@ class Stage:
             await asyncio.sleep(0.1)
 
     def logged(self, *words: str) -> str:
-        """The first line of the gateway's log that has all the words; empty when none has."""
+        """The first line of the gateway's log that contains all `words`; empty if there is none."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return next((line for line in lines if all(word in line for word in words)), "")
 
     def log_tail(self) -> str:
-        """The end of the gateway's log, for a tour that failed."""
+        """The last twelve lines of the gateway's log, shown after a failure."""
         return "\n".join(self.log.read_text().splitlines()[-12:]) if self.log.exists() else ""
 
 
 async def call(client: Client, name: str, **arguments: Any) -> dict[str, Any]:
-    """Call a tool; its structured content. Raises `StepFailed` for a tool's error, `MCPError` for a protocol one."""
+    """Call a tool and return its structured content. Raises `StepFailed` (tool error), `MCPError` (protocol error)."""
     result = await client.call_tool(name, arguments)
     expect(f"{name} to succeed", not result.is_error and result.structured_content is not None, result.content)
     return result.structured_content or {}

@@ -1,6 +1,6 @@
 """A demonstration server over stdio, named `toolbox`: arithmetic, words, the time and a small glossary.
 
-Start it as any MCP client would: `python -m gateway_core.demo.stdio_server`. It needs no network and no files.
+An MCP client starts it with `python -m gateway_core.demo.stdio_server`. It uses no network and no files.
 """
 
 from __future__ import annotations

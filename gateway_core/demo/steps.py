@@ -1,7 +1,7 @@
-"""The steps of the tour, in their order.
+"""The steps of the tour, in order.
 
-Every step does something through the gateway, says what happened, and compares it with what should have happened:
-the first difference ends the tour with `StepFailed`.
+Every step acts through the gateway, prints the result, and compares it with the expected one. The first difference ends
+the tour with `StepFailed`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway_core.demo.stage import CALLS_PER_MINUTE, RAD, Stage, StepFailed, call, expect, free_port, is_ready
 
-SECRET: Final = "sk-demo-51423-do-not-log"  # noqa: S105  it is here to be looked for in the log
+SECRET: Final = "sk-demo-51423-do-not-log"  # noqa: S105  the step searches the log for it
 
 
 async def start(stage: Stage) -> tuple[asyncio.subprocess.Process, str]:

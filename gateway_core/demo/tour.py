@@ -1,6 +1,6 @@
-"""The tour: the real gateway over the demonstration servers, used by an agent of each era.
+"""The tour: the real gateway in front of the demonstration servers, used by one agent of each era.
 
-All of it lives in a temporary folder and on loopback, and everything that was started is ended with it.
+It uses a temporary folder and loopback only, and ends all processes that it started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway_core.demo.stage import Stage, StepFailed
 
 
 async def give(stage: Stage) -> None:
-    """Start everything, take the steps, stop the gateway. Raises `StepFailed`."""
+    """Run all steps, from starting the processes to stopping the gateway. Raises `StepFailed`."""
     gateway, url = await steps.start(stage)
     async with (
         Client(url, mode="legacy", client_info=Implementation(name="demo-legacy", version="1")) as legacy,
@@ -41,14 +41,14 @@ async def _tour(console: Console) -> int:
     started, failed = time.monotonic(), False
     task = asyncio.current_task()
     if task is not None:
-        # A plain `kill` must clean up as Ctrl-C does.
+        # SIGTERM must clean up like Ctrl-C.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="rad-demo-") as name:
         async with Children(Path(name)) as children:
             stage = Stage(console, Path(name), children)
             try:
                 await give(stage)
-            except* Exception as failure:  # noqa: BLE001  whatever broke the tour, a newcomer gets a sentence
+            except* Exception as failure:  # noqa: BLE001  report any error in one sentence
                 first: BaseException = failure
                 while isinstance(first, BaseExceptionGroup):
                     first = first.exceptions[0]
@@ -63,9 +63,9 @@ async def _tour(console: Console) -> int:
 
 
 def main() -> int:
-    """Give the tour. Returns 0, 1 when a step failed, 130 when it was interrupted."""
+    """Run the tour. Returns 0, 1 if a step failed, 130 if it was interrupted."""
     console = Console(soft_wrap=True)
-    # The SDK warns of a tool that no list shows, which is what `upstream:tool` is.
+    # The SDK warns about calls to unlisted tools, such as `upstream:tool`.
     logging.getLogger("client").setLevel(logging.ERROR)
     console.print("[bold]The Radium MCP gateway, on the demonstration servers that come with it[/]")
     try:

@@ -1,1 +1,1 @@
-"""What a server tells by itself, for the agents that asked: changes of lists and resources, status of tasks, logs."""
+"""Notifications from upstream servers to subscribed agents: list changes, resource updates, task status, logs."""

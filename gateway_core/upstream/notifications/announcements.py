@@ -1,4 +1,4 @@
-"""What the server behind one upstream says by itself, on whichever of its connections, and who is to know."""
+"""Dispatches the notifications from all connections of one upstream to their recipients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway_core.upstream.notifications.watches import Watches
 
 
 class Announcements:
-    """Takes changes of lists to the upstream, updates to who watches a resource, log messages to who asked for them."""
+    """Passes list changes to the upstream, resource updates to subscribers and log messages to agents."""
 
     def __init__(
         self,
@@ -25,34 +25,34 @@ class Announcements:
         connect: Callable[[Agent | None], Awaitable[Connection]],
         on_list_changed: Callable[[], None],
     ) -> None:
-        """`connect`: see `Watches`."""
+        """`connect` opens or returns the connection of one agent; None means the shared connection. See `Watches`."""
         self.watches = Watches(upstream, connect)
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
 
     def shared(self, capabilities: Mapping[str, Any]) -> Host:
-        """The host of a connection that agents share."""
+        """The `Host` for a connection that agents share."""
         return Host(partial(self._told, "", None), capabilities)
 
     def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> Host:
-        """The host of a connection that one agent has for itself, or, where None is named, of one that is lent."""
+        """The `Host` for a connection of one agent, or, if `agent` is None, for one that is leased per call."""
         conversation = agent.session_id if agent is not None else None
         return Host(partial(self._told, conversation, agent), capabilities, agent)
 
     def connected(self, shared: Connection) -> None:
-        """The shared connection was opened."""
+        """Called when the shared connection was opened."""
         self.watches.reconnected()
         self.follows.reconnected()
         self.logs.connected(shared)
 
     def session_ended(self, session_id: str, shared: Connection | None) -> None:
-        """A legacy agent has gone; `shared`: the connection that others still use."""
+        """Called when a legacy session ended; `shared`: the connection that other agents still use."""
         self.watches.end(session_id)
         self.logs.forget(session_id, shared)
 
     def close(self) -> None:
-        """The upstream is given up."""
+        """Stop all subscriptions; called when the upstream is closed."""
         self.watches.close()
         self.follows.close()
         self.logs.close()
@@ -60,8 +60,8 @@ class Announcements:
     def _told(
         self, conversation: str | None, owner: Agent | None, method: str, params: Raw, exchange: Exchange | None
     ) -> None:
-        """`conversation`: the connection, as `Watches` names it (None: one that is lent to a call); `owner`: whose it
-        is alone."""
+        """`conversation`: the key in `Watches` (None: a connection leased per call); `owner`: the only agent on the
+        connection, if there is one."""
         if method.endswith("/list_changed"):
             self._on_list_changed()
         elif method == UPDATED:

@@ -1,8 +1,8 @@
-"""The tasks of one upstream whose status agents want to be told (SEP-2663, Task Status Notifications).
+"""Task status subscriptions of agents at one upstream (SEP-2663, Task Status Notifications).
 
-A **follower** is one agent's `subscriptions/listen` about its own tasks, a request beside the connection's own
-(`subscription.py`): it declares what the agent declares, and what comes on it is for nobody else. It is opened anew
-when its stream or its connection ends; the server tells nothing twice, so what may have been missed is to be asked for.
+A **follower** is one agent's `subscriptions/listen` for its own tasks, separate from the connection's own request
+(`subscription.py`). It declares the agent's capabilities, and its notifications go to that agent only. It reopens when
+its stream or its connection ends. Servers do not repeat notifications, so agents must then ask for the status.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, ackno
 from gateway_core.upstream.request_body import with_meta
 
 FOLLOW_TIMEOUT: Final = 5.0
-"""Seconds that an agent waits for the upstream to agree."""
+"""Seconds that an agent waits for the acknowledgement from the upstream."""
 MAX_FOLLOWED: Final = 4096
-"""Tasks of one upstream that are followed at a time, counted for each agent."""
+"""Maximum number of followed tasks of one upstream; a task counts once for each agent."""
 MAX_FOLLOWERS: Final = 256
-"""Listen requests of followers that one upstream has open at a time: over HTTP each takes a connection."""
+"""Maximum number of open listen requests of followers at one upstream; over HTTP each takes a connection."""
 
 Status = Callable[[str, Raw | None], None]
-"""Called with the upstream's own id of a task and the params of `notifications/tasks`; None: it may have changed."""
+"""Called with the upstream's task id and the params of `notifications/tasks`; None: the status may have changed."""
 
 
 class Follower:
-    """One agent's listen request to one upstream, kept open until `close`."""
+    """Keeps one agent's listen request to one upstream open until `close`."""
 
     def __init__(
         self,
@@ -48,19 +48,19 @@ class Follower:
         told: Status,
         connect: Callable[[], Awaitable[Connection]],
     ) -> None:
-        """`told` hears of those of `task_ids` alone that the upstream has `accepted`."""
+        """`told` is called only for those of `task_ids` that the upstream has `accepted`."""
         self.accepted = task_ids
         self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done with the first acknowledgement; an exception says why there is none."""
+        """Done at the first acknowledgement; an exception gives the reason if none came."""
         self.wake = asyncio.Event()
-        """Set when another attempt is worth while."""
+        """Set to end the pause before the next attempt."""
         self.task = asyncio.get_running_loop().create_task(self._keep(), name=f"follow tasks of {upstream}")
         self._agent = agent
         self._told = told
         self._connect = connect
 
     def close(self) -> None:
-        """Tell the upstream that nobody listens any more; wait for nothing."""
+        """Cancel the listen request without waiting for the upstream."""
         self.task.cancel()
 
     async def _keep(self) -> None:
@@ -75,14 +75,14 @@ class Follower:
                 problem = failure
             if not self.agreed.done():
                 self.agreed.set_exception(problem)
-                self.agreed.exception()  # whoever waits may have left
+                self.agreed.exception()  # the waiting call may have been cancelled; avoids a warning
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pauses.next()):
                     await self.wake.wait()
 
     async def _listen_on(self, connection: Connection) -> None:
-        """Until the server ends it or the connection is closed."""
+        """Listen until the server ends the subscription or the connection closes."""
         if connection.info is None or connection.info.era != "modern":
             raise RpcError.of_gateway(METHOD_NOT_FOUND, "a server of its era tells nothing of tasks")
         notifications = {"notifications": {TASK_IDS: sorted(self.accepted)}}
@@ -119,16 +119,16 @@ class Follows:
     """All followers of one upstream."""
 
     def __init__(self, upstream: str, connect: Callable[[], Awaitable[Connection]]) -> None:
-        """`connect` gives the connection that agents share; raises `DeliveryError`."""
+        """`connect` returns the connection that agents share; raises `DeliveryError`."""
         self._upstream = upstream
         self._connect = connect
         self._followers: set[Follower] = set()
 
     async def add(self, agent: Agent, task_ids: frozenset[str], told: Status) -> Follower:
-        """Have `told` called when the status of a task changes.
+        """Call `told` when the status of a task changes.
 
-        The follower's `accepted` are those that the upstream tells of; its `close` is due. Raises `RpcError` when the
-        upstream refuses or too much is followed, `DeliveryError` when it cannot be reached in time.
+        The follower's `accepted` names the tasks that the upstream reports on; the caller must call its `close`. Raises
+        `RpcError` if the upstream refuses or a limit is reached, `DeliveryError` if it cannot be reached in time.
         """
         followed = sum(len(follower.accepted) for follower in self._followers)
         if len(self._followers) >= MAX_FOLLOWERS or followed + len(task_ids) > MAX_FOLLOWED:
@@ -153,11 +153,11 @@ class Follows:
         follower.agreed.cancel()
 
     def reconnected(self) -> None:
-        """The upstream was reached: nobody need wait any longer."""
+        """Retry at once; called when the upstream was reached."""
         for follower in self._followers:
             follower.wake.set()
 
     def close(self) -> None:
-        """The upstream is given up."""
+        """Close all followers; called when the upstream is closed."""
         for follower in list(self._followers):
             follower.close()

@@ -1,9 +1,9 @@
-"""Log messages of one upstream: how much of them it is asked for, and whose they are.
+"""Log messages of one upstream: which level the gateway sets, and which agent gets each message.
 
-A modern server is told with each request what the agent behind it wants. A legacy server has one level a connection:
-where agents share it, the gateway sets the lowest that any of them wants, and each agent gets what it asked for. A
-message goes to the agent whose call it came with, or whose connection it came on. One that could be several agents' is
-**unattributed**: nobody gets it, since it may tell of another's work.
+A modern server gets the log level of the agent with each request. A legacy server has one level per connection. On a
+shared connection, the gateway sets the lowest level that an agent wants, and filters for each agent. A message goes to
+the agent of the call or of the connection that it came with. A message that could belong to several agents is
+**unattributed**: the gateway drops it, since it may contain data of another agent.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from gateway_core.upstream.base import Connection
 from gateway_core.upstream.connections.coalescer import Settling
 
 SET_TIMEOUT: Final = 2.0
-"""Seconds that setting a level may keep a call."""
+"""Seconds that setting a level may delay a call."""
 RELAX_AFTER: Final = 1.0
-"""Seconds until a shared connection's level is raised again after a call that wanted more."""
+"""Seconds after a call with a lower level until the level of a shared connection is raised again."""
 _OF_ONE_AGENT: Final = frozenset({LOG_MESSAGE, ELICITED})
 
 
 def whose(method: str, in_flight: Iterable[Exchange]) -> Exchange | None:
-    """The exchange that a notification belongs to which came on no request's stream, if there is exactly one agent.
+    """The exchange of a notification outside of a request's stream, if exactly one agent has calls in flight.
 
-    None for notifications that concern all agents, too.
+    None also for notifications that concern all agents.
     """
     if method not in _OF_ONE_AGENT:
         return None
@@ -46,28 +46,28 @@ def whose(method: str, in_flight: Iterable[Exchange]) -> Exchange | None:
 
 
 class Logs:
-    """Levels that are wanted and set, and the way of each message."""
+    """Tracks the requested and the set log levels, and dispatches each message."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._sessions: dict[str, str] = {}
-        """Legacy session -> the level that its agent has set."""
+        """Legacy session -> the level that its agent set."""
         self._calls: Counter[str] = Counter()
         """Level -> calls in flight on the shared connection that want it."""
         self._set: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
         self._locks: WeakKeyDictionary[Connection, asyncio.Lock] = WeakKeyDictionary()
         self._own: WeakValueDictionary[str, Connection] = WeakValueDictionary()
-        """Legacy session -> its own connection, where it has one."""
+        """Legacy session -> its own connection, if it has one."""
         self._settling: Settling[tuple[Connection, str]] = Settling(self._settle, "set log level")
-        """By connection, and the session whose own it is; that of a shared one is ""."""
+        """Keys: connection, and the session that owns it; "" for a shared connection."""
         self._relaxing: asyncio.TimerHandle | None = None
-        """Until the shared connection's level is set again, when fewer messages are wanted."""
+        """Timer that raises the level of the shared connection when agents want fewer messages."""
         self.unattributed = 0
 
     # -- levels -------------------------------------------------------------------------------------------------
 
     def set_level(self, session_id: str, level: str, shared: Connection | None) -> None:
-        """A legacy agent has set its level; `shared`: the connection that it may share with others."""
+        """Called when a legacy agent set its level; `shared`: the connection that it may share with others."""
         self._sessions[session_id] = level
         if shared is not None:
             self._ask(shared)
@@ -76,19 +76,19 @@ class Logs:
             self._ask(own, session_id)
 
     def opened(self, session_id: str, own: Connection) -> None:
-        """A legacy agent's own connection was opened."""
+        """Called when a legacy agent's own connection was opened."""
         self._own[session_id] = own
         self._ask(own, session_id)
 
     def forget(self, session_id: str, shared: Connection | None) -> None:
-        """A legacy session has ended."""
+        """Drop the level of a legacy session that ended."""
         self._own.pop(session_id, None)
         if self._sessions.pop(session_id, None) is not None and shared is not None:
             self._ask(shared)
 
     @contextlib.asynccontextmanager
     async def heard(self, connection: Connection, exchange: Exchange, shared: Connection | None) -> AsyncIterator[None]:
-        """While a call is on `connection`, its agent is heard of what it wants to know."""
+        """While a call runs on `connection`, the server logs at least at the level that the agent asked for."""
         level = exchange.log_level
         if not level or not _levelled(connection):
             yield
@@ -107,24 +107,24 @@ class Logs:
                 self._relaxing = asyncio.get_running_loop().call_later(RELAX_AFTER, self._relax, connection)
 
     def _lowest(self) -> str:
-        """The level that a shared connection has to have; the highest one when nobody wants any."""
+        """The level that a shared connection needs; the highest level if no agent wants messages."""
         wanted = {level for level, calls in self._calls.items() if calls > 0} | set(self._sessions.values())
         return next((level for level in LOG_LEVELS if level in wanted), LOG_LEVELS[-1])
 
     async def _ensure(self, connection: Connection, level: str | None) -> None:
-        """Set a legacy connection's level, if it is another one; None: the lowest that is wanted at that moment."""
+        """Set the level of a legacy connection if it differs; None: the lowest level that agents want now."""
         if not _levelled(connection) or connection.closed:
             return
         async with self._locks.setdefault(connection, asyncio.Lock()):
             wanted = level or self._lowest()
             if self._set.get(connection) == wanted or (not level and connection not in self._set and self._idle):
                 return
-            self._set[connection] = wanted  # whatever comes of it: a server that refuses is not asked with each call
+            self._set[connection] = wanted  # even if it fails: no retry with each call
             try:
                 async with asyncio.timeout(SET_TIMEOUT):
                     reply = await connection.request(SET_LEVEL, {"level": wanted})
             except (DeliveryError, TimeoutError):
-                return  # the call itself will tell
+                return  # the call itself reports the failure
             if reply.error is not None:
                 logger.bind(upstream=self._upstream).debug("the server refused a log level: {}", reply.error.code)
 
@@ -137,7 +137,7 @@ class Logs:
         self._ask(shared)
 
     def _ask(self, connection: Connection, owner: str = "") -> None:
-        """Have the level of a connection set in the background."""
+        """Set the level of a connection in the background."""
         if _levelled(connection):
             self._settling.ask((connection, owner))
 
@@ -148,7 +148,7 @@ class Logs:
             await self._ensure(connection, level)
 
     def connected(self, shared: Connection) -> None:
-        """The shared connection was opened anew, and has the server's own level."""
+        """Called when the shared connection was opened; a new connection starts at the server's default level."""
         if not self._idle:
             self._ask(shared)
 
@@ -162,7 +162,7 @@ class Logs:
     # -- messages -----------------------------------------------------------------------------------------------
 
     def told(self, method: str, params: Raw, exchange: Exchange | None, owner: Agent | None) -> None:
-        """Pass a message on; `exchange`: the call that it belongs to, `owner`: whose connection it came on."""
+        """Pass a message on; `exchange`: the call that it belongs to, `owner`: the only agent on its connection."""
         level = _level_of(params) if method == LOG_MESSAGE else ""
         if method == LOG_MESSAGE and exchange is not None:
             exchange.log(level, params)
@@ -180,7 +180,7 @@ class Logs:
 
 
 def _levelled(connection: Connection) -> bool:
-    """Whether the server on it has a level that can be set."""
+    """Whether the server on this connection supports `logging/setLevel`."""
     info = connection.info
     return info is not None and info.era == "legacy" and "logging" in info.capabilities
 

@@ -1,4 +1,4 @@
-"""How long to wait for a subscription, and before the next attempt to open a stream that should stay open."""
+"""Backoff for streams that stay open, and the timeout of a subscription."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from gateway_core.errors import NotSent
 
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0
-"""Seconds between two attempts; doubled while they fail or streams end soon after they began."""
+"""Seconds between two attempts; doubled while attempts fail or streams end early."""
 SETTLED: Final = 5.0
-"""Seconds that a stream must have lived for the delay to begin at `FIRST_DELAY` again."""
+"""Seconds that a stream must stay open before the delay resets to `FIRST_DELAY`."""
 
 
 class Pauses:
-    """How long to wait before the next attempt to open something that should stay open."""
+    """Exponential backoff between attempts to open a stream that should stay open."""
 
     def __init__(self) -> None:
         self._delay = FIRST_DELAY
         self._began = 0.0
 
     def begin(self) -> None:
-        """An attempt begins."""
+        """Record the start of an attempt."""
         self._began = asyncio.get_running_loop().time()
 
     def next(self) -> float:
-        """Seconds to wait, now that it has failed or ended."""
+        """Seconds to wait after the attempt failed or its stream ended."""
         if asyncio.get_running_loop().time() - self._began > SETTLED:
             self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY)
@@ -35,9 +35,9 @@ class Pauses:
 
 
 async def agreement(agreed: asyncio.Future[None], seconds: float) -> None:
-    """Wait for a server to agree to a subscription, which others may wait for too.
+    """Wait until a server agrees to a subscription; other callers may wait for the same future.
 
-    Raises what `agreed` has as its exception, and `NotSent` when there is no answer in time.
+    Raises the exception of `agreed`, and `NotSent` if there is no answer within `seconds`.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -1,9 +1,9 @@
-"""What a server tells by itself on one connection: that its lists changed, and that single resources did.
+"""Change notifications on one connection: for lists, and for single resources.
 
-A **watcher** is what one connection does about that. A legacy server announces lists unasked, and resources after
-`resources/subscribe`. A modern one announces nothing but what a `subscriptions/listen` asks for, a request that stays
-unanswered as long as it does (basic/patterns/subscriptions): there is one a connection, which is opened anew with
-another filter when another set of resources is watched. Whatever may have been missed counts as changed.
+A **watcher** manages these subscriptions for one connection. A legacy server announces list changes unasked, and
+resource updates after `resources/subscribe`. A modern server announces only what a `subscriptions/listen` asks for, and
+answers that request when it ends (basic/patterns/subscriptions). Each connection has one, which reopens with another
+filter when the set of watched resources changes. After a gap, the gateway assumes that everything changed.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from gateway_core.upstream.requests import Reply
 
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 LISTENED: Final = frozenset({ACKNOWLEDGED, TASK_STATUS})
-"""Notifications that are of one listen request alone; all others are the connection's."""
+"""Notifications that belong to one listen request; all others belong to the connection."""
 RESOURCES: Final = "resourceSubscriptions"
 """The member of a filter that names resources."""
 ACKNOWLEDGE_TIMEOUT: Final = 5.0
-"""Seconds that a server may take to acknowledge; one that says nothing is taken to announce its lists, and no more."""
+"""Seconds to wait for the acknowledgement; without one, assume that the server announces its lists only."""
 AT_ONCE: Final = 16
-"""Requests to subscribe that are sent at the same time."""
+"""Maximum number of concurrent requests to subscribe."""
 ANSWER_TIMEOUT: Final = 4.0
-"""Seconds for the answer to one of them: less than agents wait, so that one resource does not cost them the others."""
+"""Seconds for the answer to one request: less than agents wait, so that one resource does not fail the others."""
 
 
 def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
-    """The lists whose changes the server says it announces (`listChanged`)."""
+    """The lists for which the server declares `listChanged`."""
     return tuple(
         kind
         for kind in CHANGING
@@ -49,22 +49,22 @@ def changing_lists(capabilities: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def announces_updates(capabilities: Mapping[str, Any]) -> bool:
-    """Whether the server says that it announces changes of single resources (`resources.subscribe`)."""
+    """Whether the server declares that it announces updates of single resources (`resources.subscribe`)."""
     found = capabilities.get("resources")
     return isinstance(found, dict) and found.get("subscribe") is True
 
 
 class _Watching:
-    """What both kinds of `base.Watcher` share: what is announced, and what counts as said after a gap."""
+    """Base of both kinds of `base.Watcher`: announced lists and resources, and notifications after a gap."""
 
     def __init__(self, info: ServerInfo, host: Host) -> None:
         self.kinds = changing_lists(info.capabilities)
         self.accepted: frozenset[str] = frozenset()
-        """The resources that the server has agreed to announce changes of, by its own URIs."""
+        """The resources whose updates the server agreed to announce, by the server's URIs."""
         self._host = host
 
     def missed(self) -> None:
-        """Nobody listened for a while: what the server would have said then counts as said."""
+        """Assume that everything changed while the gateway was not listening."""
         self._missed(self.accepted)
 
     def _missed(self, uris: frozenset[str]) -> None:
@@ -75,7 +75,7 @@ class _Watching:
 
 
 class LegacyWatcher(_Watching):
-    """By `resources/subscribe` and `resources/unsubscribe`, one request a resource."""
+    """Subscribes with `resources/subscribe` and `resources/unsubscribe`, one request per resource."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class LegacyWatcher(_Watching):
         request: Callable[[str, Mapping[str, Any]], Awaitable[Reply]],
         ready: asyncio.Event | None = None,
     ) -> None:
-        """`ready` is set when what the server says can arrive; nothing is asked for before."""
+        """`ready` is set when notifications can arrive; no subscription is requested before that."""
         super().__init__(info, host)
         self._request = request
         self._ready = ready
@@ -104,7 +104,7 @@ class LegacyWatcher(_Watching):
                 except TimeoutError:
                     error = NotSent(f"no answer to the subscription within {ANSWER_TIMEOUT:g} s")
             if method == UNSUBSCRIBE:
-                self.accepted -= {uri}  # one that the server would not let go of is not passed on all the same
+                self.accepted -= {uri}  # even if the server refused: its updates are no longer passed on
             elif error is not None:
                 refused[uri] = error
             else:
@@ -119,20 +119,20 @@ class LegacyWatcher(_Watching):
         return refused
 
     async def renew(self) -> None:
-        """Ask once more for what was agreed on: a server without sessions may have forgotten it."""
+        """Subscribe again to all accepted resources: a server without sessions may have lost them."""
         uris, self.accepted = self.accepted, frozenset()
         refused = await self.watch(uris)
-        self.accepted |= {uri for uri, error in refused.items() if isinstance(error, NotSent)}  # asked for next time
+        self.accepted |= {uri for uri, error in refused.items() if isinstance(error, NotSent)}  # for the next renewal
 
 
 Take = Callable[[str, Raw], None]
-"""Called with method and params of a notification of `LISTENED`."""
+"""Called with method and params of a notification in `LISTENED`."""
 Listen = Callable[[Mapping[str, Any], Take], Awaitable[None]]
-"""`Connection.listen`."""
+"""The type of `Connection.listen`."""
 
 
 class _Stream:
-    """One listen request: its filter, what was acknowledged, and the task in which it runs."""
+    """One listen request: its filter, its acknowledged URIs, and its task."""
 
     def __init__(self, uris: frozenset[str], params: Mapping[str, Any], listen: Listen) -> None:
         self.uris = uris
@@ -154,7 +154,7 @@ class _Stream:
 
     @property
     def refusal(self) -> RpcError | None:
-        """The server's error, if it ended in one."""
+        """The server's error, if the request ended with one."""
         error = self.task.exception() if self.task.done() and not self.task.cancelled() else None
         return error if isinstance(error, RpcError) else None
 
@@ -163,7 +163,7 @@ class _Stream:
 
 
 class ModernWatcher(_Watching):
-    """By one `subscriptions/listen`. `run` keeps it open as long as the connection."""
+    """Subscribes with one `subscriptions/listen`. `run` keeps it open as long as the connection."""
 
     def __init__(self, info: ServerInfo, host: Host, listen: Listen) -> None:
         super().__init__(info, host)
@@ -186,7 +186,7 @@ class ModernWatcher(_Watching):
         return await self._waiting
 
     async def run(self) -> None:
-        """Listen while there is anything to listen for, until cancelled."""
+        """Keep a listen request open while there are lists or resources to watch, until cancelled."""
         current: _Stream | None = None
         try:
             while True:
@@ -211,10 +211,10 @@ class ModernWatcher(_Watching):
                 self._waiting.exception()
 
     async def _opened(self, previous: _Stream | None) -> _Stream | None:
-        """A stream with the filter that is wanted now, once the server has agreed; then `previous` is ended.
+        """Open a stream with the current filter; end `previous` once the server has agreed.
 
-        The one before goes on until then, so that nothing is missed, and stays if the server refuses the new one. None
-        when the server refuses and there is none before.
+        `previous` stays open until then, so that no notification is missed, and stays if the server refuses the new
+        filter. Returns None if the server refuses and no earlier stream is open.
         """
         stream = _Stream(self._wanted, self._params(), self._listen)
         try:
@@ -232,7 +232,7 @@ class ModernWatcher(_Watching):
         return stream
 
     async def _refused(self, stream: _Stream, previous: _Stream | None, error: RpcError) -> _Stream | None:
-        """The server refuses the filter: what was agreed on before goes on, at least the lists."""
+        """Handle a refused filter: keep the earlier stream, or open one for the lists alone."""
         kept = previous if previous is not None and previous.open else None
         if kept is None:
             self._missed(self.accepted)
@@ -251,7 +251,7 @@ class ModernWatcher(_Watching):
         return with_meta({"notifications": notifications}, self._info, declared(None, self._host))
 
     def _agreed(self, accepted: frozenset[str]) -> None:
-        """The server listens to us from now on. What changed since an earlier stream ended was not told."""
+        """Record the accepted resources. After a gap, report lists and earlier resources as changed."""
         known, self.accepted = self.accepted, accepted
         self._listened = True
         if self._gap:
@@ -265,7 +265,7 @@ class ModernWatcher(_Watching):
             self._waiting.set_result(refused)
 
     async def _until_changed(self, stream: _Stream | None, seconds: float | None = None) -> None:
-        """Wait for another filter to be wanted, or `stream` to end, or `seconds` to pass."""
+        """Wait until the filter changes, `stream` ends, or `seconds` pass."""
         changed = asyncio.ensure_future(self._changed.wait())
         events: list[asyncio.Future[Any]] = [changed] if stream is None else [changed, stream.task]
         try:
@@ -286,7 +286,7 @@ def _ended(stream: _Stream | None) -> None:
 
 
 def acknowledged(params: Raw, what: str) -> frozenset[str]:
-    """What an acknowledgement names in that member of the filter; nothing in one that cannot be read."""
+    """The strings that an acknowledgement lists in member `what` of its filter; empty if it is unreadable."""
     with contextlib.suppress(RpcError, msgspec.DecodeError, RecursionError):
         accepted = jsonrpc.members(jsonrpc.members(params).get("notifications", Raw()))
         return frozenset(msgspec.json.decode(accepted.get(what, Raw(b"[]")), type=list[str]))

@@ -1,9 +1,9 @@
-"""Which of one upstream's resources are watched, by whom, and that it stays so.
+"""Resource subscriptions of agents at one upstream.
 
-A **conversation** is what agents share with the upstream: its main connection, or one agent's own. Each has one keeper,
-a task that holds the connection's subscriptions to what its agents want: two agents that watch one resource share one
-subscription, which ends with the last of them. On a new connection the keeper subscribes again, and tells the agents
-that their resources were updated, since they may have been.
+A **conversation** is the shared connection to the upstream, or one agent's own, with its successors. Each has one
+keeper, a task that maintains the connection's subscriptions. Agents that watch the same resource share one
+subscription, which ends with the last of them. On a new connection the keeper subscribes again, and notifies the agents
+that their resources were updated, since an update may have been missed.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from gateway_core.upstream.base import Connection
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
 
 SUBSCRIBE_TIMEOUT: Final = 5.0
-"""Seconds that an agent waits for the upstream to agree."""
+"""Seconds that an agent waits for the upstream to agree to a subscription."""
 KEEP_TIMEOUT: Final = 30.0
-"""Seconds that a connection's subscriptions may take to be what they should be."""
+"""Seconds for one update of the subscriptions of a connection."""
 ASK_AGAIN: Final = 30.0
-"""Seconds until a server is asked again that had agreed before and has not answered on its new connection."""
+"""Seconds until the keeper asks again, if a server that had agreed does not answer on a new connection."""
 MAX_WATCHED: Final = 4096
-"""Resources of one upstream that are watched at a time, counted for each connection."""
+"""Maximum number of watched resources of one upstream; a resource counts once for each connection."""
 MAX_LEVELS: Final = 64
-"""Levels above a resource that are looked at for who watches all below."""
+"""Maximum number of parent URIs of an updated resource that are searched for subscriptions."""
 
 Told = Callable[[str], None]
-"""Called with the URI that the upstream names: the one that is watched, or one below it."""
+"""Called with the URI that the upstream names: the watched URI, or one below it."""
 Release = Callable[[], None]
 
 
 class _Watch:
-    """One resource that is watched in one conversation."""
+    """One watched resource in one conversation."""
 
     def __init__(self) -> None:
         self.listeners: dict[object, Told] = {}
         self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
-        """On which the server has agreed."""
+        """The connection on which the server agreed."""
 
     def tell(self, uri: str) -> None:
         for told in list(self.listeners.values()):
@@ -55,16 +55,16 @@ class _Watch:
     def refuse(self, error: Exception) -> None:
         if not self.agreed.done():
             self.agreed.set_exception(error)
-            self.agreed.exception()  # whoever waits may have left
+            self.agreed.exception()  # the waiting call may have been cancelled; avoids a warning
 
 
 class _Conversation:
-    """What is watched over one connection, and over the ones that take its place."""
+    """The watched resources on one connection and its successors."""
 
     def __init__(
         self, upstream: str, connect: Callable[[], Awaitable[Connection]], on_end: Callable[[_Conversation], None]
     ) -> None:
-        """`on_end` is called when nothing is wanted any more."""
+        """`on_end` is called when no resource is watched any more."""
         self.wanted: dict[str, _Watch] = {}
         self.keeper: asyncio.Task[None] | None = None
         self.changed = asyncio.Event()
@@ -73,7 +73,7 @@ class _Conversation:
         self._on_end = on_end
 
     def start(self) -> None:
-        """See to it that what is wanted is so."""
+        """Make the keeper apply the wanted set; start the keeper if it does not run."""
         self.changed.set()
         if self.keeper is None or self.keeper.done():
             self.keeper = asyncio.get_running_loop().create_task(self._keep(), name=f"watch for {self._upstream}")
@@ -96,7 +96,7 @@ class _Conversation:
         self._on_end(self)
 
     async def _keep_on(self, connection: Connection) -> None:
-        """Until it is closed, or nothing is wanted any more."""
+        """Maintain the subscriptions until the connection closes or no resource is watched any more."""
         closed = asyncio.ensure_future(connection.wait_closed())
         agreed: frozenset[str] | None = None
         try:
@@ -110,7 +110,7 @@ class _Conversation:
                 self._settle(connection, uris, refused)
                 agreed = uris - refused.keys()
                 if not self.wanted and not agreed:
-                    return  # and not before: what was let go of meanwhile is still subscribed to
+                    return  # only now: resources released during `watch` still had subscriptions
                 changed = asyncio.ensure_future(self.changed.wait())
                 again = ASK_AGAIN if self.wanted.keys() - agreed else None
                 try:
@@ -134,7 +134,7 @@ class _Conversation:
                     logger.bind(upstream=self._upstream).warning(
                         "the server does not announce changes of a resource any more: {}", error
                     )
-                    watch.tell(uri)  # who reads it again finds out what has become of it
+                    watch.tell(uri)  # agents that read it again see its current state
                 continue
             watch.connection = connection
             if not watch.agreed.done():
@@ -151,19 +151,19 @@ class _Conversation:
 
 
 class Watches:
-    """All conversations of one upstream, by the id of the legacy session that has one alone; the shared one's is ""."""
+    """All conversations of one upstream, by the id of the legacy session that owns it; "" for the shared one."""
 
     def __init__(self, upstream: str, connect: Callable[[Agent | None], Awaitable[Connection]]) -> None:
-        """`connect` gives the connection of an agent's own, or the shared one; raises `DeliveryError`."""
+        """`connect` returns the agent's own connection, or, for None, the shared one; raises `DeliveryError`."""
         self._upstream = upstream
         self._connect = connect
         self._conversations: dict[str, _Conversation] = {}
 
     async def add(self, owner: Agent | None, uri: str, told: Told) -> Release:
-        """Have `told` called when a resource is updated; `owner`: whose own connection is to be used, if any.
+        """Call `told` when a resource is updated; `owner`: the agent whose own connection is used, if any.
 
-        Returns what lets go of it. Raises `RpcError` when the upstream refuses or too much is watched, `NotSent` when
-        it cannot be reached in time.
+        Returns a function that ends the subscription. Raises `RpcError` if the upstream refuses or the limit is
+        reached, `NotSent` if it cannot be reached in time.
         """
         key = owner.session_id or "" if owner is not None else ""
         conversation = self._conversations.get(key)
@@ -191,10 +191,10 @@ class Watches:
         return release
 
     def updated(self, key: str | None, params: Raw) -> None:
-        """The server says that a resource was updated, on the connection of the conversation `key`, if of any.
+        """Handle `notifications/resources/updated`; `key`: the conversation that it came on, if any.
 
-        It may be one below a resource that is watched (schema, ResourceUpdatedNotification). What nobody watches is
-        dropped.
+        The URI may be below a watched resource (schema, ResourceUpdatedNotification). Updates of unwatched resources
+        are dropped.
         """
         conversation = self._conversations.get(key) if key is not None else None
         if conversation is None:
@@ -209,18 +209,18 @@ class Watches:
                 watch.tell(uri)
 
     def reconnected(self) -> None:
-        """The upstream was reached: keepers need not wait any longer."""
+        """Make all keepers retry at once; called when the upstream was reached."""
         for conversation in self._conversations.values():
             conversation.changed.set()
 
     def end(self, session_id: str) -> None:
-        """A legacy session has ended, and its connection with it."""
+        """Stop the conversation of a legacy session that ended."""
         conversation = self._conversations.pop(session_id, None)
         if conversation is not None:
             conversation.stop()
 
     def close(self) -> None:
-        """The upstream is given up."""
+        """Stop all conversations; called when the upstream is closed."""
         for conversation in self._conversations.values():
             conversation.stop()
         self._conversations.clear()
@@ -235,7 +235,7 @@ class Watches:
 
 
 def _upwards(uri: str) -> Iterator[str]:
-    """A URI, and those of which it names a part."""
+    """A URI and its parents, the closest first."""
     yield uri
     end = len(uri)
     for _ in range(MAX_LEVELS):

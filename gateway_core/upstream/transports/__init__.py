@@ -1,1 +1,1 @@
-"""How one upstream is reached: stdio, HTTP+SSE, Streamable HTTP, and the negotiation of its era."""
+"""Transports to upstream servers (stdio, HTTP+SSE, Streamable HTTP) and the negotiation of the era."""

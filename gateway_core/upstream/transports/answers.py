@@ -1,6 +1,6 @@
-"""What an HTTP answer says about the request that it answers: the bodies of Streamable HTTP, and its statuses.
+"""Interprets the HTTP responses of Streamable HTTP: their bodies and statuses.
 
-Sources: transports/streamable-http (both revisions), rule R8 for the statuses that prove that nothing was executed.
+Sources: transports/streamable-http (both revisions), rule R8 for statuses that prove that nothing was executed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.transports.events import EventParser, EventTooLarge
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
-"""Statuses that are given before anything is executed (rule R8); 503 too, but only with `Retry-After`."""
+"""Statuses that a server sends before it executes anything (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
 
 
 class _ErrorBody(msgspec.Struct):
-    """An error response. Its id may be null or absent: the server had not read the request yet."""
+    """An error response. Its id may be null or absent if the server did not read the request."""
 
     jsonrpc: str
     error: Raw
@@ -39,7 +39,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 async def read_body(response: Response, limit: int) -> bytes:
-    """The whole body. Raises `OutcomeUnknown` when it breaks off or is larger than `limit` bytes."""
+    """The whole body. Raises `OutcomeUnknown` if it breaks off or is larger than `limit` bytes."""
     whole = response.body if response.body is not None else response.whole()
     if (response.head.length or len(whole or b"")) > limit:
         raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
@@ -59,9 +59,9 @@ async def read_body(response: Response, limit: int) -> bytes:
 
 
 async def read_events(response: Response, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
-    """Give the messages of an event stream to `take`, until it returns True or the stream ends.
+    """Pass the messages of an event stream to `take`, until it returns True or the stream ends.
 
-    Returns whether `take` had enough. Raises `OutcomeUnknown` for an event larger than the parser's limit.
+    Returns whether `take` returned True. Raises `OutcomeUnknown` for an event larger than the parser's limit.
     """
     try:
         while (chunk := await response.read()) is not None:
@@ -76,12 +76,12 @@ async def read_events(response: Response, parser: EventParser, take: Callable[[b
 
 
 async def read_json(response: Response, pending: Pending, limit: int) -> None:
-    """Settle a request with the response in a JSON body. Raises `OutcomeUnknown` when it is not there."""
+    """Complete a request with the response in a JSON body. Raises `OutcomeUnknown` without a usable one."""
     pending.complete(reply_in(await read_body(response, limit), pending.number))
 
 
 def reply_in(body: bytes, number: int) -> Reply:
-    """The reply that `body` gives to request `number`. Raises `OutcomeUnknown` when it is another one, or none."""
+    """The reply to request `number` in `body`. Raises `OutcomeUnknown` if `body` holds another message or none."""
     try:
         message = decode_response(body)
     except RpcError as error:
@@ -92,10 +92,10 @@ def reply_in(body: bytes, number: int) -> Reply:
 
 
 async def read_failure(response: Response, request_id: int | None, *, in_session: bool) -> Reply:
-    """The reply in an answer that is not 200. Raises what the status stands for when there is none.
+    """The reply in a response whose status is not 200. Without one, raises the `DeliveryError` for the status.
 
-    `in_session`: the request carried a legacy session id, so that 404 means that the session is over. The words
-    of a body that is no JSON-RPC error are shown to nobody: it may be a page with anything in it.
+    `in_session`: the request carried a legacy session id, so that 404 means that the session ended. A body that is not
+    a JSON-RPC error is never shown: it may contain arbitrary content.
     """
     status = response.status
     error, ours = None, False
@@ -115,14 +115,14 @@ async def read_failure(response: Response, request_id: int | None, *, in_session
 
 
 def _ends_session(status: int, error: RpcError | None, ours: bool) -> bool:
-    """404 does (2025-11-25, Session Management), unless it is about the method; many servers forget with a 400."""
+    """Whether a 404 (2025-11-25, Session Management), or the 400 of some servers, ends the session."""
     if status == 404:
         return not (ours and error is not None and error.code == METHOD_NOT_FOUND)
     return status == 400 and error is not None and not ours and "session" in error.message.lower()
 
 
 def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, bool]:
-    """The JSON-RPC error in a body, and whether it names our request."""
+    """The JSON-RPC error in a body, and whether its id is `request_id`."""
     try:
         found = msgspec.json.decode(body, type=_ErrorBody)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -133,7 +133,7 @@ def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, boo
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds of a `Retry-After` header (RFC 9110, section 10.2.3): a number, or a date."""
+    """Seconds from a `Retry-After` header, a number or a date (RFC 9110, section 10.2.3); None if invalid."""
     value = value.strip()
     if value.isdecimal() and value.isascii():
         return min(float(value[:9]), MAX_RETRY_AFTER)

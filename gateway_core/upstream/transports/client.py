@@ -1,7 +1,7 @@
-"""The HTTP side of one configured upstream: its pool of connections, its credentials, and how a request failed.
+"""HTTP client of one configured upstream: connection pool, credentials, and the classification of failures.
 
 `HttpClient` lives as long as the upstream is configured; `HttpConnection` and `SseConnection` are sessions on top of
-it. Its `open` draws the line between `NotSent` and `OutcomeUnknown`: the moment before the first byte is written.
+it. Failures before the first byte is written are `NotSent`, later ones are `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP and TLS together."""
 KEEPALIVE: Final = 4.0
-"""Seconds that an idle connection is kept: less than servers of uvicorn and Node.js keep it, which is 5 s. Who sends
-while the other end closes cannot know what became of the request (rule R10)."""
+"""Seconds that an idle connection is kept: less than the 5 s of uvicorn and Node.js. The outcome of a request that is
+sent while the server closes the connection is unknown (rule R10)."""
 MAX_ADDRESSES: Final = 64
-"""Addresses of one upstream that are remembered."""
+"""Maximum number of IP addresses of one upstream that are remembered."""
 _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class HttpClient:
-    """The connections to the host of one upstream, and what every request to it carries.
+    """The connections to the host of one upstream, and the headers common to all requests.
 
     It follows no redirects, keeps no cookies, reads no proxy settings or credentials from the environment, and
-    asks for uncompressed answers, so that a limit on bytes read is a limit on memory. Connections have no limit of
-    their own: requests are bounded by the upstream's places in flight, and streams that stay open for notifications
-    must not take those places away.
+    asks for uncompressed responses, so that a limit on bytes read is a limit on memory. The number of connections is
+    not limited here: the upstream's concurrency limit bounds requests, and notification streams must not count
+    against that limit.
     """
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig) -> None:
@@ -57,7 +57,7 @@ class HttpClient:
         self._path = self.url.raw_path_qs.encode()
         self._headers = dict(config.headers)
         self._addresses: set[str] = set()
-        """Where it was reached: IP addresses."""
+        """IP addresses that the client connected to."""
         self._tokens = (
             TokenSource(config.name, self.url, config.auth, lambda: self.session, self._addresses)
             if config.auth is not None
@@ -68,13 +68,13 @@ class HttpClient:
         self._context: ssl.SSLContext | None = None
         self._heads = Heads()
         self._idle: deque[WireConnection] = deque()
-        """Free connections, the one that was used last at the end."""
+        """Idle connections, the most recently used one last."""
         self._open: set[WireConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
     def session(self) -> ClientSession:
-        """The aiohttp session for authorization servers; made on first use, inside the event loop.
+        """The aiohttp session for authorization servers; created on first use, inside the event loop.
 
         Raises `NotSent` once closed.
         """
@@ -103,12 +103,12 @@ class HttpClient:
         before_send: Callable[[], None] | None = None,
         last: bool = False,
     ) -> Response:
-        """Send a request and wait for the head of the answer; the caller reads and closes it.
+        """Send a request and wait for the head of the response; the caller reads and closes it.
 
-        The configured headers and the access token are added to `headers`. `url` is one of the same origin. After a
-        401, or a 403 for want of scopes, the request is sent again if there is another token, with at most `ATTEMPTS`
-        of them. `before_send` is called just before the first byte may leave; what fails earlier is `NotSent`, what
-        fails later `OutcomeUnknown`. `last`: its connection is used for nothing more.
+        The configured headers and the access token are added to `headers`. `url` must have the same origin. After a
+        401, or a 403 for missing scopes, the request is sent again with another token if there is one, at most
+        `ATTEMPTS` times. `before_send` is called just before the first byte may leave. Raises `NotSent` for earlier
+        failures, `OutcomeUnknown` for later ones. `last`: close the connection after this request.
         """
         if last:
             headers = {**headers, hdrs.CONNECTION: "close"}
@@ -142,9 +142,9 @@ class HttpClient:
     async def send(
         self, head: bytes, body: bytes, before_send: Callable[[], None] | None = None, *, last: bool = False
     ) -> Response:
-        """Send a request whose head is written already; as `open` does, without credentials.
+        """Send a request with an encoded head, without adding credentials, and wait for the head of the response.
 
-        Raises `NotSent` and `OutcomeUnknown`. Cancelled, it hangs up.
+        Raises `NotSent` and `OutcomeUnknown`. Cancellation closes the connection.
         """
         connection = self._take()
         if connection is None:
@@ -167,10 +167,9 @@ class HttpClient:
         return response
 
     def prepared(self, headers: Mapping[str, str]) -> bytes | None:
-        """The head of POSTs with these headers, up to the number of bytes that follow it.
+        """The encoded head of a POST with these headers, up to and without the value of Content-Length.
 
-        None where each request has a head of its own: with access tokens. Raises `NotSent` for a header that cannot be
-        sent.
+        None with access tokens, since the head then differs per request. Raises `NotSent` for an invalid header.
         """
         if self._tokens is not None:
             return None
@@ -179,17 +178,17 @@ class HttpClient:
     # -- requests as bytes --------------------------------------------------------------------------------------
 
     def _head(self, verb: str, headers: Mapping[str, str], url: URL, size: int | None) -> bytes:
-        """The head of a request. Raises `NotSent` for a header that cannot be sent."""
+        """The encoded head of a request. Raises `NotSent` for an invalid header."""
         start = self._start(verb, headers, url)
         return start + b"\r\n" if size is None else b"%bContent-Length: %d\r\n\r\n" % (start, size)
 
     def _start(self, verb: str, headers: Mapping[str, str], url: URL) -> bytes:
-        """The same without its end."""
+        """The request line and headers, without Content-Length and the final empty line."""
         path = self._path if url is self.url else url.raw_path_qs.encode()
         return b"%b %b HTTP/1.1\r\n%b" % (verb.encode(), path, self._block(headers))
 
     def _block(self, headers: Mapping[str, str]) -> bytes:
-        """All header lines but the length. The request's own headers replace configured ones of the same name."""
+        """All header lines but Content-Length. `headers` replace configured headers of the same name."""
         complete: CIMultiDict[str] = CIMultiDict(
             {
                 hdrs.HOST: self.url.host_port_subcomponent or "",
@@ -210,7 +209,7 @@ class HttpClient:
     # -- connections --------------------------------------------------------------------------------------------
 
     def _take(self) -> WireConnection | None:
-        """The free connection that was used last; none whose end has arrived but was not noticed yet (rule R10)."""
+        """The most recently used idle connection that is still usable, or None (rule R10)."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_usable():
@@ -219,7 +218,7 @@ class HttpClient:
         return None
 
     async def _connected(self) -> WireConnection:
-        """A new connection. Raises `NotSent`."""
+        """Open a connection. Raises `NotSent`."""
         self._check_open()
         host, port = self.url.host, self.url.port
         assert host is not None, "checked by the configuration"
@@ -238,7 +237,7 @@ class HttpClient:
 
     def _check_open(self) -> None:
         if self._closed:
-            for connection in list(self._open):  # one may have been made meanwhile
+            for connection in list(self._open):  # one may have opened during the close
                 connection.close()
             raise NotSent("the connection to this upstream is being closed")
 
@@ -257,7 +256,7 @@ class HttpClient:
         self._open.discard(connection)
 
     def _sweep(self) -> None:
-        """Close what nobody has used for `KEEPALIVE` seconds."""
+        """Close connections that were idle for `KEEPALIVE` seconds."""
         self._sweeper, now = None, time.monotonic()
         while self._idle and now - self._idle[0].unused_since >= KEEPALIVE:
             self._idle.popleft().close()
@@ -266,7 +265,7 @@ class HttpClient:
             self._sweeper = asyncio.get_running_loop().call_later(left + 0.01, self._sweep)
 
     def _explain(self, error: BaseException) -> str:
-        """What happened, for people; never with a URL's query, a header or a body in it."""
+        """A message that describes the error, without the URL's query, headers or body."""
         where = f"{self.url.host}:{self.url.port}"
         match error:
             case TimeoutError():
@@ -305,7 +304,7 @@ class HttpClient:
 
 
 async def _worth_another(tokens: TokenSource, authorization: str | None, response: Response) -> bool:
-    """Whether what was answered so should be sent again, with another token. Raises `NotSent`."""
+    """Whether to send the request again with another token after this response. Raises `NotSent`."""
     if response.status not in {401, 403}:
         return False
     challenge = Challenge.of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))

@@ -1,9 +1,9 @@
-"""Connections on which all messages of both directions share one channel: stdio and HTTP+SSE.
+"""Connections on which all messages in both directions share one channel: stdio and HTTP+SSE.
 
-The subclass moves messages (`_connect`, `_transmit`, `_release`); everything that gives them meaning is here. Each
-request gets an id of the connection's own, which is its progress token too, and is **pending** until its response
-comes; what comes under no pending id is a *stray* (`incoming.py`). When the channel is **lost**, every pending
-request ends at once: `NotSent` if its first byte never left, else `OutcomeUnknown`.
+Subclasses transport messages (`_connect`, `_transmit`, `_release`); this module interprets them. Each request gets an
+id that is unique on the connection, also used as its progress token. It is **pending** until its response comes; a
+response without a pending id is a *stray* (`unexpected.py`). When the channel is **lost**, every pending request fails
+at once: with `NotSent` if its first byte never left, else with `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from gateway_core.upstream.transports.questions import Questions
 from gateway_core.upstream.transports.unexpected import Strays, answer_to, read, salvaged_id
 
 MAX_BACKGROUND: Final = 64
-"""Cancellations and answers to the server that may wait for the channel at a time; more are dropped."""
+"""Maximum number of cancellations and answers that wait for the channel; more are dropped."""
 BACKGROUND_TIMEOUT: Final = 10.0
-"""Seconds until one of them is given up."""
+"""Seconds until a background message is dropped."""
 FAREWELL: Final = 1.0
-"""Seconds that closing waits for them: a server should know of a cancelled call before it is left."""
+"""Seconds that `close` waits for background messages, so that cancellations reach the server."""
 
 
 class DuplexConnection(Connection):
-    """A `Connection` over one shared channel. It is a `Wire`, too, for the time of the negotiation."""
+    """A `Connection` over one shared channel. It also serves as the `Wire` of the negotiation."""
 
     modern_possible = True
     """Whether servers of the modern era use this transport."""
@@ -59,10 +59,10 @@ class DuplexConnection(Connection):
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
         self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
-        """Requests of the gateway itself whose answers may still come, and are no surprise then."""
+        """Cancelled requests of the gateway itself; a late response to one is expected."""
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
-        """Of those, messages on their way out."""
+        """The tasks in `_background` that send a message."""
         self._ended = asyncio.Event()
         self._reason = ""
         self._listening: dict[int, Callable[[str, Raw], None]] = {}
@@ -79,15 +79,15 @@ class DuplexConnection(Connection):
 
     @abstractmethod
     async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
-        """Send one message, `pending.mark_sent()` right before its first byte may leave. Raises `DeliveryError`.
+        """Send one message; call `pending.mark_sent()` just before the first byte may leave. Raises `DeliveryError`.
 
-        Cancelled before that, it leaves nothing on the channel; afterwards the message still goes out whole, or
-        the connection is lost.
+        Cancellation before that leaves nothing on the channel. After that, the whole message is sent, or the
+        connection is lost.
         """
 
     @abstractmethod
     async def _release(self) -> None:
-        """Free what the channel holds, in a bounded time. Runs once, when the connection is lost."""
+        """Free the resources of the channel, in a bounded time. Runs once, when the connection is lost."""
 
     # Connection
 
@@ -101,7 +101,7 @@ class DuplexConnection(Connection):
             self._lost(f"could not be opened: {error.reason}")
             if self._heard:
                 raise
-            raise NotSent(error.reason) from None  # it never spoke: the transport was not really there
+            raise NotSent(error.reason) from None  # no message ever came: treat the transport as not set up
         except BaseException as error:
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
@@ -158,13 +158,13 @@ class DuplexConnection(Connection):
     # Wire
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """One request of the connection's own. Giving it up is not told: `initialize` must never be cancelled."""
+        """Send one request of the gateway. Sends no cancellation: `initialize` must never be cancelled."""
         self._check_open()
         pending = Pending(self._next_id(), method)
         return await self._carry(jsonrpc.request(pending.number, method, params), pending)
 
     def adopt(self, protocol_version: str) -> None:
-        """The messages themselves say all there is to say about the version: there are no headers."""
+        """Do nothing: these transports have no version header."""
 
     # Outgoing
 
@@ -188,7 +188,7 @@ class DuplexConnection(Connection):
         try:
             return await self._carry(data, pending)
         except asyncio.CancelledError:
-            # Only what the server knows and works on may be cancelled (basic/patterns/cancellation).
+            # Only a request that was sent and is in flight may be cancelled (basic/patterns/cancellation).
             if pending.sent and not pending.done:
                 self._tell_cancelled(pending)
             raise
@@ -214,20 +214,20 @@ class DuplexConnection(Connection):
             raise NotSent(f"the server {self._reason}")
 
     def _in_background(self, data: bytes) -> None:
-        """Send a message that nobody waits for; it is dropped where too many wait already."""
+        """Send a message in the background; drop it if `MAX_BACKGROUND` tasks run already."""
         if not self.closed and len(self._background) < MAX_BACKGROUND:
             task = self._keep(self._send_quietly(data))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
     async def _send_quietly(self, data: bytes) -> None:
-        # A failure is noticed elsewhere: by those who wait for answers, and by the loss of the connection.
+        # Waiting requests and the loss of the connection report the failure.
         with contextlib.suppress(DeliveryError, TimeoutError):
             async with asyncio.timeout(BACKGROUND_TIMEOUT):
                 await self._transmit(data)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside the requests; it is cancelled when the connection is lost."""
+        """Run a background task; it is cancelled when the connection is lost."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -236,16 +236,16 @@ class DuplexConnection(Connection):
     # Incoming
 
     def _receive(self, data: bytes) -> None:
-        """Take one message off the channel. Never raises: what cannot be used is counted."""
+        """Handle one message from the channel. Never raises; unusable messages are counted as strays."""
         if self.closed:
             return
         try:
             self._act_on(data)
-        except Exception as error:  # noqa: BLE001 - one message must not cost those that came with it
+        except Exception as error:  # noqa: BLE001 - one message must not fail the ones after it
             self._failed_at(error)
 
     def _failed_at(self, error: Exception) -> None:
-        """A bug of the gateway while it read a message."""
+        """Log an internal error that occurred while the gateway read a message."""
         kind = type(error).__name__
         self.strays.note("message that the gateway failed to read", kind)
         logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
@@ -275,7 +275,7 @@ class DuplexConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     def _unreadable(self, data: bytes) -> None:
-        """A message that is refused may still be known to be somebody's answer, who then need not wait."""
+        """Fail the pending request whose id an invalid message carries, if there is one."""
         pending = self._pending.get(own_id(salvaged_id(data)))
         if pending is not None and pending.sent:
             pending.fail(UnusableAnswer("the server's answer cannot be used: malformed, or nested too deeply"))
@@ -316,13 +316,13 @@ class DuplexConnection(Connection):
     # The end
 
     def _lost(self, reason: str) -> None:
-        """The channel carries nothing any more. `reason` continues a sentence: "the server …"."""
+        """End the connection after the loss of its channel. `reason` continues "the server …"."""
         if self.closed:
             return
         self._reason = reason
         self._ended.set()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
-        for pending in list(self._pending.values()):  # a call that fails goes on at once, and takes itself out
+        for pending in list(self._pending.values()):  # a copy: a request that fails removes itself
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
         self._questions.end()

@@ -1,8 +1,7 @@
-"""Server-sent events in: an incremental, bounded parser that never sees the network.
+"""An incremental, bounded parser for server-sent events, without I/O.
 
-`EventParser.feed` takes bytes as they arrive, split anywhere, and gives back the events that they complete. Source:
-WHATWG HTML, section 9.2.6 "Interpreting an event stream". `data` stays bytes: whoever decodes the message inside
-checks its UTF-8 too.
+`EventParser.feed` takes bytes split at any position and returns the events that they complete. Source: WHATWG HTML,
+section 9.2.6 "Interpreting an event stream". `data` stays bytes: the JSON decoder checks its UTF-8.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ _MAX_RETRY_DIGITS: Final = 9
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 _FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\ndata: ", b"\n\n"))
-"""What surrounds a message, as the official SDKs for Python and TypeScript write it."""
+"""Prefix and suffix of a message event, as the official SDKs for Python and TypeScript write them."""
 
 
 class EventTooLarge(Exception):
-    """An event, or an unfinished line, is larger than the parser's limit. The parser is of no use afterwards."""
+    """An event or an unfinished line is larger than the parser's limit. The parser cannot be used afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,13 @@ class Event:
 
 
 class EventParser:
-    """Cuts one event stream into events. `limit`: bytes of data that one event may have."""
+    """Splits one event stream into events. `limit`: maximum bytes of data in one event."""
 
     def __init__(self, limit: int) -> None:
         self.last_id = ""
-        """What a reconnecting client sends as `Last-Event-ID`; also set by events without data."""
+        """The id to send as `Last-Event-ID` on reconnection; also set by events without data."""
         self.retry: int | None = None
-        """Milliseconds to wait before a reconnection; None until the stream says."""
+        """Milliseconds to wait before a reconnection; None until the stream sends `retry:`."""
         self._limit = limit
         self._line = bytearray()
         self._data = bytearray()
@@ -118,7 +117,7 @@ class EventParser:
 
 
 def _only_message(chunk: bytes) -> bytes | None:
-    """The data of a chunk that is one whole event as most servers write it; None for every other chunk."""
+    """The data of a chunk that is exactly one message event in a form of `_FRAMES`; None for other chunks."""
     for begin, end in _FRAMES:
         if chunk.startswith(begin) and chunk.endswith(end):
             data = chunk[len(begin) : -len(end)]

@@ -1,6 +1,6 @@
-"""The two handshakes with a server, each by itself: `server/discover` (modern) and `initialize` (legacy).
+"""The two handshakes with a server: `server/discover` (modern) and `initialize` (legacy).
 
-`negotiation.negotiate` decides which one counts. Sources: basic/versioning; 2025-11-25, basic/lifecycle.
+`negotiation.negotiate` chooses between them. Sources: basic/versioning; 2025-11-25, basic/lifecycle.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from gateway_core.upstream.requests import Reply
 
 
 class Wire(Protocol):
-    """One transport, before anything was negotiated on it."""
+    """A transport during the negotiation."""
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """One request; `params` are complete, `_meta` included. Raises `DeliveryError`."""
+        """Send one request; `params` are complete, including `_meta`. Raises `DeliveryError`."""
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """One notification. Raises `DeliveryError`."""
+        """Send one notification. Raises `DeliveryError`."""
 
     def adopt(self, protocol_version: str) -> None:
-        """From now on speak that version: headers, if the transport has any, and what a cancellation looks like."""
+        """Use this protocol version from now on; it determines headers and the form of a cancellation."""
 
 
 class _Implementation(msgspec.Struct):
@@ -70,9 +70,9 @@ class _Discovered(msgspec.Struct, rename="camel"):
 
 
 async def probe(wire: Wire, capabilities: Mapping[str, Any], version: str) -> ServerInfo | None:
-    """Ask `server/discover`, once more at a version that the server names; None means that it is legacy.
+    """Send `server/discover`, and again with a version that the server names. Returns None if the server is legacy.
 
-    Raises `RpcError` for a modern server that cannot be spoken to: that is not a reason to fall back.
+    Raises `RpcError` if a modern server refuses the gateway: the caller must not fall back to legacy.
     """
     for attempt in range(2):
         wire.adopt(version)
@@ -99,7 +99,7 @@ async def probe(wire: Wire, capabilities: Mapping[str, Any], version: str) -> Se
 
 
 def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
-    """The server's own description. None when it is unreadable, or advertises legacy versions only."""
+    """Adopt the version of a discovery result. Returns None if it is unreadable or names no modern version."""
     try:
         found = msgspec.json.decode(result, type=_Discovered)
     except (msgspec.DecodeError, RecursionError):
@@ -124,12 +124,12 @@ def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
 
 
 async def initialize(wire: Wire, capabilities: Mapping[str, Any]) -> ServerInfo:
-    """The legacy handshake, up to and including `notifications/initialized`."""
+    """Run the legacy handshake, including `notifications/initialized`."""
     return await accept(wire, await greet(wire, capabilities))
 
 
 async def greet(wire: Wire, capabilities: Mapping[str, Any]) -> Initialized:
-    """Ask `initialize`. Raises `RpcError` for a refusal and for an answer that cannot be used."""
+    """Send `initialize`. Raises `RpcError` for a refusal and for an unusable response."""
     wire.adopt(LATEST_HANDSHAKE_VERSION)
     reply = await wire.send(
         INITIALIZE,
@@ -155,7 +155,7 @@ async def greet(wire: Wire, capabilities: Mapping[str, Any]) -> Initialized:
 
 
 async def accept(wire: Wire, found: Initialized) -> ServerInfo:
-    """Speak what `initialize` agreed on, and end the handshake."""
+    """Adopt the version from `initialize`, and complete the handshake."""
     wire.adopt(found.protocol_version)
     await wire.notify("notifications/initialized")
     return ServerInfo(
@@ -169,7 +169,7 @@ async def accept(wire: Wire, found: Initialized) -> ServerInfo:
 
 
 def _supported(error: BaseException | None) -> list[str] | None:
-    """The versions that an `UnsupportedProtocolVersionError` names; None when it is another error, or names none."""
+    """The versions that an `UnsupportedProtocolVersionError` names; None for another error or without versions."""
     if not isinstance(error, RpcError) or error.code != UNSUPPORTED_PROTOCOL_VERSION:
         return None
     named = error.data.get("supported") if isinstance(error.data, dict) else None
@@ -177,6 +177,6 @@ def _supported(error: BaseException | None) -> list[str] | None:
 
 
 def mutual_version(error: BaseException | None) -> str | None:
-    """The newest modern version that both sides speak, if the error names one."""
+    """The newest modern version that both sides support, if the error names one."""
     mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in (_supported(error) or ())]
     return mutual[-1] if mutual else None

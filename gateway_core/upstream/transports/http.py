@@ -1,10 +1,10 @@
 """Streamable HTTP to an upstream: one MCP session, every message its own POST.
 
-A *modern* request is complete in itself: headers that mirror its body, an answer of its own, a closed stream as its
-cancellation. A *legacy* session has an id, a GET stream for what the server says by itself
-(`notifications/listen.py`), and streams that can be resumed. What statuses and bodies mean is in `answers.py`, what
-all messages of a session share in `http_session.py`, where "not sent" ends in `client.py`. Sources:
-transports/streamable-http of 2026-07-28, transports of 2025-11-25.
+A *modern* request is self-contained: its headers mirror its body, and closing its response stream cancels it. A
+*legacy* session has an id, a standalone GET stream for notifications (`listen.py`), and resumable streams.
+`answers.py` interprets statuses and bodies, `http_session.py` holds what the messages of a session share, and
+`client.py` draws the line between "not sent" and "outcome unknown". Sources: transports/streamable-http of
+2026-07-28, transports of 2025-11-25.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from gateway_core.upstream.transports.negotiation import negotiate
 from gateway_core.upstream.transports.unexpected import Strays, read
 
 RESUMPTIONS: Final = 3
-"""Attempts in a row to resume an answer's stream that bring nothing new."""
+"""Consecutive attempts to resume a response stream without a new event id."""
 RESUME_DELAY: Final = 1.0
-"""Seconds before each of them, unless the server's `retry:` says something else."""
+"""Seconds before each attempt, unless the server sent `retry:`."""
 
 
 class HttpConnection(Connection):
@@ -64,7 +64,7 @@ class HttpConnection(Connection):
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
-        """Set once a legacy server's standing stream is there, or is known not to be."""
+        """Set once a legacy server's standalone GET stream is open, or is known not to exist."""
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class HttpConnection(Connection):
             self._listen_with(modern.run())
             return info
         legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
-        # A legacy server may put its requests on the GET stream even while a call runs, and wait for the answers.
+        # A legacy server may send requests on the GET stream during a call, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
             self._listen_with(self._stand_by(legacy))
         else:
@@ -96,7 +96,7 @@ class HttpConnection(Connection):
 
     @property
     def strays(self) -> Strays:
-        """What the server sent that belongs to nothing."""
+        """Unexpected messages from the server."""
         return self._session.strays
 
     @property
@@ -126,7 +126,7 @@ class HttpConnection(Connection):
             body = template.body % filling(request, number)
             sending = self._http.send(b"%b%d\r\n\r\n" % (template.head, len(body)), body, pending.mark_sent)
         else:
-            # Asked for even where the agent did not: progress keeps the call's deadline from passing.
+            # Always ask for progress, because it extends the deadline of the call.
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
             capabilities = declared(exchange, self._host)
             params = with_meta(
@@ -143,7 +143,7 @@ class HttpConnection(Connection):
         return None if head is None or body is None else Template(head, body)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
-        """One request of the negotiation; see `era.Wire`."""
+        """Send one request of the negotiation; see `handshakes.Wire`."""
         session, pending = self._session, Pending(next(self._ids), method)
         body = jsonrpc.request(pending.number, method, params)
         if method == INITIALIZE:
@@ -153,7 +153,7 @@ class HttpConnection(Connection):
         return await self._answered(session.ask(method, _name(method, params), {}, body, pending.mark_sent), pending)
 
     def adopt(self, protocol_version: str) -> None:
-        """Speak that version from now on; see `era.Wire`."""
+        """Use this protocol version from now on; see `handshakes.Wire`."""
         self._session.version = protocol_version
         if self._session.modern:
             self._session.id = None
@@ -165,9 +165,9 @@ class HttpConnection(Connection):
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
     async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
-        """The reply to a request that is about to be sent; it is in flight until then."""
+        """Send a request and return its reply; the request is pending until then."""
         session, starts = self._session, pending.method == INITIALIZE
-        negotiates = starts or pending.method == DISCOVER  # whose answer is not awaited once the other has come
+        negotiates = starts or pending.method == DISCOVER  # either may be abandoned once the other is answered
         self._pending[pending.number] = pending
         try:
             response = await sending
@@ -183,12 +183,12 @@ class HttpConnection(Connection):
             session.end(end.reason)
             raise
         except asyncio.CancelledError:
-            # Modern: the stream that was just closed says it all. Legacy: a closed stream says nothing,
-            # and `initialize` must not be cancelled.
+            # Modern: closing the stream cancels the request. Legacy: it does not, so a notification is needed;
+            # `initialize` must not be cancelled.
             self.excuse(pending.exchange if pending.sent else None)
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
-                # Servers of the official Python SDK reset the connection that a cancellation came on.
+                # Servers built on the official Python SDK reset the connection after a cancellation.
                 session.aside(lambda: session.post(notice, last=True))
             raise
         finally:
@@ -198,7 +198,7 @@ class HttpConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
-        """Settle the request with the answer."""
+        """Complete `pending` with the response. `starts`: the request was `initialize`."""
         session = self._session
         if response.status != 200:
             in_session = session.id is not None and not starts
@@ -216,9 +216,9 @@ class HttpConnection(Connection):
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
 
     async def _resume(self, parser: EventParser, pending: Pending) -> None:
-        """The rest of an answer's stream that ended without the answer (2025-11-25, Resumability and Redelivery).
+        """Resume a response stream that ended without the response (2025-11-25, Resumability and Redelivery).
 
-        A legacy server may end the connection on purpose, for us to come back; nothing is executed again by that.
+        A legacy server may close the connection deliberately; resuming executes nothing again. Raises `OutcomeUnknown`.
         """
         last_id, retry, attempts = parser.last_id, parser.retry, 0
         while not self._session.modern and last_id and attempts < RESUMPTIONS:
@@ -242,16 +242,16 @@ class HttpConnection(Connection):
         raise OutcomeUnknown("its answer's stream ended without the answer")
 
     def _finish(self, response: Response, pending: Pending) -> None:
-        """Give the connection back. With a reply in hand the rest of its stream is worth reading, else it is cut."""
+        """Release the connection. Read the rest of the stream if the reply has arrived, else close it."""
         if not pending.done or response.at_eof:
-            response.close()  # after the end of the body this closes nothing but the answer itself
+            response.close()  # at the end of the body, the connection stays open
         else:
             response.spend()
 
     # -- what the server says -----------------------------------------------------------------------------------
 
     def _heard(self, data: bytes, pending: Pending) -> bool:
-        """Take one message of a request's stream; True for the response, which settles the request."""
+        """Handle one message of a request's stream; True for the response, which completes the request."""
         message = read(data, self._session.strays)
         if message is None:
             return False
@@ -280,7 +280,7 @@ class HttpConnection(Connection):
                 return session.other(message)
             elif message.failed:
                 raise jsonrpc.error_of(message.error)
-            return message.is_response  # which is the graceful end (basic/patterns/subscriptions)
+            return message.is_response  # the graceful end (basic/patterns/subscriptions)
 
         try:
             if response.status >= 500 or response.status in {401, 429}:
@@ -292,7 +292,7 @@ class HttpConnection(Connection):
             response.close()
 
     async def _stand_by(self, watcher: LegacyWatcher) -> None:
-        """The standing stream of a legacy server."""
+        """Keep the standalone GET stream of a legacy server open."""
         session = self._session
 
         async def open_stream(last_id: str) -> Response | None:
@@ -321,7 +321,7 @@ class HttpConnection(Connection):
 
 
 def _name(method: str, params: Mapping[str, Any]) -> str | None:
-    """What a request is for, in so far as a header repeats it (Standard Request Headers)."""
+    """The name or URI in the params that a header must repeat, if any (Standard Request Headers)."""
     member = NAME_MEMBERS.get(method)
     name = params.get(member) if member is not None else None
     return jsonrpc.text(name, member or "") if isinstance(name, Raw) else name

@@ -1,7 +1,7 @@
-"""What all messages of one Streamable HTTP session share: its headers, its id, its end, and what the server says.
+"""One Streamable HTTP session: its headers, its id, its end, and messages that the server initiates.
 
-`HttpSession` sends single HTTP requests and deals with everything that is no answer to a request of ours. Messages
-*aside* are those that nobody waits for: a cancellation, an answer to the server's `ping`.
+`HttpSession` sends single HTTP requests, and handles messages that are not responses to the gateway's requests. A
+*background send* has no waiting caller: a cancellation, or an answer to the server's `ping`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from gateway_core.upstream.transports.questions import Questions
 from gateway_core.upstream.transports.unexpected import Strays, answer_to
 
 FAREWELL: Final = 2.0
-"""Seconds for a message that nobody waits for."""
+"""Seconds for one background send."""
 ASIDE_AT_ONCE: Final = 64
-"""Such messages under way at a time."""
+"""Maximum number of concurrent background sends."""
 MAX_ASIDE: Final = 2048
-"""Those and the ones that wait for their turn: parked calls may all be given up at once. More are dropped."""
+"""Maximum number of running and queued background sends, as many calls may be cancelled at once; more are dropped."""
 
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 SESSION_HEADER: Final = "Mcp-Session-Id"
@@ -54,9 +54,9 @@ class HttpSession:
 
     def __init__(self, name: str, http: HttpClient, host: Host, in_flight: Callable[[], Iterable[Exchange]]) -> None:
         self.version = ""
-        """The protocol version that is spoken; empty before the negotiation."""
+        """The negotiated protocol version; empty before the negotiation."""
         self.id: str | None = None
-        """What a legacy server handed out; None when it keeps no sessions."""
+        """The session id from a legacy server; None if the server keeps no sessions."""
         self.ended = asyncio.Event()
         self.over = False
         self.why_ended = ""
@@ -74,7 +74,7 @@ class HttpSession:
         return self.version in MODERN_PROTOCOL_VERSIONS
 
     def begin(self, response: Response) -> None:
-        """Take the session's id from the answer to `initialize` (2025-11-25, Session Management)."""
+        """Take the session id from the response to `initialize` (2025-11-25, Session Management)."""
         session_id = response.headers.get(SESSION_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
 
@@ -87,8 +87,10 @@ class HttpSession:
             self.strays.report(why)
 
     def listened(self, listener: asyncio.Task[None]) -> None:
-        """The task that reads the standing stream has ended. If it failed, the session ends: the server would go
-        unheard while it looks healthy."""
+        """Called when the task that listens to the server ends.
+
+        If it failed, end the session: otherwise the server would look healthy while its messages get lost.
+        """
         error = None if listener.cancelled() else listener.exception()
         if error is not None:
             kind = type(error).__name__
@@ -96,7 +98,7 @@ class HttpSession:
             self.end("the gateway failed to read its stream")
 
     async def close(self) -> None:
-        """End the session and wait for the messages aside, at most `FAREWELL` seconds."""
+        """End the session and wait for background sends, at most `FAREWELL` seconds."""
         if self.id is not None and not self.ended.is_set():
             self.aside(self._delete)
         self.end("closed")
@@ -106,7 +108,7 @@ class HttpSession:
             task.cancel()
 
     async def _delete(self) -> None:
-        # 405 is the server's right: then the session ends when it thinks so.
+        # A server may answer 405; the session then ends when the server expires it.
         (await self.open("DELETE", {})).close()
 
     async def open(
@@ -121,8 +123,8 @@ class HttpSession:
     ) -> Response:
         """Send one HTTP request with this session's headers and `own`.
 
-        `fresh`: no version and no session yet. The caller reads and closes the answer, whatever its status. Raises
-        `NotSent` and `OutcomeUnknown`.
+        `fresh`: send no version and no session id. The caller reads and closes the response, whatever its status.
+        Raises `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)
         return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
@@ -140,9 +142,9 @@ class HttpSession:
     async def ask(
         self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
     ) -> Response:
-        """POST a request. Ends as `open` does.
+        """POST a request. Raises `NotSent` and `OutcomeUnknown`.
 
-        `name`: of what it is for, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
+        `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
         """
         headers = self.headers_of(method, name)
         if own and self.modern:
@@ -151,7 +153,7 @@ class HttpSession:
         return await self._http.open("POST", headers, body=body, before_send=before_send)
 
     def headers_of(self, method: str, name: str | None) -> dict[str, str]:
-        """The headers of a request as `ask` sends it."""
+        """The headers of a request that `ask` sends, without `Mcp-Param-*`."""
         headers = self._headers("POST", json=True)
         if self.modern:
             headers[MCP_METHOD_HEADER] = method
@@ -160,9 +162,9 @@ class HttpSession:
         return headers
 
     async def post(self, body: bytes, *, last: bool = False) -> None:
-        """Post a message that has no answer. Raises `DeliveryError`, or `RpcError` when it is refused with one.
+        """POST a message that has no response. Raises `DeliveryError`, or the `RpcError` with which the server refuses.
 
-        `last`: its connection is used for nothing more.
+        `last`: close the connection after this message.
         """
         response = await self.open("POST", {}, body, last=last)
         try:
@@ -179,7 +181,7 @@ class HttpSession:
             response.close()
 
     def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Do `work` in the background: best effort, at most `FAREWELL` seconds once it is its turn."""
+        """Run `work` in the background: best effort, at most `FAREWELL` seconds once it starts."""
         if len(self._aside) >= MAX_ASIDE:
             return
         task = asyncio.create_task(self._in_turn(work), name=f"aside to {self._name}")
@@ -193,9 +195,9 @@ class HttpSession:
                     await work()
 
     def other(self, message: Message, exchange: Exchange | None = None) -> bool:
-        """Anything that is no answer of ours and no progress; `exchange`: the call on whose stream it came.
+        """Handle a message other than responses and progress; `exchange`: the call on whose stream it came.
 
-        Returns False: it never ends a stream.
+        Returns False, because such a message never ends a stream.
         """
         if message.is_response:
             self.strays.note("response to no request")
@@ -210,6 +212,6 @@ class HttpSession:
 
     def _asked(self, message: Message, exchange: Exchange | None) -> None:
         if self.modern:
-            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+            self.strays.note("request from a modern server")  # the modern era has no such requests
         elif (answer := answer_to(message, self._questions, self.strays, exchange)) is not None:
             self.aside(lambda: self.post(answer))

@@ -1,7 +1,7 @@
-"""The standing stream on which a legacy Streamable HTTP server tells what changed, kept open as long as its session.
+"""The standalone GET stream of a legacy Streamable HTTP server, kept open as long as its session.
 
-It may end at any time: it is opened again, not sooner than the server's `retry:` or the backoff, and with
-`Last-Event-ID` where the server gave ids. What was said in between is lost otherwise, so everything counts as changed.
+When it ends, it is reopened after the server's `retry:` or the backoff, whichever is longer, with `Last-Event-ID` if
+the server sent ids. Without ids, messages in between are lost, so `on_gap` must assume that everything changed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ async def listen(
     on_gap: Callable[[], None],
     limit: int,
 ) -> None:
-    """Keep a stream open and pass its messages on, until cancelled or there is no such stream.
+    """Keep a stream open and pass its messages on, until cancelled or the server has no such stream.
 
-    `open_stream` gets the last event id (empty for none) and gives the answer, or None when the server has no such
-    stream. `on_gap` is called when a stream was opened again without a way to learn what was missed. `limit`:
-    bytes of one event.
+    `open_stream` gets the last event id (empty for none) and returns the response, or None if the server has no such
+    stream. `on_gap` is called when a stream was reopened without an event id. `limit`: bytes of one event.
     """
     last_id = ""
     pauses = Pauses()
@@ -46,7 +45,7 @@ async def listen(
             finally:
                 response.close()
         except DeliveryError:
-            pass  # the server is away for now: health checks tell the operator, this only tries again
+            pass  # retried below; health checks report the outage
         last_id = parser.last_id or last_id
         asked = parser.retry / 1000 if parser.retry is not None else 0.0
         await asyncio.sleep(max(asked, pauses.next()))

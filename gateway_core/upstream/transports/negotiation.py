@@ -1,9 +1,8 @@
-"""Which era a server speaks.
+"""Negotiates the era of a server.
 
-A **modern** server answers `server/discover`; a **legacy** one gets the `initialize` handshake. `negotiate` finds
-out over any `Wire` (a transport that can carry one request), by the specification's own probing rules
-(basic/versioning, transports/stdio and transports/streamable-http, Backward Compatibility). It never probes with
-a method that could have an effect.
+A **modern** server answers `server/discover`; a **legacy** one gets the `initialize` handshake. `negotiate` probes over
+any `Wire` (a transport that can carry one request), by the specification's rules (basic/versioning, transports/stdio
+and transports/streamable-http, Backward Compatibility). It never probes with a method that could have side effects.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from gateway_core.upstream.transports.handshakes import (
 )
 
 PROBE_PATIENCE: Final = 2.0
-"""Seconds of silence after `server/discover` until `initialize` is sent as well."""
+"""Seconds without an answer to `server/discover` until `initialize` is sent too."""
 BOTH_PATIENCE: Final = 0.5
-"""Seconds that the answer to `server/discover` may be behind the one to `initialize`: a server that speaks both eras
-is spoken to in the later one."""
+"""Seconds to wait for `server/discover` after the answer to `initialize`: if a server supports both eras, the modern
+one is used."""
 REPROBE_TIMEOUT: Final = 5.0
-"""Seconds for `server/discover` at a server that has refused `initialize`."""
+"""Seconds for `server/discover` at a server that refused `initialize`."""
 
 
 async def negotiate(
@@ -45,15 +44,15 @@ async def negotiate(
     probe_timeout: float = PROBE_PATIENCE,
     modern_possible: bool = True,
 ) -> ServerInfo:
-    """Find out what the server speaks, and leave `wire` ready to speak it.
+    """Negotiate the era and version, and leave `wire` ready to use them.
 
-    `known_era` is what it spoke last time: a server known to be legacy is greeted with `initialize` at once, and
-    probed only if that fails. `capabilities` are declared to it. After `probe_timeout` seconds of silence the server
-    may be legacy, or still starting: it gets `initialize` as well, and an answer to either request counts. The caller
-    bounds the whole. `modern_possible=False` for transports that only legacy servers have.
+    `known_era` is the era of the last connection: a server known to be legacy gets `initialize` at once, and is probed
+    only if that fails. `capabilities` are declared to the server. A server that is silent for `probe_timeout` seconds
+    may be legacy or still starting: it gets `initialize` too, and either answer counts. The caller bounds the total
+    time. `modern_possible=False` is for transports that only legacy servers use.
 
-    Raises `RpcError` when the server refuses, or shares no version with the gateway; `DeliveryError` as the wire
-    does: an outage is never a verdict about the era.
+    Raises `RpcError` if the server refuses, or shares no version with the gateway. Raises `DeliveryError` if the wire
+    fails: an outage says nothing about the era.
     """
     if not modern_possible:
         return await initialize(wire, capabilities)
@@ -87,7 +86,7 @@ async def _either(
     discovery: asyncio.Future[ServerInfo | None],
     greeting: asyncio.Future[Initialized],
 ) -> ServerInfo:
-    """What the first useful answer says, to `server/discover` or to `initialize`, both of which were sent."""
+    """Negotiate by the first usable answer to `server/discover` or `initialize`, both already sent."""
     both: set[asyncio.Future[Any]] = {discovery, greeting}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     refusal = greeting.exception() if greeting.done() else None
@@ -103,7 +102,7 @@ async def _either(
     try:
         return await accept(wire, await greeting)
     except RpcError as error:
-        # The probe may have come too early for a modern server, which now says that it is one.
+        # A modern server may have started after the probe; its refusal then names modern versions.
         version = mutual_version(error)
         found = None if version is None else await _within(REPROBE_TIMEOUT, probe(wire, capabilities, version))
         if found is None:
@@ -112,7 +111,7 @@ async def _either(
 
 
 async def _within(seconds: float, asking: Coroutine[Any, Any, ServerInfo | None]) -> ServerInfo | None:
-    """The result of a probe of a server that has answered something; silence means that it is legacy."""
+    """The result of a probe; None (legacy) after `seconds` without an answer."""
     try:
         async with asyncio.timeout(seconds):
             return await asking

@@ -1,4 +1,4 @@
-"""Which kind of connection an upstream's configuration asks for, and how one more is opened."""
+"""Creates connections by an upstream's configuration, and opens additional ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway_core.upstream.transports.sse import SseConnection
 from gateway_core.upstream.transports.stdio import StdioConnection
 
 SESSION_TIMEOUT: Final = 10.0
-"""Seconds to open one more session over HTTP with a server that is known to be up; a child has `start_timeout`."""
+"""Seconds to open an additional HTTP session with a running server; a child process has `start_timeout`."""
 
 
 def connection_to(
     config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None, early: EarlyChildren | None
 ) -> Connection:
-    """A new connection, unopened; `http` is needed by all transports but stdio, `early` may have a child for that."""
+    """A new, unopened connection. All transports but stdio need `http`; `early` may hold a child for stdio."""
     if config.transport == "stdio":
         return StdioConnection(config, limits, host, early.take(config.name) if early is not None else None)
     assert http is not None
@@ -34,7 +34,7 @@ def connection_to(
 async def open_session(
     connection: Connection, config: UpstreamConfig, era: Era | None, discard: Callable[[Connection], None]
 ) -> None:
-    """Open one more connection to a server that is known to be up, or `discard` it. Raises `NotSent`."""
+    """Open an additional connection to a running server; `discard` it on failure. Raises `NotSent`."""
     try:
         async with asyncio.timeout(config.start_timeout if config.transport == "stdio" else SESSION_TIMEOUT):
             await connection.open(era)

@@ -1,8 +1,8 @@
-"""What a legacy server asks during a call (elicitation, sampling, roots), and whose call that is.
+"""Requests of a legacy server to an agent (elicitation, sampling, roots), called questions, and their attribution.
 
-Over Streamable HTTP a question comes on the stream of the call that raised it. On a channel that agents share (stdio,
-SSE, a standing stream) nothing in it tells, so it belongs to the one agent whose call is in flight there; where there
-are several it is **ambiguous**, and refused: the wrong user must never see it (client/elicitation, Security).
+Over Streamable HTTP a question comes on the stream of its call. On a shared channel (stdio, SSE, a standalone GET
+stream) it names no call, so it belongs to the one agent with a call in flight there. If several agents have one, it is
+**ambiguous** and refused: the wrong user must never see it (client/elicitation, Security).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import Host
 
 MAX_QUESTIONS: Final = 64
-"""Questions of one call that may be open at a time, and of one connection that came with no call; more are refused."""
+"""Maximum number of open questions of one call, and of one connection without a call; more are refused."""
 MAX_OPEN: Final = 4096
-"""Questions of one connection that may be open at a time."""
+"""Maximum number of open questions of one connection."""
 MAX_REFUSALS: Final = 256
-"""Refusals of one connection that may be under way: a server that does not take them in gets no more."""
+"""Maximum number of refusals in flight on one connection; more are dropped."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds that sending an answer may take."""
 
 
 class Questions:
-    """The open questions of one connection; each is a task until it is answered."""
+    """The open questions of one connection; each has a task until it is answered."""
 
     def __init__(
         self,
@@ -42,20 +42,20 @@ class Questions:
         in_flight: Callable[[], Iterable[Exchange]],
         send: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        """`in_flight`: the exchanges whose requests the server has and has not answered. `send` sends a response."""
+        """`in_flight`: the exchanges of requests that were sent and are unanswered. `send` sends a response."""
         self._upstream = upstream
         self._host = host
         self._in_flight = in_flight
         self._send = send
         self._open: dict[bytes, asyncio.Task[None]] = {}
         self._counts: Counter[str] = Counter()
-        """Exchange -> its open questions; those that came with none are under ""."""
+        """Exchange id -> number of its open questions; "" for questions without an exchange."""
         self._refusals: set[asyncio.Task[None]] = set()
 
     def take(self, message: Message, exchange: Exchange | None = None) -> None:
-        """Have a request of the server's answered. `exchange`: the call on whose stream it came, where that is known.
+        """Answer a request of the server in a task. `exchange`: the call on whose stream it came, if known.
 
-        One with the id of an open one is dropped: its answer could not be told from the other's.
+        A question with the id of an open question is dropped: their answers would be indistinguishable.
         """
         key, asker = bytes(message.id), exchange.id if exchange is not None else ""
         if key in self._open:
@@ -83,12 +83,12 @@ class Questions:
             task.add_done_callback(self._refusals.discard)
 
     def cancel(self, raw_id: bytes) -> bool:
-        """The server takes a question back; False when no such one is open."""
+        """Cancel a question at the request of the server. Returns False if it is not open."""
         task = self._open.get(raw_id)
         return task.cancel() if task is not None else False
 
     def end(self) -> None:
-        """Nobody will read an answer any more."""
+        """Cancel all questions and refusals; called when the connection ends."""
         for task in (*self._open.values(), *self._refusals):
             task.cancel()
 
@@ -98,7 +98,7 @@ class Questions:
         except RpcError as refusal:
             logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
             answer = jsonrpc.error(message.id, refusal)
-        except Exception as error:  # noqa: BLE001 - the server waits for an answer, whatever went wrong
+        except Exception as error:  # noqa: BLE001 - the server waits for an answer after any error
             logger.bind(upstream=self._upstream).error(
                 "{} while passing a question on\n{}", type(error).__name__, where(error)
             )
@@ -110,7 +110,7 @@ class Questions:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._send(answer)
         except (DeliveryError, RpcError, TimeoutError) as error:
-            # Those who wait for answers of this server, and the loss of the connection, tell the rest.
+            # Waiting requests and the loss of the connection report the failure.
             logger.bind(upstream=self._upstream).debug("an answer did not arrive: {}", type(error).__name__)
 
     async def _ask(self, message: Message, exchange: Exchange | None) -> bytes:
@@ -132,9 +132,9 @@ class Questions:
         return await standing.ask(message.method, naming(self._upstream, params))
 
     def _attributed(self) -> Exchange | None:
-        """The exchange that a question belongs to; None when none is in flight. Raises `RpcError` when it is ambiguous.
+        """The exchange that a question belongs to; None if none is in flight. Raises `RpcError` if it is ambiguous.
 
-        Of several calls of one legacy session any will do, since it is the agent that is asked; the newest is taken.
+        Of several calls of one legacy session the newest is taken; all lead to the same agent.
         """
         running = list(self._in_flight())
         if not running:

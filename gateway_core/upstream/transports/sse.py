@@ -1,5 +1,6 @@
-"""The HTTP+SSE transport of revision 2024-11-05, which only legacy servers have: answers come on one event stream,
-messages go by POST to the **endpoint** that the stream's first event names.
+"""The HTTP+SSE transport of revision 2024-11-05, used only by legacy servers.
+
+Responses arrive on one event stream; messages are sent by POST to the **endpoint** in the stream's first event.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACK
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
 
 ENDPOINT_SHARE: Final = 0.8
-"""The share of `start_timeout` that the stream may take to name its endpoint."""
+"""Share of `start_timeout` within which the stream must name its endpoint."""
 MAX_ENDPOINT: Final = 4096
-"""Bytes of the endpoint's URL."""
+"""Maximum length of the endpoint's URL in bytes."""
 _GONE: Final = frozenset({404, 410})
 
 
 class SseConnection(DuplexConnection):
-    """One event stream of a server, and the POSTs that belong to it."""
+    """A connection over one event stream of a server and the POSTs that belong to it."""
 
     modern_possible = False
 
@@ -54,7 +55,7 @@ class SseConnection(DuplexConnection):
             raise NotSent(f"the event stream named no endpoint within {seconds:g} s") from None
 
     async def _open_stream(self) -> Response:
-        """The response to the GET. Everything that goes wrong is `NotSent`: a GET asks for no work."""
+        """The response to the GET. Raises `NotSent` for every failure: a GET executes nothing."""
         try:
             response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
         except OutcomeUnknown as error:
@@ -78,13 +79,13 @@ class SseConnection(DuplexConnection):
             reason = f"sent an event larger than {self._limits.response_body} bytes"
         except OSError:
             reason = "broke off its event stream"
-        except Exception as error:  # noqa: BLE001 - whatever ended the reader, the stream carries nothing any more
+        except Exception as error:  # noqa: BLE001 - after any error, nothing reads the stream
             self._failed_at(error)
             reason = "sent an event stream that the gateway failed to read"
         finally:
             if not endpoint.done():
                 endpoint.set_exception(NotSent(f"the server {reason} before it named its endpoint"))
-                endpoint.exception()  # those who wait for it may have left
+                endpoint.exception()  # `_connect` may have been cancelled; avoids a warning
             self._lost(reason)
 
     def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
@@ -100,7 +101,7 @@ class SseConnection(DuplexConnection):
                 endpoint.set_exception(error)
 
     def _checked_endpoint(self, data: bytes) -> URL:
-        """The endpoint, which must have the origin of the configured URL: it gets our credentials and our calls."""
+        """The endpoint; must have the origin of the configured URL, as it gets credentials and calls."""
         base = self._http.url
         try:
             if len(data) > MAX_ENDPOINT:
@@ -120,7 +121,7 @@ class SseConnection(DuplexConnection):
         if pending is None:
             await self._post(endpoint, data, None)
             return
-        # Some servers answer on the stream first, and finish the POST when they like.
+        # Some servers answer on the stream first and finish the POST later.
         posting = asyncio.get_running_loop().create_task(self._post(endpoint, data, pending))
         self._posts.add(posting)
         posting.add_done_callback(self._post_ended)
@@ -142,16 +143,16 @@ class SseConnection(DuplexConnection):
     def _post_ended(self, task: asyncio.Task[None]) -> None:
         self._posts.discard(task)
         if not task.cancelled():
-            task.exception()  # it went to whoever waits; a request that was answered meanwhile has nobody
+            task.exception()  # marks it as retrieved, if the request was answered meanwhile
 
     async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
-        """POST one message and see that it was taken. Raises `DeliveryError`."""
+        """POST one message and check that the server accepted it. Raises `DeliveryError`."""
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
         response = await self._http.open("POST", headers, body=data, url=endpoint, before_send=before_send)
         try:
             if 200 <= response.status <= 299:
-                with contextlib.suppress(OutcomeUnknown):  # it was taken, whatever becomes of the rest
+                with contextlib.suppress(OutcomeUnknown):  # accepted, even if the body breaks off
                     await read_body(response, MAX_ERROR_BODY)
                 return
             if response.status in _GONE:

@@ -1,7 +1,7 @@
 """The stdio transport: a child process, one JSON-RPC message per line (transports/stdio).
 
-`Lines` cuts the child's stdout into lines without ever holding more than one that is too long; `StdioConnection`
-carries messages over a `Child`.
+`Lines` splits the child's stdout into lines of bounded size; `StdioConnection` sends and receives messages through a
+`Child`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.transports.duplex import DuplexConnection
 
 MAX_QUEUED: Final = 256
-"""Messages that may wait for a full pipe; more are refused as not sent."""
+"""Maximum number of messages that wait for a full pipe; more fail with `NotSent`."""
 
 _ID_AHEAD: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,')
 _ID_BEHIND: Final = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
@@ -31,7 +31,7 @@ _ENVELOPE: Final = re.compile(rb'\{\s*"(?:jsonrpc|id|result|error)"\s*:')
 
 
 class TooLong:
-    """What is kept of a line that was longer than the limit: its first and its last bytes."""
+    """The first and last bytes of a line that is longer than the limit."""
 
     __slots__ = ("head", "tail")
     KEPT: Final = 256
@@ -45,13 +45,13 @@ class TooLong:
 
     @property
     def request_id(self) -> int | None:
-        """The id of the request that the line answered, if it stands where the usual libraries write it."""
+        """The id of the request that the line answers, if it follows `jsonrpc` at the beginning or end."""
         found = _ID_AHEAD.match(self.head) or _ID_BEHIND.search(self.tail)
         return int(found[1]) if found else None
 
 
 class Lines:
-    """Bytes in, lines out, without their ends; each byte is looked at once. `limit`: bytes of one line."""
+    """Splits bytes into lines, without line ends, in a single pass. `limit`: bytes of one line."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -59,7 +59,7 @@ class Lines:
         self._too_long: TooLong | None = None
 
     def feed(self, data: bytes) -> list[bytes | TooLong]:
-        """The lines that `data` completes; empty ones are left out."""
+        """The lines that `data` completes, without empty ones."""
         lines: list[bytes | TooLong] = []
         *ends, rest = data.split(b"\n")
         for end in ends:
@@ -85,9 +85,9 @@ class Lines:
 
 
 def without_banner(line: bytes) -> bytes:
-    """The response at the end of a first line that begins with a byte order mark, colours or a greeting.
+    """The response at the end of a first line that begins with a byte order mark, colour codes or a banner.
 
-    Requests are left where they are: some servers print what they receive.
+    Does not extract requests, because some servers print the messages that they receive.
     """
     line = line.removeprefix(codecs.BOM_UTF8)
     if line.startswith(b"{"):
@@ -98,19 +98,21 @@ def without_banner(line: bytes) -> bytes:
 
 
 class StdioConnection(DuplexConnection):
-    """A server that the gateway starts itself, spoken to over its stdin and stdout."""
+    """A connection over stdin and stdout to a server that the gateway starts."""
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, early: Child | None = None) -> None:
-        """`early`: a child that was started for it already."""
+        """`early`: a child that was already started for this connection."""
         super().__init__(config, limits, host)
         self._early = early
         self._child: Child | None = None
         self._queued = 0
 
     async def open(self, known_era: Era | None) -> ServerInfo:
-        """As `Connection.open`. Some legacy servers exit at a request before `initialize`, which the probe for the
-        modern era is. So a new server that dies without a word is started once more, as a legacy one. If that died as
-        well, the next attempts start it once each: without the probe, with it, and so on.
+        """Start the server and negotiate; see `Connection.open`.
+
+        Some legacy servers exit on any request before `initialize`, such as the probe for the modern era. So a new
+        server that exits without a message is started again as a legacy one. If that exits too, later attempts start
+        it once each, alternating between without and with the probe.
         """
         try:
             return await super().open("legacy" if self.deaths % 2 else known_era)
@@ -126,7 +128,7 @@ class StdioConnection(DuplexConnection):
         return await super().open("legacy")
 
     async def _connect(self) -> None:
-        # Of its own: what a first child left unfinished must not begin the second one's first line.
+        # New for each child: an unfinished line of the first must not prefix the first line of the second.
         lines = Lines(self._limits.response_body)
         early, self._early = self._early, None
         child = self._child = early or Child(self._config)
@@ -162,7 +164,7 @@ class StdioConnection(DuplexConnection):
             raise NotSent("the server does not read its stdin: too many messages wait for it")
         self._queued += 1
         try:
-            while not child.writable.is_set():  # the first that wakes may have filled the pipe again
+            while not child.writable.is_set():  # an earlier waiter may have filled the pipe again
                 await child.writable.wait()
         finally:
             self._queued -= 1
@@ -178,7 +180,7 @@ class StdioConnection(DuplexConnection):
                     self._answer_too_long(line)
                 else:
                     self._receive(line if self._heard else without_banner(line))
-            except Exception as error:  # noqa: BLE001 - one line must not cost those that came with it
+            except Exception as error:  # noqa: BLE001 - one line must not fail the ones after it
                 self._failed_at(error)
 
     def _answer_too_long(self, line: TooLong) -> None:

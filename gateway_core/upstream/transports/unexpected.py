@@ -1,7 +1,7 @@
-"""What a server sends that is no response: what it may say or ask by itself, and strays.
+"""Reads the messages of a server, answers its requests, and counts strays.
 
-A *stray* is a message that answers nothing that was asked, or that no server should send. Strays are counted by
-kind, the first of each is a warning, and none is ever acted on.
+A *stray* is a message that answers no request, or that no server should send. Strays are counted by kind and ignored;
+the first of each kind is logged as a warning.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway_core.upstream.transports.questions import Questions
 
 
 class _Response(msgspec.Struct):
-    """As much of a response as can be read of one that is not valid: nothing of it is decoded."""
+    """The id and method of an invalid response, undecoded."""
 
     id: Raw = Raw()
     method: Raw = Raw()
@@ -34,14 +34,14 @@ _RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 
 class Strays:
-    """The strays of one connection; `counts` says how many of which kind."""
+    """Counts the strays of one connection by kind, in `counts`."""
 
     def __init__(self, upstream: str) -> None:
         self.counts: Counter[str] = Counter()
         self._log = logger.bind(upstream=upstream)
 
     def note(self, kind: str, detail: str = "") -> None:
-        """Count one. `detail` is for the log, and must not hold what was sent."""
+        """Count one stray. `detail` goes to the log and must not contain data from the message."""
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             self._log.bind(kind=kind, detail=detail).warning(
@@ -49,14 +49,14 @@ class Strays:
             )
 
     def report(self, reason: str) -> None:
-        """Log them all, at the end of the connection."""
+        """Log all counts at the end of the connection."""
         self._log.bind(reason=reason, **self.counts).debug("connection ended")
 
 
 def read(data: bytes, strays: Strays) -> Message | None:
-    """One message of a server; None for what is none, which is a stray."""
+    """Parse one message from a server. None if it is malformed, which is counted as a stray."""
     if data.lstrip()[:1] != b"{":
-        strays.note("malformed message", "not JSON-RPC")  # a child that prints pages of text costs little
+        strays.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
     try:
         return decode_response(data)
@@ -66,7 +66,7 @@ def read(data: bytes, strays: Strays) -> Message | None:
 
 
 def salvaged_id(data: bytes) -> Raw:
-    """The id of a response that `read` refused; an empty one for other messages, and for what is not JSON."""
+    """The id of a response that `read` refused; empty for other messages and invalid JSON."""
     try:
         found = _RESPONSE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -75,8 +75,11 @@ def salvaged_id(data: bytes) -> Raw:
 
 
 def answer_to(request: Message, questions: Questions, strays: Strays, exchange: Exchange | None = None) -> bytes | None:
-    """Deal with a request of a legacy server: the answer to `ping` (2025-11-25, basic/utilities/ping) and to what no
-    client offers; None for a question, which `questions` answers when its agent has."""
+    """Handle a request of a legacy server; `exchange`: the call on whose stream it came.
+
+    Returns the response to `ping` (2025-11-25, basic/utilities/ping), or an error for unsupported methods. Returns None
+    for a question: `questions` sends its answer later.
+    """
     if request.method == PING:
         return jsonrpc.result(request.id, jsonrpc.EMPTY_OBJECT)
     if request.method in QUESTIONS:

@@ -1,1 +1,1 @@
-"""Gateway plugin `conflict_autoprefix`: names that clash get their upstream's name as a prefix."""
+"""Gateway plugin `conflict_autoprefix`: prefixes conflicting names with their upstream's name."""

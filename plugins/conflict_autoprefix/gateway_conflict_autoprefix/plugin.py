@@ -1,4 +1,7 @@
-"""The first upstream in file order keeps a name that clashes; the others' get their upstream's name as a prefix."""
+"""The first claim keeps a conflicting name; the other claims get their upstream's name as a prefix.
+
+The core puts earlier holders of the name first, then follows file order.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ class Settings(PluginConfig):
 
 
 class AutoPrefix(Plugin[Settings]):
-    """Nothing is lost: every claim is published under some name."""
+    """Publishes every claim, later ones under a prefixed name."""
 
     @hookimpl
     def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim]:
         first, *later = conflict.claims
-        # A URI that clashes with nothing keeps its form: results of tools quote it, and agents read what they quote.
+        # A URI without a conflict stays as it is, because tool results contain it and agents read it.
         prefix_first = self.config.prefix == "always" and conflict.kind in {"tool", "prompt"}
         names = {conflict.qualified(first) if prefix_first else conflict.name: first}
         names.update((conflict.qualified(claim), claim) for claim in later)

@@ -1,1 +1,1 @@
-"""Gateway plugin `conflict_priority`: the upstream with the lowest priority number keeps a name that clashes."""
+"""Gateway plugin `conflict_priority`: the upstream with the lowest priority number keeps a conflicting name."""

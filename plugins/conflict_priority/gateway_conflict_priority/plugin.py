@@ -1,7 +1,7 @@
-"""The claim of the upstream with the lowest priority number keeps a name that clashes; the others are dropped.
+"""The claim of the upstream with the lowest priority number keeps a conflicting name; the others are dropped.
 
-Ties go to file order. The core reports what was dropped, in the log and in `rad mcp proxy tools`. `upstream:tool`
-still reaches it.
+File order breaks ties. The core reports dropped claims in the log and in `rad mcp proxy tools`. `upstream:tool` still
+reaches a dropped tool.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gateway_core import Claim, ToolConflict, hookimpl
 
 
 class Priority:
-    """The preferred upstream's definition wins."""
+    """Publishes the claim of the upstream with the lowest priority number."""
 
     @hookimpl
     def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim]:
@@ -20,5 +20,5 @@ class Priority:
 
 
 def _rank(claim: Claim) -> tuple[int, int]:
-    """Priority number and place in the file of the claim's best upstream; replicas may differ in both."""
+    """The lowest priority number and file position among the claim's upstreams; replicas may differ in both."""
     return min((upstream.priority, upstream.order) for upstream in claim.upstreams)

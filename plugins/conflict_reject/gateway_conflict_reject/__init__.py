@@ -1,1 +1,1 @@
-"""Gateway plugin `conflict_reject`: the first upstream keeps a name that clashes, later ones are dropped."""
+"""Gateway plugin `conflict_reject`: the first claim keeps a conflicting name, later ones are dropped."""

@@ -1,6 +1,7 @@
-"""The first upstream in file order keeps a name that clashes; what the others offer under it is dropped.
+"""The first claim keeps a conflicting name; the other claims are dropped.
 
-The core reports what was dropped, in the log and in `rad mcp proxy tools`. `upstream:tool` still reaches it.
+The core puts earlier holders of the name first, then follows file order. It reports dropped claims in the log
+and in `rad mcp proxy tools`. `upstream:tool` still reaches a dropped tool.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from gateway_core import Claim, ToolConflict, hookimpl
 
 
 class Reject:
-    """First come, first served."""
+    """Publishes the first claim only."""
 
     @hookimpl
     def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim]:

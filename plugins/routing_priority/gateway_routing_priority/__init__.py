@@ -1,1 +1,1 @@
-"""Gateway plugin `routing_priority`: the healthy upstream with the lowest priority number serves."""
+"""Gateway plugin `routing_priority`: routes to the healthy upstream with the lowest priority number."""

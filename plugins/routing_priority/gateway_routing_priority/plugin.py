@@ -1,6 +1,6 @@
-"""The healthy upstream with the lowest priority number serves; equal numbers take turns.
+"""Route to the candidate with the lowest priority number; rotate among equal numbers.
 
-Candidates are healthy ones only, so the backup takes over by itself, and the primary is back as soon as it recovers.
+The core offers healthy candidates if there are any, so the backup takes over until the primary recovers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway_core import Call, PluginConfig, Turns, UpstreamView, hookimpl
 
 
 class Priority:
-    """Primary and backup, with turns among equals."""
+    """Selects by priority number, and rotates among equal ones."""
 
     def __init__(self, config: PluginConfig) -> None:
         self._turns = Turns()

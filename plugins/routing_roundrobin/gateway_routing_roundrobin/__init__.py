@@ -1,1 +1,1 @@
-"""Gateway plugin `routing_roundrobin`: calls rotate over all upstreams that have the tool."""
+"""Gateway plugin `routing_roundrobin`: rotates calls over all upstreams that have the tool."""

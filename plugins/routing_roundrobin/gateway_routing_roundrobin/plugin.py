@@ -1,4 +1,4 @@
-"""Rotate over all upstreams that have the tool, whatever their priority."""
+"""Rotate over all candidates, regardless of their priority."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gateway_core import Call, PluginConfig, Turns, UpstreamView, hookimpl
 
 
 class RoundRobin:
-    """Every candidate in turn."""
+    """Selects the candidates in turn."""
 
     def __init__(self, config: PluginConfig) -> None:
         self._turns = Turns()

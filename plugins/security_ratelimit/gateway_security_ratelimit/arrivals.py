@@ -1,6 +1,6 @@
-"""What the limits remember: the theoretical arrival time of each pair of agent and tool.
+"""The state of the rate limits: the theoretical arrival time of each pair of agent and tool.
 
-Behind one small interface, because processes that share a limit have to share this.
+A small interface hides the store, because processes that share a limit must share the store.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from itertools import islice
 from typing import Final, Protocol
 
 MAX_KEYS: Final = 10_000
-"""Pairs of agent and tool that are remembered."""
+"""Maximum number of pairs of agent and tool in memory."""
 _SWEEP: Final = 16
-"""Old pairs that are looked at when a new one needs room: bounded work per call."""
+"""Number of old pairs to examine when a new pair needs room; bounds the work per call."""
 _ROUNDING: Final = 1e-6
-"""Seconds that sums of floats may be off."""
+"""Tolerance for floating-point errors, in seconds."""
 
 Key = tuple[str, str]
 
 
 class Arrivals(Protocol):
-    """The theoretical arrival times."""
+    """A store of theoretical arrival times."""
 
     def take(self, key: Key, now: float, interval: float, tolerance: float) -> float:
-        """Let one arrive now, if its time is no more than `tolerance` seconds ahead, and move that by `interval`.
+        """Allow a call if its arrival time is at most `tolerance` seconds after `now`, and add `interval` to it.
 
-        Returns 0, or the seconds until one may arrive; then nothing has changed.
+        Returns 0 if allowed, or the seconds until a call would be allowed; the store then stays unchanged.
         """
 
 
 class MemoryArrivals:
-    """Those of one process."""
+    """A store in the memory of one process."""
 
     def __init__(self) -> None:
         self._times: OrderedDict[Key, float] = OrderedDict()
@@ -53,7 +53,7 @@ class MemoryArrivals:
         return 0.0
 
     def _make_room(self, now: float) -> None:
-        """Forget pairs whose time has passed, for they count as new ones anyway; if there are none, the oldest."""
+        """Delete pairs whose time has passed, since they equal new pairs; without any, delete the oldest."""
         oldest = list(islice(self._times.items(), _SWEEP))
         passed = [key for key, arrival in oldest if arrival <= now]
         for key in passed or [oldest[0][0]]:

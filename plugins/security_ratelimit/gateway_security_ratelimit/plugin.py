@@ -1,8 +1,8 @@
 """Limit calls per agent and tool, by the generic cell rate algorithm (GCRA, ITU-T I.371).
 
-One number is kept per agent and tool: the **theoretical arrival time** (TAT), when everything allowed so far would have
-been used up at the configured rate. A call is allowed while the TAT is less than a burst ahead of now. There are no
-minutes whose edges could be played: in any t seconds, at most `burst` + t * limit / 60 calls pass.
+The state per agent and tool is one number, the **theoretical arrival time** (TAT): the time at which the calls allowed
+so far would end at the configured rate. A call is allowed while the TAT is less than a burst after now. Agents cannot
+exploit window boundaries: in any t seconds, at most `burst` + t * limit / 60 calls pass.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gateway_core import Call, PluginConfig, Reject, hookimpl
 from gateway_security_ratelimit.arrivals import Arrivals, MemoryArrivals
 
 MAX_NAME: Final = 128
-"""Characters of a name that the catalog does not know; the agent chose them."""
+"""Maximum characters of a name that is not in the catalog, as the agent chose it."""
 
 
 class RateLimit:
-    """Refuses calls that come too fast, and says when to come back."""
+    """Rejects calls over the limit, with the time until the next attempt."""
 
     methods: ClassVar = frozenset({"tools/call"})
 
@@ -49,7 +49,7 @@ class RateLimit:
     def before_call(self, call: Call) -> Reject | None:
         if not self._limit:
             return None
-        # The published name, so that `upstream:tool` counts as the tool that it is.
+        # The published name, so that `upstream:tool` and the plain name share a limit.
         tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
         wait = self._arrivals.take((call.principal.id, tool), self._clock(), self._interval, self._tolerance)
         if wait <= 0:

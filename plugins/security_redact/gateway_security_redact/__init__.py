@@ -1,1 +1,1 @@
-"""Gateway plugin `security_redact`: writes payloads to the log with secrets hidden."""
+"""Gateway plugin `security_redact`: logs payloads with secrets hidden."""

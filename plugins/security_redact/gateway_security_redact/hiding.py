@@ -1,12 +1,12 @@
-"""Find secrets in decoded JSON and in text, and put `[REDACTED]` in their place.
+"""Replace secrets in decoded JSON and in text with `[REDACTED]`.
 
-In JSON the whole value of a key that names a secret is hidden, and so is `value` in
-`{"name": "password", "value": …}`; strings that hold JSON are read as JSON too. In text, what follows such a key
-and `=` or `:` is hidden, up to the closing quote or the next blank. Strings in the shape of a secret are hidden
-wherever they stand. Where it is unclear how far a secret goes, rather more is hidden than less.
+In JSON, the whole value of a key that names a secret is hidden, and so is `value` in
+`{"name": "password", "value": …}`; strings that contain JSON are decoded too. In text, the value after such a key and
+`=` or `:` is hidden, up to the closing quote or the next space. Strings in the shape of a secret are hidden
+everywhere. If the end of a secret is unclear, the longer part is hidden.
 
-Names and shapes are the built-in ones (`names`, `shapes`) and the patterns of the file, which name keys.
-RE2 does not backtrack: the time is linear in the text, whatever the patterns.
+Names and shapes are the built-in ones (`names`, `shapes`) and the configured patterns, which match keys. RE2 does not
+backtrack: the time is linear in the text for all patterns.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gateway_security_redact.shapes import SHAPES, shown
 REDACTED: Final = "[REDACTED]"
 _REDACTED: Final = REDACTED.encode()
 DEFAULT_PATTERNS: Final = ("api[_-]?key", "password", "token")
-"""The built-in names cover these, but spare `max_tokens` and the like."""
+"""The built-in names cover these, except for names such as `max_tokens`."""
 _HANDLES: Final = ("taskId", "requestState")
 MAX_LEVELS: Final = 4
-"""How deep JSON in strings in JSON is read; what is deeper is hidden."""
+"""Maximum nesting of JSON within strings; deeper JSON is hidden."""
 _SHORT: Final = 64
-"""Characters up to which a key is remembered: the same few come again and again."""
+"""Maximum characters of a cached key."""
 _SHORTEST: Final = 11
-"""Characters of the shortest shape of a secret without `=`, `:` and `--`: `sk-` and eight more."""
+"""Length of the shortest shape of a secret without `=`, `:` and `--`: `sk-` and eight characters."""
 
 _BACKSLASH: Final = ord("\\")
 _LOOKS_AROUND: Final = re.compile(r"[\^$]|\\[AzbB]")
-"""What in a pattern may make a match depend on what stands around it."""
+"""Parts of a pattern that make a match depend on its surroundings."""
 _WORD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _KEY_RIM: Final = b"=:> \t\r\n\v\f\"'\\"
-"""All that may stand between a key and its value."""
+"""Characters between a key and its value."""
 
 _SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
 _QUOTED: Final = (
@@ -54,9 +54,9 @@ _LINE: Final = rf"""(?:{_QUOTED}|[^\r\n"'<>]+)"""
 
 
 class Hider:
-    """Hides the values of what `patterns` name, with `builtin` also the built-in names and shapes.
+    """Hides the values of keys that match `patterns`; `builtin`: also the built-in names and shapes.
 
-    `handles`: what agents bring back to continue (task ids, request states) is hidden, too.
+    `handles`: also hide values that agents return to continue (task ids, request states).
     Raises `ValueError` for patterns that RE2 cannot compile.
     """
 
@@ -73,17 +73,17 @@ class Hider:
         self._builtin = _BuiltIn(handles=handles) if builtin else None
         self._keys = _compile(f"(?i){'|'.join(f'(?:{pattern})' for pattern in patterns)}") if patterns else None
         self._known = lru_cache(maxsize=1024)(self._looked_at)
-        # On bytes: for text, RE2's wrapper counts characters anew for each place that it finds.
+        # On bytes, because RE2's wrapper recounts the characters of a `str` for each match.
         self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
         anywhere = [f"(?i:{body})" for body, _, _ in bare] + ([self._builtin.anywhere] if self._builtin else [])
         can_clear = anywhere and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
         self._anywhere = _compile("|".join(anywhere).encode()) if can_clear else None
 
     def clears(self, raw: bytes) -> bool:
-        """Whether this JSON certainly holds no secret, as one look at its bytes tells.
+        """Whether a single search of these JSON bytes proves that they contain no secret.
 
-        Without escapes, every string in it stands in it as it is; so where no key and no shape is found anywhere, none
-        is in any string. Nothing is cleared where a pattern might see other things around a string than its end.
+        Without escapes, the bytes contain every string verbatim. So if no key or shape matches anywhere, no string
+        contains one. Returns False if a pattern has inner anchors or word boundaries, which depend on the context.
         """
         if self._text is None and self._builtin is None:
             return True
@@ -96,7 +96,7 @@ class Hider:
         return True
 
     def value(self, value: Any, level: int = 0) -> Any:
-        """A copy of decoded JSON with secrets hidden; the very same object where there are none."""
+        """A copy of decoded JSON with secrets hidden; the same object if there are none."""
         if isinstance(value, str):
             return self.text(value, level)
         if isinstance(value, list):
@@ -109,7 +109,7 @@ class Hider:
         return value
 
     def text(self, text: str, level: int = 0) -> str:
-        """The same for text."""
+        """The text with secrets hidden; the same object if there are none."""
         builtin = self._builtin
         if not ("=" in text or ":" in text) and (builtin is None or (len(text) < _SHORTEST and "--" not in text)):
             return text
@@ -120,7 +120,7 @@ class Hider:
                 decoded = json.loads(text, object_pairs_hook=object_once)
                 hidden = REDACTED if level >= MAX_LEVELS else self.value(decoded, level + 1)
             except ValueError:
-                pass  # text that only looks like JSON, or JSON that shows each reader something else
+                pass  # not JSON, or JSON with duplicate members
             except RecursionError:
                 return REDACTED
             else:
@@ -152,7 +152,7 @@ class Hider:
         return members if same else hidden
 
     def _key(self, key: str, level: int) -> tuple[bool, str]:
-        """Whether the value of this key is a secret, and the key with secrets hidden."""
+        """Whether the value of this key is a secret, and the key with its own secrets hidden."""
         return self._known(key, level) if len(key) <= _SHORT else self._looked_at(key, level)
 
     def _looked_at(self, key: str, level: int) -> tuple[bool, str]:
@@ -161,18 +161,18 @@ class Hider:
 
 
 class _BuiltIn:
-    """The built-in names and shapes, looked for in one pass."""
+    """Finds the built-in names and shapes in one pass."""
 
     def __init__(self, *, handles: bool) -> None:
         stems = f"{names.STEMS}|{names.HANDLES}" if handles else names.STEMS
         self._handles = handles
         self.anywhere: Final = f"(?i:{stems})|{names.WORDS}(?:[^a-z]|$)|(?s:{SHAPES})"
-        """What is in every JSON without escapes in which something is to be hidden."""
+        """Matches every JSON without escapes that contains a secret."""
         self._found = _compile(
             rf"(?:(?i:{stems})[\w.\-]*|{names.WORDS}){_SEPARATOR}(?i:{_VALUE})"
             rf"|--(?:\w[\w\-]*)?(?i:{stems})[\w\-]*[ \t]+{_ARGUMENT}|(?s:{SHAPES})".encode()
         )
-        # Possessive, so that nothing is tried twice.
+        # Possessive quantifiers, to avoid backtracking.
         self._key = re.compile(
             rf"(?:(?i:{stems})[\w.\-]*+|{names.WORDS})\\*+[\"']?\s*+(?:=>|:=|==?|:)\s*+|--\w[\w\-]*+[ \t]++".encode()
         )
@@ -187,7 +187,7 @@ class _BuiltIn:
         return names.is_secret(key, handles=self._handles)
 
     def hidden(self, data: bytes) -> bytes:
-        """UTF-8 with secrets hidden; the very same object where there are none."""
+        """UTF-8 text with secrets hidden; the same object if there are none."""
         pieces: list[bytes] = []
         kept = spared = 0
         at: int | None = 0
@@ -209,7 +209,7 @@ class _BuiltIn:
                     if spared <= len(data):
                         at = value - 1
                         break
-                    # What follows a spared name is searched again: not without end.
+                    # Limits how often the text after a name without a secret is searched again: hide the rest.
                     end = len(data)
                 pieces += (data[kept:value], _REDACTED)
                 kept = end
@@ -219,19 +219,19 @@ class _BuiltIn:
         return b"".join((*pieces, data[kept:])) if pieces else data
 
     def _look(self, name: bytes) -> tuple[bool, bool]:
-        """Whether the value of what has this name is a secret, and reaches to the end of its line."""
+        """Whether the value of this name is a secret, and whether it extends to the end of the line."""
         return self._looked_at(name.decode(errors="replace")), names.LINES.search(name) is not None
 
     @staticmethod
     def _whole(data: bytes, start: int, end: int) -> bytes:
-        """The whole name of which a part, and the separator, stand from `start` to `end`."""
+        """The whole name around `start`; `start` to `end` covers a part of it and the separator."""
         if start and data[start - 1] in _WORD:
             before = data[max(0, start - _SHORT) : start]
             start -= len(before) - len(before.rstrip(_WORD))
         return data[start:end].rstrip(_KEY_RIM)
 
     def hide_arguments(self, given: list[Any], items: list[Any]) -> None:
-        """Hide in `items` what follows an option among the `given` ones: `["--password", "…"]`."""
+        """Hide in `items` the argument after an option for a secret in `given`: `["--password", "…"]`."""
         for number, item in enumerate(given[:-1], start=1):
             if isinstance(item, str) and item.startswith("--") and "=" not in item and self.names(item):
                 following = given[number]
@@ -240,7 +240,7 @@ class _BuiltIn:
 
 
 def object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object with these members. Raises `ValueError` where one is given twice: readers differ in which counts."""
+    """The object with these members. Raises `ValueError` for duplicates, since parsers differ on which one counts."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member is given twice")
@@ -258,19 +258,19 @@ def _compile(pattern: str | bytes) -> Any:
 
 
 def _bare(pattern: str) -> tuple[str, bool, bool]:
-    """A pattern without its anchors; whether it had one at its beginning, and at its end."""
+    """A pattern without its anchors, and whether it had one at the beginning and at the end."""
     anchored = pattern.startswith("^")
     ended = pattern.endswith("$") and not pattern.endswith(r"\$")
     return pattern[anchored : len(pattern) - ended], anchored, ended
 
 
 def _inside(body: str, anchored: bool, ended: bool) -> str:
-    """The pattern for a key within text, from where it may begin inside of a word, unless it is anchored."""
+    """The pattern for a key within text; an unanchored one may match inside a word."""
     return (r"\b" if anchored else "") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
 
 
 def _encodable(text: str) -> str:
-    """RE2 works on UTF-8, which has no lone surrogates; JSON has."""
+    """Replace lone surrogates, which JSON allows and UTF-8, as used by RE2, does not."""
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 

@@ -1,8 +1,8 @@
 """The built-in names of secrets: which keys hold a password, a token, a private key and the like.
 
-A name is a secret's if it holds one of `STEMS` anywhere or ends in one of `_WORDS`, in any spelling
-(`client_secret`, `clientSecret`, `CLIENT-SECRET`), unless it says something about a secret: `token_count`,
-`max_tokens`, `password_policy`, `has_password`.
+A name denotes a secret if it contains one of `STEMS` or ends with one of `_WORDS`, in any spelling (`client_secret`,
+`clientSecret`, `CLIENT-SECRET`). Exceptions are names that describe a secret: `token_count`, `max_tokens`,
+`password_policy`, `has_password`.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ STEMS: Final = "|".join(
         rf"amz{_GAP}signature",
     )
 )
-"""A regular expression, for RE2 and `re`, case ignored; what is met most stands first."""
+"""A case-insensitive regular expression for RE2 and `re`; the most frequent stems come first."""
 HANDLES: Final = rf"task{_GAP}id|request{_GAP}state|session{_GAP}id|sessid"
-"""The same for what an agent brings back to continue: no secret to the agent, and one to everybody else."""
+"""Regular expression for values that an agent returns to continue: secret to all but that agent."""
 _WORDS: Final = ("auth", "cvc", "cvv", "cvv2", "dsn", "mnemonic", "otp", "pass", "pin", "totp")
 WORDS: Final = (
     rf"(?:(?:^|[^A-Za-z])(?i:{'|'.join(_WORDS)})"
     rf"|[A-Za-z](?:{'|'.join(word.capitalize() for word in _WORDS)})|[a-z](?:{'|'.join(map(str.upper, _WORDS))}))"
 )
-"""A regular expression for where a name may end in one of the words that are secrets by themselves only."""
+"""A regular expression for the places where a name may end with one of `_WORDS`."""
 LINES: Final = re.compile(
     rf"cookie|authorization|mnemonic|pass{_GAP}phrase|(?:seed|recovery){_GAP}phrase".encode(), re.IGNORECASE
 )
-"""Names whose values hold blanks: in text, the rest of the line is hidden."""
+"""Names whose values contain spaces: in text, the rest of the line is hidden."""
 
 _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _OWNERS: Final = _set(
     "admin db database email ftp http imap login mail mongo mysql pg postgres proxy redis root smtp sql ssh sudo user"
 )
-"""Whose `pass` is a password; a `low_pass` is none."""
+"""Words before `pass` that make it a password; `low_pass` is not one."""
 _ABOUT: Final = _set(
     "age algorithm at audience balance budget column cost count counts created decimals description dir disabled "
     "enabled endpoint env exists expiration expired expires expiry field fields file fingerprint format header in "
@@ -57,30 +57,30 @@ _ABOUT: Final = _set(
     "size standard status store strength supported symbol title ttl type types updated uri url usage valid var "
     "version"
 )
-"""Last words of names that say something about a secret."""
+"""Last words of names that describe a secret."""
 _ASKING: Final = _set(
     "allow allows can disable enable has is max min must needs num require required requires should show supports "
     "total use uses"
 )
-"""First words of such names."""
+"""First words of names that describe a secret."""
 _COUNTED: Final = _set(
     "accepted audio available cache cached completion consumed context estimated generated image input max min new "
     "num output per prompt reasoning rejected remaining request response sampled text thinking "
     "tool total used"
 )
-"""Words beside `tokens` that make it the tokens of a language model."""
+"""Words beside `tokens` that denote tokens of a language model."""
 _OTHER: Final = re.compile(
     r"secretar\w*|secretion\w*|(?:de)?tokeni\w*|passwordless|cookiecutter|cookieless"
     r"|(?:max|min|num|total|prompt|completion|input|output|cached)tokens|tokens?(?:count|usage|limit|type)s?",
     re.IGNORECASE,
 )
-"""Words that only begin like a secret."""
+"""Words that contain a stem but do not denote a secret."""
 _STEMS: Final = re.compile(STEMS, re.IGNORECASE)
 _STEMS_OR_HANDLES: Final = re.compile(f"{STEMS}|{HANDLES}", re.IGNORECASE)
 
 
 def is_secret(name: str, *, handles: bool) -> bool:
-    """Whether the value of a key is a secret, by its name; `handles`: those of `HANDLES` count, too."""
+    """Whether a key of this name holds a secret; `handles`: include the names in `HANDLES`."""
     stems = _STEMS_OR_HANDLES if handles else _STEMS
     parts = [part.lower() for part in _PARTS.findall(name)]
     if stems.search(name) is None:

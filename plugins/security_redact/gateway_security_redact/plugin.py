@@ -1,6 +1,6 @@
-"""Write requests and answers to the log with secrets hidden: the only code that writes payloads to the log.
+"""Log requests and results with secrets hidden. Only this plugin writes payloads to the log.
 
-With `redact_results` the agent's answer has them hidden as well. Requests always reach the upstream as they came.
+With `redact_results`, it also hides secrets in results to the agent. Requests to the upstream always stay unchanged.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gateway_security_redact.hiding import DEFAULT_PATTERNS, Hider, object_once
 
 _UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
-"""Bytes of a payload that are searched for secrets; a larger one is neither logged nor, if it must be clean, passed."""
+"""Maximum bytes of a payload to search. A larger one is not logged, and `redact_results` withholds it."""
 _MAX_NAME: Final = 256
 
 
 class Redact:
-    """Logs payloads, hides secrets."""
+    """Logs payloads and hides secrets."""
 
     methods: frozenset[str] = frozenset(
         {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
@@ -56,7 +56,7 @@ class Redact:
     def __init__(self, config: Config) -> None:
         self._config = config
         if not (config.log_requests or config.log_responses or config.redact_results):
-            self.methods = frozenset()  # there is nothing to do, so that no call has to come by
+            self.methods = frozenset()  # no hook has anything to do
         self._hider = Hider(config.patterns, builtin=config.builtin)
         self._log_hider = Hider(config.patterns, builtin=config.builtin, handles=True)
         self._known = lru_cache(maxsize=1024)(self._named)
@@ -85,7 +85,7 @@ class Redact:
         return None if hidden is content else result.replace(hidden)
 
     def _after_error(self, call: Call, result: CallResult, logged: bool) -> CallResult | None:
-        """Errors quote what they complain about."""
+        """Log an error and hide its secrets: errors may quote the arguments."""
         error = result.error
         if error is None:
             return None
@@ -98,12 +98,12 @@ class Redact:
         return None if same else result.replace_error(message, data)
 
     def _is_sampled(self, call: Call) -> bool:
-        """Whether the payloads of this call are logged. Its id decides, so that request and answer are both there."""
+        """Whether to log the payloads of this call. Decided by its id, so that both or neither are logged."""
         rate = self._config.sample_rate
         return rate == 1 or crc32(call.exchange_id.encode()) < rate * 2**32
 
     def _shown(self, payload: _Payload) -> str:
-        """A payload as the log may show it."""
+        """The text of a payload for the log, with secrets hidden."""
         raw = payload.raw
         if not payload.can_be_searched:
             return f"[{len(raw)} bytes, not logged]"
@@ -115,7 +115,7 @@ class Redact:
         return self._cut(_written(self._log_hider.value(content)))
 
     def _cut(self, data: bytes) -> str:
-        """UTF-8 as text, so far as it is to be logged."""
+        """Decode UTF-8, cut to `max_logged_bytes`."""
         limit = self._config.max_logged_bytes
         if len(data) <= limit:
             return data.decode()
@@ -139,11 +139,11 @@ class Redact:
 
     @staticmethod
     def _log(call: Call, line: Callable[[], str]) -> None:
-        note(line, {"exchange": call.exchange_id})  # no payload is decoded and searched for a line that is not written
+        note(line, {"exchange": call.exchange_id})  # lazy: skips the search if the line is not written
 
 
 class _Payload:
-    """The JSON of a request or an answer, decoded once, and not before somebody wants it."""
+    """The JSON of a request or a result, decoded once, on first use."""
 
     __slots__ = ("_content", "can_be_searched", "raw")
 
@@ -153,7 +153,7 @@ class _Payload:
         self._content: Any = _UNREAD
 
     def content(self) -> Any:
-        """What it holds; None for one that cannot be searched or read (`null` is no payload)."""
+        """The decoded JSON; None if it is too large or unreadable (`null` is not a payload)."""
         if self._content is _UNREAD:
             self._content = _decoded(self.raw) if self.can_be_searched else None
         return self._content
@@ -161,7 +161,7 @@ class _Payload:
 
 def _decoded(raw: bytes) -> Any:
     try:
-        # Fast, but blind for members that are given twice. Where the shortest JSON comes back, there were none.
+        # Fast, but ignores duplicate members. If encoding gives the same bytes, there were none.
         content = msgspec.json.decode(raw)
         if msgspec.json.encode(content) == raw:
             return content
@@ -174,10 +174,10 @@ def _decoded(raw: bytes) -> Any:
 
 
 def _written(value: Any) -> bytes:
-    """Decoded JSON as JSON again, in UTF-8."""
+    """Encode JSON as UTF-8."""
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return _encoded(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 

@@ -1,4 +1,4 @@
-"""The built-in shapes of secrets: what is one wherever it stands, whatever its key is called."""
+"""The built-in shapes of secrets: strings that are secrets under any key."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _OF_LETTERS: Final = (
     r"gh[pousr]_|npm_|hf_|gsk_|r8_|xai-|pplx-|do[opr]_v1_|shp(?:at|ca|pa|ss)_|lin_api_|ntn_|figd_|sbp_|dp\.[sp]t\."
     r"|NRAK-|AGE-SECRET-KEY-1|[rs]k_(?:live|test)_|whsec_|rubygems_"
 )
-"""What tokens begin with that go on in letters and digits."""
+"""Prefixes of tokens that continue with letters and digits."""
 _OF_WORDS: Final = (
     r"github_pat_|gl(?:pat|oas|dt|rt|cbt|ptt|ft|soat|imt|agent)-|pypi-Ag|xox[abeoprs]-|xapp-|dckr_pat_|ATATT3|glsa_"
     r"|glc_|sntry[su]_|PMAK-|sq0(?:atp|csp)-|GOCSPX-|ya29\.|AIza|hv[sbr]\.|tskey-|SG\.[\w\-]{16,}\."
 )
-"""The same for those with `-` and `_` in them, too."""
+"""Prefixes of tokens that may also contain `-` and `_`."""
 _PEM: Final = r"[A-Z0-9 ]*PRIVATE KEY[A-Z ]*----"
 _USER: Final = r"""[^\s/:@"'<>?#]"""
 SHAPES: Final = "|".join(
@@ -34,11 +34,11 @@ SHAPES: Final = "|".join(
         r"\b(?:SK|dapi)[0-9a-f]{32}\b",
     )
 )
-"""A regular expression for RE2."""
+"""An RE2 regular expression."""
 
 
 def shown(found: bytes) -> tuple[bytes, bytes]:
-    """What is shown of a match before and after the secret: a scheme, a user, the name of a parameter."""
+    """The parts of a match before and after the secret that stay visible: scheme, user, parameter name."""
     if found.startswith(b"----"):
         return b"", b""
     if found.endswith(b"@"):
