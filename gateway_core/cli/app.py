@@ -1,6 +1,6 @@
 """The commands, their options and their help. Each command imports its own module when it runs, for a fast start.
 
-Annotations are not postponed here: typer would evaluate all of them at each start.
+Annotations are not postponed here, because typer would evaluate all of them at each start.
 """
 
 import os
@@ -218,7 +218,7 @@ def demo() -> None:
 
 
 def run() -> int:
-    """Run the command line; returns the exit code of a command, and exits itself for wrong usage."""
+    """Run the command line and return the exit code."""
     try:
         return guarded(lambda: app(prog_name="rad"))
     except SystemExit as leaving:
