@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _complete_descriptors() -> None:
-    """Open the null device where the caller has closed stdin, stdout or stderr.
+    """Open the null device for each of stdin, stdout and stderr that the caller has closed.
 
     Otherwise the next file or socket gets that descriptor, and receives output meant for the terminal.
     """

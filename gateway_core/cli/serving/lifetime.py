@@ -58,7 +58,7 @@ class Signals:
         self._limit = drain_timeout + WATCHDOG_GRACE
         self._last_act = last_act
         self._count = 0
-        # Handlers of the interpreter, not of the loop: they run even while Python code of a plugin blocks the loop.
+        # Handlers of the interpreter, not of the loop: they run even while a plugin blocks the loop.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: output.reopen())
@@ -112,7 +112,7 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
 
 
 async def serve_stdio(config: Config, early: EarlyChildren) -> None:
-    """Serve one agent on stdin and stdout until it closes stdin, or a signal comes."""
+    """Serve one agent on stdin and stdout until it closes stdin or a signal arrives."""
     output.setup(config.proxy.log, to_terminal=False)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
     async with _gateway(config, early, "", signals) as gateway:
