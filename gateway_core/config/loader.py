@@ -40,8 +40,8 @@ _TOML_HINTS: Final = {
 def load(path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
     """Read and check `path`. Raises `ConfigError` with every problem of the file, each `file:line: path: what`.
 
-    Refuses a file that others may write, because its commands run with the operator's rights. A user other than root can
-    only load files of that user or root.
+    Refuses a file that others may write, because its commands run with the operator's rights. Unless run by root, also
+    refuses a file that neither root nor the running user owns.
     """
     return loads(_read(path), path, env)
 

@@ -1,8 +1,8 @@
 """The keys of `.radium/mcp-proxy.toml`, one frozen model per table.
 
-Every field has a description and, if the default does not show its form, an example. The error messages
-and `docs/configuration.md` use both. Sizes are bytes, times are seconds. `rules.py` checks relations between keys (`command`
-only for stdio, unique names, …), so that all mistakes are found at once.
+Every field has a description and, if the default does not show its form, an example. The error messages and
+`docs/configuration.md` use both. Sizes are bytes, times are seconds. `rules.py` checks relations between keys
+(`command` only for stdio, unique names, …), so that all mistakes are found at once.
 """
 
 from __future__ import annotations
