@@ -1,4 +1,4 @@
-"""`python -m gateway_core.cli` is `rad`: how a gateway starts itself again in the background."""
+"""`python -m gateway_core.cli` runs `rad`; `start --detach` uses it to start the gateway in the background."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """The commands, their options and their help. Each command imports its own module when it runs, for a fast start.
 
-Annotations are not postponed here: typer would evaluate all of them at each start.
+Annotations are not postponed here, because typer would evaluate all of them at each start.
 """
 
 import os
@@ -144,7 +144,7 @@ def check(
     connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether the configuration is right, and list everything that is not.
+    """Check the configuration and list every problem in it.
 
     Starts nothing. With --connect every upstream is tried once; exit code 1 if one fails.
 
@@ -157,7 +157,7 @@ def check(
 
 @proxy.command(cls=Command)
 def tools(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the tools that agents see, who serves them, and how clashes of names were solved.
+    """List the tools that agents see, which upstreams serve them, and how name conflicts were resolved.
 
     Asks the running gateway; if none is running, connects to the upstreams itself.
 
@@ -183,7 +183,7 @@ def call(
 ) -> None:
     """Call one tool and print its result.
 
-    Goes through the running gateway like an agent's call; if none is running, through one of its own.
+    Goes through the running gateway like an agent's call; if none is running, through a temporary one.
     Exit code 1: the call failed, or the tool reports an error.
 
     Example: rad mcp proxy call add --arg a=2 --arg b=3
@@ -218,7 +218,7 @@ def demo() -> None:
 
 
 def run() -> int:
-    """Run the command line; returns the exit code of a command, and exits itself for wrong usage."""
+    """Run the command line and return the exit code."""
     try:
         return guarded(lambda: app(prog_name="rad"))
     except SystemExit as leaving:

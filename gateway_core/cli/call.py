@@ -1,4 +1,4 @@
-"""`rad mcp proxy call`: one tool call, as an agent of the running gateway or straight through one of its own."""
+"""`rad mcp proxy call`: calls one tool, as an agent of the running gateway or through a temporary gateway."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway_core.mcp import jsonrpc
 MAX_STDIN: Final = 16 * 1024 * 1024
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
-"""Seconds that a call may take beyond the gateway's `max_timeout`: for the handshake, the list of tools, the answer."""
+"""Seconds added to the gateway's `max_timeout`, for the handshake, the list of tools and the response."""
 
 
 def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
     path = locate(config)
     running = instance_of(path)
     if running is not None:
-        limit = _limit(fetch(running, "status"))  # tells at once that a gateway hangs
+        limit = _limit(fetch(running, "status"))  # detects a hanging gateway before the call
         answer = asyncio.run(_through(running, name, arguments, limit))
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
@@ -44,10 +44,10 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
 
 
 def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
-    """The arguments of `--data JSON` (`-`: read stdin), and over them those of `--arg key=value`.
+    """The arguments of `--data JSON` (`-` reads stdin), overridden by those of `--arg key=value`.
 
-    A value that is JSON counts as such, any other is a string. Raises `UsageError`, also for numbers that could not
-    be passed on as they are.
+    The value of an `--arg` is JSON if it parses, otherwise a string. Raises `UsageError`, also for numbers that are too
+    long or out of range.
     """
     arguments: dict[str, Any] = {}
     if data is not None:
@@ -75,7 +75,7 @@ def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
 
 
 def _check_text(value: Any) -> None:
-    """Raise `UsageError` for what UTF-8 cannot say: other bytes on the command line, half a surrogate pair."""
+    """Raise `UsageError` for text that UTF-8 cannot encode: other bytes on the command line, a lone surrogate."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -84,7 +84,7 @@ def _check_text(value: Any) -> None:
 
 def _json(text: str) -> Any:
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")  # Python's parser takes NaN and Infinity
+        raise ValueError(f"{constant} is not JSON")  # Python's parser accepts NaN and Infinity
 
     try:
         return json.loads(text, parse_constant=refuse, parse_int=_integer, parse_float=_finite)
@@ -106,29 +106,29 @@ def _finite(text: str) -> float:
 
 
 def _limit(status: dict[str, Any]) -> float:
-    """Seconds after which the gateway must have answered: its own deadlines hold until then."""
+    """Seconds to wait for the gateway; longer than its own deadlines."""
     longest = status.get("max_timeout")
     return (float(longest) if isinstance(longest, int | float) else 300.0) + ANSWER_GRACE
 
 
 async def _through(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
-    """Call as an agent of the running gateway, with the official client: `{"result"}` or `{"error"}`.
+    """Call as an agent of the running gateway, with the official client; returns `{"result"}` or `{"error"}`.
 
-    Raises `NotAnswering` after `limit` seconds, other `Failed`.
+    Raises `NotAnswering` after `limit` seconds, and `Failed` for any other failure.
     """
-    import httpx2  # noqa: PLC0415 - half a second that only this command needs
+    import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
     from mcp import Client, MCPError  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
     from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, Implementation  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415
 
-    # No timeout for a piece of the answer: `limit` is for all of it. No proxy from the environment.
+    # Reads have no timeout, because `limit` covers the whole call. Proxies of the environment are ignored.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
     refusals: list[str] = []
     where = f"the running gateway (pid {instance.pid}, {instance.address})"
 
     async def note_refusal(response: httpx2.Response) -> None:
-        # The client passes on no error without the request's id, as when the gateway refuses to read the request.
+        # The client drops errors without a request id, such as those for a request that the gateway does not read.
         if response.is_error:
             refusals.extend(_refusal(await response.aread()))
 
@@ -141,12 +141,12 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any], lim
                 client_info=Implementation(name="rad", version=version("gateway-core")),
             ) as client,
         ):
-            await client.list_tools()  # the client mirrors arguments into headers where a listed schema says so
+            await client.list_tools()  # the client mirrors arguments into headers if the listed schema says so
             refusals.clear()
             request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
             try:
-                # Not `call_tool`, which judges a good result by listing the tools again: a gateway that stops in
-                # between would cost the result.
+                # Not `call_tool`: it lists the tools again to validate a result, which is lost if the gateway stops
+                # in between.
                 result = await client.session.send_request(request, CallToolResult)
             except MCPError as error:
                 found = error.error.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -164,7 +164,7 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any], lim
 
 
 def _refusal(body: bytes) -> list[str]:
-    """The message of an error without an id; none for anything else."""
+    """The message of a JSON-RPC error without an id, as a list; empty for any other body."""
     try:
         value = json.loads(body)
         return [] if "id" in value else [str(value["error"]["message"])]
@@ -205,7 +205,7 @@ def _finish(answer: dict[str, Any], *, quiet: bool) -> None:
 
 
 def _shown(block: dict[str, Any]) -> str:
-    """A content block for people. On a terminal, control characters of the server's text are escaped."""
+    """A content block as text. On a terminal, control characters of the server's text are escaped."""
     kind = block.get("type")
     resource = block.get("resource") or {}
     text = block.get("text") if kind == "text" else resource.get("text")

@@ -1,6 +1,6 @@
 """The client of the control plane.
 
-On the standard library's HTTP client, because aiohttp takes ten times as long to load.
+It uses the standard library's HTTP client, which loads much faster than aiohttp.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway_core.cli.instance import Instance, connectable
 from gateway_core.cli.running import NotAnswering
 
 TIMEOUT: Final = 2.0
-"""Seconds for an answer, from connecting to its last byte."""
+"""Seconds from connecting to the last byte of the response."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
@@ -28,7 +28,7 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
         status, body = _get(instance, f"/admin/{page}")
     except TimeoutError as error:
         raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
-    except OSError as error:  # RemoteDisconnected among them
+    except OSError as error:  # includes RemoteDisconnected
         raise _not_answering(instance, str(error) or type(error).__name__) from error
     except http.client.HTTPException as error:
         raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
@@ -44,7 +44,7 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
 
 
 def _get(instance: Instance, path: str) -> tuple[int, bytes]:
-    """Status and body of the answer; of a body that is too large, one byte more than is allowed.
+    """Status and body of the response; a body that is too large is cut to `MAX_ANSWER` + 1 bytes.
 
     Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
     """
@@ -70,7 +70,7 @@ def _get(instance: Instance, path: str) -> tuple[int, bytes]:
 
 @contextmanager
 def _ended_at(wire: socket.socket, deadline: float) -> Iterator[threading.Event]:
-    """Shut `wire` down at `deadline`, and set the event then: the timeout of a socket is for each piece alone."""
+    """Shut `wire` down and set the event at `deadline`: a socket timeout only limits single operations."""
     late = threading.Event()
 
     def end() -> None:

@@ -1,4 +1,4 @@
-"""What scripts can rely on."""
+"""Exit codes of the commands, stable for scripts."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ class ExitCode(IntEnum):
     """Wrong options, or a wrong configuration."""
     NOT_RUNNING = 3
     INTERRUPTED = 130
-    """By Ctrl+C, as shells have it: 128 and the number of the signal."""
+    """Ctrl+C. As in shells, 128 plus the signal number."""

@@ -1,4 +1,4 @@
-"""`rad mcp proxy init`: a first configuration file."""
+"""`rad mcp proxy init`: writes a first configuration file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gateway_core.config import default_file
 
 
 def init(path: Path | None, *, force: bool) -> None:
-    """Write the default file: at `path`, in `.radium/` below it if that is a folder, or here.
+    """Write the default file to `path`, or into `.radium/` if `path` is a folder; None is the working directory.
 
-    Readable by its owner only, because it may come to hold secrets. Raises `Failed` if there is one already.
+    Only its owner can read it, because it may hold secrets later. Raises `Failed` if it exists and `force` is false.
     """
     target = path if path is not None else Path.cwd()
     if target.is_dir():
@@ -24,7 +24,7 @@ def init(path: Path | None, *, force: bool) -> None:
         target.parent.mkdir(mode=0o700, parents=True)
     if target.exists() and not force:
         raise Failed(f"{target} exists; to write it anew: rad mcp proxy init --force")
-    # Written aside and moved into place whole: whoever reads it never sees half a file.
+    # Written to a draft and renamed, so that no process reads half a file.
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,10 +1,10 @@
-"""The running instance: its pid file, and how other processes find it.
+"""The running instance: its pid file, by which other processes find it.
 
 An **instance** is a gateway that holds an exclusive lock on the pid file beside its configuration file, from before
 it binds its port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
-no lock, so a stale, foreign or garbled file blocks nobody, and the pid in an unlocked file is never signalled.
+no lock. So a stale, foreign or garbled file blocks no start, and the pid in an unlocked file is never signalled.
 
-Imports stay light here: `status` and `stop` must answer at once.
+Imports stay light here, because `status` and `stop` must respond fast.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ FOLDER: Final = ".radium"
 CONFIG_NAME: Final = "mcp-proxy.toml"
 MAX_PID_FILE: Final = 16 * 1024
 LOCK_PATIENCE: Final = 0.3
-"""Seconds that a start tries for the lock: whoever only looks at the file holds it for microseconds."""
+"""Seconds that a start retries the lock, because a process that reads the file locks it for microseconds."""
 FORMAT: Final = 1
-"""Version of the pid file's contents; counts up when a field changes."""
+"""Version of the pid file's contents; incremented when a field changes."""
 READ_PATIENCE: Final = 0.5
-"""Seconds that a locked file gets to show its owner's contents: locking and writing are two steps."""
+"""Seconds to wait until a locked file has its owner's contents: a start locks first and writes afterwards."""
 
 
 class UsageError(GatewayError):
-    """The command cannot work like this: a file is missing, an option is wrong."""
+    """Wrong usage of a command, such as a missing file or a wrong option."""
 
 
 class NotRunning(GatewayError):
@@ -77,15 +77,15 @@ class Instance:
 
 
 def connectable(host: str) -> str:
-    """The host to connect to: an address that only means "all interfaces" becomes loopback."""
+    """The host to connect to: loopback for an address that means "all interfaces"."""
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def locate(config: Path | None, *, start: Path | None = None) -> Path:
-    """The configuration file that a command means: the one named, else the nearest `.radium/mcp-proxy.toml`.
+    """The configuration file of a command: `config` if given, else the nearest `.radium/mcp-proxy.toml`.
 
-    Looks from `start` (the working directory) upwards. A file whose gateway runs counts even when it was deleted.
-    Raises `UsageError` when there is none.
+    Looks from `start` (default: the working directory) upwards. A deleted file still counts while its pid file exists.
+    Raises `UsageError` if there is none.
     """
     if config is not None:
         path = Path(os.path.abspath(config))
@@ -105,7 +105,7 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
 
 
 def _what_is_there(path: Path) -> str:
-    """What `path` is instead of a file."""
+    """Why `path` is not a file, for an error message."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def pid_file(config: Path) -> Path:
 
 
 class Hold:
-    """The lock on a pid file, held for the life of the process that serves. Made by `acquire`."""
+    """The lock on a pid file; the serving process holds it until it ends. Made by `acquire`."""
 
     def __init__(self, path: Path, fd: int, instance: Instance) -> None:
         self.path = path
@@ -138,7 +138,7 @@ class Hold:
         self._publish()
 
     def release(self) -> None:
-        """Remove the file and let go of the lock, in this order: nobody may find our file unlocked."""
+        """Remove the file, then release the lock, so that no process finds our file unlocked."""
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
@@ -155,7 +155,7 @@ class Hold:
 
 
 def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) -> Hold:
-    """Become the instance of `config`. Raises `AlreadyRunning`, or `GatewayError` when the file cannot be written."""
+    """Lock the pid file of `config` and write it. Raises `AlreadyRunning`, or `GatewayError` if that is impossible."""
     path = pid_file(config)
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
@@ -163,13 +163,13 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
         if _try_lock(fd, fcntl.LOCK_EX):
             if _same(path, fd):
                 break
-            os.close(fd)  # its owner ended and removed it between our two steps: the name means a new file now
+            os.close(fd)  # its owner removed it between open and lock, so the name is free or a new file
             continue
         os.close(fd)
         if time.monotonic() >= deadline:
             raise AlreadyRunning(_already(path, read_instance(path)))
         time.sleep(0.02)
-    import secrets  # noqa: PLC0415 - OpenSSL comes with it, which those who only look do without
+    import secrets  # noqa: PLC0415 - loads OpenSSL, which readers of the file do not need
 
     instance = Instance(
         pid=os.getpid(),
@@ -189,7 +189,7 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A locked pid file that does not say who holds it."""
+    """A locked pid file whose contents do not identify the holder."""
 
     path: Path
 
@@ -208,7 +208,7 @@ Holder = Instance | OtherVersion
 
 
 def read_instance(path: Path) -> Holder | Locked | None:
-    """The process that holds the pid file `path`; None if no process does, `Locked` if the contents cannot be read."""
+    """The process that holds the pid file `path`; None if no process does, `Locked` if the contents do not name it."""
     deadline = time.monotonic() + READ_PATIENCE
     last: Holder | None = None
     while True:
@@ -225,8 +225,8 @@ def read_instance(path: Path) -> Holder | Locked | None:
             os.close(fd)
         if found is not None and found.pid in holders:
             return found
-        # A start that has just locked an old file has not yet replaced what its last owner wrote. Where the system
-        # does not tell who holds the lock, contents count once they have stayed the same for a while.
+        # A start that has just locked an old file has not yet replaced the contents. If the system does not show who
+        # holds a lock, the contents at the deadline are believed.
         last = None if holders else found
         if time.monotonic() >= deadline:
             return last or Locked(path)
@@ -248,7 +248,7 @@ def _already(path: Path, instance: Holder | Locked | None) -> str:
 
 
 def _open(path: Path, flags: int) -> int:
-    """Open a pid file. Raises `GatewayError`, or `FileNotFoundError` when it is to be there and is not."""
+    """Open a pid file. Raises `FileNotFoundError` if it is missing and `flags` lack O_CREAT, else `GatewayError`."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
@@ -282,7 +282,7 @@ def _same(path: Path, fd: int) -> bool:
 
 
 def _holders(inode: int) -> set[int]:
-    """The pids that hold an exclusive flock on a file with this inode number; empty where the system does not tell."""
+    """The pids that hold an exclusive flock on this inode number, on any device; empty without `/proc/locks`."""
     try:
         table = Path("/proc/locks").read_text()
     except OSError:
@@ -291,7 +291,7 @@ def _holders(inode: int) -> set[int]:
 
 
 def _parse(data: bytes) -> Holder | None:
-    """The contents of a pid file, or None for anything that no version of `acquire` would have written."""
+    """The contents of a pid file; None if they are not valid for any version."""
     try:
         raw: Any = json.loads(data)
         number = raw.pop("format", None)
@@ -300,12 +300,12 @@ def _parse(data: bytes) -> Holder | None:
         return None
     if isinstance(found, Instance) and not _well_typed(found):
         return None
-    # kill(0) and kill(-1) would reach far more than one process.
+    # kill(0) and kill(-1) would signal more than one process.
     return found if type(found.pid) is int and found.pid > 0 else None
 
 
 def _other_version(raw: dict[str, Any], number: object) -> OtherVersion:
-    """What `stop` needs, from a file of another format: `pid` and `drain_timeout` mean the same in all of them."""
+    """The fields that `stop` needs: `pid` and `drain_timeout` mean the same in all formats."""
     known = number if isinstance(number, int) else None
     return OtherVersion(raw["pid"], known, float(raw.get("drain_timeout", 30.0)))
 

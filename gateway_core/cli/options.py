@@ -1,6 +1,6 @@
-"""Options that are fast to read: typer loads pydantic to convert any that is not a flag, even one that is absent.
+"""Options that parse without pydantic, which is slow to load.
 
-Pydantic takes longer to load than all the rest of `status` takes.
+Typer loads pydantic to convert every option that is not a flag, even an absent one.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any, Final
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 FILES: Final = frozenset({"config", "path"})
-"""Parameters that name files."""
+"""Names of parameters that are file paths."""
 
 
 class Option(TyperOption):
-    """An option that is converted only if it is given, and by typer only if that takes more than `Path`."""
+    """An option that typer converts only if it is present and is not a file path."""
 
     @classmethod
     def of(cls, made: TyperOption) -> Option:
-        """The option that typer has made, as one of this class."""
+        """A copy of typer's option as an instance of this class."""
         option = cls.__new__(cls)
         vars(option).update(vars(made))
         return option
@@ -33,7 +33,7 @@ class Option(TyperOption):
 
 
 class _WithOptions:
-    """The part that commands and groups share: all of their options are of `Option`."""
+    """Mixin of commands and groups that makes all of their options an `Option`."""
 
     params: list[Any]
 
@@ -43,15 +43,15 @@ class _WithOptions:
         self._help: Option | None = None
 
     def get_help_option(self, ctx: Any) -> Any:
-        made = super().get_help_option(ctx)  # type: ignore[misc]  # of the class that this one is mixed into
+        made = super().get_help_option(ctx)  # type: ignore[misc]  # from the other base class
         if self._help is None and isinstance(made, TyperOption):
             self._help = Option.of(made)
         return self._help
 
 
 class Command(_WithOptions, TyperCommand):
-    """A command whose options are of `Option`."""
+    """A command whose options are `Option`s."""
 
 
 class Group(_WithOptions, TyperGroup):
-    """A group of commands whose own options are of `Option`."""
+    """A group of commands whose own options are `Option`s."""

@@ -1,6 +1,6 @@
-"""Status, tools and plugins as people read them.
+"""Renders status, tools and plugins as text for people.
 
-Names, descriptions and errors come from upstreams, so every text is escaped, and none of it is read as markup.
+Names, descriptions and errors come from upstreams, so every text is escaped and never read as markup.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unicodedata import east_asian_width
 from gateway_core.log.escaping import escape, wants_colour
 
 MAX_CELL: Final = 200
-"""Characters of a description or an error that are shown; `--json` has all of it."""
+"""Characters shown of a cell, an error or a warning; `--json` has the full text."""
 _COLOURS: Final = {
     ("state", "healthy"): 32,
     ("state", "connecting"): 33,
@@ -24,12 +24,12 @@ _COLOURS: Final = {
     ("state", "down"): 31,
 }
 _MIN_FOLDED: Final = 20
-"""Cells that the last column of a table keeps, however narrow the terminal is."""
+"""Minimum terminal cells of the last column when a table is narrowed."""
 _GAP: Final = "   "
 
 
 def start_summary(status: dict[str, Any]) -> str:
-    """What `start` says on a terminal once it listens."""
+    """The text that `start` prints on a terminal once it listens."""
     upstreams = [
         f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  priority {one['priority']}"
         for one in status["upstreams"]
@@ -58,7 +58,7 @@ def _endpoint(status: dict[str, Any]) -> str:
 
 
 def show_status(status: dict[str, Any]) -> None:
-    """Print what GET `/admin/status` answered."""
+    """Print the response of GET `/admin/status`."""
     state = "draining" if status["draining"] else "ready" if status["ready"] else "not ready: no upstream is reachable"
     plugins = ", ".join(escape(str(one["name"])) for one in status["plugins"])
     head = {
@@ -77,7 +77,7 @@ def show_status(status: dict[str, Any]) -> None:
         return
     _show_upstreams(status["upstreams"])
     for one in status["upstreams"]:
-        if one["last_error"]:  # below the table, because a column of a narrow terminal is too small for it
+        if one["last_error"]:  # below the table, because it is too long for a column
             print(f"{escape(one['name'])}: last error: {_cut(one['last_error'])}")
         for warning in one["warnings"]:
             print(f"warning: {_cut(warning)}")
@@ -91,7 +91,7 @@ def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
 
 
 def _width(text: str) -> int:
-    """Cells of a terminal."""
+    """Terminal cells that `text` takes."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -111,7 +111,7 @@ def _upstream(one: dict[str, Any]) -> list[str]:
 
 
 def show_tools(answer: dict[str, Any]) -> None:
-    """Print what GET `/admin/tools` answered."""
+    """Print the response of GET `/admin/tools`."""
     rows = [[one["name"], ", ".join(one["upstreams"]), one["description"]] for one in answer["tools"]]
     if rows:
         show_table(("tool", "upstreams", "description"), rows)
@@ -138,7 +138,7 @@ def show_table(
     """Print a table on stdout, every cell escaped and cut to `MAX_CELL`.
 
     Columns named in `right` are aligned to the right. `colours`: (column, text of the whole cell) -> its colour on a
-    terminal (ECMA-48, SGR). Where the terminal is narrow, the last column is folded.
+    terminal (ECMA-48, SGR). On a narrow terminal the last column wraps.
     """
     cells = [[_cut(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
@@ -163,12 +163,12 @@ def show_table(
 
 
 def _line_width() -> int:
-    """Cells of a line; as many as needed in a pipe, which has no width."""
+    """Terminal cells of a line; unlimited in a pipe, unless COLUMNS is set."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
 
 
 def _folded(text: str, width: int) -> Iterator[str]:
-    """`text` in lines of at most `width` cells, broken between words where that can be done."""
+    """Wrap `text` to lines of at most `width` terminal cells, between words if possible."""
     line = ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line else word
@@ -192,7 +192,7 @@ def _cut(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`5 s`, `3 min`, `2 h 5 min`, `4 d 1 h`."""
+    """Format as `5 s`, `3 min 0 s`, `2 h 5 min` or `4 d 1 h`."""
     whole = max(0, int(seconds))
     days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
     if days:

@@ -1,6 +1,6 @@
-"""What people see when something goes wrong, and the exit code that goes with it.
+"""Output of the commands: results on stdout, error messages on stderr, exit codes.
 
-Whatever an operator can mend is a message on stderr; a traceback is for bugs, and only on request.
+A traceback is printed only with `--debug` or `RADIUM_DEBUG=1`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEBUG_VARIABLE = "RADIUM_DEBUG"
 
 
 class Failed(GatewayError):
-    """The command did what it could and the answer is no. The text may be empty when all has been said."""
+    """The command failed. An empty text means that the reason is already printed."""
 
 
 def exit_code(error: GatewayError) -> ExitCode:
@@ -32,7 +32,7 @@ def exit_code(error: GatewayError) -> ExitCode:
 
 
 def describe(error: Exception) -> tuple[str, ExitCode]:
-    """The message for `error` (escaped, perhaps of several lines) and the exit code."""
+    """The message for `error` (escaped, one or more lines) and the exit code."""
     if isinstance(error, ConfigError):
         count = len(error.problems)
         lines = [escape(problem) for problem in error.problems]
@@ -52,17 +52,17 @@ def describe(error: Exception) -> tuple[str, ExitCode]:
 
 
 def guarded(command: Callable[[], Any]) -> int:
-    """Run `command`, which may return an exit code, and turn what it raises into a message on stderr and another."""
+    """Run `command` and return its exit code. An exception becomes a message on stderr and an exit code."""
     try:
         code = command()
     except KeyboardInterrupt:
         say_error("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) left. Python would complain once more when it flushes stdout at its end.
+        # The reader (`| head`) left. Python would print another error when it flushes stdout on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.FAILED
-    except Exception as error:  # noqa: BLE001 - the last line of defence of the command line
+    except Exception as error:  # noqa: BLE001 - the outermost handler of the command line
         if debugging():
             traceback.print_exc()
         text, code = describe(error)
@@ -81,15 +81,15 @@ def say_error(text: str) -> None:
 
 
 def say(text: str = "") -> None:
-    """A line for people, on stderr: stdout is for what was asked for."""
+    """Print a line for people on stderr; stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 def put(text: str = "") -> None:
-    """A line of the answer, on stdout."""
+    """Print a line of the result on stdout."""
     print(text, flush=True)
 
 
 def put_json(value: Any) -> None:
-    """The answer as JSON, on stdout; ASCII, so that nothing in it can act on a terminal."""
+    """Print the result as JSON on stdout; in ASCII, so that no character can control a terminal."""
     put(json.dumps(value, indent=2, ensure_ascii=True))

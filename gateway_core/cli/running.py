@@ -1,4 +1,4 @@
-"""Which gateway a command means: the one that holds the pid file of its configuration file."""
+"""Finds the gateway that a command addresses: the holder of the pid file of its configuration file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway_core.errors import GatewayError
 
 
 class NotAnswering(GatewayError):
-    """The process runs, and its control plane does not answer as it should."""
+    """The gateway runs but does not answer as expected, or is another version."""
 
 
 def holder(config: Path | None) -> tuple[Path, Holder]:
@@ -38,12 +38,12 @@ def holder(config: Path | None) -> tuple[Path, Holder]:
 
 
 def instance(config: Path | None) -> Instance:
-    """The gateway to ask. Raises as `holder` does, and `NotAnswering` for one of another version."""
+    """The gateway to query. Raises `NotRunning`, `UsageError`, `Failed` while it starts, `NotAnswering`."""
     return _ready(holder(config)[1])
 
 
 def instance_of(path: Path) -> Instance | None:
-    """The gateway of the configuration file `path`, to ask; None if none runs. Raises `Failed`, `NotAnswering`."""
+    """The gateway of the configuration file `path`; None if none runs. Raises `Failed`, `NotAnswering`."""
     found = _holder(path)
     return None if found is None else _ready(found)
 

@@ -1,4 +1,4 @@
-"""What the commands need from the configuration: the loaded file, and a gateway without a listener."""
+"""Loads the configuration for commands, and runs a temporary gateway without a listener."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
 
 DISCOVERY_TIMEOUT: Final = 30.0
-"""Least seconds that all upstreams together get to be reached; a server that is downloaded first needs many."""
+"""Minimum seconds to wait for the first contact with all upstreams; some servers are downloaded first."""
 DISCOVERY_MARGIN: Final = 1.0
-"""Seconds after the longest `start_timeout`, for the failure to be known."""
+"""Seconds added to the longest `start_timeout`, so that its failure is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuietLog:
-    """Logging of a command that answers a question: only what is wrong, on stderr."""
+    """Log settings of commands that print a result: errors only, on stderr."""
 
     level: Literal["ERROR"] = "ERROR"
     format: Literal["text"] = "text"
@@ -33,12 +33,12 @@ class QuietLog:
 
 
 def load_config(config: Path | None) -> Config:
-    """The configuration that a command means. Raises `UsageError`, `ConfigError`."""
+    """Locate and load the configuration of a command. Raises `UsageError`, `ConfigError`."""
     return load(locate(config))
 
 
 def require_enabled(config: Config) -> None:
-    """Raise `UsageError` for a file that says `enable = false`, or nothing about it."""
+    """Raise `UsageError` unless the file says `enable = true`."""
     if not config.proxy.enable:
         raise UsageError(
             f"{config.path}: the proxy is switched off (mcp.proxy.enable is false)\n"
@@ -50,9 +50,9 @@ def require_enabled(config: Config) -> None:
 
 @asynccontextmanager
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
-    """A gateway of this command's own, connected to all upstreams, with no port; stopped at the end."""
+    """Run a temporary gateway without a port; yields it once each upstream has connected, failed or timed out."""
     from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
-    from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do without
+    from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do not need it
     from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)

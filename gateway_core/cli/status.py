@@ -1,4 +1,4 @@
-"""`rad mcp proxy status`: the state of the running gateway, as its control plane tells it."""
+"""`rad mcp proxy status`: the state of the running gateway, as its control plane reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rad mcp proxy stop`: ends the running gateway by a signal, and waits for it."""
+"""`rad mcp proxy stop`: sends SIGTERM to the running gateway and waits until it ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gateway_core.cli.report import Failed, say
 from gateway_core.cli.running import holder
 
 STOP_GRACE: Final = 15.0
-"""Seconds past `drain_timeout` that `stop` waits; the gateway ends itself a few seconds earlier."""
+"""Seconds past `drain_timeout` that `stop` waits; without `--now`, the gateway's watchdog ends it 5 s earlier."""
 SECOND_SIGNAL_AFTER: Final = 0.3
-"""Two signals of one kind that are both pending arrive as one."""
+"""Seconds between the two signals of `--now`: two pending signals of one kind arrive as one."""
 PROGRESS_INTERVAL: Final = 5.0
 
 
 def stop(config: Path | None, *, now: bool) -> None:
-    """End the running gateway and wait for its end. Raises `NotRunning`, or `Failed` if it stays.
+    """Stop the running gateway and wait until it ends. Raises `NotRunning`, or `Failed` if it does not end.
 
-    A gateway of another version is ended like any other.
+    Also stops a gateway of another version.
     """
     path, instance = holder(config)
     _signal(instance)
@@ -54,7 +54,7 @@ def stop(config: Path | None, *, now: bool) -> None:
 def _still_there(path: Path, ended: Holder) -> bool:
     found = read_instance(path)
     if isinstance(found, Instance) and isinstance(ended, Instance):
-        return found.token == ended.token  # a new start may have taken the lock: not the process to wait for
+        return found.token == ended.token  # a new gateway may hold the lock; do not wait for that one
     return found is not None and (isinstance(found, Locked) or found.pid == ended.pid)
 
 
@@ -62,6 +62,6 @@ def _signal(instance: Holder) -> None:
     try:
         os.kill(instance.pid, signal.SIGTERM)
     except ProcessLookupError:
-        return  # it ended between our look and the signal
+        return  # it ended before the signal
     except PermissionError as error:
         raise Failed(f"pid {instance.pid} belongs to another user: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""`check`, `tools` and `plugins`: what the configuration means, without serving anybody."""
+"""`check`, `tools` and `plugins`: inspect the configuration without serving agents."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
 
 
 def _replicas(config: Config) -> list[str]:
-    """What the file alone says about replicas."""
-    from gateway_core.catalog.replicas import declared, undeclared  # noqa: PLC0415 - `plugins` does without
+    """Notes on replicas that follow from the file alone."""
+    from gateway_core.catalog.replicas import declared, undeclared  # noqa: PLC0415 - `plugins` does not need it
 
     return [*declared(config.proxy), *undeclared(config.proxy).values()]
 
 
 async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
-    """Each upstream as it is found, and who turned out to be whose replica."""
+    """Connect once; returns the state of each upstream, and the notes on replicas."""
     async with local_gateway(config) as gateway:
         return gateway.status()["upstreams"], gateway.tools()["notes"]
 
@@ -79,7 +79,7 @@ def _line(one: dict[str, Any]) -> str:
 
 
 def tools(config: Path | None, *, as_json: bool) -> None:
-    """What agents see: asked of the running gateway, or found out by connecting to the upstreams now."""
+    """Print what agents see, from the running gateway or by connecting to the upstreams."""
     path = locate(config)
     running = instance_of(path)
     if running is not None:
@@ -99,7 +99,7 @@ async def _tools_now(config: Config) -> dict[str, Any]:
 
 
 def list_plugins(config: Path | None, *, as_json: bool) -> None:
-    """The enabled plugins in their order with hooks and version, then those that are installed and not enabled."""
+    """Print the enabled plugins in order, with hooks and version, then the other installed plugins."""
     try:
         path = locate(config)
     except UsageError:
@@ -134,7 +134,7 @@ def _enabled(config: Config, path: Path) -> list[dict[str, Any]]:
 
 
 def _installed_only() -> list[dict[str, Any]]:
-    # Not enabled is not imported, so nothing is known about the hooks.
+    # A plugin that is not enabled is not imported, so its hooks are unknown.
     return [
         {
             "order": None,

@@ -1,8 +1,8 @@
 """The configuration file: its models, and how it is read and checked.
 
-`load` reads the TOML (`source.py` knows on which line each key stands), fills in `${…}` (`interpolate.py`), checks
-types and values (`models.py`, `fields.py`) and what holds between keys (`rules.py`), and reports every problem
-at once in one form (`report.py`). `template.py` writes a new file, `docs.py` the reference page.
+`load` reads the TOML (`source.py` finds the line of each key), fills in `${…}` (`interpolate.py`), checks types and
+values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and reports all problems at once in one form
+(`report.py`). `expand.py` adds the default plugins. `template.py` writes a new file, `docs.py` the reference page.
 """
 
 from gateway_core.config.expand import DEFAULT_PLUGINS

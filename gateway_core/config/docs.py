@@ -1,4 +1,4 @@
-"""`docs/configuration.md`, made from the models: `python -m gateway_core.config.docs [FILE]` writes it anew."""
+"""Generates `docs/configuration.md` from the models: `python -m gateway_core.config.docs [FILE]`."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def render() -> str:
 
 
 def _errors() -> str:
-    """What the loader says about a file with mistakes."""
+    """The loader's messages for a file with mistakes."""
     try:
         loads(_MISTAKES, RELATIVE_PATH, {})
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""From the keys of older files to plugin entries.
+"""Expands the keys of older files into plugin entries.
 
 A file without `[[mcp.proxy.plugins]]` gets the default set, with the values of `[mcp.proxy.security]`. In a file
-with its own list, a security key that the file gives fills in the setting of its plugin.
+with a plugin list, each security key of the file sets the matching setting of its plugin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SECURITY: Final[Path] = ("mcp", "proxy", "security")
 PLUGINS: Final[Path] = ("mcp", "proxy", "plugins")
 
 DEFAULT_PLUGINS: Final = ("routing_priority", "conflict_autoprefix", "security_ratelimit", "security_redact")
-"""What a file without a plugin list gets, in this order."""
+"""Plugins of a file without a plugin list, in this order."""
 
 SECURITY_KEYS: Final = {
     "rate_limit_per_minute": ("security_ratelimit", "rate_limit_per_minute"),
@@ -27,7 +27,7 @@ SECURITY_KEYS: Final = {
 
 
 def expand(proxy: ProxyConfig, lines: dict[Path, int]) -> ProxyConfig:
-    """Return `proxy` with the plugin entries that its security keys stand for. `lines` are those of the file."""
+    """Return `proxy` with its plugin entries filled in. `lines`: the line of each path in the file."""
     listed = "plugins" in proxy.model_fields_set
     entries = proxy.plugins if listed else tuple(PluginEntry(name=name) for name in DEFAULT_PLUGINS)
     keys = proxy.security.model_fields_set if listed else set(SECURITY_KEYS)

@@ -1,7 +1,7 @@
-"""The values a configuration key can hold, each with the rule that checks it.
+"""The types of configuration values, each with the rule that checks it.
 
-A rule that fails raises `mistake(...)`: a sentence that says what would be right and never repeats the value,
-because the value may be a secret. What may be shown of a value is decided where messages are made (`report.py`).
+A rule that fails raises `mistake(...)`: a sentence that says what would be right. It never repeats the value, which may
+be a secret; `report.py` decides what to show of it.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _PLACEHOLDER = re.compile(
 )
 
 MIN_KEY = 32
-"""Characters of a key that others must not guess."""
+"""Minimum characters of a key in `state_keys`, so that it cannot be guessed."""
 
 RetryRule = Literal["never", "safe"]
 ClientAuthentication = Annotated[
     Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"],
     "or an equal one of another module, with its choices in another order, would take its place",
 ]
-"""`token_endpoint_auth_method` of RFC 7591, as far as the gateway knows them."""
+"""The values of `token_endpoint_auth_method` (RFC 7591) that the gateway supports."""
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # RFC 7518, section 3.1, and RFC 8037
 
 
 def mistake(message: str, detail: str = "") -> PydanticCustomError:
-    """An error of one of these rules. `detail` is shown only where the value itself may be shown."""
+    """The error that a rule raises. `detail` is shown unless the value came from `${…}`."""
     return PydanticCustomError("rule", "{message}", {"message": message, "detail": detail})
 
 
 def as_tuple(value: Any) -> Any:
-    """Strict mode takes no list for a tuple, and TOML knows only lists."""
+    """Turn a list into a tuple, because TOML has only lists and strict mode rejects a list for a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -104,7 +104,7 @@ def _header_value(value: str) -> str:
 
 
 def split_url(value: str) -> SplitResult:
-    """Take an absolute http or https URL apart. Raises a `mistake` for everything else."""
+    """Split an absolute http or https URL. Raises a `mistake` for anything else."""
     if any(ord(char) <= 32 or ord(char) == 127 for char in value):
         raise mistake("must be a URL without spaces or control characters")
     try:
@@ -175,10 +175,10 @@ def _state_key(value: SecretStr) -> SecretStr:
 def _pattern(value: str) -> str:
     if not value:
         raise mistake("must not be empty: an empty pattern matches every key")
-    import re2  # noqa: PLC0415 - most files have no patterns
+    import re2  # noqa: PLC0415 - only files with patterns need it
 
     options = re2.Options()
-    options.log_errors = False  # it would print to stderr by itself
+    options.log_errors = False  # RE2 would print errors to stderr
     try:
         re2.compile(value, options)
     except re2.error as error:

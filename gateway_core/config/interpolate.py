@@ -1,7 +1,7 @@
 """`${NAME}` and `${file:PATH}` in the strings of a configuration.
 
-Every string of the file is looked at, plugin settings too. `$${` stands for a literal `${`. What came out of a
-variable or a file counts as secret from then on: `Interpolated.touched` tells the error messages not to show it.
+Applies to every string value of the file, including plugin settings. `$${` is a literal `${`. Values from a variable
+or a file count as secret: error messages do not show the values of paths in `Interpolated.touched`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway_core.config.source import Path
 
 FILE_LIMIT: Final = 64 * 1024
-"""Bytes of a file that `${file:…}` reads."""
+"""Maximum size of a file that `${file:…}` reads, bytes."""
 
 _MARK = re.compile(r"\$\$\{|\$\{([^{}\n]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -28,9 +28,9 @@ class Interpolated:
 
     data: Any
     touched: set[Path] = field(default_factory=set)
-    """Strings that had a placeholder: their values may be secrets."""
+    """Paths of strings that had a placeholder: their values may be secrets."""
     problems: list[tuple[Path, str]] = field(default_factory=list)
-    """What could not be filled in."""
+    """Path and message of each placeholder that could not be filled in."""
 
 
 class _MissingError(Exception):
@@ -40,7 +40,7 @@ class _MissingError(Exception):
 def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:
     """Fill in every string of `data`; relative paths of `${file:…}` start at `folder`.
 
-    A string that cannot be filled in is left as it is and reported in `problems`.
+    A string that cannot be filled in stays unchanged and is reported in `problems`.
     """
     found = Interpolated(None)
     return replace(found, data=_fill(data, (), env, folder, found))
@@ -90,11 +90,11 @@ def _lookup(placeholder: str | None, env: Mapping[str, str], folder: FilePath) -
 
 
 def _read(name: str, folder: FilePath) -> str:
-    """The text of a file without one trailing newline."""
+    """The text of a file, without one newline at its end. Raises `_MissingError`."""
     try:
         path = folder / FilePath(name).expanduser()
         if not name or not stat.S_ISREG(path.stat().st_mode):
-            # A pipe or device could block the start or never end.
+            # Reading a pipe or device could block the start or never end.
             raise _MissingError(f"${{file:{name}}}: {path} is not a regular file")
         with path.open("rb") as file:
             content = file.read(FILE_LIMIT + 1)

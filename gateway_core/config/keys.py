@@ -1,21 +1,21 @@
-"""Private keys in PEM, by which the gateway proves itself to an authorization server (`private_key`)."""
+"""Private keys in PEM, with which the gateway authenticates to an authorization server (`private_key`)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 RSA_BITS: Final = 2048
-"""An RSA key must not be shorter (RFC 7518, section 3.3)."""
+"""Minimum bits of an RSA key (RFC 7518, section 3.3)."""
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 
 def algorithms(pem: str) -> tuple[str, ...]:
-    """The algorithms of RFC 7518 and RFC 8037 that the key can sign with, the usual one first.
+    """The algorithms of RFC 7518 and RFC 8037 that the key can sign with, the default first.
 
-    Raises `ValueError` with a sentence for the operator that repeats nothing of the key.
+    Raises `ValueError` with a message for the operator that contains nothing of the key.
     """
-    # Only here: most configurations have no key, and this takes longer to load than everything else that reads one.
+    # Imported here because it is slow to load, and most configurations have no key.
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415

@@ -22,9 +22,9 @@ from gateway_core.config.source import Path, line_of, scan, show
 from gateway_core.errors import ConfigError
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
-"""Where a project keeps its file."""
+"""Path of the configuration file in a project."""
 FILE_LIMIT: Final = 1024 * 1024
-"""Bytes of a configuration file."""
+"""Maximum size of a configuration file, bytes."""
 
 _RESERVED = frozenset({"name", "enabled", "on_error"})
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -40,13 +40,14 @@ _TOML_HINTS: Final = {
 def load(path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
     """Read and check `path`. Raises `ConfigError` with every problem of the file, each `file:line: path: what`.
 
-    Refuses a file that others may write, because its commands run with the operator's rights.
+    Refuses a file that others may write, because its commands run with the operator's rights. Unless run by root, also
+    refuses a file that neither root nor the running user owns.
     """
     return loads(_read(path), path, env)
 
 
 def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
-    """Check `text` as the content of `path`, whose folder relative paths start at. Raises as `load` does."""
+    """Check `text` as the content of `path`; relative paths start at its folder. Raises `ConfigError`."""
     try:
         raw = tomllib.loads(text)
         lines = scan(text)
@@ -77,7 +78,7 @@ def _read(path: FilePath) -> str:
     if len(content) > FILE_LIMIT:
         raise ConfigError([f"{path}: is larger than {FILE_LIMIT // 1024} KiB"])
     try:
-        return content.decode("utf-8-sig")  # some editors begin files with a byte order mark
+        return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
@@ -97,7 +98,7 @@ def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
 
 
 def _syntax(path: FilePath, text: str, message: str) -> str:
-    """`tomllib`'s message, which never quotes a value, with the line in front."""
+    """The message of `tomllib`, which never quotes a value, after file and line."""
     place = _TOML_PLACE.search(message)
     what = message[: place.start()] if place else message
     if place and place.group(1) is None:
@@ -134,7 +135,7 @@ def _model_problems(data: dict[str, Any], touched: set[Path]) -> tuple[ProxyConf
 
 
 def _plugin_entry(entry: Any, index: int, lines: dict[Path, int]) -> Any:
-    """Sort an entry's keys into the reserved ones and the plugin's own, which get their lines."""
+    """Split the keys of an entry into reserved ones and plugin settings, and add the lines of the settings."""
     if not isinstance(entry, dict):
         return entry
     path = (*PLUGINS, index)
@@ -149,7 +150,7 @@ def _plugin_entry(entry: Any, index: int, lines: dict[Path, int]) -> Any:
 
 
 def _formatted(problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int]) -> list[str]:
-    """In the order of the file: `file:line: dotted.path: what`, with the upstream's or plugin's name where known."""
+    """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known."""
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [
         f"{path}:{line}: {show(problem.path)}: {_of(problem.path, raw)}{problem.message}" for line, problem in placed
@@ -158,7 +159,7 @@ def _formatted(problems: list[Problem], path: FilePath, raw: dict[str, Any], lin
 
 
 def _of(path: Path, raw: dict[str, Any]) -> str:
-    """`upstream "github": `, when `path` is inside an entry whose name stands in the file and is a valid one."""
+    """`upstream "github": ` if `path` is inside an entry with a valid literal name; otherwise empty."""
     if len(path) < 5 or path[2] not in ("upstreams", "plugins"):
         return ""
     value: Any = raw
@@ -173,7 +174,7 @@ def _of(path: Path, raw: dict[str, Any]) -> str:
 
 def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath) -> ProxyConfig:
     def absolute(name: str | None) -> str | None:
-        # A "~" that cannot be expanded stays and fails where the path is used.
+        # A "~" that cannot be expanded stays; using the path then fails.
         return None if name is None else str(folder / os.path.expanduser(name))
 
     upstreams = tuple(item.model_copy(update={"cwd": absolute(item.cwd)}) for item in proxy.upstreams)

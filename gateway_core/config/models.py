@@ -1,8 +1,8 @@
 """The keys of `.radium/mcp-proxy.toml`, one frozen model per table.
 
-Every field has a description and, where the default does not show its form, an example: `docs/configuration.md`
-and the error messages are made from them. Sizes are bytes, times are seconds. What holds between keys (a
-`command` only for stdio, unique names, …) is checked in `rules.py`, so that all mistakes are found at once.
+Every field has a description and, if the default does not show its form, an example. The error messages and
+`docs/configuration.md` use both. Sizes are bytes, times are seconds. `rules.py` checks relations between keys
+(`command` only for stdio, unique names, …), so that all mistakes are found at once.
 """
 
 from __future__ import annotations
@@ -331,19 +331,19 @@ class ProxyConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole file: where it was read, and its `[mcp.proxy]` with the plugin entries expanded."""
+    """A loaded file: its path, and its `[mcp.proxy]` with the plugin entries expanded."""
 
     path: Path | None
     proxy: ProxyConfig
 
 
 class McpTable(Section):
-    """`[mcp]` holds nothing but the gateway's own table."""
+    """`[mcp]`, which contains only the gateway's table."""
 
     proxy: ProxyConfig = Field(description="The gateway's table.")
 
 
 class FileTable(Section):
-    """A whole file as it stands in TOML."""
+    """The whole file, as in TOML."""
 
     mcp: McpTable = Field(description="The file's only table.")

@@ -1,7 +1,7 @@
-"""Problems in a file, as sentences: what is wrong, and what would be right.
+"""Problems in a file, as sentences that say what is wrong and what would be right.
 
-A `Problem` is a path and a sentence. Values appear in it only where they cannot be secret: numbers, booleans and
-short texts of keys whose values are names or choices, unless they came out of `${…}`.
+A `Problem` is a path and a sentence. It shows a value only if that cannot be secret: numbers, booleans, and short texts
+of keys whose values are names or choices. `from_pydantic` shows no values from `${…}`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TYPES: Final = {
     "finite_number": "a finite number",
 }
 _KINDS: Final[tuple[tuple[type, str], ...]] = (
-    (bool, "a boolean"),  # before int, which a boolean is, too
+    (bool, "a boolean"),  # before int, because bool is a subclass of int
     (int, "a whole number"),
     (float, "a number"),
     (str, "text"),
@@ -48,14 +48,14 @@ _BOUNDS: Final = frozenset({"greater_than", "greater_than_equal", "less_than", "
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding. `message` is one sentence without the path."""
+    """One error in the file. `message` is one sentence without the path."""
 
     path: Path
     message: str
 
 
 def from_pydantic(error: ErrorDetails, touched: set[Path]) -> Problem:
-    """Turn one of pydantic's errors into a problem. `touched` are the paths whose values came out of `${…}`."""
+    """Turn an error of pydantic into a problem. `touched`: the paths whose values came from `${…}`."""
     path: Path = tuple(part for part in error["loc"] if part != "[key]")
     field = field_of(path)
     value = error.get("input")
@@ -80,7 +80,7 @@ def from_pydantic(error: ErrorDetails, touched: set[Path]) -> Problem:
 
 
 def found_type(value: Any) -> str:
-    """What kind of TOML value this is, in words."""
+    """The TOML type of `value`, in words."""
     for kind, words in _KINDS:
         if isinstance(value, kind):
             return words
@@ -88,7 +88,7 @@ def found_type(value: Any) -> str:
 
 
 def found_value(path: Path, value: Any) -> str:
-    """The value where it is harmless, else what kind of value it is."""
+    """The value if it cannot be secret, else its TOML type."""
     if any(isinstance(part, str) and (part in _SECRET_TABLES or _SECRET_KEY.search(part)) for part in path):
         return found_type(value)
     if isinstance(value, bool):
@@ -106,7 +106,7 @@ def one_line(text: str) -> str:
 
 
 def field_of(path: Path) -> FieldInfo | None:
-    """The model field that a path belongs to; for elements of lists and free tables that of the list or table."""
+    """The model field of a path; for an element of a list or free table, the field of that. None if unknown."""
     model: type[Section] | None = FileTable
     field: FieldInfo | None = None
     for part in path:
@@ -127,7 +127,7 @@ def section_in(annotation: Any) -> type[Section] | None:
 
 
 def sections(model: type[Section] = FileTable, prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
-    """Every table of the file with its header as it is written: `[mcp.proxy]`, `[[mcp.proxy.upstreams]]`, …"""
+    """Yield every table of the file with its header in TOML: `[mcp.proxy]`, `[[mcp.proxy.upstreams]]`, …"""
     for key, field in model.model_fields.items():
         inner = section_in(field.annotation)
         if inner is None:
@@ -139,7 +139,7 @@ def sections(model: type[Section] = FileTable, prefix: str = "") -> Iterator[tup
 
 @cache
 def _homes() -> dict[str, list[str]]:
-    """Key -> the tables it can stand in."""
+    """Key -> headers of the tables that may contain it."""
     homes: dict[str, list[str]] = {}
     for header, model in sections():
         for key in model.file_keys():
@@ -172,8 +172,8 @@ def _not_a_choice(path: Path, field: FieldInfo, value: Any, secret: bool) -> str
 
 
 def _closest(text: str, known: Iterable[str]) -> str:
-    """The one of these lower-case words that somebody may have meant; empty when none is close."""
-    import difflib  # noqa: PLC0415 - most files are right
+    """The closest of these lower-case words; empty if none is close."""
+    import difflib  # noqa: PLC0415 - only files with errors need it
 
     return next(iter(difflib.get_close_matches(text.lower(), list(known), n=1)), "")
 
@@ -192,7 +192,7 @@ def _shown_text(path: Path, field: FieldInfo | None) -> bool:
 
 
 def bounds_of(field: FieldInfo) -> str:
-    """A number's bounds in words; empty when it has none."""
+    """The bounds of a number in words; empty if it has none."""
     bounds = {
         name: getattr(rule, name) for rule in field.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)
     }
@@ -204,7 +204,7 @@ def bounds_of(field: FieldInfo) -> str:
 
 
 def example_of(key: str, field: FieldInfo) -> str:
-    """`key = value` as one would write it, from the field's example or its default; empty when there is neither."""
+    """`key = value` in TOML, from the field's example or its default; empty if it has neither."""
     value = field.examples[0] if field.examples else field.default
     if isinstance(value, tuple):
         value = list(value)
@@ -224,7 +224,7 @@ def toml_value(value: Any) -> str:
 
 
 def _example(path: Path, field: FieldInfo | None) -> str:
-    """`; for example: …`, with the header where a table is meant."""
+    """`; for example: …`, or for a table the header to write; empty without an example."""
     if field is None:
         return ""
     key = next((part for part in reversed(path) if isinstance(part, str)), "")

@@ -1,7 +1,7 @@
-"""What holds between the keys of a file.
+"""Checks of relations between the keys of a file.
 
-The checks run on the raw TOML beside the models, and take nothing for granted about types: a file gets all its
-problems told at once, also when some values are of the wrong type (which the models report).
+They run on TOML values with `${…}` filled in, beside the models, and assume nothing about types. So all problems are
+reported at once, even if some values have the wrong type (which the models report).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROOFS = {
 
 
 def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
-    """Yield what is wrong between the keys of `[mcp.proxy]`, given as TOML values."""
+    """Yield the problems between keys of `[mcp.proxy]`, given as TOML values."""
     yield from _times(proxy)
     yield from _dots(proxy)
     yield from _control_port(proxy)
@@ -156,7 +156,7 @@ def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
-    """A client has one proof of who it is, the one that its method needs."""
+    """Check that the client has exactly the credential that its authentication method needs."""
     method = auth.get("token_endpoint_auth_method")
     given = [key for key in ("client_secret", "private_key") if key in auth]
     if method is None and not given:
@@ -195,7 +195,7 @@ def _signing(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[Problem]:
-    """Security keys beside an explicit plugin list: each must reach exactly one plugin, once."""
+    """With a plugin list, each security key needs its plugin in the list, whose entry must not set it too."""
     security = proxy.get("security")
     if not isinstance(security, dict):
         return

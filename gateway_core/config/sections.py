@@ -1,4 +1,4 @@
-"""The base of every table of the file, and the tables that no other depends on."""
+"""The base class of every table of the file, and the tables that depend on no other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Section(BaseModel):
     )
 
     not_in_file: ClassVar[frozenset[str]] = frozenset()
-    """Fields that `load` fills in and that are no keys of the file."""
+    """Fields that `load` sets and that are not keys of the file."""
 
     @classmethod
     def file_keys(cls) -> list[str]:

@@ -1,7 +1,7 @@
-"""Where things stand in a TOML file: a scanner that maps every key to its line, for error messages only.
+"""A scanner that maps every key of a TOML file to its line, for error messages only.
 
-`tomllib` says what a file holds and not where. The scanner runs on texts that `tomllib` accepted, so it follows
-TOML's structure and checks nothing. A **path** is a tuple of keys and, inside arrays, indexes:
+`tomllib` does not report positions. The scanner runs on texts that `tomllib` accepted, so it follows TOML's structure
+and validates nothing. A **path** is a tuple of keys and, inside arrays, indexes:
 `("mcp", "proxy", "upstreams", 1, "url")`, shown as `mcp.proxy.upstreams[1].url`.
 """
 
@@ -25,7 +25,7 @@ _LONG_LITERAL = re.compile(r"'''.*?'{3,5}(?!')", re.DOTALL)
 
 
 def show(path: Path) -> str:
-    """A path as people write it; keys that are not bare are quoted as in TOML."""
+    """A path in dotted form; keys that are not bare are quoted, and cut to 80 characters."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -37,7 +37,7 @@ def show(path: Path) -> str:
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int | None:
-    """The line of `path`, or of the nearest table around it that has one."""
+    """The line of `path`, or of the nearest enclosing table that has one."""
     while path:
         if path in lines:
             return lines[path]
@@ -46,10 +46,10 @@ def line_of(lines: dict[Path, int], path: Path) -> int | None:
 
 
 def scan(text: str) -> dict[Path, int]:
-    """Map every path of a valid TOML text to the 1-based line on which its key stands.
+    """Map every path of a valid TOML text to the 1-based line of its key.
 
-    A table is where its header is, an array of tables where its first header is, an element of an array where the
-    element begins, and a table that only dotted keys or deeper headers make where the first of them is.
+    A table has the line of its header, an array of tables that of its first header, and an array element that of its
+    first character. A table without a header has the line of the first dotted key or deeper header that makes it.
     """
     return _Scanner(text.replace("\r\n", "\n")).run()
 
@@ -122,7 +122,7 @@ class _Scanner:
             self.scalar()
 
     def closed(self, bracket: str) -> bool:
-        """Step over what separates elements; True (and over the bracket) at the end of the array or table."""
+        """Skip separators; at the end of the array or table, also skip the bracket and return True."""
         self.take(_BLANK)
         if self.text.startswith(",", self.position):
             self.position += 1
@@ -140,7 +140,7 @@ class _Scanner:
         self.take(_BARE_VALUE)
 
     def keys(self) -> list[str]:
-        """The parts of a dotted key, unquoted; stops at what ends it (`=` or `]`)."""
+        """Read the parts of a dotted key, unquoted; stops before `=` or `]`."""
         keys = []
         while True:
             self.take(_SPACE)
@@ -157,7 +157,7 @@ class _Scanner:
             self.position += 1
 
     def take(self, pattern: re.Pattern[str]) -> str:
-        """Step over what `pattern` matches here (nothing, if it does not)."""
+        """Consume and return what `pattern` matches at the position; empty if it does not match."""
         match = pattern.match(self.text, self.position)
         if match is None:
             return ""

@@ -1,4 +1,4 @@
-"""The file that `rad mcp proxy init` writes: ready to run, with an example of everything one turns on next."""
+"""The file that `rad mcp proxy init` writes: ready to run, with commented examples of upstreams and plugins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PLUGINS = """\
 
 
 def default_file() -> str:
-    """The text of a new file. It loads without problems; no upstream is active until the user takes one."""
+    """The text of a new file. It loads without problems; no upstream is active until the user uncomments one."""
     proxy = _values(ProxyConfig, "port", "transport", "max_connections")
     control = _values(ControlConfig, *ControlConfig.model_fields)
     security = _values(SecurityConfig, *SecurityConfig.model_fields)

@@ -1,7 +1,7 @@
-"""The control plane: what operators ask the gateway, on a listener that agents do not use.
+"""The control plane: health, status and tools for operators, on a listener that agents do not use.
 
-`app` is the aiohttp application, `listener` its TCP side, `report` what it shows. It knows the rest of the gateway
-through `Operations`, and runs whether or not agents are served.
+`app` is the aiohttp application, `listener` its TCP server; both reach the gateway only through `Operations`. `report`
+makes the JSON values for it. The control plane runs whether or not agents are served.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application of the control plane: its addresses, and the checks that every request passes."""
+"""The aiohttp application of the control plane: its routes, and the checks on every request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADDRESSES: Final = ", ".join((STATUS, TOOLS, HEALTH, READINESS))
 
 
 class Operations(Protocol):
-    """What the control plane shows and does: the gateway, which is above this package."""
+    """What the control plane needs from the gateway; a protocol, because the gateway imports this package."""
 
     @property
     def ready(self) -> bool: ...
@@ -33,7 +33,7 @@ class Operations(Protocol):
 
 
 def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
-    """The routes over `operations`. `/admin/*` asks for `token` as a bearer token; an empty one lets no request in."""
+    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests."""
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         return _json({"status": "ok"})
@@ -68,7 +68,7 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
 
 @web.middleware
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every answer is JSON and ends its connection. Neither an answer nor the log quotes a request."""
+    """Make every response JSON, and close its connection. Neither responses nor the log quote a request."""
     try:
         response = await handler(request)
     except web.HTTPNotFound:

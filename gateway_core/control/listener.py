@@ -1,4 +1,4 @@
-"""The listener of the control plane: bounded connections, one request on each, and a deadline for all of it."""
+"""The listener of the control plane: bounded connections, each with one request and one deadline."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gateway_core.control.app import Operations, application
 from gateway_core.http1.hosts import HostGuard, base_url
 
 MAX_CONNECTIONS: Final = 64
-"""Connections that are open at a time; one more ends the oldest, so that idle ones keep no operator out."""
+"""Maximum open connections; one more aborts the oldest, so that idle ones do not lock operators out."""
 CONNECTION_TIME: Final = 10.0
-"""Seconds for a connection from its first byte to its end: an operator's request takes milliseconds."""
+"""Seconds from accepting a connection until it is aborted; a request takes milliseconds."""
 MAX_HEADERS: Final = 64
 MAX_FIELD: Final = 8 * 1024
 """Bytes of the request line and of each header."""
 
 _silent: Final = logging.getLogger("gateway_core.control.http")
-"""Where aiohttp would log what it cannot parse, quoting it."""
-_silent.addFilter(lambda _: False)  # `disabled` would be reset by anyone who configures logging
+"""Logger that drops the messages of aiohttp, which quote requests that it cannot parse."""
+_silent.addFilter(lambda _: False)  # unlike `disabled`, stays set when logging is configured
 
 
 class ControlPlane:
-    """Serves operators. Use: `start`, then `close`; starting again is not possible."""
+    """The TCP server for operators. Call `start` once, then `close`; it cannot start again."""
 
     def __init__(self, operations: Operations, token: str, guard: HostGuard) -> None:
         self._runner = web.AppRunner(
@@ -41,7 +41,7 @@ class ControlPlane:
         self._listener: asyncio.Server | None = None
         self._open: dict[_Connection, None] = {}
         self.host = ""
-        """The numeric address that is listened on, once started."""
+        """Numeric address of the listener; empty before `start`."""
         self.port = 0
 
     @property
@@ -50,7 +50,7 @@ class ControlPlane:
         return base_url(self.host, self.port) if self.port else ""
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one. Raises `OSError` when the address cannot be used."""
+        """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used."""
         await self._runner.setup()
         try:
             loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class ControlPlane:
         self.host, self.port = self._listener.sockets[0].getsockname()[:2]
 
     async def close(self) -> None:
-        """Take no more connections and end those that are open. Safe to call twice, and before `start`."""
+        """Stop accepting connections and abort the open ones. Safe to call twice, and before `start`."""
         if self._listener is None:
             return
         listener, self._listener = self._listener, None
@@ -76,17 +76,17 @@ class ControlPlane:
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection: aiohttp's protocol, within the bounds of this module."""
+    """One TCP connection: aiohttp's protocol, with a deadline and a connection limit."""
 
     def __init__(self, inner: asyncio.Protocol, everyone: dict[_Connection, None]) -> None:
-        """`everyone`: all open connections, the oldest first."""
+        """`everyone`: all open connections, oldest first."""
         self._inner = inner
         self._everyone = everyone
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other base classes
         self._deadline = asyncio.get_running_loop().call_later(CONNECTION_TIME, self.abort)
         self._everyone[self] = None
         if len(self._everyone) > MAX_CONNECTIONS:
@@ -112,7 +112,7 @@ class _Connection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def abort(self) -> None:
-        """End the connection without another byte."""
+        """Close the connection at once; unsent data is dropped."""
         self._everyone.pop(self, None)
         if self._transport is not None:
             self._transport.abort()

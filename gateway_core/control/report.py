@@ -1,6 +1,6 @@
-"""What the control plane shows, as JSON values: `GET /admin/*`, which `rad mcp proxy status` and `tools` print.
+"""JSON values of `GET /admin/*`, which `rad mcp proxy status` and `tools` print.
 
-Without secrets, session ids and payloads.
+They contain no secrets, session ids or payloads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway_core.upstream.upstream import Upstream
 
 
 def upstream(of: Upstream) -> dict[str, Any]:
-    """The state of one upstream, and its figures."""
+    """State and counters of one upstream."""
     inventory = of.inventory or Inventory()
     retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.offer.age
     return {
@@ -45,7 +45,7 @@ def upstream(of: Upstream) -> dict[str, Any]:
 
 
 def _lists(of: Upstream) -> str:
-    """What agents are shown of it: its lists as they are, as they were when it last answered, or none yet."""
+    """State of the lists that agents see of it: `current`, `incomplete`, `last known` or `none`."""
     if of.inventory is None:
         return "none"
     if not of.reachable or of.offer.behind:
@@ -54,7 +54,7 @@ def _lists(of: Upstream) -> str:
 
 
 def _target(config: UpstreamConfig) -> str:
-    """An upstream's address for people: the command without arguments, or the host; paths may hold a key."""
+    """An upstream's address for people: the command without arguments, or the URL without path, which may be secret."""
     if config.url is None:
         return config.command or ""
     parts = urlsplit(config.url)
@@ -62,7 +62,7 @@ def _target(config: UpstreamConfig) -> str:
 
 
 def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str]) -> dict[str, Any]:
-    """The published tools, how clashes were solved, who is a replica of whom, and what was left out."""
+    """The published tools, the decisions on name conflicts, the replicas, the notes and the warnings."""
     return {
         "tools": [
             {
@@ -97,7 +97,7 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
 
 
 def _warnings(of: Upstream) -> Sequence[str]:
-    """What is missing of an upstream's own, and why."""
+    """What is missing from the lists of one upstream, and why."""
     if of.inventory is not None:
         return of.inventory.warnings
     if of.last_error is None:

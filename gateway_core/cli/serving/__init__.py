@@ -1,1 +1,1 @@
-"""`rad mcp proxy start`: from the options to a gateway that runs, detached or not."""
+"""`rad mcp proxy start`: runs the gateway (`serve`, then `lifetime`), or detaches it (`detach`)."""

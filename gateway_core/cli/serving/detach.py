@@ -1,7 +1,7 @@
-"""`rad mcp proxy start --detach`: a gateway in a session of its own, whose starter waits until it listens.
+"""`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports over a pipe, one JSON object: `{"address", "control"}` once it listens, or `{"error", "code"}` as
-text and exit code. Its output goes to `mcp-proxy.log` beside the configuration file.
+The child reports one JSON object over a pipe: `{"address", "control"}` once it listens, or `{"error", "code"}` with
+text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside `mcp-proxy.toml`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from gateway_core.cli.instance import locate
 from gateway_core.cli.report import describe, put, say_error
 
 READY_TIMEOUT: Final = 60.0
-"""Seconds for a start; plugins may open connections of their own before the gateway listens."""
+"""Seconds to wait for the report; plugins may open connections before the gateway listens."""
 MAX_REPORT: Final = 64 * 1024
 
 
 def log_file(config: Path) -> Path:
-    """Where a detached gateway writes when the configuration names no log file."""
+    """The file for a detached gateway's output, and for its log if the configuration names no file."""
     return config.with_suffix(".log")
 
 
 class Starter:
-    """The child's end of the pipe. Leaving the context with an exception reports that."""
+    """The child's end of the report pipe. An exception that leaves the context is reported as the error."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -58,13 +58,13 @@ class Starter:
         try:
             os.write(fd, json.dumps(report).encode()[:MAX_REPORT])
         except OSError:
-            return  # whoever started us has gone: the log has it all
+            return  # the parent process ended; the log has the error
         finally:
             os.close(fd)
 
 
 def start(config: Path | None) -> int:
-    """Start a detached gateway and return its exit code, or 0 once it listens."""
+    """Start a detached gateway; returns 0 once it listens, else the exit code of the failure."""
     path = locate(config)
     log = log_file(path)
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -87,7 +87,7 @@ def start(config: Path | None) -> int:
     finally:
         os.close(reader)
     if "address" in report:
-        child.returncode = 0  # it is meant to outlive us: no warning about that
+        child.returncode = 0  # the child outlives this process; avoids a ResourceWarning
         put(
             f"started: pid {child.pid}, {report['address']}\n"
             f"  control plane: {report['control']}\n"
@@ -103,7 +103,7 @@ def start(config: Path | None) -> int:
 
 
 def _report(reader: int) -> dict[str, Any]:
-    """The child's report; empty when it ended, or took longer than `READY_TIMEOUT`, without one."""
+    """The child's report; empty if it ended without one or took longer than `READY_TIMEOUT`."""
     deadline = time.monotonic() + READY_TIMEOUT
     data = b""
     while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -1,7 +1,8 @@
-"""The life of one gateway under an event loop: from its children on, until a signal or the agent ends it.
+"""Runs one gateway in an event loop until a signal or the agent ends it.
 
-The first SIGTERM or SIGINT drains (calls in flight get `drain_timeout`), a second one means now. A watchdog thread
-ends the process when even that does not work, so that a plugin that blocks the event loop cannot keep it alive.
+The first SIGTERM, SIGINT or SIGHUP drains (calls in flight get `drain_timeout`), a second one stops without draining. A
+watchdog thread ends the process if it does not stop in time, for example because a plugin blocks the event loop.
+SIGUSR1 reopens the log file.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
 
 KEPT_FREE: Final = 16 * 1024 * 1024
-"""Bytes at the end of the heap that stay when they are free."""
+"""Free bytes at the end of the heap that the C library keeps (M_TRIM_THRESHOLD)."""
 MAPPED_FROM: Final = 8 * 1024 * 1024
-"""Bytes from which a block of memory is not of the heap, and goes back to the kernel when it is free."""
+"""Minimum bytes of a block that is mapped outside of the heap, and unmapped when freed (M_MMAP_THRESHOLD)."""
 _MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
-"""Variables of the environment that may set either: then they count (mallopt(3))."""
+"""Environment variables that may set these thresholds, and then take precedence (mallopt(3))."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 NOW_GRACE: Final = 5.0
-"""Seconds for closing connections and children when nobody waits for calls any more."""
+"""Seconds to close connections and children without waiting for calls."""
 WATCHDOG_GRACE: Final = 10.0
-"""Seconds past `drain_timeout` after which the process is ended from outside the event loop."""
+"""Seconds past `drain_timeout` (or `NOW_GRACE`) after which the watchdog thread ends the process."""
 
 
 class Signals:
-    """What signals have asked for: first to stop, then to stop now."""
+    """Shutdown requested by signals: the first sets `stop`, the second sets `now`."""
 
     def __init__(self, drain_timeout: float, last_act: Callable[[], None]) -> None:
-        """`last_act`: run before the watchdog ends the process, in whatever state that is in."""
+        """`last_act`: called before the watchdog ends the process, which may be in any state."""
         self.stop = asyncio.Event()
         self.now = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -72,7 +73,7 @@ class Signals:
             self.watch(NOW_GRACE + WATCHDOG_GRACE)
 
     def watch(self, seconds: float) -> None:
-        """End the process after `seconds`, whatever it is doing."""
+        """End the process after `seconds`, from a thread."""
         timer = threading.Timer(seconds, self._end)
         timer.daemon = True
         timer.start()
@@ -86,7 +87,7 @@ class Signals:
 
 
 async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
-    """Serve agents on the configured port until a signal. `starter`: who is to be told that it listens."""
+    """Serve agents on the configured port until a signal. `starter`: pipe to report on once the gateway listens."""
     proxy, log = config.proxy, config.proxy.log
     if starter is not None and log.file is None:
         assert config.path is not None, "it was read from a file"
@@ -111,7 +112,7 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
 
 
 async def serve_stdio(config: Config, early: EarlyChildren) -> None:
-    """Serve one agent on stdin and stdout until it closes stdin, or a signal comes."""
+    """Serve one agent on stdin and stdout until it closes stdin or a signal arrives."""
     output.setup(config.proxy.log, to_terminal=False)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
     async with _gateway(config, early, "", signals) as gateway:
@@ -123,7 +124,7 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
         if await _unless_stopped(gateway.start(listen=False), signals):
             serving = asyncio.ensure_future(gateway.serve_stdio())
             stopped = asyncio.ensure_future(signals.stop.wait())
-            # Whether the agent closes its end or a signal comes: what was asked for before is still answered.
+            # In both cases, requests that were already received are still answered.
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             await _unless_now(gateway.drain(), signals)
@@ -135,29 +136,29 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
 
 @asynccontextmanager
 async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signals: Signals) -> AsyncIterator[Gateway]:
-    """A gateway that is not started yet; stopped at the end."""
+    """Yield a gateway that is not started yet, and stop it on exit."""
     gateway: Gateway | None = None
     try:
         from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
-        from gateway_core.gateway import Gateway  # noqa: PLC0415 - a signal that comes meanwhile counts
+        from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
         gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
-        gc.freeze()  # what stays for the life of the process is not looked at: 60,000 objects, hardly any garbage
+        gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         _keep_freed_memory()
         yield gateway
     finally:
-        # After a drain there is nothing left to stop; after a failure there may be children.
+        # After a drain nothing is left to stop; after a failure, children may still run.
         signals.watch(NOW_GRACE + WATCHDOG_GRACE)
         if gateway is not None:
             await gateway.stop()
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what was freed for the next large answer, within bounds.
+    """Make glibc keep freed memory for the next large response, within bounds (mallopt(3)).
 
-    Else glibc gives each megabyte back to the kernel and asks for it again, a page at a time: two thirds of what a
-    result of 1 MB costs (mallopt(3)). What the environment says about it counts, and other C libraries do as they do.
+    Otherwise glibc returns each large block to the kernel, and every reuse faults its pages in again. Settings in the
+    environment take precedence. Does nothing on C libraries without `mallopt`.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and _MALLOC_SETTINGS.isdisjoint(os.environ):
@@ -166,7 +167,7 @@ def _keep_freed_memory() -> None:
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], signals: Signals) -> bool:
-    """Do `work`; cancel it and return False when a signal comes first."""
+    """Run `work`; cancel it and return False if a signal arrives first."""
     return await _race(work, signals.stop)
 
 

@@ -1,4 +1,4 @@
-"""Who holds a port, where the system tells: Linux lists sockets in `/proc/net` and their owners in `/proc/PID/fd`."""
+"""Finds the holder of a port on Linux: `/proc/net` lists sockets, `/proc/PID/fd` their owners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 
 LISTEN: Final = "0A"
 SEARCH_TIME: Final = 0.5
-"""Seconds for the search: the command has promised to end within one."""
+"""Maximum seconds of the search, so that the command reports its error within one second."""
 
 
 DATA_PORT: Final = "[mcp.proxy] port = …"
@@ -21,7 +21,7 @@ CONTROL_PORT: Final = "[mcp.proxy.control] port = … (0: any free one)"
 
 
 def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -> str:
-    """The message for an operator whose gateway could not bind `host`:`port`, which `key` of the file names."""
+    """The error message for a failed bind to `host`:`port`. `key`: where the file sets the port."""
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {shown}: {error.strerror}"
@@ -39,9 +39,9 @@ def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -
 
 
 def check(host: str, port: int) -> None:
-    """Raise `OSError` if `host`:`port` is in use already, or if `host` has no address.
+    """Raise `OSError` if `host`:`port` is in use or `host` does not resolve.
 
-    Fast, where loading the gateway that will listen takes a while. Other failures are left to the gateway.
+    Runs before the gateway is loaded, so that these errors appear early. The gateway reports all others.
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     for family, kind, protocol, _, address in found:
@@ -57,7 +57,7 @@ def check(host: str, port: int) -> None:
 
 
 def find_holder(port: int) -> str | None:
-    """The process that listens on TCP `port`, as `name (pid N)`; None where that cannot be seen."""
+    """The process that listens on TCP `port`, as `name (pid N)`; None if it cannot be determined."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not wanted:
         return None
@@ -83,7 +83,7 @@ def _listening_inodes(port: int) -> set[str]:
 
 
 def _holds(process: Path, wanted: set[str]) -> bool:
-    with contextlib.suppress(OSError):  # other users' processes do not show their files
+    with contextlib.suppress(OSError):  # open files of other users' processes are not visible
         for fd in (process / "fd").iterdir():
             with contextlib.suppress(OSError):
                 if os.readlink(fd) in wanted:
@@ -92,7 +92,7 @@ def _holds(process: Path, wanted: set[str]) -> bool:
 
 
 def _name(process: Path) -> str:
-    # The name only: an argument of a stranger's command line may be a secret.
+    # Only the name, because arguments of another program may hold secrets.
     with contextlib.suppress(OSError):
         return re.sub(r"[^\w.:/+-]", "?", (process / "comm").read_text(errors="replace").strip())
     return "a process"

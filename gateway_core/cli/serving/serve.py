@@ -1,7 +1,6 @@
-"""`rad mcp proxy start` in the foreground, up to the first children; `lifetime` goes on from there.
+"""`rad mcp proxy start` in the foreground: checks and starts the children, then `lifetime` runs the gateway.
 
-How long this takes is what each start of the gateway takes longer than its slowest server: only what is needed for it
-is loaded here, and what a refusal is to be told by.
+Children start before the gateway is loaded. So this module imports only what that needs, and what reports its errors.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def start(config: Path | None, *, stdio: bool, ready_fd: int | None) -> None:
-    """Serve until a signal, or (`stdio`) until the agent closes stdin.
+    """Serve until a signal, or with `stdio` also until the agent closes stdin.
 
-    `ready_fd`: a pipe to the process that detached this one; see `detach`.
+    `ready_fd`: the pipe to the parent process of a detached start; see `detach`.
     """
     if ready_fd is None:
         _start(config, stdio=stdio, starter=None)
         return
-    from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - most starts have none
+    from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - only a detached start needs it
 
     with Starter(ready_fd) as starter:
         _start(config, stdio=stdio, starter=starter)
@@ -75,7 +74,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(config: Config, hold: Hold | None, starter: Starter | None) -> None:
-    """Serve agents, on the port of `hold` or on stdin and stdout; the children start while the gateway is loaded."""
+    """Serve agents on the port, or on stdin and stdout without `hold`; children start while the gateway loads."""
     early = EarlyChildren(config.proxy.upstreams)
     try:
         await early.start()

@@ -1,4 +1,4 @@
-"""`start`: in the foreground, in the background, or for one agent on stdin and stdout."""
+"""`rad mcp proxy start`: in the foreground, in the background, or for one agent on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from gateway_core.cli.instance import UsageError
 
 
 def start(config: Path | None, *, detach: bool = False, stdio: bool = False, ready_fd: int | None = None) -> int:
-    """Start the gateway; returns the exit code, in the foreground once it has ended. `ready_fd`: see `detach`."""
+    """Start the gateway and return the exit code; in the foreground, once it has ended. `ready_fd`: see `detach`."""
     if detach and stdio:
         raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
     if detach:
-        from gateway_core.cli.serving import detach as background  # noqa: PLC0415 - it loads no gateway
+        from gateway_core.cli.serving import detach as background  # noqa: PLC0415 - does not load the gateway
 
         return background.start(config)
     from gateway_core.cli.serving.serve import start as run  # noqa: PLC0415
