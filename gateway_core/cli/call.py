@@ -43,6 +43,13 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
     _finish(answer, quiet=as_json)
 
 
+def _stdin() -> str:
+    text = sys.stdin.read(MAX_STDIN + 1)
+    if len(text) > MAX_STDIN:
+        raise UsageError(f"--data -: stdin has more than {MAX_STDIN:,} characters; send smaller arguments")
+    return text
+
+
 def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
     """The arguments of `--data JSON` (`-` reads stdin), overridden by those of `--arg key=value`.
 
@@ -52,7 +59,7 @@ def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     if data is not None:
         try:
-            found = _json(sys.stdin.read(MAX_STDIN) if data == "-" else data)
+            found = _json(_stdin() if data == "-" else data)
         except ValueError as error:
             raise UsageError(f"--data is not valid JSON: {error}") from None
         if not isinstance(found, dict):

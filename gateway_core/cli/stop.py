@@ -12,8 +12,8 @@ from gateway_core.cli.instance import Holder, Instance, Locked, read_instance
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.running import holder
 
-STOP_GRACE: Final = 15.0
-"""Seconds past `drain_timeout` that `stop` waits; without `--now`, the gateway's watchdog ends it 5 s earlier."""
+STOP_GRACE: Final = 20.0
+"""Seconds past `drain_timeout` that `stop` waits; 5 more than the gateway's watchdog takes even with `--now`."""
 SECOND_SIGNAL_AFTER: Final = 0.3
 """Seconds between the two signals of `--now`: two pending signals of one kind arrive as one."""
 PROGRESS_INTERVAL: Final = 5.0

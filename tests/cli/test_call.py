@@ -31,6 +31,13 @@ def test_arg_goes_over_data():
     assert parse_arguments(["a=1"], '{"a": 0, "b": 2}') == {"a": 1, "b": 2}
 
 
+def test_data_from_stdin_is_refused_rather_than_cut(monkeypatch):
+    monkeypatch.setattr(call, "MAX_STDIN", 8)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1} '))
+    with pytest.raises(UsageError, match="more than 8 characters"):
+        call.parse_arguments([], "-")
+
+
 def test_data_from_stdin(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1}'))
     assert parse_arguments([], "-") == {"a": 1}

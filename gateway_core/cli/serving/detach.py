@@ -24,6 +24,8 @@ from gateway_core.cli.report import describe, put, say_error
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""
 MAX_REPORT: Final = 64 * 1024
+MAX_ERROR: Final = MAX_REPORT // 16
+"""Characters of an error in a report. JSON may escape each with 12 bytes."""
 
 
 def log_file(config: Path) -> Path:
@@ -46,7 +48,7 @@ class Starter:
     ) -> None:
         if isinstance(error, Exception):
             text, code = describe(error)
-            self._send({"error": text, "code": int(code)})
+            self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
     def ready(self, address: str, control: str) -> None:
         self._send({"address": address, "control": control})
@@ -56,7 +58,7 @@ class Starter:
             return
         fd, self._fd = self._fd, -1
         try:
-            os.write(fd, json.dumps(report).encode()[:MAX_REPORT])
+            os.write(fd, json.dumps(report).encode())
         except OSError:
             return  # the parent process ended; the log has the error
         finally:
