@@ -32,7 +32,7 @@ class PendingCall(msgspec.Struct, eq=False):
     _since: float = msgspec.field(default_factory=time.monotonic)
 
     def response(self) -> Response | asyncio.Task[Any] | None:
-        """The response; or the task that still writes the stream, or None if the stream can no longer be written."""
+        """The response, or the task that writes its stream. Raises `CancelledError` if `_respond` does."""
         response = self._respond(self._message, self.running)
         if self.reply.is_plain(response):
             return response

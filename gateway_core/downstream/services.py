@@ -109,7 +109,7 @@ class Services:
     def begin(
         self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[Running[CallResult]], None]
     ) -> Running[CallResult]:
-        """Begin a call in the background, after `Gate.enter`. At its end `ended` is called, which must call `left`."""
+        """Begin a call in the background, after `Gate.enter`. `ended` is called at its end: it is or calls `left`."""
         try:
             running = self.pipeline.begin(exchange, params)
         except BaseException:
