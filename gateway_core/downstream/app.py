@@ -231,7 +231,7 @@ class Server:
             for chore in (self.http.poll, self._expire):
                 try:
                     chore()
-                except Exception as error:  # noqa: BLE001 - housekeeping must go on, or connections and sessions pile up
+                except Exception as error:  # noqa: BLE001 - housekeeping must go on after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
 
     def _expire(self) -> None:
