@@ -1,9 +1,9 @@
-"""The ladder that every modern request climbs before anything is done about it: the first rung that breaks decides.
+"""Admission checks of every modern request, in this order; the first that fails decides the error.
 
-1. `_meta` has the version and the capabilities (basic/index, Per-request protocol fields);
-2. the headers say what the body says, so that who routes by them is not misled (transports/streamable-http, Server
-   Validation) — an agent that contradicts itself is told that, rather than that its version is not supported;
-3. the version is supported (basic/versioning).
+1. `_meta` has the version and the capabilities (basic/index, Per-request protocol fields).
+2. The headers match the body, so that they cannot mislead a router (transports/streamable-http, Server Validation). A
+   mismatch is reported before an unsupported version.
+3. The version is supported (basic/versioning).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gateway_core.mcp.names import (
 )
 
 HEADERS: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
-"""Those that repeat what the body says."""
+"""Headers that repeat members of the body."""
 
 
 def climb(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:
-    """The version of a request that passes. Raises `RpcError`.
+    """Run the admission checks; returns the version of the request. Raises `RpcError` if a check fails.
 
-    `name`: the member of its params that `Mcp-Name` repeats; None where it has none. `version`: its value in `meta`.
-    `headers` by lower-case name; None for transports without.
+    `name`: the member of its params that `Mcp-Name` repeats; None if absent. `version`: its value in `meta`.
+    `headers`: by lower-case name; None for transports without headers.
     """
     if PROTOCOL_VERSION_KEY not in meta or CLIENT_CAPABILITIES_KEY not in meta:
         missing = [key for key in (PROTOCOL_VERSION_KEY, CLIENT_CAPABILITIES_KEY) if key not in meta]
@@ -70,7 +70,7 @@ def _mismatch(header: str, body: str) -> RpcError:
 
 
 def require_supported(version: str) -> None:
-    """Raise `RpcError(UNSUPPORTED_PROTOCOL_VERSION)` for a version that is not a modern one of the gateway's."""
+    """Raise `RpcError(UNSUPPORTED_PROTOCOL_VERSION)` unless the gateway supports this modern version."""
     if version not in MODERN_PROTOCOL_VERSIONS:
         supported = list(MODERN_PROTOCOL_VERSIONS)
         raise RpcError.of_gateway(

@@ -1,4 +1,4 @@
-"""Who an agent says it is, and how one of its requests becomes an exchange and then a response."""
+"""The identity that an agent claims, and the steps from its request to an exchange and to a response."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _INFO: Final = msgspec.json.Decoder(_ClientInfo)
 
 
 def principal_of(client_info: bytes, address: str) -> Principal:
-    """The principal that a client's `Implementation` and its address make: claimed, not proven."""
+    """The principal of a client, from its `Implementation` and its address. It is claimed, not proven."""
     try:
         info = _INFO.decode(client_info) if client_info else _ClientInfo()
     except (msgspec.DecodeError, RecursionError):
@@ -50,12 +50,12 @@ def principal_of(client_info: bytes, address: str) -> Principal:
 
 
 def _printable(text: str) -> str:
-    """Printable ASCII of bounded length: these words go to logs, and are keys of limits."""
+    """Printable ASCII of at most `MAX_NAME` characters, for logs and as keys of limits."""
     return "".join(char for char in text if " " <= char <= "~")[:MAX_NAME].strip()
 
 
 def require_object(raw: Raw | bytes | None, what: str) -> bytes:
-    """The JSON of a member that must be an object if it is there; empty when it is not."""
+    """The JSON of an optional member that must be an object; empty if absent. Raises `RpcError(INVALID_PARAMS)`."""
     data = bytes(raw) if raw is not None else b""
     if data and data[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be an object")
@@ -63,7 +63,7 @@ def require_object(raw: Raw | bytes | None, what: str) -> bytes:
 
 
 def meta_of(params: Mapping[str, Raw]) -> Mapping[str, Raw]:
-    """The members of `_meta`; none when it is absent or no object."""
+    """The members of `_meta`; empty if it is absent or not an object. Raises `RpcError` if it is malformed."""
     data = bytes(params.get("_meta", b""))
     return jsonrpc.members(data) if data[:1] == b"{" else _NO_META
 
@@ -79,8 +79,8 @@ def exchange_for(
 ) -> Exchange:
     """The exchange of one request; `meta` are the members of its `_meta`, `headers` its `Mcp-Param-*` headers.
 
-    `log_level` is what a legacy agent has set, or what a modern one asks for with this request. Raises
-    `RpcError(METHOD_NOT_FOUND)` for what is not served here.
+    `log_level` is the level that a legacy agent has set, or that a modern agent requests with this request. Raises
+    `RpcError(METHOD_NOT_FOUND)` for a method that the gateway does not serve in the agent's era.
     """
     if message.method not in METHODS or (agent.era == "legacy" and message.method in TASKS):
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"unknown method: {message.method[:100]}")
@@ -89,16 +89,16 @@ def exchange_for(
 
 
 def _token(raw: Raw) -> bytes:
-    """A progress token that can be one; else an empty one."""
+    """The JSON of a progress token if it is a string or an integer; otherwise empty."""
     token = bytes(raw)
     return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
 
 
 def start_call(services: Services, session: Session, message: Message, exchange: Exchange) -> Running[CallResult]:
-    """Serve a request in the background, where it outlives the connection it came on.
+    """Serve a request in the background; the loss of its connection does not cancel it.
 
-    One that was cancelled in the end was so by the agent, or by the end of its session.
-    Raises `RpcError` for an id that is in flight already (basic/index, Requests), and when the gateway is full.
+    Only the agent or the end of its session cancels it.
+    Raises `RpcError` if the id is in flight already (basic/index, Requests), or if the gateway is full or stopping.
     """
     key = session.new_key(message.id)
     services.gate.enter(message)
@@ -110,7 +110,10 @@ def start_call(services: Services, session: Session, message: Message, exchange:
 def start(
     services: Services, session: Session, message: Message, serve: Coroutine[Any, Any, CallResult]
 ) -> Running[CallResult]:
-    """Have `serve` find the result of a request, as `start_call` does. Raises as it does."""
+    """Run `serve`, which returns the result of a request, in a task that outlives the connection.
+
+    Raises `RpcError` if the id is in flight already, or if the gateway is full or stopping.
+    """
     try:
         key = session.new_key(message.id)
         services.gate.enter(message)
@@ -128,9 +131,9 @@ def _ended(services: Services, session: Session, key: RequestKey, running: Runni
 
 
 def response_to(message: Message, running: Running[CallResult]) -> tuple[bytes, RpcError | None]:
-    """The JSON-RPC response to a request that ended without being cancelled, and the error in it. Never raises.
+    """The JSON-RPC response to a request that ended without being cancelled, and the error in it.
 
-    Whatever a bug makes of the request or of its result, the agent gets a response.
+    Never raises: after a bug the response is an internal error.
     """
     try:
         result = running.result()
@@ -138,7 +141,7 @@ def response_to(message: Message, running: Running[CallResult]) -> tuple[bytes, 
         if error is None:
             return jsonrpc.result(message.id, result.raw), None
         return jsonrpc.error(message.id, error), error
-    except Exception as bug:  # noqa: BLE001 - an error's `data`, too, may be no JSON
+    except Exception as bug:  # noqa: BLE001 - encoding the `data` of an error can fail, too
         logger.error("{} in a request\n{}", type(bug).__name__, where(bug))
         error = internal_error()
         return jsonrpc.error(message.id, error), error

@@ -1,7 +1,7 @@
-"""The HTTP server that agents talk to: which request goes where, after the checks that every request passes.
+"""The HTTP server for agents: checks every request and routes it to a handler.
 
-`/mcp` and `/` are Streamable HTTP in both eras, `/sse` and `/messages` the older transport where it is switched on,
-`/healthz` and `/readyz` are for operators and answer even when agents' connections are used up.
+`/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
+`/healthz` and `/readyz` are for operators and answer even when the connection limit is reached.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 
 CHORES_EVERY: Final = 1.0
-"""Seconds between two looks at what stalls or is unused."""
+"""Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 
@@ -86,7 +86,7 @@ class App:
             head.route.keep(self._post)
             return self._post
         _require_method(head, "GET", "POST", "DELETE")
-        if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # a session id means nothing to them
+        if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # modern agents have no sessions
             _require_method(head, "POST")
         return self._legacy.get if head.method == "GET" else self._legacy.delete
 
@@ -146,10 +146,10 @@ def _require_method(head: RequestHead, *allowed: str) -> None:
 
 
 def _speaks_modern(post: Post, *, legacy: bool) -> bool:
-    """Which era a POST is of: modern `_meta` or a modern version header, else legacy (basic/versioning).
+    """Whether a POST is modern: it has modern `_meta` or a modern version header (basic/versioning).
 
-    `initialize` is legacy unless a modern version header is on it. Raises `HttpError` (400) for a version that is
-    neither, outside a session.
+    `initialize` is legacy unless it has a modern version header. Raises `HttpError` (400) outside of a session for a
+    version that the gateway does not support.
     """
     fields, message = post.head.fields, post.message
     if message.method == INITIALIZE and fields.get(VERSION_FIELD) not in MODERN_PROTOCOL_VERSIONS:
@@ -167,7 +167,7 @@ def _speaks_modern(post: Post, *, legacy: bool) -> bool:
 
 
 class Server:
-    """The listening socket, the agents on it, and their orderly end."""
+    """The listening HTTP server, its housekeeping, and its graceful shutdown."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -183,27 +183,30 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, once started."""
+        """The port that the server listens on, once started."""
         return self.http.port
 
     @property
     def connections(self) -> int:
-        """Agents' TCP connections, those above the limit not counted."""
+        """The number of agents' TCP connections, without those above the limit."""
         return self.http.admitted
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one. Raises `OSError` when the address cannot be used."""
+        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
         await self.http.start(host, port)
         self._forget_changes = self._services.catalog.listen(self._changed)
         self._chores = asyncio.get_running_loop().create_task(self._keep_house())
 
     async def stop_accepting(self) -> None:
-        """Take no new connections, sessions, streams and requests (but lists); what is under way goes on."""
+        """Accept no new connections, sessions, streams and requests; work in flight goes on.
+
+        Requests that help it finish are still accepted: lists, and later rounds of calls (`services._finishes`).
+        """
         self._services.gate.closing = True
         self.http.stop_accepting()
 
     async def close(self, grace: float) -> None:
-        """Wait up to `grace` seconds for requests in flight, end all streams with their last message, hang up."""
+        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
         await self.stop_accepting()
         await self._services.gate.wait_empty(grace)
         self._forget_changes()
@@ -228,7 +231,7 @@ class Server:
             for chore in (self.http.poll, self._expire):
                 try:
                     chore()
-                except Exception as error:  # noqa: BLE001 - without these chores connections and sessions pile up
+                except Exception as error:  # noqa: BLE001 - housekeeping must go on after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
 
     def _expire(self) -> None:

@@ -1,4 +1,4 @@
-"""One agent on one two-way channel (HTTP+SSE, stdio): what arrives is acted on, what leaves goes through a mailbox."""
+"""One agent on one two-way channel (HTTP+SSE, stdio): dispatches its messages and answers through a mailbox."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ MAX_SUBSCRIPTIONS: Final = 64
 
 
 class Duplex:
-    """Dispatches an agent's messages; everything for it goes into its session's mailbox."""
+    """Dispatches an agent's messages; all messages to it go into its session's mailbox."""
 
     def __init__(self, services: Services, session: Session, *, modern: bool) -> None:
-        """`modern`: requests that carry modern `_meta` are served as such, next to a legacy conversation."""
+        """`modern`: whether to serve requests with modern `_meta`, too, next to a legacy conversation."""
         self._services = services
         self._session = session
         session.own_channel = True
@@ -40,10 +40,10 @@ class Duplex:
         self._subscriptions = session.subscriptions
 
     def receive(self, message: Message) -> None:
-        """Act on one message; never waits for what it starts, and never raises: the channel outlives a bug."""
+        """Dispatch one message. Does not wait for the calls that it starts, and never raises."""
         try:
             self._act_on(message)
-        except Exception as error:  # noqa: BLE001 - one message must not end the channel, nor stay unanswered
+        except Exception as error:  # noqa: BLE001 - a bug must not end the channel or leave a request unanswered
             self._failed(message, error)
 
     def _act_on(self, message: Message) -> None:
@@ -66,7 +66,7 @@ class Duplex:
         self._session.mailbox.put(message, Keep.ALWAYS)
 
     def close(self) -> None:
-        """The channel is gone: forget its subscriptions."""
+        """Close the subscriptions without a final response, after the channel has closed."""
         for subscription in self._subscriptions.values():
             subscription.close()
         self._subscriptions.clear()

@@ -33,7 +33,7 @@ STATUS_OF: Final[Mapping[int, int]] = {
 
 
 class RpcHttpError(HttpError):
-    """A request that is refused with a JSON-RPC error of a certain code."""
+    """An HTTP error whose body is a given JSON-RPC error."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class RpcHttpError(HttpError):
         headers: Mapping[str, str] | None = None,
         close: bool = False,
     ) -> None:
-        """`message`: the request whose id the error carries, if it could be read."""
+        """`message`: the request whose id the error carries; None if the request could not be read."""
         super().__init__(status, error.message, headers=headers, close=close)
         self.error = error
         self.request = message
 
     @classmethod
     def of(cls, error: RpcError, message: Message | None = None) -> RpcHttpError:
-        """Choose the status by the error: 503 for a limit, 429 if it is the agent's own, else that of the code."""
+        """Choose the status: 429 for the agent's own limit, 503 for any other limit, else by `STATUS_OF` or 400."""
         if error.code == OVERLOADED:
             own = isinstance(error, TooManySessions) and not error.everybody
             return busy(error, 429 if own else 503, message=message)
@@ -59,7 +59,7 @@ class RpcHttpError(HttpError):
 
 
 def busy(problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> RpcHttpError:
-    """The error for a limit of the gateway. `Retry-After` repeats `retryAfterMs` of the error, in whole seconds."""
+    """The error for a limit of the gateway. `Retry-After` is `retryAfterMs` of the error, rounded up to seconds."""
     error = overloaded(problem) if isinstance(problem, str) else problem
     wait = error.data.get("retryAfterMs") if isinstance(error.data, dict) else None
     headers = {} if wait is None else {"Retry-After": str(math.ceil(wait / 1000))}
@@ -67,7 +67,7 @@ def busy(problem: RpcError | str, status: int = 503, *, message: Message | None 
 
 
 def response_of(error: HttpError) -> Response:
-    """The response to a request that is refused."""
+    """The response that reports `error`."""
     if isinstance(error, RpcHttpError):
         request_id = error.request.id if error.request is not None else None
         body = jsonrpc.error(request_id, error.error)

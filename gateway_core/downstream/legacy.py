@@ -1,7 +1,7 @@
-"""Legacy agents (up to 2025-11-25): what their messages mean, whatever transport they come over.
+"""The protocol of legacy agents (up to 2025-11-25), independent of the transport.
 
-`initialize` makes an agent of a session; its requests run in tasks of their own, so that a lost connection cancels
-nothing (2025-11-25, basic/transports, Sending Messages to the Server) and only `notifications/cancelled` does.
+`initialize` sets the agent of a session. Requests run in the background: a lost connection does not cancel them
+(2025-11-25, basic/transports, Sending Messages to the Server), `notifications/cancelled` does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Legacy:
         self._services = services
 
     def introduce(self, params: dict[str, Raw], address: str) -> Agent:
-        """The agent that an `initialize` request introduces, at the version agreed on; its session is still to come.
+        """The agent that an `initialize` request describes, at the negotiated version; it has no session yet.
 
         Raises `RpcError(INVALID_PARAMS)`.
         """
@@ -81,7 +81,7 @@ class Legacy:
     def request(
         self, session: Session, message: Message, meta: Mapping[str, Raw], back: BackChannel
     ) -> bytes | Running[CallResult]:
-        """The response to a request other than `initialize`, or what ends in its result (see `start_call`)."""
+        """The response to a request other than `initialize`, or the call in flight that serves it."""
         try:
             if message.method == PING:
                 return jsonrpc.result(message.id, b"{}")
@@ -97,7 +97,7 @@ class Legacy:
     def _about_notifications(
         self, session: Session, agent: Agent, message: Message, params: dict[str, Raw]
     ) -> bytes | Running[CallResult]:
-        """Requests about what the agent is told unasked, which end here. Raises `RpcError`."""
+        """Serve `logging/setLevel`, `resources/subscribe` or `resources/unsubscribe`. Raises `RpcError`."""
         if message.method == SET_LEVEL:
             session.log_level = level_of(params.get("level", Raw(b"null")), "params.level")
             self._services.on_log_level(session.id, session.log_level)
@@ -121,7 +121,7 @@ class Legacy:
         return start(self._services, session, message, subscribe())
 
     def notification(self, session: Session, message: Message) -> None:
-        """Act on a notification; what it names and what is not there (any more) is ignored."""
+        """Process a notification; ignores unknown ones, and cancellations of requests that are not in flight."""
         if message.method == "notifications/initialized":
             session.ready = session.agent is not None
         elif message.method == ROOTS_CHANGED:
@@ -134,7 +134,7 @@ class Legacy:
 
 
 def cancelled_key(message: Message) -> RequestKey | None:
-    """The request that a `notifications/cancelled` names, as `request_key` would; None when it names none."""
+    """The key (`request_key`) of the request that a `notifications/cancelled` names; None without a valid id."""
     try:
         raw = jsonrpc.members(message.params).get("requestId", Raw())
         key = request_key(raw) if bytes(raw) else None

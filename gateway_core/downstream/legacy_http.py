@@ -1,4 +1,4 @@
-"""Streamable HTTP as legacy agents speak it: sessions by header, POST for messages, GET for a standing stream."""
+"""Streamable HTTP of legacy agents: sessions by header, POST for messages, GET for a standalone stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway_core.mcp.names import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
 ACCEPTED: Final = Response(status=202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
 MAX_STREAMS: Final = 8
-"""Streams by GET that one session may have open when it opens another."""
+"""Open GET streams of one session at which another one is refused; resuming a stream is not limited."""
 
 
 class LegacyHttp:
@@ -41,8 +41,9 @@ class LegacyHttp:
     def post(self, post: Post) -> Response | PendingCall:
         """Answer a message. Raises `HttpError`.
 
-        A disconnect leaves the call running (clause: Disconnection), and the agent may resume its stream, if one has
-        begun, to get the answer. One begins with the first thing said, or when the call takes its time.
+        A disconnect leaves the call running (clause: Disconnection). The agent can resume the stream, if one has
+        begun, to get the result. A stream begins with the first message before the result, and for primed sessions
+        after `QUIET` seconds.
         """
         message, accepted = post.message, accepts(post.head)
         if message.method == INITIALIZE and message.is_request:
@@ -63,9 +64,10 @@ class LegacyHttp:
         return PendingCall(answer, reply, message, _respond, True, session.primed)
 
     def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
-        """A standing stream for what belongs to no request, or the rest of any stream whose connection broke.
+        """A standalone stream for messages outside of requests, or the rest of a stream whose connection broke.
 
-        Several standing streams share the session's messages, one each. Raises `HttpError`, `RpcError`.
+        Several standalone streams share the session's messages: each message goes to one of them. Raises `HttpError`,
+        `RpcError`.
         """
         require_stream(head)
         session = self._session(head, client.address)
@@ -83,9 +85,9 @@ class LegacyHttp:
             session.touch()
 
     def _stream(self, session: Session, last_event: str | None) -> tuple[KeptStream, int | None]:
-        """The stream that a GET asks for, and the last event that the agent has of it. Raises `HttpError`.
+        """The stream that a GET requests, and the number of the last event that the agent has. Raises `HttpError`.
 
-        400 for an event after which no stream goes on (any more): 404 would say that the session is over.
+        400 for an event that no stream can be resumed from: 404 would mean that the session has ended.
         """
         if not last_event:
             if session.streams >= MAX_STREAMS:
@@ -119,7 +121,10 @@ class LegacyHttp:
         return Response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
 
     def _session(self, head: RequestHead, address: str) -> Session:
-        """The session of a request. Raises `HttpError`: 400 without an id, 404 for one that is not this agent's."""
+        """The session of a request.
+
+        Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this address has no such session.
+        """
         session_id, version_known = session_of(head)
         if session_id is None:
             raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
@@ -132,7 +137,7 @@ class LegacyHttp:
 
 
 def _respond(message: Message, running: Running[CallResult]) -> Response:
-    """The response to a call that is over."""
+    """The response to a call that has ended; an error if it was cancelled."""
     if running.cancelled():
         return Response(jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled")))
     return Response(response_to(message, running)[0])

@@ -1,4 +1,4 @@
-"""How much of the upstreams' log an agent wants: a legacy one once for its session (`logging/setLevel`), a modern one
+"""The log level that an agent requests: a legacy agent sets it for its session (`logging/setLevel`), a modern agent
 with each request (server/utilities/logging of both revisions)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway_core.mcp.names import LOG_LEVELS
 
 
 def level_of(raw: Raw, what: str) -> str:
-    """A log level. Raises `RpcError(INVALID_PARAMS)` for what is none."""
+    """The log level in `raw`, a JSON string. Raises `RpcError(INVALID_PARAMS)` naming `what` if it is not one."""
     level = jsonrpc.text(raw, what)
     if level not in LOG_LEVELS:
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be one of {', '.join(LOG_LEVELS)}")

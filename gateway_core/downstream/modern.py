@@ -1,8 +1,7 @@
-"""Modern agents (2026-07-28 on): every request carries its version, client and capabilities, and stands alone.
+"""Modern agents (2026-07-28 on): every request carries its version, client and capabilities; there are no sessions.
 
-`admit` is the validation ladder for all transports, `ModernHttp` the POST of Streamable HTTP. There the answer's
-status tells what went wrong, and an agent that closes its connection has cancelled its request
-(basic/transports/streamable-http).
+`admit` runs the admission checks for all transports. `ModernHttp` serves the POST of Streamable HTTP, where the HTTP
+status depends on the error, and closing the connection cancels the request (basic/transports/streamable-http).
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ from gateway_core.mcp.names import (
 )
 
 MAX_REMEMBERED: Final = 4096
-"""Bytes of an agent's self-description up to which it is remembered."""
+"""Maximum size of cached claims, in bytes."""
 REMEMBERED: Final = 1024
-"""Self-descriptions that are remembered."""
+"""Maximum number of entries in each cache."""
 
 
 def is_modern(meta: Mapping[str, Raw]) -> bool:
@@ -72,10 +71,10 @@ def admit(
     address: str,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[Agent, str]:
-    """The agent behind a request that passes the ladder, and the log level that it asks for.
+    """Run the admission checks of a request; returns its agent and the log level that it requests.
 
-    The ladder: `_meta` complete, headers match, version supported. `headers`: by lower-case name; None for transports
-    without. Agents say the same of themselves in every request: whom that admits is remembered. Raises `RpcError` with
+    The checks: `_meta` complete, headers match, version supported. `headers`: by lower-case name; None for transports
+    without headers. Results are cached, since agents repeat their claims in every request. Raises `RpcError` with
     `INVALID_PARAMS`, `HEADER_MISMATCH`, `UNSUPPORTED_PROTOCOL_VERSION` or `MISSING_CLIENT_CAPABILITY`.
     """
     method = message.method
@@ -100,12 +99,12 @@ def admit(
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    """What decides whether a request is admitted, and whose it is. JSON as it came; empty if it was left out."""
+    """The input of the admission checks and of the agent's identity: unparsed JSON, empty for absent members."""
 
     method: str
     name: bytes
     headers: tuple[str | None, ...] | None
-    """The values of `ladder.HEADERS`; None for transports without."""
+    """The values of `ladder.HEADERS`; None for transports without headers."""
     version: bytes
     capabilities: bytes
     info: bytes
@@ -114,7 +113,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def _admitted(claims: _Claims) -> tuple[Agent, str]:
-    """`admit`, but for subscriptions to tasks."""
+    """`admit` without its cache and without the check of task subscriptions."""
     required = {PROTOCOL_VERSION_KEY: claims.version, CLIENT_CAPABILITIES_KEY: claims.capabilities}
     meta = {key: raw for key, raw in required.items() if raw}
     headers = None
@@ -136,7 +135,7 @@ def _value(data: bytes) -> Any:
 
 
 def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes, address: str) -> tuple[Agent, str]:
-    """The agent that a description is of, and the log level. Raises as `admit` does."""
+    """The agent that these claims describe, and its log level. Raises `RpcError(INVALID_PARAMS)`."""
     client_info = require_object(Raw(info) if info else None, f"_meta[{CLIENT_INFO_KEY!r}]")
     level = level_of(Raw(log_level), f"_meta[{LOG_LEVEL_KEY!r}]") if log_level else ""
     agent = Agent(
@@ -150,7 +149,7 @@ def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes,
 
 
 _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
-"""One `Agent` for all methods and names, since it keeps call plans."""
+"""Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
 def discover(services: Services) -> bytes:
@@ -169,7 +168,7 @@ def discover(services: Services) -> bytes:
 
 
 class ModernHttp:
-    """Serves one POST of a modern agent."""
+    """Serves the POST requests of modern agents."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -221,7 +220,10 @@ def _respond(message: Message, running: Running[CallResult]) -> Response:
 
 
 def _acknowledge(head: RequestHead, meta: Mapping[str, Raw]) -> Response:
-    """202 for a notification: this protocol version defines none over HTTP, so there is nothing to do about it."""
+    """Answer a notification with 202 and ignore it: this protocol version defines none over HTTP.
+
+    Raises `HttpError` (400) if its version is not supported.
+    """
     version = head.once(VERSION_FIELD)
     if version is None and is_modern(meta):
         version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
@@ -233,7 +235,7 @@ def _acknowledge(head: RequestHead, meta: Mapping[str, Raw]) -> Response:
 
 
 def _status(error: RpcError) -> int:
-    """The HTTP status of a pipeline's error: those that the specification gives one have it, others are answers."""
+    """The HTTP status of an error from the pipeline: by `STATUS_OF`, 200 for other errors and `INVALID_REQUEST`."""
     if error.code == INVALID_REQUEST:
         return 200
     return STATUS_OF.get(error.code, 200)

@@ -1,4 +1,4 @@
-"""Responses that are being found: to a call, and streams that a task writes."""
+"""Pending responses: the response to a call, and streams that a task writes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gateway_core.mcp.jsonrpc import Message
 
 
 class PendingCall(msgspec.Struct, eq=False):
-    """The response to a call: plain, or the last message of the call's stream."""
+    """The pending response to a call: plain, or the last message of the call's stream."""
 
     running: Running[CallResult]
     reply: Reply
     _message: Message
     _respond: Callable[[Message, Running[CallResult]], Response]
-    """Makes the response to the message once the call is over."""
+    """Makes the response to the message once the call has ended."""
     _survives: bool
-    """Whether the loss of the connection leaves the call running (2025-11-25, basic/transports, Sending Messages to
-    the Server)."""
+    """Whether the call goes on when the connection is lost (2025-11-25, basic/transports, Sending Messages to the
+    Server)."""
     _primed: bool
-    """Whether the stream begins after a time of silence, so that the agent can resume it."""
+    """Whether the stream begins after `QUIET` seconds, so that the agent can resume it; False once it has begun so."""
     _since: float = msgspec.field(default_factory=time.monotonic)
 
     def response(self) -> Response | asyncio.Task[Any] | None:
-        """The response, or the task that still writes it. Raises what the call failed with because of a bug."""
+        """The response, or the task that writes its stream. Raises `CancelledError` if `_respond` does."""
         response = self._respond(self._message, self.running)
         if self.reply.is_plain(response):
             return response
@@ -40,13 +40,13 @@ class PendingCall(msgspec.Struct, eq=False):
         return self.reply.writer
 
     def poll(self, now: float) -> None:
-        """The stream of a call that takes long may begin; `now` on the monotonic clock."""
+        """Begin the stream of a call that has run for `QUIET` seconds; `now` on the monotonic clock."""
         if self._primed and now - self._since >= QUIET and not self.running.done():
             self._primed = False
             self.reply.begin()
 
     def lost(self) -> None:
-        """The connection is lost: a call that does not survive it is cancelled, another may be resumed."""
+        """Handle the loss of the connection: cancel the call, or keep its result for an agent that resumes."""
         resumable = self.reply.detach()
         if not self._survives:
             self.running.cancel()
@@ -68,13 +68,13 @@ class PendingStream:
         self.running = asyncio.get_running_loop().create_task(writing)
 
     def response(self) -> None:
-        """None once the stream is complete. Raises what the task ended with."""
+        """None once the stream is complete. Raises the exception of the task, if it failed."""
         self.running.result()
 
     def poll(self, now: float) -> None:
-        """A stream takes as long as it takes."""
+        """Do nothing: streams have no time limit here."""
 
     def lost(self) -> None:
-        """The connection is lost."""
-        # Only a task that has begun runs the code that tidies up after it.
+        """Cancel the task after the loss of the connection."""
+        # One turn later: a task that is cancelled before its first step does not run its cleanup code.
         asyncio.get_running_loop().call_soon(self.running.cancel)

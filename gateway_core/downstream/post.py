@@ -16,7 +16,7 @@ from gateway_core.mcp.jsonrpc import Message
 
 
 class Post(msgspec.Struct, eq=False):
-    """A message and the request that carried it."""
+    """A message and the HTTP request that carried it."""
 
     head: RequestHead
     message: Message
@@ -26,7 +26,7 @@ class Post(msgspec.Struct, eq=False):
 
 
 def message_of(body: bytes) -> Message:
-    """The JSON-RPC message that a body is. Raises `HttpError` (400)."""
+    """Decode the JSON-RPC message in a body. Raises `HttpError` (400)."""
     try:
         return decode_request(body)
     except RpcError as error:

@@ -1,4 +1,4 @@
-"""What the headers of an agent's request say: era, session, accepted responses, routing headers, parameters."""
+"""Reads the headers of an agent's request: era, session, accepted responses, routing headers, parameters."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _BOTH: Final = Accepts()
 
 
 def is_legacy(head: RequestHead) -> bool:
-    """Whether no header says that the request is a modern one."""
+    """Whether the headers suit a legacy request: a legacy version or none, or a session id."""
     fields = head.fields
     version = fields.get(VERSION_FIELD)
     return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_FIELD in fields
 
 
 def session_of(head: RequestHead) -> tuple[str | None, bool]:
-    """The session id, and whether the version, if there is one, is a legacy one.
+    """The session id, and whether the version is absent or a legacy one.
 
     Raises `HttpError` (400) if either header is repeated.
     """
@@ -59,7 +59,7 @@ def accepts(head: RequestHead) -> Accepts:
 
 
 def require_stream(head: RequestHead) -> Accepts:
-    """The accepted forms of a response that can only be a stream. Raises `HttpError` (406)."""
+    """The accepted forms of a response. Raises `HttpError` (406) if they do not include a stream."""
     found = accepts(head)
     if not found.stream:
         raise HttpError(406, f"the answer is {EVENT_STREAM}, which Accept does not name")
@@ -67,7 +67,7 @@ def require_stream(head: RequestHead) -> Accepts:
 
 
 def check_routing(head: RequestHead) -> None:
-    """Raise `RpcError(HEADER_MISMATCH)` if a header that mirrors a modern request's body is repeated."""
+    """Raise `RpcError(HEADER_MISMATCH)` if a header that mirrors the body of a modern request is repeated."""
     if head.repeated:
         for name in _ROUTING:
             if name in head.repeated:
@@ -75,9 +75,9 @@ def check_routing(head: RequestHead) -> None:
 
 
 def param_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
-    """The `Mcp-Param-*` headers, which are passed on.
+    """The `Mcp-Param-*` headers, which are passed on to the upstream.
 
-    Raises `RpcError(HEADER_MISMATCH)`: invalid characters, or repeated.
+    Raises `RpcError(HEADER_MISMATCH)` if one has invalid characters or is repeated.
     """
     if _PARAM_PREFIX not in "\n".join(head.fields):
         return ()
@@ -106,7 +106,7 @@ def _accepts(value: str) -> Accepts:
 
 
 def check_json(head: RequestHead) -> None:
-    """Raise `HttpError` (400, 415) unless the body is JSON that is not compressed."""
+    """Raise `HttpError` unless the body is uncompressed JSON: 415, or 400 if a header is repeated."""
     content_type = head.once("content-type") or ""
     if content_type != JSON and content_type.partition(";")[0].strip().lower() != JSON:
         raise HttpError(415, f"the Content-Type must be {JSON}")

@@ -1,4 +1,4 @@
-"""What the agents' side needs from the rest of the gateway, what it counts itself, and what it lets in."""
+"""Dependencies of the agents' side on the rest of the gateway, and admission of requests, sessions, subscriptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gateway_core.pipeline.pipeline import Pipeline
 
 @dataclass(slots=True)
 class Gate:
-    """Counts requests in flight in the whole gateway, and keeps new ones out when it is full or stopping."""
+    """Counts requests in flight in the whole gateway, and rejects new ones when it is full or stopping."""
 
     limit: int
     in_flight: int = 0
@@ -39,7 +39,7 @@ class Gate:
     _emptied: asyncio.Future[None] | None = None
 
     def enter(self, message: Message) -> None:
-        """Raises `RpcError(OVERLOADED)`; otherwise `leave` is due, exactly once."""
+        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected."""
         if self.closing and not _finishes(message):
             self.check_open()
         if self.in_flight >= self.limit:
@@ -47,7 +47,7 @@ class Gate:
         self.in_flight += 1
 
     def check_open(self) -> None:
-        """Raises `RpcError(OVERLOADED)` while the gateway stops."""
+        """Raise `RpcError(OVERLOADED)` while the gateway is stopping."""
         if self.closing:
             raise overloaded("the gateway is stopping")
 
@@ -57,16 +57,16 @@ class Gate:
             self._emptied.set_result(None)
 
     async def wait_empty(self, seconds: float) -> None:
-        """Wait for the requests in flight, `seconds` at most."""
+        """Wait until no requests are in flight, `seconds` at most."""
         if self.in_flight:
             self._emptied = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
 
 
 def _finishes(message: Message) -> bool:
-    """Whether a request is let in while the gateway stops, because what has begun is to finish.
+    """Whether to admit a request while the gateway is stopping, because calls in flight may need it to finish.
 
-    Lists are: clients ask for them to check the result of a call. So are later rounds of calls.
+    True for lists, which clients request to check the result of a call, and for later rounds of calls.
     """
     if message.method in LISTS:
         return True
@@ -75,23 +75,23 @@ def _finishes(message: Message) -> bool:
 
 @dataclass(slots=True)
 class Services:
-    """Everything that serving an agent needs. One object for all agents and transports."""
+    """Dependencies of the code that serves agents. One object for all agents and transports."""
 
     config: ProxyConfig
     pipeline: Pipeline
     catalog: Catalog
     sessions: SessionStore
     ready: Callable[[], bool]
-    """Whether `/readyz` says 200."""
+    """Whether `/readyz` answers 200."""
     on_session_end: Callable[[str], Awaitable[None] | None]
-    """Told the id of each legacy session that ended, so that what hangs on it upstream can end too."""
+    """Called with the id of each legacy session that ended, to close the upstream sessions that depend on it."""
     on_log_level: Callable[[str, str], None] = lambda session_id, level: None
-    """Told which log messages each legacy session's agent wants from now on."""
+    """Called with the id and the new log level of a legacy session."""
     on_roots_changed: Callable[[str], None] = lambda session_id: None
-    """Told the id of a legacy session whose agent has other roots now."""
+    """Called with the id of a legacy session whose agent has changed its roots."""
     gate: Gate = field(init=False)
     subscriptions: set[Subscription] = field(init=False, default_factory=set)
-    """The change streams of modern agents that are open."""
+    """Open change streams of modern agents."""
     _spoken: Sparing = field(init=False, default_factory=Sparing)
     _endings: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
@@ -99,17 +99,17 @@ class Services:
         self.gate = Gate(self.config.limits.in_flight)
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
-        """`pipeline.call`, whatever happens in there. Raises only `CancelledError`."""
+        """Call `pipeline.call`; a bug becomes an internal error. Raises only `CancelledError`."""
         try:
             return await self.pipeline.call(exchange, params, answer)
-        except Exception as error:  # noqa: BLE001 - the last line between a bug and an agent that waits for ever
+        except Exception as error:  # noqa: BLE001 - after a bug the agent still needs a response
             logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
             return CallResult.failed(internal_error())
 
     def begin(
         self, exchange: Exchange, params: Mapping[str, Raw], ended: Callable[[Running[CallResult]], None]
     ) -> Running[CallResult]:
-        """`call` in the background. `Gate.enter` comes first; `ended` is called once it is over, and has to `leave`."""
+        """Begin a call in the background, after `Gate.enter`. `ended` is called at its end: it is or calls `left`."""
         try:
             running = self.pipeline.begin(exchange, params)
         except BaseException:
@@ -119,16 +119,16 @@ class Services:
         return running
 
     def left(self, running: Running[CallResult]) -> None:
-        """A request is over: it gives back its place among those in flight, and keeps nothing if it was cancelled."""
+        """Count a request as ended, and free the exception of a cancelled one."""
         self.gate.leave()
         if running.cancelled():
             with contextlib.suppress(asyncio.CancelledError):
-                running.result()  # a task keeps the exception that cancelled it until somebody has asked for it
+                running.result()  # a task keeps the exception that cancelled it until it is read
 
     def open_session(self, address: str, owner: str) -> Session:
-        """A new legacy session; the idlest one ends for it where there are too many.
+        """Open a legacy session; at a limit, end the idlest session that may end.
 
-        Raises `RpcError(OVERLOADED)`: too many are in use, or the gateway is stopping.
+        Raises `RpcError(OVERLOADED)` if all of them are in use, or if the gateway is stopping.
         """
         self.gate.check_open()
         try:
@@ -153,7 +153,7 @@ class Services:
     def subscribe(
         self, agent: Agent, message: Message, params: dict[str, Raw], mailbox: Mailbox, ended: Callable[[], None]
     ) -> Subscription:
-        """Begin what a listen request asks for. Raises `RpcError`: `INVALID_PARAMS`, or the gateway is stopping."""
+        """Begin a subscription. Raises `RpcError`: `INVALID_PARAMS`, or `OVERLOADED` if the gateway is stopping."""
         self.gate.check_open()
         return Subscription(
             agent,
@@ -167,9 +167,9 @@ class Services:
         )
 
     def end_session(self, session: Session) -> None:
-        """End a legacy session: its calls are cancelled, its streams end, its upstream sessions are let go.
+        """End a legacy session: cancel its calls, end its streams, close its upstream sessions.
 
-        What the last takes goes on in the background; `settle` waits for it.
+        Upstream sessions close in the background; `settle` waits for that.
         """
         self.sessions.delete(session)
         session.end()
@@ -182,10 +182,10 @@ class Services:
             waiting = self.on_session_end(session_id)
             if waiting is not None:
                 await waiting
-        except Exception as error:  # noqa: BLE001 - the agent has gone; nobody else is waiting for this
+        except Exception as error:  # noqa: BLE001 - no caller waits for this task
             logger.error("{} after the end of a session\n{}", type(error).__name__, where(error))
 
     async def settle(self, seconds: float) -> None:
-        """Wait until everything has been told of the sessions that ended."""
+        """Wait until `on_session_end` has finished for all ended sessions, `seconds` at most."""
         if self._endings:
             await asyncio.wait(list(self._endings), timeout=seconds)

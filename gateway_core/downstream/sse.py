@@ -1,6 +1,6 @@
-"""HTTP+SSE, the transport of 2024-11-05: one stream per agent by GET, its messages by POST to where the stream says.
+"""HTTP+SSE, the transport of 2024-11-05: one GET stream per agent; the agent POSTs to the address on that stream.
 
-Everything for the agent, answers too, goes over the stream; the session ends with it.
+All messages to the agent, including responses, go over the stream. The session ends with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway_core.http1.sse import SSE_HEADERS, event
 STREAM_PATH: Final = "/sse"
 MESSAGE_PATH: Final = "/messages"
 MAX_UNREAD: Final = 1024
-"""Answers that may wait for an agent to read them before it may send more."""
+"""Unread answers of one session at which its POST requests are refused."""
 
 
 class SseHttp:
@@ -36,7 +36,7 @@ class SseHttp:
         self._channels: dict[str, Duplex] = {}
 
     def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
-        """The stream of a new session. Raises `HttpError`, `RpcError`."""
+        """Open a session and its stream. Raises `HttpError`, `RpcError`."""
         require_stream(head)
         session = self._services.open_session(client.address, principal_of(b"", client.address).id)
         channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
@@ -59,7 +59,7 @@ class SseHttp:
         self._open(client.address, _session_id(head))
 
     def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        """Take one message in; its answer goes over the stream. Raises `HttpError`."""
+        """Receive one message; the response to it goes over the stream. Raises `HttpError`."""
         message = message_of(body)
         session, channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
         if session.mailbox.kept >= MAX_UNREAD:
@@ -77,7 +77,7 @@ class SseHttp:
 
 
 def _session_id(head: RequestHead) -> str:
-    """The session that the query names. Raises `HttpError` (400)."""
+    """The session id in the query. Raises `HttpError` (400) if it is missing."""
     found = parse_qs(head.query).get("session_id")
     if found is None:
         raise HttpError(400, f"the parameter session_id is missing; a session begins with GET {STREAM_PATH}")

@@ -1,7 +1,7 @@
-"""One agent on stdin and stdout, in either era: a message is a line (basic/transports/stdio).
+"""One agent on stdin and stdout, in either era: each message is one line (basic/transports/stdio).
 
-The two descriptors are taken away from the rest of the process while they carry the protocol, so that nothing that
-prints can break it. Works on pipes, sockets, terminals and plain files.
+While the two descriptors carry the protocol, the rest of the process gets replacements, so that stray output cannot
+break it. Works on pipes, sockets, terminals and plain files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gateway_core.mcp.decoder import decode_request
 ADDRESS: Final = "stdio"
 WRITE_TIMEOUT: Final = 30.0
 MAX_UNWRITTEN: Final = 256
-"""Answers that may wait to be written before no more is read."""
+"""Unwritten answers above which reading pauses."""
 _CHUNK: Final = 64 * 1024
 
 Read = Callable[[], Awaitable[bytes]]
@@ -37,10 +37,10 @@ Close = Callable[[], None]
 
 
 class StdioServer:
-    """Serves the agent at the other end of stdin and stdout until it closes its end."""
+    """Serves one agent on stdin and stdout until it closes its end."""
 
     def __init__(self, services: Services, stdin: int | None = None, stdout: int | None = None) -> None:
-        """`stdin`, `stdout`: descriptors to use; None takes those of the process."""
+        """`stdin`, `stdout`: descriptors to use; None for those of the process."""
         self._services = services
         self._descriptors = (stdin, stdout)
         self._session = Session(ADDRESS, principal_of(b"", ADDRESS).id)
@@ -48,9 +48,9 @@ class StdioServer:
         self._reading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until stdin ends or `stop` is called; then let what is in flight finish, within `drain_timeout`.
+        """Serve until stdin ends or `stop` is called; then let calls in flight finish, within `drain_timeout`.
 
-        Raises what reading or writing ended with, if that is not the end of stdin or an agent that has gone.
+        Raises the exception of reading or writing, except when the agent has disconnected or does not read.
         """
         failures: list[Exception] = []
         with _claimed(*self._descriptors) as (stdin, stdout):
@@ -81,12 +81,12 @@ class StdioServer:
             raise failures[0]
 
     def stop(self) -> None:
-        """Read no more; `run` then ends as it does when the agent closes stdin."""
+        """Stop reading; `run` then finishes the calls in flight and returns."""
         if self._reading is not None:
             self._reading.cancel()
 
     async def _finish(self, writing: asyncio.Task[None]) -> None:
-        self._session.questions.end()  # nothing is read any more: no answer can come
+        self._session.questions.end()  # reading has ended, so no answer can arrive
         calls = [task_of(call) for call in self._session.calls.values()]
         if calls:
             await asyncio.wait(calls, timeout=self._services.config.drain_timeout)
@@ -103,7 +103,7 @@ class StdioServer:
                     self._channel.send(jsonrpc.error(None, problem))
                 elif line.strip():
                     self._receive(line)
-                del line  # the next one may not come for hours
+                del line  # free the line while waiting for the next one
                 await self._session.mailbox.wait_room(MAX_UNWRITTEN)
 
     def _receive(self, line: bytes) -> None:
@@ -111,14 +111,14 @@ class StdioServer:
             message = decode_request(line)
         except RpcError as error:
             self._channel.send(jsonrpc.error(None, error))
-        except Exception as error:  # noqa: BLE001 - one bad line must not end the conversation
+        except Exception as error:  # noqa: BLE001 - a bad line must not end the channel
             logger.error("{} while reading a line\n{}", type(error).__name__, where(error))
             self._channel.send(jsonrpc.error(None, internal_error()))
         else:
             self._channel.receive(message)
 
     async def _write(self, write: Write) -> None:
-        """Write messages one after the other; ends when the agent has gone, or does not read for too long."""
+        """Write messages in order; returns on disconnect, or when a write takes longer than `WRITE_TIMEOUT`."""
         with contextlib.suppress(ConnectionError, TimeoutError):
             while (message := await self._session.mailbox.get()) is not None:
                 async with asyncio.timeout(WRITE_TIMEOUT):
@@ -127,7 +127,7 @@ class StdioServer:
 
 @contextlib.contextmanager
 def _claimed(stdin: int | None, stdout: int | None) -> Iterator[tuple[int, int]]:
-    """Descriptors that carry the protocol. The process's own are replaced meanwhile, by nothing and by stderr."""
+    """Descriptors for the protocol. Meanwhile the process's stdin is the null device and its stdout is stderr."""
     if stdin is not None and stdout is not None:
         yield stdin, stdout
         return
@@ -147,30 +147,30 @@ def _claimed(stdin: int | None, stdout: int | None) -> Iterator[tuple[int, int]]
 
 
 def _is_stream(descriptor: int) -> bool:
-    """Whether the event loop can wait for it; plain files and the null device are always ready."""
+    """Whether the event loop can poll it; plain files and the null device are always ready."""
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
 
 
 async def _open_reader(descriptor: int) -> tuple[Read, Close]:
-    """How to read the next piece, empty at the end; and how to close what that takes."""
+    """A function that reads the next chunk, which is empty at the end, and a function that closes the reader."""
     loop = asyncio.get_running_loop()
     if not _is_stream(descriptor):
         return lambda: loop.run_in_executor(None, os.read, descriptor, _CHUNK), lambda: None
     stream = asyncio.StreamReader(limit=_CHUNK)
-    own = os.fdopen(os.dup(descriptor), "rb", buffering=0)  # the transport closes its own, when it pleases
+    own = os.fdopen(os.dup(descriptor), "rb", buffering=0)  # a copy, since the transport closes its descriptor
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), own)
     return lambda: stream.read(_CHUNK), transport.close
 
 
 async def _open_writer(descriptor: int) -> tuple[Write, Close]:
-    """How to write all of a message and wait until it is taken; and how to close what that takes."""
+    """A function that writes a whole message and waits until it is sent, and a function that closes the writer."""
     loop = asyncio.get_running_loop()
     if not _is_stream(descriptor):
         return lambda data: loop.run_in_executor(None, _write_all, descriptor, data), lambda: None
     own = os.fdopen(os.dup(descriptor), "wb", buffering=0)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, own)
-    transport.set_write_buffer_limits(0)  # so that `drain` waits until everything has left
+    transport.set_write_buffer_limits(0)  # so that `drain` waits until all data is sent
     stream = asyncio.StreamWriter(transport, protocol, None, loop)
 
     async def write(data: bytes) -> None:
@@ -187,9 +187,9 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
-    """Lines without their end; None stands for one that is longer than `limit`, which is thrown away.
+    """Yield lines without their line end; None for a line longer than `limit` bytes, which is discarded.
 
-    While it waits for more it holds no line that it gave.
+    Keeps no reference to a yielded line while it waits for more data.
     """
     pending = bytearray()
     too_long = False
@@ -214,7 +214,7 @@ async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
 
 
 def _taken(pending: bytearray) -> bytes:
-    """What was collected, which is empty from now on."""
+    """Empty `pending`; returns what it held."""
     line = bytes(pending)
     pending.clear()
     return line

@@ -1,1 +1,1 @@
-"""One request in flight, and the two channels back to its agent."""
+"""One request in flight, and its two channels back to the agent."""

@@ -1,8 +1,7 @@
-"""One request in flight, from its arrival to its final answer, and the two channels back to its agent.
+"""One request in flight, from its arrival to its final answer, and its two channels back to the agent.
 
-`notify` carries progress and log messages to the agent; `ask` carries questions (elicitation, sampling, roots) and
-brings the answer. How they reach the agent is the downstream side's business (a `BackChannel`); what they mean is the
-upstream side's.
+`notify` sends progress and log messages to the agent; `ask` sends questions (elicitation, sampling, roots) and returns
+the answer. The downstream side delivers them (`BackChannel`); the upstream side creates and interprets them.
 """
 
 from __future__ import annotations
@@ -25,66 +24,67 @@ from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_K
 _IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
 
 PROGRESS_BURST: Final = 64
-"""Progress notifications of one request that are passed on as they come."""
+"""Progress notifications of one request that may be passed on in a burst, without delay."""
 PROGRESS_SPACING: Final = 0.05
-"""Seconds between those above that; of what comes meanwhile the last one counts (basic/patterns/progress)."""
+"""Seconds between progress notifications after a burst; only the last of each interval is sent
+(basic/patterns/progress)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The client behind an exchange: proven or claimed identity, era, and what it declared."""
+    """The client that made a request: its claimed or proven identity, era, and declared capabilities."""
 
     principal: Principal
     era: Era
     protocol_version: str
     client_info: bytes = b""
-    """The JSON of its `Implementation`; empty when it gave none."""
+    """The JSON of its `Implementation`; empty if it sent none."""
     capabilities: bytes = b"{}"
     """The JSON of its `ClientCapabilities`."""
     session_id: str | None = None
-    """Key of its legacy session, which upstream sessions are tied to; None for modern agents."""
+    """Id of its legacy session, which its upstream sessions are tied to; None for modern agents."""
     standing: BackChannel | None = field(default=None, compare=False, repr=False)
-    """Reaches a legacy agent outside of any request, on its standing stream; None for modern agents."""
+    """Back channel to a legacy agent outside of requests, on its standalone stream; None for modern agents."""
     plans: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
-    """Its call plans, by the JSON of the name in the call; see `plans.py`."""
+    """Its cached call plans, by the JSON of the name in the call; see `pipeline/plans.py`."""
 
 
 class BackChannel(Protocol):
-    """How one exchange reaches its agent. Implemented by the downstream side."""
+    """The way back from an exchange to its agent. Implemented by the downstream side."""
 
     def notify(self, method: str, params: bytes) -> None:
-        """Queue a notification for the agent; never blocks. When its bounded queue is full the oldest is dropped."""
+        """Queue a notification for the agent; never blocks. A full queue drops the oldest of the lowest priority."""
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Put a question to the agent and wait for the result object. Raises `RpcError` when it refuses.
+        """Send a question to the agent and wait for the result object. Raises `RpcError` if the agent refuses.
 
-        Whoever stops waiting takes the question back.
+        Cancellation of the caller cancels the question.
         """
 
 
 class Limiter(Protocol):
-    """A limit on calls at an upstream. A call releases its place while its agent thinks about a question."""
+    """A concurrency limiter of an upstream. A parked call releases its slot while its agent answers questions."""
 
     def release(self) -> None:
-        """Let others have the place."""
+        """Release the slot to other calls."""
 
     def reacquire(self) -> None:
-        """Have it again at once, for what is left of the call."""
+        """Take a slot again for the rest of the call, without waiting."""
 
 
 class Deadline(Protocol):
-    """When an exchange has to end; its call keeps it, see `driver.InlineCall`."""
+    """The deadline of an exchange; implemented by `inline.driver.InlineCall`."""
 
     when: float
     """Loop time."""
     passed: bool
 
     def move(self, when: float) -> None:
-        """Set it to the loop time `when`; without effect once it has passed."""
+        """Set the deadline to the loop time `when`; no effect once it has passed."""
 
 
 class NoBackChannel:
-    """For agents that can be told nothing before the answer: notifications are dropped, questions refused."""
+    """For agents that cannot be reached before the answer: drops notifications and refuses questions."""
 
     def notify(self, method: str, params: bytes) -> None:
         return
@@ -94,7 +94,7 @@ class NoBackChannel:
 
 
 class _Pace:
-    """One request's progress on its way to the agent: as it comes, but in a storm the last of each moment."""
+    """Limits the rate of one request's progress: a burst passes at once, then the last of each interval."""
 
     __slots__ = ("_held", "_left", "_since", "_timer")
 
@@ -120,12 +120,12 @@ class _Pace:
             self._timer = loop.call_later(PROGRESS_SPACING, self.flush, send)
 
     def flush(self, send: Callable[[dict[str, Raw]], None]) -> None:
-        """Send now what is held back."""
+        """Send the held notification now, if there is one."""
         held, self._held = self._held, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._since += PROGRESS_SPACING  # what is sent now has used up what these seconds would have given
+            self._since += PROGRESS_SPACING  # the held notification uses up this interval
         if held is not None:
             send(held)
 
@@ -135,80 +135,80 @@ NO_BACK: Final = NoBackChannel()
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request of an agent. Created by the downstream side, passed down to the upstream's connection."""
+    """One request of an agent, created by the downstream side and passed down to the upstream's connection."""
 
     agent: Agent
     method: str
     back: BackChannel = NO_BACK
     progress_token: bytes = b""
-    """The agent's own token as raw JSON; empty when it asked for no progress."""
+    """The agent's progress token as raw JSON; empty if it asked for no progress."""
     headers: tuple[tuple[str, str], ...] | None = None
-    """`Mcp-Param-*` headers of the agent's request, which a modern upstream over HTTP gets too; None for an agent
-    whose era or transport has none."""
+    """`Mcp-Param-*` headers of the agent's request, which are passed on to modern upstreams over HTTP; None if the
+    agent's era or transport has none."""
     log_level: str = ""
-    """The least severe log messages that the agent wants during this request; empty for none at all."""
+    """The lowest log level that the agent wants during this request; empty for no log messages."""
     meta: Mapping[str, Raw] | None = None
-    """The members of `_meta` of the agent's request, where they were taken apart already."""
+    """The members of `_meta` of the agent's request; None if they are not decoded yet."""
     id: str = field(default_factory=_IDS.__next__)
-    """Unique in this process and, by its random beginning, among processes; in every log record about it."""
+    """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; set by the pipeline."""
     upstream: str | None = None
-    """The upstream that the current attempt goes to."""
+    """The name of the upstream of the current attempt."""
     missing: Mapping[str, Any] | None = None
-    """The `ClientCapabilities` that a question would have needed which was not put, because they are not declared."""
+    """The undeclared `ClientCapabilities` because of which a question was not sent; None if there was none."""
     sent: bool = False
     """Whether a byte of any attempt may have left. Set by the connection just before it writes."""
     touched: bool = False
-    """Whether anything went to the agent; from then on the request is never sent again (rule R4)."""
+    """Whether anything was passed on to the agent; from then on the request is never sent again (rule R4)."""
     deadline: Deadline | None = None
-    """The one deadline of the exchange; progress moves it."""
+    """The only deadline of the exchange; progress extends it."""
     ended: str = ""
-    """Why it was ended before its deadline, by the gateway itself; empty otherwise."""
+    """The reason why the gateway ended it before its deadline; otherwise empty."""
     idle_limit: float = 60.0
-    """Seconds that one progress notification buys."""
+    """Seconds until the deadline after a progress notification."""
     asker: Callable[[str, bytes], Awaitable[bytes]] | None = None
-    """Takes the questions in place of `back`, for an agent that can only be asked by an answer to its request."""
+    """Sends questions instead of `back`, for an agent that gets questions as the answer to its request."""
     question_limit: float = 300.0
-    """Seconds that the agent has to answer one question; they do not count against the deadline."""
+    """Seconds that the agent has to answer one question; this time does not count against the deadline."""
     held: tuple[Limiter, ...] = ()
-    """The limiters that it holds a place of, the last one first to be released."""
+    """The limiters that it holds a slot of, in order of acquisition."""
     away: bool = False
-    """Whether its agent looks for answers; then others have its places."""
+    """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
     hard_deadline: float = float("inf")
-    """Loop time past which progress buys nothing more."""
+    """Loop time beyond which progress cannot extend the deadline."""
     _progress: float = float("-inf")
     _pace: _Pace | None = None
     _resumed: Exchange | None = None
-    """The earlier exchange that this one brings its agent back to."""
+    """The parked exchange that this one resumes."""
     waited: float = 0.0
-    """Seconds that went by while the agent was looking for answers."""
+    """Seconds spent waiting for the agent's answers."""
     _asking: int = 0
     _away_since: float = 0.0
-    """Loop time since when the agent looks for answers, as long as it does."""
+    """Loop time at which the current wait for the agent's answers began."""
 
     @property
     def conversation(self) -> str:
-        """What it is part of: exchanges of one legacy session have the same one, any other stands alone."""
+        """A key that all exchanges of one legacy session share; the exchange's own id without a session."""
         return self.agent.session_id or self.id
 
     def hold(self, limiter: Limiter) -> None:
-        """It has acquired a place; `let_go` is due."""
+        """Record a slot that this exchange has acquired; the caller must call `let_go`."""
         self.held += (limiter,)
 
     def let_go(self, limiter: Limiter) -> None:
-        """Release the place that it holds of `limiter`; others have it already while the agent is away."""
+        """Give up the slot of `limiter`, and release it unless it is released already (`away`)."""
         held = self.held
         self.held = () if len(held) == 1 else tuple(it for it in held if it is not limiter)
         if not self.away:
             limiter.release()
 
     def mark_sent(self) -> None:
-        """Called by a connection just before the first byte of the request may leave."""
+        """Set `sent`. A connection calls this just before it writes the first byte of the request."""
         self.sent = True
 
     def progress(self, params: Raw) -> None:
-        """Pass an upstream's progress on under the agent's own token, if it is increasing, and move the deadline.
+        """Pass an upstream's progress on with the agent's token, if it is increasing, and extend the deadline.
 
         Source: basic/patterns/progress (tokens are per request; `progress` must increase).
         """
@@ -236,7 +236,7 @@ class Exchange:
         self.tell(PROGRESS, jsonrpc.encode(members))
 
     def log(self, level: str, params: Raw) -> None:
-        """Pass an upstream's log message on, if the agent asked for messages of that `level` during this request."""
+        """Pass an upstream's log message on, if the agent wants messages of that `level` during this request."""
         if admits(self.log_level, level):
             self.tell(LOG_MESSAGE, bytes(params))
 
@@ -246,7 +246,7 @@ class Exchange:
         self.back.notify(method, params)
 
     def close(self) -> None:
-        """The answer is next: what is held back goes before it, and nothing after it."""
+        """Close the back channel before the answer: send held progress, and drop later notifications."""
         if self._resumed is not None:
             self._resumed.close()
         if self._pace is not None:
@@ -254,9 +254,9 @@ class Exchange:
         self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
-        """Put a question of `upstream` to the agent and wait for the result object; the deadline waits, too.
+        """Send a question of `upstream` to the agent and wait for the result object; the deadline is suspended.
 
-        Raises `RpcError` when the agent refuses, cannot be asked, or does not answer within `question_limit` seconds.
+        Raises `RpcError` if the agent refuses, cannot be asked, or does not answer within `question_limit` seconds.
         """
         self.touched = True
         params = naming(upstream, params)
@@ -266,7 +266,7 @@ class Exchange:
         if not self._asking:
             self._away_since = loop.time()
         self._asking += 1
-        # An agent that does not answer must not end the call: its server is told, and has its usual time then.
+        # A missing answer must not end the call: the upstream gets an error, and `idle_limit` to finish.
         self._wait_until(loop.time() + self.question_limit + self.idle_limit)
         try:
             async with asyncio.timeout(self.question_limit):
@@ -287,7 +287,7 @@ class Exchange:
             self.deadline.move(when)
 
     def leave(self) -> None:
-        """The agent has gone to find answers: nothing reaches it, and no deadline of a request runs meanwhile."""
+        """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
         self._flush_progress()
         self._away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
@@ -296,7 +296,7 @@ class Exchange:
             limiter.release()
 
     def rejoin(self, other: Exchange) -> None:
-        """The agent is back with another request, `other`, whose call this one goes on to be."""
+        """Attach to `other`, the agent's next request, which brings the answers and gets the result of this call."""
         self.waited += asyncio.get_running_loop().time() - self._away_since
         self.back, self.deadline, self.progress_token = other.back, other.deadline, other.progress_token
         self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
@@ -307,13 +307,13 @@ class Exchange:
             limiter.reacquire()
 
     def end(self, reason: str) -> None:
-        """End it now, as if its deadline had passed, for `reason`."""
+        """End it now, by moving the deadline to the present; `reason` is kept in `ended`."""
         if self.deadline is not None and not self.deadline.passed:
             self.ended = reason
             self.deadline.move(asyncio.get_running_loop().time())
 
     def extend(self) -> None:
-        """Move the deadline to `idle_limit` from now, never past the hard one."""
+        """Extend the deadline to `idle_limit` seconds from now, at most to `hard_deadline`; never shorten it."""
         deadline = self.deadline
         if deadline is None or self.ended or self._asking:
             return
@@ -324,14 +324,14 @@ class Exchange:
 
 
 def admits(wanted: str, level: str) -> bool:
-    """Whether who wants log messages from the level `wanted` on gets one of `level`; with none wanted, none."""
+    """Whether `level` is at least as severe as `wanted`; False if either is not a log level."""
     return wanted in LOG_LEVELS and level in LOG_LEVELS[LOG_LEVELS.index(wanted) :]
 
 
 def naming(upstream: str, params: bytes) -> bytes:
-    """The params of a question with the name of the upstream that asks, since agents see one server, the gateway.
+    """Add the name of the upstream to the params of its question, since agents see only the gateway.
 
-    Those that are no object, or whose `_meta` is none, stay as they are, for the agent to refuse.
+    Returns `params` unchanged if they or their `_meta` are not an object; the agent then refuses them.
     """
     try:
         members = jsonrpc.members(params)

@@ -1,1 +1,1 @@
-"""Calls whose coroutines are stepped by hand, and promoted to a task where they have to wait."""
+"""Inline calls: coroutines that are stepped without a task, and promoted to one if they have to wait."""

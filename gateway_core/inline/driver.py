@@ -1,12 +1,12 @@
-"""Runs a call's coroutine without a task for as long as that is possible.
+"""Runs a call's coroutine without a task for as long as possible.
 
-Most calls wait for one thing only: the answer of their upstream. An `InlineCall` steps its coroutine by hand. When the
-coroutine waits for a `Completion`, whoever completes it resumes the call at once, inside its own callback. Anything
-else that the coroutine waits for (a future, an asynchronous hook, a sleep) **promotes** the call: a task carries the
-half-run coroutine on. So one `async def` serves both, and pays for a task only where it needs one.
+Most calls wait only for the answer of their upstream. An `InlineCall` steps its coroutine directly. When the coroutine
+waits for a `Completion`, the callback that completes it also resumes the call, in the same turn of the loop. If it
+waits for anything else (a future, an asynchronous hook, a sleep), the call is **promoted**: a task runs the rest of the
+coroutine. So one `async def` covers both cases, and a task is created only if it is needed.
 
 `asyncio.timeout` and `asyncio.current_task` need a task. Code below the pipeline that uses them awaits `in_task()`
-first. Without it they fail at once, because no task is current while a call is stepped by hand.
+first. Without it, `asyncio.timeout` raises and `current_task` returns None: no task is current during a step.
 
 Deadlines belong to the driver: all calls in flight share one timer (`InlineCalls`).
 """
@@ -31,7 +31,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Running(Protocol[T_co]):
-    """Something that goes on in the background: an inline call or a task."""
+    """A call in the background: an inline call or a task."""
 
     def done(self) -> bool: ...
     def cancelled(self) -> bool: ...
@@ -41,7 +41,7 @@ class Running(Protocol[T_co]):
 
 
 def task_of(running: Running[Any]) -> asyncio.Task[Any]:
-    """The task of something in the background; an inline call is promoted."""
+    """The task of a call in the background; promotes an inline call."""
     if isinstance(running, InlineCall):
         return running.promote()
     assert isinstance(running, asyncio.Task)
@@ -49,7 +49,7 @@ def task_of(running: Running[Any]) -> asyncio.Task[Any]:
 
 
 class _Promote:
-    """What `in_task` yields: a task goes on at once."""
+    """The value that `in_task` yields to request promotion; the new task does not wait for it."""
 
     def waiting(self) -> Iterator[Any]:
         return iter(())
@@ -59,25 +59,25 @@ _PROMOTE: Final = _Promote()
 _IN_TASKS: Final[Collection[object]] = (
     asyncio.tasks._current_tasks if sys.version_info < (3, 12) else (True,)  # type: ignore[attr-defined]
 )
-"""Empty if no task runs now, which Python 3.11 finds out faster than it calls `current_task`."""
+"""Empty if no task is current. A faster check than `current_task` on Python 3.11; always true on later versions."""
 _stepped: InlineCall[Any] | None = None
-"""The call that is being stepped by hand right now."""
+"""The inline call whose step is running; None outside of a step."""
 
 
 def is_stepping() -> bool:
-    """Whether a call is being stepped by hand right now."""
+    """Whether the step of an inline call is running."""
     return _stepped is not None
 
 
 @types.coroutine
 def in_task() -> Generator[Any, None, None]:
-    """Return once the caller runs in a task; at once if it does already."""
+    """Return once the caller runs in a task: immediately if it does already, else after promotion."""
     if _stepped is not None:
         yield _PROMOTE
 
 
 class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
-    """A value that arrives once, and that one coroutine waits for, in a task or without one."""
+    """A value that is set once and awaited by one coroutine, in a task or in an inline call."""
 
     done: bool = False
     _value: Any = None
@@ -85,7 +85,7 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
     _waiter: InlineCall[Any] | asyncio.Future[None] | None = None
 
     def complete(self, value: T) -> None:
-        """Set the value and resume the waiting coroutine. The first end counts; later ones are ignored."""
+        """Set the value and resume the waiting coroutine. No effect if it is done already."""
         if self.done:
             return
         self.done, self._value = True, value
@@ -93,7 +93,7 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
             self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Have the waiting coroutine raise `error`. The first end counts; later ones are ignored."""
+        """Set `error`, and resume the waiting coroutine, which raises it. No effect if it is done already."""
         if self.done:
             return
         self.done, self._error = True, error
@@ -108,24 +108,24 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
             waiter.set_result(None)
 
     def result(self) -> T:
-        """The value of a completion that is `done`. Raises what it failed with."""
+        """The value of a completion that is `done`. Raises its error if it has failed."""
         if self._error is None:
             value: T = self._value
             return value
-        error, self._error = self._error, None  # its traceback will reach this object: keep no circle
+        error, self._error = self._error, None  # its traceback refers to this object: avoid a reference cycle
         try:
             raise error
         finally:
             del error
 
     async def wait(self) -> None:
-        """Wait in a task until it is done; its end stays for whoever awaits it."""
+        """Wait in a task until it is done, without consuming its result."""
         if not self.done:
             waiter = self._waiter = asyncio.get_running_loop().create_future()
             await waiter
 
     def waiting(self) -> Generator[Any, None, None]:
-        """Wait in a task until it is done."""
+        """Generator form of `wait`, for `yield from`."""
         if not self.done:
             waiter = self._waiter = asyncio.get_running_loop().create_future()
             yield from waiter
@@ -141,13 +141,13 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
 
 @dataclass(slots=True, eq=False)
 class InlineCall(Generic[T]):
-    """One call in flight: a coroutine, its deadline and its end. It has the interface of a task where calls need it."""
+    """One call in flight: a coroutine, its deadline and its result. Implements `Running`, as tasks do."""
 
     _coroutine: Coroutine[Any, Any, T] | None
-    """None once its task has it, and at the end."""
+    """None after promotion, and after the end."""
     _calls: InlineCalls
     about: Any = None
-    """What it serves, for its owner: its exchange."""
+    """The exchange that it serves; for the owner of the call."""
     when: float = math.inf
     """Loop time of the deadline; `move` changes it."""
     passed: bool = False
@@ -158,9 +158,9 @@ class InlineCall(Generic[T]):
     _error: BaseException | None = None
     _done: bool = False
     _cancelled: bool = False
-    """Whether it was cancelled from inside of its own step."""
+    """Whether it was cancelled during its own step."""
     _open: bool = True
-    """Whether the deadline still counts."""
+    """Whether the deadline is in force."""
     _uncancelled: bool = False
     _callbacks: list[Callable[[Any], object]] = field(default_factory=list)
 
@@ -170,11 +170,11 @@ class InlineCall(Generic[T]):
         """Run the coroutine until it waits again or ends."""
         global _stepped
         if self._task is not None:
-            return  # the task finds what it waits for when its turn comes
+            return  # the task resumes by itself
         coroutine, outer = self._coroutine, _stepped
         task = asyncio.current_task() if _IN_TASKS else None
         assert coroutine is not None, "it has not ended"
-        if task is not None:  # a stranger's: whoever completes a completion may run in one
+        if task is not None:  # the task of the code that completed a `Completion`
             asyncio._leave_task(task.get_loop(), task)
         _stepped = self
         try:
@@ -200,7 +200,7 @@ class InlineCall(Generic[T]):
             self.promote()
 
     def promote(self) -> asyncio.Task[T]:
-        """The task that carries the call on from where it waits; made on first use."""
+        """The task that runs the rest of the call; created on first use."""
         if self._done and self._task is None:
             return asyncio.get_running_loop().create_task(self._ended())
         if self._task is None:
@@ -246,7 +246,7 @@ class InlineCall(Generic[T]):
         return result
 
     def cancel(self) -> None:
-        """Cancel it: it tells its upstream and its plugins, and ends."""
+        """Cancel the call, by raising `CancelledError` in its coroutine; no effect if it is done."""
         if self.done():
             return
         if self._coroutine is not None and cast("types.CoroutineType[Any, Any, T]", self._coroutine).cr_running:
@@ -255,9 +255,9 @@ class InlineCall(Generic[T]):
             self.promote().cancel()
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
-        """Have `callback` called with this call at its end, in the same turn of the loop; soon if it is done already.
+        """Call `callback` with this call at its end, or soon if it is done already. `callback` must not raise.
 
-        It must not raise.
+        A call without a task calls it in the turn of the loop in which it ends; a promoted one in the next turn.
         """
         if self._done:
             asyncio.get_running_loop().call_soon(callback, self)
@@ -265,7 +265,7 @@ class InlineCall(Generic[T]):
             self._callbacks.append(callback)
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait for the end in a task. A waiter that is cancelled cancels the call, and waits until it has ended."""
+        """Wait in a task for the result. Cancellation of the waiter cancels the call and waits until it has ended."""
         if not self._done:
             yield from self.promote().__await__()
         return self.result()
@@ -273,29 +273,29 @@ class InlineCall(Generic[T]):
     # -- the deadline -------------------------------------------------------------------------------------------
 
     def move(self, when: float) -> None:
-        """Set the deadline to the loop time `when`; without effect once it has passed or was closed."""
+        """Set the deadline to the loop time `when`; no effect once it has passed or was closed."""
         if self._open and not self.passed:
             self.when = when
             self._calls.moved(self)
 
     def lapse(self) -> None:
-        """The deadline has passed: cancel the call."""
+        """Cancel the call because its deadline has passed."""
         if self._open:
             self.passed = True
             self.cancel()
 
     def close_deadline(self) -> None:
-        """The deadline counts no more; a cancellation that it has just caused is withdrawn."""
+        """Disable the deadline, and withdraw the cancellation if the deadline has caused one."""
         self._open = False
         if self.passed:
             self._withdraw()
 
     def timed_out(self) -> bool:
-        """Whether the cancellation that has reached the call came from its deadline alone."""
+        """Whether the deadline alone caused the cancellation of the call."""
         return self.passed and self._withdraw() == 0
 
     def _withdraw(self) -> int:
-        """Withdraw the cancellation by the deadline, once; returns how many others there are."""
+        """Withdraw the cancellation by the deadline, once; returns the number of other cancellations."""
         task = asyncio.current_task()
         assert task is not None, "a deadline that passes promotes its call"
         if self._uncancelled:
@@ -305,7 +305,7 @@ class InlineCall(Generic[T]):
 
 
 class InlineCalls:
-    """The calls in flight, and one timer for their deadlines: a call that ends in time costs no timer of its own."""
+    """The calls in flight, and one timer for all their deadlines."""
 
     def __init__(self) -> None:
         self.running: set[InlineCall[Any]] = set()
@@ -314,19 +314,19 @@ class InlineCalls:
         """Loop time at which the timer fires."""
 
     def begin(self, call: InlineCall[Any], when: float) -> None:
-        """Count `call` among those in flight, with a deadline at the loop time `when`. `ended` is due."""
+        """Add `call`, with its deadline at the loop time `when`. The caller must call `ended`."""
         call.when = when
         self.running.add(call)
         if when < self._fires:
             self._arm(when)
 
     def ended(self, call: InlineCall[Any]) -> None:
-        """`call` is in flight no more."""
+        """Remove `call` from those in flight."""
         self.running.discard(call)
-        call.about = None  # what it serves knows it by its deadline: leave no circle
+        call.about = None  # its exchange refers to the call as its deadline: avoid a reference cycle
 
     def moved(self, call: InlineCall[Any]) -> None:
-        """The deadline of `call` is another one now."""
+        """Rearm the timer if the deadline of `call` is now earlier than it fires."""
         if call.when < self._fires and call in self.running:
             self._arm(call.when)
 

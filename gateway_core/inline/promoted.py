@@ -1,4 +1,4 @@
-"""The rest of a coroutine that was stepped by hand, as a coroutine that a task can run."""
+"""Wraps the rest of a partly run coroutine, so that a task can run it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Rest(Coroutine[Any, Any, T]):
-    """The rest of a coroutine that was stepped by hand up to `waits`, for a task to run."""
+    """The rest of a coroutine, for a task to run. `waits` is the value that the coroutine yielded last."""
 
     __slots__ = ("_coroutine", "_started", "_steps", "_waits")
 
@@ -26,15 +26,15 @@ class Rest(Coroutine[Any, Any, T]):
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
         error = kind if value is None else value
-        del kind, value  # no frame that the traceback of the error holds may hold the error
+        del kind, value  # frames in the error's traceback must not refer to it: reference cycle
         if self._started:
             try:
                 return self._steps.throw(error)
             finally:
                 del error
-        # Cancelled before the first step of the task: the coroutine is in the middle of its own.
+        # The task was cancelled before its first step, but the coroutine has already started.
         if isinstance(self._waits, asyncio.Future):
-            self._waits.cancel()  # as the task would have done
+            self._waits.cancel()  # as the task would have done after its first step
         self._steps = _resumed(self._coroutine, None, error)
         del error
         return self.send(None)
@@ -50,9 +50,9 @@ class Rest(Coroutine[Any, Any, T]):
 def _resumed(
     coroutine: Coroutine[Any, Any, T], waits: Any, error: BaseException | None = None
 ) -> Generator[Any, Any, T]:
-    """Delegates to a coroutine that has begun, which `await` and `yield from` would refuse.
+    """Delegate to a coroutine that has already started, which `await` and `yield from` do not support.
 
-    `error`: what to raise in it first, in place of waiting.
+    `error`: the exception to raise in it first, instead of waiting.
     """
     value = None
     while True:
@@ -62,7 +62,7 @@ def _resumed(
                     yield from waits.waiting()
                 else:
                     value = yield waits
-            except BaseException as raised:  # noqa: BLE001 - cancellations above all: they belong to the coroutine
+            except BaseException as raised:  # noqa: BLE001 - the coroutine gets all exceptions, cancellations above all
                 error = raised
         try:
             waits = coroutine.send(value) if error is None else coroutine.throw(error)

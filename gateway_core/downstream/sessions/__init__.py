@@ -1,1 +1,1 @@
-"""Sessions of legacy agents: the live ones, and the store that bounds them."""
+"""Sessions of legacy agents, and the store that limits their number."""

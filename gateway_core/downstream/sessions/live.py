@@ -1,8 +1,7 @@
-"""Legacy agents between their requests: who they are, what they have in flight, what they are still to be told or may
-ask to be told again.
+"""The state of a legacy agent between its requests: identity, calls in flight, queued messages, resumable streams.
 
-A session is found by the address that opened it together with its id, so that somebody else's session and one that
-never was look alike. It is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
+A session is looked up by its id and the address that opened it: to others it looks as if it did not exist. A session
+id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, UPDATED, list_changed
 
 PRIMED_SINCE: Final = "2025-11-25"
-"""The first revision whose agents know events without data; others take them for broken messages."""
+"""The first revision whose agents accept events without data; older agents treat them as malformed messages."""
 LIST_CHANGED: Final = {kind: jsonrpc.notification(list_changed(kind)) for kind in CHANGING}
 
 RequestKey = int | str
-"""A request's id, of whatever spelling, but with its type: `1` is not `"1"` (basic/index, Requests)."""
+"""The decoded id of a request; the type counts: `1` is not `"1"` (basic/index, Requests)."""
 
 
 def request_key(raw_id: Raw) -> RequestKey:
@@ -44,7 +43,7 @@ def request_key(raw_id: Raw) -> RequestKey:
 
 
 class Session:
-    """One legacy agent: by its session id over HTTP, or for the life of its channel (SSE, stdio)."""
+    """The session of one agent: identified by its id over HTTP, or bound to its channel (SSE, stdio)."""
 
     __slots__ = (
         "address",
@@ -66,38 +65,38 @@ class Session:
     )
 
     def __init__(self, address: str, owner: str) -> None:
-        """`owner` is the principal's id, which caps are counted under; it stays, whatever the agent says later."""
+        """`owner`: the principal's id for session limits; a later `initialize` does not change it."""
         self.id = secrets.token_urlsafe(32)
         self.address = address
         self.owner = owner
         self.agent: Agent | None = None
-        """None until `initialize`; see `introduce`."""
+        """None before `initialize`; see `introduce`."""
         self.primed = False
-        """Whether this agent's streams begin with an event that says nothing."""
+        """Whether this agent's streams begin with an event without data."""
         self.ready = False
-        """Whether the agent has sent `notifications/initialized`; before, it is told nothing unasked."""
+        """Whether the agent has sent `notifications/initialized`; before that it gets no change notifications."""
         self.mailbox = Mailbox()
-        """What belongs to no request: the standalone streams take from it, each message on one stream only."""
+        """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
         self.streams = 0
-        """Streams by GET that are open."""
+        """The number of open GET streams."""
         self.kept = KeptStreams()
-        """Streams that this agent can resume."""
+        """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
-        """Requests in flight by the agent's own ids; `ended` takes them out."""
+        """Requests in flight, by the agent's request ids; `ended` removes them."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
-        """Listen requests that are open on this agent's channel, by the agent's own ids."""
+        """Open listen requests on this agent's channel, by the agent's request ids."""
         self.questions = Questions()
         self.watched: Watched | None = None
-        """The resources that the agent has subscribed to; None before the first."""
+        """The resources that the agent has subscribed to; None before the first subscription."""
         self.log_level = ""
-        """The least severe log messages that the agent wants; empty for none, as long as it has set no level."""
+        """The lowest log level that the agent wants; empty (no log messages) until it sets one."""
         self.used = time.monotonic()
-        """When a request of it last began or ended."""
+        """Monotonic time of the last use: a message came in, or a request or a GET stream ended."""
         self.own_channel = False
-        """Whether it lives on a two-way channel, which alone reaches it."""
+        """Whether it is bound to a two-way channel, the only way to reach its agent."""
 
     def introduce(self, agent: Agent) -> None:
-        """The session is this agent's from now on."""
+        """Set the agent of the session."""
         self.agent = agent
         self.primed = agent.protocol_version >= PRIMED_SINCE
 
@@ -105,7 +104,7 @@ class Session:
         self.used = time.monotonic()
 
     def new_key(self, raw_id: Raw) -> RequestKey:
-        """The key of a request that begins. Raises `RpcError` for an id in flight already (basic/index, Requests)."""
+        """The key of a new request. Raises `RpcError` if its id is already in flight (basic/index, Requests)."""
         key = request_key(raw_id)
         if key in self.calls or key in self.subscriptions:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
@@ -113,37 +112,37 @@ class Session:
         return key
 
     def ended(self, key: RequestKey) -> None:
-        """A request is not in flight any more."""
+        """Remove a request that has ended from those in flight."""
         del self.calls[key]
         self.used = time.monotonic()
 
     @property
     def busy(self) -> bool:
-        """In use right now, however long ago its last request came."""
+        """Whether it has open streams or calls in flight; if so, it does not expire."""
         return self.streams > 0 or bool(self.calls)
 
     @property
     def gives_way(self) -> bool:
-        """Whether it may end for a new one. Its agent gets 404 and initializes again, which one on a channel cannot."""
+        """Whether it may be evicted for a new one. After a 404 its agent initializes again; on a channel it cannot."""
         return not self.calls and not self.own_channel
 
     def keep(self, mailbox: Mailbox) -> KeptStream:
-        """A stream written from `mailbox`, the session's own or that of one request, that the agent can resume."""
+        """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
         return self.kept.begin(mailbox, standing=mailbox is self.mailbox, primed=self.primed)
 
     def changed(self, kinds: frozenset[str]) -> None:
-        """Tell the agent that lists have changed; a message that waits already is not repeated."""
+        """Notify the agent that lists have changed, unless the same notification is already queued."""
         if self.ready:
             for kind in LIST_CHANGED.keys() & kinds:
                 self.mailbox.put(LIST_CHANGED[kind], Keep.NOTICE, once=True)
 
     def updated(self, uri: str) -> None:
-        """Tell the agent that a resource was updated."""
+        """Notify the agent that a resource was updated, unless the same notification is already queued."""
         if self.ready:
             self.mailbox.put(jsonrpc.notification(UPDATED, {"uri": uri}), Keep.NOTICE, once=True)
 
     def end(self) -> None:
-        """Cancel what is in flight and close the streams. Use `Services.end_session`, which tells everybody else."""
+        """Cancel calls in flight and close the streams. Use `Services.end_session`: it also removes the session."""
         for task in list(self.calls.values()):
             task.cancel()
         self.questions.end()
@@ -154,12 +153,12 @@ class Session:
 
 
 class SessionBack:
-    """Reaches the agent of a session through its mailbox: its two-way channel, or its standing streams."""
+    """Back channel through the mailbox of a session: to its two-way channel, or to its standalone streams."""
 
     __slots__ = ("_can_ask", "_limit", "_session")
 
     def __init__(self, session: Session, *, can_ask: bool = True, limit: float | None = None) -> None:
-        """`limit`: seconds that the agent has to answer a question, where no exchange bounds them."""
+        """`limit`: seconds that the agent has to answer a question; None if the exchange bounds them."""
         self._session = session
         self._can_ask = can_ask
         self._limit = limit

@@ -1,8 +1,8 @@
-"""Where the sessions of legacy agents are kept, how many there may be, and which one ends for a new one.
+"""The store of legacy agents' sessions, its limits, and the choice of the session to evict.
 
-Many clients never send DELETE. At a limit the session that was idle longest ends, so that only sessions with a call in
-flight keep a new one out: at the limit of a principal one of its own, at the limit of all one of the principal that
-has most.
+Many clients never send DELETE, so at a limit the idlest session is evicted. At the limit of a principal it is one of
+that principal; at the overall limit it is one of the principal with the most sessions. A new session is refused only
+if all candidates have calls in flight or a two-way channel.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from gateway_core.downstream.sessions.live import Session
 from gateway_core.errors import RETRY_AFTER, TooManySessions
 
 LOOKED_AT: Final = 128
-"""Sessions among which the idlest is looked for, at the limit of all, where many principals have equally many."""
+"""Sessions to search for the idlest at the overall limit, when many principals have equally many."""
 MAX_WAIT: Final = 60.0
-"""Longest `Retry-After`, in seconds."""
+"""Maximum `Retry-After`, in seconds."""
 
 
 class SessionStore(Protocol):
-    """Where sessions are kept. The one place to replace for sessions that outlive or are shared by processes."""
+    """Stores sessions. Replace it for sessions that outlive a process or that processes share."""
 
     def in_the_way(self, owner: str) -> Session | None:
-        """The session to end before `create` has room; None if it has. Raises `TooManySessions`: all are in use."""
+        """The session to end before `create`; None if there is room. Raises `TooManySessions` if all are in use."""
 
     def create(self, address: str, owner: str) -> Session:
-        """A new session. Raises `TooManySessions`."""
+        """Create a session. Raises `TooManySessions` at a limit."""
 
     def get(self, address: str, session_id: str) -> Session | None:
-        """The session of that id, if that address opened it."""
+        """The session with that id; None unless that address opened it."""
 
     def delete(self, session: Session) -> None:
-        """Forget a session; one that is unknown already is no error."""
+        """Remove a session; no effect if it is unknown."""
 
     def expire(self) -> list[Session]:
-        """Forget the sessions that nobody has used for too long, and return them."""
+        """Remove the sessions that have been unused for too long, and return them."""
 
     def __len__(self) -> int: ...
 
@@ -45,18 +45,18 @@ class SessionStore(Protocol):
 
 
 class InMemorySessions:
-    """Sessions of this process. Ages count on the monotonic clock."""
+    """Stores sessions in this process. Idle times use the monotonic clock."""
 
     def __init__(self, limit: int, per_principal: int, idle: float) -> None:
-        """`limit` sessions in all, `per_principal` of one owner, `idle` seconds without use."""
+        """At most `limit` sessions in all and `per_principal` of one owner; they expire after `idle` seconds."""
         self._limit = limit
         self._per_principal = per_principal
         self._idle = idle
         self._sessions: dict[tuple[str, str], Session] = {}
         self._owned: dict[str, dict[str, Session]] = {}
-        """Owner -> its sessions by their ids."""
+        """Owner -> its sessions, by session id."""
         self._holders: dict[int, dict[str, None]] = {}
-        """Number of sessions -> the owners that have so many, those that were not looked at for longest first."""
+        """Number of sessions -> the owners that have that many, the least recently examined first."""
 
     def in_the_way(self, owner: str) -> Session | None:
         own = self._owned.get(owner, {})
@@ -73,7 +73,7 @@ class InMemorySessions:
         return None
 
     def _of_the_largest(self, owner: str, number: int) -> Session | None:
-        """The session that gives way to one of `owner`, who has `number`: of no principal that has fewer."""
+        """The session to evict for one of `owner`, who has `number`: from an owner with more, else from `owner`."""
         for held in sorted(self._holders, reverse=True):
             if held <= number:
                 break
@@ -83,7 +83,7 @@ class InMemorySessions:
         return _idlest(self._owned[owner].values()) if number else None
 
     def _idlest_among(self, holders: dict[str, None], held: int) -> Session | None:
-        """The idlest session of the first `holders`, who have `held` each; the others come first the next time."""
+        """The idlest session of the first `holders`, who have `held` each; those move to the end of the order."""
         found: Session | None = None
         looked_at: list[str] = []
         for holder in holders:
@@ -98,7 +98,7 @@ class InMemorySessions:
         return found
 
     def _full(self, owner: str | None, sessions: Iterable[Session]) -> TooManySessions:
-        """The refusal at the limit of `owner`, or of all (None), where each of `sessions` is in use."""
+        """The error at the limit of `owner`, or at the overall limit (None), when all `sessions` are in use."""
         wait = _until_one_is_free(sessions)
         if owner is not None:
             problem = f"{owner} has {self._per_principal} sessions open, its limit, and all of them are in use"
@@ -132,7 +132,7 @@ class InMemorySessions:
         self._moved(owner, len(owned) + 1)
 
     def _moved(self, owner: str, before: int) -> None:
-        """File an owner by the number of its sessions, which was `before`."""
+        """Update `_holders` for an owner that had `before` sessions."""
         if before:
             del self._holders[before][owner]
             if not self._holders[before]:
@@ -155,15 +155,15 @@ class InMemorySessions:
 
 
 def _idlest(sessions: Iterable[Session]) -> Session | None:
-    """The session that gives way first: without an open stream if there is one, and idle for longest."""
+    """The session to evict first: the idlest without an open stream, else the idlest. None if none may end."""
     candidates = [session for session in sessions if session.gives_way]
     return min(candidates, key=lambda session: (session.streams > 0, session.used), default=None)
 
 
 def _until_one_is_free(sessions: Iterable[Session]) -> float | None:
-    """Seconds until a call of `sessions` may have ended; None where only the end of a connection makes room.
+    """Estimated seconds until a call of `sessions` ends; None if only the end of a connection makes room.
 
-    A call that has run for some time runs on for about as long, so this is the age of the youngest.
+    A call is expected to run on for as long as it has run, so this is the shortest time since `used`.
     """
     begun = [session.used for session in sessions if session.calls and not session.own_channel]
     return min(max(RETRY_AFTER, time.monotonic() - max(begun)), MAX_WAIT) if begun else None

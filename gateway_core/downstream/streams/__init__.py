@@ -1,1 +1,1 @@
-"""Streams to agents: mailboxes, questions on their way, and the event store for resumption."""
+"""Streams to agents: mailboxes, pending questions, and the event store for resumption."""

@@ -1,19 +1,19 @@
-"""Legacy agents' streams that outlive their connections (2025-11-25, basic/transports, Resumability and Redelivery).
+"""Event store: legacy agents' streams that outlive their connections.
 
-A **kept stream** is one stream of events: what waits to be written is in its mailbox, the newest of what was written is
-kept for an agent whose connection broke. An **event id** is `NAME-NUMBER`: the random name of the stream and the
-event's number in it, so that it is unique in the session and means nothing in another. Whoever shows the id of the
-last event that it got receives what came after it and goes on live, on that stream and no other; a new connection
-takes the stream from the old one. **Primed** streams begin with an event of number 0 that says nothing: an agent can
-resume before the first message (SEP-1699).
+Source: 2025-11-25, basic/transports, Resumability and Redelivery.
 
-Where some of what came after an event was let go, a standing stream cannot be resumed from there: its agent is to know
-that it missed something. A request's stream can, with a gap: its answer is there or still to come, and worth more than
-what is missing.
+A `KeptStream` is one stream of events. Its mailbox holds unwritten messages; the newest written events are kept for an
+agent whose connection broke. An **event id** is `NAME-NUMBER`: the random name of the stream and the event's number in
+it, so it is unique in the session and invalid in another. An agent that sends the id of its last event gets the later
+events of that stream, then live ones; its new connection replaces the old one. **Primed** streams begin with event 0,
+which has no data, so that an agent can resume before the first message (SEP-1699).
 
-What is kept is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the answer.
-Of a stream the oldest events go, its newest message never; of the session the oldest of the streams that are worth
-least, its newest stream never.
+A standalone GET stream cannot be resumed across dropped events, so that its agent knows that it missed some. The stream
+of a request can be resumed with a gap, because its result matters more than the missing events.
+
+The store is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the result. A
+stream drops its oldest events, but never its newest. A session drops the oldest stream of the lowest worth, but never
+its newest.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from gateway_core.internal_errors import where
 
 KEPT_EVENTS: Final = 256
 KEPT_BYTES: Final = 1024 * 1024
-"""Bounds of what is kept of one stream."""
+"""Bounds of the written events of one stream."""
 KEPT_STREAMS: Final = 32
 KEPT_SESSION_BYTES: Final = 4 * 1024 * 1024
-"""Bounds of what is kept for one session; its newest stream stays, whatever its size."""
+"""Bounds of the event store of one session; its newest stream stays, whatever its size."""
 KEPT_FOR: Final = 300.0
-"""Seconds after its answer in which the stream of a request can be resumed."""
+"""Seconds after its result for which the stream of a request can be resumed."""
 RETRY_MS: Final = 1000
-"""Milliseconds after which an agent is asked to come back when its connection breaks."""
+"""Milliseconds that an agent is asked to wait before it reconnects (`retry`)."""
 _DIGITS: Final = 18
 
 
 class KeptStream:
-    """One stream of events. It has one connection at a time, or none."""
+    """One resumable stream of events, with at most one connection at a time."""
 
     def __init__(self, kept: KeptStreams, mailbox: Mailbox, *, standing: bool, primed: bool) -> None:
-        """`standing`: the mailbox is the session's, not this stream's own."""
+        """`standing`: whether this is a standalone GET stream, whose mailbox is that of the session."""
         self.name = secrets.token_hex(8)
         self.mailbox = mailbox
         self.last = 0
         """The number of the newest event that was written."""
         self._gone = 0
-        """The number of the newest event that was let go."""
+        """The number of the newest event that was dropped."""
         self._kept = kept
         self._standing = standing
         self._primed = primed
@@ -65,16 +65,17 @@ class KeptStream:
 
     @property
     def size(self) -> int:
-        """Bytes that are held for it alone."""
+        """Bytes that this stream holds; the mailbox of the session is not counted."""
         return self._bytes if self._standing else self._bytes + self.mailbox.size
 
     @property
     def worth(self) -> int:
-        """How dearly it is held, by what would be lost.
+        """Drop priority, by what the agent would lose; streams of the lowest worth are dropped first.
 
-        Nothing of a standing stream that nobody reads and that was told nothing; what may not have arrived of one that
-        was told something, or of a stream that was written to its end; where somebody reads, what his connection may
-        lose yet; of a request's stream that nobody reads the answer, for certain.
+        0: a standalone stream without a connection and without written events, where nothing is lost. 1: a standalone
+        stream without a connection, or a stream that is written to its end; some events may not have arrived. 2: a
+        stream with a connection, which may still break. 3: a request's stream without a connection; its result would
+        be lost.
         """
         unread = self._writer is None
         if unread and self._standing:
@@ -84,13 +85,13 @@ class KeptStream:
         return 3 if unread else 2
 
     def goes_on_after(self, number: int) -> bool:
-        """Whether it can be resumed by an agent that has the event of that number as its last."""
+        """Whether an agent whose last event has that number can resume this stream."""
         return number <= self.last and (number >= self._gone or not self._standing)
 
     async def serve(self, response: Writer, after: int | None = None) -> None:
-        """Write to a prepared response until the stream ends, its agent is gone, or another connection takes over.
+        """Write to a prepared response until the stream ends, the agent disconnects, or a new connection replaces it.
 
-        `after`: the number of the last event that the agent has; None for the stream's first connection.
+        `after`: the number of the last event that the agent has; None for the first connection of the stream.
         """
         if self._writer is not None:
             self._writer.cancel()
@@ -112,12 +113,12 @@ class KeptStream:
                 await response.write(b"id: %b\nretry: %d\ndata:\n\n" % (self._id(0), RETRY_MS))
             await write_events(response, self.mailbox, self._record)
         except ConnectionError:
-            pass  # the agent has gone
-        except Exception as error:  # noqa: BLE001 - nobody looks at what this task ends in
+            pass  # the agent has disconnected
+        except Exception as error:  # noqa: BLE001 - no caller reads the result of this task
             logger.error("{} while writing a stream\n{}", type(error).__name__, where(error))
 
     def _record(self, message: bytes) -> bytes:
-        """The next event, which is kept before it is written: a write that breaks may have been anything."""
+        """Encode the next event. It is stored before the write, because a failed write may have sent any part of it."""
         self.last += 1
         if self._kept.has(self):
             self._written.append((self.last, message))
@@ -135,12 +136,12 @@ class KeptStream:
         return b"%b-%d" % (self.name.encode(), number)
 
     def finish(self) -> None:
-        """The last message is in the mailbox: from now on the stream is kept for some time only."""
+        """Start the expiry of the stream (`KEPT_FOR`), once its last message is in the mailbox."""
         if self._kept.has(self) and self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(KEPT_FOR, self._kept.drop, self)
 
     def dropped(self) -> None:
-        """It can be resumed no more: without a connection nobody will ever read it."""
+        """Discard the written events after removal from the store; without a connection, the mailbox too."""
         self._written.clear()
         self._bytes = 0
         if self._expiry is not None:
@@ -148,7 +149,7 @@ class KeptStream:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Hold nothing when no connection has it, and none can take it any more."""
+        """Discard a request's mailbox if the stream has no connection and can no longer be resumed."""
         if self._writer is None and not self._standing and not self._kept.has(self):
             self.mailbox.discard()
 
@@ -157,7 +158,7 @@ class KeptStream:
 
 
 class KeptStreams:
-    """The streams of one session that can be resumed. They live in this process, as their connections do."""
+    """The event store of one session: its resumable streams, in the memory of this process."""
 
     __slots__ = ("_bytes", "_sizes", "_streams")
 
@@ -167,14 +168,14 @@ class KeptStreams:
         self._bytes = 0
 
     def begin(self, mailbox: Mailbox, *, standing: bool = False, primed: bool = False) -> KeptStream:
-        """Keep a new stream, which is written from `mailbox`."""
+        """Add a new stream that is written from `mailbox`."""
         stream = KeptStream(self, mailbox, standing=standing, primed=primed)
         self._streams[stream.name] = stream
         self.weigh(stream)
         return stream
 
     def find(self, event_id: str) -> tuple[KeptStream, int] | None:
-        """The stream of an event and the event's number in it; None where no stream goes on after that event."""
+        """The stream of an event and the event's number; None if no stream can be resumed after that event."""
         name, _, number = event_id.partition("-")
         stream = self._streams.get(name)
         if stream is None or not (number.isascii() and number.isdigit() and len(number) <= _DIGITS):
@@ -185,25 +186,25 @@ class KeptStreams:
         return stream.name in self._streams
 
     def drop(self, stream: KeptStream) -> None:
-        """Keep a stream no longer; who reads it now reads on."""
+        """Remove a stream from the store; its current connection goes on."""
         if self._streams.pop(stream.name, None) is not None:
             self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()
 
     def weigh(self, stream: KeptStream) -> None:
-        """Count what a stream holds now, and let streams go where that is too much."""
+        """Update the size of a stream, and drop streams above the bounds of the session."""
         if self.has(stream):
             self._bytes += stream.size - self._sizes.get(stream.name, 0)
             self._sizes[stream.name] = stream.size
             self._trim()
 
     def _trim(self) -> None:
-        """Let the oldest of the least worth go, until what is kept is within its bounds."""
+        """Drop the oldest stream of the lowest worth until the store is within its bounds."""
         while len(self._streams) > KEPT_STREAMS or (len(self._streams) > 1 and self._bytes > KEPT_SESSION_BYTES):
             *older, _ = self._streams.values()
             self.drop(min(older, key=lambda stream: stream.worth))
 
     def close(self) -> None:
-        """The session is over."""
+        """Drop all streams at the end of the session."""
         for stream in list(self._streams.values()):
             self.drop(stream)

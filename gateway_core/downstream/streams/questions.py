@@ -1,4 +1,4 @@
-"""What the gateway asks legacy agents (elicitation, sampling, roots), and how the answers find back to who asked."""
+"""Questions of the gateway to legacy agents (elicitation, sampling, roots), and the matching of their answers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import CANCELLED_NOTICE
 
 MAX_QUESTIONS: Final = 64
-"""Questions to one agent that may wait for an answer at a time."""
+"""Maximum number of unanswered questions to one agent."""
 
 
 class Questions:
-    """What the gateway has asked one legacy agent and not been told yet. Ids are the gateway's own."""
+    """The unanswered questions to one legacy agent. The gateway assigns their ids."""
 
     __slots__ = ("_ended", "_last", "_waiting")
 
@@ -28,9 +28,10 @@ class Questions:
         self._ended = False
 
     async def ask(self, send: Callable[[bytes], None], method: str, params: bytes) -> bytes:
-        """`send` a request and wait for the result object. Raises `RpcError` when there is none to be had.
+        """`send` a request and wait for the result object.
 
-        Whoever stops waiting makes the agent stop, too: it gets `notifications/cancelled`.
+        Raises `RpcError` if the agent answers with an error, has too many questions, or if its session ends.
+        Cancellation of the caller sends `notifications/cancelled` to the agent.
         """
         if self._ended or len(self._waiting) >= MAX_QUESTIONS:
             raise overloaded("this client cannot be asked any more questions now")
@@ -48,7 +49,7 @@ class Questions:
             del self._waiting[number]
 
     def answer(self, message: Message) -> None:
-        """Hand a response of the agent's to whoever asked. One that nobody waits for is dropped."""
+        """Pass a response of the agent to the caller of `ask`; a response without a pending question is dropped."""
         number = jsonrpc.value(message.id) if bytes(message.id) else None
         waiting = self._waiting.get(number) if type(number) is int else None
         if waiting is None or waiting.done():
@@ -61,7 +62,7 @@ class Questions:
             waiting.set_exception(RpcError.of_gateway(INTERNAL_ERROR, "the client's answer is not an object"))
 
     def end(self) -> None:
-        """Nobody will answer any more."""
+        """Fail all unanswered questions, and refuse new ones."""
         self._ended = True
         for waiting in self._waiting.values():
             if not waiting.done():

@@ -1,10 +1,9 @@
-"""What an agent is told, in order and within bounds: the mailbox, server-sent events, and the answer to one POST.
+"""Messages to an agent, in order and within bounds: the mailbox, server-sent events, and the answer to one POST.
 
-A **mailbox** is the bounded queue between those who have something to say and the one stream that writes it. When it
-is full the oldest progress goes first, then log messages, then other notifications; answers and questions are never
-dropped (`kept` counts them, so that whoever lets them in can stop). A **reply** answers one POST: plain JSON as long as
-nothing was said before the result, a stream of events from the first thing said on, or from `begin`. Where such a
-stream can be resumed, `replay.py` keeps it.
+A **mailbox** is the bounded queue between senders and the streams that write its messages. When it is full, it drops
+the oldest progress first, then log messages, then other notifications. It never drops answers and questions; `kept`
+counts them, so that callers can stop accepting requests. A **reply** answers one POST: with plain JSON, or with a
+stream that begins with the first message before the result, or by `begin`. `event_store.py` keeps resumable streams.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from gateway_core.mcp.names import LOG_MESSAGE, PROGRESS
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
 QUIET: Final = 1.0
-"""Seconds without a word from a call after which its stream begins: then it is kept alive and can be resumed."""
+"""Seconds without a message from a call after which its stream begins, to be kept alive and resumable."""
 MAX_MESSAGES: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 class Keep(enum.IntEnum):
-    """How dearly a message is held when its mailbox is full."""
+    """Drop priority when the mailbox is full: the lowest is dropped first, `ALWAYS` never."""
 
     PROGRESS = 0
     LOG = 1
@@ -47,31 +46,31 @@ _KEPT: Final[Mapping[str, Keep]] = {PROGRESS: Keep.PROGRESS, LOG_MESSAGE: Keep.L
 
 
 class Mailbox:
-    """A bounded queue of messages to one agent. Never blocks whoever puts; several streams may take from it."""
+    """A bounded queue of messages to one agent. `put` never blocks; several streams may take from it."""
 
     __slots__ = ("_bytes", "_changed", "_dropped", "_items", "_taken", "closed", "kept", "on_put")
 
     def __init__(self) -> None:
-        # Each idle session has one: a deque, and events, which have deques, would be half of what it holds.
+        # Each idle session has a mailbox: a list, and events made on demand, keep it small.
         self._items: list[tuple[Keep, bytes]] = []
         self._bytes = 0
         self._changed: asyncio.Event | None = None
         self._taken: asyncio.Event | None = None
-        """Made by whoever waits first."""
+        """Created by the first `wait_room` that has to wait."""
         self._dropped = 0
         self.closed = False
         self.kept = 0
-        """Answers and questions that wait to be written."""
+        """The number of queued messages that are never dropped (`Keep.ALWAYS`): answers and questions."""
         self.on_put: Callable[[], None] | None = None
-        """Told that a message has come in."""
+        """Called after each `put` of a message."""
 
     @property
     def size(self) -> int:
-        """Bytes that wait to be written."""
+        """The size of the queued messages, in bytes."""
         return self._bytes
 
     def put(self, message: bytes, keep: Keep = Keep.NOTICE, *, once: bool = False) -> None:
-        """Queue a message; `once`: not if the same one waits already. Into a closed mailbox nothing goes."""
+        """Queue a message; with `once`, only if no equal one is queued. A closed mailbox ignores it."""
         if self.closed or (once and any(message == waiting for _, waiting in self._items)):
             return
         self._items.append((keep, message))
@@ -85,11 +84,11 @@ class Mailbox:
             self.on_put()
 
     def notify(self, method: str, params: bytes) -> None:
-        """Queue a notification; of those, progress is the first to go, then log messages."""
+        """Queue a notification, with the drop priority of its method."""
         self.put(jsonrpc.notification(method, Raw(params)), _KEPT.get(method, Keep.NOTICE))
 
     def _drop(self) -> bool:
-        """Let the least precious of the oldest go; False when there is none, or it is all there is."""
+        """Drop the oldest message of the lowest priority; False if none may be dropped, or only one is left."""
         for keep in (Keep.PROGRESS, Keep.LOG, Keep.NOTICE):
             for index, (held, message) in enumerate(self._items):
                 if held is keep and len(self._items) > 1:
@@ -115,7 +114,7 @@ class Mailbox:
         return message
 
     async def wait_room(self, limit: int) -> None:
-        """Wait until at most `limit` answers and questions wait to be written."""
+        """Wait until at most `limit` answers and questions are queued."""
         while self.kept > limit:
             if self._taken is None:
                 self._taken = asyncio.Event()
@@ -123,14 +122,14 @@ class Mailbox:
             await self._taken.wait()
 
     def close(self) -> None:
-        """Take nothing more in; what waits can still be taken out."""
+        """Ignore new messages; queued ones can still be taken."""
         if self._dropped and not self.closed:
             logger.debug("{} notifications were dropped: their agent did not read them in time", self._dropped)
         self.closed = True
         _wake(self._changed)
 
     def discard(self) -> None:
-        """Take nothing more in, and hold nothing: nobody will ever read it."""
+        """Ignore new messages, and discard the queued ones."""
         self.close()
         self._items.clear()
         self._bytes = self.kept = 0
@@ -143,7 +142,7 @@ def _wake(waiting: asyncio.Event | None) -> None:
 
 
 async def write_events(response: Writer, mailbox: Mailbox, as_event: Callable[[bytes], bytes] = event) -> None:
-    """Write what comes into `mailbox` as events until it is closed and empty. Raises `ConnectionError`.
+    """Write the messages of `mailbox` as events until it is closed and empty. Raises `ConnectionError`.
 
     A message never contains a line end (see `jsonrpc`).
     """
@@ -161,7 +160,7 @@ async def write_events(response: Writer, mailbox: Mailbox, as_event: Callable[[b
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
-    """Which forms of answer a request's Accept header allows; without one, both."""
+    """The forms of answer that a request's Accept header allows; both without the header."""
 
     json: bool = True
     stream: bool = True
@@ -171,17 +170,17 @@ class Resumable(Protocol):
     """A stream that outlives its connection."""
 
     async def serve(self, response: Writer) -> None:
-        """Write the stream to its first connection until either ends."""
+        """Write the stream to its first connection until the stream or the connection ends."""
 
     def finish(self) -> None:
-        """Called when its last message is in its mailbox."""
+        """Called once the last message of the stream is in its mailbox."""
 
 
 class Writer(Protocol):
-    """A stream of an answer that has begun."""
+    """An answer that has begun as a stream."""
 
     async def write(self, data: bytes) -> None:
-        """Send this, and wait while the agent has too much to read. Raises `ConnectionError`."""
+        """Send `data`, and wait while too much of it is unread. Raises `ConnectionError`."""
 
 
 class Reply(msgspec.Struct, eq=False):
@@ -190,25 +189,25 @@ class Reply(msgspec.Struct, eq=False):
     _begin_stream: Callable[[Mapping[str, str]], Awaitable[Writer]]
     _accepts: Accepts
     _questions: Questions | None = None
-    """The session's, where this agent can be asked; None for modern agents."""
+    """The questions of the legacy session; None for modern agents."""
     _keep: Callable[[Mailbox], Resumable] | None = None
-    """Makes the stream, if there comes to be one, such that the agent can resume it; None for modern agents."""
+    """Makes the stream of a mailbox resumable, once it begins; None for modern agents."""
     writer: asyncio.Task[None] | None = None
-    """Writes the stream, once one has begun."""
+    """The task that writes the stream; None until it begins."""
     _stream: Resumable | None = None
     _mailbox: Mailbox | None = None
     _over: bool = False
 
     def notify(self, method: str, params: bytes) -> None:
-        """Tell the agent something before the result. Dropped when it accepts no stream, or is gone."""
+        """Send a notification before the result; dropped if the agent accepts no stream or the reply has ended."""
         mailbox = self._open()
         if mailbox is not None:
             mailbox.notify(method, params)
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Put a question on this stream and wait for the answer, which comes in a POST of its own.
+        """Send a question on this stream and wait for the answer, which arrives in a separate POST.
 
-        Raises `RpcError` when the agent refuses, cannot be asked, or is gone.
+        Raises `RpcError` if the agent refuses or cannot be asked, or if the reply has ended.
         """
         if self._questions is None or not self._accepts.stream or self._over:
             return await NO_BACK.ask(method, params)
@@ -220,11 +219,11 @@ class Reply(msgspec.Struct, eq=False):
             mailbox.put(message, Keep.ALWAYS)
 
     def begin(self) -> None:
-        """Begin the stream before anything is said, where the agent accepts one."""
+        """Begin the stream before its first message, if the agent accepts a stream."""
         self._open()
 
     def _open(self) -> Mailbox | None:
-        """What the stream is written from, which begins with the first thing said; None when nobody would read it."""
+        """The mailbox of the stream, which begins on first use; None if the agent accepts none or the reply is over."""
         if self._over or not self._accepts.stream:
             return None
         if self._mailbox is None:
@@ -252,19 +251,19 @@ class Reply(msgspec.Struct, eq=False):
                 self._end()
 
     def is_plain(self, response: Response) -> bool:
-        """Whether the response is sent as it is: no stream has begun, and the agent accepts more than streams."""
+        """Whether to send `response` without a stream: none has begun, and the agent accepts JSON or it is an error."""
         return self.writer is None and (self._accepts.json or response.status != 200)
 
     def conclude(self, body: bytes) -> None:
-        """Say the last thing on the stream, which begins with it if need be."""
+        """Write the last message to the stream, which begins now if it has not, and end it."""
         self._say(body)
         self._end()
 
     def detach(self) -> bool:
-        """The agent is gone: nothing more is written.
+        """Stop writing after the agent has disconnected.
 
-        True when the agent can resume the stream, so that what is said from now on waits for that; then `conclude` is
-        due. Otherwise it is dropped.
+        True if the agent can resume the stream: later messages are queued, and the caller must call `conclude`. If
+        False, they are dropped.
         """
         if self.writer is not None:
             self.writer.cancel()

@@ -1,1 +1,1 @@
-"""What agents subscribed to: lists, resources, tasks."""
+"""Subscriptions of agents to lists, resources and tasks."""

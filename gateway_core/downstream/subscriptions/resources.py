@@ -1,4 +1,4 @@
-"""The resources that one agent wants to know about when they change, by the URIs that agents see."""
+"""Resource subscriptions of one agent, by the URIs that agents see."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ from gateway_core.upstream.notifications.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 
 MAX_WATCHED: Final = 256
-"""Resources that one agent may watch at a time: in a session, or with one listen request."""
+"""Maximum number of watched resources in one session or one listen request."""
 MAX_URI: Final = 8192
-"""Characters of one URI."""
+"""Maximum length of a URI, in characters."""
 WATCH_TIMEOUT: Final = 5.0
-"""Seconds that an agent waits for the upstreams of one resource, all together."""
+"""Total seconds to wait for the upstreams of one resource."""
 
 
 class Watched:
-    """What one agent watches; `close` is due."""
+    """The resources that one agent watches. The owner must call `close`."""
 
     def __init__(self, catalog: Catalog, agent: Agent, tell: Callable[[str], None]) -> None:
-        """`tell` gets the URI of what was updated: a resource that is watched, or one below it that can be read."""
+        """`tell` is called with the URI of each updated resource: a watched one, or a readable one below it."""
         self._catalog = catalog
         self._agent = agent
         self._tell = tell
         self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
-        """URI -> what lets go of it, once the upstream has agreed."""
+        """URI -> the function that releases it, set once the upstream has agreed."""
         self._closed = False
 
     async def add(self, uri: str) -> None:
-        """Watch a resource too; one that is watched already stays so, and one that is being asked for ends alike.
+        """Watch a resource. No effect if it is watched already; concurrent calls for one URI share the outcome.
 
-        Raises `RpcError`: nobody has it, its upstream announces no changes, refuses or is away, or it is one too many.
+        Raises `RpcError` if no upstream serves it, if its upstream announces no changes, refuses or is unavailable, if
+        the URI is too long, or at the limit `MAX_WATCHED`.
         """
         while (other := self._held.get(uri)) is not None:
             await asyncio.wait([other])
@@ -65,17 +66,17 @@ class Watched:
             _fail(asked, failure)
             raise
         asked.set_result(release)
-        if self._closed or self._held.get(uri) is not asked:  # unsubscribed, or gone, while the upstream was asked
+        if self._closed or self._held.get(uri) is not asked:  # unsubscribed or closed while the upstream was asked
             release()
 
     def remove(self, uri: str) -> None:
-        """Watch it no more; what is not watched is let pass."""
+        """Stop watching a resource; no effect if it is not watched."""
         asked = self._held.pop(uri, None)
         if asked is not None and asked.done():
             asked.result()()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching all resources."""
         self._closed = True
         for uri in list(self._held):
             self.remove(uri)
@@ -115,9 +116,9 @@ class Watched:
 
 
 def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:
-    """Tell whoever waits for the same; who was cancelled has found out nothing, and they ask themselves."""
+    """Pass a failure to the concurrent callers of `add`; after a cancellation they ask the upstream themselves."""
     if isinstance(failure, asyncio.CancelledError):
         asked.cancel()
     else:
         asked.set_exception(failure)
-        asked.exception()  # mostly nobody waits
+        asked.exception()  # marks it as read: often no caller waits

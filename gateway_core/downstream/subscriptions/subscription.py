@@ -1,9 +1,8 @@
 """`subscriptions/listen`: a modern agent's stream of changes (basic/patterns/subscriptions).
 
-A **subscription** puts what it has to say into a mailbox: the acknowledgement first, then one message per changed list,
-updated resource or status of a task, each carrying the id of the listen request. The acknowledgement names all lists
-that were asked for, and those resources and tasks whose upstreams have agreed to tell of them; it waits for them to be
-asked.
+A **subscription** puts its messages into a mailbox: the acknowledgement first, then one message per changed list,
+updated resource or task status, each with the id of the listen request. The acknowledgement waits until the upstreams
+were asked. It names all requested lists, and the resources and tasks whose upstreams have agreed to announce changes.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _FILTERS: Final = {listen_key(kind): kind for kind in CHANGING}
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """What one listen request asks for."""
+    """The changes that one listen request asks for."""
 
     kinds: frozenset[str]
     uris: tuple[str, ...]
@@ -49,7 +48,7 @@ class _Filter:
 
 
 def _wanted(params: dict[str, Raw]) -> _Filter:
-    """Raises `RpcError(INVALID_PARAMS)`."""
+    """Decode the filter of a listen request. Raises `RpcError(INVALID_PARAMS)`."""
     try:
         wanted = msgspec.json.decode(bytes(params.get("notifications", Raw())), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
@@ -59,7 +58,7 @@ def _wanted(params: dict[str, Raw]) -> _Filter:
 
 
 def _named(wanted: dict[str, Any], member: str, limit: int) -> tuple[str, ...]:
-    """What a member of the filter names, each thing once."""
+    """The strings in a member of the filter, without duplicates. Raises `RpcError(INVALID_PARAMS)`."""
     names = wanted.get(member)
     if names is None:
         return ()
@@ -71,7 +70,7 @@ def _named(wanted: dict[str, Any], member: str, limit: int) -> tuple[str, ...]:
 
 
 class Subscription:
-    """One open listen request. `close` is due when its stream ends, whoever ended it."""
+    """One open listen request. The owner must call `close` when its stream ends."""
 
     def __init__(
         self,
@@ -85,8 +84,8 @@ class Subscription:
         everyone: set[Subscription],
         ended: Callable[[], None],
     ) -> None:
-        """`call`: see `Services.call`. `everyone`: all that are open. `ended` is called after the gateway itself has
-        ended it and said so.
+        """`call`: see `Services.call`. `everyone`: all open subscriptions. `ended` is called after `end` has queued
+        the final response.
 
         Raises `RpcError(INVALID_PARAMS)`.
         """
@@ -98,7 +97,7 @@ class Subscription:
         self._ended = ended
         self._meta = {SUBSCRIPTION_ID_KEY: message.id}
         self._early: list[bytes] | None = []
-        """What is to be said after the acknowledgement; None from then on."""
+        """Messages that wait for the acknowledgement; None once it is queued."""
         self._watched = Watched(catalog, agent, self._updated)
         self._followed = Followed(catalog, agent, call, self._told)
         self._forget = catalog.listen(self._changed)
@@ -110,7 +109,7 @@ class Subscription:
             self._acknowledge([], [])
 
     async def _begin(self, wanted: _Filter) -> None:
-        """Ask for all resources and tasks at once, and acknowledge those that are announced."""
+        """Subscribe to all resources and tasks concurrently, then acknowledge those that were accepted."""
         uris, task_ids = await asyncio.gather(self._watch(wanted.uris), self._followed.add(wanted.task_ids))
         self._acknowledge(uris, task_ids)
 
@@ -156,7 +155,7 @@ class Subscription:
         self._say(jsonrpc.notification(TASK_STATUS, {**params, "_meta": meta}))
 
     def close(self) -> None:
-        """Stop listening; says nothing."""
+        """Stop listening, without a final response."""
         self._forget()
         if self._beginning is not None:
             self._beginning.cancel()
@@ -165,7 +164,7 @@ class Subscription:
         self._everyone.discard(self)
 
     def end(self) -> None:
-        """End it on the gateway's own initiative, with the final response (Graceful Closure)."""
+        """End it from the gateway's side, with the final response (Graceful Closure)."""
         self.close()
         result = jsonrpc.encode({"resultType": "complete", "_meta": self._meta})
         self._mailbox.put(jsonrpc.result(self._id, result), Keep.ALWAYS)

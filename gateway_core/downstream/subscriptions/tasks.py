@@ -1,9 +1,8 @@
-"""The tasks whose status one subscription tells, by the ids that its agent knows.
+"""The tasks whose status one subscription announces, by the ids that its agent knows.
 
-What an upstream says by itself about a task is what it would have answered to `tasks/get`. So it takes the way of such
-an answer: a `tasks/get` of the agent goes through the pipeline, with the answer in hand. Plugins see and change it,
-and a status that is not of the agent's own task ends there. Only where something may have been missed, because
-nobody listened to the upstream for a while, the upstream is asked.
+A status notification of an upstream has the content of an answer to `tasks/get`. It therefore goes through the
+pipeline as the answer to a `tasks/get` of the agent. Plugins see and change it, and the pipeline rejects the status of
+a task that is not the agent's. The upstream is only asked if notifications may have been missed.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from gateway_core.upstream.notifications.follows import Follower
 from gateway_core.upstream.upstream import Upstream
 
 MAX_FOLLOWED: Final = 256
-"""Tasks that one listen request may name."""
+"""Maximum number of tasks in one listen request."""
 MAX_WAITING: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""What may wait for the pipeline at a time; of more, the oldest is left out."""
+"""Bounds of the statuses that wait for the pipeline; above them the oldest is dropped."""
 _GET: Final = "tasks/get"
 
 
 class Ask(Protocol):
-    """`Services.call`."""
+    """The signature of `Services.call`."""
 
     def __call__(
         self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
@@ -42,24 +41,26 @@ class Ask(Protocol):
 
 
 class Followed:
-    """The tasks of one subscription; `close` is due."""
+    """The tasks of one subscription. The owner must call `close`."""
 
     def __init__(self, catalog: Catalog, agent: Agent, call: Ask, tell: Callable[[dict[str, Raw]], None]) -> None:
-        """`tell` gets the members of a task, as `tasks/get` would have answered."""
+        """`tell` is called with the members of a task, in the form of an answer to `tasks/get`."""
         self._catalog = catalog
         self._agent = agent
         self._call = call
         self._tell = tell
         self._followers: list[Follower] = []
         self._waiting: deque[tuple[str, str, bytes]] = deque()
-        """The agent's id of a task, the upstream, and what it says of the task; nothing: it is to be asked."""
+        """The agent's task id, the upstream's name, and the status; an empty status means: ask the upstream."""
         self._bytes = 0
         self._worker: asyncio.Task[None] | None = None
         self._begun = self._closed = False
 
     async def add(self, task_ids: Sequence[str]) -> list[str]:
-        """Follow tasks; those of them that are followed then. Others are not the agent's, or their upstream is away or
-        tells nothing of them."""
+        """Follow tasks; returns the ids of those that are followed.
+
+        The others are not the agent's, or their upstream is unavailable or announces no status.
+        """
         wanted: dict[Upstream, dict[str, str]] = {}
         for task_id in task_ids:
             target = self._catalog.tasks.find(self._agent.principal, task_id)
@@ -70,7 +71,7 @@ class Followed:
         return [task_id for task_id in task_ids if task_id in known]
 
     async def _follow(self, upstream: Upstream, ids: dict[str, str]) -> frozenset[str]:
-        """Follow tasks of one upstream; `ids`: its own -> the agent's."""
+        """Follow tasks of one upstream; returns the agent's ids of those accepted. `ids`: upstream's id -> agent's."""
 
         def told(own: str, status: Raw | None) -> None:
             self._put(ids[own], upstream.name, b"" if status is None else bytes(status))
@@ -86,12 +87,12 @@ class Followed:
         return frozenset(ids[own] for own in follower.accepted)
 
     def begin(self) -> None:
-        """The agent has been told what is followed: pass on what has been said of it, and will be."""
+        """Start to announce statuses, including those that have arrived, once the acknowledgement is queued."""
         self._begun = True
         self._work()
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following all tasks."""
         self._closed = True
         for follower in self._followers:
             follower.close()
@@ -113,7 +114,7 @@ class Followed:
             self._worker = asyncio.get_running_loop().create_task(self._pass_on(), name="pass the status of tasks on")
 
     async def _pass_on(self) -> None:
-        """One after the other, so that they arrive in order."""
+        """Pass statuses through the pipeline one at a time, to keep their order."""
         while self._waiting:
             task_id, upstream, status = self._waiting.popleft()
             self._bytes -= len(status)
