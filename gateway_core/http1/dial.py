@@ -19,7 +19,7 @@ EYEBALLS: Final = 0.25
 
 
 async def dial(factory: Callable[[], _P], host: str, port: int, context: ssl.SSLContext | None) -> _P:
-    """Connect; `context` is for TLS. The caller sets a timeout. Raises `OSError` (`ssl.SSLError`, `socket.gaierror`)."""
+    """Connect; `context`: for TLS. The caller sets a timeout. Raises `OSError` (`ssl.SSLError`, `socket.gaierror`)."""
     loop = asyncio.get_running_loop()
     addresses = _literal(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS, loop=loop, socket_factory=_socket)
