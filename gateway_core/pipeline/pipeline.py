@@ -57,7 +57,7 @@ class Pipeline:
     def __init__(
         self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
     ) -> None:
-        """`settle` waits shortly after the start for upstreams that were not tried yet; it returns whether it waited."""
+        """`settle` waits shortly after the start for upstreams not tried yet; it returns whether it waited."""
         self._timeout = config.timeout
         self._max_timeout = config.max_timeout
         self._question_timeout = config.question_timeout

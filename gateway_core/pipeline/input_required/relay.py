@@ -139,7 +139,7 @@ async def _answer(upstream: str, exchange: Exchange, question: _Question) -> Raw
 
 
 def _with_elicitation_id(params: bytes) -> bytes:
-    """Add an `elicitationId` in URL mode: 2025-11-25 requires it, 2026-07-28 has none (client/elicitation, URL Mode)."""
+    """Add an `elicitationId` in URL mode: 2025-11-25 requires it, unlike 2026-07-28 (client/elicitation, URL Mode)."""
     members: dict[str, Any] = dict(jsonrpc.members(params))
     if "elicitationId" in members or jsonrpc.text(members.get("mode", Raw(b'"form"')), "mode") != "url":
         return params
