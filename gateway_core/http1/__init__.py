@@ -1,1 +1,1 @@
-"""HTTP/1.1 (RFC 9112) with nothing of MCP in it: the server that agents talk to."""
+"""HTTP/1.1 (RFC 9112), independent of MCP: the server for agents and the client for upstreams."""

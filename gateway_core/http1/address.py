@@ -6,7 +6,7 @@ import ipaddress
 
 
 def canonical_address(address: str) -> str:
-    """An address in the form that sessions and limits compare; both loopback standards name one machine."""
+    """The form of an address that sessions and limits compare; `::1` becomes `127.0.0.1`."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

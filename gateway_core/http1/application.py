@@ -1,4 +1,4 @@
-"""What the server asks of the application that it serves."""
+"""The interface between the HTTP server and its application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway_core.http1.writer import ResponseStream
 
 
 class Client(Protocol):
-    """The connection that a request came on."""
+    """The connection that delivered a request."""
 
     address: str
     """The client's address in its canonical form."""
@@ -25,22 +25,22 @@ class Client(Protocol):
 
 
 class Completion(Protocol):
-    """Something that completes later: a task, or what acts like one."""
+    """Something that completes later, such as a task."""
 
     def add_done_callback(self, callback: Callable[[Any], object], /) -> None: ...
 
 
 class PendingResponse(Protocol):
-    """The response to a request, while it is being found."""
+    """The response to a request that is still being served."""
 
     @property
     def running(self) -> Completion:
         """Completes when `response` may be called."""
 
     def response(self) -> Response | asyncio.Task[Any] | None:
-        """The response; or the task that still writes it as a stream; or None if the stream is complete.
+        """The response; the task that still streams it; or None if the stream is complete.
 
-        Called once. Raises what the request failed with.
+        Called once. Raises the error that the request failed with.
         """
 
     def poll(self, now: float) -> None:
@@ -55,13 +55,13 @@ Handler: TypeAlias = Callable[[Client, RequestHead, bytes], Response | PendingRe
 
 
 class Application(Protocol):
-    """Gives requests their meaning. No method may block."""
+    """Routes and serves requests. No method may block."""
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
 
     def refused(self, error: HttpError) -> Response:
-        """The response to a request that is refused."""
+        """The response to a rejected request."""
 
     def failed(self, error: BaseException) -> Response:
-        """The response to a request that failed because of a bug, which is logged here."""
+        """Log a bug and return the response to the request that it broke."""

@@ -1,4 +1,4 @@
-"""Bodies of requests as they arrive: of known length, or in chunks (RFC 9112 6 and 7.1)."""
+"""Readers of request bodies: with a known length, or chunked (RFC 9112 6 and 7.1)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Final, Protocol
 from gateway_core.http1.head import HttpError
 
 MAX_CHUNK_LINE: Final = 256
-"""Bytes of a chunk's size and extensions."""
+"""Maximum length of a chunk's size and extensions, in bytes."""
 MAX_EXTENSIONS: Final = 4 * 1024
-"""Bytes of all chunk extensions of one body. Nothing reads them."""
+"""Maximum length of all chunk extensions of one body, in bytes. Their content is ignored."""
 MAX_TRAILERS: Final = 8 * 1024
-"""Bytes of the trailers. Nothing reads them."""
+"""Maximum length of the trailers, in bytes. Their content is ignored."""
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*+)?")
 _TRAILER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t -~\x80-\xff]*+")
 _NO_TRAILERS: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
-"""Fields that say where a message ends or goes (RFC 9110 6.5.1)."""
+"""Framing and routing fields, which must not be trailers (RFC 9110 6.5.1)."""
 _DATA, _DATA_END, _SIZE, _TRAILERS = range(4)
 
 
@@ -25,14 +25,14 @@ class BodyReader(Protocol):
     """Reads one body."""
 
     def feed(self, data: bytes) -> bytes | None:
-        """Take more bytes; returns what follows the body once it is complete. Raises `HttpError` (400, 413)."""
+        """Add bytes; return the rest after the body once it is complete, else None. Raises `HttpError` (400, 413)."""
 
     def body(self) -> bytes:
         """The complete body."""
 
 
 class LengthBody:
-    """A body whose length is known."""
+    """A body with a known length."""
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -52,16 +52,16 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """A body in chunks. Extensions and trailers are checked, bounded and dropped."""
+    """A chunked body. Extensions and trailers are checked, bounded and dropped."""
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes of the body without its framing."""
         self._limit = limit
         self._state = _SIZE
         self._left = 0
-        """Bytes of the current chunk that are still to come."""
+        """Bytes missing from the current chunk."""
         self._partial = b""
-        """The beginning of a line."""
+        """The start of an incomplete line."""
         self._extensions = 0
         self._trailers = 0
         self._body = bytearray()
@@ -95,7 +95,7 @@ class ChunkedBody:
         return bytes(self._body)
 
     def _take(self, line: bytes) -> bool:
-        """Take a line of the framing, without its end; whether it is the last one."""
+        """Process a framing line without its line end; return whether it is the last one."""
         if self._state == _DATA_END:
             if line:
                 raise _malformed()
@@ -131,7 +131,7 @@ class ChunkedBody:
 
 
 def too_large(limit: int) -> HttpError:
-    """The refusal of a body above the limit."""
+    """The error for a body above the limit."""
     return HttpError(413, f"the body is larger than {limit} bytes", close=True)
 
 

@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection to an upstream: a request goes out in one write, its answer comes in, and the next may go.
+"""One HTTP/1.1 connection to an upstream, which carries one request at a time.
 
-The usual answer, which comes in one piece with its length told, is cut at the end of its head; heads are parsed once
-and remembered by their bytes. Everything else goes through httptools as it comes. Both are bounded. What is not HTTP,
-or comes when nothing was asked, ends the connection (RFC 9112; rule R10).
+A response with a known length that arrives in one piece is split after its head; parsed heads are cached by their
+bytes. httptools parses every other response as it arrives. Both are bounded. Bytes that are not HTTP, or that arrive
+without a request, close the connection (RFC 9112; rule R10).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway_core.http1.client_response import Response, ResponseHead
 from gateway_core.inline.driver import Completion
 
 LINGER: Final = 1.0
-"""Seconds that the rest of an answer may take to come when it is not wanted any more."""
+"""Seconds allowed for the rest of an unwanted response to arrive."""
 
 
 class WireConnection(asyncio.Protocol):
@@ -28,9 +28,9 @@ class WireConnection(asyncio.Protocol):
     def __init__(
         self, heads: Heads, idle: Callable[[WireConnection], None], lost: Callable[[WireConnection], None], limit: int
     ) -> None:
-        """`idle` is called when it is free for the next request, `lost` when it is gone.
+        """`idle` is called when the connection can take the next request, `lost` when it is closed.
 
-        `limit`: bytes up to which a JSON answer of known length is collected before it is passed on.
+        `limit`: largest JSON body of known length, in bytes, that is collected before it is passed on.
         """
         self._limit = limit
         self._heads = heads
@@ -39,25 +39,25 @@ class WireConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
         self._answer: Completion[Response] | None = None
-        """The answer that is waited for; None while nothing was asked, and once its head is there."""
+        """The awaited response; None without a request, and once a streamed response has begun."""
         self._response: Response | None = None
-        """The answer whose body is coming."""
+        """The response whose body is arriving."""
         self._stream: StreamParser | None = None
         self._collected: _Collection | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self.last = False
-        """Whether the request that it has is its last one."""
+        """Whether the connection closes after the current request."""
         self.unused_since = 0.0
-        """Since when it is idle, on the monotonic clock."""
+        """Start of the idle time, on the monotonic clock."""
 
     def is_usable(self) -> bool:
-        """Whether the next request can go: it is open, and nothing has come that nobody asked for (rule R10)."""
+        """Whether it can take a request: it is open, and no unexpected bytes have arrived (rule R10)."""
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
 
     @property
     def peer(self) -> str:
-        """The address at the other end."""
+        """The address of the peer; empty if unknown."""
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
         return str(peer[0]) if peer else ""
 
@@ -68,7 +68,7 @@ class WireConnection(asyncio.Protocol):
             self._poll.register(sock.fileno(), select.POLLIN)
 
     def ask(self, head: bytes, body: bytes) -> Completion[Response]:
-        """Send a request on a usable connection. The completion fails with `OSError` when there is no answer."""
+        """Send a request on a usable connection. The completion fails with `OSError` if no response arrives."""
         answer: Completion[Response] = Completion()
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -82,14 +82,14 @@ class WireConnection(asyncio.Protocol):
         return answer
 
     def give_up(self, answer: Completion[Response]) -> None:
-        """Nobody waits for this answer any more: hang up, unless it is there and others have the connection."""
+        """Stop waiting: close the connection if `answer` is still pending, else close the response."""
         if self._answer is answer:
             self.close()
         elif answer.done:
             with contextlib.suppress(OSError):
                 answer.result().close()
 
-    # -- what comes ---------------------------------------------------------------------------------------------
+    # -- receiving ----------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._collected is not None:
@@ -97,7 +97,7 @@ class WireConnection(asyncio.Protocol):
             return
         if self._stream is None:
             answer = self._answer
-            if answer is None:  # nothing was asked
+            if answer is None:  # no request is in flight
                 self.close()
                 return
             end = data.find(b"\r\n\r\n") + 4
@@ -127,8 +127,10 @@ class WireConnection(asyncio.Protocol):
 
     @staticmethod
     def _pass_on(response: Response | None, answer: Completion[Response] | None) -> None:
-        """Resume whoever waits for the answer or for more of its body. Last of all: the connection may be used again
-        in there."""
+        """Resume the caller that waits for the response or its body.
+
+        Do this last: the caller may use the connection again at once.
+        """
         if response is None:
             return
         if answer is not None:
@@ -137,7 +139,7 @@ class WireConnection(asyncio.Protocol):
             response.wake()
 
     def _collect(self, collected: _Collection, data: bytes) -> None:
-        """A piece of an answer that is collected."""
+        """Add a piece to the collected response, and pass it on once complete."""
         collected.pieces.append(data)
         collected.missing -= len(data)
         if collected.missing > 0:
@@ -149,12 +151,12 @@ class WireConnection(asyncio.Protocol):
         answer.complete(Response(collected.head, None, body[: collected.head.length] if collected.missing else body))
 
     def _begun(self, head: ResponseHead) -> Response:
-        """The head of an answer is there."""
+        """Called by the parser when a head is complete; returns the response for its body."""
         self._response = Response(head, self)
         return self._response
 
     def _finish(self) -> None:
-        """The answer that came in pieces is complete."""
+        """End a streamed response."""
         stream, response = self._stream, self._response
         assert stream is not None
         assert response is not None
@@ -197,7 +199,7 @@ class WireConnection(asyncio.Protocol):
         answer, self._answer = self._answer, None
         collected, self._collected = self._collected, None
         response, self._response = self._response, None
-        if collected is not None:  # its head is there: what breaks off is the body
+        if collected is not None:  # the head is complete, so only the body fails
             response = Response(collected.head, self)
         self._drop_stream()
         self.close()
@@ -213,11 +215,11 @@ class WireConnection(asyncio.Protocol):
             stream.release()
 
     def close(self) -> None:
-        """Hang up at once."""
+        """Abort the connection."""
         if self._transport is not None:
             self._transport.abort()
 
-    # -- as the carrier of an answer ----------------------------------------------------------------------------
+    # -- `Carrier` of a response ---------------------------------------------------------------------------------
 
     def pause(self) -> None:
         if self._transport is not None:
@@ -241,7 +243,7 @@ class WireConnection(asyncio.Protocol):
 
 
 class _Collection:
-    """What has come of an answer that is collected."""
+    """The collected part of a response."""
 
     __slots__ = ("head", "missing", "pieces")
 
@@ -249,4 +251,4 @@ class _Collection:
         self.head = head
         self.pieces = pieces
         self.missing = missing
-        """Bytes that have not come yet."""
+        """Bytes that have not arrived; negative if too many have."""

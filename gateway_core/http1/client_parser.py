@@ -1,4 +1,4 @@
-"""An answer that comes in pieces, as httptools sees it (RFC 9112)."""
+"""Parses a streamed response with httptools (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gateway_core.http1.client_head import MAX_HEAD, Collected, Malformed
 from gateway_core.http1.client_response import Response, ResponseHead
 
 MAX_INFORMATIONAL: Final = 8
-"""Answers with a status of 1xx before the one that counts."""
+"""Maximum number of 1xx responses before the final one."""
 
 
 class StreamParser(Collected):
-    """One answer, from its first byte to its last. What comes first is read as a head within the bounds of `heads`."""
+    """Parses one response from its first byte to its last; the head has the bounds of `client_head`."""
 
     def __init__(self, begun: Callable[[ResponseHead], Response], known: ResponseHead | None) -> None:
-        """`known`: its head, where that was looked up already."""
+        """`begun` gets the head and returns the response. `known`: the head, if the cache had it."""
         super().__init__()
         self.done = False
         self.more = False
-        """Whether something came after the end of the answer."""
+        """Whether bytes followed the end of the response."""
         self.failure: OSError | None = None
         self._begun = begun
         self._known = known
@@ -32,7 +32,7 @@ class StreamParser(Collected):
         self._informational = 0
 
     def feed(self, data: bytes) -> None:
-        """Take what has come; afterwards `done`, `more` and `failure` tell."""
+        """Parse received bytes, then set `done`, `more` and `failure`."""
         if self.head is None:
             self._before += len(data)
         try:

@@ -1,4 +1,4 @@
-"""The answer to one HTTP request to an upstream: its head, and its body as it comes."""
+"""The response to an HTTP request to an upstream: its head, and its body as it arrives."""
 
 from __future__ import annotations
 
@@ -13,60 +13,60 @@ JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 HIGH: Final = 256 * 1024
 LOW: Final = 64 * 1024
-"""Bytes of a body that wait for its reader: above the one no more is read, below the other again."""
+"""Water marks for buffered body bytes: reading pauses above `HIGH` and resumes at `LOW`."""
 MAX_SPENT: Final = 64 * 1024
-"""Bytes that are read of what is not wanted any more, to use its connection again."""
+"""Bytes of an unwanted body that are read so that the connection can be reused."""
 
 
 class ResponseHead:
-    """Status and headers."""
+    """Status and headers of a response."""
 
     __slots__ = ("content_type", "encoded", "events", "headers", "length", "reusable", "status", "usual")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
-        """`length`: bytes of the body, where they are known beforehand. `reusable`: the connection stays open."""
+        """`length`: bytes of the body, None if unknown. `reusable`: the connection stays open."""
         self.status = status
         self.headers = headers
         self.length = length
         self.reusable = reusable
         self.content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self.encoded = headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
-        """Whether the body is compressed, or the like."""
+        """Whether the body has a content coding, such as gzip."""
         plain = status == 200 and not self.encoded
         self.usual = plain and self.content_type == JSON
-        """Whether the body is what a request to an MCP server usually has for an answer,"""
+        """Whether the body is plain JSON with status 200."""
         self.events = plain and self.content_type == EVENT_STREAM
-        """or a stream that has it among its events."""
+        """Whether the body is a plain event stream with status 200."""
 
 
 class Carrier(Protocol):
-    """The connection that an answer comes on."""
+    """The connection that delivers a response."""
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def abandon(self) -> None:
-        """The rest of the answer is not wanted."""
+        """Drop the rest of the response and close the connection."""
 
     def linger(self) -> None:
-        """The rest is not wanted but may come for a moment, so that the connection can be used again."""
+        """Wait a moment for the rest of an unwanted response, so that the connection can be reused."""
 
 
 class Response(msgspec.Struct, eq=False):
-    """An answer. Its body can be read once; `close` is due."""
+    """A response. Its body can be read once; the reader must call `close` or `spend`."""
 
     head: ResponseHead
     _carrier: Carrier | None
-    """None once the body has come to its end, or is not wanted any more."""
+    """None once the body has ended or was given up."""
     body: bytes | None = None
-    """All of it, if the answer was complete from the start; empty once it was read."""
+    """The whole body, if the response arrived in one piece; empty once read."""
     _chunks: list[bytes] = []
     _size: int = 0
-    """Bytes in the chunks."""
+    """Bytes in `_chunks`."""
     _error: OSError | None = None
     _paused: bool = False
     _waiter: Completion[None] | None = None
     _spare: int | None = None
-    """Bytes that may still come where none is wanted any more."""
+    """Bytes of an unwanted body that may still arrive; None while the body is wanted."""
 
     @property
     def status(self) -> int:
@@ -83,18 +83,18 @@ class Response(msgspec.Struct, eq=False):
 
     @property
     def at_eof(self) -> bool:
-        """Whether the body was read to its end."""
+        """Whether the body has ended and was read."""
         return self._carrier is None and not self._chunks and not self.body
 
     def whole(self) -> bytes | None:
-        """The whole body, if it is there in one piece already."""
+        """Take the body of a response without `body`, if it ended with at most one unread chunk; else None."""
         if self._carrier is not None or self._error is not None or len(self._chunks) > 1:
             return None
         self._size = 0
         return self._chunks.pop() if self._chunks else b""
 
     async def read(self) -> bytes | None:
-        """The next piece of the body; None at its end. Raises `OSError` when it breaks off. For one reader."""
+        """The next piece of the body; None at its end. Raises `OSError` if it is truncated. For one reader."""
         if self.body:
             whole, self.body = self.body, b""
             return whole
@@ -116,7 +116,7 @@ class Response(msgspec.Struct, eq=False):
         return chunk
 
     def close(self) -> None:
-        """Let go of it. Where the body has not come to its end, its connection is closed."""
+        """Release the response. Closes the connection if the body has not ended."""
         carrier, self._carrier = self._carrier, None
         if carrier is not None:
             carrier.abandon()
@@ -124,7 +124,7 @@ class Response(msgspec.Struct, eq=False):
         self.wake()
 
     def spend(self) -> None:
-        """Let go of it with its answer in hand: its connection is used again if little more comes, and soon."""
+        """Release the response; the connection is reused if the body soon ends within `MAX_SPENT` bytes."""
         if self._carrier is None:
             self.close()
             return
@@ -139,10 +139,10 @@ class Response(msgspec.Struct, eq=False):
             self._paused = False
             self._carrier.resume()
 
-    # -- what the connection says -------------------------------------------------------------------------------
+    # -- called by the connection -------------------------------------------------------------------------------
 
     def feed(self, chunk: bytes) -> None:
-        """A piece of the body has come; `wake` is due."""
+        """Add a piece of the body. Call `wake` afterwards."""
         if self._carrier is None:
             return
         if self._spare is not None:
@@ -157,12 +157,12 @@ class Response(msgspec.Struct, eq=False):
             self._carrier.pause()
 
     def end(self, error: OSError | None = None) -> None:
-        """The body has come to its end, or will not, for `error`; `wake` is due."""
+        """End the body; with `error` if it is truncated. Call `wake` afterwards."""
         if self._carrier is not None:
             self._carrier, self._error = None, error
 
     def wake(self) -> None:
-        """Resume the reader: more has come, or the end. The connection calls it when it is done with its own state."""
+        """Resume the reader. The connection calls this after updating its own state."""
         waiter = self._waiter
         if waiter is not None:
             waiter.complete(None)

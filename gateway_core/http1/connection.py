@@ -1,8 +1,8 @@
-"""One TCP connection to the server: requests are read one after the other, and answered in their order.
+"""One TCP connection to the server, which serves its requests in order.
 
-A request is served in two steps. The application chooses a handler by the head alone, so that a request can be refused
-before its body is read. The handler gets the complete body and returns a `Response`, or a `PendingResponse` that the
-connection waits for. Meanwhile a bounded part of what follows is read ahead.
+A request is served in two steps. The application chooses a handler by the head alone, so that it can reject a request
+before the body is read. The handler gets the complete body and returns a `Response`, or a `PendingResponse` that the
+connection waits for. Meanwhile the connection reads a bounded part of later requests.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ BODY_TIMEOUT: Final = 30.0
 IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
-"""Seconds in which a client can read a last response before the connection is cut."""
+"""Seconds that a client has to read a last response before the connection is closed."""
 MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are read while one is being served."""
+"""Bytes of later requests that are buffered while one is being served."""
 
 
 class Server(Protocol):
-    """What a connection needs of `server.HttpServer`."""
+    """The part of `server.HttpServer` that a connection uses."""
 
     application: Application
     heads: ResponseHeads
@@ -46,7 +46,7 @@ class Server(Protocol):
 
 
 class ServerConnection(asyncio.Protocol):
-    """One connection."""
+    """One connection from a client."""
 
     __slots__ = (
         "_ending",
@@ -72,14 +72,14 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader()
         self._head: RequestHead | None = None
-        """Of the request being read or served."""
+        """The head of the request being read or served."""
         self._handler: Handler | None = None
-        """Of the request whose body is incomplete."""
+        """The handler of the request whose body is incomplete."""
         self._pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
         self._processing = False
         self._ending = False
-        """Whether no more requests are read; what still arrives is dropped."""
+        """Whether further input is dropped instead of read as requests."""
         self._since: float | None = None
         """When the current wait for a head or body, or the lingering, began; None between requests."""
         self._fresh = True
@@ -131,7 +131,7 @@ class ServerConnection(asyncio.Protocol):
                 transport.pause_reading()
 
     def _process(self) -> None:
-        """Serve the requests that have arrived, until one is incomplete or its response has to be waited for."""
+        """Serve buffered requests until one is incomplete or its response is pending."""
         if self._processing:
             return
         self._processing = True
@@ -188,7 +188,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: HttpError) -> None:
-        """Refuse the request that is being read. The connection goes on if its body has arrived completely."""
+        """Reject the request being read. The connection stays open if its complete body can be skipped."""
         response, head = self._server.application.refused(error), self._head
         if head is None or error.close or not self._reader.skip(head):
             self._send(response, close=True)
@@ -208,12 +208,12 @@ class ServerConnection(asyncio.Protocol):
             self._linger()
 
     def _usable(self) -> ResponseWriter | None:
-        """The writer, unless nothing can be sent any more."""
+        """The writer; None if the connection is closing."""
         transport = self._transport
         return None if transport is None or transport.is_closing() else self._writer
 
     def _completed(self, _: object) -> None:
-        """The pending response is there."""
+        """Send the pending response, which is ready."""
         pending = self._pending
         if pending is None:  # the connection is lost
             return
@@ -224,7 +224,7 @@ class ServerConnection(asyncio.Protocol):
             return
         except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
             found = self._server.application.failed(error)
-        if isinstance(found, Response) and self._stream is not None:  # its head was sent already
+        if isinstance(found, Response) and self._stream is not None:  # a head was sent already
             self.abort()
         elif isinstance(found, Response):
             self._pending = None
@@ -236,7 +236,7 @@ class ServerConnection(asyncio.Protocol):
             found.add_done_callback(self._streamed)
 
     def _streamed(self, task: asyncio.Task[Any]) -> None:
-        """The task that writes the stream has ended."""
+        """End the stream after its writing task."""
         if self._pending is None:
             return
         error = None if task.cancelled() else task.exception()
@@ -321,7 +321,7 @@ class ServerConnection(asyncio.Protocol):
             transport.close()
 
     def _linger(self) -> None:
-        """Hang up once everything is sent. What still arrives is dropped, so that no reset destroys the response."""
+        """Close once everything is sent. Further input is dropped, so that no reset destroys the response."""
         transport = self._transport
         self._reader.drop()
         self._handler = None
@@ -338,13 +338,13 @@ class ServerConnection(asyncio.Protocol):
             transport.resume_reading()
 
     def close(self) -> None:
-        """Hang up once everything is sent."""
+        """Close once everything is sent."""
         self._ending = True
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Close without sending the rest."""
         self._ending = True
         if self._transport is not None:
             self._transport.abort()

@@ -1,4 +1,4 @@
-"""From the name of a host to an open connection: look-up, TCP, TLS."""
+"""Opens a connection to a host: name resolution, TCP, TLS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
 EYEBALLS: Final = 0.25
-"""Seconds after which the next address is tried beside one that does not answer (RFC 8305)."""
+"""Seconds before the next address is tried in parallel (RFC 8305)."""
 
 
 async def dial(factory: Callable[[], _P], host: str, port: int, context: ssl.SSLContext | None) -> _P:
-    """Connect. `context`: for TLS. The caller bounds the time. Raises `OSError` (`ssl.SSLError`, `socket.gaierror`)."""
+    """Connect; `context`: for TLS. The caller sets a timeout. Raises `OSError` (`ssl.SSLError`, `socket.gaierror`)."""
     loop = asyncio.get_running_loop()
     addresses = _literal(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     sock = await start_connection(addresses, happy_eyeballs_delay=EYEBALLS, loop=loop, socket_factory=_socket)
@@ -34,7 +34,7 @@ async def dial(factory: Callable[[], _P], host: str, port: int, context: ssl.SSL
 
 
 def _literal(host: str, port: int) -> list[AddrInfoType]:
-    """The address that a host is written as, which needs no look-up (in a thread); none for a name."""
+    """The address info of an IP literal, which needs no resolver thread; empty for a name."""
     with contextlib.suppress(ValueError):
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
         place = (host, port, 0, 0) if family == socket.AF_INET6 else (host, port)
@@ -43,7 +43,7 @@ def _literal(host: str, port: int) -> list[AddrInfoType]:
 
 
 def _socket(address: AddrInfoType) -> socket.socket:
-    """A socket that sends at once, and notices within a minute that the other machine is gone."""
+    """A socket without Nagle's algorithm, whose keep-alive detects a dead peer within about a minute."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,8 +1,8 @@
-"""The head of a request, read strictly (RFC 9112).
+"""A strict parser for request heads (RFC 9112).
 
-A head that two parsers could read differently is refused: bare CR or LF, folded lines, white space around names,
-control characters, several lengths, a length beside a transfer coding, a target that contradicts Host. The grammar is
-checked on all bytes at once, and there is no lenient second parser.
+It rejects every head that two parsers could read differently: bare CR or LF, folded lines, white space around names,
+control characters, several lengths, a length beside a transfer coding, a target that contradicts Host. There is no
+lenient second parser.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import msgspec
 from msgspec.structs import replace
 
 MAX_HEAD: Final = 32 * 1024
-"""Bytes of a request's head."""
+"""Maximum bytes of a request's head."""
 MAX_HEADERS: Final = 100
 MAX_LINE: Final = 16 * 1024
-"""Bytes of the request line, and of each header."""
+"""Maximum bytes of the request line, and of each header."""
 HEAD_END: Final = b"\r\n\r\n"
 
 _TOKEN: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOKEN + rb"]", bytes([byte])))
 _TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
-"""What may stand in a value: no control characters but the tab."""
+"""Bytes allowed in a field value: no control characters except the tab."""
 _REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
 _VARYING: Final = frozenset(
     {
@@ -32,7 +32,7 @@ _VARYING: Final = frozenset(
         *("mcp-method", "mcp-name", "mcp-session-id"),
     }
 )
-"""Fields that differ from request to request, and from which nothing follows for the rest of a head or its route."""
+"""Fields that vary between requests and affect neither the rest of the head nor its route."""
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _BAD: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """A bare CR or LF, or a control character."""
@@ -41,7 +41,7 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 class HttpError(Exception):
-    """A request is refused with this status. `close`: the connection ends with the response."""
+    """The request is rejected with this status. `close`: the connection ends after the response."""
 
     def __init__(
         self, status: int, message: str, *, headers: Mapping[str, str] | None = None, close: bool = False
@@ -54,7 +54,7 @@ class HttpError(Exception):
 
 
 class Route:
-    """Where the requests go whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
+    """Shared by requests whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
 
     __slots__ = ("handler",)
 
@@ -62,7 +62,7 @@ class Route:
         self.handler: Any = None
 
     def keep(self, handler: object) -> None:
-        """Serve the next such requests on this connection with `handler`, too."""
+        """Serve later requests of this connection that share the route with `handler`."""
         self.handler = handler
 
 
@@ -71,27 +71,27 @@ class RequestHead(msgspec.Struct, eq=False):
 
     method: str
     path: str
-    """Of the target, without the query, as the client wrote it."""
+    """The target's path without the query, as the client wrote it."""
     query: str
     fields: dict[str, str]
-    """A field given several times has its values joined by commas (RFC 9110 5.3)."""
+    """Values by name; the values of a repeated field are joined by commas (RFC 9110 5.3)."""
     repeated: frozenset[str]
-    """Names of the fields given several times."""
+    """Names of repeated fields."""
     minor: int
-    """Of the version: 0 or 1."""
+    """Minor version: 0 or 1."""
     keep_alive: bool
-    """Whether the client wants to use the connection again."""
+    """Whether the client wants to reuse the connection."""
     length: int
-    """Bytes of the body; 0 if it comes in chunks."""
+    """Bytes of the body; 0 if it is chunked."""
     chunked: bool
     usual: bool
     """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
     lines: list[str]
-    """As they were received, for `read_next_head`."""
+    """The lines as received, for `read_next_head`."""
     route: Route = msgspec.field(default_factory=Route)
 
     def once(self, name: str) -> str | None:
-        """A field that may be given once; None if it is absent. Raises `HttpError` (400) if it is repeated."""
+        """The value of a field that must not repeat; None if absent. Raises `HttpError` (400) if repeated."""
         if name in self.repeated:
             raise HttpError(400, f"the header {name} is given more than once")
         return self.fields.get(name)
@@ -103,13 +103,13 @@ class RequestHead(msgspec.Struct, eq=False):
 
 
 def read_head(data: bytes) -> RequestHead:
-    """Read the head that `data` is, the empty line included. Raises `HttpError` (400, 431, 501), which closes."""
+    """Parse a head, including its empty line. Raises `HttpError` (400, 431, 501), which closes the connection."""
     lines = data.decode("latin-1").split("\r\n")
     if len(data) > MAX_LINE:
         _check_size(data, lines)
     if len(lines) - 3 > MAX_HEADERS:
         raise HttpError(431, f"there are more than {MAX_HEADERS} headers", close=True)
-    # Only the line ends are left, and each is where a line was split: no control characters, no bare CR or LF.
+    # Without allowed bytes only line ends may remain, one per split: no control characters, no bare CR or LF.
     found = _REQUEST_LINE.fullmatch(lines[0])
     if found is None or data.translate(None, _TEXT_BYTES) != b"\r\n" * (len(lines) - 1):
         raise _malformed()
@@ -145,9 +145,9 @@ def read_head(data: bytes) -> RequestHead:
 
 
 def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
-    """`read_head` for a head that follows `last` on the same connection.
+    """Parse the head after `last` on the same connection. Raises as `read_head`.
 
-    A client repeats most of its head: only the lines that differ are read.
+    Only lines that differ from those of `last` are parsed, because clients repeat most of their head.
     """
     lines, known = data.decode("latin-1").split("\r\n"), last.lines
     if lines == known:
@@ -171,9 +171,9 @@ def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
 
 
 def check_partial(data: bytes, checked: int) -> None:
-    """Check the beginning of a head, of which `checked` bytes passed before.
+    """Check the start of a head; its first `checked` bytes have passed before.
 
-    Raises `HttpError` (400, 431) if nothing that may follow makes it a valid head.
+    Raises `HttpError` (400, 431) if no continuation can make it a valid head.
     """
     if len(data) > MAX_HEAD:
         raise HttpError(431, f"the headers are larger than {MAX_HEAD} bytes", close=True)
@@ -189,7 +189,7 @@ def _check_size(data: bytes, lines: list[str]) -> None:
 
 
 def _utf8(value: str) -> str:
-    """A value that was read as Latin-1, read as UTF-8."""
+    """Decode a value as UTF-8 that was decoded as Latin-1."""
     return value.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
@@ -198,7 +198,7 @@ def _malformed() -> HttpError:
 
 
 def _join_repeated(lines: list[str], fields: dict[str, str]) -> frozenset[str]:
-    """Join the values of repeated fields in `fields`; returns their names."""
+    """Join the values of repeated fields in `fields`; return their names."""
     values: dict[str, list[str]] = {}
     for line in lines:
         name, _, value = line.partition(":")
@@ -210,7 +210,7 @@ def _join_repeated(lines: list[str], fields: dict[str, str]) -> frozenset[str]:
 
 
 def _check_coding(fields: Mapping[str, str], repeated: frozenset[str], version: str) -> None:
-    """Raise `HttpError` unless the body comes in chunks and nothing else says how long it is (RFC 9112 6)."""
+    """Raise `HttpError` (400, 501) unless the body is chunked and nothing else gives its length (RFC 9112 6)."""
     codings = [coding.strip(" \t") for coding in fields["transfer-encoding"].lower().split(",")]
     if "content-length" in fields or "transfer-encoding" in repeated or version == "0" or codings[-1] != "chunked":
         raise HttpError(400, "the length of the body is ambiguous", close=True)
@@ -219,7 +219,7 @@ def _check_coding(fields: Mapping[str, str], repeated: frozenset[str], version: 
 
 
 def _length(value: str) -> int:
-    # A repeated field is joined with a comma and so is no number.
+    # A repeated field contains a comma and therefore fails here.
     if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
         raise HttpError(400, "the header Content-Length must be one number", close=True)
     return int(value)

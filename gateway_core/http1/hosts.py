@@ -1,8 +1,8 @@
 """Names of this machine, and the check of the Host and Origin headers of an HTTP request (DNS rebinding).
 
-A web page can make its reader's browser send requests to a local port under a name of the page's own. Such requests
-carry that name in Host and the page's origin in Origin, so both must name this machine, or a host that the operator
-allowed (basic/transports/streamable-http, Security & Endpoint).
+A web page can make a browser send requests to a local port under the page's own host name. Such requests carry that
+name in Host and the page's origin in Origin. Therefore both must name this machine or a host that the operator allowed
+(basic/transports/streamable-http, Security & Endpoint).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` means this machine whoever resolves it: `localhost` or a loopback address."""
+    """Whether `host` names this machine for every resolver: `localhost` or a loopback address."""
     if host.lower() == "localhost":
         return True
     try:
@@ -34,40 +34,40 @@ def is_loopback(host: str) -> bool:
 
 
 def leads_to_loopback(host: str) -> bool:
-    """Whether a request to a URL with this host stays on this machine: also names under `localhost` (RFC 6761).
+    """Whether a URL with this host stays on this machine: `is_loopback`, or a name under `localhost` (RFC 6761).
 
-    Too wide for the Host header: a browser may have asked a name server for such a name.
+    Not for the Host header: a browser may have resolved such a name through DNS.
     """
     host = host.rstrip(".").lower()
     return host.endswith(".localhost") or is_loopback(host)
 
 
 def base_url(host: str, port: int) -> str:
-    """The `http://` URL of a listener, without a slash at the end; an IPv6 address gets brackets."""
+    """The `http://` URL of a listener without a trailing slash; an IPv6 address gets brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class HostGuard:
-    """Checks Host and Origin against loopback names, the configured host, and what the operator allowed."""
+    """Checks Host and Origin against loopback names, the configured host, and the operator's allow lists."""
 
     def __init__(self, host: str, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> None:
-        """An allowed host without a port stands for every port; an allowed origin is compared as it is written."""
+        """An allowed host without a port matches every port; allowed origins are compared literally."""
         self._hosts = frozenset(_bare(name) for name in (host, *allowed_hosts))
         self._origins = frozenset(allowed_origins)
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
     def check(self, headers: MultiMapping[str]) -> tuple[int, str] | None:
-        """`judge` the headers of a request; exactly one must be Host."""
+        """Check a request's headers, including that there is exactly one Host; returns as `judge`."""
         hosts = headers.getall("Host", [])
         if len(hosts) != 1:
             return 400, "exactly one Host header is required"
         return self.judge(hosts[0], ", ".join(headers.getall("Origin")) if "Origin" in headers else None)
 
     def judge(self, host: str, origin: str | None) -> tuple[int, str] | None:
-        """None, or the HTTP status and the reason to refuse with: 400 for a malformed Host, else 403.
+        """None, or the HTTP status and the reason of a rejection: 400 for a malformed Host, else 403.
 
-        `origin`: None without the header; several are joined by commas, and are no origin then.
+        `origin`: None without the header; several values are joined by commas and then rejected.
         """
         status = self._host_status(host)
         if status == 400:
@@ -96,6 +96,6 @@ class HostGuard:
 
 
 def _bare(name: str) -> str:
-    """An allowed host as `_known` compares it: lower case, an IPv6 address without brackets unless a port follows."""
+    """An allowed host as `_known` compares it: lower case; an IPv6 address loses its brackets if it has no port."""
     name = name.strip().lower()
     return name[1:-1] if name.startswith("[") and name.endswith("]") else name

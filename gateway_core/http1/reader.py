@@ -1,4 +1,4 @@
-"""Reads requests from the bytes of one connection, without a connection: heads, and bodies within a limit."""
+"""Parses the requests of one connection without doing I/O: heads, and bodies within a limit."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_h
 
 
 class RequestReader:
-    """Call `head` and `body` in turns; each returns None until `feed` has brought enough."""
+    """Call `head` and `body` alternately; each returns None until `feed` has added enough bytes."""
 
     __slots__ = ("_body", "_checked", "_last", "buffer")
 
     def __init__(self) -> None:
         self.buffer = b""
-        """What was fed and not read yet."""
+        """Bytes that were fed and not parsed yet."""
         self._checked = 0
-        """Bytes of the buffer that are known to be the beginning of a head."""
+        """Bytes of the buffer already searched for the end of a head."""
         self._body: BodyReader | None = None
-        """Reads a body that was not complete at first sight."""
+        """Reads a body that was not complete together with its head."""
         self._last: RequestHead | None = None
-        """The head before, whose lines the next head probably repeats."""
+        """The previous head, whose lines the next head probably repeats."""
 
     def feed(self, data: bytes) -> None:
-        """Add what was received."""
+        """Add received bytes."""
         self.buffer = self.buffer + data if self.buffer else data
 
     def head(self) -> RequestHead | None:
@@ -65,17 +65,17 @@ class RequestReader:
         return body
 
     def skip(self, head: RequestHead) -> bool:
-        """Skip the body after `head` if it is there; False if it is not, and nothing more can be read."""
+        """Skip the body after `head` if it is complete; otherwise return False, and nothing more can be read."""
         if self._body is not None or head.chunked or len(self.buffer) < head.length:
             return False
         self.buffer = self.buffer[head.length :]
         return True
 
     def forget(self) -> None:
-        """Hold nothing that only saves time."""
+        """Drop the cached head."""
         self._last = None
 
     def drop(self) -> None:
-        """Hold nothing."""
+        """Drop all buffered data."""
         self.buffer = b""
         self._body = self._last = None

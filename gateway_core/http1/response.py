@@ -1,4 +1,4 @@
-"""Complete responses, refused requests, and the heads of both on the wire."""
+"""Complete responses, and the serialised heads of all responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Response(msgspec.Struct, frozen=True, eq=False):
-    """A complete response. `close`: the connection ends after it. The default Content-Type of a body is JSON."""
+    """A complete response. `close`: the connection ends after it. A body is JSON by default."""
 
     body: bytes = b""
     status: int = 200
@@ -25,7 +25,7 @@ class Response(msgspec.Struct, frozen=True, eq=False):
 
 
 class ResponseHeads:
-    """Writes the heads of responses, from the status line to the empty line.
+    """Serialises the heads of responses, from the status line to the empty line.
 
     Header values come from the gateway itself, so nothing is escaped.
     """
@@ -42,7 +42,7 @@ class ResponseHeads:
         """The head of a 200 with JSON on a connection that stays open, up to the length."""
 
     def of(self, response: Response, request: RequestHead | None, *, close: bool) -> bytes:
-        """The head of a complete response. `request`: None if it could not be read."""
+        """The head of a complete response. `request`: None if it could not be parsed."""
         headers = {"Content-Type": JSON, **response.headers} if response.body else {**response.headers}
         if response.status != HTTPStatus.NO_CONTENT:
             headers["Content-Length"] = str(len(response.body))

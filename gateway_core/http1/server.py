@@ -1,4 +1,4 @@
-"""The HTTP server: its listening socket, its connections within bounds, time-outs once a second, and draining."""
+"""The HTTP server: its listening socket, bounded connections, polled timeouts, and draining."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.response import ResponseHeads
 
 SPARE: Final = 64
-"""Connections above the limit that are kept until they are refused with a response."""
+"""Least number of connections above the limit that stay open to get a rejection."""
 
 
 class HttpServer:
     """Serves one application. Call `poll` about once a second."""
 
     def __init__(self, application: Application, *, name: str, max_body: int, max_connections: int) -> None:
-        """`name`: for the header `Server`. `max_body`: bytes. `max_connections`: see `admit`."""
+        """`name`: value of the header `Server`. `max_body`: bytes. `max_connections`: see `admit`."""
         self.application = application
         self.max_body = max_body
         self.heads = ResponseHeads(name)
         self.draining = False
-        """Whether connections end after the response that they are busy with."""
+        """Whether connections close after their current response."""
         self.admitted = 0
         """Connections that count against the limit."""
         self.port = 0
-        """The port that is listened on, once started."""
+        """The listening port, set by `start`."""
         self._max_connections = max_connections
         self._open: set[ServerConnection] = set()
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used."""
+        """Listen; port 0 chooses a free one. Raises `OSError` if the address cannot be used."""
         self._listener = await asyncio.get_running_loop().create_server(
             lambda: ServerConnection(self),
             host,
@@ -49,12 +49,12 @@ class HttpServer:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def stop_accepting(self) -> None:
-        """Take no new connections; requests on the open ones are still served."""
+        """Accept no new connections; open ones are still served."""
         if self._listener is not None:
             self._listener.close()
 
     async def drain(self, grace: float) -> None:
-        """End each connection after the response that it is busy with, and after `grace` seconds all that are left."""
+        """Close each connection after its current response, and abort the remaining ones after `grace` seconds."""
         self.stop_accepting()
         self.draining = True
         for connection in list(self._open):
@@ -69,10 +69,10 @@ class HttpServer:
                 pass
         for connection in list(self._open):
             connection.abort()
-        await asyncio.sleep(0)  # in which the connections learn that they are lost
+        await asyncio.sleep(0)  # the loop calls `connection_lost` meanwhile
 
     def poll(self) -> None:
-        """Update the clock in responses and end the connections that stall; call about once a second."""
+        """Update the `Date` of responses and end stalled connections; call about once a second."""
         self.heads.refresh()
         now = time.monotonic()
         for connection in list(self._open):
@@ -87,7 +87,7 @@ class HttpServer:
     def admit(self) -> bool:
         """Count one more connection against the limit; False if the limit is reached.
 
-        A connection above the limit may still be served what needs no admission, and is admitted once there is room.
+        Above the limit, a connection still gets responses that need no admission. It is admitted once there is room.
         """
         if self.admitted >= self._max_connections:
             return False

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes (WHATWG HTML, Server-sent events)."""
+"""Serialises server-sent events (WHATWG HTML, Server-sent events)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SSE_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-"""The headers of a stream, which tell proxies not to hold events back."""
+"""Headers of a stream; they tell proxies not to buffer events."""
 COMMENT: Final = b": keep-alive\n\n"
-"""What clients ignore."""
+"""A keep-alive comment, which clients ignore."""
 
 
 def event(data: bytes, name: str = "message") -> bytes:

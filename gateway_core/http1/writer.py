@@ -1,4 +1,4 @@
-"""The sending side of a connection: responses, back-pressure, and detection of peers that stop reading."""
+"""The sending side of a connection: responses, back-pressure, and the write-stall detector."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response, ResponseHeads
 
 _BIG: Final = 64 * 1024
-"""Bytes from which a body is not copied behind its head."""
+"""Size in bytes from which a body is not copied to join its head."""
 WRITE_TIMEOUT: Final = 30.0
-"""Seconds within which a peer must read at least part of what is waiting to be sent."""
+"""Seconds within which a peer must read at least part of the unsent bytes."""
 
 
 class ResponseWriter:
@@ -28,9 +28,9 @@ class ResponseWriter:
         self._since = 0.0
 
     def send(self, response: Response, head: RequestHead | None, *, close: bool) -> bool:
-        """Send a complete response; returns whether the connection ends after it.
+        """Send a complete response; return whether the connection ends after it.
 
-        `head`: the request's; None if it could not be read. `close`: end the connection anyway.
+        `head`: the request's; None if it could not be parsed. `close`: end the connection in any case.
         """
         body = response.body
         if not (close or response.close or response.headers) and response.status == 200 and head and head.usual:
@@ -47,7 +47,7 @@ class ResponseWriter:
         return close
 
     def begin_stream(self, headers: Mapping[str, str], head: RequestHead) -> ResponseStream:
-        """Begin a response that is sent in pieces, with status 200. `head`: the request's."""
+        """Begin a streamed response with status 200. `head`: the request's."""
         chunked = head.minor == 1
         if chunked:
             headers = {**headers, "Transfer-Encoding": "chunked"}
@@ -56,20 +56,20 @@ class ResponseWriter:
         return ResponseStream(self._transport, self, chunked=chunked, close=close)
 
     def pause(self) -> None:
-        """The transport's buffer is full."""
+        """Make `drain` wait: the transport's buffer is full."""
         self._drained = asyncio.get_running_loop().create_future()
 
     def resume(self) -> None:
-        """There is room in the transport's buffer."""
+        """Resume `drain`: the transport's buffer has room."""
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
     def lost(self) -> None:
-        """The connection is lost."""
+        """Fail a waiting `drain`: the connection is lost."""
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the connection is lost"))
-            self._drained.exception()  # usually nothing waits: complete responses are written at once
+            self._drained.exception()  # retrieved, because often no `drain` waits
 
     async def drain(self) -> None:
         """Wait for room in the transport's buffer. Raises `ConnectionError`."""
@@ -77,7 +77,7 @@ class ResponseWriter:
             await asyncio.shield(self._drained)
 
     def stalled(self, now: float) -> bool:
-        """Whether the peer has read nothing for `WRITE_TIMEOUT`. Poll it; `now` is on the monotonic clock."""
+        """Whether the peer has read nothing for `WRITE_TIMEOUT`. Call it regularly; `now`: monotonic clock."""
         unsent = self._transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent or not self._unsent:
             self._since = now
@@ -86,12 +86,12 @@ class ResponseWriter:
 
 
 class ResponseStream:
-    """A response that is sent in pieces."""
+    """A streamed response."""
 
     __slots__ = ("_chunked", "_ended", "_transport", "_writer", "close")
 
     def __init__(self, transport: asyncio.Transport, writer: ResponseWriter, *, chunked: bool, close: bool) -> None:
-        """Without chunks the end of the connection ends the response."""
+        """Without `chunked`, the end of the connection ends the response."""
         self._transport = transport
         self._writer = writer
         self.close = close
@@ -100,7 +100,7 @@ class ResponseStream:
         self._ended = False
 
     async def write(self, data: bytes) -> None:
-        """Send a piece, and wait while the peer has too much to read. Raises `ConnectionError`."""
+        """Send a piece, then wait for room in the buffer. Raises `ConnectionError`."""
         if self._ended or self._transport.is_closing():
             raise ConnectionResetError("the connection is lost")
         if data:
@@ -108,7 +108,7 @@ class ResponseStream:
         await self._writer.drain()
 
     def end(self) -> None:
-        """Mark the end of the response; nothing can be written any more."""
+        """End the response; later writes fail."""
         self._ended = True
         if self._chunked:
             self._transport.write(b"0\r\n\r\n")

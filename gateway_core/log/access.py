@@ -1,4 +1,4 @@
-"""What the access log says about a call besides who served it and how it ended: its method, its name, its principal."""
+"""Access log fields that identify a call: its method, its name and its principal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _QUERY: Final = re.compile(r"\?.+", re.DOTALL)
 
 
 def shown_name(method: str, name: str) -> str:
-    """The name that a call asks for, as the log may show it: no ids of tasks, no userinfo and no query of a URI.
+    """The requested name as the log may show it: without task ids, and without userinfo and query of a URI.
 
-    Whoever knows the id of a task may ask for it; passwords and tokens stand in the other two.
+    A task id grants access to its task; userinfo and query may contain passwords and tokens.
     """
     if method.startswith("tasks/"):
         return ""
@@ -21,6 +21,6 @@ def shown_name(method: str, name: str) -> str:
 
 
 def members(method: str, name: str, principal: str) -> dict[str, str]:
-    """The members that a line about a call has in JSON only; as text, the message holds them. `name` as it is shown."""
+    """The JSON-only members of a call's line; in text, the message contains them. `name`: from `shown_name`."""
     key = _NAME_KEYS.get(method, "name")
     return {"method": method, key: name, "principal": principal} if name else {"method": method, "principal": principal}

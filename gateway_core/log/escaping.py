@@ -1,4 +1,4 @@
-"""Text on a terminal: what becomes of strangers' text there, and whether ours has colours."""
+"""Terminal output: escaping of untrusted text, and the choice of colours."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final, TextIO
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that shows colours, and nobody objects (no-color.org)."""
+    """Whether `stream` is a terminal with colours and `NO_COLOR` is unset (no-color.org)."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))
 _LONG: Final = 64
-"""Characters from which looking at the bytes is faster."""
+"""Length in characters from which a check of the bytes is faster."""
 
 
 def escape(text: str) -> str:
-    """`text` in one line that can do nothing to a terminal: all but printable characters and spaces escaped."""
+    """`text` in one line, safe for a terminal: everything except printable characters and spaces is escaped."""
     if len(text) > _LONG and text.isascii():
         if not text.encode().translate(None, _PRINTABLE):
             return text

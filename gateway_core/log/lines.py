@@ -1,7 +1,7 @@
-"""What a log line looks like: one record in, one line out.
+"""Renders log lines: each record becomes one line.
 
-Everything in a record may come from strangers, so control characters are escaped, fields are capped, and an
-exception is one field of the same line.
+All parts of a record are untrusted, so control characters are escaped and fields are truncated. An exception is one
+field of the same line.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from loguru import Record
 
 MAX_FIELD: Final = 8192
-"""Characters of one field (message, value, exception) that are kept."""
+"""Maximum characters of one field (message, value, exception); the rest is cut off."""
 
 _COLOURS: Final = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[1;31m", "DEBUG": "\x1b[2m"}
 _PLAIN_WORD: Final = re.compile(r"[!#-<>-~]+")
-"""A value that stands as it is: printable ASCII but space, quotation mark and equals sign."""
+"""A value without quotes: printable ASCII except space, quotation mark and equals sign."""
 _SHORT: Final = 128
-"""Characters of a value up to which it is remembered how it is shown."""
+"""Maximum characters of a value whose rendering is cached."""
 _RESET: Final = "\x1b[0m"
 
 Format = Literal["text", "json"]
@@ -39,7 +39,7 @@ NO_MEMBERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Differs(enum.Enum):
-    """What stands in a `Line` for what differs."""
+    """Placeholders in a `Line` for values that differ from note to note."""
 
     WORD = enum.auto()
     """A `str` of ASCII letters and digits."""
@@ -48,44 +48,44 @@ class Differs(enum.Enum):
 
 
 class Line:
-    """What many notes have in common: the message, and all fields but those that have a `Differs` for their value."""
+    """A prepared line that many notes share. Fields whose value is a `Differs` are filled in for each note."""
 
     __slots__ = ("fields", "json", "message", "text")
 
     def __init__(self, message: str, fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
-        """`members` stand in JSON only."""
+        """`members` appear in JSON only."""
         self.message = message
         self.fields = fields
         shown = f" {_level('INFO')} {escape(_cap(message))}".replace("%", "%%")
         self.text = shown + "".join(_template(_key(key), value, _value, "%s", "%.6g") for key, value in fields.items())
-        """As text, from after the time on; takes the values that differ as `%` does it."""
+        """The text form after the time: a format for `%`, which takes the values that differ."""
         all_members = _members("INFO", _cap(message), fields, members)
         self.json = ",".join(
             _template(f"{_json(key)}:", value, _json, '"%s"', "%s") for key, value in all_members.items()
         )
-        """The same as members of a JSON object."""
+        """The JSON form: members after the time, as a format for `%`."""
 
     def filled(self, values: Sequence[Any]) -> dict[str, Any]:
-        """All fields, with `values` for those that differ."""
+        """All fields, with `values` in place of the placeholders."""
         left = iter(values)
         return {key: next(left) if isinstance(value, Differs) else value for key, value in self.fields.items()}
 
 
 def _template(begin: str, value: object, shown: Callable[[Any], str], word: str, number: str) -> str:
-    """One field, `begin` before it, as a part of a format for `%`."""
+    """One field as a part of a format for `%`. `begin` precedes its value."""
     if isinstance(value, Differs):
         return begin.replace("%", "%%") + (word if value is Differs.WORD else number)
     return (begin + shown(value)).replace("%", "%%")
 
 
 class _Second(NamedTuple):
-    """A second, as lines tell the time."""
+    """One second, with its rendered time stamp."""
 
     number: int
     stamp: str
     """Date, time and zone (ISO 8601)."""
     date: str
-    """The stamp without its zone."""
+    """The stamp without the zone."""
     zone: str
 
     @classmethod
@@ -95,9 +95,9 @@ class _Second(NamedTuple):
 
 
 class Renderer:
-    """`Renderer(form, colour)(record)` is the line of a record of loguru, without its newline.
+    """Renders lines without their newline.
 
-    `render` makes every line; `line` fills in one that was rendered beforehand.
+    A call renders a loguru record, `render` any line, and `line` fills in a prepared one.
     """
 
     def __init__(self, form: Format, colour: bool) -> None:
@@ -119,7 +119,7 @@ class Renderer:
         fields: Mapping[str, Any],
         members: Mapping[str, str] = NO_MEMBERS,
     ) -> str:
-        """A line: `when` in seconds since the epoch, `members` for JSON only."""
+        """Render a line. `when`: seconds since the epoch. `members`: for JSON only."""
         now = self._at(when)
         message = _cap(message)
         if self._json:
@@ -131,7 +131,7 @@ class Renderer:
         return f"{now.stamp} {shown} {escape(message)}{''.join(shown_fields)}"
 
     def line(self, when: float, line: Line, values: tuple[Any, ...]) -> str:
-        """A line at level INFO that has much in common with others."""
+        """Render a prepared line at level INFO. `when`: seconds since the epoch."""
         now = self._now
         if int(when) != now.number:
             now = self._at(when)
@@ -142,7 +142,7 @@ class Renderer:
     def _at(self, when: float) -> _Second:
         second, now = int(when), self._now
         if second != now.number:
-            now = self._now = _Second.of(second)  # in one step: several threads write lines
+            now = self._now = _Second.of(second)  # one assignment, because several threads render lines
         return now
 
 
@@ -156,18 +156,18 @@ def _level(level: str) -> str:
 
 
 def _members(level: str, message: str, fields: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
-    """A record as the members of a JSON object, but for its time."""
+    """The members of a record's JSON object, except the time."""
     out: dict[str, Any] = {"level": level, "message": message}
     out.update((key, _cap(value)) for key, value in members.items())
     for key, value in fields.items():
-        # A field never replaces what the gateway itself says about the event.
+        # A field must not replace a member that the gateway sets itself.
         name = f"{key}_" if key in out or key == "time" else key
         out[name] = value if _is_number(value) or isinstance(value, Differs) else _cap(_plain(value))
     return out
 
 
 def _json(value: object) -> str:
-    # ASCII only: line separators, bidirectional marks and lone surrogates are escaped for every reader.
+    # ASCII only, so that line separators, bidirectional marks and lone surrogates are escaped.
     with contextlib.suppress(UnicodeEncodeError):
         line = msgspec.json.encode(value)
         if line.isascii():
@@ -176,7 +176,7 @@ def _json(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    # Infinities are no JSON, and integers past 64 bits are refused by many a reader.
+    # JSON has no infinities, and many parsers reject integers beyond 64 bits.
     return value is None or (isinstance(value, bool | int | float) and -(2**63) <= value < 2**63)
 
 
@@ -189,7 +189,7 @@ def _plain(value: object) -> str:
 
 @lru_cache(maxsize=256)
 def _key(key: str) -> str:
-    """What stands before a field's value."""
+    """The text before a field's value."""
     return f" {escape(key)}="
 
 
@@ -215,13 +215,13 @@ def _text_value(value: str) -> str:
 
 
 _short_value = lru_cache(maxsize=1024)(_text_value)
-"""The same values come with every call: names of agents, upstreams and outcomes."""
+"""Cached, because agents, upstreams and outcomes repeat from call to call."""
 
 
 def _safe_str(value: object) -> str:
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - a value that cannot be shown must not break the line
+    except Exception as error:  # noqa: BLE001 - a value whose `str` fails must not break the line
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
@@ -236,5 +236,5 @@ def _exception(error: BaseException | None) -> str:
         text = "".join(traceback.format_exception(error, limit=-20))
     except Exception:  # noqa: BLE001 - an exception whose own text fails
         text = type(error).__name__
-    # The end names the error and where it came from.
+    # Keep the end, which names the error and its origin.
     return text.strip() if len(text) <= MAX_FIELD else "… " + text[-MAX_FIELD + 2 :].strip()

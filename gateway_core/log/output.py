@@ -1,7 +1,7 @@
-"""Set-up of the log: where records go.
+"""Sets up the log's targets and writes access log lines.
 
-Nothing ever goes to stdout, which belongs to the protocol in `--stdio` mode. Records of the standard library's
-logging come along from WARNING.
+The log never uses stdout, which carries the protocol in `--stdio` mode. It includes records of the standard library's
+logging from WARNING up.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 MAX_NOTE: Final = 9000
-"""Characters of a note's message that are kept."""
+"""Maximum characters of a note's message; the rest is cut off."""
 _active: list[LineSink] = []
 _noting: list[tuple[LineSink, Renderer]] = []
-"""Those of them whose level admits notes, with what renders their lines."""
+"""The active sinks with their renderers; empty if the log level suppresses notes."""
 
 
 class LogSettings(Protocol):
-    """What `[mcp.proxy.log]` says."""
+    """The settings of `[mcp.proxy.log]`."""
 
     @property
     def level(self) -> str: ...
@@ -50,10 +50,10 @@ class LogSettings(Protocol):
 
 
 def setup(log: LogSettings, *, to_terminal: bool) -> None:
-    """Send all log records where `log` says; what was set up before is ended first.
+    """Send all log records to the target in `log`. Replaces an earlier set-up.
 
-    `to_terminal`: a person watches stderr, so it gets text lines too when the log goes to a file.
-    Raises `OSError` when the file cannot be opened now; a file that breaks later only loses lines.
+    `to_terminal`: a person watches stderr, so it gets text lines too if the log goes to a file.
+    Raises `OSError` if the file cannot be opened; a file that fails later only loses lines.
     """
     targets: list[tuple[Target, Renderer]] = []
     if log.file is not None:
@@ -74,10 +74,9 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
 def note(message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
     """Write a line of the access log, at level INFO: one or more for every call.
 
-    It goes past loguru, whose record takes half as long as all the rest of a call. The keys of `fields` are plain
-    words; `members` are further ones, in JSON only. A `message` that is a function is made only where the log's level
-    lets the line through; whatever is in it stays on its line and can do nothing to a terminal. Where no log of the
-    gateway's own is set up, it is one of loguru's records like all others.
+    It bypasses loguru, because creating a loguru record is expensive. The keys of `fields` are plain words; `members`
+    are additional fields in JSON only. A function as `message` is called only if the log level admits the line. The
+    message is escaped. Before `setup`, the line is an ordinary loguru record.
     """
     if not _active:
         logger.bind(**fields).opt(lazy=True).info("{}", partial(_in_one_line, message))
@@ -96,7 +95,7 @@ def _in_one_line(message: str | Callable[[], str]) -> str:
 
 
 def note_line(line: Line, values: tuple[Any, ...]) -> None:
-    """`note` for a line that has much in common with others: `values` are those of the fields that differ."""
+    """Write a prepared line at level INFO; `values` are those of the fields that differ."""
     if _noting:
         now = time.time()
         for sink, renderer in _noting:
@@ -106,23 +105,23 @@ def note_line(line: Line, values: tuple[Any, ...]) -> None:
 
 
 def flush(timeout: float = FLUSH_TIMEOUT) -> None:
-    """Wait until what was logged has been written, at most `timeout` seconds."""
+    """Wait until all queued lines are written, at most `timeout` seconds for each sink."""
     for sink in _active:
         sink.flush(timeout)
 
 
 def reopen() -> None:
-    """Open the log file again, for a rotation that tells by a signal; a changed file is noticed anyway."""
+    """Check at the next write whether the log file was replaced. Also done regularly without this call."""
     for sink in _active:
         sink.target.reopen()
 
 
 def _no_format(_record: Record) -> str:
-    return ""  # lines are rendered by the sink: loguru's own format would put exceptions on lines of their own
+    return ""  # the sink renders lines: loguru's own format would put exceptions on separate lines
 
 
 class _Intercept(logging.Handler):
-    """Records of the libraries that use the standard library's logging, as records of ours."""
+    """Forwards records of the standard library's logging to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The way out of a log line: a bounded queue and a thread.
+"""Writes log lines through a bounded queue and a thread.
 
-A terminal, a pipe or a disk that stalls must never stall the event loop. What does not fit, or cannot be written,
-is dropped and counted.
+A stalled terminal, pipe or disk must never stall the event loop. Lines that do not fit or cannot be written are dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ MAX_LINES: Final = 10_000
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Bounds of the queue between the event loop and the writer."""
 MAX_CHUNK: Final = 64 * 1024
-"""Bytes handed to the target at once; what is lost together when it refuses them."""
+"""Bytes handed to the target at once. If that write fails, all of them are lost."""
 REPORT_INTERVAL: Final = 60.0
-"""Seconds between two lines that tell how many lines were dropped."""
+"""Least seconds between two reports of dropped lines."""
 GATHER: Final = 0.05
-"""Seconds in which notes are gathered."""
+"""Seconds that notes are collected before they are written."""
 REOPEN_INTERVAL: Final = 1.0
-"""Seconds between two looks at whether the file was rotated away."""
+"""Least seconds between two checks whether the file was moved or deleted."""
 STALL_TIMEOUT: Final = 5.0
 """Seconds that one write to a non-blocking pipe or terminal may wait before its lines are dropped."""
 FLUSH_TIMEOUT: Final = 2.0
 
 
 class Target(Protocol):
-    """Where bytes go; `write` raises `OSError` when they did not get out."""
+    """A destination of bytes; `write` raises `OSError` if it fails."""
 
     def write(self, data: bytes) -> None: ...
     def reopen(self) -> None: ...
@@ -48,23 +48,23 @@ class Target(Protocol):
 
 
 class StderrTarget:
-    """File descriptor 2, unbuffered: a buffered stream's lock would block the end of the process."""
+    """File descriptor 2, unbuffered: a buffered stream's lock could block process exit."""
 
     def write(self, data: bytes) -> None:
         _write_all(2, data)
 
     def reopen(self) -> None:
-        """Stderr stays what it is."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Stderr is not ours to close."""
+        """Does nothing: the process keeps stderr."""
 
 
 class FileTarget:
-    """A log file, appended to and opened again when it was moved or deleted. Mode 0600: logs tell who does what.
+    """A log file in append mode, reopened after it was moved or deleted. Mode 0600: logs show agents' activity.
 
-    Before it grows past `max_bytes` (0: it may), it becomes `FILE.1`, that one `FILE.2`, and so on; `kept` older ones
-    stay. Where that is refused, the file grows on, and it is tried again a second later.
+    Before it exceeds `max_bytes` (0: unlimited), it is renamed to `FILE.1`, `FILE.1` to `FILE.2`, and so on; `kept`
+    older files remain. If a rotation fails, the file keeps growing, and the next attempt follows after a second.
     """
 
     def __init__(self, path: Path, max_bytes: int = 0, kept: int = 0) -> None:
@@ -86,7 +86,7 @@ class FileTarget:
             _write_all(self._fd, data)
             self._size += len(data)
         except OSError:
-            self._looked = 0.0  # the disk may have been replaced: look again at the next write
+            self._looked = 0.0  # the disk may have been replaced: check again at the next write
             raise
 
     def reopen(self) -> None:
@@ -98,7 +98,7 @@ class FileTarget:
             os.close(fd)
 
     def _look(self, now: float) -> None:
-        """Open the file again if it is another one by now; others may write to it, too."""
+        """Reopen the file if it was replaced; else update the size, because other processes may write to it."""
         self._looked = now
         if self._fd < 0 or self._moved():
             self._open_again()
@@ -107,7 +107,7 @@ class FileTarget:
 
     def _rotate(self, now: float) -> None:
         self._rotate_from = now + REOPEN_INTERVAL
-        if not self._moved():  # another process may have been faster
+        if not self._moved():  # another process may have rotated it already
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 return
             try:
@@ -155,18 +155,17 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 Rendering = Callable[["Record"], str]
-"""What `lines.Renderer` does with a record."""
+"""Renders a loguru record, as `lines.Renderer` does."""
 
 
 class LineSink:
-    """The writer of all lines, and a sink for loguru. It never blocks: `put` queues a line, a thread writes it.
+    """The writer of one target, and a loguru sink. It never blocks: `put` queues a line, and a thread writes it.
 
-    Lines that are not urgent, of which there are some for every call, are gathered for a moment: they take no lock and
-    wake nobody, unless the thread is asleep. They are rendered before: while that thread rendered some, no call could
-    go on.
+    Lines that are not urgent, such as those of calls, are collected for `GATHER` seconds. They take no lock and wake no
+    thread, unless the thread sleeps. Callers render lines, because rendering in the thread would hold up calls.
 
-    `dropped` counts the lines that were lost, because the queue was full or the target refused them; a line
-    about it is written at most every `REPORT_INTERVAL` seconds.
+    `dropped` counts lines that were lost because the queue was full or a write failed. A line reports them at most
+    every `report` seconds.
     """
 
     def __init__(
@@ -192,18 +191,18 @@ class LineSink:
         self._thread.start()
 
     def write(self, message: Message) -> None:
-        """Queue the record of `message`; called by loguru, from any thread."""
+        """Render and queue a record. loguru calls this from any thread."""
         self.put(self.render(message.record), urgent=True)
 
     def put(self, line: str, *, urgent: bool = False) -> None:
-        """Queue one line, without its newline, or drop and count it; from any thread."""
+        """Queue one line without its newline, or drop and count it. Callable from any thread."""
         if self._closing or len(self._lines) >= self._max_lines or self._bytes >= self._max_bytes:
             with self._state:
                 self.dropped += 1
             return
         data = _encoded(line)
         self._lines.append(data)
-        self._bytes += len(data)  # without the lock a few may be miscounted, until the next batch is taken
+        self._bytes += len(data)  # may be inexact without the lock; each batch resets it
         if urgent or self._asleep:
             with self._state:
                 self._asleep = False
@@ -211,14 +210,14 @@ class LineSink:
                 self._state.notify_all()
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
-        """Wait until the queue is written; False if that took longer than `timeout` seconds."""
+        """Wait until the queue is written; False after `timeout` seconds."""
         with self._state:
             self._urgent = True
             self._state.notify_all()
             return self._state.wait_for(lambda: not self._lines and not self._writing, timeout)
 
     def stop(self) -> None:
-        """Write what is queued within `FLUSH_TIMEOUT` and end the thread; called by loguru."""
+        """Write the queued lines within `FLUSH_TIMEOUT` seconds and end the thread. loguru calls this."""
         with self._state:
             self._closing = True
             self._state.notify_all()
@@ -227,13 +226,13 @@ class LineSink:
     def _run(self) -> None:
         while True:
             with self._state:
-                self._asleep = True  # before the look at the queue: whoever adds to it after that wakes us
+                self._asleep = True  # before checking the queue: a later `put` then wakes the thread
                 self._state.wait_for(lambda: self._lines or self._closing, self._report)
                 self._asleep = False
                 self._state.wait_for(lambda: self._urgent or self._closing, GATHER)
                 self._urgent = False
                 self._writing = True
-                batch = [self._lines.popleft() for _ in range(len(self._lines))]  # more may come meanwhile
+                batch = [self._lines.popleft() for _ in range(len(self._lines))]  # others may append meanwhile
                 self._bytes = 0
                 finished = self._closing and not batch
             self._write(batch)
@@ -252,7 +251,7 @@ class LineSink:
             while end < len(batch) and (size == 0 or size + len(batch[end]) <= MAX_CHUNK):
                 size += len(batch[end])
                 end += 1
-            # A line that was cut off by a full disk must not swallow the first one after it.
+            # A line truncated by a full disk must not merge with the next one.
             data = (b"\n" if self._torn else b"") + b"".join(batch[start:end])
             try:
                 self.target.write(data)
@@ -269,7 +268,7 @@ class LineSink:
             if not lost or self._torn or now - self._told_at < self._report:
                 return
             self._told, self._told_at = self.dropped, now
-        # Straight to the target that lost them, past the queue and the configured level.
+        # Bypass the queue and the configured level: write to the target that lost the lines.
         record: Any = {
             "time": datetime.now().astimezone(),
             "level": logger.level("WARNING"),

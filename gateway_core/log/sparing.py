@@ -1,4 +1,4 @@
-"""Lines that may be due often, written once in a while for each key."""
+"""A rate limiter for log lines, by key."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import time
 from typing import Final
 
 PERIOD: Final = 60.0
+"""Seconds between two lines of one key."""
 MAX_KEYS: Final = 256
 
 
 class Sparing:
-    """Says of each key at most once a minute that a line about it is due, and that of at most `MAX_KEYS` keys."""
+    """Admits at most one line per key in `PERIOD` seconds, for at most `MAX_KEYS` keys at a time."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
-        """Key -> when it was due last, the oldest first."""
+        """Key -> time of its last line on the monotonic clock, oldest first."""
 
     def due(self, key: str) -> bool:
         """Whether to write the line now."""

@@ -1,11 +1,11 @@
-"""Decodes JSON-RPC messages: `decode_request` what agents send, `decode_response` what servers send.
+"""Decodes JSON-RPC messages: `decode_request` those of agents, `decode_response` those of servers.
 
 Each function tries a strict struct first, which reads the envelope and the members of `params` or `result` in one
 pass. A message that is not in the canonical form (no white space between tokens, no member twice, no escapes in names,
-no unknown members) is written without white space and read again; the general reader takes what is still not canonical.
-Every step is a pass in C over the bytes, so the time is linear in the size of the message, whatever is in it.
+no unknown members) is rewritten without white space and read again. If it is still not canonical, the general reader
+takes it. Every step is a pass in C over the bytes, so the time is linear in the size of any message.
 
-Payloads keep their tokens; white space between tokens may be missing afterwards, line breaks always are.
+Payloads keep their tokens. White space between tokens may be removed; line breaks always are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gateway_core.mcp.passes import (
 
 MAX_ID_BYTES: Final = 1024
 MAX_ESCAPED: Final = 256
-"""Members of an object whose names may be written with escapes."""
+"""Maximum members of an object whose names may contain escapes."""
 
 _WATCHED: Final = frozenset(
     {
@@ -40,7 +40,7 @@ _WATCHED: Final = frozenset(
         *("name", "uri", "ref", "arguments", "_meta", "cursor", "taskId", "inputResponses", "requestState"),
     }
 )
-"""Names that the gateway reads in an envelope or in `params`."""
+"""Member names that the gateway reads in an envelope or in `params`."""
 _WATCHED_FOLDED: Final = frozenset(name.casefold() for name in _WATCHED)
 
 
@@ -81,8 +81,8 @@ def decode_request(data: bytes) -> Message:
     """Decode one message of an agent: a request, a notification, or the response to a server's question.
 
     Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0 message,
-    deeper than `MAX_DEPTH`, a member given twice or a watched name in another case). An envelope that is refused has
-    no id to trust, so the answer to it carries none.
+    deeper than `MAX_DEPTH`, a member given twice or a watched name in another case). A rejected envelope has no
+    trustworthy id, so the error response carries none.
     """
     if not data.isascii():
         require_utf8(data)
@@ -97,8 +97,8 @@ def decode_request(data: bytes) -> Message:
 def decode_response(data: bytes) -> Message:
     """Decode one message of a server: a response, a notification, or a request of a legacy server.
 
-    Half surrogate pairs, which servers make by cutting a text inside an emoji, become U+FFFD. Raises as
-    `decode_request` does.
+    Lone surrogates, which arise when a server cuts a text inside an emoji, become U+FFFD. Raises `RpcError` with
+    `PARSE_ERROR` or `INVALID_REQUEST`.
     """
     if not data.isascii():
         require_utf8(data)
@@ -110,10 +110,10 @@ def decode_response(data: bytes) -> Message:
 
 
 def _strict_request(data: bytes) -> Message | None:
-    """A request or a notification in its canonical form; None for everything else.
+    """A request or a notification in canonical form; None for everything else.
 
-    In that form its size is that of its members as the shortest JSON, so there is no room for a member given twice,
-    for white space or for escapes.
+    A message in that form is exactly as long as its members in the shortest JSON. A repeated member, white space or an
+    escape would make it longer.
     """
     try:
         found = _REQUEST.decode(data)
@@ -137,7 +137,7 @@ def _strict_request(data: bytes) -> Message | None:
 
 
 def _strict_response(data: bytes) -> Message | None:
-    """A success response in its canonical form, with an id as the gateway gives them; None for everything else."""
+    """A success response in canonical form with an integer id; None for everything else."""
     try:
         found = _RESPONSE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -162,7 +162,7 @@ def _strict_response(data: bytes) -> Message | None:
 
 
 def _general(data: bytes) -> Message:
-    """Any message that has no white space between its tokens. Raises as `decode_request` does."""
+    """Decode any message without white space between tokens. Raises `RpcError` (see `decode_request`)."""
     try:
         envelope = _MEMBERS.decode(data)
         texts = [_TEXT.decode(envelope[name]) if name in envelope else "" for name in ("jsonrpc", "method")]
@@ -180,7 +180,7 @@ def _general(data: bytes) -> Message:
     if not (_are_all(envelope, data) and (not method or _are_all(members, raw_params))):
         raise RpcError.of_gateway(INVALID_REQUEST, "a member is given twice, or its name is written with escapes")
     if method:
-        check_depth(raw_params, MAX_DEPTH - 1)  # the rest is dropped
+        check_depth(raw_params, MAX_DEPTH - 1)  # other members are dropped
     else:
         check_depth(data)
     _require_case(envelope)
@@ -203,7 +203,7 @@ def _general(data: bytes) -> Message:
 
 
 def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: PLR0911 - one for each rule
-    """What is wrong with an envelope; empty for nothing."""
+    """The problem of an invalid envelope; empty if it is valid."""
     if message.jsonrpc != "2.0":
         return 'the member "jsonrpc" must be "2.0"'
     if raw_id and not _is_id(raw_id):
@@ -222,14 +222,14 @@ def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: 
 
 
 def _is_id(raw: bytes) -> bool:
-    """Whether an id is one that JSON-RPC and MCP allow, of bounded length."""
+    """Whether an id is a string or an integer of at most `MAX_ID_BYTES`, as MCP requires."""
     if len(raw) > MAX_ID_BYTES:
         return False
     return (raw.isdigit() and raw[0] != _ZERO) or raw[0] == _QUOTE or _INTEGER.fullmatch(raw) is not None
 
 
 def _ill_cased(members: dict[str, Raw]) -> bool:
-    """Whether a name equals a watched one but for its case: Go's parser takes `Name` and `argument\u017f` for it."""
+    """Whether a name differs from a watched one only in case: Go's parser accepts `Name` and `argument\u017f`."""
     others = members.keys() - _WATCHED
     return not _WATCHED_FOLDED.isdisjoint("\0".join(others).casefold().split("\0"))
 
@@ -241,10 +241,10 @@ def _require_case(members: dict[str, Raw]) -> None:
 
 
 def _are_all(members: dict[str, Raw], data: bytes) -> bool:
-    """Whether these are all members that the object `data` gives.
+    """Whether the object `data` has exactly these members, none of them twice.
 
-    Then it is as long as they are: there is no room for a member given twice. Names with escapes make it longer; Python
-    writes each letter beyond ASCII as one, so that form is compared as a whole.
+    Its length shows that, unless names contain escapes. Python escapes every character beyond ASCII, so `data` is also
+    compared with that form.
     """
     if not data or _size(members) == len(data):
         return True
@@ -252,10 +252,10 @@ def _are_all(members: dict[str, Raw], data: bytes) -> bool:
 
 
 def _size(members: dict[str, Raw]) -> int:
-    """Bytes of the shortest object that has these members."""
+    """Bytes of the shortest object with these members."""
     return len(_encode(list(members))) + len(members) + sum(map(len, members.values()))
 
 
 def _escaped(members: dict[str, Raw]) -> bytes:
-    """An object whose names are written in ASCII, as `json.dumps` of Python does."""
+    """An object with its names escaped to ASCII, as Python's `json.dumps` does."""
     return b"{%b}" % b",".join(b"%b:%b" % (json.dumps(name).encode(), bytes(raw)) for name, raw in members.items())

@@ -1,4 +1,4 @@
-"""Values in headers: how what is no plain text travels in one (transports/streamable-http, Value Encoding)."""
+"""Encoding of text that is not plain ASCII in headers (transports/streamable-http, Value Encoding)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=")
 
 
 def encode_header_value(value: str) -> str:
-    """`value` as it goes into a header: as it is where it is printable ASCII without space at its ends and does not
-    look encoded, else as base64 of its UTF-8."""
+    """Encode `value` as base64 of its UTF-8, unless it is printable ASCII without outer spaces and does not look
+    encoded."""
     if _PLAIN.fullmatch(value) is not None and _ENCODED.fullmatch(value) is None:
         return value
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
 
 
 def decode_header_value(value: str | None) -> str | None:
-    """What was encoded so. None for None, and for what nobody would have encoded so: it must never match a body."""
+    """Decode a header's value. None for None, and for malformed base64, which must never match a body."""
     found = _ENCODED.fullmatch(value) if value is not None and value.startswith("=?") else None
     if found is None:
         return value

@@ -1,4 +1,4 @@
-"""The field's words, as types."""
+"""Literal types of protocol terms."""
 
 from typing import Literal
 

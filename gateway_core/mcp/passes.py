@@ -1,4 +1,4 @@
-"""Single passes over the bytes of a message, each in C: text or not, white space, half surrogate pairs, depth."""
+"""Checks and repairs in C over the bytes of a message: UTF-8, white space, lone surrogates, depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Raw
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 
 MAX_DEPTH: Final = 64
-"""Deepest nesting of arrays and objects that is accepted."""
+"""Maximum nesting of arrays and objects."""
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
 _BACKSLASH: Final = ord("\\")
@@ -24,7 +24,7 @@ _SMALL: Final = 1 << 16
 
 
 def is_spaced(data: bytes) -> bool:
-    """Whether there are line breaks, or white space after the first name, as `json.dumps` of Python writes it."""
+    """Whether there are line breaks, or a space after the first name, as Python's `json.dumps` writes it."""
     return data.find(b'": ', 0, 24) >= 0 or _NEWLINE in data or _RETURN in data
 
 
@@ -44,7 +44,10 @@ def too_deep() -> NoReturn:
 
 
 def without_spaces(data: bytes, *, repair: bool = False) -> bytes:
-    """The same JSON without white space between its tokens. `repair`: with U+FFFD for half surrogate pairs."""
+    """The same JSON without white space between tokens. `repair`: replace lone surrogates by U+FFFD.
+
+    Raises `RpcError` (`PARSE_ERROR`, `INVALID_REQUEST`).
+    """
     try:
         return msgspec.json.format(data, indent=-1)
     except RecursionError:
@@ -56,10 +59,10 @@ def without_spaces(data: bytes, *, repair: bool = False) -> bytes:
         not_json(error)
 
 
-# Half surrogate pairs
+# Lone surrogates
 
 _PLACEHOLDER: Final = b"\0\0"
-"""Stands for an escaped backslash: JSON has no such character anywhere."""
+"""Replaces an escaped backslash; valid JSON contains no NUL."""
 _HALF: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -67,7 +70,7 @@ _HALF: Final = re.compile(
 
 
 def _with_whole_surrogates(data: bytes) -> bytes:
-    """JSON with every half surrogate pair in its strings replaced by U+FFFD; the same object if there is none."""
+    """JSON with each lone surrogate in its strings replaced by U+FFFD; the same object if there is none."""
     if 0 in data:
         return data
     repaired, count = _HALF.subn(rb"\\ufffd", data.replace(rb"\\", _PLACEHOLDER))
@@ -80,12 +83,12 @@ _QUOTE: Final = ord('"')
 _CUT: Final = ord("n")
 _OTHER: Final = bytes(byte for byte in range(256) if byte not in b'[]{}"\\bfnrtu/')
 _CODES: Final = bytes.maketrans(b'"{}bfnrtu/', b"n[]ttttttt")
-"""Quotes become `n`, so that an escaped one becomes a line break; what else follows a backslash becomes `t`."""
+"""Quotes become `n`, so an escaped quote becomes a line break. Other escape characters become `t`."""
 _NOT_OUTSIDE: Final = bytes(byte for byte in range(256) if byte not in b"[]n")
 
 
 def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
-    """Raise `RpcError` if brackets outside of strings nest deeper than `levels`. `data` is known to be JSON."""
+    """Raise `RpcError` if brackets outside strings nest deeper than `levels`. `data` must be valid JSON."""
     if _has_few_brackets(data, levels):
         return
     brackets = _outside_strings(data)
@@ -97,9 +100,9 @@ def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
 
 
 def check_depth_of_members(data: bytes, members: dict[str, Raw]) -> None:
-    """As `check_depth`, of a message whose `params` or `result` has these members.
+    """Raise `RpcError` if a message nests too deeply. `members`: those of its `params` or `result`.
 
-    Most of many brackets stand in a text: in an argument, or in a block of a result's content. Texts are skipped there.
+    Skips string values of arguments and of content blocks, because these usually contain most of the brackets.
     """
     if len(data) > _SMALL:
         check_depth(data)
@@ -129,9 +132,9 @@ def _check_values(members: dict[str, Raw], levels: int) -> None:
 
 
 def _has_few_brackets(data: bytes, left: int) -> bool:
-    """Whether at most `left` brackets open something, inside of strings or not."""
+    """Whether there are at most `left` opening brackets, inside strings or outside."""
     if len(data) <= _SMALL:
-        # `count` would look at each byte; this jumps from bracket to bracket, of which there are few in most texts.
+        # Not `count`, which examines each byte: most texts have few brackets to jump to.
         return len(data) - len(data.replace(b"{", b"").replace(b"[", b"")) <= left
     for bracket in (_BRACE, _BRACKET):
         at = data.find(bracket)
@@ -144,13 +147,12 @@ def _has_few_brackets(data: bytes, left: int) -> bool:
 
 
 def _outside_strings(data: bytes) -> bytes:
-    """The brackets outside of strings, all of them as square ones.
+    """The brackets outside strings, with braces replaced by square brackets.
 
-    Strings end at quotes that are not escaped. The codec for escapes finds those in one pass: three times as fast as
-    `replace` in texts that are full of them.
+    Strings end at unescaped quotes. The codec `unicode_escape` removes escaped quotes in one pass.
     """
     codes = data.translate(_CODES, _OTHER)
     if _BACKSLASH in codes:
         codes = codes.decode("unicode_escape").encode("latin-1")
-    codes = codes.translate(None, _NOT_OUTSIDE).replace(b"nn", b"")  # a string's end and the next one's beginning
+    codes = codes.translate(None, _NOT_OUTSIDE).replace(b"nn", b"")  # two quotes with no bracket between them
     return b"".join(codes.split(b"n")[::2]) if _CUT in codes else codes

@@ -1,9 +1,9 @@
 """Decoded JSON that cannot be changed in place.
 
-What plugins get to read is shared by all of them, and a change in place would reach later plugins but not the upstream.
-So objects and arrays are a `dict` and a `list` whose mutators raise `ReadOnlyError`. Everything that takes a dict or a
-list takes them: `isinstance`, `json`, msgspec, pydantic. Copies are plain and can be changed: `copy.deepcopy(value)`
-all the way down; `dict(value)`, `value | {…}`, `value.copy()`, `list(value)` and slices at the top level.
+All plugins share decoded payloads, and a change in place would reach later plugins but not the upstream. Therefore
+objects and arrays are a `dict` and a `list` whose mutators raise `ReadOnlyError`. They work wherever a dict or a list
+does: `isinstance`, `json`, msgspec, pydantic. Copies are plain and mutable: `copy.deepcopy(value)` at every level;
+`dict(value)`, `value | {…}`, `value.copy()`, `list(value)` and slices at the top level only.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _CONTAINERS: Final = frozenset({dict, list})
 
 
 def read_only(value: Any) -> Any:
-    """A read-only copy of decoded JSON, all the way down; what is read-only already, and scalars, are not copied."""
+    """A copy of decoded JSON, read-only at every level; scalars and read-only values are not copied."""
     kind = value.__class__
     if kind is dict:
         return ReadOnlyDict(
@@ -79,8 +79,8 @@ def read_only(value: Any) -> Any:
 
 
 def read_only_object(pairs: list[tuple[str, Any]]) -> ReadOnlyDict:
-    """The read-only object with these members; of a key that comes twice, the last one.
+    """A read-only object with these members; the last value of a repeated key wins.
 
-    For `object_pairs_hook`: the objects in the values are read-only already, the arrays are not.
+    For `object_pairs_hook`: objects among the values are read-only already, arrays are not.
     """
     return ReadOnlyDict([(key, value if value.__class__ is not list else read_only(value)) for key, value in pairs])

@@ -1,1 +1,1 @@
-"""The one way of every call, from an agent's params to its result."""
+"""The pipeline that serves every call, from an agent's params to its result."""

@@ -1,4 +1,4 @@
-"""What one call has found out and decided so far, as the pipeline goes through it."""
+"""The state of one call while the pipeline serves it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class CallState:
     """The state of one call."""
 
     members: Mapping[str, Raw]
-    """Of the request's params."""
+    """The members of the request's params."""
     started: float
-    """Loop time."""
+    """Start time in seconds on the monotonic clock."""
     answer: CallResult | None = None
-    """The result, where the upstream gave it before it was asked."""
+    """A result that the upstream sent unasked; the call then sends no request."""
     running: InlineCall[CallResult] | None = None
-    """The coroutine of the call, and its deadline."""
+    """The inline call, which also holds the deadline."""
     plan: CallPlan | None = None
     call: Call | None = None
-    """As plugins see it; None before its target was looked up."""
+    """The call as plugins see it; None until its target is looked up."""
     target: Target | None = None
-    """What the last look-up found: plugins judged what is then called."""
+    """The result of the latest look-up, so that the call goes to the target that plugins judged."""
     chain: ChainProgress | None = None
-    """How far it came through the plugins; None where no plugin wants its method."""
+    """Its progress through the plugin chain; None if no plugin hooks its method."""
     reply: Reply | None = None
-    """The upstream's last answer."""
+    """The upstream's reply; None for a later round, and after a repetition."""

@@ -1,4 +1,4 @@
-"""What the params of each method mean: the name they carry, whose it is, and what its upstream is to be sent."""
+"""Interprets the params of each method: the requested name, its target, and the upstream's request."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from gateway_core.upstream.lists.inventory import header_names
 from gateway_core.upstream.requests import Request
 
 MAX_NAME_SHOWN: Final = 500
-"""Characters of a name that an error quotes back."""
+"""Maximum characters of a name that an error quotes."""
 
 _REF_KEY: Final[Mapping[str, str]] = {"ref/prompt": "name", "ref/resource": "uri"}
 
 
 class Params(msgspec.Struct, frozen=True, eq=False):
-    """The params of one request, taken apart as far as the gateway reads them."""
+    """The params of one request, split into the members that the gateway reads and the others."""
 
     name: str
-    """What is asked for; empty for lists."""
+    """The requested name; empty for lists."""
     arguments: bytes
     meta: bytes
     others: Mapping[str, Raw]
-    """Members that the gateway only passes on."""
+    """All other members, including those of later rounds and `cursor`."""
     ref: Mapping[str, Raw] | None = None
     """The reference of a `completion/complete`."""
     ref_type: str = ""
 
     def call(self, exchange: Exchange, target: Target | None) -> Call:
-        """What plugins see."""
+        """The call as plugins see it."""
         agent = exchange.agent
         return Call(
             exchange.method,
@@ -58,7 +58,7 @@ class Params(msgspec.Struct, frozen=True, eq=False):
 
 
 def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
-    """Take the params of a request apart. Raises `RpcError` for what the protocol forbids."""
+    """Split the params of a request. Raises `RpcError` if they violate the protocol."""
     method = exchange.method
     if method not in METHODS:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
@@ -86,7 +86,7 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
     if arguments and arguments[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"params.{ARGUMENTS_KEY.get(method, 'arguments')} must be an object")
     if method == TOOLS_CALL:
-        # Asks for a task of 2025-11-25, which a server that does not announce them ignores, as the gateway does not.
+        # It requests a task of 2025-11-25. The gateway does not announce those, so it must ignore the request.
         others.pop("task", None)
     return Params(name, arguments, meta, others, ref, ref_type)
 
@@ -95,7 +95,7 @@ ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "t
 
 
 def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
-    """Who serves what `principal` knows by `name`; None for a name of nobody's and for lists."""
+    """The target that `principal` knows as `name`; None if no upstream serves it, and for lists."""
     match method:
         case "tools/call":
             return catalog.tool(name, principal.id)
@@ -112,9 +112,9 @@ def find(catalog: Catalog, method: str, name: str, principal: Principal, params:
 
 
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None:
-    """Compare the agent's `Mcp-Param-*` headers with the arguments, as the published tool says which belong together.
+    """Compare the agent's `Mcp-Param-*` headers with the arguments that the published tool mirrors in them.
 
-    Those that were compared end here, because the next hop's are made anew of its body; the others travel on. Raises
+    Removes the compared headers, because the next hop's are made from its body; the others are passed on. Raises
     `RpcError(HEADER_MISMATCH)` (transports/streamable-http, Server Behavior for Custom Headers).
     """
     given = exchange.headers
@@ -124,7 +124,7 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
         arguments = call.arguments
     except RpcError as error:
         raise RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}") from None
-    from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - loaded where tools have such headers
+    from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - loaded only if a tool has such headers
 
     rejection = validate_mcp_param_headers(target.tool.definition.get("inputSchema"), arguments, dict(given))
     if rejection is not None:
@@ -134,7 +134,7 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
 
 
 def unknown(call: Call) -> RpcError:
-    """The error for a name that nobody serves, as the agent's era has it (server/tools, server/resources)."""
+    """The error for a name that no upstream serves, in the agent's era (server/tools, server/resources)."""
     match call.method:
         case "resources/read":
             code = RESOURCE_NOT_FOUND_LEGACY if call.era == "legacy" else INVALID_PARAMS
@@ -144,7 +144,7 @@ def unknown(call: Call) -> RpcError:
         case "prompts/get":
             what = "prompt"
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return RpcError.of_gateway(INVALID_PARAMS, "Unknown task")  # whoever reads its id in a log may ask for it
+            return RpcError.of_gateway(INVALID_PARAMS, "Unknown task")  # omit the id, which grants access
         case _:
             what = "reference"
     return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {_short(call.name)}")
@@ -155,7 +155,7 @@ def _short(name: str) -> str:
 
 
 def request_for(call: Call, params: Params, target: Target, exchange: Exchange) -> Request:
-    """What the target's upstream is sent: its own name for the thing, the arguments as they are now."""
+    """The request for the target's upstream, with the upstream's name and the current arguments."""
     own: dict[str, Any] = dict(params.others)
     if params.ref is not None:
         own["ref"] = {**params.ref, _REF_KEY[params.ref_type]: target.original}

@@ -1,9 +1,9 @@
-"""The one way of every call, from an agent's params to the result that it gets.
+"""The pipeline that serves every call, from the agent's params to its result.
 
-Take the params apart, find the target, `before_call` in order, route and deliver inside one deadline, `after_call`
-in reverse, translate to the agent's era, one line in the log. `params.py` knows what each method's params mean,
-`plans.py` keeps what repeated calls share, and `driver.py` runs the coroutine: without a task as long as the call waits
-for its upstream's answer only.
+Steps: split the params, find the target, run `before_call` in order, route and deliver within one deadline, run
+`after_call` in reverse, translate to the agent's era, log one line. `params.py` interprets the params of each method,
+and `plans.py` caches the data that repeated calls share. `inline/driver.py` runs the coroutine, without a task while
+the call waits only for its upstream's response.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from gateway_core.pipeline.router import Router, unknown_outcome
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 
-# Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
+# Bound here, because looking up an enumeration's member is slow in Python 3.11.
 _OK: Final = Outcome.OK
 _ERROR: Final = Outcome.ERROR
 _REFUSED: Final = Outcome.REFUSED
@@ -57,7 +57,7 @@ class Pipeline:
     def __init__(
         self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
     ) -> None:
-        """`settle` waits, shortly after the start, for upstreams that were not tried yet; it returns whether it did."""
+        """`settle` waits shortly after the start for upstreams not tried yet; it returns whether it waited."""
         self._timeout = config.timeout
         self._max_timeout = config.max_timeout
         self._question_timeout = config.question_timeout
@@ -71,11 +71,11 @@ class Pipeline:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are being served now."""
+        """Number of calls being served."""
         return len(self._in_flight.running)
 
     def end_all(self, reason: str) -> None:
-        """End every call in flight with an accurate answer: not executed, or outcome unknown."""
+        """End every call in flight with an accurate error: not executed, or outcome unknown."""
         for call in list(self._in_flight.running):
             exchange: Exchange = call.about
             exchange.end(reason)
@@ -83,13 +83,13 @@ class Pipeline:
     def begin(
         self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
     ) -> InlineCall[CallResult]:
-        """Begin to serve one request. `params` are the members of its params, none when it has none.
+        """Begin to serve one request. `params`: the members of its params; empty if it has none.
 
-        `answer`: the result, where the upstream gave it before it was asked.
+        `answer`: a result that the upstream sent unasked; the call then sends no request.
 
-        The call runs without a task until it waits for something else than its upstream's answer. Its result is
-        already in the agent's era; it raises `CancelledError` when the call was cancelled, and nothing else: by then
-        the upstream is being told, and every `after_call` that was due has run.
+        The call runs without a task until it waits for something other than its upstream's response. Its result is
+        in the agent's era. It raises only `CancelledError`, when the call was cancelled. By then the upstream's
+        cancellation has begun, and every `after_call` that was due has run.
         """
         self.calls += 1
         state = CallState(params, time.monotonic(), answer)
@@ -102,11 +102,11 @@ class Pipeline:
         return running
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
-        """Serve one request, as `begin` does, and wait for its end. Being cancelled cancels the call."""
+        """Serve one request (see `begin`) and return its result. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
     async def _run(self, exchange: Exchange, state: CallState) -> CallResult:
-        """The call, from its params to the result that its agent gets. Every call takes this way, to its end."""
+        """Serve any call completely: deliver it, run `after_call`, translate, log. Raises only `CancelledError`."""
         running = state.running
         assert running is not None, "set before the first step"
         result = _CANCELLED
@@ -130,7 +130,7 @@ class Pipeline:
                 await self._chain.run_after(state.chain, _CANCELLED)
             result = _CANCELLED
             raise
-        except Exception as error:  # noqa: BLE001 - one call's bug must end that call only
+        except Exception as error:  # noqa: BLE001 - a bug must end only its own call
             running.close_deadline()
             result = _internal_error(exchange, error)
             if state.chain is not None:
@@ -142,7 +142,7 @@ class Pipeline:
             exchange.close()
 
     async def _serve(self, exchange: Exchange, state: CallState) -> CallResult:
-        """Find the target, ask the plugins, and have the request delivered."""
+        """Find the target, run `before_call`, and deliver the request."""
         found = self._plans.plan(exchange, state.members)
         if found is not None:
             plan, params = found
@@ -178,21 +178,21 @@ class Pipeline:
         return self._catalog.tasks.translated(call, target, result)
 
     async def _find(self, exchange: Exchange, params: Params) -> Target | None:
-        """Who serves a request that has no plan; None for a name that no upstream serves, and for lists."""
+        """The target of a request without a plan; None if no upstream serves the name, and for lists."""
         method, principal = exchange.method, exchange.agent.principal
         if self._catalog.snapshot.private:
             await self._catalog.prepare(exchange)
         target = find(self._catalog, method, params.name, principal, params)
-        if target is not None and method not in TASKS:  # a task of before the start may come back
+        if target is not None and method not in TASKS:  # tasks may be older than this process
             return target
-        # Shortly after the start, an upstream that was not reached yet may still serve it.
+        # Shortly after the start, an upstream that was not tried yet may still serve it.
         if not await self._settle():
             return target
         await self._catalog.prepare(exchange)
         return find(self._catalog, method, params.name, principal, params)
 
     def _look_up(self, state: CallState, params: Params, rewritten: Call) -> Call:
-        """A call that a plugin has rewritten, with the tool that it names now."""
+        """Look up the target of a rewritten call; return the call with its new tool."""
         found = state.target = find(self._catalog, rewritten.method, rewritten.name, rewritten.principal, params)
         return rewritten.with_tool(None if found is None else found.tool)
 
@@ -203,7 +203,7 @@ class Pipeline:
         return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
     def _set_deadline(self, exchange: Exchange, target: Target, state: CallState) -> None:
-        """Give the exchange the time that its target's upstreams are configured with, within the hard maximum."""
+        """Apply the longest timeout of the target's upstreams to the exchange, within the hard maximum."""
         first, *others = target.upstreams
         timeout = max([first.timeout, *(upstream.timeout for upstream in others)]) if others else first.timeout
         exchange.idle_limit = timeout
@@ -212,7 +212,7 @@ class Pipeline:
             exchange.deadline.move(min(begun + timeout, exchange.hard_deadline))
 
     def _published(self, exchange: Exchange, state: CallState, result: CallResult) -> CallResult:
-        """The result in the agent's era, with URIs as it has to know them."""
+        """The result in the agent's era, with the URIs that the gateway publishes."""
         if self._catalog.snapshot.linking:
             result = self._catalog.linked(exchange, result)
         agent, method, raw, reply = exchange.agent, exchange.method, result.raw, state.reply
@@ -254,7 +254,7 @@ def _rejected(verdict: Reject) -> CallResult:
 
 
 def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
-    """One line a call, metadata only: who, what, where, how long, how it ended."""
+    """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
     seconds, plan = time.monotonic() - state.started, state.plan
     agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
     name = "" if state.call is None else state.call.name

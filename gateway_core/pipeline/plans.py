@@ -1,8 +1,8 @@
-"""Call plans: what all plain calls of one tool by one agent share.
+"""Call plans: the data that all plain calls of one tool by one agent share.
 
-A **plan** holds the tool's target, the bytes that go to each upstream, and the log line. It is good as long as the
-catalog shows the agent the same. A call is plain if its params have no members but `name`, `arguments` and `_meta`, and
-no header of the request mirrors an argument. Other calls go the same way without a plan.
+A **plan** holds the tool's target, the shared bytes for each upstream, and the log line. It is valid while the agent's
+view of the catalog is unchanged. A call is plain if its params have only `name`, `arguments` and `_meta`, and the tool
+mirrors no argument in headers. Other calls run through the same pipeline without a plan.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gateway_core.pipeline.params import Params
 from gateway_core.upstream.requests import Request, Template
 
 MAX_PLANS: Final = 64
-"""Plans that are kept of one agent."""
+"""Maximum number of cached plans of one agent."""
 MAX_NAME: Final = 1024
-"""Bytes of a name whose plan is kept."""
+"""Maximum bytes of a name whose plan is cached."""
 _PLAIN: Final = frozenset({"name", "arguments", "_meta"})
 _BRACE: Final = ord("{")
 _NO_OTHERS: Final[Mapping[str, Raw]] = {}
@@ -39,23 +39,23 @@ class CallPlan:
 
     def __init__(self, seen: object, name: str, target: Target | None) -> None:
         self.seen = seen
-        """The plan is good as long as the agent sees this: `Catalog.seen_by`."""
+        """The catalog view (`Catalog.seen_by`) for which the plan is valid."""
         self.name = name
         self.target = target
-        """None where the calls need to be looked up one by one."""
+        """None if each call needs its own look-up."""
         self.params: Mapping[str, str] = {} if target is None else {"name": target.original}
         self.templates: dict[str, tuple[object, Template | None]] = {}
         """See `Request.templates`."""
         self.lines: dict[str, Line] = {}
-        """Upstream -> the log line of calls that end well there."""
+        """Upstream -> the log line of its successful calls."""
 
     def request(self, call: Call, exchange: Exchange) -> Request:
-        """What the target's upstream is sent."""
+        """The request for the target's upstream."""
         meta = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
         return Request(TOOLS_CALL, self.params, meta, exchange.id, call.raw_arguments, self.templates)
 
     def line(self, agent: str, upstream: str) -> Line:
-        """The log line of its calls that end well."""
+        """The log line of successful calls at `upstream`."""
         line = self.lines.get(upstream)
         if line is None:
             fields = {
@@ -73,13 +73,13 @@ class CallPlan:
 
 
 class CallPlans:
-    """Makes plans, and finds those that are kept with their agents."""
+    """Makes plans and caches them in their agents."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
     def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan, Params] | None:
-        """The plan of a plain call, and its params; None for every other request."""
+        """The plan and the params of a plain call; None for every other request."""
         if exchange.method != TOOLS_CALL or "name" not in members or not _PLAIN.issuperset(members):
             return None
         arguments = bytes(members["arguments"]) if "arguments" in members else b""

@@ -1,8 +1,8 @@
-"""From a target to one upstream's answer: candidates, `route_tool`, failover.
+"""Routes a call to one upstream: candidates, `route_tool`, failover.
 
-The one rule that everything here serves: a `tools/call` is sent again only if it provably never ran (rules R1 to R11
-of `docs/delivery.md`). `NotSent` goes to the next candidate. `OutcomeUnknown` ends the call, unless repeating it is
-harmless by the protocol (a read) or by the operator's word.
+After `NotSent` the call goes to the next candidate: it provably never ran. `OutcomeUnknown` ends the call, unless a
+repetition is harmless by the protocol (a read) or declared safe by the operator (rules R1 to R11 of
+`docs/delivery.md`).
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from gateway_core.upstream.upstream import Upstream
 
 MIN_RETRIES: Final = 3
 RETRY_SHARE: Final = 0.2
-"""Requests being sent a second time, as a share of those in flight; `MIN_RETRIES` are always allowed."""
+"""Maximum share of repetitions among the calls in flight; `MIN_RETRIES` are always allowed."""
 
 _TRUE: Final = Raw(b"true")
-# Python 3.11 looks a member of an enumeration up as slowly as it calls a function.
+# Bound here, because looking up an enumeration's member is slow in Python 3.11.
 _OK: Final = Outcome.OK
 _TOOL_ERROR: Final = Outcome.TOOL_ERROR
 _HEALTHY: Final = UpstreamState.HEALTHY
 _ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
-"""Requests besides calls of tools that do something."""
+"""Methods other than `tools/call` that have side effects."""
 
 
 class Router:
@@ -56,16 +56,16 @@ class Router:
         self._chain = chain
         self._rounds = rounds
         self.in_flight = 0
-        """Calls that are on their way."""
+        """Number of calls in `dispatch`."""
         self._repeating = 0
 
     async def dispatch(
         self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
     ) -> CallResult:
-        """Send `request` to one of the target's upstreams and return how it ended.
+        """Send `request` to one of the target's upstreams and return the result of the call.
 
-        Every attempt happens inside the exchange's deadline, which the caller keeps. Raises `RpcError` for plugin
-        failures, and for rounds of a call that cannot go on.
+        The caller enforces the exchange's deadline over all attempts. Raises `RpcError` for plugin failures, and for
+        rounds that cannot continue.
         """
         self.in_flight += 1
         try:
@@ -96,7 +96,7 @@ class Router:
             self.in_flight -= 1
 
     async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
-        """A round that answers what an upstream asked: it goes to that one and to no other (basic/patterns/mrtr)."""
+        """Send a later round, which only the upstream that asked may get (basic/patterns/mrtr)."""
         upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
         if upstream is None:
             self._rounds.give_back(state)
@@ -123,7 +123,7 @@ class Router:
     async def _repeat(
         self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
     ) -> CallResult:
-        """Send it once more. Whatever happens but an answer: the first attempt may have run, and that is said."""
+        """Send a request once more. Without a reply the outcome is unknown: the first attempt may have run."""
         upstream = self.choose(call, candidates)
         lost = exchange.upstream or upstream.name
         exchange.upstream = upstream.name
@@ -139,7 +139,7 @@ class Router:
         return answered(upstream, reply, exchange)
 
     def choose(self, call: Call, candidates: Sequence[Upstream]) -> Upstream:
-        """The upstream among `candidates` that gets the call. Raises `RpcError` when the routing plugin failed."""
+        """Choose the upstream for the call among `candidates`. Raises `RpcError` if the routing plugin failed."""
         if len(candidates) == 1:
             return candidates[0]
         chosen = self._chain.route_tool(call, [upstream.view for upstream in candidates])
@@ -156,9 +156,9 @@ class Router:
         target: Target,
         request: Request,
     ) -> list[Upstream]:
-        """Who may get a request whose fate is unknown once more (rules R2, R4 and R7); mostly nobody.
+        """Upstreams that may get a request with unknown outcome once more (rules R2, R4 and R7); usually none.
 
-        Another replica is preferred to the one that just failed; each has to allow it by itself.
+        Excludes the upstream that just failed if there are others. For a tool, each upstream must allow it.
         """
         if exchange.touched or self._repeating >= max(MIN_RETRIES, RETRY_SHARE * self.in_flight):
             return []
@@ -174,7 +174,7 @@ class Router:
 
 
 def _declared_safe(upstream: Upstream, target: Target) -> bool:
-    """Whether the operator said that this tool may run twice, or trusts this very server that says so (rule R2)."""
+    """Whether the configuration, or an annotation that the operator trusts, allows a tool to run twice (rule R2)."""
     retry = upstream.config.retry
     if (retry if isinstance(retry, str) else retry.get(target.original, "never")) == "safe":
         return True
@@ -186,9 +186,9 @@ def _declared_safe(upstream: Upstream, target: Target) -> bool:
 
 
 def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
-    """The healthy ones, without those that are just being connected again where there are others.
+    """The healthy upstreams, without those that are reconnecting if there are others.
 
-    When there are none, the ejected one that is due soonest.
+    If none is healthy, the ejected one with the earliest retry.
     """
     if len(upstreams) == 1 and upstreams[0].facts.state is _HEALTHY:
         return [upstreams[0]]
@@ -202,11 +202,11 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
 
 
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
-    """How a call ended that an upstream has answered."""
+    """The result of a call from an upstream's reply."""
     if reply.error is not None:
         error = bridge_error(foreign_error(reply.error), exchange.agent.era)
         if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
-            # The legacy way to say it was to ask and to fail; a modern server says it at once.
+            # A legacy server asks and then fails; a modern one returns this error at once.
             required = {"requiredCapabilities": exchange.missing}
             error = RpcError(MISSING_CLIENT_CAPABILITY, f"{error.message} (upstream {upstream.name})", required)
         return CallResult(error=error, outcome=Outcome.ERROR, upstream=upstream.name, era=upstream.facts.era)
@@ -216,7 +216,7 @@ def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult
 
 
 def _is_tool_error(method: str, reply: Reply) -> bool:
-    """Whether a tool's result says `isError`; the cheap test first, since almost none does."""
+    """Whether a tool's result has a true `isError`. A cheap test comes first, because few results have one."""
     if method != TOOLS_CALL:
         return False
     members = reply.members
@@ -228,7 +228,7 @@ def _is_tool_error(method: str, reply: Reply) -> bool:
 
 
 def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
-    """Nobody could take the call: say who was tried, why not, and for how long waiting may help."""
+    """The error if no upstream could take the call: each upstream's reason, and when to retry."""
     reasons, waits = [], []
     for upstream in target.upstreams:
         failure = failures.get(upstream.name)
@@ -255,9 +255,9 @@ def _refused(upstream: Upstream, problem: RefusedUpstream) -> CallResult:
 
 
 def unknown_outcome(method: str, upstream: str, reason: str) -> CallResult:
-    """What an agent gets when a request left and no answer came (rule R9).
+    """The result for a request that was sent without getting a reply (rule R9).
 
-    For a tool it is a result with `isError`, because agents show those to their model, which can find out.
+    For a tool it has `isError`, because agents show such results to their model, which can verify the outcome.
     """
     if method != TOOLS_CALL:
         error = RpcError.of_gateway(UPSTREAM_FAILED, f"upstream {upstream} did not answer: {reason}", upstream=upstream)

@@ -1,14 +1,13 @@
-"""Calls that take several **rounds**, because the server has a question in the middle (basic/patterns/mrtr).
+"""Calls with several **rounds**, in which the server asks questions (basic/patterns/mrtr).
 
-Agents and servers of either era ask and answer in their own way; `Rounds.send` carries one request to one upstream and
-sees to the questions in between:
+Each era has its own way to ask and answer. `Rounds.send` sends one request to one upstream and handles its questions:
 
-| agent | upstream | what becomes of a question |
+| agent | upstream | handling of a question |
 |---|---|---|
-| legacy | legacy | it reaches the agent as a request while the call goes on (`upstream/questions.py`) |
+| legacy | legacy | it reaches the agent as a request during the call (`upstream/transports/questions.py`) |
 | legacy | modern | the agent is asked, and the request repeated with its answers (`relay.py`) |
-| modern | modern | it passes, with the state that the agent must bring back sealed (`relay.py`, `states.py`) |
-| modern | legacy | the call is **parked**: the agent gets `input_required`, its retry wakes the call (`parking.py`) |
+| modern | modern | it is passed on, with the request state sealed (`carrier.py`, `request_states.py`) |
+| modern | legacy | the call is **parked**: the agent gets `input_required`, its retry resumes the call (`parking.py`) |
 """
 
 from gateway_core.pipeline.input_required.carrier import Rounds

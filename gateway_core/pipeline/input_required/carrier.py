@@ -1,4 +1,4 @@
-"""One request to one upstream, with the questions in between."""
+"""Sends one request to one upstream and handles the questions in between."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from gateway_core.upstream.upstream import Upstream
 
 
 class Rounds:
-    """Carries requests, and what must be known between two rounds of a call."""
+    """Sends the rounds of calls, and owns the parked calls and the request states between rounds."""
 
     def __init__(self, config: ProxyConfig, seal: Seal) -> None:
         limits, wait = config.limits, config.question_timeout
         self.parking: Final = Parking(limits.parked_calls, limits.parked_per_principal, wait)
         self._states = States(seal, wait)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
-        """Characters of a state: the agent's next request has to fit, with the arguments and its answers."""
+        """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
-        """Send a first round, or one that the agent begins again, and handle the questions of the server.
+        """Send a round to an upstream and handle the server's questions.
 
         Raises as `Upstream.request` does, and `RpcError` if the agent cannot be asked.
         """
         agent, may = exchange.agent, request.method in MAY_ASK
         if may and (agent.era == "legacy" or upstream.facts.era == "legacy"):
             if request.templates is None:
-                request = first_round(request)  # no side of that era has a state to bring back
+                request = first_round(request)  # a legacy side has no request state
             if agent.era == "modern" and can_be_asked(agent):
                 outcome = await self.parking.send(upstream, exchange, request)
                 return self._parked_or_not(upstream, exchange, outcome)
@@ -63,15 +63,18 @@ class Rounds:
         return self._passed_on(upstream, exchange, reply)
 
     def state_of(self, exchange: Exchange, request: Request) -> State | None:
-        """What a later round brings back; None for a first one. Raises `RpcError(INVALID_PARAMS)`."""
+        """The request state of a later round; None for a first one. Raises `RpcError(INVALID_PARAMS)`."""
         if exchange.agent.era == "legacy" or request.method not in MAY_ASK or STATE not in request.params:
             return None
         if RESPONSES in request.params:
-            answers_in(request.params[RESPONSES])  # looked at first: a mistake there must not cost the state
+            answers_in(request.params[RESPONSES])  # checked first: a mistake in them must not use up the state
         return self._states.open(_origin(exchange), bytes(request.params[STATE]))
 
     async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
-        """Send a later round to the upstream that asked. Ends as `send` does."""
+        """Send a later round to the upstream that asked.
+
+        Raises as `send` does, and `RpcError` if the agent declined a URL or the parked call is gone.
+        """
         answers = answers_in(request.params.get(RESPONSES, Raw(b"{}")))
         if state.kind == "again":
             if any(bytes(jsonrpc.members(answer).get("action", Raw())) != b'"accept"' for answer in answers.values()):
@@ -91,11 +94,11 @@ class Rounds:
         return await self.send(upstream, exchange, with_params(request, params))
 
     def give_back(self, state: State) -> None:
-        """A later round did not leave: the agent may bring the same state again."""
+        """Make a state valid again, because its round was not sent."""
         self._states.give_back(state)
 
     def _parked_or_not(self, upstream: Upstream, exchange: Exchange, outcome: Reply | ParkedCall) -> Reply:
-        """The answer of a call, or what its agent is asked while it is parked."""
+        """The reply of a call, or the questions of a call that is parked now."""
         if isinstance(outcome, Reply):
             return self._url_first(upstream, exchange, outcome)
         asked = {
@@ -106,7 +109,7 @@ class Rounds:
         return _asking(asked, self._states.seal(_origin(exchange), "parked", outcome.upstream.name, key))
 
     def _passed_on(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:
-        """A modern upstream's result for a modern agent: a question leaves with the state sealed."""
+        """Pass a modern upstream's result on to a modern agent; a question gets a sealed request state."""
         asked = None if reply.error is not None else input_required(reply.result)
         if asked is None:
             return reply
@@ -126,7 +129,7 @@ class Rounds:
         return Reply(result=jsonrpc.encode(members), era="modern")
 
     def _url_first(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:
-        """A legacy server that wants a URL opened before it is called again: for a modern agent that is a question."""
+        """For a modern agent, turn a legacy server's `URL_ELICITATION_REQUIRED` error into a question."""
         error = reply.error
         if error is None or error.code != URL_ELICITATION_REQUIRED or exchange.agent.era == "legacy":
             return reply
@@ -146,7 +149,7 @@ class Rounds:
 
 
 def _origin(exchange: Exchange) -> Call:
-    """The call as the agent made it and will make it again, whatever plugins made of it."""
+    """The call as the agent sent it, before any plugin; its retry looks the same."""
     assert exchange.origin is not None, "set before anything is sent"
     return exchange.origin
 

@@ -1,8 +1,8 @@
-"""Calls of modern agents that wait at a legacy upstream for the answer to its question.
+"""Parks calls of modern agents while a legacy upstream waits for the answer to its question.
 
-A legacy server asks while the call runs, and a modern agent can only be asked by an answer to its request. So the call
-goes on in a task of its own, the agent gets `input_required`, and its retry, which brings the answers, **rejoins** the
-call. An agent that does not come back within the time for answers has given up: the upstream's call is cancelled.
+A legacy server asks while the call runs, but a modern agent can be asked only in the response to its request. So the
+call continues in a separate task, and the agent gets `input_required`. Its retry with the answers **rejoins** the call.
+If no retry arrives within the time for answers, the upstream's call is cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 CLOSING: Final = 2.0
-"""Seconds that calls which are given up may take to tell their upstreams."""
+"""Seconds in which abandoned calls may send cancellations to their upstreams."""
 
 
 @dataclass(slots=True)
@@ -42,20 +42,20 @@ def _future() -> asyncio.Future[None]:
 
 @dataclass(slots=True)
 class ParkedCall:
-    """One request at a legacy upstream, through all the rounds that it takes."""
+    """One request at a legacy upstream, over all its rounds."""
 
     upstream: Upstream
     exchange: Exchange
-    """That of the first round, which the upstream's connection knows; later ones join it."""
+    """The exchange of the first round, which the upstream's connection holds; later ones join it."""
     task: asyncio.Task[Reply] = field(init=False)
     questions: dict[str, _Question] = field(default_factory=dict)
     news: asyncio.Future[None] = field(default_factory=_future)
-    """Done when there is an answer, or something that the agent was not asked yet."""
+    """Done when the call has ended or has a new question."""
     lapse: asyncio.TimerHandle | None = None
     _numbers: int = 0
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        """Wait for the agent's answer; the `Exchange.asker` of this call. Raises `RpcError` when there will be none."""
+        """Wait for the agent's answer (this is `Exchange.asker`). Raises `RpcError` if there will be none."""
         if self.task.done():
             raise _over()
         self._numbers += 1
@@ -68,7 +68,7 @@ class ParkedCall:
             self.questions.pop(key, None)
 
     def tell(self) -> None:
-        """There is news."""
+        """Complete `news`."""
         if not self.news.done():
             self.news.set_result(None)
 
@@ -76,16 +76,16 @@ class ParkedCall:
         return {key: question for key, question in self.questions.items() if not question.answer.done()}
 
     def refuse(self, error: RpcError) -> None:
-        """Answer whatever is open with an error."""
+        """Answer all open questions with an error."""
         for question in self.open_questions().values():
             question.answer.set_exception(error)
 
 
 class Parking:
-    """The calls that are parked in this process. A retry at another process finds none, and is told so."""
+    """The parked calls of this process. A retry at another process is rejected."""
 
     def __init__(self, limit: int, per_principal: int, wait: float) -> None:
-        """`limit` in all, `per_principal` of one agent, `wait` seconds for its answers."""
+        """`limit`: calls in total. `per_principal`: calls of one principal. `wait`: seconds for the answers."""
         self._limit = limit
         self._per_principal = per_principal
         self._wait = wait
@@ -98,7 +98,7 @@ class Parking:
         return len(self._parked)
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply | ParkedCall:
-        """Begin a call that may ask. Gives the answer, or the call once it is parked; raises as `Upstream.request`."""
+        """Begin a call. Returns its reply, or the call if it has questions. Raises as `Upstream.request`."""
         call = ParkedCall(upstream, exchange)
         exchange.asker = call.ask
         call.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
@@ -106,7 +106,7 @@ class Parking:
         return await self._round(call)
 
     async def rejoin(self, key: str, exchange: Exchange, answers: Mapping[str, Raw]) -> Reply | ParkedCall | None:
-        """Go on with the call parked under `key`; None when there is none (any more). Otherwise as `send`.
+        """Continue the call parked under `key`; None if there is none. Returns and raises as `send` otherwise.
 
         Questions that `answers` leaves open are asked again (basic/patterns/mrtr, Error Handling).
         """
@@ -126,7 +126,7 @@ class Parking:
             exchange.missing = call.exchange.missing
 
     def park(self, call: ParkedCall) -> str:
-        """Keep `call` until its agent comes back; returns the key to find it by."""
+        """Keep `call` until its agent retries; returns its key."""
         key = secrets.token_hex(16)
         self._parked[key] = call
         self._owners[call.exchange.agent.principal.id] += 1
@@ -136,14 +136,14 @@ class Parking:
         return key
 
     async def wait_empty(self, seconds: float) -> None:
-        """Wait until no call is parked, `seconds` at most."""
+        """Wait until no call is parked, at most `seconds`."""
         if self._parked:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(seconds, 0.0)):
                     await self._emptied.wait()
 
     async def close(self) -> None:
-        """Give all of them up, and let their upstreams be told."""
+        """Abandon all calls, and wait up to `CLOSING` seconds for the cancellations."""
         for key in list(self._parked):
             call = self._taken(key)
             assert call is not None
@@ -152,12 +152,12 @@ class Parking:
             await asyncio.wait(list(self._ending), timeout=CLOSING)
 
     async def _round(self, call: ParkedCall) -> Reply | ParkedCall:
-        """Wait for the answer, or for questions that the agent can be asked."""
+        """Wait for the reply, or for questions to the agent. Cancellation abandons the call."""
         try:
             while True:
                 await call.news
                 if not call.task.done():
-                    await asyncio.sleep(0)  # servers ask several things at once: those go together
+                    await asyncio.sleep(0)  # collect questions that arrive together
                 if call.task.done():
                     call.exchange.asker = None
                     return call.task.result()
@@ -169,7 +169,7 @@ class Parking:
             raise
 
     def _refuse(self, call: ParkedCall) -> bool:
-        """Answer the questions of a call that there is no room for with an error. Whether that was so."""
+        """If a limit is reached, answer the call's questions with an error and return True."""
         owner = call.exchange.agent.principal.id
         if len(self._parked) < self._limit and self._owners[owner] < self._per_principal:
             return False
@@ -199,14 +199,14 @@ class Parking:
             self._give_up(call)
 
     def _give_up(self, call: ParkedCall) -> None:
-        """End the upstream's call; the connection tells the server, in its own era's way."""
+        """Cancel the upstream's call; the connection sends the cancellation in the server's era."""
         call.task.cancel()
         self._ending.add(call.task)
         call.task.add_done_callback(self._ending.discard)
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:
-    """The members of `inputResponses`, each an object. Raises `RpcError(INVALID_PARAMS)`."""
+    """The members of `inputResponses`. Raises `RpcError(INVALID_PARAMS)` unless each is an object."""
     found = jsonrpc.members(raw, "params.inputResponses")
     if any(bytes(answer).lstrip()[:1] != b"{" for answer in found.values()):
         raise RpcError.of_gateway(INVALID_PARAMS, "each member of params.inputResponses must be an object")
@@ -219,6 +219,6 @@ def _over() -> RpcError:
 
 def _ended(call: ParkedCall, task: asyncio.Task[Reply]) -> None:
     if not task.cancelled():
-        task.exception()  # looked at: what a call ends with that nobody waits for any more is no bug gone unseen
+        task.exception()  # retrieved, so that asyncio does not report an abandoned call
     call.refuse(_over())
     call.tell()

@@ -1,4 +1,4 @@
-"""`input_required` results of modern upstreams: read, asked of legacy agents, or passed on to modern ones."""
+"""Reads `input_required` results of modern upstreams, and puts their questions to legacy agents."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gateway_core.upstream.upstream import Upstream
 
 _COMPLETE: Final = Raw(b'"complete"')
 MAX_ROUNDS: Final = 16
-"""Times that a server may ask a legacy agent within one call."""
+"""Maximum rounds of questions to a legacy agent within one call."""
 MAX_REQUESTS: Final = 32
-"""Questions in one result."""
+"""Maximum questions in one result."""
 
 
 class _Question(msgspec.Struct):
@@ -34,7 +34,7 @@ class _Question(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class InputRequired:
-    """A result that asks instead of answering."""
+    """An `input_required` result."""
 
     members: Mapping[str, Raw]
     questions: Mapping[str, _Question]
@@ -42,16 +42,16 @@ class InputRequired:
 
 
 def may_ask(reply: Reply) -> bool:
-    """Whether a result is worth a closer look for a question; the cheap test first, since almost none asks."""
+    """A cheap test whether a result may be `input_required`; few are."""
     if reply.members is not None:
         return reply.members.get("resultType", _COMPLETE) != _COMPLETE
     return jsonrpc.has(reply.result, b"input_required")
 
 
 def input_required(raw: bytes) -> InputRequired | None:
-    """The question that a modern server's result is; None when it is the answer.
+    """The questions of a modern server's result; None if it is not `input_required`.
 
-    Raises `RpcError(UPSTREAM_FAILED)` for one that nobody could answer (basic/patterns/mrtr, InputRequiredResult).
+    Raises `RpcError(UPSTREAM_FAILED)` if it is malformed (basic/patterns/mrtr, InputRequiredResult).
     """
     members = jsonrpc.members(raw)
     try:
@@ -69,7 +69,7 @@ def input_required(raw: bytes) -> InputRequired | None:
 
 
 def check_questions(agent: Agent, asked: InputRequired) -> None:
-    """Raises `RpcError(UPSTREAM_FAILED)` when the agent did not declare that it can be asked all of it."""
+    """Raise `RpcError(UPSTREAM_FAILED)` if a question needs a capability that the agent did not declare."""
     for question in asked.questions.values():
         try:
             capabilities.check(agent, question.method, bytes(question.params))
@@ -78,22 +78,22 @@ def check_questions(agent: Agent, asked: InputRequired) -> None:
 
 
 def first_round(request: Request) -> Request:
-    """The request without what belongs to later rounds: answers and a state."""
+    """The request without the members of later rounds: answers and request state."""
     if RESPONSES not in request.params and STATE not in request.params:
         return request
     return with_params(request, {key: it for key, it in request.params.items() if key not in (RESPONSES, STATE)})
 
 
 def with_params(request: Request, params: Mapping[str, Any]) -> Request:
-    """The same request with other members of `params`; its plan's bytes do not fit it any more."""
+    """The request with other `params`, and without its plan's prepared bytes, which no longer match."""
     return replace(request, params=params, templates=None)
 
 
 async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Request, first: Reply) -> Reply:
-    """For a legacy agent: ask it what a modern upstream wants to know, and repeat the request with its answers.
+    """Ask a legacy agent a modern upstream's questions, and repeat the request with its answers.
 
-    Raises as `Upstream.request` does, but never `NotSent`: a first round has run. Raises `RpcError` when the agent
-    gives no answer or the server asks for ever.
+    Raises as `Upstream.request` does, but `OutcomeUnknown` instead of `NotSent`, because a first round has run. Raises
+    `RpcError` if the agent gives no answer, or if the server asks more than `MAX_ROUNDS` times.
     """
     reply, plain = first, first_round(request)
     for _ in range(MAX_ROUNDS):
@@ -120,7 +120,7 @@ async def _answers(upstream: str, exchange: Exchange, asked: InputRequired) -> d
         answers = await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
-            task.cancel()  # what was asked beside it is taken back
+            task.cancel()  # withdraw the other questions
         await asyncio.wait(tasks)
         raise
     return dict(zip(keys, answers, strict=True))
@@ -135,11 +135,11 @@ async def _answer(upstream: str, exchange: Exchange, question: _Question) -> Raw
     except RpcError:
         if question.method != capabilities.ELICIT:
             raise
-        return Raw(b'{"action":"cancel"}')  # dismissed without a choice, as a modern client would say it
+        return Raw(b'{"action":"cancel"}')  # a modern client's answer for a dismissed question
 
 
 def _with_elicitation_id(params: bytes) -> bytes:
-    """2025-11-25 requires one in URL mode; 2026-07-28 has none (client/elicitation, URL Mode)."""
+    """Add an `elicitationId` in URL mode: 2025-11-25 requires it, unlike 2026-07-28 (client/elicitation, URL Mode)."""
     members: dict[str, Any] = dict(jsonrpc.members(params))
     if "elicitationId" in members or jsonrpc.text(members.get("mode", Raw(b'"form"')), "mode") != "url":
         return params

@@ -1,4 +1,4 @@
-"""The `requestState` that an agent brings back: sealed, bound to who may bring it and with what, good for one use."""
+"""The `requestState` of agents: a sealed token, bound to principal and request, valid once."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.sealing import Seal
 
 MAX_USED: Final = 65_536
-"""States that are remembered as used until they lapse; of more, the oldest are forgotten first."""
+"""Maximum number of used states that are remembered; the oldest are forgotten first."""
 
 
 class State(msgspec.Struct, array_like=True, frozen=True):
-    """What the gateway has to know when the agent comes back."""
+    """The content of a request state."""
 
     kind: Literal["relay", "again", "parked"]
-    """`relay`: pass the answers on to the upstream, with its own state. `again`: send the request as it was first.
-    `parked`: wake the call that waits."""
+    """`relay`: pass the answers on to the upstream, with its own state. `again`: repeat the first request.
+    `parked`: resume the parked call."""
     upstream: str
     inner: str | None = None
-    """The upstream's own state (`relay`; None when it gave none), or the key of the parked call."""
+    """The upstream's own state (`relay`; None if it has none), or the key of the parked call."""
     nonce: bytes = b""
 
 
 class States:
-    """Makes and reads states. Bound to principal, method, and a digest of name and arguments (Server Requirements)."""
+    """Seals and opens states, bound to principal, method, and a digest of name and arguments (Server Requirements)."""
 
     def __init__(self, seal: Seal, life: float) -> None:
-        """`life`: seconds until a state lapses."""
+        """`life`: seconds until a state expires."""
         self._seal = seal
         self._life = life
         self._used: dict[bytes, float] = {}
 
     def seal(self, call: Call, kind: Literal["relay", "again", "parked"], upstream: str, inner: str | None) -> str:
-        """The text that the agent brings back. `call` as the agent made it, before any plugin."""
+        """The token for the agent. `call`: as the agent sent it, before any plugin."""
         state = State(kind, upstream, inner, secrets.token_bytes(12))
         return self._seal.seal(_binding(call), msgspec.msgpack.encode(state), self._life)
 
     def open(self, call: Call, raw: bytes) -> State:
-        """What an agent has brought back with `call`, as the JSON of the member. Each is taken once.
+        """Open a state that came with `call`, and mark it as used. `raw`: the member's JSON.
 
-        Raises `RpcError(INVALID_PARAMS)`, in the same words whether it was altered, is another's, of another request,
-        has lapsed or was used before.
+        Raises the same `RpcError(INVALID_PARAMS)` for a state that was altered, expired or used, or belongs to another
+        principal or request.
         """
         try:
             content = self._seal.open(_binding(call), msgspec.json.decode(raw, type=str))
@@ -64,7 +64,7 @@ class States:
         return state
 
     def give_back(self, state: State) -> None:
-        """It was brought back and could not be used, through no fault of the agent's: it is good once more."""
+        """Make a used state valid again, because the gateway could not send its round."""
         self._used.pop(state.nonce, None)
 
     def _remember(self, nonce: bytes) -> None:
@@ -75,7 +75,7 @@ class States:
 
 
 def refused() -> RpcError:
-    """The one answer to every state that is not good (any more)."""
+    """The error for every invalid state."""
     return RpcError.of_gateway(
         INVALID_PARAMS, "requestState is not valid for this request, or not any more; send the request without it"
     )
@@ -86,12 +86,12 @@ def _binding(call: Call) -> tuple[str, ...]:
 
 
 def _digest(call: Call) -> str:
-    """A digest of what the call is about; white space and order do not count, since clients write it anew."""
+    """A digest of name and arguments, independent of white space and member order, which a retry may change."""
     arguments: Any = None
     if call.raw_arguments:
         try:
             arguments = jsonrpc.value(call.raw_arguments)
-        except RpcError:  # what parsers read differently is bound byte by byte
+        except RpcError:  # bind ambiguous JSON by its exact text
             arguments = call.raw_arguments.decode()
     text = json.dumps([call.name, arguments], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
