@@ -140,7 +140,7 @@ class Busy(NotSent):
 
 
 class OutcomeUnknown(DeliveryError):
-    """The request may have been sent in part and got no response: a `tools/call` must not be sent again."""
+    """At least part of the request may have been sent, without a response: never send a `tools/call` again."""
 
 
 class UnusableAnswer(OutcomeUnknown):
