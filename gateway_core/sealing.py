@@ -1,8 +1,8 @@
 """Sealed tokens, which agents hold but can neither read nor change: cursors, task ids, request states.
 
 A **sealed** token encrypts and authenticates its content and its expiry time (AES-256-GCM). It is **bound** to values
-that the opener must supply again. A token for another purpose, principal or request fails to open in the same way as
-an altered one, so that an agent cannot tell the cases apart (basic/patterns/mrtr, Security Considerations).
+that the opener must supply again. A token for another purpose, principal or request fails in the same way as an
+altered one: agents cannot tell the cases apart (basic/patterns/mrtr, Security Considerations).
 
 A **stable** token serves as an id: the same binding and content give the same token (AES-256-SIV, RFC 5297). It never
 expires.

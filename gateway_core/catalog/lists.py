@@ -1,7 +1,7 @@
 """List results as encoded pages, and the cursors between them.
 
-A cursor is a sealed token. It is accepted only for the list that it was issued for and, if that list belongs to one
-principal, only from that principal (server/utilities/pagination, Error Handling). It identifies the last entry sent,
+A cursor is a sealed token, valid only for the list that it was issued for. If that list belongs to one principal, only
+that principal can use it (server/utilities/pagination, Error Handling). It identifies the last entry sent,
 so that an agent that reads a changing list neither misses nor repeats the entries that stay.
 """
 
@@ -122,7 +122,7 @@ def _digest(name: str) -> bytes:
 def _for_legacy(entry: Entry) -> bytes:
     """A definition for agents of revisions up to 2025-11-25.
 
-    `Entry.legacy` lacks some output schemas; results lose structured content that is not an object.
+    An output schema that they cannot use is removed; so is structured content that is not an object, from results.
     """
     if not entry.legacy:
         return entry.raw

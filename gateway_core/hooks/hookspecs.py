@@ -19,9 +19,8 @@ def route_tool(call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView |
     """Choose the upstream that serves a call.
 
     :param call: the request, after every `before_call`.
-    :param candidates: the healthy upstreams that can serve it; when none is healthy, the ejected one that is due
-        soonest. In file order, never empty. If the chosen connection fails, the hook runs again without that upstream,
-        until one takes the call or none is left.
+    :param candidates: the healthy upstreams that can serve it, in file order. At least two: a single candidate gets
+        the call without this hook. If the request cannot be sent, the hook runs again without the chosen upstream.
     :returns: one of `candidates`, or None: the core takes the first.
 
     Synchronous. At most one enabled plugin may implement it.
