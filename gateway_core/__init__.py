@@ -1,4 +1,4 @@
-"""The plugin author's API of the Radium MCP gateway, and nothing else.
+"""The plugin API of the Radium MCP gateway.
 
 from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
 
@@ -62,7 +62,7 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on first use: commands that are to answer at once need none of them (PEP 562)."""
+    """Import a name on first use: short commands then start without them (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.api")), name)

@@ -1,8 +1,8 @@
-"""Errors that cross module boundaries, and the JSON-RPC codes the gateway answers with.
+"""Errors that cross module boundaries, and the JSON-RPC error codes of the gateway.
 
-Two families. `GatewayError` and its children are for the operator: start-up, configuration, plugins.
-`DeliveryError` and its children describe what became of one request on its way to an upstream; the
-difference between them is the difference between "may be sent elsewhere" and "must never be sent again".
+`GatewayError` and its subclasses are for the operator: start-up, configuration, plugins. `DeliveryError` and its
+subclasses describe a request that failed on its way to an upstream. The class says whether the request may be sent
+to another upstream or must never be sent again.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ URL_ELICITATION_REQUIRED: Final = -32042
 UPSTREAM_UNAVAILABLE: Final = -31001
 """No upstream could be reached; the call was not executed."""
 UPSTREAM_FAILED: Final = -31002
-"""The upstream broke while it had the request; for a `tools/call` the outcome is unknown."""
+"""The upstream failed after it got the request; the outcome of a `tools/call` is unknown."""
 REJECTED: Final = -31003
 """A plugin refused the call."""
 PLUGIN_FAILED: Final = -31004
-"""A plugin raised, and its `on_error` says to refuse."""
+"""A plugin failed, and its `on_error` is "reject"."""
 OVERLOADED: Final = -31005
-"""A limit of the gateway itself was reached."""
+"""The gateway reached one of its limits."""
 CANCELLED: Final = -31006
 """The agent cancelled the request, or the gateway is stopping."""
 OWN_CODES: Final = range(CANCELLED, UPSTREAM_UNAVAILABLE + 1)
 
 
 class RpcError(Exception):
-    """A JSON-RPC error object: what goes to an agent, or what came from an upstream.
+    """A JSON-RPC error object, sent to an agent or received from an upstream.
 
-    `data` is any JSON value. Errors made by the gateway carry `data["source"] == "gateway"`, so that they
-    cannot be mistaken for the upstream's (basic/index, Error Codes).
+    `data` is any JSON value. Errors made by the gateway carry `data["source"] == "gateway"`, which tells them apart
+    from an upstream's errors (basic/index, Error Codes).
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -56,7 +56,7 @@ class RpcError(Exception):
 
     @classmethod
     def of_gateway(cls, code: int, message: str, **data: Any) -> RpcError:
-        """An error of the gateway's own making; `data` are the members of its `data` object."""
+        """An error made by the gateway; `data` holds the other members of its `data` object."""
         return cls(code, message, {"source": "gateway", **data})
 
     def __repr__(self) -> str:
@@ -64,10 +64,10 @@ class RpcError(Exception):
 
 
 def untraced(error: E) -> E:
-    """`error` without its traceback and context.
+    """Remove the traceback, cause and context from `error` and from its chain of contexts; returns `error`.
 
-    Due before an exception is kept: the frames of its traceback hold all that the call had. If one of them leads back
-    to the exception, only the garbage collector frees it. What is no exception stays as it is, for others to refuse.
+    Call it before an exception is stored. The traceback's frames keep the call's objects alive, and only the garbage
+    collector frees a reference cycle through them. A value that is not an exception is returned unchanged.
     """
     found: BaseException | None = error
     while isinstance(found, BaseException):
@@ -78,32 +78,32 @@ def untraced(error: E) -> E:
 
 
 def copied(error: E) -> E:
-    """An exception like `error` to be raised in its place, so that the one that is kept never gets a traceback."""
+    """A copy of `error` to raise, so that the stored exception never gets a traceback."""
     made: E = error.__class__.__new__(error.__class__, *error.args)
     made.__dict__.update(error.__dict__)
     return made
 
 
 def retry_after(seconds: float) -> dict[str, int]:
-    """The member of an error's `data` that tells an agent for how long waiting helps, in milliseconds."""
+    """The `retryAfterMs` member of an error's `data`: how long the agent should wait, in milliseconds."""
     return {"retryAfterMs": max(0, round(seconds * 1000))}
 
 
 RETRY_AFTER: Final = 1.0
-"""Seconds that an agent is told to wait when the gateway itself is full."""
+"""Seconds that an agent should wait when the gateway reached one of its limits."""
 
 
 def overloaded(message: str, seconds: float | None = RETRY_AFTER) -> RpcError:
-    """The error for a limit of the gateway; waiting `seconds` helps, None if the time is unknown."""
+    """The error for a limit of the gateway. `seconds`: how long to wait; None if the time is unknown."""
     return RpcError.of_gateway(OVERLOADED, message, **({} if seconds is None else retry_after(seconds)))
 
 
 class GatewayError(Exception):
-    """Something the operator has to mend. The text says what happened, to what, and what to do."""
+    """An error that the operator has to fix. The text says what happened, to what, and what to do."""
 
 
 class ConfigError(GatewayError):
-    """The configuration file is wrong. `problems` holds every finding, each `file:line: path: what`."""
+    """The configuration file is invalid. `problems` holds every problem, each `file:line: path: what`."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -111,11 +111,11 @@ class ConfigError(GatewayError):
 
 
 class PluginError(GatewayError):
-    """A plugin is missing, ambiguous, broken, or its settings are wrong."""
+    """A plugin is missing, ambiguous or broken, or its settings are invalid."""
 
 
 class DeliveryError(Exception):
-    """A request did not come back with an answer. `reason` is for people, without secrets."""
+    """A request got no usable response. `reason` is for people and holds no secrets."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -123,32 +123,32 @@ class DeliveryError(Exception):
 
 
 class NotSent(DeliveryError):
-    """Provably never delivered, not one byte of it: may be sent to another upstream, whatever the method."""
+    """Not a single byte was delivered: a request of any method may be sent to another upstream."""
 
     def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds until this upstream is tried again, where known."""
+        """`retry_after`: seconds until the gateway tries this upstream again; None if unknown."""
         super().__init__(reason)
         self.retry_after = retry_after
 
 
 class Permanent(NotSent):
-    """Not sent for a reason that only a person can remove: no such command, no such folder."""
+    """Not sent for a reason that only a person can fix: no such command, no such folder."""
 
 
 class Busy(NotSent):
-    """Not sent because the upstream has enough to do, or is known to be away: says nothing new about its health."""
+    """Not sent because the upstream is busy or known to be unavailable; says nothing new about its health."""
 
 
 class OutcomeUnknown(DeliveryError):
-    """A byte of it may have left and no answer came: nobody may send a `tools/call` again."""
+    """At least part of the request may have been sent, without a response: never send a `tools/call` again."""
 
 
 class UnusableAnswer(OutcomeUnknown):
-    """The upstream answered with something that is no valid response: it is alive, and the outcome is unknown."""
+    """The upstream sent an invalid response: it is alive, and the outcome is unknown."""
 
 
 class RefusedUpstream(DeliveryError):
-    """The upstream refused before executing (HTTP 401, 403, 413, 415, 421, 429, 503 with Retry-After).
+    """The upstream refused the request before executing it (HTTP 401, 403, 413, 415, 421, 429, 503 with Retry-After).
 
     Final for this upstream; the tool did not run.
     """
@@ -160,10 +160,10 @@ class RefusedUpstream(DeliveryError):
 
 
 class TooManySessions(RpcError):
-    """A limit on sessions is reached. `everybody`: the one on all of them, not this principal's own."""
+    """A limit on sessions is reached. `everybody`: the limit on all sessions, not the principal's own."""
 
     def __init__(self, message: str, *, everybody: bool, wait: float | None = RETRY_AFTER) -> None:
-        """`wait`: seconds after which trying again may help; None if the time is unknown."""
+        """`wait`: seconds after which a retry may succeed; None if the time is unknown."""
         error = overloaded(message, wait)
         super().__init__(error.code, error.message, error.data)
         self.everybody = everybody

@@ -1,8 +1,8 @@
 """The composition root: builds everything from a `Config`, starts it in order and stops it in reverse.
 
-Order of starting: plugins, the listener, upstreams in the background; children may be there already, see
-`upstream/process/early.py`. Order of stopping: not ready, no new connections, calls in flight finish, streams end
-politely, upstreams and their children end, plugins leave.
+Start order: plugins, the listener, upstreams in the background; stdio servers may already run, see
+`upstream/process/early.py`. Stop order: report not ready, let calls in flight finish, accept no new connections, close
+streams, stop upstreams and their child processes, exit the plugins.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from gateway_core.upstream.process.early import EarlyChildren
 
 FIRST_DISCOVERY: Final = 30.0
 ANSWER_GRACE: Final = 1.0
-"""Seconds for writing the last answers of calls that were ended."""
+"""Seconds for writing the responses of calls that the gateway ended."""
 CLOSE_GRACE: Final = 5.0
-"""Seconds, of `drain_timeout`, that are kept for ending streams and children."""
+"""Seconds of `drain_timeout` that are reserved for ending streams and child processes."""
 
 
 class Gateway:
-    """One gateway process. Use: `start`, then wait, then `drain`, then `stop`."""
+    """One gateway process. Call `start`, wait, then `drain`, which ends with `stop`."""
 
     def __init__(
         self,
@@ -58,9 +58,9 @@ class Gateway:
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
 
-        `memory`: what an earlier process knew of the upstreams' names.
+        `memory`: the upstreams' names as an earlier process recorded them.
 
-        `early`: children of upstreams that were started already; those that are not taken stay the caller's.
+        `early`: child processes of upstreams that already run; the caller keeps those that are not taken.
         """
         self.config = config
         proxy = config.proxy
@@ -97,7 +97,7 @@ class Gateway:
 
     @property
     def ready(self) -> bool:
-        """Whether agents are served: at least one upstream was reached (or none is configured), and no drain."""
+        """Whether agents are served: not draining, and at least one upstream is healthy (or none is configured)."""
         if self.draining:
             return False
         upstreams = self.pool.upstreams
@@ -105,7 +105,7 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """Where agents connect, `http://127.0.0.1:3000`; empty without a listener."""
+        """The URL that agents connect to, e.g. `http://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port)
@@ -113,13 +113,13 @@ class Gateway:
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def start_control(self, host: str, port: int) -> None:
-        """Begin to answer operators, before or after `start`. Raises `OSError` when the address cannot be used."""
+        """Start the control plane, before or after `start`. Raises `OSError` when the address cannot be used."""
         await self.control.start(host, port)
 
     async def start(self, *, listen: bool = True) -> None:
-        """Enter the plugins, bind the port, begin to connect to the upstreams; returns without waiting for them.
+        """Enter the plugins, bind the port, start connecting to the upstreams; does not wait for the connections.
 
-        Raises `PluginError`, or `OSError` when the port cannot be had; nothing is left running then.
+        Raises `PluginError`, or `OSError` when the port cannot be bound; everything is stopped first.
         """
         await self.chain.__aenter__()
         self._entered = True
@@ -137,7 +137,7 @@ class Gateway:
             raise
 
     async def wait_first_discovery(self, timeout: float = FIRST_DISCOVERY) -> None:
-        """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
+        """Wait until each upstream was reached or failed once, for at most `timeout` seconds."""
         await self.health.wait_first_attempts(timeout)
 
     async def serve_stdio(self) -> None:
@@ -147,13 +147,13 @@ class Gateway:
             await self._stdio.run()
         finally:
             if self._server is None:
-                await self.rounds.parking.close()  # the only agent has gone: nobody can come back with answers
+                await self.rounds.parking.close()  # the only agent left, so no answers can arrive
             self._stdio_ended.set()
 
     async def drain(self) -> None:
-        """Take no new work, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.
+        """Accept no new calls, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.
 
-        The port stays open meanwhile: answers of agents that are asked may come on connections of their own.
+        The port stays open meanwhile: an agent may answer an input request on a new connection.
         """
         self.draining = True
         logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
@@ -176,19 +176,19 @@ class Gateway:
         await self.stop()
 
     async def stop(self) -> None:
-        """End everything now: streams, upstreams and their children, plugins. Safe to call twice, and at once."""
+        """End streams, upstreams with their child processes, and plugins now. Safe to call twice, also concurrently."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(), name="stop the gateway")
-        # Shielded: whoever stops waiting for it (a second signal ends the drain) does not stop it half-way.
+        # Shielded: a cancelled caller (a second signal ends the drain) must not interrupt it half-way.
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
         self.draining = True
         self.pipeline.end_all("the gateway is stopping")
         await self._services.gate.wait_empty(ANSWER_GRACE)
-        # Each step is taken whatever becomes of the ones before it: children must not outlive a broken stream.
+        # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
         async with contextlib.AsyncExitStack() as steps:
-            steps.push_async_callback(self.control.close)  # last: operators can see what is still stopping
+            steps.push_async_callback(self.control.close)  # runs last: operators can see what is still stopping
             if self._entered:
                 steps.push_async_callback(self.chain.__aexit__, None, None, None)
             steps.push_async_callback(self.catalog.close)
@@ -209,7 +209,7 @@ class Gateway:
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
     def status(self) -> dict[str, Any]:
-        """What `rad mcp proxy status` shows; without secrets and session ids."""
+        """The data of `rad mcp proxy status`, without secrets and session ids."""
         return {
             "pid": os.getpid(),
             "version": version("gateway-core"),
@@ -240,5 +240,5 @@ class Gateway:
         }
 
     def tools(self) -> dict[str, Any]:
-        """What `rad mcp proxy tools` shows: the published tools, and how clashes were solved."""
+        """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
         return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())

@@ -1,4 +1,4 @@
-"""What becomes of a bug of the gateway: the agent is told that there was one, the log where."""
+"""Errors for bugs of the gateway: the agent gets a generic error, the log gets the traceback."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gateway_core.errors import INTERNAL_ERROR, RpcError
 
 
 def internal_error() -> RpcError:
-    """What an agent is told of a bug; the log has the rest."""
+    """The error that an agent gets for a bug of the gateway; it holds no details."""
     return RpcError.of_gateway(INTERNAL_ERROR, "the gateway failed to serve this request")
 
 
 def where(error: BaseException) -> str:
-    """The traceback of an error without its message, which may quote a payload."""
+    """The traceback of an error, without the error's message, which may quote a payload."""
     return "".join(traceback.format_tb(error.__traceback__))

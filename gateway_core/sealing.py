@@ -1,11 +1,11 @@
-"""What agents carry for the gateway and must neither read nor change: cursors, ids of tasks, states of calls.
+"""Sealed tokens, which agents hold but can neither read nor change: cursors, task ids, request states.
 
-A **sealed** text is authenticated encryption (AES-256-GCM) over the content and the moment at which it lapses. It is
-**bound** to whatever the opener must name again: a text of another purpose, principal or request opens as little as
-one that was altered, so that nobody learns which of these it was (basic/patterns/mrtr, Security Considerations).
+A **sealed** token encrypts and authenticates its content and its expiry time (AES-256-GCM). It is **bound** to values
+that the opener must supply again. A token for another purpose, principal or request fails in the same way as an
+altered one: agents cannot tell the cases apart (basic/patterns/mrtr, Security Considerations).
 
-A **stable** text is for what has to look the same each time, like an id: the same binding and content give the same
-text (AES-256-SIV, RFC 5297), which never lapses.
+A **stable** token serves as an id: the same binding and content give the same token (AES-256-SIV, RFC 5297). It never
+expires.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MAX_SEALED: Final = 1024 * 1024
-"""Characters of a text that is looked at at all."""
+"""Characters; a longer token is rejected unread."""
 _NONCE_BYTES: Final = 12
 _LAPSE: Final = struct.Struct(">d")
 
@@ -34,24 +34,24 @@ Binding = Sequence[str | bytes]
 
 
 class Seal:
-    """Seals and opens. Without secrets the key is random and of this process alone."""
+    """Seals and opens tokens. Without `keys` the key is random and known to this process only."""
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
-        """`keys`: secrets that several processes share; the first seals, all of them open (so that they can change)."""
+        """`keys`: secrets that several processes share; the first one seals, all open, which allows key rotation."""
         material = [key.encode() for key in keys] or [secrets.token_bytes(32)]
         self._ciphers = [AESGCM(_derived(key, b"seal", 32)) for key in material]
         self._stable = [AESSIV(_derived(key, b"stable", 64)) for key in material]
-        # Between processes only the wall clock means the same; within one, nothing may depend on its jumps.
+        # Processes share only the wall clock; within one process, its jumps must have no effect.
         self._clock = time.time if keys else time.monotonic
 
     def seal(self, binding: Binding, content: bytes, life: float = math.inf) -> str:
-        """`content` as a text of URL-safe characters that `open` accepts for `life` seconds, under that binding."""
+        """`content` as a URL-safe token that `open` accepts for `life` seconds with the same binding."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         plain = _LAPSE.pack(self._clock() + life) + content
         return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, plain, _bound(binding))).decode()
 
     def open(self, binding: Binding, text: str) -> bytes | None:
-        """The content of a sealed text; None for one that is not ours, altered, bound otherwise, or lapsed."""
+        """The content of a sealed token; None if it is foreign, altered, expired, or has another binding."""
         data, bound = _decoded(text), _bound(binding)
         for cipher in self._ciphers:
             try:
@@ -63,14 +63,14 @@ class Seal:
         return None
 
     def seal_stable(self, binding: Binding, content: bytes) -> str:
-        """`content` as the text that it always has under that binding. It must not be empty."""
+        """`content`, which must not be empty, as its stable token for that binding."""
         return _unpadded(self._stable[0].encrypt(content, [_bound(binding)]))
 
     def open_stable(self, binding: Binding, text: str) -> bytes | None:
-        """The content of a stable text; None for one that is not ours, altered, or bound otherwise."""
+        """The content of a stable token; None if it is foreign, altered, or has another binding."""
         data, bound = _decoded(text + "=" * (-len(text) % 4)), [_bound(binding)]
         if _unpadded(data) != text:
-            return None  # base64 has several spellings of some bytes; an id has one
+            return None  # base64 can encode some bytes in several ways; an id has one form
         for cipher in self._stable:
             with contextlib.suppress(InvalidTag, ValueError):
                 return cipher.decrypt(data, bound)
@@ -86,7 +86,7 @@ def _unpadded(data: bytes) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes of a text; none for one that is too long or no such text."""
+    """The bytes of a token; empty if it is too long or not valid base64."""
     if len(text) > MAX_SEALED:
         return b""
     try:
@@ -96,6 +96,6 @@ def _decoded(text: str) -> bytes:
 
 
 def _bound(binding: Binding) -> bytes:
-    """The parts, each with its length: `("a", "bc")` and `("ab", "c")` are different bindings."""
+    """The parts, each after its length, so that `("a", "bc")` and `("ab", "c")` are different bindings."""
     parts = [part.encode() if isinstance(part, str) else part for part in binding]
     return b"".join(struct.pack(">I", len(part)) + part for part in parts)

@@ -1,7 +1,7 @@
-"""For the tests of plugins: calls, results, upstreams and conflicts to hand to hooks, and ways to run them.
+"""Test kit for plugins: makes calls, results, upstreams and conflicts for hooks, and runs hooks and calls.
 
-`run_hook` runs one hook of one plugin. `run_call` sends a call through the gateway's pipeline with several plugins, to
-a `FakeUpstream` and without any network. Nothing here is used by the gateway itself.
+`run_hook` runs one hook of one plugin. `run_call` sends a call through the gateway's pipeline with several plugins to
+a `FakeUpstream`, without a network. The gateway itself uses nothing from this module.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def make_call(
 
 
 def make_result(text: str = "ok", *, is_error: bool = False, upstream: str | None = "upstream") -> CallResult:
-    """A tool's result of one text block, as `upstream` would have sent it."""
+    """A tool result with one text block, as if `upstream` had sent it."""
     made = CallResult.text(text, is_error=is_error)
     return CallResult(raw=made.raw, outcome=made.outcome, upstream=upstream, era="modern")
 
@@ -116,7 +116,7 @@ def make_conflict(
     kind: Kind = "tool",
     separator: str = "__",
 ) -> ToolConflict:
-    """A name and its claims, each an upstream or several that share one definition. Without any: two upstreams."""
+    """A name and its claims. A claim is one upstream, or several that share a definition. Default: two upstreams."""
     given = claims or (make_upstream("first", order=0), make_upstream("second", order=1))
     made = []
     for number, owners in enumerate(given):
@@ -127,14 +127,14 @@ def make_conflict(
 
 
 class FakeUpstream:
-    """An upstream without a network: records the calls that reach it in `calls`, and answers each the same way."""
+    """An upstream without a network: records each call in `calls` and answers it as `answer` says."""
 
     def __init__(
         self, answer: CallResult | RpcError | Callable[[Call], CallResult] | str = "ok", *, delay: float = 0.0
     ) -> None:
-        """`answer`: a text, a whole result, an error, or a function that makes a result of the call.
+        """`answer`: a text, a complete result, an error, or a function that returns the result of a call.
 
-        `delay`: seconds that it takes to answer, from the moment that it has the call.
+        `delay`: seconds from receiving the call until answering it.
         """
         self.answer = answer
         self.delay = delay
@@ -157,9 +157,10 @@ def configured(
     on_error: Literal["reject", "ignore"] = "reject",
     **settings: Any,
 ) -> LoadedPlugin:
-    """A plugin as the gateway holds it: `plugin` is its class, made here with `settings`, or a ready instance.
+    """A loaded plugin. `plugin` is an instance, or a class that is constructed here with `settings`.
 
-    Raises pydantic's `ValidationError` for settings that its `Config` refuses.
+    Raises pydantic's `ValidationError` for settings that its `Config` rejects, and `TypeError` for settings with an
+    instance.
     """
     if inspect.isclass(plugin):
         config: PluginConfig = getattr(plugin, "Config", PluginConfig)(**settings)
@@ -175,11 +176,11 @@ def configured(
 
 
 def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
-    """Run one hook of a plugin (a class, made with its default settings, or an instance) and return its verdict.
+    """Run one hook of a plugin (an instance, or a class with default settings) and return its verdict.
 
-    Synchronous for both kinds of hooks: call it from a plain test function. `after_call` may get the result even
-    if it leaves that parameter out. The hook gets `call` itself: what it keeps in `call.state` is there for the test,
-    and for the next hook that is run on that call.
+    This function is synchronous for every hook: call it from a plain test function. Pass all arguments of the hook,
+    even those that the implementation leaves out. The hook gets `call` itself, so the test and later hooks see what it
+    stores in `call.state`.
     """
     instance = configured(plugin).instance
     function = getattr(instance, hook)
@@ -194,12 +195,12 @@ async def _awaited(verdict: Awaitable[Any]) -> Any:
 
 
 async def run_call(call: Call, upstream: FakeUpstream, *plugins: object, timeout: float = 60.0) -> CallResult:
-    """Send a call through the gateway's pipeline with these plugins, in this order, to an upstream.
+    """Send a call to an upstream through the gateway's pipeline, with the plugins in the given order.
 
     Returns what the agent would get, without the members that its protocol revision adds to every result. `plugins` are
-    classes, instances, or what `configured` made of them. A call under a new name finds a tool of that name; one that
-    was made with `known=False` ends as an unknown tool, unless a plugin answers it. The call ends after `timeout`
-    seconds. It writes its line to the access log.
+    classes, instances, or results of `configured`. A call that a plugin renames finds a tool of that name. A call made
+    with `known=False` ends as an unknown tool, unless a plugin answers it. The call ends after `timeout` seconds and
+    is written to the access log.
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     config = ProxyConfig(timeout=timeout, max_timeout=max(timeout, 300.0))
@@ -221,7 +222,7 @@ def _exchange(call: Call) -> Exchange:
 
 
 def _params(call: Call) -> dict[str, Raw]:
-    """The params of the request that `call` would have come from."""
+    """The params of a request that leads to `call`."""
     members: dict[str, Raw] = {}
     if call.method in NAME_MEMBERS:
         members[NAME_MEMBERS[call.method]] = Raw(jsonrpc.encode(call.name))
@@ -239,7 +240,7 @@ async def _nothing_to_wait_for() -> bool:
 
 
 class _Place:
-    """A `FakeUpstream` as a target's upstream."""
+    """The upstream of every `Target` of the fake catalog."""
 
     name: Final = "upstream"
 
@@ -248,7 +249,7 @@ class _Place:
 
 
 class _FakeCatalog:
-    """What the pipeline needs of the catalog: every name leads to the one upstream."""
+    """The part of the catalog that the pipeline uses; every name leads to the one upstream."""
 
     snapshot: Final = Snapshot(linking=frozenset({"upstream"}))
 
@@ -258,10 +259,10 @@ class _FakeCatalog:
         self._upstreams = (cast(Upstream, _Place(timeout)),)
         self.tasks: Final = self
         self.ended: CallResult | None = None
-        """How the call ended, as the plugins left it."""
+        """The result of the call, after the plugins."""
 
     def seen_by(self, principal: str) -> None:
-        """None, so that every call is looked up: the pipeline keeps no plan of it."""
+        """None, so that the pipeline looks up every call and keeps no call plan."""
 
     def tool(self, name: str, principal: str) -> Target | None:
         given = self._given
@@ -274,20 +275,20 @@ class _FakeCatalog:
     resource = template = prompt
 
     def find(self, principal: Principal, task_id: str) -> Target:
-        """The upstream that has a task."""
+        """The one upstream, for any task id."""
         return Target(task_id, self._upstreams)
 
     def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
-        """The upstream's task ids are the agent's."""
+        """The result unchanged: task ids are the same on both sides."""
         return result
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """The upstream's URIs are the agent's. It is asked once, when the last plugin has returned."""
+        """The result unchanged. The pipeline calls this once, after the last plugin; it records the result."""
         self.ended = result
         return result
 
     def page(self, method: str, era: Era, cursor: str | None, principal: str) -> bytes:
-        """A list comes from the upstream, too."""
+        """A list result, which also comes from the upstream."""
         result = self._upstream.serve(self._given)
         if result.error is not None:
             raise result.error
@@ -295,13 +296,13 @@ class _FakeCatalog:
 
 
 class _FakeRouter:
-    """What the pipeline needs of the router: every call goes to the one upstream."""
+    """The part of the router that the pipeline uses; every call goes to the one upstream."""
 
     def __init__(self, given: Call, upstream: FakeUpstream) -> None:
         self._given = given
         self._upstream = upstream
         self.failure: Exception | None = None
-        """What the answer of the upstream raised: a mistake of the test."""
+        """The exception of `FakeUpstream.serve`: a mistake in the test."""
 
     async def dispatch(
         self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState

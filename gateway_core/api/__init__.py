@@ -1,4 +1,4 @@
-"""What plugins see: calls, results, verdicts, tools, upstreams and conflicts, as frozen values and read-only views."""
+"""The types that plugins use: calls, results, verdicts, tools, upstreams, conflicts; frozen or read-only views."""
 
 from gateway_core.api.call import Call, CallResult, Outcome, Principal, Reject, Tool
 from gateway_core.api.conflict import Claim, ToolConflict

@@ -1,8 +1,8 @@
-"""A call on its way and its end, as plugins see them.
+"""Calls and their results, as plugins see them.
 
-Payloads are bytes until a plugin reads them: `Call.arguments`, `Call.meta` and `CallResult.content` decode once, on
-first use, into values that cannot be changed in place (`read_only.py`). A call whose arguments no plugin rewrote leaves
-the gateway as the bytes that came in.
+Payloads are bytes until a plugin reads them. `Call.arguments`, `Call.meta` and `CallResult.content` decode once, on
+first use, into read-only values (`read_only.py`). Arguments that no plugin rewrites are sent on as the bytes that came
+in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who the agent is. `verified` tells whether `id` was proven or only put together from what it said."""
+    """The identity of an agent. `verified`: whether `id` was proven, or only derived from the agent's own claims."""
 
     id: str
     """Stable key for limits and audit, e.g. `claude-code@127.0.0.1`."""
@@ -37,7 +37,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A published tool: what agents see, and who can serve it."""
+    """A published tool: its definition for agents, and the upstreams that serve it."""
 
     name: str
     """The name agents use."""
@@ -50,16 +50,16 @@ class Tool:
 
     @property
     def annotations(self) -> Mapping[str, Any]:
-        """The tool's hints (`readOnlyHint`, …): its server's own claims, untrusted (server/tools, Annotations)."""
+        """The tool's hints (`readOnlyHint`, …), claimed by its server and untrusted (server/tools, Annotations)."""
         found = self.definition.get("annotations")
         return found if isinstance(found, dict) else {}
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):
-    """One request of an agent that reached the pipeline."""
+    """One request of an agent, in the pipeline."""
 
     method: str
-    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, a list method, or one of tasks."""
+    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, a list method, or a task method."""
     name: str
     """The tool's or prompt's published name, the resource's URI, the task's id; empty for lists."""
     principal: Principal
@@ -67,23 +67,23 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     exchange_id: str
     """Identifies this exchange in every log record about it."""
     raw_arguments: bytes = b""
-    """The JSON of `arguments` (`inputResponses` of a task) as it came in; empty when the request has none."""
+    """The JSON of `arguments` (of `inputResponses` for a task) as received; empty when the request has none."""
     raw_meta: bytes = b""
-    """The JSON of `_meta` as it came in; empty when the request has none."""
+    """The JSON of `_meta` as received; empty when the request has none."""
     tool: Tool | None = None
     """The catalog's entry; None for other methods, and for names that no upstream serves."""
     _plugin: str = ""
-    """The plugin that this view of the call belongs to."""
+    """The plugin that gets this view of the call."""
     _states: dict[str, dict[str, Any]] = {}
     """Plugin -> its state; shared by all views and rewrites of one call."""
     _decoded: dict[str, Any] = {}
-    """What was decoded of `raw_arguments` and `raw_meta`; shared by all calls with the same bytes."""
+    """The decoded `raw_arguments` and `raw_meta`; shared by all calls with the same bytes."""
 
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The decoded arguments, read-only; decoded once. To change them return `replace(arguments=…)`.
 
-        Raises `RpcError` for arguments that are no object or that parsers read differently (a key given twice).
+        Raises `RpcError` if they are not an object, or if parsers may read them differently (a duplicate key).
         """
         arguments: Mapping[str, Any] | None = self._decoded.get("arguments")
         if arguments is None:
@@ -92,7 +92,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """The decoded `_meta` of the request, read-only; decoded once. Raises `RpcError` as `arguments` does."""
+        """The decoded `_meta`, read-only; decoded once. Raises `RpcError` for no object or a duplicate key."""
         meta: Mapping[str, Any] | None = self._decoded.get("meta")
         if meta is None:
             meta = self._decoded["meta"] = _object(self.raw_meta, "_meta")
@@ -100,11 +100,11 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def state(self) -> dict[str, Any]:
-        """A dict of the plugin that was given this call, kept from its `before_call` to its `after_call`."""
+        """A dict for the plugin that gets this call; it lives from its `before_call` to its `after_call`."""
         return self._states.setdefault(self._plugin, {})
 
     def seen_by(self, plugin: str) -> Call:
-        """Called by the core: the same call as the view of `plugin`, whose `state` is that plugin's."""
+        """Called by the core: the view of this call for `plugin`, with that plugin's `state`."""
         return self if self._plugin == plugin else _replace(self, _plugin=plugin)
 
     def is_rewrite_of(self, other: Call) -> bool:
@@ -112,13 +112,13 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         return self._states is other._states and self.method == other.method
 
     def with_tool(self, tool: Tool | None) -> Call:
-        """Called by the core: this call with the catalog's entry for its name."""
+        """Called by the core: this call with `tool`, the catalog's entry for its name."""
         return self if self.tool is tool else _replace(self, tool=tool)
 
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
-        """This call under another name, or with other arguments: return it from `before_call` to rewrite.
+        """A copy of this call with another name or other arguments: return it from `before_call` to rewrite the call.
 
-        The arguments are copied: changing the dict afterwards has no effect. Raises `TypeError` for what is no dict.
+        Later changes of the dict have no effect. Raises `TypeError` if `arguments` is not a dict.
         """
         raw = self.raw_arguments
         if arguments is not None:
@@ -134,7 +134,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
 
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:
-    """The read-only value of a JSON object; an absent (empty) one has no members."""
+    """The read-only value of a JSON object; no members if `raw` is empty."""
     value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
     if not isinstance(value, dict):
         raise RpcError.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
@@ -147,24 +147,24 @@ def _check_dict(members: Mapping[str, Any], what: str) -> None:
 
 
 class Outcome(enum.StrEnum):
-    """How an exchange ended, as logs, status and plugins name it."""
+    """How an exchange ended; logs, status and plugins use these values."""
 
     OK = "ok"
     TOOL_ERROR = "tool_error"
-    """The tool ran and says so itself: a result with `isError`."""
+    """The tool ran and reported an error: a result with `isError`."""
     ERROR = "error"
-    """The upstream answered with a JSON-RPC error, or the request was wrong."""
+    """The upstream answered with a JSON-RPC error, or the request was invalid."""
     REFUSED = "refused"
-    """A plugin refused it."""
+    """A plugin refused the call."""
     UNAVAILABLE = "unavailable"
-    """No upstream could take it; it was not executed."""
+    """No upstream could take the call; it was not executed."""
     UNKNOWN = "unknown"
-    """It was sent and no answer came: it may have been executed."""
+    """The call was sent without a response: it may have been executed."""
     CANCELLED = "cancelled"
 
 
 class CallResult(msgspec.Struct, frozen=True, eq=False):
-    """The end of a call: a result object (`raw`) or an `error`, never both."""
+    """The result of a call: a result object (`raw`) or an `error`, never both."""
 
     raw: bytes = b""
     """The JSON of the result object."""
@@ -173,14 +173,14 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     upstream: str | None = None
     """The upstream that answered; None when the gateway or a plugin did."""
     era: Era | None = None
-    """The era in which `raw` was written; None for results of the gateway's own."""
+    """The protocol era of `raw`; None if a plugin or the gateway made the result for no particular era."""
     _decoded: list[Any] = msgspec.field(default_factory=list)
 
     @property
     def content(self) -> Mapping[str, Any]:
         """The decoded result object (for a tool: `content`, `structuredContent`, `isError`), read-only; decoded once.
 
-        Empty for an error. To change it return `replace(…)`.
+        Empty for an error. To change it, return `replace(…)`.
         """
         if not self._decoded:
             self._decoded.append(jsonrpc.value(self.raw, frozen=True) if self.raw else _EMPTY)
@@ -189,43 +189,43 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def is_error(self) -> bool:
-        """Whether the call ended in anything but a good result."""
+        """Whether the outcome is anything but `OK`."""
         return self.outcome is not Outcome.OK
 
     def replace(self, content: Mapping[str, Any]) -> CallResult:
-        """The same end of the call with another result object: return it from `after_call` to rewrite.
+        """A copy of this result with another result object: return it from `after_call` to rewrite the result.
 
-        The object is copied. Raises `TypeError` for what is no dict.
+        Later changes of the dict have no effect. Raises `TypeError` if `content` is not a dict.
         """
         _check_dict(content, "content of a result")
         return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[])
 
     def replace_error(self, message: str, data: Any = None) -> CallResult:
-        """The same error in other words, under its own code. Raises `ValueError` for a result that is no error."""
+        """The same error code with another message and `data`. Raises `ValueError` if the result is not an error."""
         if self.error is None:
             raise ValueError("this result holds no error")
         return _replace(self, error=RpcError(self.error.code, message, data))
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> CallResult:
-        """A result object that a plugin made, to answer in the upstream's place. Copies as `replace` does."""
+        """A plugin's result in place of the upstream's; copies `content`. Raises `TypeError` if it is not a dict."""
         _check_dict(content, "content of a result")
         outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
         return cls(raw=jsonrpc.encode(content), outcome=outcome)
 
     @classmethod
     def text(cls, text: str, *, is_error: bool = False) -> CallResult:
-        """A tool result of one text block."""
+        """A tool result with one text block."""
         return cls.of({"content": [{"type": "text", "text": text}], "isError": is_error})
 
     @classmethod
     def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
-        """The end of a call in a JSON-RPC error."""
+        """A result that is a JSON-RPC error."""
         return cls(error=untraced(error), outcome=outcome, upstream=upstream)
 
     @classmethod
     def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
-        """A plugin's refusal. `upstream`: the one that executed the call, when only its result is withheld."""
+        """A refusal by a plugin. `upstream`: the one that executed the call, if only its result is withheld."""
         outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
         return cls.failed(RpcError.of_gateway(REJECTED, message), outcome, upstream)
 
@@ -234,7 +234,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 class Reject:
     """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
 
-    `retry_after`: seconds until trying again may help; the agent reads it as `data.retryAfterMs`.
+    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`.
     """
 
     message: str

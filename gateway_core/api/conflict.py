@@ -1,4 +1,4 @@
-"""A name and everybody who claims it."""
+"""Name conflicts: a published name and the claims on it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gateway_core.mcp.literals import Kind
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One definition under a name, and the upstreams that share it (replicas of one tool)."""
+    """One definition of a name, and the upstreams that share it (replicas of one tool)."""
 
     name: str
-    """The name the upstreams gave it: a tool's or prompt's name, a resource's URI, a template."""
+    """The upstreams' own name: a tool's or prompt's name, a resource's URI, a URI template."""
     definition: Mapping[str, Any]
     """Read-only."""
     upstreams: tuple[UpstreamView, ...]
@@ -29,11 +29,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ToolConflict:
-    """A name and everybody who claims it, in file order. One claim only: nothing clashes.
+    """A name and the claims on it, in file order; a single claim is no conflict.
 
-    Whoever held the name before others came to offer it comes before them.
+    The upstream that held the name first precedes later claimants; the owner of the name's namespace precedes both.
 
-    `resolve_conflict` is asked for every name, so that a strategy may rename what does not clash, too.
+    The gateway calls `resolve_conflict` for every name, so that a plugin may also rename names without a conflict.
     """
 
     kind: Kind
@@ -46,9 +46,9 @@ class ToolConflict:
         return len(self.claims) > 1
 
     def qualified(self, claim: Claim) -> str:
-        """The claim's name with its first upstream's name on it: `{upstream}{separator}{name}`.
+        """The claim's name, prefixed with its first upstream's name: `{upstream}{separator}{name}`.
 
-        A resource or template gets `#upstream={upstream}` instead, because its URI must stay one (RFC 3986).
+        A resource or template gets `#upstream={upstream}` instead, because it must remain a URI (RFC 3986).
         """
         if self.kind in {"resource", "template"}:
             return marked_uri(self.name, claim.owner.name)
@@ -56,12 +56,12 @@ class ToolConflict:
 
 
 def marked_uri(uri: str, upstream: str) -> str:
-    """A URI, or a template of some, with its upstream's name in the fragment."""
+    """A URI or URI template with its upstream's name in the fragment."""
     return f"{uri}{'&' if '#' in uri else '#'}upstream={upstream}"
 
 
 def unmarked_uri(uri: str) -> tuple[str, str]:
-    """The URI and the upstream's name that make `uri` under `marked_uri`; an empty name when it has no mark."""
+    """Inverse of `marked_uri`: the plain URI and the upstream's name, which is empty when `uri` has no mark."""
     plain, mark, name = uri.rpartition("upstream=")
     if mark and plain and plain[-1] in "#&" and marked_uri(plain[:-1], name) == uri:
         return plain[:-1], name

@@ -1,4 +1,4 @@
-"""What a plugin's class may be made of: its settings, and an optional base class."""
+"""Base classes for plugins: their settings, and an optional base of the plugin class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PluginConfig(BaseModel):
-    """Base of a plugin's settings: unknown keys are refused, values are frozen."""
+    """Base of a plugin's settings: unknown keys are rejected, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,20 +17,20 @@ ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 
 
 class Plugin(Generic[ConfigT]):
-    """An optional base for plugins, which gives editors and type checkers the type of `self.config`.
+    """An optional base for plugins that gives editors and type checkers the type of `self.config`.
 
-    `class NightWatch(Plugin[Settings])` is the same to the gateway as a plain class with `Config = Settings` and a
-    constructor that keeps its argument as `self.config`.
+    The gateway treats `class NightWatch(Plugin[Settings])` like a plain class with `Config = Settings` and a
+    constructor that stores its argument as `self.config`.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
-    """The model of its table in the TOML; taken from the type argument."""
+    """The model of the plugin's settings in the TOML; taken from the type argument."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Raises `TypeError` for a type argument that is no class of settings, or another one than `Config`."""
+        """Raises `TypeError` for a type argument that is not a settings class, or that differs from `Config`."""
         super().__init_subclass__(**options)
         for base in vars(cls).get("__orig_bases__", ()):
             origin = get_origin(base)

@@ -1,4 +1,4 @@
-"""Turn-taking for routing plugins."""
+"""Round-robin selection for routing plugins."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from gateway_core.api.call import Call
 from gateway_core.api.upstream import UpstreamView
 
 MAX_NAME: Final = 256
-"""Characters of a name that tell turns apart; agents choose URIs, however long. Names that begin alike share turns."""
+"""Characters of a name that count, because agents choose URIs of any length. Names with one prefix share turns."""
 MAX_UPSTREAMS: Final = 1024
-"""Upstreams of one name whose turns are remembered."""
+"""Upstreams that are remembered for one name."""
 
 
 class Turns:
-    """Upstreams take turns, for each method and name separately.
+    """Selects upstreams in turn, separately for each method and name.
 
-    The one that served the name the longest ago is next; among those that never did, the first. So the turns stay even
-    when upstreams come, go and fail, which a counter over a changing list would not give. Memory is bounded: what was
-    used the longest ago is forgotten first.
+    The least recently selected upstream is next; among those never selected, the first. The load stays even when
+    upstreams come, go and fail, which a counter over a changing list does not ensure. Memory is bounded: the least
+    recently used entry is evicted first.
     """
 
     def __init__(self, max_names: int = 4096) -> None:
-        """`max_names`: pairs of method and name whose turns are remembered."""
+        """`max_names`: maximum number of remembered pairs of method and name."""
         self._max_names = max_names
         self._turns: OrderedDict[tuple[str, str], OrderedDict[str, int]] = OrderedDict()
         self._turn = 0
 
     def __len__(self) -> int:
-        """Pairs of method and name that are remembered."""
+        """Number of remembered pairs of method and name."""
         return len(self._turns)
 
     def take(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView:
-        """The one among `candidates`, which are not empty, whose turn it is to serve `call`; its turn is over then."""
+        """Select the next of `candidates`, which must not be empty. The choice is not recorded if there is only one."""
         if len(candidates) == 1:
             return candidates[0]
         key = (call.method, call.name[:MAX_NAME])

@@ -1,4 +1,4 @@
-"""Upstreams as plugins see them: read-only views of what the core keeps."""
+"""Upstreams as plugins see them: read-only views of the core's state."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from gateway_core.mcp.literals import Era, Transport
 
 
 class UpstreamState(enum.StrEnum):
-    """What the gateway believes about an upstream."""
+    """The state of an upstream as the gateway observed it."""
 
     CONNECTING = "connecting"
     HEALTHY = "healthy"
     EJECTED = "ejected"
-    """Reachable, but too many calls failed in transport; tried again when the time is up."""
+    """Reachable, but too many calls failed in transport; tried again after the ejection time."""
     DOWN = "down"
-    """Not reachable; reconnected with backoff."""
+    """Not reachable; the gateway reconnects with backoff."""
     STOPPED = "stopped"
 
 
 class UpstreamView:
-    """One upstream as plugins see it: fixed settings, and live figures that change under the reader's eyes."""
+    """Read-only view of one upstream: fixed settings and live values, which may change between two reads."""
 
     __slots__ = ("_core",)
 
@@ -57,7 +57,7 @@ class UpstreamView:
 
     @property
     def era(self) -> Era | None:
-        """None until it was reached once."""
+        """None until the upstream was reached once."""
         return self._core.era
 
     @property
@@ -70,12 +70,12 @@ class UpstreamView:
 
     @property
     def in_flight(self) -> int:
-        """Requests that it is working on now."""
+        """Number of requests in flight."""
         return self._core.in_flight
 
     @property
     def latency(self) -> float | None:
-        """Moving average of answered calls, in seconds; None before the first."""
+        """Moving average of the duration of answered calls, in seconds; None before the first."""
         return self._core.latency
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class UpstreamView:
 
 @dataclass(slots=True)
 class UpstreamFacts:
-    """What the core keeps about an upstream; `UpstreamView` is its read-only face."""
+    """The core's state of one upstream; plugins read it through `UpstreamView`."""
 
     name: str
     transport: Transport = "http"
@@ -98,13 +98,13 @@ class UpstreamFacts:
     latency: float | None = None
 
     def took(self, seconds: float) -> None:
-        """One answered call took that long."""
+        """Add the duration of one answered call to the average."""
         self.latency = seconds if self.latency is None else self.latency + 0.1 * (seconds - self.latency)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a `check_health` hook found. `reason` is for people."""
+    """The result of a `check_health` hook. `reason` is for people."""
 
     healthy: bool
     reason: str = ""

@@ -1,7 +1,7 @@
-"""All upstreams' tools, resources, templates and prompts as one table, under the names that agents see.
+"""All upstreams' tools, resources, templates and prompts in one table, under the names that agents see.
 
-`Catalog` rebuilds an immutable `Snapshot` whenever an upstream's list changes; a call is a look-up in it. Names are
-a function of the configuration file and of the upstreams' last known lists, never of who is healthy right now.
+`Catalog` rebuilds an immutable `Snapshot` whenever an upstream's list changes; a call is a look-up in it. Names depend
+on the configuration file and the upstreams' last known lists, never on the current health of upstreams.
 """
 
 from gateway_core.catalog.catalog import Catalog

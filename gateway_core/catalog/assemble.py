@@ -1,4 +1,4 @@
-"""From what is offered to a whole snapshot: all kinds published, lists made ready, links followed."""
+"""Builds snapshots from fetched lists: publishes all kinds, prepares list pages, rewrites links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway_core.upstream.upstream import Upstream
 
 
 class Assembler:
-    """Makes snapshots as the configuration wants them."""
+    """Builds snapshots by the rules of the configuration."""
 
     def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists, owners: Owners) -> None:
         self._resolve = resolve
@@ -31,7 +31,7 @@ class Assembler:
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
     def whole(self, upstreams: Sequence[Upstream], offers: Offers) -> Snapshot:
-        """The snapshot of `offers`, which may lack some of the `upstreams`: those that were never reached."""
+        """The snapshot of `offers`, in which upstreams that were never reached may be missing."""
         empty = Snapshot(
             upstreams={upstream.name: upstream for upstream in upstreams},
             offers=offers,
@@ -41,9 +41,9 @@ class Assembler:
         return self.renewed(empty, frozenset(LIST_METHODS), offers)
 
     def renewed(self, base: Snapshot, kinds: frozenset[Kind], offers: Offers, owner: str = "") -> Snapshot:
-        """`base` with only those kinds made anew, of `offers`; `owner` is the principal that they are for, if any."""
+        """`base` with these kinds rebuilt from `offers`. `owner`: the principal that they are for; empty for all."""
         if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
-            kinds |= {"tool"}  # which name resources
+            kinds |= {"tool"}  # tools may link to resources
         published: dict[Kind, Published] = {
             kind: publish(kind, offers, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
         }
@@ -98,7 +98,7 @@ def _linking(offers: Offers) -> frozenset[str]:
 
 
 def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
-    """A tool whose user interface (MCP Apps) has another URI for agents than for its upstream."""
+    """The entry of a tool, with the URI of its user interface (MCP Apps) as agents know it."""
     assert entry.tool is not None
     owner = entry.upstreams[0].name
     raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri))
@@ -108,9 +108,9 @@ def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
 
 
 def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:
-    """What a list vouches for: as long as its most short-lived part, as private as its most private one.
+    """The cache hint of a merged list: the shortest lifetime and the most private scope of its parts.
 
-    Nothing for long while an upstream is missing that may turn up.
+    The lifetime is 0 while the list of any upstream is missing.
     """
     merged: Hint | None = None
     for inventory in offers.values():

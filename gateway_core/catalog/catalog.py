@@ -1,7 +1,7 @@
-"""The catalog itself: rebuilds, looks up, answers lists, tells who wants to know that something changed.
+"""The catalog: rebuilds snapshots, looks up names, answers list requests, notifies listeners of changes.
 
-Where an upstream's lists are private, each principal has a **view** of its own: the snapshot that comes of what it was
-offered itself. Nothing of such a list is shown to another; where there is none, everybody has the one snapshot.
+If an upstream's lists are private, each principal has its own **view**: a snapshot made from the lists that the
+upstream returned for it. Other principals never see them. Without private lists, all principals share one snapshot.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ from gateway_core.upstream.upstream import Upstream
 Listener = Callable[[frozenset[str]], None]
 
 DISCOVER_TTL_MS: Final = 60_000
-"""For how long the gateway itself vouches for what it says of its upstreams, which come and go."""
+"""Longest cache lifetime of the `server/discover` result, in milliseconds; upstreams come and go."""
 _KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What one principal sees, and what it was made of."""
+    """The view of one principal, and the snapshot that it was made from."""
 
     base: Snapshot
     snapshot: Snapshot
     complete: bool
-    """Whether it was given all of its private lists."""
+    """Whether all of its private lists were fetched."""
     missing: tuple[Upstream, ...]
-    """Those that were not asked for theirs yet."""
+    """Upstreams whose private lists were not requested yet."""
     token: object = field(default_factory=object)
-    """Stands for the view."""
+    """Identifies the view."""
 
     @classmethod
     def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
-        """`parts`: the private lists of each upstream that has some."""
+        """`parts`: the private lists of each upstream that has any; None if not requested yet."""
         complete = all(
             part is not None and part.inventory is not None and not part.inventory.failures for part in parts.values()
         )
@@ -63,7 +63,7 @@ class _View:
 
 
 class Catalog:
-    """Everything the upstreams offer under the names agents see."""
+    """The tools, prompts, resources and templates of all upstreams, under the names agents see."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Catalog:
         seal: Seal,
         memory: Memory | None = None,
     ) -> None:
-        """`memory`: what an earlier process knew of names, and where this one keeps what it knows."""
+        """`memory`: the names that an earlier process recorded; this process records its names there, too."""
         self._memory = memory or Memory(config)
         self._undeclared = undeclared(config)
         self._upstreams = tuple(upstreams)
@@ -84,17 +84,17 @@ class Catalog:
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
         self._views: dict[str, _View] = {}
         self.snapshot = Snapshot()
-        """What the gateway itself was offered."""
+        """Made from the lists that upstreams returned to the gateway itself."""
         self.generation = object()
-        """Stands for the snapshot; see `seen_by`."""
+        """Identifies the snapshot; see `seen_by`."""
         for upstream in upstreams:
             upstream.offer.on_part = self._part_changed
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Make a new snapshot from the upstreams' last known lists, and tell the listeners what differs.
+        """Build a snapshot from the upstreams' last known lists, and call the listeners with what changed.
 
-        Where nothing does, the one before stays, and with it all views that were made of it.
+        If nothing changed, the old snapshot and the views made from it stay.
         """
         offers = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
         before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
@@ -113,36 +113,36 @@ class Catalog:
         return upstream.inventory or self._memory.lists.get(upstream.name)
 
     def _settle(self, offers: Mapping[Upstream, Inventory]) -> None:
-        """Take note of who holds which name from now on."""
+        """Record which upstream holds which name, in memory and for later processes."""
         for kind in LIST_METHODS:
             published = {**self.snapshot.awaited.get(kind, {}), **self.snapshot.entries(kind)}
             self._memory.owners.settle(kind, published, known_in(offers, kind))
         self._memory.keep({upstream.name: inventory for upstream, inventory in offers.items()})
 
     def notes(self) -> list[str]:
-        """Sentences for people: who is a replica of whom, and which pairs look as if they were meant to be."""
+        """Sentences for people: which upstreams are replicas, and which pairs only look like replicas."""
         snapshot = self.snapshot
         known = {pair.upstreams[1] for pair in snapshot.lookalikes}
         guessed = [note for pair, note in self._undeclared.items() if pair[1] not in known]
         return [*map(str, snapshot.replicas), *map(str, snapshot.lookalikes), *guessed]
 
     async def close(self) -> None:
-        """Keep for the next process what was not written yet."""
+        """Write the names that were not written yet, for the next process."""
         await self._memory.close()
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Have `callback` told which of `tools`, `resources`, `prompts` changed; returns how to stop that."""
+        """Call `callback` with what changed of `tools`, `resources`, `prompts`; returns a function that ends this."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
     # -- views --------------------------------------------------------------------------------------------------
 
     async def prepare(self, exchange: Exchange) -> None:
-        """Have everything at hand that the agent of this exchange is to see.
+        """Fetch the private lists that the agent of this exchange needs.
 
-        For a list its private parts are asked for again when they are due, for a call only if they never were: a
-        tool must not be taken for another one of that name. All upstreams are asked at once; one that does not
-        answer in time is left out, or stays as the principal saw it last.
+        A list request fetches private lists that are due. A call fetches them only if they were never requested, so
+        that a name reaches the right tool. All upstreams are asked concurrently. For one that does not answer in
+        time, the principal's last lists stay; without any, it is left out.
         """
         if not self.snapshot.private:
             return
@@ -158,7 +158,7 @@ class Catalog:
             await asyncio.gather(*(upstream.offer.renew(exchange.agent) for upstream in wanted))
 
     def seen_by(self, principal: str) -> object | None:
-        """Stands for what a principal sees, for who must not keep it; None where `prepare` is due."""
+        """An object that identifies what a principal sees, to compare by identity; None if `prepare` is due."""
         base = self.snapshot
         if not base.private:
             return self.generation
@@ -171,8 +171,10 @@ class Catalog:
         self._views.pop(principal, None)
 
     def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
-        """What the names of a principal mean: its view, and, where its part of an upstream could not be had, what the
-        gateway knows, so that a call ends with that upstream's answer or outage. None: what the gateway sees."""
+        """The snapshots to look names up in: the principal's view, then, if it is incomplete, the gateway's snapshot.
+
+        The latter lets a call end with the upstream's own response or failure. None: the gateway's snapshot only.
+        """
         base = self.snapshot
         if not base.private or principal is None:
             return (base,)
@@ -191,7 +193,7 @@ class Catalog:
         return view
 
     def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, Inventory | None]) -> Snapshot:
-        """The snapshot of one principal; the common one where it was offered nothing else than the gateway was."""
+        """The snapshot of one principal; `base` if its private lists equal those of the gateway."""
         known = base.offers
         private = {one: own.get(one) or Inventory() for one, inventory in known.items() if inventory.private}
         kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
@@ -200,10 +202,10 @@ class Catalog:
         offers = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
         return self._assembler.renewed(base, kinds, offers, principal)
 
-    # -- look-ups: `principal` is the id of who asks ------------------------------------------------------------
+    # -- look-ups: `principal` is the id of the agent ------------------------------------------------------------
 
     def tool(self, name: str, principal: str | None = None) -> Target | None:
-        """Who serves a tool: by published name, or `upstream:tool`, which reaches it listed or not."""
+        """The target of a tool, by published name or by `upstream:tool`, which reaches unlisted tools, too."""
         seen = self._seen(principal)
         for snapshot in seen:
             target = snapshot.target("tool", name)
@@ -218,7 +220,7 @@ class Catalog:
         return _tool_of(seen, upstream, original, principal)
 
     def prompt(self, name: str, principal: str | None = None) -> Target | None:
-        """Who serves a prompt: by published name, or `upstream:prompt`."""
+        """The target of a prompt, by published name or by `upstream:prompt`."""
         for snapshot in self._seen(principal):
             target = snapshot.target("prompt", name)
             if target is not None:
@@ -227,12 +229,12 @@ class Catalog:
         return Target(prompt, (upstream,)) if upstream is not None and prompt else None
 
     def resource(self, uri: str, principal: str | None = None) -> Target | None:
-        """Who serves a resource: see `Snapshot.resource`."""
+        """The target of a resource; see `Snapshot.resource`."""
         found = (snapshot.resource(uri) for snapshot in self._seen(principal))
         return next((target for target in found if target is not None), None)
 
     def template(self, uri_template: str, principal: str | None = None) -> Target | None:
-        """Who completes the variables of a template (or of a resource's URI, which the protocol allows too)."""
+        """The target that completes the variables of a template, or of a resource's URI (the protocol allows both)."""
         for snapshot in self._seen(principal):
             target = snapshot.target("template", uri_template)
             if target is not None:
@@ -240,11 +242,11 @@ class Catalog:
         return self.resource(uri_template, principal)
 
     def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:
-        """The URI by which a principal reaches what the upstream of that name calls `uri`."""
+        """The URI by which a principal reaches `uri` of the named upstream."""
         return self._seen(principal)[0].published_uri(upstream, uri)
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """A result with the URIs that are in it as the agent has to know them."""
+        """A result with its URIs rewritten to those that the agent uses."""
         upstream = result.upstream
         if not self.snapshot.linking or result.error is not None or upstream is None:
             return result
@@ -261,9 +263,9 @@ class Catalog:
     # -- lists --------------------------------------------------------------------------------------------------
 
     def page(self, method: str, era: Era, cursor: str | None, principal: str | None = None) -> bytes:
-        """The result object of a list request, from memory; upstreams whose lists have expired are asked meanwhile.
+        """The result object of a list request, from memory; expired lists are fetched again in the background.
 
-        Raises `RpcError(INVALID_PARAMS)` for a cursor that is not ours, or whose place has gone.
+        Raises `RpcError(INVALID_PARAMS)` for an invalid cursor, or one whose position no longer exists.
         """
         if cursor is None:
             for upstream in self._upstreams:
@@ -275,7 +277,7 @@ class Catalog:
         return identity(self._upstreams, era)
 
     def discover_hint(self) -> Hint:
-        """What `server/discover` vouches for: what the upstreams vouch for that it speaks of."""
+        """The cache hint of `server/discover`: the merged hints of all upstreams, at most `DISCOVER_TTL_MS`."""
         merged = Hint(DISCOVER_TTL_MS, public=True)
         for upstream in self._upstreams:
             merged = merged.merged(upstream.info.hint if upstream.info is not None else Hint())
@@ -283,7 +285,7 @@ class Catalog:
 
 
 def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None) -> Target:
-    """An explicitly named tool. Plugins see its published entry, so that no rule is walked around."""
+    """The target of an explicitly named tool. Plugins see its published entry, so their rules still apply."""
     for snapshot in seen:
         entry = snapshot.tools_by_owner.get((upstream.name, original))
         if entry is not None:

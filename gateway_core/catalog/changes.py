@@ -1,4 +1,4 @@
-"""What the log says when the catalog has changed."""
+"""Logs changes of the catalog."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.upstream.lists.inventory import LIST_METHODS
 
 MAX_LOGGED: Final = 20
-"""New warnings of one change that are logged; more are counted."""
+"""Warnings that are logged for one change; further ones are only counted."""
 MAX_NAMES: Final = 5
-"""Names in one line of the log."""
+"""Names in one log line."""
 
 
 def report_changes(before: Snapshot, after: Snapshot) -> None:
-    """Log what is new about names, in the order in which an operator wants to know it."""
+    """Log names that changed hands, then new warnings, replica sets and lookalikes."""
     for line in _moved(before, after):
         logger.warning("{}", line)
     known_warnings = frozenset(before.warnings)
@@ -31,7 +31,7 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
         if found.upstreams not in known_sets:
             logger.info("{}", found)
     if len(after.offers) < len(after.upstreams):
-        return  # what is missing may change who is compared with whom
+        return  # a missing list may change which upstreams are compared
     complete_before = len(before.offers) == len(after.offers)
     known_pairs = {pair.upstreams for pair in before.lookalikes} if complete_before else set()
     for pair in after.lookalikes:
@@ -40,7 +40,7 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
 
 
 def _moved(before: Snapshot, after: Snapshot) -> Iterator[str]:
-    """A sentence for each pair of owners between which names changed hands."""
+    """One sentence for each pair of owners between which names changed hands."""
     moved: dict[tuple[str, str], list[str]] = {}
     for kind in LIST_METHODS:
         old = {**before.awaited.get(kind, {}), **before.entries(kind)}

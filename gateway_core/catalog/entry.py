@@ -1,4 +1,4 @@
-"""One thing under the name that agents see."""
+"""Catalog entries."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Entry:
 
     kind: Kind
     name: str
-    """What agents call it."""
+    """The name that agents use."""
     original: str
-    """What its upstreams call it."""
+    """The name that its upstreams use."""
     raw: bytes
     """Its definition as agents see it."""
     upstreams: tuple[Upstream, ...]
     """Replicas that can serve it, in file order."""
     tool: Tool | None = None
     mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    """Of a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
+    """For a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
     legacy: Mapping[str, bytes | None] = field(default_factory=dict)
-    """What legacy agents see otherwise, see `Item.legacy`."""
+    """Members that differ for legacy agents, see `Item.legacy`."""
 
     def serves(self, upstream: str) -> bool:
-        """Whether that upstream is one of its replicas."""
+        """Whether the named upstream is one of its replicas."""
         return any(found.name == upstream for found in self.upstreams)

@@ -1,4 +1,4 @@
-"""Who the gateway says it is: what its upstreams are able to do, as one server."""
+"""The identity of the gateway as an MCP server: the merged capabilities of its upstreams."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def identity(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
 def _extensions(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
     """The extensions that any upstream offers and that work through the gateway.
 
-    Of their settings only those that all who offer it agree on: an agent must not expect of one upstream what only
-    another has. Tasks are of modern agents and modern upstreams alone (SEP-2663, Backward Compatibility).
+    Only settings on which all upstreams with the extension agree are kept, because an agent cannot tell which upstream
+    has a setting. Tasks need a modern agent and a modern upstream (SEP-2663, Backward Compatibility).
     """
     merged: dict[str, Any] = {}
     for upstream in upstreams:

@@ -1,9 +1,9 @@
-"""URIs inside of what upstreams say, as agents have to know them.
+"""Rewrites URIs in results and definitions of upstreams to the URIs that agents use.
 
-Two upstreams may own the same URI; agents then know one of them by another (server/resources). A *link* is a URI that
-an agent may go on to read: of a `resource_link`, of embedded or read contents, and the `ui://` resource of a tool
-(MCP Apps, `_meta.ui.resourceUri`). `published` says what becomes of one. Works on bytes; what holds no link that
-changes, or is not what it should be, keeps its bytes.
+Two upstreams may own the same URI; agents then use another URI for one of them (server/resources). A *link* is a URI
+that an agent may read next: of a `resource_link`, of embedded or read contents, and the `ui://` resource of a tool
+(MCP Apps, `_meta.ui.resourceUri`). `published` maps a link to the agents' URI. Works on bytes: malformed values, and
+values in which no link changes, keep their bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Edit = Callable[[Raw], Raw]
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
 UI_KEY: Final = b'esourceUri"'
-"""Where this is not in a tool's definition, there is no link in it."""
+"""A tool definition without these bytes holds no link."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
-"""How the first MCP Apps said it."""
+"""The key in the first version of MCP Apps."""
 
 
 def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
-    """The result object `raw` of `method` with its links as agents know them."""
+    """The result object `raw` of `method` with its links rewritten for agents."""
     if b'"uri"' not in raw and UI_KEY not in raw:
         return raw
     link = _at("uri", _text(published))
@@ -36,7 +36,7 @@ def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
     match method:
         case "tools/call":
             edits = {"content": _each(_block(link))}
-        case "tasks/get":  # a completed task has the tool's own result in it (SEP-2663)
+        case "tasks/get":  # a completed task holds the tool's result (SEP-2663)
             edits = {"result": _object({"content": _each(_block(link)), **ui})}
         case "prompts/get":
             edits = {"messages": _each(_at("content", _block(link)))}
@@ -48,7 +48,7 @@ def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
 
 
 def published_definition(raw: bytes, published: Publisher) -> bytes:
-    """A tool's definition with the link to its user interface as agents know it."""
+    """A tool's definition with the link to its user interface rewritten for agents."""
     return _edited(raw, _at("_meta", _ui(published))) if UI_KEY in raw else raw
 
 
@@ -59,13 +59,13 @@ def _edited(raw: bytes, edit: Edit) -> bytes:
 
 
 def _ui(published: Publisher) -> Edit:
-    """In a `_meta`."""
+    """Edit the links in a `_meta`."""
     uri = _text(published)
     return _object({"ui": _at("resourceUri", uri), _FLAT_UI_KEY: uri})
 
 
 def _block(link: Edit) -> Edit:
-    """In a block of content."""
+    """Edit the link in a content block."""
     embedded = _at("resource", link)
 
     def edit(raw: Raw) -> Raw:
@@ -94,7 +94,7 @@ def _at(key: str, edit: Edit) -> Edit:
 
 
 def _object(edits: Mapping[str, Edit]) -> Edit:
-    """Edit members of an object; the others stay the bytes they are."""
+    """Edit members of an object; the other members keep their bytes."""
 
     def edit(raw: Raw) -> Raw:
         members = _members(raw)

@@ -1,8 +1,8 @@
-"""List answers as ready bytes, a page at a time, and the cursors between them.
+"""List results as encoded pages, and the cursors between them.
 
-A cursor is opaque to agents and sealed: one is accepted only for the list it was given out for, and, where that list
-is one principal's own, only from that principal (server/utilities/pagination, Error Handling). It tells after which
-entry to go on, so that a walk over a list that changes meanwhile neither repeats nor leaves out what stayed.
+A cursor is a sealed token, valid only for the list that it was issued for. If that list belongs to one principal, only
+that principal can use it (server/utilities/pagination, Error Handling). It identifies the last entry sent,
+so that an agent that reads a changing list neither misses nor repeats the entries that stay.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from gateway_core.upstream.lists.inventory import LIST_METHODS, RESULT_KEYS
 _META: Final = {SERVER_INFO_KEY: IMPLEMENTATION}
 _DIGEST_BYTES: Final = 16
 _PLACE: Final = struct.Struct(f">I{_DIGEST_BYTES}s")
-"""What a cursor holds: how many entries came before, and a digest of the last one's name."""
+"""The content of a cursor: the number of entries before it, and a digest of the last one's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One list as agents of one era get it."""
+    """One list for agents of one era."""
 
     kind: Kind
     names: tuple[str, ...]
     raws: tuple[bytes, ...]
     owner: str
-    """The principal whose own it is; empty for everybody's."""
+    """The principal that the list belongs to; empty for a shared list."""
     members: Mapping[str, Any]
-    """What each page's result has besides its entries."""
+    """The other members of each page's result, besides its entries."""
     pages: tuple[bytes, ...] = field(default=(), compare=False)
-    """The result objects, ready to be sent; one at least. A cursor is sealed anew each time."""
+    """The encoded result objects, at least one. Not compared, because equal cursors have different tokens."""
 
 
 class Lists:
-    """Prepares pages of `page_size` entries and reads the cursors in between."""
+    """Encodes pages of `page_size` entries and reads the cursors between them."""
 
     def __init__(self, page_size: int, seal: Seal) -> None:
         self._page_size = page_size
@@ -55,7 +55,7 @@ class Lists:
     def listings(
         self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
     ) -> dict[tuple[str, Era], Listing]:
-        """(list method, era) -> its listing, of each kind in `entries`. `hints` say what the modern one vouches for."""
+        """(list method, era) -> listing, for each kind in `entries`. `hints`: the cache hints of the modern ones."""
         found: dict[tuple[str, Era], Listing] = {}
         for kind, published in entries.items():
             method, names = LIST_METHODS[kind], tuple(published)
@@ -67,10 +67,10 @@ class Lists:
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
-        """The result object that a cursor stands for; None is the beginning.
+        """The result object of the page at a cursor; None is the first page.
 
-        Raises `RpcError(INVALID_PARAMS)` when it was not given out for this list (and principal), or when the entry
-        after which it goes on has gone: then there is no telling what the agent has seen.
+        Raises `RpcError(INVALID_PARAMS)` if the cursor was not issued for this list (and principal), or if its entry
+        no longer exists: what the agent has seen is then unknown.
         """
         if cursor is None:
             return listing.pages[0]
@@ -89,7 +89,7 @@ class Lists:
         return Listing(kind, names, raws, owner, members, tuple(self._cut(listing, start) for start in starts))
 
     def _cut(self, listing: Listing, start: int) -> bytes:
-        """The page from the entry number `start` on."""
+        """The page that begins at entry number `start`."""
         end = start + self._page_size
         tail = dict(listing.members)
         if end < len(listing.raws):
@@ -103,7 +103,7 @@ def _binding(listing: Listing) -> tuple[str, ...]:
 
 
 def _place(listing: Listing, before: int, digest: bytes) -> int:
-    """The number of the entry after the one with that digest: mostly where it was."""
+    """The number of the entry after the one with that digest. Raises `RpcError(INVALID_PARAMS)` if it is gone."""
     names = listing.names
     if 0 < before <= len(names) and _digest(names[before - 1]) == digest:
         return before
@@ -120,9 +120,9 @@ def _digest(name: str) -> bytes:
 
 
 def _for_legacy(entry: Entry) -> bytes:
-    """A definition as agents up to 2025-11-25 may see it.
+    """A definition for agents of revisions up to 2025-11-25.
 
-    An output schema that they must not see describes what is dropped from the results that they get.
+    An output schema that they cannot use is removed; so is structured content that is not an object, from results.
     """
     if not entry.legacy:
         return entry.raw

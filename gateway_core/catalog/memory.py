@@ -1,8 +1,8 @@
-"""Which names the upstreams offered, kept in a small file, so that a restart gives each of them to the same owner.
+"""Stores the upstreams' names in a small file, so that each name has the same owner after a restart.
 
-The file holds names and digests, no definitions: an upstream that was not reached yet keeps its names, and they are
-listed once it is reached. It is bounded and carries a checksum. One that is damaged, that others may write, or that
-cannot be written is as good as none; the gateway says so once.
+The file holds names and digests, no definitions: an upstream that was not reached yet keeps its names, which are
+listed once it is reached. The file is bounded and carries a checksum. The gateway ignores a file that is damaged or
+that others may write, and stops writing after a failed write; it logs one warning for each.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from gateway_core.upstream.lists.inventory import Inventory, Item
 from gateway_core.upstream.lists.listing import MAX_ITEMS
 
 MAX_FILE: Final = 4 * 1024 * 1024
-"""Bytes of the file; the lists of upstreams that do not fit are left out."""
+"""Maximum size of the file in bytes; lists of upstreams that do not fit are left out."""
 DELAY: Final = 1.0
-"""Seconds from a change until it is written: lists often change several times in a row."""
+"""Seconds from a change until it is written, because lists often change several times in a row."""
 _CHECKSUM: Final = 64
 
 Names = list[tuple[str, str]]
@@ -40,7 +40,7 @@ Names = list[tuple[str, str]]
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
     rules: str
-    """Digest of what the configuration says about names: holders count only under the same."""
+    """Digest of the configuration of names; `holders` are used only if it is unchanged."""
     lists: dict[str, dict[Kind, Names]]
     holders: list[tuple[Kind, str, list[str]]]
 
@@ -49,26 +49,26 @@ _DECODER: Final = msgspec.json.Decoder(_Content)
 
 
 def file_of(config: Path) -> Path:
-    """The file that belongs to a configuration file: `mcp-proxy.names` beside `mcp-proxy.toml`."""
+    """The names file of a configuration file: `mcp-proxy.names` beside `mcp-proxy.toml`."""
     return config.with_suffix(".names")
 
 
 class Memory:
-    """What was known of the upstreams' names, and where it is kept."""
+    """The recorded names of the upstreams, and the file that stores them."""
 
     def __init__(self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True) -> None:
-        """Reads the file. Without a `path` nothing outlives the process; without `writes` the file stays as it is."""
+        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed."""
         names = [upstream.name for upstream in proxy.upstreams]
         self.owners: Final = Owners(names)
         self.lists: dict[str, Inventory] = {}
-        """By upstream, those that the file had."""
+        """Upstream -> the lists that the file holds for it."""
         self._path = path
         self._writes = path is not None and writes
         self._rules = _rules(proxy)
         self._names = names
         self._written: bytes | None = None
         self._latest: Mapping[str, Inventory] | None = None
-        """What is to be written."""
+        """What the next write stores; None when everything is written."""
         self._writing: asyncio.Task[None] | None = None
         content = None if path is None else _read(path)
         if content is not None:
@@ -89,7 +89,7 @@ class Memory:
         self.owners.known.update((upstream, kind) for upstream, known in self.lists.items() for kind in known.items)
 
     def keep(self, inventories: Mapping[str, Inventory]) -> None:
-        """Have what is known now written soon; without a running loop, with the next change."""
+        """Schedule a write of `inventories`; without a running event loop, the next call schedules it."""
         self._latest = inventories
         if not self._writes or (self._writing is not None and not self._writing.done()):
             return
@@ -150,7 +150,7 @@ def _item(kind: Kind, name: str, identity: str) -> Item:
 
 
 def _rules(proxy: ProxyConfig) -> str:
-    """A digest of all that decides about names in a file: after a change the names are settled again."""
+    """Digest of the settings that decide about names; after a change, owners are decided again."""
     upstreams = [
         (one.name, one.group, one.priority, "priority" in one.model_fields_set, one.tools) for one in proxy.upstreams
     ]
@@ -193,7 +193,7 @@ def _content(path: Path) -> _Content:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file in one step: a crash leaves the old one."""
+    """Replace a file atomically: a crash leaves the old one."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "wb") as file:

@@ -1,9 +1,9 @@
-"""Which names agents can take, and to whom a name belongs by its form.
+"""Valid published names, and the upstreams' namespaces.
 
-A tool's or prompt's own name may hold characters, or be of a length, that MCP or a client refuses. `Names.local`
-gives each of them a name that fits, distinct within its upstream and a function of that upstream's list alone. Names
-that begin with `NAME__` form the *namespace* of upstream NAME, as URIs that end in `#upstream=NAME` do: the
-gateway qualifies names like that, so no other upstream may offer one of its own.
+MCP or a client may reject the characters or the length of a tool's or prompt's own name. `Names.local` maps each own
+name to a valid name. It is unique within its upstream and depends only on that upstream's list. Names that begin with
+`NAME__`, and URIs that end in `#upstream=NAME`, form the *namespace* of upstream NAME. The gateway qualifies names in
+this way, so no other upstream may publish its own names there.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from gateway_core.upstream.lists.inventory import Item
 
 _SAFE: Final = r"A-Za-z0-9_\-"
 _DIGITS: Final = (8, 12, 16, 24)
-"""Lengths of a digest; a longer one only where a shorter one is taken."""
+"""Lengths of a digest in hexadecimal digits; a longer one is used only if a shorter one is taken."""
 _URIS: Final[frozenset[Kind]] = frozenset({"resource", "template"})
 
 
 class Names:
-    """The rules of one configuration."""
+    """The naming rules of one configuration."""
 
     def __init__(self, upstreams: Iterable[str], separator: str, config: NamesConfig) -> None:
         self._max = config.max_length
         dot = "." if config.dots else ""
         self._invalid = re.compile(f"[^{_SAFE}{dot}]")
         self.rule: Final = f"1 to {self._max} of A-Z a-z 0-9 {dot}{' ' if dot else ''}_ -"
-        """For people."""
+        """The rule for valid names, for people."""
         self._separator = separator
         self._upstreams = frozenset(upstreams)
         self._namespaces: dict[str, set[str]] = {}
@@ -42,9 +42,9 @@ class Names:
         self._longest = sorted(self._namespaces, key=len, reverse=True)
 
     def local(self, kind: Kind, items: Sequence[Item]) -> dict[str, str]:
-        """Own name -> the name that fits, for all items of one upstream; distinct, whatever their order.
+        """Own name -> unique valid name, for all items of one upstream, independent of their order.
 
-        A digest is part of it where a name fits only without what tells it from another one, or from nothing.
+        A name gets a digest if its cleaned form has no letter or digit, is too long, or is ambiguous.
         """
         if kind in _URIS:
             return {item.name: item.name for item in items}
@@ -66,14 +66,14 @@ class Names:
         return found
 
     def valid(self, kind: Kind, name: str) -> str:
-        """Any name in a form that fits; distinct names may get one form."""
+        """A valid form of any name; different names may get the same form."""
         if kind in _URIS:
             return name
         clean = self._clean(name) or kind
         return clean if len(clean) <= self._max else next(self._digested(clean, name))
 
     def owned(self, kind: Kind, upstream: str, name: str) -> Iterator[str]:
-        """Names in an upstream's own namespace for what has `name` there, the best one first."""
+        """Candidate names in an upstream's namespace for its item `name`, best first."""
         if kind in _URIS:
             marked = name
             for _ in _DIGITS:
@@ -87,7 +87,7 @@ class Names:
         yield from self._digested(clean, full)
 
     def namespace(self, kind: Kind, name: str) -> frozenset[str]:
-        """The upstreams to which a name belongs by its form; empty where it belongs to none."""
+        """The upstreams whose namespace contains the name; empty if there are none."""
         if kind in _URIS:
             owner = unmarked_uri(name)[1]
             return frozenset({owner}) & self._upstreams

@@ -1,9 +1,9 @@
-"""Who holds which published name.
+"""The upstreams that hold each published name.
 
-A name that agents know stays with the upstream that holds it as long as that upstream is configured, also while the
-upstream is down or does not offer the thing at the moment. The order of the file settles a name among upstreams whose
-lists become known for the first time; later additions to a known list come after the holder. So names do not depend
-on the order in which upstreams are reached, and no upstream takes a name from another at run time.
+An upstream holds a name as long as it is configured, even while it is down or does not offer the item. Among upstreams
+whose lists become known for the first time, the first one in file order gets the name. Later additions to a known list
+come after the holder. So names do not depend on the order in which upstreams are reached, and no upstream takes a name
+from another at run time.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
 
 MAX_ABSENT: Final = 1_000
-"""Names of one upstream that stay its own although it does not offer them; past it the oldest are given up."""
+"""Names of each kind that an upstream keeps without offering them; the oldest are dropped first."""
 
 Held = tuple[Kind, str]
 
 
 class Owners:
-    """The holders of names, as settled last."""
+    """The current holders of names."""
 
     def __init__(self, upstreams: Sequence[str]) -> None:
         """`upstreams`: all configured names, in file order."""
         self._order: Final = {name: number for number, name in enumerate(upstreams)}
         self.holders: dict[Held, tuple[str, ...]] = {}
         self.known: set[tuple[str, Kind]] = set()
-        """Upstreams, each with a kind of list, that took part when names were settled."""
+        """(upstream, kind) of every list that took part in an assignment of names so far."""
 
     def holds(self, kind: Kind, name: str, upstreams: Collection[str]) -> bool:
-        """Whether one of the upstreams holds the name."""
+        """Whether one of these upstreams holds the name."""
         return any(owner in upstreams for owner in self.holders.get((kind, name), ()))
 
     def late(self, kind: Kind, name: str, upstreams: Collection[str]) -> bool:
-        """Whether others hold the name, and had it before these known upstreams offered it."""
+        """Whether others hold the name, and the lists of all these upstreams already took part before."""
         holders = self.holders.get((kind, name))
         if holders is None or any(owner in upstreams for owner in holders):
             return False
         return all((upstream, kind) in self.known for upstream in upstreams)
 
     def kept_from(self, kind: Kind, name: str, upstreams: Collection[str]) -> str | None:
-        """The holder that a name is kept for although it does not claim it now; None if these may have it."""
+        """The holder that the name is reserved for; None if these upstreams may have it."""
         holders = self.holders.get((kind, name))
         if holders is None or any(owner in upstreams for owner in holders):
             return None
@@ -52,7 +52,7 @@ class Owners:
         return None
 
     def settle(self, kind: Kind, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
-        """Take note of who has which name of one kind; `known` are the upstreams whose list of it took part."""
+        """Record the holders of all names of one kind. `known`: the upstreams whose list of that kind took part."""
         self.known.update((upstream, kind) for upstream in known)
         absent: dict[str, int] = {}
         kept: list[tuple[Held, tuple[str, ...]]] = []

@@ -1,7 +1,7 @@
-"""From what the upstreams offer to published names: replicas joined, clashes decided, names made valid.
+"""Assigns published names to the items of all upstreams: joins replicas, resolves conflicts, makes names valid.
 
-The order of everything is the file's: upstreams as listed, each upstream's own order within. Who is up does not
-matter: an upstream that was not reached yet takes part with the names that are remembered of it.
+Items are ordered by upstream, in file order, then by each upstream's own order. Names do not depend on health: an
+upstream that was not reached yet takes part with its recorded names.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gateway_core.upstream.upstream import Upstream
 
 Resolver = Callable[[ToolConflict], Mapping[str, Claim] | None]
 Offers = Mapping[Upstream, Inventory]
-"""What each upstream offers to those that this is published for, in the file's order."""
+"""Upstream -> its fetched lists, for the principals that the snapshot is for; in file order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides about names, besides the plugin."""
+    """The rules that decide about names, besides the conflict plugin."""
 
     names: Names
     replicas: ReplicaRule
@@ -40,15 +40,15 @@ class Rules:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Replicas of one thing, being collected."""
+    """Replicas of one item, while they are collected."""
 
     local: str
-    """Its name in a form that fits."""
+    """The valid form of its name."""
     item: Item
     upstreams: list[Upstream]
 
     def join(self, upstream: Upstream, item: Item) -> None:
-        """Add a replica and its definition of the thing, which counts where only the name is known so far."""
+        """Add a replica. Its definition is used if only the name was known so far."""
         self.upstreams.append(upstream)
         if not self.item.raw:
             self.item = item
@@ -71,11 +71,11 @@ class Published:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     awaited: dict[str, Entry] = field(default_factory=dict)
-    """Names kept for upstreams that were not reached yet; in no list, because their definitions are not known."""
+    """Names reserved for upstreams that were not reached yet; not listed, because their definitions are unknown."""
     decisions: list[Decision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     lookalikes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    """Pairs of upstreams that offer the same under one name, and are no replicas."""
+    """Pairs of upstreams that offer the same item under one name and are not replicas -> those names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +85,7 @@ class _Wish:
     name: str
     group: _Group
     contested: frozenset[str]
-    """All upstreams that claim the name that was decided about."""
+    """All upstreams that claim the name which the plugin decided about."""
 
 
 def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Published:
@@ -94,7 +94,7 @@ def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Publ
     published = Published()
     wishes: list[_Wish] = []
     for name, groups in claims.items():
-        # Who may have the name comes first, and who holds it before those who came to offer it later.
+        # Upstreams that may have the name come first; its holder comes before later claimants.
         space = rules.names.namespace(kind, name)
         groups.sort(key=lambda group: (_foreign(space, group), rules.owners.late(kind, name, group.names)))
         pairs = [(group.claim(), group) for group in groups]
@@ -111,7 +111,7 @@ def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Publ
         owner = pair[1].upstreams[0]
         return order[owner], offers[owner].positions(kind)[pair[1].item.name]
 
-    # The same after every restart, whoever answered first.
+    # This order is the same after every restart, whichever upstream answered first.
     for name, group in sorted(given.items(), key=position):
         (published.entries if group.item.raw else published.awaited)[name] = _entry(kind, name, group)
     _explain(kind, claims, given, published)
@@ -139,17 +139,17 @@ def _alike(one: Item, other: Item) -> bool:
 
 
 def _foreign(space: frozenset[str], group: _Group) -> bool:
-    """Whether a name, which belongs to these upstreams by its form, belongs to none of the group's."""
+    """Whether a name is in the namespace of the upstreams `space`, none of which is in the group."""
     return bool(space) and space.isdisjoint(group.names)
 
 
 def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
-    """The group behind a claim that a plugin handed back, itself or as an equal copy."""
+    """The group of a claim that the plugin returned, either the same object or an equal one."""
     return next(group for known, group in pairs if known is claim or known == claim)
 
 
 def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[str]) -> dict[str, _Group]:
-    """Every wish gets a name. What keeps its own name comes first, so that no prefixed one can take it."""
+    """Assign names to wishes. Unchanged names come first, so that no renamed item can take them."""
     given: dict[str, _Group] = {}
     refused: list[tuple[_Wish, str]] = []
     for own_name in (True, False):
@@ -177,12 +177,12 @@ def _free_names(kind: Kind, wish: _Wish, given: Mapping[str, _Group], rules: Rul
     owner = wish.group.upstreams[0].name
     candidates = list(rules.names.owned(kind, owner, wish.group.local))
     yield from (name for name in candidates if _refusal(kind, name, wish, given, rules) is None)
-    # A name that a digest makes is nobody's, even where it looks like one of another upstream.
+    # Candidates after the first (a digest or a repeated mark) may even look like another upstream's names.
     yield from (name for name in candidates[1:] if name not in given)
 
 
 def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], rules: Rules) -> str | None:
-    """Why a name is not for that group; None if it is."""
+    """Why the group cannot have the name; None if it can."""
     group = wish.group
     if name in given:
         return f"the name {name!r} is taken by {_described(kind, given[name])}"
@@ -196,7 +196,7 @@ def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], ru
 
 
 def _warn_of_form(kind: Kind, name: str, wish: _Wish, rules: Rules, warnings: list[str]) -> None:
-    """Tell where a name is another than the upstream's own, and no prefix explains it."""
+    """Warn if a name was changed to make it valid."""
     if name != wish.name or wish.name == wish.group.local != wish.group.item.name:
         warnings.append(f"{_described(kind, wish.group)} is published as {name!r}: names are {rules.names.rule}")
 
@@ -222,7 +222,7 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
 
 
 def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published) -> None:
-    """Record how every clash ended, for people."""
+    """Record how each conflict was resolved, for people."""
     names = {group: name for name, group in reversed(list(given.items()))}
     for name, claimed in claims.items():
         if len(claimed) < 2:

@@ -1,7 +1,7 @@
-"""Which upstreams are replicas of one another: those of which the file says so, and that offer the same.
+"""Replicas: upstreams that the configuration declares as replicas and that offer the same items.
 
-Two servers that look alike may be two accounts, two folders, or staging and production. A call must not reach the one
-when the other is meant, so likeness alone makes no replicas unless the file asks for that (`replicas = "schema"`).
+Two servers that look alike may serve two accounts, two folders, or staging and production. A call must not reach the
+wrong one. So equal definitions alone make no replicas unless the configuration says so (`replicas = "schema"`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _RUNNERS: Final = frozenset(
     {"bun", "bunx", "deno", "docker", "node", "npm", "npx", "pipx", "pnpm", "podman", "python", "python3", "uv", "uvx"}
     | {"yarn"}
 )
-"""Programs that run what their arguments name."""
+"""Programs that run the package or module named in their arguments."""
 _RUNNER_WORDS: Final = frozenset({"dlx", "exec", "run", "tool", "x"})
 MAX_ADVICE: Final = 20
-"""Pairs of upstreams about which there is advice."""
+"""Maximum number of pairs of upstreams that `undeclared` reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSet:
-    """Upstreams that serve things together."""
+    """Upstreams that are replicas of the same items."""
 
     upstreams: tuple[str, ...]
     reason: str
     """Why, for people."""
     names: Mapping[Kind, tuple[str, ...]]
-    """The published names of what they serve."""
+    """The published names of the shared items."""
 
     def __str__(self) -> str:
         shared = ", ".join(f"{len(names)} {kind}{'s' * (len(names) != 1)}" for kind, names in self.names.items())
@@ -44,7 +44,7 @@ class ReplicaSet:
 
 @dataclass(frozen=True, slots=True)
 class Lookalikes:
-    """Two upstreams that offer the same under the same names, and are no replicas."""
+    """Two upstreams that offer the same items under the same names and are not replicas."""
 
     upstreams: tuple[str, str]
     names: tuple[str, ...]
@@ -61,13 +61,13 @@ _ADVICE: Final = (
 
 
 class ReplicaRule:
-    """`mcp.proxy.replicas`."""
+    """The rule of `mcp.proxy.replicas`."""
 
     def __init__(self, proxy: ProxyConfig) -> None:
         self._mode = proxy.replicas
 
     def reason(self, first: UpstreamConfig, other: UpstreamConfig) -> str | None:
-        """Why two upstreams are replicas where they offer the same; None if they are not."""
+        """Why two upstreams are replicas for items that both offer; None if they are not."""
         if first.group is not None and first.group == other.group:
             return f'they are in group "{first.group}"'
         if self._mode == "schema":
@@ -82,7 +82,7 @@ class ReplicaRule:
         return all(self.reason(member, other) is not None for member in members)
 
     def reason_of(self, members: Sequence[UpstreamConfig]) -> str:
-        """Why all of the members, two at least, are replicas."""
+        """Why all members, at least two, are replicas."""
         reasons = [self.reason(first, other) or "" for first, other in combinations(members, 2)]
         return ", ".join(dict.fromkeys(reasons))
 
@@ -92,7 +92,7 @@ def _has_priority(config: UpstreamConfig) -> bool:
 
 
 def replica_sets(entries: Mapping[Kind, Iterable[Entry]], rule: ReplicaRule) -> tuple[ReplicaSet, ...]:
-    """Who shares what, in the order of the lists."""
+    """The replica sets of all published entries, in the order of the lists."""
     found: dict[tuple[str, ...], dict[Kind, list[str]]] = {}
     configs: dict[tuple[str, ...], list[UpstreamConfig]] = {}
     for kind, published in entries.items():
@@ -108,7 +108,7 @@ def replica_sets(entries: Mapping[Kind, Iterable[Entry]], rule: ReplicaRule) -> 
 
 
 def declared(proxy: ProxyConfig) -> list[str]:
-    """Sentences for people on which upstreams of a file are replicas where they offer the same."""
+    """Sentences for people: which configured upstreams are replicas for the items that they share."""
     rule = ReplicaRule(proxy)
     if proxy.replicas == "schema":
         return ['all upstreams are replicas of the tools that they offer alike (replicas = "schema")']
@@ -128,9 +128,9 @@ def declared(proxy: ProxyConfig) -> list[str]:
 
 
 def undeclared(proxy: ProxyConfig) -> dict[tuple[str, str], str]:
-    """Pairs that run the same program, or have the same address, and are no replicas: a sentence for people on each.
+    """Pairs with the same program or address that are not replicas, each with a sentence for people.
 
-    Each upstream is compared with the first one of its likeness only.
+    Each upstream is compared only with the first one that has the same program or address.
     """
     rule = ReplicaRule(proxy)
     found: dict[tuple[str, str], str] = {}
@@ -146,14 +146,14 @@ def undeclared(proxy: ProxyConfig) -> dict[tuple[str, str], str]:
 
 
 def _likeness(config: UpstreamConfig) -> tuple[str, str]:
-    """In what upstreams of one likeness agree, in words, and the value of it."""
+    """What is compared: a phrase for people (same address or same program), and the value."""
     if config.url is not None:
         return "have the same address", "".join(urlsplit(config.url)[:3])
     return "run the same program", _program(config)
 
 
 def _program(config: UpstreamConfig) -> str:
-    """What a stdio server runs: the package or module that a runner such as npx is given, else the command."""
+    """The program of a stdio server: the package or module for a runner such as npx, else the command."""
     name = PurePath(config.command or "").name
     if name.split(".")[0] not in _RUNNERS:
         return name

@@ -1,4 +1,4 @@
-"""One state of the catalog: published names, who serves them, and list answers ready to be sent."""
+"""One state of the catalog: published names, the upstreams that serve them, and encoded list results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from gateway_core.upstream.upstream import Upstream
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a call goes: the name the upstreams know, and those that know it."""
+    """The destination of a call: the upstreams that serve it, and their name for it."""
 
     original: str
     upstreams: tuple[Upstream, ...]
     tool: Tool | None = None
     mirrored: Mapping[tuple[str, ...], str] = {}
-    """As in the entry."""
+    """See `Entry.mirrored`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How one clash was solved, for `rad mcp proxy tools`."""
+    """How one name conflict was resolved, for `rad mcp proxy tools`."""
 
     kind: Kind
     name: str
@@ -38,7 +38,7 @@ class Decision:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in a sentence."""
+        """The resolution as a sentence."""
         parts = []
         for name, upstreams in self.published:
             owners = " and ".join(upstreams)
@@ -48,18 +48,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class TemplateMatch:
-    """A published URI template, its URIs recognised by a pattern (RE2: the template is an upstream's input)."""
+    """A published URI template and the pattern of its URIs (RE2, because the template is untrusted input)."""
 
     entry: Entry
     pattern: re2._Regexp
 
     @property
     def mark(self) -> str:
-        """What was appended to the upstream's own template; empty when it kept its own."""
+        """The suffix that was added to the upstream's template; empty if it was not renamed."""
         return self.entry.name.removeprefix(self.entry.original)
 
     def original_of(self, uri: str) -> str | None:
-        """The upstream's own URI for a published one of this template; None when it is none."""
+        """The upstream's own URI for a published URI; None if the URI does not match this template."""
         mark = self.mark
         if mark and not uri.endswith(mark):
             return None
@@ -69,31 +69,31 @@ class TemplateMatch:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Immutable; each look-up takes the newest. Equal are those in which no answer differs."""
+    """An immutable state of the catalog. Equal snapshots give the same result for every look-up and list."""
 
     tools: Mapping[str, Entry] = field(default_factory=dict)
     prompts: Mapping[str, Entry] = field(default_factory=dict)
     resources: Mapping[str, Entry] = field(default_factory=dict)
     templates: Mapping[str, Entry] = field(default_factory=dict)
     patterns: tuple[TemplateMatch, ...] = field(default=(), compare=False)
-    """Those whose template was renamed come first. They come of `templates`."""
+    """Derived from `templates`; renamed templates come first."""
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
-    """(upstream's name, its own name of the tool) -> the published entry."""
+    """(upstream, its own name for the tool) -> the published entry."""
     resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """The same for resources and their URIs."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     offers: Mapping[Upstream, Inventory] = field(default_factory=dict)
-    """What the gateway itself was offered, of which views are made."""
+    """The lists that upstreams returned to the gateway itself; views are made from them."""
     listings: Mapping[tuple[str, Era], Listing] = field(default_factory=dict)
-    """By list method."""
+    """(list method, era) -> listing."""
     private: Mapping[Upstream, frozenset[Kind]] = field(default_factory=dict)
-    """The lists that belong to each principal for itself; empty where nothing is private."""
+    """The lists that each principal must fetch for itself; empty if no list is private."""
     changes: Mapping[Upstream, int] = field(default_factory=dict)
-    """How often those had changed by then: `Offer.changes`."""
+    """`Offer.changes` of the upstreams in `private`, when the snapshot was made."""
     linking: frozenset[str] = frozenset()
-    """Names of the upstreams whose URIs could be taken for another's: those that have resources beside others."""
+    """Upstreams whose URIs may be ambiguous: all that have resources, if there is more than one."""
     awaited: Mapping[Kind, Mapping[str, Entry]] = field(default_factory=dict)
-    """Names kept for upstreams that were not reached yet; in no list."""
+    """Names reserved for upstreams that were not reached yet; not listed."""
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()
     replicas: tuple[ReplicaSet, ...] = ()
@@ -108,14 +108,14 @@ class Snapshot:
         }[kind]
 
     def target(self, kind: Kind, name: str) -> Target | None:
-        """Where calls of a published name go, and of one that is kept for an upstream that was not reached yet."""
+        """The target of a published name, or of one that is reserved for an upstream that was not reached yet."""
         entry = self.entries(kind).get(name)
         if entry is None:
             entry = self.awaited.get(kind, {}).get(name)
         return None if entry is None else Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
 
     def differs(self, other: Snapshot, kind: Kind) -> bool:
-        """Whether agents would see another list of that kind, or may: of private lists nobody else can tell."""
+        """Whether agents may see a different list of that kind; a private list may differ whenever `changes` does."""
         method = LIST_METHODS[kind]
         mine, theirs = self.listings.get((method, "modern")), other.listings.get((method, "modern"))
         if mine is None or theirs is None:
@@ -126,8 +126,11 @@ class Snapshot:
         return {upstream: self.changes[upstream] for upstream, kinds in self.private.items() if kind in kinds}
 
     def resource(self, uri: str) -> Target | None:
-        """Who serves a URI: who lists it, else whom its mark names, else whose template it matches, else the only
-        upstream that has any resources."""
+        """The target of a URI: the upstream that lists it, or that has a matching template, or that its mark names, or
+        the only upstream with resources.
+
+        For a URI with a mark, only renamed templates count.
+        """
         target = self.target("resource", uri)
         if target is not None:
             return target
@@ -147,14 +150,14 @@ class Snapshot:
         return Target(uri, (owners[0],)) if len(owners) == 1 else None
 
     def _has_resources(self, upstream: Upstream) -> bool:
-        """Whether it offers any, as it said itself or as is remembered of it."""
+        """Whether the upstream has resources, by its capabilities or its recorded names."""
         if "resources" in upstream.capabilities:
             return True
         known = self.offers.get(upstream)
         return known is not None and known.remembered and bool(known.of("resource") or known.of("template"))
 
     def published_uri(self, upstream: str, uri: str) -> str:
-        """The URI by which agents reach what an upstream calls `uri`, be it listed or not."""
+        """The URI by which agents reach `uri` of an upstream, listed or not."""
         if upstream not in self.linking:
             return uri
         entry = self.resources_by_owner.get((upstream, uri))
@@ -162,7 +165,7 @@ class Snapshot:
             return entry.name
         name = unmarked_uri(uri)[1]
         if name in self.upstreams:
-            return uri  # an agent's own word for it, given back by a tool
+            return uri  # already a published URI, which a tool returned as the agent sent it
         for match in self.patterns:
             if match.mark and match.entry.serves(upstream) and match.pattern.fullmatch(uri):
                 return uri + match.mark
@@ -172,7 +175,7 @@ class Snapshot:
 
 
 def template_pattern(template: str) -> re2._Regexp | None:
-    """A pattern for the URIs of an RFC 6570 template; None for one that is malformed.
+    """A pattern for the URIs of an RFC 6570 template; None if the template is malformed.
 
     Simple expressions (`{name}`) stop at `/`, `?` and `#`; those with an operator (`{+path}`, `{?query}`) do not.
     """

@@ -1,8 +1,8 @@
-"""Tasks: what a server makes of a call that takes long, and how an agent asks for it later (SEP-2663).
+"""Task ids: a server may turn a long call into a task, which agents refer to later by id (SEP-2663).
 
-An upstream's **task id** is its own: two upstreams may mint the same one, and none knows agents. So agents get another,
-sealed with the upstream's name in it and bound to the principal, by which any process with the same secrets finds the
-upstream again; nothing is remembered here. Ids that cannot be opened get one and the same answer, whoever's they are.
+Two upstreams may issue the same **task id**, and upstreams do not know the agents. So agents get a sealed token that
+holds the upstream's name and id and is bound to the principal. Any process with the same secrets can open it; nothing
+is stored here. All ids that cannot be opened get the same response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.upstream import Upstream
 
 MAX_TASK_ID: Final = 2048
-"""Bytes of an upstream's id; agents send theirs, a third longer, in a header."""
+"""Bytes of an upstream's id; the agent's id, which is a third longer, is sent in a header."""
 _PURPOSE: Final = "task"
 
 
@@ -38,36 +38,36 @@ def require_tasks(agent: Agent) -> None:
 
 
 class Tasks:
-    """Translates the ids of tasks between the agents and the upstreams."""
+    """Translates task ids between agents and upstreams."""
 
     def __init__(self, seal: Seal, upstreams: Sequence[Upstream]) -> None:
         self._seal = seal
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
     def find(self, principal: Principal, task_id: str) -> Target | None:
-        """The upstream that has the task, and its own id of it; None for an id that is not this principal's."""
+        """The upstream that has the task, and its own task id; None if the id is not valid for this principal."""
         content = self._seal.open_stable((_PURPOSE, principal.id), task_id)
         if content is None:
             return None
         name, own = msgspec.json.decode(content, type=tuple[str, str])
         upstream = self._upstreams.get(name)
-        # A server that turned out to be legacy since then would take the request for one of another protocol.
+        # A server that is legacy by now would misread the request as one of the older protocol.
         return None if upstream is None or upstream.facts.era == "legacy" else Target(own, (upstream,))
 
     def id_for(self, principal: Principal, upstream: str, own: str) -> str:
-        """The id by which `principal` knows the task `own` of `upstream`: the same each time."""
+        """The id that `principal` uses for the task `own` of `upstream`; the same on every call."""
         return self._seal.seal_stable((_PURPOSE, principal.id), jsonrpc.encode((upstream, own)))
 
     def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
-        """What the upstream answered, with the agent's id of the task.
+        """The upstream's result, with the agent's task id.
 
-        Raises `RpcError(UPSTREAM_FAILED)` for a task without an id, and for one that was not asked for.
+        Raises `RpcError(UPSTREAM_FAILED)` if a new task has no id or one that is too long, or if it is the wrong task.
         """
         if result.error is not None or result.upstream is None or result.era != "modern":
             return result
         if call.method in TASKS:
             return self._told(call, target.original, result.upstream, result)
-        # Hardly any result is a task: those that cannot be are not taken apart.
+        # Few results are tasks: only those that may be are parsed.
         if call.method == "tools/call" and jsonrpc.has(result.raw, b'"task"'):
             return self._created(call, result.upstream, result)
         return result
@@ -91,7 +91,7 @@ class Tasks:
 
 
 def _text(raw: Raw | None) -> str | None:
-    """A member that is a string; None for anything else."""
+    """The value of a member that is a string; None for anything else."""
     try:
         return None if raw is None else msgspec.json.decode(raw, type=str)
     except msgspec.DecodeError:

@@ -1,16 +1,16 @@
-"""The hook calls, frozen at start.
+"""Calls the plugins' hooks; the set of hook implementations is fixed at start.
 
-A **stage** is one plugin's `before_call` and `after_call` for one method; the stages of a method run in the order
-of the TOML on the way in and in reverse on the way out. A **strategy** is a hook that one plugin at most has:
-`route_tool`, `resolve_conflict`. `ChainProgress` holds, for one call, the `after_call` that are due.
+A **stage** is one plugin's `before_call` and `after_call` for one method. The stages of a method run in TOML order
+before the call and in reverse order after it. A **strategy** is a hook that at most one plugin implements:
+`route_tool`, `resolve_conflict`. `ChainProgress` holds the `after_call` hooks that are due for one call.
 
-pluggy registers the plugins and checks them against the specs; it does not call them. It has no async, and an
-exception out of `pm.hook.x()` does not say whose it is. So `Chain` reads `get_hookimpls()` once and keeps tuples.
+pluggy registers the plugins and checks them against the specs, but does not call them: it does not support async, and
+an exception from `pm.hook.x()` does not name its plugin. So `Chain` reads `get_hookimpls()` once and keeps tuples.
 
-Verdicts are values, exceptions are bugs: a raise, a wrong return type or a hook that overran its time is logged
-once, without its text (which may quote the payload), and the plugin's `on_error` decides what becomes of the call.
+Verdicts are values, exceptions are bugs. An exception, a wrong return type or a timeout of a hook is logged once,
+without the exception's text, which may quote the payload. The plugin's `on_error` decides how the call continues.
 
-`hooks` knows implementations, `verdicts` checks what they return, `failures` says what a failed one leads to.
+`implementations` describes hooks, `verdicts` checks what they return, `failures` handles failed ones.
 """
 
 from gateway_core.hooks.chain import Chain, ChainProgress

@@ -1,4 +1,4 @@
-"""`Chain`: the enabled plugins in their order, and the calls of their hooks."""
+"""`Chain`: runs the hooks of the enabled plugins in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway_core.hooks.verdicts import (
 from gateway_core.inline.driver import in_task
 
 LIFE_TIMEOUT: Final = 10.0
-"""Seconds that a plugin may take to start, and to stop."""
+"""Seconds that a plugin may take to start or to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class Stage:
 
 
 class ChainProgress(msgspec.Struct, eq=False):
-    """How far one call came through the chain."""
+    """The progress of one call through the chain."""
 
     running: str | None = None
-    """The plugin whose `before_call` is being waited for: the one to name when the deadline passes."""
+    """The plugin whose `before_call` runs now; the error names it when the deadline passes."""
     due: list[tuple[Hook, Call]] = []
-    """The `after_call` that are due, each with the call as that plugin's `before_call` left it."""
+    """The `after_call` hooks that are due, each with the call as that plugin's `before_call` left it."""
 
 
 class Chain:
-    """The enabled plugins in their order. An async context manager: enters those that are one, leaves in reverse."""
+    """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
     def __init__(self, plugins: Sequence[LoadedPlugin]) -> None:
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
@@ -70,14 +70,14 @@ class Chain:
                     stages.setdefault(method, []).append(stage)
         self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
         self.methods: Final = frozenset(self._stages)
-        """The methods that any plugin has `before_call` or `after_call` for."""
+        """The methods for which any plugin has `before_call` or `after_call`."""
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
         self._entered: list[LoadedPlugin] = []
 
     async def __aenter__(self) -> Self:
-        """Enter the plugins in order. Raises `PluginError` naming the one that failed, after leaving the others."""
+        """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""
         try:
             for plugin in self.plugins:
                 if hasattr(plugin.instance, "__aenter__") and hasattr(plugin.instance, "__aexit__"):
@@ -91,7 +91,7 @@ class Chain:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the plugins in reverse order. A plugin that fails to stop is logged and does not stop the others."""
+        """Exit the plugins in reverse order. A plugin that fails to exit is logged; the others still exit."""
         await self._leave()
 
     @staticmethod
@@ -119,7 +119,7 @@ class Chain:
                     await instance.__aexit__(None, None, None)
             except BaseException as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
                 if own.end(error):
-                    cancelled = error  # the others still have files to close
+                    cancelled = error  # the other plugins still have to exit
                     continue
                 logger.bind(plugin=plugin.name).error(
                     "plugin {} did not stop cleanly: {} at {}", plugin.name, type(error).__name__, where(error)
@@ -137,9 +137,9 @@ class Chain:
     ) -> tuple[Call, Reject | CallResult | None]:
         """Run `before_call` of each plugin in order, until one refuses or answers.
 
-        `lookup` finds the tool of a rewritten call again. `progress` is filled with what `run_after` needs, which is
-        due even when this is cancelled half-way. Returns the call as the plugins left it, and the verdict that ended
-        the chain (a failed plugin's is a `CallResult` with its error).
+        `lookup` finds the tool of a rewritten call. `progress` records what `run_after` has to run, even if this
+        coroutine is cancelled. Returns the call as the plugins left it, and the verdict that ended the chain. The
+        verdict of a failed plugin is a `CallResult` with an error.
         """
         end: Reject | CallResult | None = None
         for stage in self._stages.get(call.method, ()):
@@ -168,9 +168,9 @@ class Chain:
         return call, end
 
     async def run_after(self, progress: ChainProgress, result: CallResult) -> CallResult:
-        """Run the `after_call` that are due, in reverse order, each once; returns the result as they left it.
+        """Run the `after_call` hooks that are due, once each, in reverse order; returns the final result.
 
-        Never raises, except `CancelledError`, and that only after the last of them ran.
+        Raises only `CancelledError`, and only after the last hook ran.
         """
         due = progress.due
         cancelled: BaseException | None = None
@@ -188,7 +188,7 @@ class Chain:
                         result = sound(verdict, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if own.end(error):
-                    cancelled = error  # the plugins before it were promised the end of the call, too
+                    cancelled = error  # the remaining hooks must also see the end of the call
                     continue
                 result = failed_after(hook, call, result, error)
         if cancelled is not None:
@@ -196,7 +196,7 @@ class Chain:
         return result
 
     def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
-        """The routing plugin's choice among `candidates`; None leaves it to the core (the first).
+        """The routing plugin's choice among `candidates`; None: the core takes the first.
 
         Raises `RpcError(PLUGIN_FAILED)` when the plugin failed and its `on_error` is "reject".
         """
@@ -212,10 +212,10 @@ class Chain:
             raise refusal(hook, "the call was not sent") from None
 
     def resolve_conflict(self, conflict: ToolConflict) -> Mapping[str, Claim] | None:
-        """The conflict plugin's names for the claims; None leaves it to the core (the first claim keeps the name).
+        """The conflict plugin's names for the claims; None: the first claim keeps the name.
 
-        A failure of the plugin is logged and leaves it to the core, whatever its `on_error`: there is no call
-        to refuse, and a list without the name would hide the upstreams' tools for good.
+        If the plugin fails, the failure is logged and the result is None, regardless of `on_error`. There is no call
+        to refuse, and dropping the name would hide the upstreams' tools.
         """
         hook = self._resolver
         if hook is None:
@@ -227,9 +227,9 @@ class Chain:
             return None
 
     async def check_health(self, upstream: UpstreamView) -> Health | None:
-        """The first plugin's finding that is not None; None asks for the core's own check. The caller bounds the time.
+        """The first result of a plugin that is not None; None: use the core's own check. The caller sets the timeout.
 
-        A plugin that failed finds the upstream unhealthy under `on_error = "reject"`, and nothing under "ignore".
+        If a plugin fails, the upstream is unhealthy under `on_error = "reject"`; under "ignore" the next plugin runs.
         """
         own = Own()
         for hook in self._checks:
@@ -250,11 +250,11 @@ class Chain:
 
 
 _NO_TASK: Final = Own()
-"""For hooks that do not wait: what they raise is theirs."""
+"""For hooks that do not wait: an exception from one is the plugin's failure."""
 
 
 async def _promoted() -> BaseException | None:
-    """Go on in a task; a cancellation that arrives meanwhile is returned, so that the hooks which are due still run."""
+    """Continue in a task. Returns a cancellation that arrives meanwhile, so that the hooks that are due still run."""
     try:
         await in_task()
     except asyncio.CancelledError as error:
@@ -263,8 +263,8 @@ async def _promoted() -> BaseException | None:
 
 
 def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
-    """The end that a `before_call` which raised makes of the call; None goes on without it."""
+    """The result of a call after a `before_call` raised; None: continue without that plugin."""
     if isinstance(error, RpcError) and sendable(error):
-        # What `call.arguments` raises for arguments that nobody can read: the agent's fault.
+        # `call.arguments` raises this for malformed arguments, which are the agent's fault.
         return CallResult.failed(error)
     return failed_before(hook, call, error)

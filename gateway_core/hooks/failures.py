@@ -1,7 +1,7 @@
-"""What a failed hook leads to: one log record without any payload, and what `on_error` says.
+"""Handles failed hooks: one log record without any payload, and the action of `on_error`.
 
-Whatever comes out of a plugin's code is the plugin's failure, `BaseException` included: a plugin must neither end the
-gateway nor look like a cancellation. `Own` tells apart what ends the running task itself.
+Every exception from a plugin's code is the plugin's failure, even a `BaseException`: a plugin must neither end the
+gateway nor look like a cancellation. `Own` recognises the exceptions that end the running task itself.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway_core.mcp.read_only import ADVICE, ReadOnlyError
 
 
 class Misuse(Exception):
-    """A plugin broke a hook's contract. Unlike a plugin's own exceptions, its text is ours and safe to log."""
+    """A plugin broke a hook's contract. The gateway writes the text of this exception, so it is safe to log."""
 
 
 class Own:
-    """Made before plugins are called: knows whether an exception ends our own task, or is only the plugin's.
+    """Tells whether an exception ends our own task or is a plugin's failure. Create it before calling a hook.
 
-    The task may still be to come: a call that is stepped by hand gets one when a hook has to be waited for.
+    The task may not exist yet: an inline call is promoted to a task when it has to wait for a hook.
     """
 
     __slots__ = ("_cancelled", "_task")
@@ -42,7 +42,7 @@ class Own:
         if isinstance(error, asyncio.CancelledError):
             task = self._task or running
             return task is not None and task.cancelling() > self._cancelled
-        # Python throws it in when it discards a task that never ended; to go on would be an error.
+        # Python raises `GeneratorExit` when it discards an unfinished task; the coroutine must not continue then.
         return not is_stepping() and (running is None or running is not (self._task or running))
 
 
@@ -54,7 +54,7 @@ def _running_task() -> asyncio.Task[object] | None:
 
 
 def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
-    """The verdict of a `before_call` that raised; None goes on without it."""
+    """The verdict for a `before_call` that failed; None: continue without that plugin."""
     log_failure(hook, error, call.exchange_id)
     if hook.plugin.on_error == "ignore":
         return None
@@ -62,7 +62,7 @@ def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | 
 
 
 def failed_after(hook: Hook, call: Call, result: CallResult, error: BaseException) -> CallResult:
-    """What goes on instead of `result`: an error, because the plugin may have been about to hide something in it."""
+    """The result after `after_call` failed: an error under "reject", because the plugin may hide parts of `result`."""
     log_failure(hook, error, call.exchange_id)
     if hook.plugin.on_error == "ignore" or result.error is not None:
         return result
@@ -72,7 +72,7 @@ def failed_after(hook: Hook, call: Call, result: CallResult, error: BaseExceptio
 
 
 def refusal(hook: Hook, what: str) -> RpcError:
-    """The error for the agent; `what` became of its call."""
+    """The error for the agent. `what`: how the failure affected the call."""
     name = hook.plugin.name
     return RpcError.of_gateway(
         PLUGIN_FAILED, f"the plugin {name} failed in {hook.name}; {what}", plugin=name, hook=hook.name
@@ -80,7 +80,7 @@ def refusal(hook: Hook, what: str) -> RpcError:
 
 
 def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
-    """One record: whose hook failed, at what (an exchange's id, an upstream's name), how and where."""
+    """Log the plugin, the hook, the subject (an exchange's id, an upstream's name), the exception and its location."""
     what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
     if isinstance(error, ReadOnlyError):
         what += f"; {ADVICE}"
@@ -90,15 +90,15 @@ def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
 
 
 def brief(error: BaseException) -> str:
-    """Kind and text of an exception, for the operator who starts the gateway; never for calls."""
+    """Type and text of an exception, for the operator at start; not for calls, whose payload it may quote."""
     try:
         text = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001 - the text, too, is made by the plugin's code
+    except BaseException:  # noqa: BLE001 - the plugin's code makes the text, too
         text = ""
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def where(error: BaseException) -> str:
-    """The innermost calls that led to an exception, as `file:line in function`; never its text or values."""
+    """The innermost frames of an exception, as `file:line in function`, without its text or values."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)][1:]
     return " < ".join(f"{code.co_filename}:{line} in {code.co_name}" for code, line in reversed(frames[-3:])) or "?"

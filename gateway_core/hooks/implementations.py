@@ -1,4 +1,4 @@
-"""Implementations of the hooks, as pluggy found them and as the chain calls them."""
+"""Hook implementations: what pluggy registers and what the chain calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class LoadedPlugin:
-    """An enabled plugin: found, validated, constructed."""
+    """An enabled plugin after it was found, validated and constructed."""
 
     name: str
     instance: object
@@ -30,11 +30,11 @@ class LoadedPlugin:
     hooks: tuple[str, ...]
     on_error: Literal["reject", "ignore"]
     methods: frozenset[str]
-    """Methods whose calls its `before_call` and `after_call` get."""
+    """The MCP methods for which its `before_call` and `after_call` run."""
 
 
 def manager() -> pluggy.PluginManager:
-    """A pluggy manager that knows the five hooks and no plugin."""
+    """A pluggy manager with the five hooks and no plugins."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     return found
@@ -52,7 +52,7 @@ class Hook:
 
     @classmethod
     def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
-        """Freeze what pluggy found: by position, with the arguments that the implementation left out skipped."""
+        """Wrap pluggy's implementation to take all arguments by position and drop those that it leaves out."""
         function: Callable[..., Any] = impl.function
         wanted, given = tuple(impl.argnames), HOOKS[name]
         if wanted != given:

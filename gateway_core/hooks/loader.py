@@ -1,11 +1,11 @@
-"""Find the enabled plugins by name, validate their settings, construct them.
+"""Finds the enabled plugins by name, validates their settings, constructs them.
 
-One name everywhere: the entry-point name (group `gateway_core`) is the name in the TOML, in the logs and in
-`rad mcp proxy plugins`, and with dashes, after `gateway-`, the name of the distribution. **Installed is not enabled**:
-only names that the configuration enables are imported.
+A plugin has one name: its entry point (group `gateway_core`) is its name in the TOML, in the logs and in
+`rad mcp proxy plugins`. With dashes, after `gateway-`, it is the name of the distribution. **Installed is not
+enabled**: only names that the configuration enables are imported.
 
-Every problem is reported at once, each as `file:line: mcp.proxy.plugins[i] (name): what, and what to do`. Settings'
-values are never repeated, because any of them may be a secret.
+All problems are reported together, each as `file:line: mcp.proxy.plugins[i] (name): what, and what to do`. Messages
+never contain the values of settings, because any value may be a secret.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
 _STRATEGIES: Final = ("route_tool", "resolve_conflict")
-"""Hooks that one enabled plugin at most may implement, and that are synchronous."""
+"""Synchronous hooks that at most one enabled plugin may implement."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """Notes the problems of one entry."""
+    """Collects the problems of one plugin entry."""
 
     problems: list[str]
     source: str
@@ -46,9 +46,9 @@ class _Report:
     entry: PluginEntry
 
     def __call__(self, what: str, key: str = "") -> None:
-        """`key`: dotted path of the setting that is wrong, where there is one; its line is the problem's."""
+        """`key`: dotted path of the invalid setting, if any; the message gives its line."""
         line = self.entry.key_lines.get(key)
-        while line is None and key:  # an inline table or a missing key has no line; what holds it has
+        while line is None and key:  # an inline table or a missing key has no line; use that of its parent
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
             line = self.entry.key_lines.get(key)
         line = self.entry.line if line is None else line
@@ -57,7 +57,7 @@ class _Report:
 
 @dataclass(frozen=True, slots=True)
 class InstalledPlugin:
-    """A plugin that the configuration could name."""
+    """A plugin that the configuration may enable."""
 
     name: str
     distribution: str
@@ -65,15 +65,15 @@ class InstalledPlugin:
 
 
 def installed() -> list[InstalledPlugin]:
-    """The installed plugins by name, from the distributions' metadata: none of them is imported."""
+    """The installed plugins by name, from the metadata of distributions, without importing them."""
     found = [InstalledPlugin(point.name, *_distribution(point)) for point in entry_points(group=GROUP)]
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
 def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[LoadedPlugin, ...]:
-    """Find, validate and construct the enabled ones of `entries`, in their order.
+    """Find, validate and construct the enabled plugins of `entries`, in order.
 
-    `source` is the name of the configuration file, for messages. Raises `PluginError` listing every problem.
+    `source`: the name of the configuration file, for messages. Raises `PluginError` with all problems.
     """
     problems: list[str] = []
     registry = manager()
@@ -128,14 +128,14 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
     except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
         report(f"cannot be constructed: {brief(error)}")
         return None
-    if "methods" in getattr(instance, "__dict__", {}):  # fewer than its class names, as its settings want
+    if "methods" in getattr(instance, "__dict__", {}):  # its settings may select fewer methods than its class
         methods &= _methods(instance, report) or frozenset()
     hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
 
 
 def construct(plugin: type, config: PluginConfig) -> object:
-    """Make a plugin of its class. One without a constructor of its own has no use for its settings."""
+    """Construct a plugin. A class without its own constructor gets no settings."""
     factory: Any = plugin
     return factory() if factory.__init__ is object.__init__ else factory(config)
 

@@ -1,4 +1,4 @@
-"""What hooks return: waited for, checked, and turned into what the chain goes on with."""
+"""Waits for hooks, and checks and converts what they return."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway_core.mcp import jsonrpc
 AFTER_TIMEOUT: Final = 5.0
 """Seconds that an asynchronous `after_call` may take; the exchange's own deadline does not bound it."""
 MAX_RETRY_AFTER: Final = 2**31
-"""Largest `retry_after`, in seconds: past that, its milliseconds are no integer that every reader can hold."""
+"""Largest `retry_after`, in seconds; in milliseconds it still fits the integers of every JSON reader."""
 _INT32: Final = range(-(2**31), 2**31)
 
 
 async def settled(awaitable: Awaitable[Any]) -> Any:
-    """Wait for a hook, in a task. That it waited for something cancelled is its own failure, and no cancellation of
-    the call."""
+    """Wait for a hook, in a task. Raises `Misuse` if something that the hook waited for was cancelled, so that this
+    does not look like a cancellation of the call."""
     try:
         await in_task()
     except BaseException:
@@ -40,7 +40,7 @@ async def settled(awaitable: Awaitable[Any]) -> Any:
 
 
 async def bounded(awaitable: Awaitable[Any]) -> Any:
-    """Wait for an `after_call` for `AFTER_TIMEOUT`, in a task. Raises `Misuse` when it takes longer."""
+    """Wait for an `after_call`, in a task. Raises `Misuse` if it takes longer than `AFTER_TIMEOUT`."""
     try:
         async with asyncio.timeout(AFTER_TIMEOUT) as limit:
             return await settled(awaitable)
@@ -51,7 +51,7 @@ async def bounded(awaitable: Awaitable[Any]) -> Any:
 
 
 def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Call, Reject | CallResult | None]:
-    """The call to go on with, and the verdict if it ends the chain. Raises `Misuse`."""
+    """The call to continue with, and the verdict if it ends the chain. Raises `Misuse` if the verdict is invalid."""
     if verdict is None or verdict is call:
         return call, None
     if isinstance(verdict, Reject):
@@ -68,9 +68,9 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
 
 
 def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a CallResult") -> CallResult:
-    """What a hook returned, if it is a result that can be sent. `before`: the result that it was given, if any.
+    """The result that a hook returned. `before`: the result that the hook was given, if any.
 
-    Raises `Misuse`.
+    Raises `Misuse` if the result cannot be sent.
     """
     if before is not None and verdict is before:
         return before
@@ -93,7 +93,7 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
 
 
 def sendable(error: RpcError) -> bool:
-    """Whether an error that a hook raised can be sent as it is."""
+    """Whether an error that a hook raised can be sent unchanged."""
     try:
         _check_error(error, None)
     except Misuse:
@@ -118,7 +118,7 @@ def _check_error(error: Any, before: RpcError | None) -> None:
         return
     if not isinstance(error, RpcError):
         raise Misuse(f"returned a CallResult whose error is {_kind(error)}, not an RpcError")
-    # A code that came from an upstream may be passed on, however large.
+    # A code from an upstream may be passed on, even if it is larger.
     if not (_is_int32(error.code) or (before is not None and error.code == before.code)):
         raise Misuse("returned an error whose code is not an integer of 32 bits")
     _check_text(error.message, "an error whose message")
@@ -129,7 +129,7 @@ def _check_error(error: Any, before: RpcError | None) -> None:
 
 
 def _check_object(raw: Any, what: str) -> None:
-    """Raise unless `raw` is a JSON object on one line."""
+    """Raise `Misuse` unless `raw` is a JSON object on one line."""
     whole = isinstance(raw, bytes) and raw[:1] == b"{" and b"\n" not in raw and b"\r" not in raw
     try:
         if whole:
@@ -155,7 +155,7 @@ def _is_int32(code: Any) -> bool:
 
 
 def checked_names(conflict: ToolConflict, names: Any) -> Mapping[str, Claim] | None:
-    """A checked copy of what `resolve_conflict` returned. Raises `Misuse`."""
+    """A checked copy of the verdict of `resolve_conflict`. Raises `Misuse` if it is invalid."""
     if names is None:
         return None
     if not isinstance(names, Mapping):
@@ -170,7 +170,7 @@ def checked_names(conflict: ToolConflict, names: Any) -> Mapping[str, Claim] | N
 
 
 def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamView | None:
-    """What `route_tool` returned, if it is one of the candidates or None. Raises `Misuse`."""
+    """The verdict of `route_tool`. Raises `Misuse` unless it is one of the candidates or None."""
     if choice is None:
         return None
     if choice is not candidates[0] and not any(candidate is choice for candidate in candidates):
@@ -180,7 +180,7 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
 
 
 def checked_health(health: Any) -> Health:
-    """What `check_health` found. Raises `Misuse`."""
+    """The verdict of `check_health`. Raises `Misuse` if it is invalid."""
     if not isinstance(health, Health):
         raise Misuse(f"returned {_kind(health)} instead of a Health")
     if not isinstance(health.healthy, bool):
@@ -191,6 +191,6 @@ def checked_health(health: Any) -> Health:
 
 def _kind(value: Any) -> str:
     if inspect.iscoroutine(value):
-        value.close()  # nobody will await it, and Python would warn about that in somebody else's line
+        value.close()  # never awaited; without this, Python warns about it in an unrelated place
         return "an awaitable"
     return f"a {type(value).__name__}"
