@@ -273,8 +273,8 @@ class Upstream:
             self.on_transport(reason, sent)
 
     async def _corrected(self, exchange: Exchange, request: Request, refusal: Reply) -> Reply:
-        """Refresh the lists and resend a call that was refused before it ran, because the known headers of its tool
-        are out of date (rule R8, Client Behavior)."""
+        """Refresh the lists and resend a refused call. It did not run, because the known headers of its tool were out
+        of date (rule R8, Client Behavior)."""
         await in_task()
         try:
             await self.refresh()

@@ -1,7 +1,7 @@
 """Which network addresses untrusted metadata may name (Security Best Practices, Server-Side Request Forgery).
 
 An upstream names the addresses of its metadata, and that metadata names more. Public addresses are allowed. Loopback,
-private and link-local ones are allowed only if all addresses of the upstream are of that kind: a server in a
+private and link-local ones are allowed only if all addresses of the upstream are of that kind. A server in a
 private network may have its authorization server there, but one on the internet must not probe that network.
 """
 

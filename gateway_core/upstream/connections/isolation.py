@@ -1,8 +1,8 @@
 """Isolation: which agents get a connection apart from the shared one.
 
-A modern server keeps no state between requests that agents could share by mistake (basic/index, Statelessness), but
-its request state may be valid only in the same process. So it has one connection. A legacy server has more if
-`isolation` says so, or if it opens sessions.
+A modern server keeps no state between requests that agents could share by mistake (basic/index, Statelessness).
+Its request state may be valid only in the process that made it, so it has one connection. A legacy server has more if
+`isolation` is set, or if it opens sessions.
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ class Child(asyncio.SubprocessProtocol):
         self._stop_stall_clock()
         self.writable.set()
 
-    # The end
+    # Ending
 
     def _end(self, reason: str) -> None:
         if self._ended:
