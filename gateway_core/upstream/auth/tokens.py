@@ -1,8 +1,8 @@
 """Access tokens for one upstream, by the OAuth 2.0 client-credentials grant (RFC 6749, section 4.4).
 
 A `TokenSource` keeps one token and renews it in the background before it expires. If there is none or the upstream
-refused it, renewal is immediate. If the upstream asks for more scopes, they are added. At most one token request is in flight,
-however many calls need a token. The agent's credentials are never used (basic/authorization forbids token
+refused it, renewal is immediate. If the upstream asks for more scopes, they are added. At most one token request is
+in flight, however many calls need a token. The agent's credentials are never used (basic/authorization forbids token
 passthrough).
 """
 
