@@ -1,1 +1,1 @@
-"""The upstream side: one MCP server behind the gateway is an `Upstream`; it owns `Connection`s of one transport."""
+"""The upstream side: each `Upstream` is one MCP server and owns `Connection`s over one transport."""

@@ -1,13 +1,13 @@
-"""What every hop to an upstream offers: a `Connection` that carries requests in the upstream's own era.
+"""The interface of an upstream transport: a `Connection` carries requests in the upstream's era.
 
 A connection is one MCP session over one transport: a child process, an SSE stream, or a Streamable HTTP session.
-It mints its own request ids and progress tokens, so agents' ids never meet. Its `deliver`
-ends in one of four ways, and the difference between the first two is what keeps a tool from running twice:
+It generates its own request ids and progress tokens, so ids of different agents cannot collide. `deliver` has four
+outcomes. The difference between the first two keeps a tool from running twice:
 
-- raises `NotSent`: not one byte left, the caller may go elsewhere;
-- raises `OutcomeUnknown`: a byte may have left and no answer came;
+- raises `NotSent`: no byte was sent; the caller may try another upstream;
+- raises `OutcomeUnknown`: bytes may have been sent and no answer came;
 - raises `RefusedUpstream`: the upstream refused before executing (an HTTP status says so);
-- returns a `Reply`: the upstream's own answer, final.
+- returns a `Reply`: the upstream's final answer.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gateway_core.upstream.requests import Reply, Request, Template
 
 
 class Watcher(Protocol):
-    """What is announced on one connection. `watch` is for one caller at a time."""
+    """Resource subscriptions of one connection. Calls of `watch` must not overlap."""
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
-        """Have changes of exactly these resources announced. Returns which of them the server refused, and why
-        (`NotSent`: it gave no answer in time).
+        """Subscribe to exactly these resources. Returns those that the server refused, with the error
+        (`NotSent`: no answer in time).
 
-        Raises `DeliveryError` when it cannot be asked. The caller bounds the time.
+        Raises `DeliveryError` if the server cannot be asked. The caller bounds the time.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What negotiation found out about a server (`initialize` or `server/discover`)."""
+    """What a server said about itself during negotiation (`initialize` or `server/discover`)."""
 
     era: Era
     protocol_version: str
@@ -48,57 +48,57 @@ class ServerInfo:
     version: str = ""
     instructions: str | None = None
     hint: Hint = field(default_factory=Hint)
-    """For how long a modern server vouches for all this, and whether to everybody."""
+    """How long a modern server declares this valid, and whether for all callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a connection is opened for: who is on it, what the server may ask, where goes what it says by itself."""
+    """The client session context of a connection: its agent, declared capabilities, and notification callback."""
 
     told: Callable[[str, Raw, Exchange | None], None]
-    """Called with method and raw params of every notification but progress and cancellations, and with the exchange
-    on whose stream it came, where the transport tells."""
+    """Called on every notification except progress and cancellations, with its method and raw params, and with the
+    exchange on whose stream it arrived, if the transport tells."""
     capabilities: Mapping[str, Any] = field(default_factory=dict)
-    """The `ClientCapabilities` declared on it."""
+    """The `ClientCapabilities` declared to the server."""
     agent: Agent | None = None
-    """The agent that has it for itself; None where agents share it."""
+    """The only agent on the connection; None if agents share it."""
 
 
 class NoMcpAnswer(OutcomeUnknown):
-    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are no JSON-RPC.
+    """The peer answered, but not with an MCP message: an HTTP status, a web page, bytes that are not JSON-RPC.
 
-    For a probe that is a verdict (a legacy server), for any other request it is a failure like the others.
+    In an era probe this means a legacy server. For any other request it is a failed delivery.
     """
 
 
 class SessionEnded(OutcomeUnknown):
-    """A legacy server answered 404 to a session id: the session must be opened anew (2025-11-25, transports).
+    """A legacy server answered 404 to a session id: a new session is needed (2025-11-25, transports).
 
     A 404 can arrive after the tool ran, so it is an `OutcomeUnknown` (rule R6).
     """
 
 
 class Connection(ABC):
-    """One MCP session with an upstream. Made unopened; `open` connects and negotiates, `close` ends it."""
+    """One MCP session with an upstream. `open` connects and negotiates, `close` ends it."""
 
     name = ""
-    """Of the upstream."""
+    """The upstream's name."""
     info: ServerInfo | None = None
-    """Set once `open` succeeded."""
+    """Set when `open` succeeds."""
     watcher: Watcher | None = None
-    """What is done about what the server tells by itself; set with `info`."""
+    """Handles resource subscriptions; set together with `info`."""
     excused_until: float = 0.0
-    """Loop time until which a call that its agent gave up may still keep the server busy: the call's deadline."""
+    """Loop time until which a cancelled call may still keep the server busy: the call's deadline."""
     deaths: int = 0
-    """How many attempts in a row, before this one, ended with the death of the server's process."""
+    """Number of consecutive earlier attempts in which the server's process died."""
 
     @abstractmethod
     async def open(self, known_era: Era | None) -> ServerInfo:
-        """Connect the transport and negotiate the era, probing with the specification's own rules.
+        """Connect the transport and negotiate the era by the specification's probing rules.
 
-        `known_era` is what the same server spoke last time: it is tried first, and re-probed when that fails.
-        Raises `NotSent` when the transport cannot be set up, `RpcError` when the server refuses every version,
-        `OutcomeUnknown` when it goes away in the middle. The caller bounds the time.
+        `known_era` is the era that the server spoke last time. It is tried first; if it fails, the era is probed.
+        Raises `NotSent` if the transport cannot be set up, `RpcError` if the server refuses every version,
+        `OutcomeUnknown` if the server disconnects during the handshake. The caller bounds the time.
         """
 
     @abstractmethod
@@ -107,11 +107,11 @@ class Connection(ABC):
     ) -> Coroutine[Any, Any, Reply]:
         """Send one request and wait for its answer; the caller bounds the time by cancelling.
 
-        The connection leaves out of `request.meta` the keys that belong to the agent's hop, and adds its own. With an
-        `exchange`, progress is asked for and passed to it, and `exchange.mark_sent()` is called just before the first
-        byte may leave. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
+        The connection removes from `request.meta` the keys that belong to the agent's hop, and adds its own. With an
+        `exchange`, it requests progress and passes it on, and calls `exchange.mark_sent()` just before the first
+        byte may be sent. `headers` are `Mcp-Param-*` headers for a modern upstream over HTTP.
 
-        Being cancelled tells the upstream, in its own era's way, without waiting for it.
+        On cancellation it notifies the upstream, in the form of its era, without waiting.
         """
 
     async def request(
@@ -123,11 +123,11 @@ class Connection(ABC):
         exchange: Exchange | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """`deliver` a request whose `params` are complete but for `_meta`."""
+        """`deliver` a request with `params` that lack only `_meta`."""
         return await self.deliver(Request(method, params, meta), exchange, headers)
 
     def template(self, request: Request, exchange: Exchange | None) -> Template | None:
-        """The prepared bytes of requests like this one; None where each has to be encoded as a whole."""
+        """The prepared bytes for requests of this plan; None if each request must be encoded completely."""
         kept = request.templates
         if kept is None or exchange is None or exchange.log_level:
             return None
@@ -137,61 +137,61 @@ class Connection(ABC):
         return found[1]
 
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
-        """Prepare them for the agent of this exchange."""
+        """Prepare the bytes for the agent of this exchange."""
         return None
 
     @abstractmethod
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        """Send a notification. Raises as `request` does."""
+        """Send a notification. Raises `NotSent`, `OutcomeUnknown` or `RefusedUpstream`."""
 
     @abstractmethod
     async def close(self) -> None:
-        """End the session politely, then firmly; bounded in time; safe to call twice."""
+        """Close the session gracefully, then by force. Bounded in time; idempotent."""
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
         """Send one `subscriptions/listen` to a modern server; `params` are complete, `_meta` included.
 
-        `take` gets method and params of what is of this request alone: its acknowledgement, and the status of tasks.
-        Returns when the server has ended it. Raises `DeliveryError` when it broke off, `RpcError` when the server
-        refuses it. Cancelled, it tells the server.
+        `take` receives method and params of the messages for this request alone: its acknowledgement and task status.
+        Returns when the server ends the stream. Raises `DeliveryError` if the stream breaks off, `RpcError` if the
+        server refuses. On cancellation it notifies the server.
         """
         raise NotSent("nobody can listen on this connection")
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
-        """Have changes of exactly these resources announced; see `Watcher.watch`."""
+        """Subscribe to exactly these resources; see `Watcher.watch`."""
         if self.closed or self.watcher is None:
             raise NotSent("the connection is not open")
         return await self.watcher.watch(uris)
 
     @property
     def stateful(self) -> bool:
-        """Whether the server ties a session to this connection (`Mcp-Session-Id`), so that agents must not share it."""
+        """Whether the server opened a session on it (`Mcp-Session-Id`), so that agents must not share it."""
         return False
 
     def in_flight(self) -> list[Exchange]:
-        """The exchanges whose requests the server has and has not answered, the newest last."""
+        """The exchanges whose requests were sent and not yet answered, newest last."""
         return []
 
     def excuse(self, exchange: Exchange | None) -> None:
-        """The agent of a request gave up waiting; the server may work on it until the request's deadline."""
+        """Record that an agent cancelled a request. The server may work on it until the request's deadline."""
         if exchange is not None and exchange.deadline is not None and not exchange.deadline.passed:
             self.excused_until = max(self.excused_until, exchange.deadline.when)
 
     @property
     def died(self) -> bool:
-        """Whether the server's process ended by itself."""
+        """Whether the server's process exited by itself."""
         return False
 
     @property
     def last_words(self) -> str:
-        """What the server said last about itself, outside the protocol: for operators, never for agents."""
+        """The server's last output outside the protocol (stderr): for operators, never for agents."""
         return ""
 
     @property
     @abstractmethod
     def closed(self) -> bool:
-        """Whether it can carry no more requests (the child died, the stream ended, `close` was called)."""
+        """Whether it can no longer carry requests (the child died, the stream ended, `close` was called)."""
 
     @abstractmethod
     async def wait_closed(self) -> str:
-        """Wait until `closed`, and say why, for people: `exited with status 1`."""
+        """Wait until `closed`. Returns the reason as text: `exited with status 1`."""

@@ -1,7 +1,7 @@
-"""Results and errors of one era, rewritten for agents of the other.
+"""Translates results and errors of one era for agents of the other.
 
-Works on bytes: the members of a result object are taken apart and put together again, their values stay the
-bytes that came. Sources: basic/index (Result Responses, Error Codes, `_meta`), server/utilities/caching,
+Works on bytes: it splits a result object into members and joins them again. The values keep the received bytes.
+Sources: basic/index (Result Responses, Error Codes, `_meta`), server/utilities/caching,
 basic/patterns/mrtr, server/resources (Error Handling), server/tools (structured content).
 """
 
@@ -56,7 +56,7 @@ _HOP_KEYS: Final = frozenset(
 """Keys of a result's `_meta` that describe the hop it came over, not its content."""
 
 _OWN_WORD: Final = OWN_PREFIX.rstrip("/").encode()
-"""Without it, and without escapes, no key of the gateway is in a result."""
+"""Every key that the gateway writes contains this word, unless the key is escaped."""
 _COMPLETE: Final = Raw(b'"complete"')
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
@@ -65,7 +65,7 @@ _HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
 
 
 MAX_REMEMBERED: Final = 1024
-"""Bytes of a result's `_meta` up to which what is left of it is remembered: servers say the same each time."""
+"""Bytes of the largest `_meta` whose translation is cached: servers often repeat it in every result."""
 
 
 def bridge_result(
@@ -78,15 +78,15 @@ def bridge_result(
     server: bytes | None = None,
     tasks: bool = False,
 ) -> bytes:
-    """The result object `raw` of `method`, as an agent of `to_era` has to get it.
+    """Translate the result object `raw` of `method` for an agent of `to_era`.
 
-    `from_era` is the upstream's, None for a result of the gateway's or a plugin's own making. `members`: those of
-    `raw`, where it was taken apart already, and is known to be neither a question nor a task; they are used up.
-    `server` is the JSON of the `Implementation` to name in `_meta` towards modern agents. `tasks`: a task may take the
-    result's place. A legacy result for a legacy agent keeps its bytes.
+    `from_era` is the upstream's era; None for a result made by the gateway or a plugin. `members` are those of `raw`,
+    if already parsed and known to be neither a question nor a task; this function modifies them. `server` is the JSON
+    of the `Implementation` that modern agents get in `_meta`. `tasks`: a task may replace the result.
+    A legacy result for a legacy agent keeps its bytes, except for `_meta` keys reserved for the gateway.
 
-    Raises `RpcError(UPSTREAM_FAILED)` for what the agent could not make sense of: no object, an unknown
-    `resultType`, a question where none is allowed or none can be passed on.
+    Raises `RpcError(UPSTREAM_FAILED)` for a result that the agent could not interpret: not an object, an unknown
+    `resultType`, a question that is not allowed or cannot be passed on.
     """
     if from_era == "legacy" and to_era == "legacy":
         if raw.lstrip()[:1] != b"{":
@@ -95,7 +95,7 @@ def bridge_result(
     complete = True
     if members is None:
         members = _members(raw)
-        # A legacy server has no result types: a member of that name is content of its own, and is overwritten.
+        # Legacy servers have no result types: a member of that name is application data, and is overwritten.
         complete = from_era == "legacy" or _is_complete(method, members, to_era, tasks)
     if to_era == "legacy":
         _strip_modern(method, members)
@@ -124,7 +124,7 @@ def _members(raw: bytes) -> dict[str, Raw]:
 
 
 def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bool) -> bool:
-    """Whether the result is the answer, not a question or a task; an absent type means `complete`."""
+    """Whether the result is final, not a question or a task. An absent type means `complete`."""
     raw_type = members.get("resultType")
     if raw_type is None or raw_type == _COMPLETE:
         return True
@@ -132,7 +132,7 @@ def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bo
         result_type = msgspec.json.decode(raw_type, type=str)
     except msgspec.DecodeError:
         raise _invalid("its resultType is not a string") from None
-    # SEP-2663 wants `complete` of every answer about a task, and shows some that say `task`.
+    # SEP-2663 requires `complete` in every answer about a task, but some of its examples say `task`.
     if result_type == "complete" or (result_type == "task" and method in TASKS):
         return True
     if result_type == "task":
@@ -151,9 +151,9 @@ def _is_complete(method: str, members: Mapping[str, Raw], to_era: Era, tasks: bo
 
 
 def _made_meta(raw: bytes, server: bytes | None, foreign: bool) -> Raw | None:
-    """The `_meta` of a result without the keys of the hop, and with `server` as its own; None for none.
+    """The `_meta` of a result without hop-specific keys, and with `server` as its `serverInfo`; None if empty.
 
-    `foreign`: an upstream wrote it, so that the gateway's own keys are removed, too.
+    `foreign`: an upstream wrote it, so the keys reserved for the gateway are removed, too.
     """
     try:
         meta = jsonrpc.members(raw)
@@ -170,12 +170,12 @@ def _made_meta(raw: bytes, server: bytes | None, foreign: bool) -> Raw | None:
 
 
 def _without_own_keys(raw: bytes) -> bytes:
-    """A legacy server's result without the `_meta` keys that only the gateway writes; its own bytes if it has none."""
+    """A legacy result without the `_meta` keys reserved for the gateway; the same bytes if it has none."""
     members = _members(raw)
     try:
         meta = jsonrpc.members(members.get("_meta", Raw()))
     except RpcError:
-        return raw  # no object: legacy agents get it as it is
+        return raw  # not an object: legacy agents get it unchanged
     own = {key: value for key, value in meta.items() if not key.startswith(OWN_PREFIX)}
     if len(own) == len(meta):
         return raw
@@ -199,7 +199,7 @@ def _strip_modern(method: str, members: dict[str, Raw]) -> None:
         members.pop("ttlMs", None)
         members.pop("cacheScope", None)
     if "structuredContent" in members and method == "tools/call" and bytes(members["structuredContent"])[:1] != b"{":
-        # Up to 2025-11-25 it is an object; a client of that era would refuse the whole result. The text stays.
+        # Until 2025-11-25 it must be an object; legacy clients would reject the whole result. The text stays.
         del members["structuredContent"]
 
 
@@ -208,9 +208,9 @@ def _invalid(what: str) -> RpcError:
 
 
 def foreign_error(error: RpcError) -> RpcError:
-    """An upstream's error without what only the gateway says: its codes, and that it is the source.
+    """An upstream's error without the gateway's own codes and without `source: gateway`.
 
-    Agents repeat calls by these codes, so a code of the gateway becomes -32603 with the upstream's in
+    Agents decide by these codes whether to retry. A code of the gateway becomes -32603, with the upstream's code in
     `data.upstreamCode`.
     """
     data = error.data
@@ -223,13 +223,13 @@ def foreign_error(error: RpcError) -> RpcError:
 
 
 def bridge_error(error: RpcError, to_era: Era) -> RpcError:
-    """An upstream's error as an agent of `to_era` may see it (basic/index, Error Codes).
+    """Translate an upstream's error for an agent of `to_era` (basic/index, Error Codes).
 
-    A resource that is not there is -32002 for legacy agents and -32602 for modern ones. Errors about the hop
-    between gateway and upstream (headers, versions) become the gateway's own: to the agent they would speak of its
-    own request, which was in order. A missing capability is the agent's own, since the upstream is told what the agent
-    declares; but legacy agents do not know that code. Codes that the modern revision does not define become -32603,
-    with the upstream's code in `data.upstreamCode`.
+    A missing resource is -32002 for legacy agents and -32602 for modern ones. Errors about the hop between gateway
+    and upstream (headers, versions) become errors of the gateway: the agent would take them for faults of its own
+    valid request. A missing capability passes to modern agents, because the upstream gets the agent's capabilities;
+    legacy agents do not know that code. Codes that the modern revision does not define become -32603, with the
+    upstream's code in `data.upstreamCode`.
     """
     if error.code in _HOP_ERRORS or (error.code == MISSING_CLIENT_CAPABILITY and to_era == "legacy"):
         return RpcError.of_gateway(
@@ -241,7 +241,7 @@ def bridge_error(error: RpcError, to_era: Era) -> RpcError:
 
 
 def _towards_legacy(error: RpcError) -> RpcError:
-    # Only "not found" names the URI in its data; a legacy -32602 for wrong parameters stays what it is.
+    # Only "not found" has the URI alone as its data; a legacy -32602 for wrong parameters stays unchanged.
     not_found = error.code == INVALID_PARAMS and isinstance(error.data, dict) and set(error.data) == {"uri"}
     return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data) if not_found else error
 

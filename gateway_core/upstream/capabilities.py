@@ -1,8 +1,8 @@
-"""What a server is told that it may ask for, and whether one agent can be asked one thing.
+"""The client capabilities declared to servers, and the check whether an agent supports a question.
 
-A legacy server learns it once per connection, a modern one with every request. What is declared is what can be routed
-back: an agent's own capabilities wherever a connection or a request is that agent's alone, everything where agents
-share one (each question is then held against the capabilities of the agent that it turns out to be for).
+A legacy server gets them once per connection, a modern one with every request. A connection or request of one agent
+declares that agent's capabilities. A shared one declares all of them; each question is then checked against the
+capabilities of the agent that it is for.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ELICIT: Final = "elicitation/create"
 SAMPLE: Final = "sampling/createMessage"
 ROOTS: Final = "roots/list"
 QUESTIONS: Final = frozenset({ELICIT, SAMPLE, ROOTS})
-"""The requests that a legacy server makes of a client, and a modern one puts into `inputRequests`."""
+"""The requests that a legacy server sends to a client, and a modern one puts into `inputRequests`."""
 
 EVERYTHING: Final[Mapping[str, Any]] = {
     "elicitation": {"form": {}, "url": {}},
     "sampling": {"context": {}, "tools": {}},
     "roots": {},
 }
-"""What is declared where agents share a connection, and where no agent is behind a request."""
+"""Declared on connections that agents share, and in requests without an agent."""
 _OF_ONE_ERA: Final = frozenset({"tasks"})
-"""Capabilities of the 2025-11-25 revision that have no counterpart, and whose requests are not passed on."""
+"""Capabilities of the 2025-11-25 revision without a modern counterpart; their requests are not passed on."""
 
 
 def _decode(capabilities: bytes) -> Mapping[str, Any]:
@@ -43,49 +43,49 @@ def _decode(capabilities: bytes) -> Mapping[str, Any]:
 
 
 def declared_by(agent: Agent) -> Mapping[str, Any]:
-    """An agent's `ClientCapabilities`, as far as they can be passed on to a server of either era."""
+    """Those of an agent's `ClientCapabilities` that can be passed on to a server of either era."""
     return _decode(agent.capabilities)
 
 
 def _modern(capabilities: bytes, era: Era) -> bytes:
     found = dict(_decode(capabilities))
     if "roots" in found:
-        found["roots"] = {}  # changes of roots are not announced any more
+        found["roots"] = {}  # modern clients do not announce changes of roots
     if era == "legacy" and TASKS_EXTENSION in found.get("extensions", {}):
-        # In that era the extension means nothing: no such agent would know what to do with a task.
+        # The extension does not exist in the legacy era: a legacy agent could not handle a task.
         found["extensions"] = {name: it for name, it in found["extensions"].items() if name != TASKS_EXTENSION}
     return jsonrpc.encode(found)
 
 
 def for_modern(agent: Agent) -> msgspec.Raw:
-    """An agent's capabilities as the `_meta` of a request to a modern server carries them."""
+    """An agent's capabilities for the `_meta` of a request to a modern server."""
     return msgspec.Raw(_modern(agent.capabilities, agent.era))
 
 
 def takes_tasks(agent: Agent) -> bool:
-    """Whether the agent declared that a task may take the place of a result (SEP-2663, Capability Negotiation)."""
+    """Whether the agent declared that a task may replace a result (SEP-2663, Capability Negotiation)."""
     return agent.era == "modern" and TASKS_EXTENSION in declared_by(agent).get("extensions", {})
 
 
 def can_be_asked(agent: Agent) -> bool:
-    """Whether there is anything at all that the agent can be asked."""
+    """Whether the agent supports any kind of question."""
     return any(name in declared_by(agent) for name in EVERYTHING)
 
 
 class MissingCapability(RpcError):
-    """An agent cannot be asked, because it did not declare a capability. Written for the server that asks."""
+    """The agent did not declare the capability for a question. The message is for the server that asks."""
 
     def __init__(self, capability: str, member: str) -> None:
         what = f"{capability}.{member}" if member else capability
         error = RpcError.of_gateway(METHOD_NOT_FOUND, f"the client did not declare the capability {what}")
         super().__init__(error.code, error.message, error.data)
         self.required: Final[Mapping[str, Any]] = {capability: {member: {}} if member else {}}
-        """What it would have to declare, as `ClientCapabilities`."""
+        """The missing capability, as `ClientCapabilities`."""
 
 
 def check(agent: Agent, method: str, params: bytes) -> None:
-    """Raises `RpcError` unless the agent declared that it can be asked this (basic/patterns/mrtr, 2025-11-25
-    basic/lifecycle, Capability Negotiation): `MissingCapability`, or what is wrong with the question."""
+    """Check that the agent declared the capability for a question (basic/patterns/mrtr, 2025-11-25
+    basic/lifecycle, Capability Negotiation). Raises `MissingCapability`, or `RpcError` for a malformed question."""
     capability, member = _needed(method, params)
     found = declared_by(agent).get(capability)
     if found is None or (member and member not in found and not (member == "form" and not found)):
@@ -93,7 +93,7 @@ def check(agent: Agent, method: str, params: bytes) -> None:
 
 
 def _needed(method: str, params: bytes) -> tuple[str, str]:
-    """The capability that a question needs, and the member of it; empty for none in particular."""
+    """The capability that a question needs, and its member; an empty member means the capability alone."""
     if method not in QUESTIONS:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"clients cannot be asked {method[:100]}")
     members = jsonrpc.members(params, f"params of {method}")

@@ -1,6 +1,6 @@
-"""Hide what the configuration of an upstream gives it as a secret, in what the server says about itself.
+"""Hides the secrets in an upstream's configuration from its stderr lines and error messages.
 
-Servers quote what they were given: on stderr, and in the messages of their errors. Operators read both.
+Servers quote their arguments and credentials on stderr and in error messages. Operators read both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from gateway_core.config import UpstreamConfig
 
 MIN_SECRET: Final = 4
-"""Shorter values (`1`, `on`) are not hidden: they are no secrets, and would riddle the text with stars."""
+"""Characters; shorter values (`1`, `on`) are not secrets, and hiding them would make the text unreadable."""
 _HIDDEN: Final = "***"
 
 _SECRET_NAME: Final = re.compile(
@@ -30,7 +30,7 @@ _PLAIN: Final = re.compile(
 
 
 class Concealer:
-    """Replaces each of `secrets` in texts, the longest first."""
+    """Replaces each of `secrets` in texts, longest first."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
@@ -38,11 +38,11 @@ class Concealer:
 
     @classmethod
     def of(cls, config: UpstreamConfig) -> Concealer:
-        """For all secrets that this upstream was given."""
+        """A concealer for all secrets in this upstream's configuration."""
         return cls(_secrets(config))
 
     def hide(self, text: str) -> str:
-        """`text` without them."""
+        """`text` with each secret replaced by `***`."""
         return text if self._pattern is None else self._pattern.sub(_HIDDEN, text)
 
 
@@ -62,11 +62,11 @@ def _secrets(config: UpstreamConfig) -> Iterator[str]:
 def _of_headers(headers: Mapping[str, str]) -> Iterator[str]:
     for value in headers.values():
         yield value
-        yield value.partition(" ")[2]  # servers quote a token without its scheme
+        yield value.partition(" ")[2]  # servers may quote a token without its scheme
 
 
 def _of_arguments(arguments: Sequence[str]) -> Iterator[str]:
-    """What is secret among a command's arguments: all that is not an option, a path, or a plain word or number."""
+    """The secrets among a command's arguments: all but options, paths, plain words and numbers."""
     option = ""
     for argument in arguments:
         if _OPTION.fullmatch(argument):
@@ -94,7 +94,7 @@ def _of_value(name: str, value: str) -> Iterator[str]:
 
 
 def _of_url(url: str) -> Iterator[str]:
-    """The password and the values of the query, as they stand in it and decoded."""
+    """The password (or the user, if there is none) and the query values of a URL, both encoded and decoded."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Watches all upstreams, and tells when there is enough to list."""
+"""Health monitoring of all upstreams, and the wait for their first lists after the start."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.watch import Watch
 
 STARTUP_GRACE: Final = 5.0
-"""Seconds after the start in which lists wait for upstreams that were not tried yet; later they never wait."""
+"""Seconds after the start in which list requests wait for upstreams not yet tried; later they never wait."""
 FIRST_GRACE: Final = 20.0
-"""The same while not one upstream was reached: an empty list would help no agent."""
+"""Seconds that they wait while no upstream has been reached: an empty list is useless to agents."""
 
 
 class HealthMonitor:
-    """Runs the watching tasks. `on_change` is called whenever an upstream's lists or state changed."""
+    """Runs one watch task per upstream. `on_change` is called when an upstream's lists or state change."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class HealthMonitor:
         self._settled = False
 
     def start(self) -> None:
-        """Start watching; returns at once, connecting goes on in the background."""
+        """Start the watch tasks. Returns at once; they connect in the background."""
         self._started = asyncio.get_running_loop().time()
         for upstream in self._upstreams:
             watch = Watch(upstream, self._chain, self._on_change, self._rng)
@@ -45,13 +45,13 @@ class HealthMonitor:
             self._tasks.append(asyncio.create_task(watch.run(), name=f"watch {upstream.name}"))
 
     async def wait_first_attempts(self, timeout: float) -> None:
-        """Wait until every upstream was reached or failed once, `timeout` seconds at most."""
+        """Wait at most `timeout` seconds until each upstream has been reached or has failed once."""
         await _wait(timeout, [watch.attempted for watch in self._watches.values()], asyncio.ALL_COMPLETED)
 
     async def settle(self) -> bool:
-        """Right after the start, give upstreams the time to be reached: for who asks what there is meanwhile.
+        """Wait for upstreams to be reached, within `STARTUP_GRACE` and `FIRST_GRACE`. Later calls return at once.
 
-        Returns whether it did, so that there may be more now than before.
+        Returns whether it waited, so that the lists may have changed.
         """
         if self._settled:
             return False
@@ -72,7 +72,7 @@ class HealthMonitor:
         return any(upstream.inventory is not None for upstream in self._upstreams)
 
     async def stop(self) -> None:
-        """Stop watching; the upstreams' connections are left to their owner."""
+        """Stop the watch tasks. The upstreams' owner closes their connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -80,7 +80,7 @@ class HealthMonitor:
 
 
 async def _wait(seconds: float, events: Sequence[asyncio.Event], enough: str) -> None:
-    """Wait for the events, `seconds` at most."""
+    """Wait at most `seconds` for the events."""
     waits = [asyncio.ensure_future(event.wait()) for event in events if not event.is_set()]
     try:
         if waits and seconds > 0:

@@ -1,7 +1,7 @@
-"""Whether a server is alive: what it is asked, and how long its silence has another explanation.
+"""Liveness of a server: how to probe it, and how long calls in flight explain its silence.
 
-Any answer is a sign of life, an error included, and so is a call that succeeds. While a call is in flight the server
-may be too busy to answer anything else, so its silence counts only after that call's own deadline.
+Any answer is a sign of life, an error included. While a call is in flight the server may be too busy to answer a
+probe, so its silence counts only after that call's deadline.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS
 
 PING_TIMEOUT: Final = 5.0
 UNTIMED: Final = 2.0
-"""Seconds that a call without a deadline explains: it ends soon, or gets a deadline soon."""
+"""Seconds of silence that a call without a deadline explains: it soon ends or gets a deadline."""
 
 
 class Liveness:
-    """What is known about the life of one server. Times are loop times."""
+    """Liveness state of one server. Times are loop times."""
 
     def __init__(self, connections: Callable[[], Iterable[Connection]]) -> None:
-        """`connections` gives those whose calls can keep the server busy."""
+        """`connections` returns those whose calls can keep the server busy."""
         self.last_sign = 0.0
-        """When the server last answered anything. Set directly after each answered call."""
+        """Time of the server's last answer. The caller sets it after each answered call."""
         self._connected = 0.0
         self._connections = connections
         self._ping_is_vain = False
-        """Whether the server ignores or refuses the usual question and answers a list."""
+        """Whether the server ignores or refuses `ping` or `server/discover`, but answers a list request."""
         self._overdue = -1.0
-        """When a call was last proven stuck."""
+        """Time at which a call's deadline first passed since `last_sign`; -1 for never."""
         self._patience = 0.0
 
     def connected(self, now: float) -> None:
-        """A new connection has been opened."""
+        """Record a new connection."""
         self._connected = self.last_sign = now
         self._overdue, self._ping_is_vain = -1.0, False
 
     @property
     def served(self) -> bool:
-        """Whether it has answered anything on this connection since it was connected to."""
+        """Whether the server has answered anything on this connection after the handshake."""
         return self.last_sign > self._connected
 
     def overdue(self, now: float) -> None:
-        """A call's deadline passed without an answer. Calls sent later buy no more time."""
+        """Record that a call's deadline passed without an answer. Later calls do not extend the time."""
         if self._overdue < self.last_sign:
             self._overdue, self._patience = now, self._latest(now)
 
     def explained_until(self, now: float) -> float:
-        """Until when calls in flight explain that the server is silent."""
+        """The time until which calls in flight explain the server's silence."""
         return self._patience if self._overdue >= self.last_sign else self._latest(now)
 
     def _latest(self, now: float) -> float:
         return max((busy_until(connection, now) for connection in self._connections()), default=0.0)
 
     async def check(self, connection: Connection) -> None:
-        """Ask for a sign of life. Raises `DeliveryError`, or `TimeoutError` for silence."""
+        """Probe the server. Raises `DeliveryError`, or `TimeoutError` if no answer comes in `PING_TIMEOUT` seconds."""
         listing = _list_of(connection)
         try:
             await _ask(connection, listing if self._ping_is_vain and listing is not None else _question(connection))
         except NoMcpAnswer:
-            # A bare HTTP status may come from a proxy whose server is gone.
+            # A bare HTTP status may come from a proxy whose server is down.
             if listing is not None and not await self.answers_a_list(connection):
                 raise
         except RefusedUpstream:
@@ -71,7 +71,7 @@ class Liveness:
                 raise
 
     async def answers_a_list(self, connection: Connection) -> bool:
-        """Ask for a list, which the server gave before. One that answers is asked for the list from now on."""
+        """Ask for a list. If the server answers, later checks ask for the list instead of a ping."""
         listing = _list_of(connection)
         if self._ping_is_vain or listing is None:
             return False
@@ -84,7 +84,7 @@ class Liveness:
 
 
 def busy_until(connection: Connection, now: float) -> float:
-    """Until when the calls on a connection may keep its server from answering anything else."""
+    """The time until which calls on a connection may keep its server from answering anything else."""
     deadlines = (exchange.deadline for exchange in connection.in_flight())
     ends = (now + UNTIMED if deadline is None else deadline.when for deadline in deadlines)
     return max(connection.excused_until, max(ends, default=0.0))
@@ -103,6 +103,6 @@ def _question(connection: Connection) -> str:
 
 
 def _list_of(connection: Connection) -> str | None:
-    """The first list that the server announced."""
+    """The method of the first list that the server's capabilities announce; None without any."""
     announced = connection.info.capabilities if connection.info is not None else {}
     return next((method for kind, method in LIST_METHODS.items() if CAPABILITY[kind] in announced), None)

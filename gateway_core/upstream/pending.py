@@ -1,4 +1,4 @@
-"""One request on its way to an upstream, and the ids by which what the server sends finds it."""
+"""Pending requests to an upstream, and the ids that match server messages to them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _FALSE: Final = Raw(b"false")
 
 
 class Pending(Completion[Reply]):
-    """A request without its response yet; awaiting it gives the reply, or raises what it failed with."""
+    """A request in flight. Awaiting it returns the reply, or raises the error it failed with."""
 
     number: int
-    """Its id, and its progress token."""
+    """The request id, also used as progress token."""
     method: str
     exchange: Exchange | None = None
     sent: bool = False
 
     def mark_sent(self) -> None:
-        """Called right before the first byte may leave."""
+        """Must be called right before the first byte may be sent."""
         self.sent = True
         if self.exchange is not None:
             self.exchange.mark_sent()
@@ -38,7 +38,7 @@ class Pending(Completion[Reply]):
         return message.is_response and own_id(message.id) == self.number
 
     def settle(self, message: Message) -> None:
-        """Take the response; see `reply_of`."""
+        """Complete with the response, or fail with `UnusableAnswer`; see `reply_of`."""
         try:
             reply = reply_of(message)
         except UnusableAnswer as problem:
@@ -47,7 +47,7 @@ class Pending(Completion[Reply]):
             self.complete(reply)
 
     def progress(self, params: Raw) -> bool:
-        """Pass its progress on; False if nobody asked for any, or the answer is already there."""
+        """Pass progress to the exchange. Returns False if it has no exchange or is already done."""
         if self.exchange is None or self.done:
             return False
         self.exchange.progress(params)
@@ -55,7 +55,7 @@ class Pending(Completion[Reply]):
 
 
 def reply_of(message: Message) -> Reply:
-    """What a response says. Raises `UnusableAnswer` for a result that is not an object."""
+    """The `Reply` in a response. Raises `UnusableAnswer` for a result that is not an object."""
     members = message.result_members
     if members is not None:
         plain = members.get("resultType", _COMPLETE) == _COMPLETE and members.get("isError", _FALSE) == _FALSE
@@ -68,13 +68,13 @@ def reply_of(message: Message) -> Reply:
 
 
 def own_id(raw: Raw) -> int:
-    """An id of ours in what the server sent; 0, which is none, for everything else (`"3"` is not `3`)."""
+    """An id that this gateway issued; 0, never issued, for any other JSON value (`"3"` is not `3`)."""
     digits = bytes(raw)
     return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
 
 
 def raw_id_in(params: Raw, member: str) -> bytes:
-    """The id that a notification names, as the JSON that it was written in; empty for none."""
+    """The raw JSON of the id in a notification; empty if absent."""
     try:
         return bytes(jsonrpc.members(params).get(member, Raw()))
     except RpcError:
@@ -82,12 +82,12 @@ def raw_id_in(params: Raw, member: str) -> bytes:
 
 
 def id_in(params: Raw, member: str) -> int:
-    """The id of ours that a notification names: its `progressToken` or `requestId`; 0 for none."""
+    """The gateway's request id in a notification (`progressToken` or `requestId`); 0 if absent or foreign."""
     return own_id(Raw(raw_id_in(params, member)))
 
 
 def listen_id(params: Raw) -> int:
-    """The id of the listen request that a notification belongs to; 0 for none of ours."""
+    """The id of the `subscriptions/listen` request that a notification belongs to; 0 if absent or foreign."""
     try:
         return own_id(jsonrpc.members(jsonrpc.members(params).get("_meta", Raw())).get(SUBSCRIPTION_ID_KEY, Raw()))
     except RpcError:

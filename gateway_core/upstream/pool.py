@@ -10,29 +10,29 @@ from gateway_core.upstream.upstream import Upstream
 
 
 class UpstreamPool:
-    """Owns the upstreams: what concerns all of them goes through here."""
+    """Owns the upstreams and runs operations on all of them."""
 
     def __init__(self, config: ProxyConfig, early: EarlyChildren | None = None) -> None:
-        """`early`: children of theirs that were started already."""
+        """`early`: child processes that were started already."""
         self.upstreams = tuple(
             Upstream(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
         )
 
     def end_session(self, session_id: str) -> None:
-        """An agent's session has ended: close what the upstreams kept for it."""
+        """Close what the upstreams keep for an agent's session that has ended."""
         for upstream in self.upstreams:
             upstream.end_session(session_id)
 
     def set_log_level(self, session_id: str, level: str) -> None:
-        """A legacy agent wants log messages from `level` on, whoever writes them."""
+        """Set the least severe level of log messages that a legacy agent wants, on all upstreams."""
         for upstream in self.upstreams:
             upstream.set_log_level(session_id, level)
 
     def roots_changed(self, session_id: str) -> None:
-        """A legacy agent has other roots now: whoever asked it on a connection of its own may want to ask again."""
+        """Notify upstreams with a connection for this session that the legacy agent's roots changed."""
         for upstream in self.upstreams:
             upstream.roots_changed(session_id)
 
     async def close(self) -> None:
-        """Close all of them at once; each bounds its own closing, so one that hangs delays no other."""
+        """Close all upstreams concurrently. Each bounds its time, so a hanging one does not delay the others."""
         await asyncio.gather(*(upstream.close() for upstream in self.upstreams))

@@ -1,4 +1,4 @@
-"""What the body of one request to an upstream says: `params` with the `_meta` that the hop to it needs."""
+"""Builds the body of a request to an upstream: `params` with the `_meta` that its era requires."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway_core.upstream.requests import Request
 
 
 def modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str, Any]:
-    """The members of `_meta` that every request to a modern server has (basic/index, `_meta`)."""
+    """The required `_meta` members of a request to a modern server (basic/index, `_meta`)."""
     return {
         PROTOCOL_VERSION_KEY: version,
         CLIENT_INFO_KEY: IMPLEMENTATION,
@@ -33,12 +33,12 @@ def modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str
 
 
 def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
-    """What one request to a modern server declares: the capabilities of the agent behind it, if there is one."""
+    """The capabilities in a request to a modern server: the agent's, or the connection's without an exchange."""
     return host.capabilities if exchange is None else for_modern(exchange.agent)
 
 
 def template(request: Request, info: ServerInfo, capabilities: Mapping[str, Any] | Raw) -> bytes | None:
-    """A request as `Template.body` has it; None where something in it looks like what is to be filled in."""
+    """The request as a `Template.body`; None if its content has a `%`, or its params are empty."""
     number = Raw(b"%d")
     complete = with_meta(request.params, info, capabilities, {IDEMPOTENCY_KEY: Raw(b'"%b"')}, number)
     before, mark, after = jsonrpc.request(number, request.method, complete).rpartition(b',"_meta":{')
@@ -47,7 +47,7 @@ def template(request: Request, info: ServerInfo, capabilities: Mapping[str, Any]
 
 
 def filling(request: Request, number: int) -> tuple[int, bytes, bytes, bytes, int]:
-    """What goes into the gaps of a template."""
+    """The values for the gaps of a `Template.body`, in order."""
     meta, arguments = request.meta, request.arguments
     own = b""
     if meta and not _HOP_KEYS.issuperset(meta):
@@ -66,7 +66,7 @@ _HOP_KEYS: Final = frozenset(
         IDEMPOTENCY_KEY,
     }
 )
-"""The usual keys of `_meta` that are not passed on as they came."""
+"""Common `_meta` keys that are not passed on; a fast path before `_passes`."""
 
 
 def _passes(key: str) -> bool:
@@ -83,11 +83,11 @@ def with_meta(
     log_level: str = "",
     key: str = "",
 ) -> Mapping[str, Any]:
-    """`params`, which have no `_meta`, with the one that a request to the server `info` describes needs, if any.
+    """`params`, which lack `_meta`, with the `_meta` that the server described by `info` needs, if any.
 
-    `log_level`: the least severe log messages that the agent behind it wants; empty for none. `key`: see `Request.key`.
-    The agent's own keys pass (`traceparent` and vendors' keys among them), except those that belong to one hop
-    (basic/index, `_meta`): `progressToken` and everything reserved, which are the gateway's own here.
+    `log_level`: the least severe log level that the agent wants; empty for none. `key`: see `Request.key`.
+    The agent's keys pass (`traceparent` and vendor keys among them), except those that belong to one hop
+    (basic/index, `_meta`): the gateway replaces `progressToken` and all reserved keys with its own.
     """
     meta: dict[str, Any] = {}
     if agent_meta:

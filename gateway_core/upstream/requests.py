@@ -1,4 +1,4 @@
-"""What goes to an upstream and what comes back, on every transport."""
+"""Requests to upstreams and their replies, the same for every transport."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ ARGUMENTS = "arguments"
 
 
 class Request(msgspec.Struct, eq=False):
-    """What is sent, to whichever upstream: the method, members of `params`, the agent's own `_meta` keys."""
+    """A request independent of the upstream: the method, members of `params`, the agent's `_meta` keys."""
 
     method: str
     params: Mapping[str, Any]
-    """Without `_meta`, and without the arguments where `arguments` has them."""
+    """Without `_meta`, and without the arguments if `arguments` holds them."""
     meta: Mapping[str, Any] | None = None
     key: str = ""
-    """Its idempotency key, the same for all attempts (rule R11); empty for none."""
+    """The idempotency key, the same for all attempts (rule R11); empty for none."""
     arguments: bytes = b""
-    """The JSON of the member `arguments`; empty for none."""
+    """The JSON of the member `arguments`; empty if `params` holds it or there is none."""
     templates: dict[str, tuple[object, Template | None]] | None = None
-    """Where its plan keeps prepared bytes, by the name of the upstream; None for a request without a plan."""
+    """Prepared bytes of its call plan, by upstream name; None for a request without a plan."""
 
     @property
     def members(self) -> Mapping[str, Any]:
@@ -35,13 +35,13 @@ class Request(msgspec.Struct, eq=False):
 
 
 class Template(msgspec.Struct, frozen=True, eq=False):
-    """The bytes that requests of one plan on one connection share."""
+    """The bytes that all requests of one call plan share on one connection."""
 
     head: bytes
-    """Of the HTTP request, up to the number of bytes in its body; empty for other transports."""
+    """The head of the HTTP request, up to the value of Content-Length; empty for other transports."""
     body: bytes
-    """Takes by `%`: the request's number, the member `arguments` (with a comma before it), the agent's own members of
-    `_meta` (with a comma after them), the idempotency key, and the number again."""
+    """A `%` format for: the request id, the member `arguments` (with a comma before it), the agent's own `_meta`
+    members (with a comma after them), the idempotency key, and the request id again."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -50,8 +50,8 @@ class Reply(msgspec.Struct, frozen=True):
     result: bytes = b""
     error: RpcError | None = None
     era: Era | None = None
-    """The era that `result` is written in, where it is not the upstream's: it was made of what the server asked."""
+    """The era of `result`, if not the upstream's: the gateway made the result from the server's question."""
     members: dict[str, Raw] | None = None
-    """The members of `result`, where they were read already."""
+    """The members of `result`, if already parsed."""
     plain: bool = False
-    """Whether `members` show that it is neither an error of a tool, nor a question or a task of a modern server."""
+    """Whether `members` show that it is neither a tool error, nor a question or a task of a modern server."""

@@ -1,8 +1,8 @@
-"""One configured MCP server: its connections, its place in the queue, its figures.
+"""One configured MCP server: its connections, its concurrency limiter, its state and counters.
 
-A shared *main* connection serves discovery, health, modern agents and, by default, everybody. A legacy server that
-hands out sessions gets one per agent session beside it; `isolation` gives agents connections of their own. Whoever
-asks for a connection gets one that is open, or `NotSent`.
+A shared *main* connection serves discovery, health checks, modern agents and, by default, all others. A legacy server
+that opens sessions gets one more connection per agent session; `isolation` adds connections per agent or per call.
+A caller that asks for a connection gets an open one, or `NotSent`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.opening import connection_to, open_session
 
 RECONNECT_WAIT: Final = 2.0
-"""Seconds that a call waits while a connection that was just lost is opened again."""
+"""Seconds that a call waits for a lost connection to be reopened."""
 
 
 class Upstream:
@@ -60,57 +60,57 @@ class Upstream:
         self.facts = UpstreamFacts(config.name, config.transport, config.url, config.priority, config.group, order)
         self.view = UpstreamView(self.facts)
         self.info: ServerInfo | None = None
-        """What it said about itself when it was last reached."""
+        """What the server said about itself at the last handshake."""
         self.calls = 0
         self.errors = 0
         self.last_error: str | None = None
-        """Why it failed last, as agents may know it."""
+        """The reason of the last failure, in a form that agents may see."""
         self.last_words = ""
-        """What it wrote to stderr last before it was given up: for operators only."""
+        """The last line on stderr of the connection closed last: for operators only."""
         self.died = False
-        """Whether the process of the connection that was given up last had ended by itself."""
+        """Whether the process of the connection closed last had exited by itself."""
         self._deaths = 0
         self.retry_at: float | None = None
-        """Loop time of the next attempt to reach it, while it is down or ejected."""
+        """Loop time of the next attempt to reach the server, while it is down or ejected."""
         self.on_transport: Callable[[str | None, bool], None] = lambda failure, sent: None
-        """Told after every delivery: None for an answer, the reason for a failure of the transport; and whether a
-        byte had left, or the server could not even be reached."""
+        """Called after every answer (with None) and every transport failure (with its reason), and with whether a byte
+        may have been sent."""
         self.on_list_changed: Callable[[Upstream], None] = lambda upstream: None
-        """Told when the server says that a list of its changed."""
+        """Called on `list_changed` from the server, and when the lists may be out of date."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
-        """Told when `inventory` was fetched anew on the path of a call."""
+        """Called when a call or a late list has updated `inventory`."""
         self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, Request(method, params)))
         self.offer.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self.connection: Connection | None = None
-        """The main one, while there is one."""
+        """The main connection, if there is one."""
         self._isolates = config.isolation in {"agent", "call"}
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self.own: Final = SessionConnections(self._open_session)
         self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
         self.follow: Final = self._announced.follows.add
-        """Have an agent told the status of tasks, by this upstream's own ids."""
+        """Subscribe an agent to the status of tasks, by this upstream's ids."""
 
     @property
     def inventory(self) -> Inventory | None:
-        """What it offered when it was last asked: an upstream that is down keeps its place in the catalog."""
+        """The lists fetched last. An upstream that is down keeps its place in the catalog."""
         return self.offer.inventory
 
     @property
     def reachable(self) -> bool:
-        """Whether its main connection is open right now."""
+        """Whether the main connection is open."""
         return self.connection is not None and not self.connection.closed
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
-        """Its `ServerCapabilities`; empty until it was reached once."""
+        """The server's `ServerCapabilities`; empty until the first handshake."""
         return self.info.capabilities if self.info is not None else {}
 
     @property
     def instructions(self) -> str | None:
-        """What it tells agents about itself as a whole."""
+        """The server's `instructions` for agents."""
         return self.info.instructions if self.info is not None else None
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Upstream:
     async def connect(self) -> None:
         """Open the main connection and fetch the lists.
 
-        Raises `DeliveryError` or `RpcError` with the reason; whatever was half open is closed again.
+        Raises `DeliveryError` or `RpcError` with the reason, and closes what was opened.
         """
         connection = connection_to(
             self.config, self._limits, self._announced.shared(EVERYTHING), self._http, self._early
@@ -141,7 +141,7 @@ class Upstream:
         if lost is not None:
             self._give_up(lost)
         if self._http is not None:
-            # A server that answers again has mostly been restarted, and knows its old sessions no more.
+            # A server that is reachable again was usually restarted, and has lost its old sessions.
             self.own.retire_all()
         self.offer.changes += 1
         self.info = connection.info
@@ -150,7 +150,7 @@ class Upstream:
         self._announced.connected(connection)
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
-        """Take note of what is believed about it: why, and when it is tried again (loop time)."""
+        """Set the state, its reason, and the time of the next attempt (loop time)."""
         self.facts.state = state
         self.retry_at = retry_at
         if reason is not None or state is UpstreamState.HEALTHY:
@@ -161,19 +161,19 @@ class Upstream:
         self.own.discard(connection)
 
     def abandon(self) -> None:
-        """Use none of its connections again: the main one is closed, the agents' own ones end with their calls."""
+        """Close the main connection at once, and each agent's connection when its last call ends."""
         main, self.connection = self.connection, None
         if main is not None:
             self._give_up(main)
         self.own.retire_all()
 
     async def disconnect(self) -> None:
-        """`abandon`, and wait until everything that is being closed is; bounded in time."""
+        """`abandon`, and wait until all connections being closed are closed; bounded in time."""
         self.abandon()
         await self.own.closed()
 
     async def close(self) -> None:
-        """`disconnect`, and give up what lives longer than a connection."""
+        """`disconnect`, and release all that outlives a connection: subscriptions, lists, the HTTP client."""
         self.enter(UpstreamState.STOPPED)
         self._announced.close()
         await self.offer.close()
@@ -182,35 +182,35 @@ class Upstream:
             await self._http.close()
 
     def suspect_sessions(self) -> None:
-        """The server seems to have gone away: no call is spent on finding out that its session is dead."""
+        """Retire the agents' connections of a server that seems down, so that no call fails on a dead session."""
         self.own.retire_all()
 
     def end_session(self, session_id: str) -> None:
-        """An agent's session has ended: close the connection that was its own."""
+        """Close the connection of an agent's session that has ended."""
         self._announced.session_ended(session_id, self.connection)
         self.own.retire(session_id)
 
     async def refresh(self) -> None:
-        """Fetch the lists again. Raises as `connect` does; the last known lists stay when it fails."""
+        """Fetch the lists again. Raises `DeliveryError`, `RpcError` or `TimeoutError`; the last lists then stay."""
         if self.connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(self.config.start_timeout):
             await self.offer.fetch(self.connection, again=True)
 
     def refresh_if_expired(self) -> None:
-        """Have the lists fetched again in the background when their time is up (server/utilities/caching)."""
+        """Request a background fetch of the lists if they have expired (server/utilities/caching)."""
         if self.connection is not None and self.offer.expired:
             self.on_list_changed(self)
 
     def _lists_changed(self) -> None:
-        """The server says that a list of its changed, on whichever connection."""
+        """Called on `list_changed` from the server, on any connection."""
         self.offer.changes += 1
         self.on_list_changed(self)
 
-    # -- what agents want to be told ----------------------------------------------------------------------------
+    # -- notifications for agents -------------------------------------------------------------------------------
 
     async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
-        """Have `told` called when a resource is updated, by this upstream's own URI; see `Watches.add`."""
+        """Call `told` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self._open_main())
         return await self._announced.watches.add(agent if own else None, uri, told)
 
@@ -222,19 +222,19 @@ class Upstream:
             return connection
 
     def roots_changed(self, session_id: str) -> None:
-        """A legacy agent has other roots now."""
+        """Notify the session's connection, if any, that a legacy agent's roots changed."""
         self.own.tell(session_id, ROOTS_CHANGED)
 
     def set_log_level(self, session_id: str, level: str) -> None:
-        """A legacy agent wants log messages from `level` on."""
+        """Set the least severe level of log messages that a legacy agent wants."""
         self._announced.logs.set_level(session_id, level, self.connection)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
     async def request(self, exchange: Exchange, request: Request) -> Reply:
-        """Deliver one request of an agent; see `Connection.deliver` for how it can end."""
+        """Deliver one request of an agent; see `Connection.deliver` for the outcomes."""
         facts, limiter, method = self.facts, self.limiter, request.method
-        self.calls += method not in LISTS  # those the gateway asks for by itself, in an agent's name
+        self.calls += method not in LISTS  # the gateway itself requests lists, in an agent's name
         facts.in_flight += 1
         try:
             if not limiter.acquire_now():
@@ -262,7 +262,7 @@ class Upstream:
         if reply.error is not None:
             self.errors += 1
             if reply.error.code in {METHOD_NOT_FOUND, INVALID_PARAMS} and not method.startswith("tasks/"):
-                self.on_list_changed(self)  # what was listed may be gone
+                self.on_list_changed(self)  # a listed entry may have been removed
         self.on_transport(None, True)
         return reply
 
@@ -273,8 +273,8 @@ class Upstream:
             self.on_transport(reason, sent)
 
     async def _corrected(self, exchange: Exchange, request: Request, refusal: Reply) -> Reply:
-        """Send once more what was refused before it ran: our idea of the tool's headers is old (rule R8, Client
-        Behavior)."""
+        """Refresh the lists and resend a refused call. It did not run, because the known headers of its tool were out
+        of date (rule R8, Client Behavior)."""
         await in_task()
         try:
             await self.refresh()
@@ -283,20 +283,20 @@ class Upstream:
         except (DeliveryError, RpcError, TimeoutError):
             return refusal
         self.on_refreshed(self)
-        request.templates = None  # made of the old idea
+        request.templates = None  # made from the old definition
         return await self._once(exchange, request)
 
     def _once(self, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
-        """Send it on the connection that this exchange is to use."""
+        """Send the request on the connection for this exchange."""
         headers, main = None, self.connection
         if self._http is not None and request.method == TOOLS_CALL and (request.templates is None or exchange.headers):
-            headers = self.offer.param_headers(exchange, request)  # a plan has none: its tool mirrors no arguments
+            headers = self.offer.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
         if main is None or main.closed or exchange.log_level or (self._isolates or main.stateful):
             return self._apart(exchange, request, headers)
         return main.deliver(request, exchange, headers)
 
     async def _apart(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
-        """Send it, once its connection is there and its server knows which log messages the agent wants."""
+        """Send the request on an isolated or reopened connection, after setting the agent's log level."""
         agent, era = exchange.agent, self.facts.era
         if era == "legacy" and each_call(self.config, era, agent):
             async with self.own.borrow(exchange) as connection:
@@ -320,7 +320,7 @@ class Upstream:
             return await connection.deliver(request, exchange, headers)
 
     async def _open_main(self) -> Connection:
-        """The main connection; when it was just lost, the one that takes its place soon. Raises `Busy`."""
+        """The main connection, or its replacement within `RECONNECT_WAIT` if it was just lost. Raises `Busy`."""
         lost = self.connection
         if lost is not None and not lost.closed:
             return lost
@@ -337,7 +337,7 @@ class Upstream:
     # -- connections --------------------------------------------------------------------------------------------
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
-        """One more connection, for `agent` alone if any. All that goes wrong is `NotSent`: nothing was asked yet."""
+        """Open one more connection, for `agent` alone if given. Raises `NotSent` for every failure."""
         host = self._announced.own(declared, agent)
         connection = connection_to(self.config, self._limits, host, self._http, None)
         await open_session(connection, self.config, self.facts.era, self.own.discard)
@@ -346,5 +346,5 @@ class Upstream:
         return connection
 
     def retry_in(self) -> float | None:
-        """Seconds until this upstream is tried again, where that is known."""
+        """Seconds until the next attempt to reach this upstream; None if unknown."""
         return None if self.retry_at is None else max(0.0, self.retry_at - asyncio.get_running_loop().time())

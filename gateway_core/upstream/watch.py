@@ -1,8 +1,8 @@
-"""Watches one upstream: connects, checks, ejects, reconnects; and keeps its part of the catalog fresh.
+"""Watches one upstream: connects, checks, ejects, reconnects, and refreshes its lists.
 
-The task connects (with backoff until it works), then supervises until the connection is lost, and begins again.
-*Active* checks run every `health_check_interval`, and faster while in doubt. *Passive* checks count what calls met:
-only failures of the transport, never a tool's own error. What counts as alive is in `upstream/liveness.py`.
+The task connects (with backoff until it succeeds), supervises until the connection is lost, and starts again.
+*Active* checks run every `health_check_interval`, and more often after a failure. *Passive* checks count outcomes of
+calls: only transport failures, never a tool's error. `upstream/liveness.py` defines what counts as alive.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from gateway_core.upstream.upstream import Upstream
 FALL: Final = 3
 """Failed checks in a row that take an upstream down."""
 RISE: Final = 2
-"""Good checks in a row that bring back a server that was ejected because it could not be reached."""
+"""Successful checks in a row that end the ejection of an unreachable server."""
 DOUBT_INTERVAL: Final = 2.0
-"""Seconds between checks while the last one failed."""
+"""Seconds between checks after a failed one."""
 JITTER: Final = 0.1
 
 EJECT_FIRST: Final = 30.0
 EJECT_MAX: Final = 300.0
 EJECT_JITTER: Final = 0.2
 REFRESH_SPACING: Final = 1.0
-"""Least seconds between two fetches of one upstream's lists however many `list_changed` arrive."""
+"""Minimum seconds between two fetches of one upstream's lists, however many `list_changed` arrive."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """What is wrong with an upstream according to one check."""
+    """The failure that one check found."""
 
     text: str
     silent: bool = False
-    """Whether the server said nothing at all."""
+    """Whether the server gave no answer at all."""
     by_plugin: bool = False
 
 
 class Watch:
-    """The life cycle of one upstream."""
+    """The lifecycle of one upstream."""
 
     def __init__(self, upstream: Upstream, chain: Chain, on_change: Callable[[], None], rng: random.Random) -> None:
         self.attempted = asyncio.Event()
-        """Set after the first attempt to connect, whatever came of it."""
+        """Set after the first attempt to connect, successful or not."""
         self._upstream = upstream
         self._concealer = Concealer.of(upstream.config)
-        """For the messages of errors, in which servers quote what they were given."""
+        """For error messages: servers quote their credentials and arguments in them."""
         self._chain = chain
         self._on_change = on_change
         self._rng = rng
@@ -69,15 +69,15 @@ class Watch:
         self._stale = False
         self._doubt = False
         self._unreachable = False
-        """Whether the last call that failed did not get as far as the server."""
+        """Whether the last transport failure occurred before a byte was sent."""
         self._rises = 0
-        """Good checks in a row since it was ejected."""
+        """Successful checks in a row since the ejection."""
         self._liveness = Liveness(self._connections)
         upstream.on_transport = self._transport
         upstream.on_list_changed = self._list_changed
         upstream.on_refreshed = lambda _: on_change()
 
-    # -- events from the path of calls: quick, never waiting ----------------------------------------------------
+    # -- events from calls: must not wait -----------------------------------------------------------------------
 
     def _transport(self, failure: str | None, sent: bool) -> None:
         now = time.monotonic()
@@ -91,7 +91,7 @@ class Watch:
         if self._passive.failed(now) and self._upstream.facts.state is UpstreamState.HEALTHY:
             self._eject(now)
         if not self._doubt:
-            # Ask the server itself at once instead of at the next interval.
+            # Check the server at once instead of at the next interval.
             self._doubt = True
             self._wake.set()
 
@@ -107,20 +107,20 @@ class Watch:
         self._rises = 0
         logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)
 
-    # -- the circle ---------------------------------------------------------------------------------------------
+    # -- lifecycle loop -----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Connect and supervise for ever; ends by cancellation only."""
+        """Connect and supervise in a loop until cancelled."""
         while True:
             try:
                 await self._round()
-            except Exception as error:  # noqa: BLE001 - a bug costs this upstream a round, not its watch
+            except Exception as error:  # noqa: BLE001 - after a bug, this upstream reconnects and stays watched
                 kind = type(error).__name__
                 logger.error("upstream {}: a bug in the gateway: {}\n{}", self._upstream.name, kind, where(error))
                 await self._go_down(f"{kind} in the gateway", not_before=0.0)
 
     async def _round(self) -> None:
-        """Connect, supervise as long as it works, and wait for the next attempt when it does not."""
+        """Connect and supervise until a failure, then wait for the next attempt."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         problem = await self._connect()
@@ -135,7 +135,7 @@ class Watch:
         healthy = (loop.time() if lost else self._liveness.last_sign) - connected
         self._retries.lived(healthy)
         if lost and self._retries.may_reconnect(healthy, process=self._upstream.config.transport == "stdio"):
-            # The connection is gone, which may be all: connect again before agents hear that it is down.
+            # Perhaps only the connection was lost: reconnect before agents see the upstream as down.
             logger.bind(upstream=self._upstream.name).info(
                 "connection to upstream {} lost: {}", self._upstream.name, failure
             )
@@ -161,13 +161,13 @@ class Watch:
         return None
 
     async def _go_down(self, reason: str, *, not_before: float, lasting: bool = False, served: bool = False) -> None:
-        """Be down until the next attempt is due. `lasting`: the failure does not heal by itself."""
+        """Enter the state down and wait until the next attempt is due. `lasting`: the failure is permanent."""
         loop = asyncio.get_running_loop()
         upstream = self._upstream
         upstream.abandon()
         death = f"{reason}: {upstream.last_words}" if upstream.died and not served else ""
         reason, delay = self._retries.after(reason, death=death, lasting=lasting)
-        # Never two attempts within a second: each may fork a child.
+        # At most one attempt per `BACKOFF_FIRST`: each may start a process.
         delay = max(delay, not_before - loop.time())
         retry_at = loop.time() + delay
         upstream.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
@@ -180,7 +180,7 @@ class Watch:
         await asyncio.sleep(max(0.0, retry_at - loop.time()))
 
     async def _supervise(self) -> tuple[str, bool]:
-        """Check and refresh until there is no going on; returns why, and whether the connection ended by itself."""
+        """Check and refresh until a failure. Returns its reason, and whether the connection ended by itself."""
         upstream = self._upstream
         connection = upstream.connection
         assert connection is not None
@@ -217,11 +217,11 @@ class Watch:
             lost.cancel()
 
     def _is_answered(self, problem: _Problem, since: float) -> bool:
-        """Whether calls answered since then say that the server is alive, whatever a check of the core says."""
+        """Whether an answered call since then overrides the failed check. Never overrides a plugin's check."""
         return not problem.by_plugin and self._liveness.last_sign >= since
 
     def _connections(self) -> Iterator[Connection]:
-        """Those whose calls keep the process busy that the main one speaks to."""
+        """The connections whose calls keep the same server process busy as the main one."""
         upstream = self._upstream
         if upstream.connection is not None:
             yield upstream.connection
@@ -234,11 +234,11 @@ class Watch:
 
     @property
     def _rising(self) -> bool:
-        """Whether it is ejected and was out of reach at last: then checks tell as much as calls would."""
+        """Whether the upstream is ejected and was unreachable: then checks alone can prove its recovery."""
         return self._unreachable and self._upstream.facts.state is UpstreamState.EJECTED
 
     async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
-        """Wait for the next check, or for a reason to check earlier; True when the connection is lost."""
+        """Wait for the next check or a reason to check earlier. Returns whether the connection is lost."""
         upstream = self._upstream
         loop = asyncio.get_running_loop()
         wait = interval * (1 + self._rng.uniform(-JITTER, JITTER))
@@ -268,7 +268,7 @@ class Watch:
         await asyncio.sleep(REFRESH_SPACING)
 
     async def _check(self, connection: Connection) -> _Problem | None:
-        """One active check; returns what is wrong, None when nothing is."""
+        """Run one active check. Returns the problem; None if the upstream is healthy."""
         silence = f"no answer within {PING_TIMEOUT:g} s"
         if self._chain.has_health_check:
             try:
@@ -288,7 +288,7 @@ class Watch:
         return None
 
     def _recovered(self) -> None:
-        """A check went well: an ejection whose time is up ends, or one of a server that was only out of reach."""
+        """Record a successful check. Ends an ejection that is due, or that of a server reachable again."""
         self._doubt = False
         upstream = self._upstream
         if upstream.facts.state is not UpstreamState.EJECTED:
@@ -304,7 +304,7 @@ class Watch:
 
 
 def is_lasting(problem: DeliveryError | RpcError) -> bool:
-    """Whether a failure to connect does not heal by itself."""
+    """Whether a failure to connect is permanent: only an operator can fix it."""
     if isinstance(problem, RefusedUpstream):
         return problem.status in {401, 403}
     if isinstance(problem, RpcError):

@@ -1,15 +1,15 @@
-"""OAuth towards upstreams: how the gateway, a client of its own, gets the tokens that it sends them.
+"""OAuth client for upstreams: obtains the access tokens that the gateway sends to them.
 
-Vocabulary, from the specification's basic/authorization and the RFCs it builds on:
+Terms, from the specification's basic/authorization and the RFCs it builds on:
 
-- A *challenge* is what an upstream's 401 or 403 says in `WWW-Authenticate` (`challenge.py`).
-- *Discovery* leads from there over the upstream's protected resource metadata (RFC 9728) to the metadata of its
-  authorization server (RFC 8414, or OpenID Connect Discovery), whose *issuer* is its name (`discovery.py`).
-- *Documents* are what is fetched on that way, from addresses that a stranger chose (`documents.py`, `reach.py`).
-- *Credentials* prove to the token endpoint who the client is (`credentials.py`, `endpoint.py`).
-- A `TokenSource` keeps the one token of an upstream alive (`tokens.py`). It is all that the rest of the gateway knows.
+- A *challenge* is the `WWW-Authenticate` header of an upstream's 401 or 403 (`challenge.py`).
+- *Discovery* follows the challenge to the upstream's protected resource metadata (RFC 9728), and that to the metadata
+  of its authorization server (RFC 8414, or OpenID Connect Discovery), named by its *issuer* (`discovery.py`).
+- *Documents* are the metadata, fetched from addresses that untrusted servers chose (`documents.py`, `reach.py`).
+- *Credentials* authenticate the client at the token endpoint (`credentials.py`, `endpoint.py`).
+- A `TokenSource` renews the token of an upstream (`tokens.py`). The rest of the gateway uses only this class.
 
-Only the client-credentials grant is spoken (RFC 6749, section 4.4): nobody is there to log in with a browser.
+Only the client-credentials grant is supported (RFC 6749, section 4.4): no user is present to log in with a browser.
 """
 
 from gateway_core.upstream.auth.challenge import Challenge

@@ -1,4 +1,4 @@
-"""Challenges: what an upstream says in `WWW-Authenticate` (RFC 9110, section 11.6.1; RFC 6750, section 3)."""
+"""Parser for `WWW-Authenticate` challenges (RFC 9110, section 11.6.1; RFC 6750, section 3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_SCOPES: Final = 64
-"""Scopes in one challenge, one document, or one token request."""
+"""Maximum number of scopes in one challenge, one document, or one token request."""
 
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")  # RFC 6749, section 3.3: scope-token
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - the token of RFC 9110
@@ -23,13 +23,13 @@ class Challenge:
 
     error: str = ""
     scopes: tuple[str, ...] = ()
-    """What the request that was refused needs."""
+    """The scopes that the refused request needs."""
     resource_metadata: str | None = None
-    """Where the upstream says its protected resource metadata is."""
+    """URL of the upstream's protected resource metadata."""
 
     @classmethod
     def of(cls, headers: Iterable[str]) -> Challenge:
-        """Read the `WWW-Authenticate` headers of one answer. Without a `Bearer` challenge in them, it is empty."""
+        """Parse the `WWW-Authenticate` headers of one response. Without a `Bearer` challenge, the result is empty."""
         for header in headers:
             for scheme, parameters in _challenges(header):
                 if scheme == "bearer":
@@ -42,13 +42,13 @@ class Challenge:
 
 
 def scopes(given: Iterable[str]) -> tuple[str, ...]:
-    """The scopes among `given`, each once and in order; none at all where one is malformed or they are too many."""
+    """`given` without duplicates, in order; empty if one is malformed or there are more than `MAX_SCOPES`."""
     found = tuple(dict.fromkeys(given))
     return found if len(found) <= MAX_SCOPES and all(_SCOPE.fullmatch(scope) for scope in found) else ()
 
 
 def _challenges(header: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The challenges of one header, until something in it cannot be read."""
+    """The challenges in one header, up to the first malformed part."""
     scheme, parameters = "", dict[str, str]()
     position = 0
     while (item := _ITEM.match(header, position)) is not None:

@@ -1,4 +1,4 @@
-"""How a client proves to a token endpoint who it is (`token_endpoint_auth_method`, RFC 7591, section 2)."""
+"""Client authentication at a token endpoint (`token_endpoint_auth_method`, RFC 7591, section 2)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gateway_core.config import AuthConfig
 from gateway_core.config.keys import algorithms
 
 ASSERTION_LIFE: Final = 60
-"""Seconds; an assertion is used at once and only once."""
+"""Lifetime of an assertion in seconds; it is used once, immediately."""
 _JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523, section 2.2
 _WITH_SECRET: Final = ("client_secret_basic", "client_secret_post")
 
 
 class Credentials:
-    """The client's identifier and its proof; remembers which method the endpoint took."""
+    """The client's identifier and secret or key. Remembers which method the endpoint accepted."""
 
     def __init__(self, config: AuthConfig) -> None:
         self._id = config.client_id
@@ -29,7 +29,7 @@ class Credentials:
         self._worked: str | None = None
 
     def methods(self, offered: Set[str]) -> tuple[str, ...]:
-        """The methods to try, in order, at a server that says that it knows those `offered`."""
+        """The methods to try, in order. `offered` are those that the server supports, per its metadata."""
         if self._config.token_endpoint_auth_method is not None:
             return (self._config.token_endpoint_auth_method,)
         if self._config.private_key is not None:
@@ -39,15 +39,15 @@ class Credentials:
         return tuple(method for method in _WITH_SECRET if method in offered) or _WITH_SECRET
 
     def took(self, method: str) -> None:
-        """The endpoint accepted the client by `method`."""
+        """Record that the endpoint accepted `method`."""
         self._worked = method
 
     def failed(self) -> None:
-        """The endpoint did not accept the client by any method that was tried."""
+        """Record that the endpoint accepted none of the methods tried."""
         self._worked = None
 
     def proof(self, method: str, audience: str) -> tuple[dict[str, str], dict[str, str]]:
-        """Members of the form and headers of a token request. `audience` names the authorization server."""
+        """Form members and headers that authenticate a token request. `audience` names the authorization server."""
         if method == "client_secret_basic":
             pair = f"{quote_plus(self._id)}:{quote_plus(self._secret)}"  # RFC 6749, section 2.3.1
             return {}, {hdrs.AUTHORIZATION: "Basic " + base64.b64encode(pair.encode()).decode()}
@@ -64,7 +64,7 @@ class Credentials:
         return self._config.client_secret.get_secret_value()
 
     def _assertion(self, audience: str) -> str:
-        import jwt  # noqa: PLC0415 - only the few upstreams that have a key need it
+        import jwt  # noqa: PLC0415 - only upstreams with a private key need it
 
         assert self._config.private_key is not None, "checked by the configuration"
         key = self._config.private_key.get_secret_value()

@@ -1,7 +1,7 @@
-"""From an upstream's challenge to its authorization server (basic/authorization, Authorization Server Discovery).
+"""Finds an upstream's authorization server (basic/authorization, Authorization Server Discovery).
 
-Nothing here is cached: it is walked again when the upstream refuses a token, because its authorization server may
-have changed.
+Nothing is cached: discovery runs again when the upstream refuses a token, because its authorization server may have
+changed.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ class _Metadata(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where an upstream's tokens come from."""
+    """The authorization server of an upstream."""
 
     token_endpoint: URL
     issuer: str | None
-    """Its name; None where the operator gave the token endpoint alone."""
+    """Its issuer identifier; None if the operator configured only the token endpoint."""
     methods: frozenset[str] = frozenset()
-    """Ways for clients to prove themselves that it says it knows; empty where it does not say."""
+    """Client authentication methods that it supports, per its metadata; empty if not given."""
     scopes: tuple[str, ...] = ()
-    """What basic use of the upstream needs, as that says (`scopes_supported`)."""
+    """The scopes for basic use of the upstream, per its metadata (`scopes_supported`)."""
     resource: str | None = None
-    """The upstream's name for itself, where it told one."""
+    """The upstream's resource identifier, if its metadata has one."""
 
 
 async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> Server:
     """Find the authorization server of `upstream`. Raises `Refused`.
 
-    `issuer` is the one that the credentials belong to, where that is settled; no other will do.
+    `issuer` is the one that the credentials belong to, if known; any other is refused.
     """
     resource = await _resource(fetcher, upstream, challenge.resource_metadata)
     if resource is None:
@@ -65,7 +65,7 @@ async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer
 
 
 def canonical(upstream: URL) -> str:
-    """The upstream's name for the `resource` parameter (basic/authorization, Canonical Server URI)."""
+    """The upstream's URI for the `resource` parameter (basic/authorization, Canonical Server URI)."""
     text = str(upstream.with_query(None).with_fragment(None))
     return text.removesuffix("/") if upstream.path == "/" else text
 
@@ -88,17 +88,17 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
 
 
 def _is_about(resource: str, upstream: URL) -> bool:
-    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - the SDK takes half a second to load
+    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - the SDK loads slowly
 
     try:
         return check_resource_allowed(canonical(upstream), resource)
-    except ValueError:  # it is no URL
+    except ValueError:  # not a URL
         return False
 
 
 def _chosen(offered: list[str], issuer: str | None) -> str:
     if issuer is not None:
-        # Never the credentials of one server to another (Client Registration, Authorization Server Binding).
+        # Never send one server's credentials to another (Client Registration, Authorization Server Binding).
         if issuer not in offered:
             raise Refused(
                 f"the upstream does not name {URL(issuer).origin()} as its authorization server (any more), and the "
@@ -115,7 +115,7 @@ async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> 
         found = await fetcher.document(place, _Metadata)
         if found is None:
             continue
-        if found.issuer != issuer:  # letter by letter (RFC 8414, section 3.3)
+        if found.issuer != issuer:  # must be identical (RFC 8414, section 3.3)
             raise Refused(f"the metadata at {place.origin()} is that of another issuer, and is not used")
         if not found.token_endpoint:
             raise Refused(f"the metadata at {place.origin()} has no token_endpoint")
@@ -130,7 +130,7 @@ async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> 
 
 
 def _places(issuer: URL) -> list[URL]:
-    """Where an issuer's metadata may be, in the specification's order."""
+    """The URLs to try for an issuer's metadata, in the specification's order."""
     origin, path = issuer.origin(), issuer.raw_path.rstrip("/")
     paths = [_AUTHORIZATION_SERVER + path, _OPENID + path, path + _OPENID] if path else [_AUTHORIZATION_SERVER, _OPENID]
     return [URL(f"{origin}{path}", encoded=True) for path in paths]

@@ -1,9 +1,9 @@
-"""Requests to addresses that are not the upstream's own: metadata documents and token endpoints.
+"""HTTP requests for metadata documents and to token endpoints.
 
-Where they are was said by somebody who is not trusted. So they are https (http only on loopback, and only for an
-upstream that is itself there), no redirect is followed, and sizes and times are bounded. What an address may be is
-checked when the connection is made, with the very address that it is made to: a name that resolves differently the
-second time gains nothing.
+Untrusted servers chose their URLs. So the scheme must be https (http only on loopback, and only for an upstream on
+loopback), redirects are not followed, and sizes and times are bounded. The check of an IP address applies to the very
+address that is connected to, which prevents DNS rebinding. Origins that the operator configured are exempt from the
+address check, and all of them but the upstream's also from the scheme check.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 
 
 class Refused(Exception):
-    """There is no token. The text says why, for the operator, and has no secrets in it."""
+    """No token can be obtained. The text tells the operator why, and contains no secrets."""
 
     def __init__(self, reason: str, *, code: str = "") -> None:
-        """`code`: the error of RFC 6749, section 5.2, that a token endpoint answered with."""
+        """`code`: the error code of the token endpoint (RFC 6749, section 5.2)."""
         super().__init__(reason)
         self.code = code
 
 
 class _Forbidden(OSError):
-    """An address that must not be asked."""
+    """A connection to this address is not allowed."""
 
 
 class Fetcher:
-    """Fetches for one upstream."""
+    """Sends the OAuth requests for one upstream."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Fetcher:
         session: Callable[[], ClientSession],
         addresses: Collection[str],
     ) -> None:
-        """`named`: URLs that the operator wrote down; what is at their origins may be asked wherever it is.
+        """`named`: URLs that the operator configured. Their origins are allowed at any address.
 
-        `session` is the upstream's own; it must follow no redirects and keep no cookies. `addresses` are those at
-        which the upstream was reached.
+        `session` returns the upstream's HTTP session, which must not follow redirects or keep cookies. `addresses`
+        are those at which the upstream was reached.
         """
         self._local = leads_to_loopback(upstream.host or "")
         self._named = {url.origin() for url in named}
@@ -76,10 +76,10 @@ class Fetcher:
         self._guarded: ClientSession | None = None
 
     def address(self, text: str) -> URL:
-        """Read a URL in a document. Raises `Refused` when it must not be used."""
+        """Parse a URL from a document. Raises `Refused` if it is not allowed."""
         try:
             url = URL(text) if len(text) <= MAX_URL and text.isascii() and text.isprintable() else URL()
-            host = url.host  # decodes it, which fails for names that are none
+            host = url.host  # decodes it, which fails for invalid names
         except ValueError:
             url, host = URL(), None
         if url.scheme not in {"http", "https"} or not host or url.user is not None or url.fragment:
@@ -90,7 +90,7 @@ class Fetcher:
         return url
 
     async def document(self, url: URL, kind: type[Document]) -> Document | None:
-        """Get a JSON document. None when there is none (HTTP 4xx). Raises `Refused`."""
+        """Get a JSON document. Returns None for HTTP 4xx. Raises `Refused`."""
         where = f"metadata at {url.origin()}"
         try:
             status, body = await self._exchange("GET", url, None, {})
@@ -107,11 +107,11 @@ class Fetcher:
             raise Refused(f"{where} is not what it should be") from None
 
     async def post(self, url: URL, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Send a form; status and body of the answer. Raises `Refused`."""
+        """Post a form. Returns status and body of the response. Raises `Refused`."""
         return await self._exchange("POST", url, form, headers)
 
     async def close(self) -> None:
-        """Close what was opened here."""
+        """Close the session that this object opened."""
         if self._guarded is not None:
             await self._guarded.close()
 
@@ -145,7 +145,7 @@ class Fetcher:
             raise Refused(f"not reachable ({type(error).__name__})") from None
 
     def _strange(self) -> ClientSession:
-        """A session that connects only to addresses that this upstream may lead to."""
+        """A session that connects only to addresses allowed for this upstream."""
         if self._guarded is None:
             self._guarded = ClientSession(
                 connector=TCPConnector(

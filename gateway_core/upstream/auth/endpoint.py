@@ -1,4 +1,4 @@
-"""Token requests (RFC 6749, section 4.4.2) and what the endpoint answers."""
+"""Token requests and responses (RFC 6749, section 4.4.2)."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _ERRORS: Final = frozenset(
         "temporarily_unavailable",
     }
 )
-"""Codes of RFC 6749 section 5.2 and RFC 8707: the only words of a token endpoint that are repeated."""
+"""Error codes of RFC 6749 section 5.2 and RFC 8707: the only text from a token endpoint in our messages."""
 
 
 class Answer(msgspec.Struct):
-    """A token, or the error in place of one."""
+    """A token response: a token or an error."""
 
     access_token: str = ""
-    token_type: str = "bearer"  # noqa: S105 - the kind of token, not one
+    token_type: str = "bearer"  # noqa: S105 - a token type, not a token
     expires_in: float | str | None = None
     error: str = ""
 
     @property
     def life(self) -> float:
-        """Seconds that the token lives. One that does not tell lives until it is refused."""
+        """Lifetime of the token in seconds; infinite if missing or malformed."""
         try:
             seconds = float(self.expires_in) if self.expires_in is not None else math.inf
         except ValueError:
@@ -51,7 +51,7 @@ class Answer(msgspec.Struct):
 async def ask(
     fetcher: Fetcher, server: Server, credentials: Credentials, scopes: Iterable[str], resource: str
 ) -> Answer:
-    """Ask for a token, by each way of proving who we are that may be the right one. Raises `Refused`."""
+    """Request a token, trying each client authentication method that may apply. Raises `Refused`."""
     form = {"grant_type": "client_credentials"}
     if scope := " ".join(scopes):
         form["scope"] = scope
@@ -59,7 +59,7 @@ async def ask(
         form["resource"] = resource
     refusal: Refused | None = None
     for method in credentials.methods(server.methods):
-        # The audience is the issuer; where only the endpoint is known, its URL (RFC 7523, section 3).
+        # The audience is the issuer, or the endpoint's URL if the issuer is unknown (RFC 7523, section 3).
         members, headers = credentials.proof(method, server.issuer or str(server.token_endpoint))
         try:
             answer = _read(*await fetcher.post(server.token_endpoint, form | members, headers))

@@ -1,8 +1,8 @@
-"""Which network addresses a stranger's word may lead to (Security Best Practices, Server-Side Request Forgery).
+"""Which network addresses untrusted metadata may name (Security Best Practices, Server-Side Request Forgery).
 
-An upstream names the addresses of its metadata, and that metadata names more. Public ones may be asked. Loopback,
-private and link-local ones only if the upstream itself is at one of the same kind: a server in the company's network
-may have its authorization server there, and one on the internet must not use the gateway to look into it.
+An upstream names the addresses of its metadata, and that metadata names more. Public addresses are allowed. Loopback,
+private and link-local ones are allowed only if all addresses of the upstream are of that kind. A server in a
+private network may have its authorization server there, but one on the internet must not probe that network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 
 
 def kind_of(address: str) -> str:
-    """The kind of an IP address: `public`, `private`, `loopback`, `link-local`, or `other`, which nothing may ask."""
+    """The kind of an IP address: `public`, `private`, `loopback`, `link-local`, or `other`, which is never allowed."""
     ip = _inner(ip_address(address.partition("%")[0]))
     if ip.is_loopback:
         return "loopback"
@@ -27,13 +27,13 @@ def kind_of(address: str) -> str:
 
 
 def allowed(address: str, upstream: Iterable[str]) -> bool:
-    """Whether `address` may be asked on the word of an upstream that was itself reached at the addresses given."""
+    """Whether metadata may name `address`. `upstream` are the addresses at which the upstream was reached."""
     kind = kind_of(address)
     return kind == "public" or (kind != "other" and {kind_of(own) for own in upstream} == {kind})
 
 
 def _inner(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """The IPv4 address embedded in an IPv6 address, else the address itself."""
     if isinstance(ip, IPv4Address):
         return ip
     if ip in _NAT64:

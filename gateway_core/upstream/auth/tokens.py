@@ -1,9 +1,9 @@
 """Access tokens for one upstream, by the OAuth 2.0 client-credentials grant (RFC 6749, section 4.4).
 
-A `TokenSource` keeps one token and renews it: ahead of its expiry in the background, at once when there is none or
-the upstream refused it, with more scopes when the upstream asks for them. However many requests need a token, one
-request to the token endpoint is under way. The agent's own credentials never come here (basic/authorization: no
-other tokens are passed through).
+A `TokenSource` keeps one token and renews it in the background before it expires. If there is none or the upstream
+refused it, renewal is immediate. If the upstream asks for more scopes, they are added. At most one token request is
+in flight, however many calls need a token. The agent's credentials are never used (basic/authorization forbids token
+passthrough).
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from gateway_core.upstream.auth.endpoint import ask
 from gateway_core.upstream.connections.await_shared import joined
 
 AHEAD: Final = 60.0
-"""Seconds before its expiry at which a token is renewed (half its life for those that live less than two minutes)."""
+"""Seconds before expiry at which a token is renewed; at half its lifetime if that is less than two minutes."""
 DISCOVERY: Final = 20.0
-"""Seconds for all of the discovery of an authorization server."""
+"""Seconds for the entire discovery of an authorization server."""
 ATTEMPTS: Final = 3
-"""Tokens that are fetched for the sake of one request, after which its refusal is final."""
+"""Maximum number of tokens fetched for one request; after that its refusal is final."""
 MAX_BACKOFF: Final = 30.0
-"""Seconds; after a failure the token endpoint is left alone for 1, 2, 4, … up to this."""
+"""Maximum seconds between attempts; the delay after failures doubles: 1, 2, 4, …"""
 REFUSED_AGAIN: Final = 30.0
-"""Seconds during which a token that replaced a refused one is not replaced in its turn."""
+"""Seconds for which a token that replaced a refused one is not replaced again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Token:
 
 @dataclass(slots=True)
 class _Backoff:
-    """For how long not to ask again after failures."""
+    """Exponential backoff after failures."""
 
     failures: int = 0
     until: float = 0.0
@@ -67,12 +67,12 @@ class _Backoff:
         self.reason = reason
 
     def succeeded(self) -> None:
-        """The next failure is the first one again."""
+        """Reset the delay for the next failure."""
         self.failures = 0
 
 
 class TokenSource:
-    """The token of one upstream."""
+    """Keeps and renews the access token of one upstream."""
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class TokenSource:
         session: Callable[[], ClientSession],
         addresses: Collection[str],
     ) -> None:
-        """`session` gives the upstream's HTTP session; it must follow no redirects and keep no cookies of its own.
+        """`session` returns the upstream's HTTP session, which must not follow redirects or keep cookies.
 
-        `addresses` are those at which the upstream was reached; what it says may lead to others of their kind.
+        `addresses` are those at which the upstream was reached; its metadata may name others of the same kind.
         """
         self._upstream = upstream
         self._url = url
@@ -94,20 +94,20 @@ class TokenSource:
         self._fetcher = Fetcher(url, named, session, addresses)
         self._server = Server(URL(config.token_url), config.issuer) if config.token_url is not None else None
         self._lost = self._server is None
-        """Whether the server must be found (anew)."""
+        """Whether the authorization server must be discovered (again)."""
         self._issuer = config.issuer
-        """Whom the credentials belong to; once it is known, no other server gets them."""
+        """The issuer of the credentials; once it is known, no other server gets them."""
         self._scopes: tuple[str, ...] = tuple(config.scope.split()) if config.scope is not None else ()
-        """What the token was asked for."""
+        """The scopes of the last token request, or those configured."""
         self._token: _Token | None = None
         self._task: asyncio.Task[_Token] | None = None
         self._renewals = _Backoff()
         self._step_ups = _Backoff()
 
     async def authorization(self) -> str | None:
-        """The value of the `Authorization` header; None as long as the upstream, asked without, may need none.
+        """The value of the `Authorization` header; None until a challenge leads to the authorization server.
 
-        Raises `NotSent` when there is no token to be had.
+        Raises `NotSent` if no token can be obtained.
         """
         now = time.monotonic()
         token = self._token
@@ -122,10 +122,10 @@ class TokenSource:
         return (await self._renewed(None, self._renewals)).authorization
 
     async def challenged(self, authorization: str | None, status: int, challenge: Challenge) -> bool:
-        """The upstream answered 401 or 403 to `authorization`. Get another token if that can help.
+        """Handle a 401 or 403 answer to `authorization`: get another token if that can help.
 
-        Returns whether to send the request again. A token that itself replaced a refused one is not replaced again
-        for `REFUSED_AGAIN` seconds: then the upstream, not the token, is the problem. Raises `NotSent`.
+        Returns whether to send the request again. A token that replaced a refused one is not replaced again for
+        `REFUSED_AGAIN` seconds: the upstream, not the token, is then the problem. Raises `NotSent`.
         """
         if status == 403:
             return challenge.error == "insufficient_scope" and await self._step_up(authorization, challenge)
@@ -139,14 +139,14 @@ class TokenSource:
         return True
 
     async def close(self) -> None:
-        """Give up a renewal that is under way."""
+        """Cancel a renewal in progress and close the HTTP session."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         await self._fetcher.close()
 
     async def _step_up(self, authorization: str | None, challenge: Challenge) -> bool:
-        """Ask for the scopes that a request needs, beside those that other requests needed (Step-Up Authorization)."""
+        """Request a token with the missing scopes added to those already requested (Step-Up Authorization)."""
         if self._token is None or self._config.scope is not None:
             return False
         if self._token.authorization != authorization:
@@ -157,7 +157,7 @@ class TokenSource:
         try:
             await self._renewed(challenge, self._step_ups)
         except NotSent:
-            return False  # the token that there is goes on serving all others
+            return False  # the current token still serves other requests
         return True
 
     @property
@@ -179,7 +179,7 @@ class TokenSource:
     def _renewal(
         self, challenge: Challenge | None, backoff: _Backoff, *, replaces_refused: bool
     ) -> asyncio.Task[_Token]:
-        """The one renewal under way, started now if there is none."""
+        """The renewal in progress; starts one if there is none."""
         if self._task is None:
             renewing = self._renew(challenge, backoff, replaces_refused)
             self._task = asyncio.create_task(renewing, name="renew access token")
@@ -198,7 +198,7 @@ class TokenSource:
             answer = await ask(self._fetcher, server, self._credentials, wanted, self._resource(server))
         except Refused as failure:
             backoff.failed(str(failure))
-            # Its endpoint may have moved. The next 401 tells where to look.
+            # The endpoint may have moved. The next 401 leads to the new one.
             self._lost = backoff is self._renewals and self._config.token_url is None
             raise
         backoff.succeeded()
@@ -214,7 +214,7 @@ class TokenSource:
         return self._token
 
     async def _find(self, challenge: Challenge | None) -> Server:
-        """The authorization server; looked up anew when the upstream refused a token of the one that was known."""
+        """The authorization server. Discovers it again if the upstream refused a token of the known one."""
         refused = challenge is not None and challenge.error != "insufficient_scope"
         if self._server is not None and not self._lost and (self._config.token_url is not None or not refused):
             return self._server
@@ -242,7 +242,7 @@ class TokenSource:
         return tuple(dict.fromkeys((*self._scopes, *asked)))[:MAX_SCOPES] or server.scopes
 
     def _resource(self, server: Server) -> str:
-        """What the token is for; empty where the operator wants nothing said."""
+        """The `resource` parameter of the token request; empty if the operator configured none to be sent."""
         if self._config.resource is not None:
             return self._config.resource
         return server.resource or canonical(self._url)

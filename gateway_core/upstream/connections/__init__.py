@@ -1,1 +1,1 @@
-"""Which connection a call gets, and how many calls run at a time."""
+"""Assigns calls to connections, and limits how many run at a time."""

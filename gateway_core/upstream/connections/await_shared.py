@@ -1,4 +1,4 @@
-"""Waiting for work that several requests share."""
+"""Awaits a task that several requests share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 async def joined(task: asyncio.Task[Result], ended: str) -> Result:
-    """What `task` comes to. One request that is cancelled does not end it for the others.
+    """Await a shared task. Cancelling one waiter does not cancel the task.
 
-    Raises what it raises, and `NotSent(ended)` when it was cancelled itself: whoever waits was not.
+    Raises the task's exception, or `NotSent(ended)` if the task was cancelled but this waiter was not.
     """
     try:
         return await asyncio.shield(task)

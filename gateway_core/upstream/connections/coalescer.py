@@ -1,6 +1,6 @@
-"""Work that nobody waits for, the same however often it is asked for: one task a key, and once more after it.
+"""Coalesces background work: repeated requests for a key share one task.
 
-So an agent that asks again and again, of a server that takes its time, makes no more of it than two rounds.
+Requests that arrive during a run cause one further run, so frequent requests to a slow server do not pile up.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ Key = TypeVar("Key")
 
 
 class Settling(Generic[Key]):
-    """Has `settle` called with a key soon after each `ask` for it, by one task a key."""
+    """Coalescer: calls `settle` with a key after each `ask` for it, in one task per key."""
 
     def __init__(self, settle: Callable[[Key], Awaitable[None]], name: str) -> None:
-        """`settle` looks at what is wanted when it is called, and bounds its own time. `name` is that of the tasks."""
+        """`settle` must read the desired state when called, and bound its time. `name` is the name of the tasks."""
         self._settle = settle
         self._name = name
         self._due: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
 
     def ask(self, key: Key) -> None:
-        """Something may have to be done; what is done already may have come too early for it."""
+        """Request a run for `key`. If one is in progress, it runs again afterwards."""
         self._due.add(key)
         if key not in self._running:
             self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name=self._name)

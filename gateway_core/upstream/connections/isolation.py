@@ -1,8 +1,8 @@
-"""Who gets a connection apart from the one that an upstream's agents share.
+"""Isolation: which agents get a connection apart from the shared one.
 
-A modern server keeps nothing between requests that agents could share by mistake (basic/index, Statelessness); but what
-it hands out to be brought back may be good at the very same process only. So it has one connection. A legacy one has
-more where `isolation` says so, and where it hands out sessions.
+A modern server keeps no state between requests that agents could share by mistake (basic/index, Statelessness).
+Its request state may be valid only in the process that made it, so it has one connection. A legacy server has more if
+`isolation` is set, or if it opens sessions.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gateway_core.upstream.base import Connection
 
 
 def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection | None) -> bool:
-    """Whether a legacy agent's session has a connection of its own."""
+    """Whether an agent's session has its own connection to a legacy server."""
     separate = config.isolation == "agent" or (main is not None and main.stateful)
     return era == "legacy" and agent.session_id is not None and separate
 
 
 def each_call(config: UpstreamConfig, era: Era | None, agent: Agent) -> bool:
-    """Whether each of an agent's calls has a connection to itself: also where each agent should, and this one has no
-    session."""
+    """Whether each call has its own connection to a legacy server. Also true with `isolation = "agent"` for an agent
+    without a session."""
     each = config.isolation == "call" or (config.isolation == "agent" and agent.session_id is None)
     return era == "legacy" and each

@@ -1,7 +1,7 @@
 """Limits how many requests one upstream works on at a time, with a bounded queue.
 
-A call that waits for its agent's answer to a question releases its place, so that people who think about an answer do
-not block others. With the answer it reacquires its place at once, above the limit if need be.
+A call that waits for its agent's answer to a question releases its slot, so that a slow answer does not block other
+calls. When the answer arrives, the call reacquires a slot at once, even above the limit.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gateway_core.errors import Busy
 
 
 class ConcurrencyLimiter:
-    """`limit` places, and a queue of at most `queue` that wait for one, first come, first served."""
+    """`limit` slots, and a FIFO queue of at most `queue` waiting calls."""
 
     def __init__(self, limit: int, queue: int | None = None, full: str = "") -> None:
-        """`queue`: twice as many as places, unless something else is said. `full`: what is said when it is full."""
+        """`queue`: twice `limit` by default. `full`: message of the `Busy` error when the queue is full."""
         self._limit = limit
         self._queue_limit = 2 * limit if queue is None else queue
         self._full = full or f"{limit} calls in flight, and {self._queue_limit} waiting"
@@ -25,14 +25,14 @@ class ConcurrencyLimiter:
         self._queue: deque[asyncio.Future[None]] = deque()
 
     def acquire_now(self) -> bool:
-        """Take a place if one is free and nobody waits for it."""
+        """Take a slot if one is free and the queue is empty. Returns whether it did."""
         if self._taken < self._limit and not self._queue:
             self._taken += 1
             return True
         return False
 
     async def acquire(self) -> None:
-        """Wait for a place. Raises `Busy` when the queue is full."""
+        """Wait for a slot. Raises `Busy` when the queue is full."""
         if self.acquire_now():
             return
         if len(self._queue) >= self._queue_limit:
@@ -43,14 +43,14 @@ class ConcurrencyLimiter:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                with contextlib.suppress(ValueError):  # `release` may have passed it over already
+                with contextlib.suppress(ValueError):  # `release` may have skipped and removed it
                     self._queue.remove(turn)
             else:
-                self.release()  # it was handed over at the very moment of the cancellation
+                self.release()  # the slot was handed over just before the cancellation
             raise
 
     def release(self) -> None:
-        """Give a place back: to the next in the queue, unless more are taken than there are."""
+        """Release a slot. Hands it to the next in the queue, unless more than `limit` are taken."""
         while self._queue and self._taken <= self._limit:
             turn = self._queue.popleft()
             if not turn.done():
@@ -59,5 +59,5 @@ class ConcurrencyLimiter:
         self._taken -= 1
 
     def reacquire(self) -> None:
-        """Take a place again that was released for a while, at once."""
+        """Take a temporarily released slot again, without waiting and even above the limit."""
         self._taken += 1

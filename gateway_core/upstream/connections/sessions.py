@@ -1,6 +1,6 @@
-"""Connections of one upstream beside its main one: one per agent session, or a small pool leased call by call.
+"""Extra connections of one upstream: one per agent session, or a small pool leased per call.
 
-A connection that is *retired* is given to nobody any more: it is closed at once, or when the last call on it ends.
+A *retired* connection accepts no new calls. It is closed when the last call on it ends, or at once if there is none.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from gateway_core.upstream.connections.coalescer import Settling
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 
 POOL_SIZE: Final = 8
-"""Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Those of calls that wait
-for their agents' answers come on top: `limits.parked_calls` bounds them."""
+"""Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Calls that wait for their
+agents' answers keep theirs in addition: `limits.parked_calls` bounds them."""
 POOL_QUEUE: Final = 256
-"""Exchanges that may wait for one."""
+"""Exchanges that may wait for a pooled connection."""
 POOL_WAIT: Final = 10.0
-"""Seconds that an exchange waits for one of them."""
+"""Seconds that an exchange waits for a pooled connection."""
 TELL_TIMEOUT: Final = 5.0
-"""Seconds for a notification that nobody waits for."""
+"""Seconds for a notification sent in the background."""
 MAX_SESSIONS: Final = 1024
-"""Agent sessions that have a connection; past it the one that was used least recently is retired."""
+"""Agent sessions with a connection. Beyond this, the least recently used connection is retired."""
 
 
 @dataclass(slots=True)
 class Lease:
-    """An extra connection, and how many calls are on it."""
+    """An extra connection and the number of calls on it."""
 
     connection: Connection
     declared: Mapping[str, Any]
-    """The capabilities that its server was told of; another agent's may differ."""
+    """The client capabilities declared to its server; another agent's may differ."""
     users: int = 0
     retired: bool = False
 
@@ -54,7 +54,7 @@ class SessionConnections:
     """Opens, keeps and closes the extra connections of one upstream."""
 
     def __init__(self, opener: Callable[[Mapping[str, Any], Agent | None], Awaitable[Connection]]) -> None:
-        """`opener` opens one that declares those capabilities, for that agent alone if any, or raises `NotSent`."""
+        """`opener` opens a connection with these capabilities, for one agent if given, or raises `NotSent`."""
         self._open = opener
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
         self._pooled: list[Lease] = []
@@ -62,11 +62,11 @@ class SessionConnections:
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
         self._closing: set[asyncio.Task[None]] = set()
         self._telling: Settling[tuple[str, str]] = Settling(self._tell, "tell an upstream")
-        """By session and method."""
+        """Keyed by session and method."""
 
     @contextlib.asynccontextmanager
     async def of_session(self, agent: Agent) -> AsyncIterator[Connection]:
-        """`lease_of`, and `left` at the end."""
+        """Context manager for a session's connection: calls `lease_of`, and `left` at the end."""
         lease = await self.lease_of(agent)
         try:
             yield lease.connection
@@ -74,16 +74,16 @@ class SessionConnections:
             self.left(lease)
 
     async def lease_of(self, agent: Agent) -> Lease:
-        """The connection of a legacy agent's session, opened on first use. Raises `NotSent` when that fails.
+        """The connection of an agent's session, opened on first use. Raises `NotSent` if that fails.
 
-        It counts as one more user of the connection, until `left`.
+        The caller counts as a user of the connection until it calls `left`.
         """
         lease = self.ready(agent) or await self._session_lease(agent)
         lease.users += 1
         return lease
 
     def ready(self, agent: Agent) -> Lease | None:
-        """The connection of a legacy agent's session, where it is open already. It counts as used now."""
+        """The open connection of an agent's session; None if not open. Marks it as most recently used."""
         session_id = agent.session_id
         task = self._sessions.get(session_id) if session_id is not None else None
         lease = _opened(task)
@@ -96,19 +96,19 @@ class SessionConnections:
         return lease
 
     def connections(self) -> list[Connection]:
-        """Those that are open."""
+        """All connections of sessions and of the pool that have been opened."""
         leases = [lease for task in self._sessions.values() if (lease := _opened(task)) is not None]
         return [lease.connection for lease in (*leases, *self._pooled)]
 
     def left(self, lease: Lease) -> None:
-        """A call has ended that was on it."""
+        """Record the end of a call on this connection."""
         lease.users -= 1
         if lease.retired and not lease.users:
             self.discard(lease.connection)
 
     @contextlib.asynccontextmanager
     async def borrow(self, exchange: Exchange) -> AsyncIterator[Connection]:
-        """A connection for one exchange alone. Raises `NotSent` when none is free in time or none can be opened."""
+        """A pooled connection for one exchange. Raises `Busy` if none is free in time, `NotSent` if opening fails."""
         await in_task()
         try:
             async with asyncio.timeout(POOL_WAIT):
@@ -132,9 +132,9 @@ class SessionConnections:
             exchange.let_go(self._limiter)
 
     def tell(self, session_id: str, method: str) -> None:
-        """Send a notification on the connection of an agent's session, if it has one; nobody waits for it.
+        """Send a notification in the background on the connection of an agent's session, if it has one.
 
-        What is to be told again while the server is still being told is told once more, however often that is.
+        Repeated requests during a send cause one further send.
         """
         if session_id in self._sessions:
             self._telling.ask((session_id, method))
@@ -144,12 +144,12 @@ class SessionConnections:
         lease = _opened(self._sessions.get(session_id))
         if lease is None or not lease.usable:
             return
-        with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will find out
+        with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will report the failure
             async with asyncio.timeout(TELL_TIMEOUT):
                 await lease.connection.notify(method)
 
     def retire(self, session_id: str) -> None:
-        """An agent's session has ended: its connection is closed."""
+        """Retire the connection of an agent's session that has ended."""
         task = self._sessions.pop(session_id, None)
         lease = _opened(task)
         if lease is not None:
@@ -158,9 +158,9 @@ class SessionConnections:
             task.cancel()
 
     def retire_all(self) -> None:
-        """The server has gone away, or seems to have: open new connections for the next calls."""
+        """Retire all connections because the server is or seems down. Later calls open new ones."""
         for session_id, task in list(self._sessions.items()):
-            if task.done():  # one that is being opened now is new enough, or fails by itself
+            if task.done():  # a connection being opened is new enough, or fails by itself
                 self.retire(session_id)
         for lease in self._pooled:
             self._retire(lease)
@@ -168,13 +168,13 @@ class SessionConnections:
         self._idle.clear()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection in the background; `closed` waits for it, whoever stopped waiting meanwhile."""
+        """Close a connection in the background; `closed` waits for it."""
         task = asyncio.create_task(_close(connection), name="close upstream connection")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def closed(self) -> None:
-        """Wait until everything that is being closed is (each connection bounds its own closing)."""
+        """Wait until all connections being closed are closed. Each bounds its time."""
         while self._closing:
             await asyncio.wait(self._closing)
 
@@ -196,7 +196,7 @@ class SessionConnections:
         return await joined(task, "its session was ended while it was being opened")
 
     async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
-        """An idle connection that declares the capabilities `wanted`, or a new one, in the place of another's."""
+        """An idle connection with the capabilities `wanted`, or a new one, which may replace an idle one."""
         for lease in reversed(self._idle):
             if lease.usable and lease.declared == wanted:
                 self._idle.remove(lease)
@@ -220,7 +220,7 @@ class SessionConnections:
 
 
 def _opened(task: asyncio.Task[Lease] | None) -> Lease | None:
-    """What opening a session's connection gave; None while it is being opened, and when that failed."""
+    """The lease of a session; None while its connection is being opened, or if opening failed."""
     if task is None or not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return task.result()

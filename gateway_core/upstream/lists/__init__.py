@@ -1,1 +1,1 @@
-"""What one upstream publishes: its lists, fetched within bounds and checked entry by entry."""
+"""Fetches the lists of one upstream within bounds, checks each entry, and publishes the result."""

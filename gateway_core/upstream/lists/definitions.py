@@ -1,12 +1,12 @@
-"""Definitions of tools, resources, templates and prompts as strict clients require them.
+"""Repairs definitions of tools, resources, templates and prompts for strict clients.
 
-Clients of the official SDKs validate a list as a whole: one malformed member costs them every entry, of all upstreams.
-The rules below are the strictest of those clients (TypeScript SDK 1.x and 2.x: zod; Python SDK 1.x and 2.x: pydantic)
-for the revisions up to 2026-07-28. What only clients up to 2025-11-25 refuse is valid, and `legacy_members` says what
-they are to see instead.
+The official SDKs validate a list as a whole: one malformed member makes a client reject the entries of all upstreams.
+The rules below are the strictest of those SDKs (TypeScript SDK 1.x and 2.x: zod; Python SDK 1.x and 2.x: pydantic) for
+the revisions up to 2026-07-28. A definition that only clients up to 2025-11-25 reject is valid; `legacy_members`
+computes what those clients get instead.
 
-A malformed value in an optional member is removed at the level where it stands, a malformed element of an optional
-list likewise. An entry without a usable value in a required member cannot be repaired.
+A malformed optional member is removed from its object, a malformed list element from its list. An entry without a
+usable value in a required member cannot be repaired.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from gateway_core.api import Kind
 from gateway_core.upstream.lists.schemas import compiles
 
 MAX_FAULTS: Final = 32
-"""Malformed members of one entry that are repaired; with more, the entry is left out."""
+"""Maximum malformed members repaired in one entry; with more, the entry is omitted."""
 MAX_PATH: Final = 80
 _AS_OBJECT: Final[Mapping[bool, Mapping[str, Any]]] = {True: {}, False: {"not": {}}}
-"""A schema that is a boolean, as an object."""
+"""The object form of a boolean schema."""
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Unusable(Exception):
-    """An entry that is left out; the text says why."""
+    """An entry must be omitted; the text says why."""
 
 
 class Unfit(Unusable):
-    """A value that cannot be repaired. `where` is the path of the member at fault: `inputSchema.type`."""
+    """A value that cannot be repaired. `where` is the path of the malformed member: `inputSchema.type`."""
 
     def __init__(self, where: str) -> None:
         super().__init__(f"{_short(where) or 'it'} is missing or malformed")
@@ -43,10 +43,9 @@ class Unfit(Unusable):
 
 
 def repair(kind: Kind, definition: Any) -> tuple[str, ...]:
-    """Repair a decoded definition in place, if it has to be.
+    """Repair a decoded definition in place, if necessary.
 
-    Returns the paths of the members that were removed or replaced; none for a definition that is valid as it came.
-    Raises `Unusable`.
+    Returns the paths of the members removed, replaced or added; empty for a valid definition. Raises `Unusable`.
     """
     if not isinstance(definition, dict):
         raise Unusable("it is not an object")
@@ -62,10 +61,10 @@ def repair(kind: Kind, definition: Any) -> tuple[str, ...]:
 
 
 def legacy_members(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What legacy agents have to see of a repaired tool in place of its members; None: they must not see that member.
+    """Replacements for members of a repaired tool that legacy agents would reject; None: remove the member for them.
 
-    To them an output schema describes an object, and no schema of a property is a boolean (2025-11-25, `Tool`). Some
-    compile output schemas, and refuse the list if they cannot.
+    For them an output schema describes an object, and the schema of a property is never a boolean (2025-11-25,
+    `Tool`). Some compile output schemas, and reject the list if one does not compile.
     """
     changed: dict[str, Any] = {}
     for member in ("inputSchema", "outputSchema"):
@@ -84,12 +83,12 @@ def legacy_members(definition: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Rule(Protocol):
     def check(self, value: Any, where: str, faults: list[str]) -> Any:
-        """The value, repaired; what was repaired is added to `faults`. Raises `Unfit`."""
+        """Return the repaired value, and add the paths of repairs to `faults`. Raises `Unfit`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value that `fits` accepts."""
+    """Rule: a value that `fits` accepts."""
 
     fits: Callable[[Any], bool]
 
@@ -101,7 +100,7 @@ class _Value:
 
 @dataclass(frozen=True, slots=True)
 class _ListOf:
-    """A list; malformed elements are removed."""
+    """Rule: a list. Malformed elements are removed."""
 
     element: _Rule
 
@@ -120,7 +119,7 @@ class _ListOf:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """An object; a malformed optional member is removed. Members that have no rule stay."""
+    """Rule: an object. Malformed optional members are removed; members without a rule stay."""
 
     optional: Mapping[str, _Rule] = field(default_factory=dict)
     required: Mapping[str, _Rule] = field(default_factory=dict)
@@ -145,7 +144,7 @@ class _Object:
 
 
 class _Properties:
-    """Schemas by name of property. What is none becomes the schema that allows everything: the name stays known."""
+    """Rule: schemas by property name. An invalid schema becomes `{}`, which allows any value, to keep the property."""
 
     def check(self, value: Any, where: str, faults: list[str]) -> Any:
         if not isinstance(value, dict):
@@ -158,7 +157,7 @@ class _Properties:
 
 
 class _InputSchema:
-    """The schema of arguments, which are an object whatever the schema says: a missing `type` can be added."""
+    """Rule: the schema of arguments. These are always an object, so a missing `type` is added."""
 
     def check(self, value: Any, where: str, faults: list[str]) -> Any:
         if value is None or value is True or value == []:
@@ -192,7 +191,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_uri(value: Any) -> bool:
-    """Whether the Python SDK 1.x can read it; the others take any text."""
+    """Whether the Python SDK 1.x can parse it; the other SDKs accept any text."""
     try:
         Url(value)
     except ValueError:
@@ -267,4 +266,4 @@ _STAND_INS: Final[Mapping[Kind, Callable[[dict[str, Any]], tuple[str, Any]]]] = 
     "resource": lambda definition: ("name", definition.get("uri")),
     "template": lambda definition: ("name", definition.get("uriTemplate")),
 }
-"""What a required member is taken to be where it is absent."""
+"""Default values for a required member that is absent."""

@@ -1,4 +1,4 @@
-"""Fetches several lists of one upstream at once. One that fails or is silent costs the others nothing."""
+"""Fetches several lists of one upstream concurrently. One that fails or hangs does not delay the others."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, Fetc
 from gateway_core.upstream.lists.listing import Send, fetch_list
 
 LIST_TIMEOUT: Final = 30.0
-"""Seconds that the gateway gives one list, all its pages together."""
+"""Timeout in seconds for all pages of one list."""
 SIDE_PATIENCE: Final = 5.0
-"""Seconds after which lists that came are published without those that did not."""
+"""Seconds after which the fetched lists are published without the missing ones."""
 RETRY_FIRST: Final = 2.0
 RETRY_MAX: Final = 600.0
-"""Seconds until a list that failed is asked for again: at first, and at most."""
+"""Seconds until a failed list is fetched again: initial and maximum."""
 MAX_REASON: Final = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failure:
-    """A list that could not be fetched. `error` has no traceback: its frames would keep what they worked on."""
+    """A list that could not be fetched. `error` has no traceback, because its frames would keep objects alive."""
 
     error: DeliveryError | RpcError
 
     @property
     def answered(self) -> bool:
-        """Whether the server gave an answer of its own."""
+        """Whether the server answered with an error."""
         return isinstance(self.error, RpcError)
 
     @property
@@ -59,9 +59,9 @@ def start(
     wanted: tuple[str, ...] | None = None,
     timeout: float,
 ) -> dict[Kind, asyncio.Task[Outcome]]:
-    """Begin to fetch these lists, each in a task.
+    """Start to fetch these lists, each in a task.
 
-    `wanted` are the only tools kept, when given; `timeout` are the seconds for each list.
+    `wanted`: the names of the only tools to keep, if given. `timeout`: seconds for each list.
     """
     only = None if wanted is None else frozenset(wanted)
 
@@ -79,9 +79,9 @@ def start(
 
 
 async def first_ones(tasks: Tasks, patience: float) -> dict[Kind, Outcome]:
-    """What came within `patience` seconds; if nothing useful did, what came by the time that something does.
+    """The outcomes within `patience` seconds. If no list succeeded by then, waits for the first success or for all.
 
-    Cancelled, it ends the tasks.
+    If cancelled, it cancels the tasks.
     """
     if not tasks:
         return {}
@@ -97,7 +97,7 @@ async def first_ones(tasks: Tasks, patience: float) -> dict[Kind, Outcome]:
 
 
 def cancel(tasks: Tasks) -> None:
-    """End the fetches that are under way."""
+    """Cancel all fetches in progress."""
     for task in tasks.values():
         task.cancel()
 
@@ -107,27 +107,27 @@ def _useful(tasks: Tasks) -> bool:
 
 
 class Retries:
-    """When lists that failed are due again: ever more rarely."""
+    """When failed lists are due again, with exponential backoff."""
 
     def __init__(self, rng: random.Random | None = None) -> None:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._failed: dict[Kind, tuple[int, float]] = {}
-        """How often in a row, and the time of the next attempt."""
+        """The number of consecutive failures, and the time of the next attempt."""
 
     @property
     def due(self) -> bool:
-        """Whether one of them is due."""
+        """Whether a failed list is due."""
         now = time.monotonic()
         return any(at <= now for _, at in self._failed.values())
 
     @property
     def waiting(self) -> frozenset[Kind]:
-        """Those that are not due yet."""
+        """The failed lists that are not due yet."""
         now = time.monotonic()
         return frozenset(kind for kind, (_, at) in self._failed.items() if at > now)
 
     def failed(self, kind: Kind) -> float:
-        """Take note of a failure; returns the seconds until the next attempt."""
+        """Record a failure. Returns the seconds until the next attempt."""
         times = self._failed.get(kind, (0, 0.0))[0]
         delay = min(RETRY_FIRST * 2.0**times, RETRY_MAX) * self._rng.uniform(0.8, 1.0)
         self._failed[kind] = (min(times + 1, 16), time.monotonic() + delay)

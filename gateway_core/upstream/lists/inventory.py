@@ -1,8 +1,7 @@
-"""What one upstream offers: its tools, resources, templates and prompts, as last fetched from it.
+"""The fetched lists of one upstream: tools, resources, templates and prompts.
 
-An `Item` keeps the definition both as the bytes that came (they go to agents unchanged unless its name changes, or
-strict clients would refuse them) and decoded. `Item.identity` is what two upstreams must share to count as replicas of
-one thing.
+An `Item` keeps the definition decoded and as the received bytes. Agents get these bytes unless the name changes or
+strict clients would reject them. Two upstreams whose items share name and `Item.identity` count as replicas.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ CAPABILITY: Final[Mapping[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One definition that an upstream sent."""
+    """One definition from an upstream."""
 
     kind: Kind
     name: str
@@ -49,34 +48,34 @@ class Item:
     definition: Mapping[str, Any]
     identity: str
     header_map: Mapping[tuple[str, ...], str] = field(default_factory=dict)
-    """Property path of a tool's parameter -> name of the `Mcp-Param-*` header that mirrors it (SEP-2243)."""
+    """Property path of a tool's parameter -> name, after `Mcp-Param-`, of the header that mirrors it (SEP-2243)."""
     legacy: Mapping[str, bytes | None] = field(default_factory=dict)
-    """The members that legacy agents see otherwise, as JSON; None: they do not see that member."""
+    """Members that differ for legacy agents, as JSON; None: legacy agents do not get that member."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedList:
-    """One list as an upstream sent it."""
+    """One list fetched from an upstream, checked and repaired."""
 
     items: tuple[Item, ...]
     hint: Hint = field(default_factory=Hint)
     warnings: tuple[str, ...] = ()
-    """What was repaired or left out; bounded in number."""
+    """Descriptions of repaired or omitted entries; bounded in number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All that one upstream offers, in its own order, and for how long it vouches for it."""
+    """All fetched lists of one upstream, in its order, with their cache hints."""
 
     items: Mapping[Kind, tuple[Item, ...]] = field(default_factory=dict)
     hints: Mapping[Kind, Hint] = field(default_factory=dict)
-    """What a modern server said about each list; a legacy server says nothing."""
+    """The cache hint of each list of a modern server; empty for a legacy server."""
     notes: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
-    """What was repaired or left out of each list."""
+    """Descriptions of repaired or omitted entries of each list."""
     failures: Mapping[Kind, str] = field(default_factory=dict)
-    """The lists that could not be fetched when they were last asked for, and why. `items` has what was known before."""
+    """The lists whose last fetch failed, with the reason. `items` keeps their last known entries."""
     remembered: bool = False
-    """Whether these are names that it offered to an earlier process, without definitions."""
+    """Whether these are only names, without definitions, that an earlier process had fetched."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -85,27 +84,27 @@ class Inventory:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is missing of it, or was repaired, for people."""
+        """Texts for operators about missing lists and repaired or omitted entries."""
         return (*self.failures.values(), *chain.from_iterable(self.notes.values()))
 
     @property
     def private(self) -> frozenset[Kind]:
-        """The lists that the server gives each caller for itself."""
+        """The lists that may differ between callers, per their cache scope."""
         return frozenset(kind for kind, hint in self.hints.items() if not hint.public)
 
     @property
     def ttl_ms(self) -> int:
-        """For how long it vouches for all of it; 0 when it does not."""
+        """The shortest lifetime of the lists in milliseconds; 0 if any declares none."""
         return min((hint.ttl_ms for hint in self.hints.values()), default=0)
 
     def with_private(self, own: Inventory) -> Inventory:
-        """The same, with the private lists of one principal in place of the gateway's."""
+        """A copy with one principal's private lists in place of the gateway's."""
         items = {kind: own.of(kind) if kind in self.private else found for kind, found in self.items.items()}
         hints = {kind: own.hints.get(kind, Hint()) if not hint.public else hint for kind, hint in self.hints.items()}
         return Inventory(items, hints, failures=self.failures)
 
     def with_list(self, kind: Kind, fetched: FetchedList, *, hinted: bool) -> Inventory:
-        """The same with a list as it was just fetched. `hinted`: the server is one whose hints count."""
+        """A copy with a newly fetched list. `hinted`: keep its cache hint, because the server is modern."""
         return Inventory(
             {**self.items, kind: fetched.items},
             {**self.hints, kind: fetched.hint} if hinted else self.hints,
@@ -114,11 +113,11 @@ class Inventory:
         )
 
     def with_failure(self, kind: Kind, reason: str) -> Inventory:
-        """The same after a list could not be fetched."""
+        """A copy that records a failed fetch of one list."""
         return Inventory(self.items, self.hints, self.notes, {**self.failures, kind: reason})
 
     def only(self, kinds: Collection[Kind]) -> Inventory:
-        """The same with nothing but the lists of these kinds."""
+        """A copy with only the lists of these kinds."""
         return Inventory(
             {kind: found for kind, found in self.items.items() if kind in kinds},
             {kind: hint for kind, hint in self.hints.items() if kind in kinds},
@@ -127,7 +126,7 @@ class Inventory:
         )
 
     def sharing(self, known: Inventory) -> Inventory:
-        """The same, with the very lists of `known` where they are equal: most callers get what all others get."""
+        """A copy that shares the tuples of `known` where the lists are equal, as most callers get the same lists."""
         items = {
             kind: known.of(kind) if [item.raw for item in found] == [item.raw for item in known.of(kind)] else found
             for kind, found in self.items.items()
@@ -135,7 +134,7 @@ class Inventory:
         return Inventory(items, self.hints, self.notes, self.failures)
 
     def other_than(self, shared: Inventory) -> list[Kind]:
-        """Which of these private lists, `sharing` those of `shared`, are not the same as those."""
+        """The private lists that differ from those of `shared`. Requires a copy made by `sharing(shared)`."""
         return [
             kind
             for kind in shared.private
@@ -150,14 +149,14 @@ class Inventory:
         return None if position is None else self.items[kind][position]
 
     def positions(self, kind: Kind) -> Mapping[str, int]:
-        """Name -> place in the upstream's own order."""
+        """Name -> position in the upstream's order."""
         return self._positions.get(kind, {})
 
     def param_headers(self, params: Mapping[str, Any], given: Sequence[tuple[str, str]]) -> dict[str, str] | None:
-        """`Mcp-Param-*` headers of a `tools/call`: those the agent gave, and those that its tool mirrors from the body.
+        """`Mcp-Param-*` headers of a `tools/call`: those of the agent, and those that its tool mirrors from the body.
 
-        The body decides about the latter, also that there is none: a header that contradicts it would be refused
-        (transports/streamable-http, Server Validation).
+        For mirrored parameters the body alone decides, also that a header is absent: the server rejects a header that
+        contradicts the body (transports/streamable-http, Server Validation).
         """
         item = self.find("tool", params["name"])
         if not given and (item is None or not item.header_map):
@@ -175,5 +174,5 @@ class Inventory:
 
 
 def header_names(header_map: Mapping[tuple[str, ...], str]) -> frozenset[str]:
-    """The headers that a tool's parameters are mirrored in, in lower case."""
+    """The names of the headers that mirror a tool's parameters, in lower case."""
     return frozenset(f"{MCP_PARAM_HEADER_PREFIX}{token}".lower() for token in header_map.values())

@@ -1,7 +1,7 @@
-"""Fetches one list of one upstream: its pages, and each entry checked.
+"""Fetches all pages of one list of an upstream, and checks each entry.
 
-Everything that a server chooses is bounded: pages, entries, the size of an entry and of a cursor, warnings. Work on a
-page is done in slices, between which the event loop serves others.
+Everything that a server controls is bounded: pages, entries, the size of an entry and of a cursor, warnings. Pages are
+processed in slices, between which the event loop runs other tasks.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from gateway_core.upstream.requests import Reply
 
 MAX_PAGES: Final = 64
 MAX_ITEMS: Final = 10_000
-"""Entries of one list that are looked at; a list that never ends is cut there."""
+"""Maximum entries of one list; a longer list is truncated."""
 MAX_ENTRY: Final = 512 * 1024
-"""Bytes of one entry; a larger one is left out."""
+"""Maximum bytes of one entry; a larger one is omitted."""
 MAX_COMMAS: Final = 1_000_000
-"""Commas in one page, an upper bound for its entries that costs little to find out."""
+"""Maximum commas in one page: an upper bound for its entries that is cheap to compute."""
 MAX_CURSOR: Final = 16 * 1024
-"""Bytes of a cursor."""
+"""Maximum bytes of a cursor."""
 MAX_WARNINGS: Final = 20
-"""Warnings about one list; what is wrong beyond them is counted."""
+"""Maximum warnings about entries of one list; further ones are only counted."""
 MAX_NAME: Final = 100
-"""Characters of an entry's name in a warning."""
+"""Maximum characters of an entry's name in a warning."""
 SLICE: Final = 64 * 1024
-"""Bytes of entries after which others get their turn."""
+"""Bytes of entries after which the fetch yields to the event loop."""
 ENTRY_COST: Final = 512
-"""What an entry counts for at least."""
+"""The minimum number of bytes that an entry counts for in a slice."""
 
 Send = Callable[[str, Mapping[str, Any]], Awaitable[Reply]]
 
@@ -73,15 +73,15 @@ async def fetch_list(
 ) -> FetchedList:
     """Fetch one list within `timeout` seconds.
 
-    `wanted` are the only tools kept, when given. A list that is too long, or that breaks in the middle, is kept as far
-    as it came, with a warning. Raises `DeliveryError` or `RpcError` when not even the first page can be had.
+    `wanted`: the names of the only tools to keep, if given. If the list is too long or a later page fails, the entries
+    received so far are kept, with a warning. Raises `DeliveryError` or `RpcError` if no entries were received before.
     """
     walk = _Walk(upstream, send, era, kind, asyncio.get_running_loop().time() + timeout)
     return await walk.run(wanted if kind == "tool" else None)
 
 
 class _Walk:
-    """One walk over the pages of a list."""
+    """One fetch of all pages of a list."""
 
     def __init__(self, upstream: str, send: Send, era: Era, kind: Kind, deadline: float) -> None:
         self._upstream = upstream
@@ -116,7 +116,7 @@ class _Walk:
         return f"{self._method} of upstream {self._upstream}"
 
     def _warn(self, text: str) -> None:
-        """A warning about the list as a whole: these come first."""
+        """Add a warning about the whole list, before those about entries."""
         self._warnings.insert(0, text)
 
     def _warn_of_entry(self, text: str) -> None:
@@ -128,7 +128,7 @@ class _Walk:
     # -- pages --------------------------------------------------------------------------------------------------
 
     async def _pages(self) -> bool:
-        """Walk over the pages; returns whether the list came to its end."""
+        """Fetch the pages. Returns False if the list is too long or repeats a cursor."""
         cursors: set[bytes] = set()
         params: dict[str, Any] = {}
         for _ in range(MAX_PAGES):
@@ -155,7 +155,7 @@ class _Walk:
         return False
 
     async def _page(self, params: Mapping[str, Any]) -> _Page | None:
-        """One page; None where the server does not know the method, which it announced all the same."""
+        """Fetch one page. Returns None if the server does not know the method, although it announced the list."""
         try:
             async with asyncio.timeout_at(self._deadline):
                 reply = await self._send(self._method, params)
@@ -192,7 +192,7 @@ class _Walk:
     # -- entries ------------------------------------------------------------------------------------------------
 
     async def _take(self, entries: list[Raw]) -> bool:
-        """Take the entries of a page, in slices; returns whether there was room for all of them."""
+        """Add the entries of a page, in slices. Returns whether all were within `MAX_ITEMS`."""
         for raw in entries:
             if self._seen >= MAX_ITEMS:
                 return False
@@ -208,7 +208,7 @@ class _Walk:
         return True
 
     def _item(self, raw: bytes) -> Item | None:
-        """One entry, repaired where it has to be; None for one that is left out."""
+        """Check and repair one entry. Returns None for an omitted one."""
         definition: Any = None
         try:
             if len(raw) > MAX_ENTRY:
@@ -238,7 +238,7 @@ class _Walk:
         return {name: None if value is None else jsonrpc.encode(value) for name, value in members.items()}
 
     def _entry(self, definition: Any) -> str:
-        """Which entry, for people: by its name, else by its number."""
+        """The entry's name for warnings, or its number if it has no name."""
         name = definition.get(NAME_KEYS[self._kind]) if isinstance(definition, dict) else None
         if isinstance(name, str) and name:
             return f"{self._kind} {name[:MAX_NAME]!r} of upstream {self._upstream}"
@@ -248,9 +248,9 @@ class _Walk:
 def _mirrored(definition: Mapping[str, Any]) -> Mapping[tuple[str, ...], str]:
     """The parameters of a tool that headers mirror. Raises `Unusable`.
 
-    One bad annotation costs that tool only, never the list (transports/streamable-http, Schema Extension).
+    An invalid annotation excludes only that tool, not the list (transports/streamable-http, Schema Extension).
     """
-    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - 0.5 s
+    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - loads slowly
 
     invalid = find_invalid_x_mcp_header(definition["inputSchema"])
     if invalid is not None:
@@ -267,6 +267,6 @@ _IDENTITY_KEYS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 
 def _identity(kind: Kind, definition: Mapping[str, Any]) -> str:
-    """Digest of the parts that make two definitions of one name the same thing, as canonical JSON."""
+    """Digest of the parts, as canonical JSON, that are equal in two replicas with the same name."""
     parts = json.dumps([definition.get(key) for key in _IDENTITY_KEYS[kind]], sort_keys=True)
     return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()

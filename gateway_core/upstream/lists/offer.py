@@ -1,14 +1,14 @@
-"""What one upstream offers: as the gateway was told, and, where its lists are private, as each principal was.
+"""The published lists of one upstream: the gateway's own copy, and the private lists of each principal.
 
-A modern server marks each list. A *public* one is the same for everybody: the gateway's own copy is served. A
-*private* one is fetched for every principal that asks, in its name and with its capabilities, and shown to no other
-(server/utilities/caching, Cache Scope Field). Legacy servers mark nothing: their lists are shared.
+A modern server marks each list. A *public* one is the same for all callers: agents get the gateway's copy. A
+*private* one is fetched for each principal that asks, in its name and with its capabilities, and never served to
+another (server/utilities/caching, Cache Scope Field). Legacy servers mark nothing: their lists are shared.
 
-Each list stands for itself: one that fails keeps what was last known of it, is reported, and is asked for again ever
-more rarely, while the others are published.
+Lists are independent: one that fails keeps its last known entries, is reported, and is fetched again with backoff,
+while the others are published.
 
-Fetches are numbered in the order in which they begin, and what an older one brings never replaces what a newer one
-did: a list may change while it is being fetched.
+Fetches are numbered in the order in which they start. An older one never replaces the result of a newer one, because
+a list may change while it is being fetched.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from gateway_core.upstream.lists.inventory import LIST_METHODS, Inventory
 from gateway_core.upstream.requests import Reply, Request
 
 MAX_PRINCIPALS: Final = 256
-"""Principals whose private lists are kept; past it those that were asked for least recently go."""
+"""Principals whose private lists are kept; beyond this, the least recently used are dropped."""
 MAX_FETCHES: Final = 8
-"""Principals whose private lists are fetched at a time, four requests each: calls need the upstream's places, too."""
+"""Principals whose private lists are fetched concurrently, up to four requests each; leaves capacity for calls."""
 PATIENCE: Final = 3.0
-"""Seconds that an agent waits for its private lists; then it gets what it got last."""
+"""Seconds that an agent waits for its private lists; then it gets the last known ones."""
 FETCH_TIMEOUT: Final = 15.0
-"""Seconds that fetching them may take: what comes too late for one request is there for the next."""
+"""Seconds for fetching private lists: a late result still serves the next request."""
 
 Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
 
@@ -49,16 +49,16 @@ class Part:
     """The private lists of one principal."""
 
     inventory: Inventory | None
-    """None when they were asked for in vain."""
+    """None if the fetch failed."""
     changes: int
-    """`Offer.changes` when they were asked for."""
+    """`Offer.changes` at the start of the fetch."""
     number: int
     fetched_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A fetch of private lists that is under way."""
+    """A fetch of private lists in progress."""
 
     task: asyncio.Task[None]
     changes: int
@@ -66,15 +66,15 @@ class _Run:
 
 
 class Offer:
-    """The lists of one upstream. `ask` delivers a request in an agent's name."""
+    """The published lists of one upstream. `ask` delivers a request in an agent's name."""
 
     def __init__(self, config: UpstreamConfig, ask: Ask) -> None:
         self.inventory: Inventory | None = None
-        """What the gateway itself was offered when it last asked."""
+        """The gateway's own copy of the lists."""
         self.behind = False
-        """Whether the last attempt to ask again has failed."""
+        """Whether the last fetch failed as a whole."""
         self.changes = 0
-        """How often private lists may have changed: each time the server says so, or is connected to."""
+        """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
         self._config = config
         self._concealer = Concealer.of(config)
         self._ask = ask
@@ -82,27 +82,27 @@ class Offer:
         self._fetched_at = 0.0
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
-        """The number of the fetch that brought each list, or failed to."""
+        """The number of the fetch that last determined each list, by success or failure."""
         self._retries = Retries()
         self._late: dict[Kind, asyncio.Task[None]] = {}
-        """Fetches of lists that were published without."""
+        """Fetches still in progress whose lists were published as failed."""
         self.on_late: Callable[[], None] = lambda: None
-        """Called when a list has come that was published without."""
+        """Called when such a fetch has ended."""
         self._parts: dict[str, Part] = {}
         self.on_part: Callable[[str], None] = lambda principal: None
-        """Told that `part` of a principal is another one now."""
+        """Called with the principal when its `part` has changed."""
         self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(MAX_FETCHES)
 
     @property
     def age(self) -> float | None:
-        """Seconds since the gateway's own lists were fetched; None before the first time."""
+        """Seconds since the gateway's own lists were last fetched; None before the first fetch."""
         return None if self.inventory is None else time.monotonic() - self._fetched_at
 
     @property
     def private(self) -> frozenset[Kind]:
-        """The lists that belong to each principal for itself."""
+        """The lists that are fetched separately for each principal."""
         return frozenset() if self.inventory is None else self.inventory.private
 
     @property
@@ -111,7 +111,7 @@ class Offer:
         return self.inventory is not None and self._expired(self.inventory, self._fetched_at)
 
     def _expired(self, inventory: Inventory, fetched_at: float) -> bool:
-        """A server that gives no lifetime and announces no changes is asked again after each health-check interval."""
+        """Lists without a lifetime or change announcements expire after one health-check interval."""
         age = time.monotonic() - fetched_at
         if inventory.ttl_ms > 0:
             return age * 1000 >= inventory.ttl_ms
@@ -121,14 +121,14 @@ class Offer:
 
     @property
     def retry_due(self) -> bool:
-        """Whether a list that failed is due to be asked for again."""
+        """Whether a failed list is due to be fetched again."""
         return self._retries.due
 
     async def fetch(self, connection: Connection, *, again: bool = False) -> None:
-        """Fetch the gateway's own copy of all lists; `again`: but for those that failed and are not due yet.
+        """Fetch the gateway's own copy of all lists. `again`: skip failed ones that are not due yet.
 
-        Returns when the lists have come, or some of them have and the others take long: those are taken when they
-        come. Raises `DeliveryError` when the connection is lost or no list gets an answer; then the last ones stay.
+        Returns when all lists are done, or when some are and the others are slow; slow ones are published on arrival.
+        Raises `DeliveryError` if the connection is lost or no list gets an answer; then the last lists stay.
         """
         info, number = connection.info, next(self._numbers)
         assert info is not None
@@ -154,7 +154,7 @@ class Offer:
             self._take_later(kind, tasks[kind], number)
 
     def _check(self, connection: Connection, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
-        """Raise the error of a list where the others cannot be had either: what failed is the server, not the list."""
+        """Raise the error of a list if the server failed, not only the list: no answer to any, or a lost connection."""
         failures = [found for found in outcomes.values() if isinstance(found, Failure)]
         silent = len(failures) == len(tasks) and not any(failure.answered for failure in failures)
         for failure in failures:
@@ -162,7 +162,7 @@ class Offer:
                 raise failure.error
 
     def _take(self, outcomes: Mapping[Kind, Outcome], number: int) -> None:
-        """Take over what a fetch brought, unless a newer one did meanwhile."""
+        """Publish the outcomes of a fetch, except for lists that a newer fetch has determined."""
         before = self.inventory or Inventory()
         inventory = before
         for kind, outcome in outcomes.items():
@@ -174,7 +174,7 @@ class Offer:
                 inventory = self._failed(inventory, kind, reason, self._retries.failed(kind))
             else:
                 self._retries.succeeded(kind)
-                # A legacy server's answer may have members of those names, without their meaning.
+                # In a legacy server's answer, members with these names are not cache hints.
                 inventory = inventory.with_list(
                     kind, outcome, hinted=self._info is not None and self._info.era == "modern"
                 )
@@ -202,7 +202,7 @@ class Offer:
         )
 
     def _take_later(self, kind: Kind, task: asyncio.Task[Outcome], number: int) -> None:
-        """Go on waiting for a list that takes long."""
+        """Publish a slow list as failed for now, and wait for it in the background."""
         assert self.inventory is not None
         self.inventory = self._failed(self.inventory, kind, "no answer yet", None)
 
@@ -224,11 +224,11 @@ class Offer:
     # -- private lists ------------------------------------------------------------------------------------------
 
     def part(self, principal: str) -> Part | None:
-        """What a principal got last; None before it got anything."""
+        """A principal's last private lists; None before the first fetch."""
         return self._parts.get(principal)
 
     def tools_for(self, principal: str) -> Inventory | None:
-        """The inventory that has the tools that a principal knows."""
+        """The inventory with the tools that a principal sees."""
         part = self._parts.get(principal)
         own = part.inventory if part is not None else None
         return own if own is not None and "tool" in own.items else self.inventory
@@ -239,7 +239,7 @@ class Offer:
         return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
 
     def due(self, principal: str, *, listing: bool) -> bool:
-        """Whether its private lists are to be fetched now: for a call only if they never were."""
+        """Whether a principal's private lists must be fetched now; for a call, only if they never were."""
         part = self._parts.pop(principal, None)
         if part is None:
             return True
@@ -253,7 +253,7 @@ class Offer:
     async def renew(self, agent: Agent) -> None:
         """Fetch the private lists of the agent's principal.
 
-        Waits `PATIENCE` seconds from the beginning of the fetch at most; whatever comes of it, `part` tells.
+        Waits at most `PATIENCE` seconds from the start of the fetch. `part` has the result.
         """
         principal = agent.principal.id
         run = self._running.get(principal)
@@ -285,7 +285,7 @@ class Offer:
         assert self._info is not None
         assert self.inventory is not None, "only lists that are known can be private"
         principal = agent.principal.id
-        kinds = self.private - self.inventory.failures.keys()  # a list that fails for the gateway is not asked for
+        kinds = self.private - self.inventory.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         async with self._turns:
             tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
@@ -304,7 +304,7 @@ class Offer:
             self.on_part(forgotten)
 
     def _own_lists(self, known: Inventory | None, outcomes: Mapping[Kind, Outcome], principal: str) -> Inventory | None:
-        """The private lists of a principal after a fetch; None when it brought nothing."""
+        """The private lists of a principal after a fetch; None if every list failed."""
         assert self.inventory is not None
         own = (known or Inventory()).only(self.private)
         for kind in self.private & self.inventory.failures.keys():
@@ -325,7 +325,7 @@ class Offer:
         return own.sharing(self.inventory)
 
     async def close(self) -> None:
-        """End the fetches that are under way."""
+        """Cancel all fetches in progress, and wait for them."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:

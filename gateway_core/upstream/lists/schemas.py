@@ -1,8 +1,8 @@
-"""Which JSON schemas validators compile: each keyword has a value of its type, each reference leads somewhere inside.
+"""Checks that validators can compile a JSON schema: valid keyword values, and references to schemas inside it.
 
-The TypeScript SDK 1.x compiles every output schema with Ajv as soon as it has listed the tools, and gives up the whole
-list when one of them does not compile. The rules here are Ajv's (draft 7, not strict), a little stricter where it
-takes much to tell.
+The TypeScript SDK 1.x compiles every output schema with Ajv right after listing the tools, and rejects the whole list
+if one does not compile. The rules here are those of Ajv (draft 7, not strict), and slightly stricter where an exact
+check would be complex.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 MAX_NODES: Final = 10_000
-"""Subschemas that are looked at; a schema with more counts as one that does not compile."""
+"""Maximum number of subschemas; a schema with more is treated as not compilable."""
 MAX_POINTER: Final = 1000
-"""Characters of a reference that is followed."""
+"""Maximum characters of a reference or a pattern."""
 _TYPES: Final = frozenset(["array", "boolean", "integer", "null", "number", "object", "string"])
 _ESCAPE: Final = re.compile(
     r"\\(?:[dDwWsSbBnrtfv0-9^$\\.*+?()\[\]{}|/-]|[pP]\{\w+(?:=\w+)?\}|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})"
@@ -26,7 +26,7 @@ _NOT_IN_JAVASCRIPT: Final = re.compile(r"[\\{}\]]|\(\?(?!:|=|!|<=|<!|<[A-Za-z_]\
 
 
 def compiles(schema: Any) -> bool:
-    """Whether every validator can compile a decoded schema. Takes time in proportion to its size."""
+    """Whether every validator can compile a decoded schema. Runs in linear time."""
     pending, looked_at = [schema], 0
     while pending:
         node = pending.pop()
@@ -39,7 +39,7 @@ def compiles(schema: Any) -> bool:
 
 
 def _is_sound(node: Mapping[str, Any], root: Any, pending: list[Any]) -> bool:
-    """Whether the keywords of one schema have values that they may have. Its subschemas become `pending`."""
+    """Whether the keywords of one schema have valid values. Appends its subschemas to `pending`."""
     for keyword, value in node.items():
         fits = _KEYWORDS.get(keyword)
         if fits is None:
@@ -58,7 +58,7 @@ def _is_sound(node: Mapping[str, Any], root: Any, pending: list[Any]) -> bool:
 
 
 def _leads_somewhere(reference: Any, root: Any) -> bool:
-    """Whether a reference is a pointer to a schema inside of `root`; others may need what validators do not have."""
+    """Whether a reference is a JSON pointer to a schema inside `root`. Validators may not resolve any other."""
     if not isinstance(reference, str) or len(reference) > MAX_POINTER or not reference.startswith("#"):
         return False
     target = root
@@ -80,7 +80,7 @@ def _is_type(value: Any) -> bool:
 
 
 def _is_pattern(value: Any) -> bool:
-    """Whether JavaScript compiles it in Unicode mode, which is stricter than Python."""
+    """Whether JavaScript compiles the pattern in Unicode mode, which is stricter than Python."""
     if not isinstance(value, str) or len(value) > MAX_POINTER:
         return False
     plain = _COUNT.sub("", _CLASS.sub("a", _ESCAPE.sub("a", value)))

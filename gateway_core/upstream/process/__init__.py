@@ -1,1 +1,1 @@
-"""A server as a child process: started under a guard, early where that helps, listened to, and ended whole."""
+"""Servers as child processes: started under a guard, some during start-up, and ended with their process group."""

@@ -1,19 +1,19 @@
-"""The guard of one child process: a program of its own, run as `python -I -S _guard.py FD -- COMMAND [ARG…]`.
+"""The guard of one child process: a separate program, run as `python -I -S _guard.py FD -- COMMAND [ARG…]`.
 
-It starts the command in a process group of its own, with the stdin, stdout and stderr that it was given, and ends
-that whole group when its **lifeline** ends: FD, one end of a socket pair whose other end only the gateway holds.
-The kernel closes that end however the gateway dies, so no child outlives it. Ending means SIGTERM, `GRACE` seconds,
-SIGKILL. When the command itself ends, what it left behind in its group is ended too.
+It starts the command in a new process group with the guard's stdin, stdout and stderr. It ends the whole group when
+the **lifeline** closes: FD, one end of a socket pair whose other end only the gateway holds. The kernel closes that
+end however the gateway dies, so no child outlives it. Ending means SIGTERM, `GRACE` seconds, SIGKILL. When the command
+itself exits, the guard also ends the processes left in its group.
 
 It reports on the lifeline, one line each: `child PID`, then `status N` (negative: the signal that ended it), or
-`failed ERRNO` when the command cannot be run.
+`failed ERRNO` if the command cannot be run.
 
-Nothing of the gateway is imported here, and as little as possible of the standard library: each child pays for it.
+The guard imports nothing from the gateway and little from the standard library, because it starts once per child.
 """
 
 from __future__ import annotations
 
-# The public module costs a third of the start-up time, for names of constants.
+# The public module `signal` loads slowly and adds only names of constants.
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
@@ -23,12 +23,12 @@ import time
 GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 LEFTOVER_GRACE = 0.3
-"""The same for processes that the command left behind: the gateway waits for the guard to learn of the death."""
+"""The same for processes that the command left behind; short, because the gateway waits for the guard to exit."""
 LAST_WAIT = 1.0
-"""Seconds that the kernel may take to end a killed process; then the guard goes without it."""
+"""Seconds that the guard waits for a killed process to exit; then it exits itself."""
 NOT_RUN = 127
 MOST_DESCRIPTORS = 1 << 20
-"""Where the search for inherited descriptors ends if the system's limit is higher, or none."""
+"""Upper bound for the descriptors to close if the system's limit is higher or unlimited."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -50,7 +50,7 @@ class Guard:
         self._deadline: float | None = None
 
     def run(self, argv: list[str]) -> None:
-        """Start `argv`, watch it, and return when it and its group have ended."""
+        """Start `argv`, wait for it, and end its group."""
         try:
             self._group = os.posix_spawnp(argv[0], argv, os.environ, setpgroup=0, setsigdef=_IGNORED_BY_PYTHON)
         except OSError as error:
@@ -59,14 +59,14 @@ class Guard:
         self._report(b"child %d\n" % self._group)
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
-            os.dup2(nothing, fd)  # or the gateway would never see that the child closed its end
+            os.dup2(nothing, fd)  # else the gateway would not see that the child closed its end
         status = self._watch()
         if status is not None:
             self._report(b"status %d\n" % os.waitstatus_to_exitcode(status))
         self._end_leftovers()
 
     def _watch(self) -> int | None:
-        """Wait for the child. None: not even SIGKILL ended it in time."""
+        """Wait for the child. Returns its wait status; None if it did not exit in time after SIGKILL."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(self._lifeline, select.POLLIN)
@@ -112,7 +112,7 @@ class Guard:
         self._send(signal.SIGKILL)
 
     def _send(self, number: int) -> bool:
-        """Signal the whole group; False when nobody is left in it."""
+        """Signal the whole group. Returns False if it has no processes left."""
         try:
             os.killpg(self._group, number)
         except OSError:  # macOS answers EPERM for a group of zombies
@@ -122,15 +122,15 @@ class Guard:
     def _report(self, line: bytes) -> None:
         try:
             os.write(self._lifeline, line)
-        except OSError:  # nobody is there to read it
+        except OSError:  # the gateway closed its end
             self._ending = True
 
 
 def _close_others(kept: int) -> None:
-    """Close all that was inherited above stderr, but `kept`.
+    """Close all inherited descriptors above stderr, except `kept`.
 
-    An event loop may leave copies of the three pipes open here (uvloop does). With a copy of its own stdout, a child
-    that closes its stdout would give the gateway no end of file.
+    An event loop may leave copies of the three pipes open here (uvloop does). With a copy of stdout still open, the
+    gateway would see no end of file when the child closes its stdout.
     """
     os.closerange(3, kept)
     limit = os.sysconf("SC_OPEN_MAX")
@@ -138,7 +138,7 @@ def _close_others(kept: int) -> None:
 
 
 def _noted(_number: int, _frame: object) -> None:
-    """The signal's number arrives through the wake-up pipe; without a handler it would not."""
+    """Does nothing: Python writes a signal's number to the wake-up pipe only if it has a handler."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One server as a child process: started under a guard, watched, and ended whole.
+"""One server as a child process: started under a guard, watched, and ended with its process group.
 
-What is started is `_guard.py`, which starts the server in a process group of its own and holds the other end of the
-**lifeline**: when that ends, because `stop` shuts it down or because the gateway died, the guard ends the group.
-stdin, stdout and stderr are the server's own pipes; the guard copies nothing.
+The gateway starts `_guard.py`, which starts the server in a new process group and holds the other end of the
+**lifeline**. When that closes, because `stop` shuts it down or the gateway died, the guard ends the group. The server
+uses the pipes for stdin, stdout and stderr directly; the guard copies nothing.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
-"""All that a child gets of the gateway's environment; the rest is what `env` names (threat: env leak)."""
+"""The only variables that a child inherits from the gateway; `env` adds others (threat: env leak)."""
 WRITE_TIMEOUT: Final = 10.0
-"""Seconds that a message may wait in the pipe, with no call in flight, until the server counts as stuck."""
+"""Seconds that a message may wait in the pipe, with no call in flight, before the server counts as stuck."""
 STDIN_GRACE: Final = 2.0
-"""Seconds that a server has to exit by itself after its stdin was closed (transports/stdio, Shutdown)."""
+"""Seconds that a server has to exit by itself after its stdin is closed (transports/stdio, Shutdown)."""
 GUARD_GRACE: Final = 3.5
-"""Seconds that the guard has for SIGTERM, two seconds, SIGKILL and reaping."""
+"""Seconds that the guard has to end the group: SIGTERM, two seconds, SIGKILL and reaping."""
 HANGUP_GRACE: Final = 0.5
-"""Seconds from a closed pipe to the conclusion that the server will not say more by exiting."""
+"""Seconds to wait after a pipe closes for an exit status, which is a better reason to report."""
 FLUSH_GRACE: Final = 0.1
-"""Seconds after an exit for what the pipes still hold."""
+"""Seconds after an exit to read the rest of the pipes."""
 
 MAX_UNHEARD: Final = 1024 * 1024
-"""Bytes that a server may write before anybody hears it."""
+"""Maximum bytes that a server may write before `hear` is called."""
 
 _GUARD: Final = Path(__file__).with_name("_guard.py")
 
@@ -49,7 +49,7 @@ def environment(explicit: Mapping[str, str], inherited: Mapping[str, str]) -> di
 
 
 class Child(asyncio.SubprocessProtocol):
-    """A child process; somebody is to `hear` it."""
+    """A child process. Call `hear` to receive its output."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self._config = config
@@ -67,20 +67,20 @@ class Child(asyncio.SubprocessProtocol):
         self._exited = asyncio.Event()
         self._ended = False
         self.died = False
-        """Whether it ended by itself."""
+        """Whether the process exited by itself."""
         self._patience: Callable[[], float] = lambda: 0.0
         self._stall: asyncio.TimerHandle | None = None
         self.writable = asyncio.Event()
-        """Set while the pipe holds no unread remainder of a message, and for ever once the child has ended."""
+        """Set while no part of a message waits for the pipe, and permanently once the child has ended."""
 
     @property
     def ran(self) -> bool:
-        """Whether it is known to have run; known once it has ended."""
+        """Whether the guard reported that the command started. Valid only after the child has ended."""
         return b"child" in self._reports
 
     @property
     def unrunnable(self) -> bool:
-        """Whether a shell or `env` between says that the command does not exist or cannot be run."""
+        """Whether the exit status of a shell or `env` says that its command does not exist or cannot be run."""
         return self._reports.get(b"status") in {126, 127}
 
     def hear(
@@ -89,10 +89,10 @@ class Child(asyncio.SubprocessProtocol):
         on_end: Callable[[str], None],
         patience: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Have `on_output` get its stdout as it comes, and `on_end` one reason, once: `exited with status 1`.
+        """Set the callbacks: `on_output` for chunks of stdout, `on_end` once for the reason: `exited with status 1`.
 
-        Output that came earlier comes first. `patience` gives the seconds for which a call explains that the server
-        reads nothing.
+        Earlier output is delivered first. `patience` returns the seconds for which calls in flight explain that the
+        server does not read its stdin.
         """
         self._on_output, self._on_end, self._patience = on_output, on_end, patience
         unheard, self._unheard = bytes(self._unheard), bytearray()
@@ -108,7 +108,7 @@ class Child(asyncio.SubprocessProtocol):
             self._end("writes without being asked anything")
 
     async def start(self) -> None:
-        """Start it. Raises `NotSent` when it cannot be started; a failure after that is reported by `on_end`."""
+        """Start the process. Raises `NotSent` if that fails. `on_end` reports later failures."""
         command, cwd = self._config.command or "", self._config.cwd
         env = environment(self._config.env, os.environ)
         _check_startable(command, cwd, env)
@@ -130,7 +130,7 @@ class Child(asyncio.SubprocessProtocol):
         )
         starting.add_done_callback(lambda _: guards_end.close())
         try:
-            # Cancelling it would kill the guard before it could end what it has perhaps just started.
+            # Cancelling it would kill the guard, which may just have started the server and could not end it.
             await asyncio.shield(starting)
         except (OSError, ValueError) as error:
             self._lifeline.close()
@@ -142,19 +142,19 @@ class Child(asyncio.SubprocessProtocol):
             self.writable.set()
 
     def write(self, line: bytes) -> None:
-        """Hand a line to the pipe, whole; only while `writable`. A rest that does not fit clears `writable`."""
+        """Write one complete line to stdin. Call only while `writable`; a remainder that does not fit clears it."""
         if self._stdin is not None and not self._stdin.is_closing():
             self._stdin.write(line)
 
     async def stop(self, *, politely: bool = True) -> None:
-        """End it and all of its process group: stdin closed, SIGTERM, SIGKILL. Takes less than 6 seconds.
+        """End the process group: close stdin, then SIGTERM, then SIGKILL. Takes less than 6 seconds.
 
-        Less `politely`, for one that was never spoken to, SIGTERM comes at once.
+        `politely=False` sends SIGTERM at once; for a server that never got a message.
         """
         self._end("was stopped")
         if self._starting is None or self._lifeline is None:
             return
-        await asyncio.wait({self._starting})  # what is being started can be ended once it is there
+        await asyncio.wait({self._starting})  # a process being started can be ended only after its start
         if self._transport is None:
             self._lifeline.close()
             return
@@ -181,7 +181,7 @@ class Child(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)  # uvloop's transports have other bases
         self._stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        # uvloop: a child that is gone already has taken its pipe with it. `process_exited` comes all the same.
+        # uvloop: if the child has already exited, the pipe is closed. `process_exited` is still called.
         with contextlib.suppress(RuntimeError):
             self._stdin.set_write_buffer_limits(high=0)
 
@@ -205,8 +205,8 @@ class Child(asyncio.SubprocessProtocol):
             asyncio.get_running_loop().call_later(HANGUP_GRACE, self._end, what)
 
     def process_exited(self) -> None:
-        # The guard is gone, and with it, normally, the group. What the server wrote last may still be in the pipes,
-        # which a grandchild in another group may hold open for ever.
+        # The guard has exited, and normally the group too. The pipes may still hold the server's last output. A
+        # grandchild in another group may keep them open indefinitely.
         self._exited.set()
         self._read_reports()
         self._kill_orphans()
@@ -230,7 +230,7 @@ class Child(asyncio.SubprocessProtocol):
         self._stop_stall_clock()
         self.writable.set()
 
-    # The end
+    # Ending
 
     def _end(self, reason: str) -> None:
         if self._ended:
@@ -239,7 +239,7 @@ class Child(asyncio.SubprocessProtocol):
         self.died = self._exited.is_set()
         self._reason = reason
         self._stop_stall_clock()
-        self.writable.set()  # whoever waits to write must see that it is over
+        self.writable.set()  # wake writers, so that they see the end
         self._on_end(reason)
 
     def _stop_stall_clock(self) -> None:
@@ -269,11 +269,11 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def last_words(self) -> str:
-        """The last line on its stderr, the secrets of its configuration hidden; empty when there is none."""
+        """The last line on stderr, with configured secrets hidden; empty if there is none."""
         return self._stderr.last
 
     def _kill_orphans(self) -> None:
-        """Kill the server's group, if the guard was ended by force and could not do it."""
+        """Kill the server's group if the guard was killed before it could do so."""
         self._read_reports()
         if b"child" in self._reports and b"status" not in self._reports:
             self._kill(self._reports[b"child"])
@@ -284,7 +284,7 @@ class Child(asyncio.SubprocessProtocol):
 
 
 def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> None:
-    """Say what is missing before anything is started: the system's own error would not say which of the two it is."""
+    """Raise `Permanent` if `cwd` or the command is missing; the system's error would not say which one."""
     if cwd is not None and not os.path.isdir(cwd):
         raise Permanent(f"cannot start {command!r}: its working directory {cwd!r} does not exist")
     path = env.get("PATH", os.defpath)

@@ -1,4 +1,4 @@
-"""What a child process writes to its stderr: a log of its own, not an error of ours (transports/stdio)."""
+"""Reads the stderr of a child process: its log, not necessarily errors (transports/stdio)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gateway_core.upstream.concealing import Concealer
 
 
 class StderrTail:
-    """A child's stderr: read at any rate, its last lines kept, a few of them logged, known secrets hidden."""
+    """Keeps the last lines of a child's stderr, logs them at a limited rate, and hides known secrets."""
 
     LINES: Final = 20
     LENGTH: Final = 300
-    """Characters of a line that are kept."""
+    """Maximum characters kept of a line."""
     PER_SECOND: Final = 20
-    """Lines that are logged in a second; the others are counted."""
+    """Maximum lines logged per second; the others are only counted."""
     _LONGEST: Final = 4096
 
     def __init__(self, upstream: str, concealer: Concealer) -> None:
@@ -31,7 +31,7 @@ class StderrTail:
 
     @property
     def last(self) -> str:
-        """The last line that says something, the unfinished one included; empty when there is none."""
+        """The last non-empty line, complete or not; empty if there is none."""
         rest = self._readable(self._rest)
         return rest or next(reversed(self._lines), "")
 
@@ -61,7 +61,7 @@ class StderrTail:
             self._skipped += 1
             return
         self._logged += 1
-        from loguru import logger  # noqa: PLC0415 - the first children are started before it is there
+        from loguru import logger  # noqa: PLC0415 - early children start before it is loaded
 
         logger.bind(upstream=self._upstream, line=line, skipped=self._skipped).debug("stderr of the server")
         self._skipped = 0
