@@ -1,4 +1,4 @@
-"""What an idle legacy agent costs the gateway in memory: by its session alone, and with a standing GET stream open.
+"""What an idle legacy agent costs the gateway in memory: by its session alone, and with a standalone GET stream open.
 
     python memory.py [COUNT]
 

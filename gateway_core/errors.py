@@ -63,7 +63,7 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
-def untraced(error: E) -> E:
+def drop_traceback(error: E) -> E:
     """Remove the traceback, cause and context from `error` and from its chain of contexts; returns `error`.
 
     Call it before an exception is stored. The traceback's frames keep the call's objects alive, and only the garbage

@@ -30,7 +30,7 @@ from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.mcp import jsonrpc
-from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
@@ -70,8 +70,8 @@ class Gateway:
         self.pool = UpstreamPool(proxy, early)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
-        self.rounds = Rounds(proxy, self._seal)
-        router = Router(self.chain, self.rounds)
+        self.input_required = InputRequired(proxy, self._seal)
+        router = Router(self.chain, self.input_required)
         self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.settle)
         limits = proxy.limits
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
@@ -147,7 +147,7 @@ class Gateway:
             await self._stdio.run()
         finally:
             if self._server is None:
-                await self.rounds.parking.close()  # the only agent left, so no answers can arrive
+                await self.input_required.parking.close()  # the only agent left, so no answers can arrive
             self._stdio_ended.set()
 
     async def drain(self) -> None:
@@ -159,7 +159,7 @@ class Gateway:
         logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
         gate = self._services.gate
         gate.closing = True
-        clock, parking = asyncio.get_running_loop().time, self.rounds.parking
+        clock, parking = asyncio.get_running_loop().time, self.input_required.parking
         deadline = clock() + max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0)
         while (gate.in_flight or parking) and (left := deadline - clock()) > 0:
             await gate.wait_empty(left)
@@ -194,7 +194,7 @@ class Gateway:
             steps.push_async_callback(self.catalog.close)
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
-            steps.push_async_callback(self.rounds.parking.close)
+            steps.push_async_callback(self.input_required.parking.close)
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
         if self._serving:
@@ -224,7 +224,7 @@ class Gateway:
             "connections": self._server.connections if self._server is not None else 0,
             "sessions": len(self.sessions),
             "in_flight": self.pipeline.in_flight,
-            "parked": len(self.rounds.parking),
+            "parked": len(self.input_required.parking),
             "calls": self.pipeline.calls,
             "max_timeout": self.config.proxy.max_timeout,
             "upstreams": [report.upstream(upstream) for upstream in self.pool.upstreams],

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace as _replace
 
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, untraced
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, drop_traceback
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era
 from gateway_core.mcp.read_only import ReadOnlyDict
@@ -221,7 +221,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     @classmethod
     def failed(cls, error: RpcError, outcome: Outcome = Outcome.ERROR, upstream: str | None = None) -> CallResult:
         """A result that is a JSON-RPC error."""
-        return cls(error=untraced(error), outcome=outcome, upstream=upstream)
+        return cls(error=drop_traceback(error), outcome=outcome, upstream=upstream)
 
     @classmethod
     def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:

@@ -58,9 +58,7 @@ def root(
     _version_wanted: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help=f"Show tracebacks of errors ({DEBUG_VARIABLE}=1).")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks of errors ({DEBUG_VARIABLE}=1).")] = False,
 ) -> None:
     """Radium: one MCP server in front of many. Everything is under `rad mcp proxy`."""
     if debug:

@@ -33,7 +33,7 @@ HEADERS: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADE
 """Headers that repeat members of the body."""
 
 
-def climb(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:
+def check(method: str, name: Any, meta: Mapping[str, object], version: Any, headers: Mapping[str, str] | None) -> str:
     """Run the admission checks; returns the version of the request. Raises `RpcError` if a check fails.
 
     `name`: the member of its params that `Mcp-Name` repeats; None if absent. `version`: its value in `meta`.

@@ -34,7 +34,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 
-CHORES_EVERY: Final = 1.0
+HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
@@ -178,7 +178,7 @@ class Server:
             max_body=config.limits.request_body,
             max_connections=config.max_connections,
         )
-        self._chores: asyncio.Task[None] | None = None
+        self._housekeeping: asyncio.Task[None] | None = None
         self._forget_changes: Callable[[], None] = lambda: None
 
     @property
@@ -195,7 +195,7 @@ class Server:
         """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
         await self.http.start(host, port)
         self._forget_changes = self._services.catalog.listen(self._changed)
-        self._chores = asyncio.get_running_loop().create_task(self._keep_house())
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
     async def stop_accepting(self) -> None:
         """Accept no new connections, sessions, streams and requests; work in flight goes on.
@@ -216,10 +216,10 @@ class Server:
             self._services.end_session(session)
         await self.http.drain(1.0)
         await self._services.settle(1.0)
-        if self._chores is not None:
-            self._chores.cancel()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._chores
+                await self._housekeeping
 
     def _changed(self, kinds: frozenset[str]) -> None:
         for session in self._services.sessions:
@@ -227,7 +227,7 @@ class Server:
 
     async def _keep_house(self) -> None:
         while True:
-            await asyncio.sleep(CHORES_EVERY)
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             for chore in (self.http.poll, self._expire):
                 try:
                     chore()

@@ -71,7 +71,7 @@ class Legacy:
             client_info=introduced.client_info,
             capabilities=introduced.capabilities,
             session_id=session.id,
-            standing=SessionBack(session, limit=self._services.config.question_timeout),
+            standalone=SessionBack(session, limit=self._services.config.question_timeout),
         )
         session.introduce(agent)
         identity = self._services.catalog.identity("legacy")

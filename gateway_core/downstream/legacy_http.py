@@ -13,7 +13,7 @@ from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADER, accepts, require_stream, session_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.live import Session
-from gateway_core.downstream.streams.event_store import KeptStream
+from gateway_core.downstream.streams.event_store import StoredStream
 from gateway_core.downstream.streams.stream import Reply
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.http1.application import Client
@@ -77,14 +77,14 @@ class LegacyHttp:
         return PendingStream(self._write(session, stream, after, client))
 
     @staticmethod
-    async def _write(session: Session, stream: KeptStream, after: int | None, client: Client) -> None:
+    async def _write(session: Session, stream: StoredStream, after: int | None, client: Client) -> None:
         try:
             await stream.serve(await client.begin_stream(SSE_HEADERS), after)
         finally:
             session.streams -= 1
             session.touch()
 
-    def _stream(self, session: Session, last_event: str | None) -> tuple[KeptStream, int | None]:
+    def _stream(self, session: Session, last_event: str | None) -> tuple[StoredStream, int | None]:
         """The stream that a GET requests, and the number of the last event that the agent has. Raises `HttpError`.
 
         400 for an event that no stream can be resumed from: 404 would mean that the session has ended.

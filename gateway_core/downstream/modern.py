@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.catalog import require_tasks
-from gateway_core.downstream import admission as ladder
+from gateway_core.downstream import admission
 from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
 from gateway_core.downstream.logs import level_of
@@ -84,7 +84,7 @@ def admit(
     claims = _Claims(
         method,
         name,
-        None if headers is None else tuple(map(headers.get, ladder.HEADERS)),
+        None if headers is None else tuple(map(headers.get, admission.HEADERS)),
         bytes(raw(PROTOCOL_VERSION_KEY, b"")),
         capabilities,
         info,
@@ -104,7 +104,7 @@ class _Claims(msgspec.Struct, frozen=True):
     method: str
     name: bytes
     headers: tuple[str | None, ...] | None
-    """The values of `ladder.HEADERS`; None for transports without headers."""
+    """The values of `admission.HEADERS`; None for transports without headers."""
     version: bytes
     capabilities: bytes
     info: bytes
@@ -118,9 +118,9 @@ def _admitted(claims: _Claims) -> tuple[Agent, str]:
     meta = {key: raw for key, raw in required.items() if raw}
     headers = None
     if claims.headers is not None:
-        given = zip(ladder.HEADERS, claims.headers, strict=True)
+        given = zip(admission.HEADERS, claims.headers, strict=True)
         headers = {key: value for key, value in given if value is not None}
-    version = ladder.climb(claims.method, _value(claims.name), meta, _value(claims.version), headers)
+    version = admission.check(claims.method, _value(claims.name), meta, _value(claims.version), headers)
     small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
     described = _known_agents if small else _described
     return described(version, claims.capabilities, claims.info, claims.log_level, claims.address)
@@ -228,7 +228,7 @@ def _acknowledge(head: RequestHead, meta: Mapping[str, Raw]) -> Response:
     if version is None and is_modern(meta):
         version = str(jsonrpc.value(meta[PROTOCOL_VERSION_KEY]))
     try:
-        ladder.require_supported(version or "")
+        admission.require_supported(version or "")
     except RpcError as error:
         raise RpcHttpError(400, error) from None
     return Response(status=202)

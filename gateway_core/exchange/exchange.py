@@ -43,7 +43,7 @@ class Agent:
     """The JSON of its `ClientCapabilities`."""
     session_id: str | None = None
     """Id of its legacy session, which its upstream sessions are tied to; None for modern agents."""
-    standing: BackChannel | None = field(default=None, compare=False, repr=False)
+    standalone: BackChannel | None = field(default=None, compare=False, repr=False)
     """Back channel to a legacy agent outside of requests, on its standalone stream; None for modern agents."""
     plans: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
     """Its cached call plans, by the JSON of the name in the call; see `pipeline/plans.py`."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from gateway_core.api import Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
-from gateway_core.errors import RpcError, untraced
+from gateway_core.errors import RpcError, drop_traceback
 from gateway_core.hooks.failures import Misuse, Own
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
@@ -84,7 +84,7 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
         raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
     if verdict.error is not None:
         _check_error(verdict.error, None if before is None else before.error)
-        untraced(verdict.error)  # the plugin may have caught it
+        drop_traceback(verdict.error)  # the plugin may have caught it
     elif verdict.raw == b"":
         raise Misuse("returned a CallResult that holds neither a JSON object nor an error")
     elif before is None or verdict.raw is not before.raw:

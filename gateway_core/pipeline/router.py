@@ -23,15 +23,15 @@ from gateway_core.errors import (
     OutcomeUnknown,
     RefusedUpstream,
     RpcError,
+    drop_traceback,
     retry_after,
-    untraced,
 )
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
 from gateway_core.pipeline.call_state import CallState
-from gateway_core.pipeline.input_required import Rounds, State
+from gateway_core.pipeline.input_required import InputRequired, State
 from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -52,9 +52,9 @@ _ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
 class Router:
     """Chooses upstreams and keeps the retry budget."""
 
-    def __init__(self, chain: Chain, rounds: Rounds) -> None:
+    def __init__(self, chain: Chain, input_required: InputRequired) -> None:
         self._chain = chain
-        self._rounds = rounds
+        self._input_required = input_required
         self.in_flight = 0
         """Number of calls in `dispatch`."""
         self._repeating = 0
@@ -69,7 +69,7 @@ class Router:
         """
         self.in_flight += 1
         try:
-            round_state = self._rounds.state_of(exchange, request) if STATE in request.params else None
+            round_state = self._input_required.state_of(exchange, request) if STATE in request.params else None
             if round_state is not None:
                 return await self._later_round(exchange, target, request, round_state)
             candidates = available(target.upstreams)
@@ -78,9 +78,9 @@ class Router:
                 upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
                 exchange.upstream = upstream.name
                 try:
-                    reply = state.reply = await self._rounds.send(upstream, exchange, request)
+                    reply = state.reply = await self._input_required.send(upstream, exchange, request)
                 except NotSent as problem:
-                    failures[upstream.name] = untraced(problem)
+                    failures[upstream.name] = drop_traceback(problem)
                     candidates.remove(upstream)
                     continue
                 except RefusedUpstream as problem:
@@ -99,24 +99,24 @@ class Router:
         """Send a later round, which only the upstream that asked may get (basic/patterns/mrtr)."""
         upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
         if upstream is None:
-            self._rounds.give_back(state)
+            self._input_required.give_back(state)
             raise RpcError.of_gateway(
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
         exchange.upstream = upstream.name
         try:
-            reply = await self._rounds.resume(upstream, exchange, request, state)
+            reply = await self._input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
-            self._rounds.give_back(state)
-            return _unavailable(Target(target.original, (upstream,)), {upstream.name: untraced(problem)})
+            self._input_required.give_back(state)
+            return _unavailable(Target(target.original, (upstream,)), {upstream.name: drop_traceback(problem)})
         except RefusedUpstream as problem:
-            self._rounds.give_back(state)
+            self._input_required.give_back(state)
             return _refused(upstream, problem)
         except OutcomeUnknown as problem:
             return unknown_outcome(request.method, upstream.name, problem.reason)
         except asyncio.CancelledError:
             if not exchange.sent:
-                self._rounds.give_back(state)
+                self._input_required.give_back(state)
             raise
         return answered(upstream, reply, exchange)
 
@@ -129,7 +129,7 @@ class Router:
         exchange.upstream = upstream.name
         self._repeating += 1
         try:
-            reply = await self._rounds.send(upstream, exchange, request)
+            reply = await self._input_required.send(upstream, exchange, request)
         except (NotSent, RefusedUpstream):
             return unknown_outcome(request.method, lost, first.reason)
         except OutcomeUnknown as problem:

@@ -91,7 +91,7 @@ class Teller:
 
 
 class LegacyAgent:
-    """An agent of 2025-11-25, as it is on the wire; `told` is what its standing stream brought."""
+    """An agent of 2025-11-25, as it is on the wire; `told` is what its standalone GET stream brought."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self._http, self._url, self._ids = http, url, itertools.count(1)

@@ -144,10 +144,10 @@ async def test_clause_54_a_broken_answer_is_resumed_and_nothing_else(stand: Any,
     session = await stand.initialize()
     seen: list[dict[str, str]] = []
     async with (
-        stand.stream("GET", session) as standing,
+        stand.stream("GET", session) as standalone,
         stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps", "o"), 8)) as other,
     ):
-        seen += [await standing.next(), await other.next(), await other.next()]
+        seen += [await standalone.next(), await other.next(), await other.next()]
         async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps", "t"), 7)) as events:
             priming, progress = await events.next(), await events.next()
         assert (priming["data"], json.loads(progress["data"])["params"]["progressToken"]) == ("", "t")
@@ -160,7 +160,7 @@ async def test_clause_54_a_broken_answer_is_resumed_and_nothing_else(stand: Any,
         assert again == progress
         last, answer = (json.loads(event["data"]) for event in rest)
         assert (last["params"]["progressToken"], answer["id"]) == ("t", 7)
-        listed = await standing.next()
+        listed = await standalone.next()
         assert json.loads(listed["data"])["method"] == "notifications/tools/list_changed"
         rest += [await other.next(), await other.next(), listed]
         assert json.loads(rest[3]["data"])["id"] == 8
@@ -186,7 +186,7 @@ async def test_clause_54_an_answer_that_nobody_read_waits(stand: Any, msg: Any) 
 
 async def test_clause_54_no_response_is_on_a_standing_stream(stand: Any, msg: Any) -> None:
     session = await stand.initialize()
-    async with stand.stream("GET", session) as standing:
+    async with stand.stream("GET", session) as standalone:
         async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps", "t"), 7)) as events:
             priming = await events.next()
         stand.lab.released.set()
@@ -195,7 +195,7 @@ async def test_clause_54_no_response_is_on_a_standing_stream(stand: Any, msg: An
                 await asyncio.sleep(0.01)
         assert (await stand.legacy(session, "tools/call", msg.calling("echo"))).status == 200
         change(stand, "tools")
-        assert (await standing.message())["method"] == "notifications/tools/list_changed"
+        assert (await standalone.message())["method"] == "notifications/tools/list_changed"
         async with stand.stream("GET", {**session, "Last-Event-ID": priming["id"]}) as resumed:
             assert (await resumed.rest())[-1]["id"] == 7
 

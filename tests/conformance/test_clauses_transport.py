@@ -109,7 +109,7 @@ async def test_clause_47_what_the_gateway_notifies_carries_no_id(stand: Any, msg
 # -- 6: streams and what is between ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["listen", "standing", "modern call", "legacy call"])
+@pytest.mark.parametrize("kind", ["listen", "standalone", "modern call", "legacy call"])
 async def test_clause_06_streams_are_not_buffered_and_kept_alive(
     stand: Any, msg: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -119,7 +119,7 @@ async def test_clause_06_streams_are_not_buffered_and_kept_alive(
     steps = msg.calling("steps", "t")
     verb, (headers, body) = {
         "listen": ("POST", msg.modern("subscriptions/listen", LISTEN)),
-        "standing": ("GET", (session, None)),
+        "standalone": ("GET", (session, None)),
         "modern call": ("POST", msg.modern("tools/call", steps)),
         "legacy call": ("POST", (session, msg.legacy("tools/call", steps))),
     }[kind]

@@ -1,4 +1,4 @@
-"""The legacy era over HTTP: sessions, calls that survive a disconnect, standing streams, questions."""
+"""The legacy era over HTTP: sessions, calls that survive a disconnect, standalone GET streams, questions."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The modern era over HTTP: the ladder's statuses, lazy streams, cancellation by disconnecting, listening."""
+"""The modern era over HTTP: the statuses of the admission checks, lazy streams, cancellation by disconnecting, listening."""
 
 import asyncio
 import base64
@@ -79,7 +79,7 @@ async def test_required_meta_is_not_invented(world: Any, helpers: Any, missing: 
 
 
 @pytest.mark.parametrize("params", [{}, {"_meta": {}}, {"_meta": None}, {"_meta": 5}, None])
-async def test_a_modern_header_without_meta_is_refused_by_the_ladder(world: Any, params: Any) -> None:
+async def test_a_modern_header_without_meta_is_refused_by_the_admission_checks(world: Any, params: Any) -> None:
     body = {"jsonrpc": "2.0", "id": 1, "method": LIST}
     if params is not None:
         body["params"] = params

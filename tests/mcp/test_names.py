@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway_core.downstream import admission as ladder
-from gateway_core.downstream import http_errors
+from gateway_core.downstream import admission, http_errors
 from gateway_core.downstream.request_headers import check_routing
 from gateway_core.errors import RpcError
 from gateway_core.http1.head import read_head
@@ -100,16 +99,16 @@ META = {VERSION: NOW, CAPABILITIES: {}}
         ("tools/call", "add", {**META, VERSION: "2025-11-25"}, {**GOOD, "mcp-protocol-version": "2025-11-25"}),
     ],
 )
-def test_the_ladder_ends_where_that_of_the_sdk_does(method, name, meta, given_headers):
+def test_the_admission_checks_end_where_those_of_the_sdk_do(method, name, meta, given_headers):
     params = {"_meta": meta}
     if name is not None:
         params[protocol.NAME_MEMBERS[method]] = name
     verdict = sdk.classify_inbound_request({"method": method, "params": params}, headers=given_headers)
     if isinstance(verdict, sdk.InboundModernRoute):
-        assert ladder.climb(method, name, meta, meta.get(VERSION), given_headers) == verdict.protocol_version
+        assert admission.check(method, name, meta, meta.get(VERSION), given_headers) == verdict.protocol_version
         return
     with pytest.raises(RpcError) as caught:
-        ladder.climb(method, name, meta, meta.get(VERSION), given_headers)
+        admission.check(method, name, meta, meta.get(VERSION), given_headers)
     assert caught.value.code == verdict.code
     assert (verdict.data or {}).items() <= caught.value.data.items()
 

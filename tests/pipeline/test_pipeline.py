@@ -20,7 +20,7 @@ from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEG
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.mcp import jsonrpc
-from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
@@ -44,7 +44,7 @@ class World:
         self.pool = UpstreamPool(self.config)
         self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
-        router = Router(chain, Rounds(self.config, Seal()))
+        router = Router(chain, InputRequired(self.config, Seal()))
         self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.settle)
 
     def exchange(self, method: str, era: Era = "modern") -> Exchange:

@@ -14,7 +14,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcErr
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.pipeline.call_state import CallState
-from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.router import MIN_RETRIES, Router, available
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.inventory import Inventory, Item
@@ -72,7 +72,7 @@ async def dispatch(
     call, exchange = call_of(method)
     exchange.touched, exchange.origin = touched, call
     target = Target("t", upstreams, tool)
-    router = Router(Chain([]), Rounds(ProxyConfig(), Seal()))
+    router = Router(Chain([]), InputRequired(ProxyConfig(), Seal()))
     return await router.dispatch(call, exchange, target, Request(method, params or {}), CallState({}, 0.0))
 
 
@@ -222,7 +222,7 @@ async def test_repetitions_have_a_budget() -> None:
         return OK
 
     upstream = Scripted("a", [fail_once])
-    router = Router(Chain([]), Rounds(ProxyConfig(), Seal()))
+    router = Router(Chain([]), InputRequired(ProxyConfig(), Seal()))
 
     async def read() -> Any:
         call, exchange = call_of("resources/read")

@@ -16,7 +16,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.inline.driver import InlineCall, Running
 from gateway_core.mcp import jsonrpc
-from gateway_core.pipeline.input_required import Rounds
+from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
@@ -56,7 +56,7 @@ class World:
         self.upstream = self.pool.upstreams[0]
         self.catalog = Catalog(config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
-        self.router = Router(chain, Rounds(config, Seal()))
+        self.router = Router(chain, InputRequired(config, Seal()))
         self.pipeline = Pipeline(config, self.catalog, self.router, chain, self.health.settle)
         self.agents: dict[str, Agent] = {
             "modern": Agent(Principal("m@test"), "modern", "2026-07-28"),

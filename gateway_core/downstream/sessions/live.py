@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.streams.event_store import KeptStream, KeptStreams
+from gateway_core.downstream.streams.event_store import EventStore, StoredStream
 from gateway_core.downstream.streams.questions import Questions
 from gateway_core.downstream.streams.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions.resources import Watched
@@ -79,7 +79,7 @@ class Session:
         """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
         self.streams = 0
         """The number of open GET streams."""
-        self.kept = KeptStreams()
+        self.kept = EventStore()
         """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
         """Requests in flight, by the agent's request ids; `ended` removes them."""
@@ -126,9 +126,9 @@ class Session:
         """Whether it may be evicted for a new one. After a 404 its agent initializes again; on a channel it cannot."""
         return not self.calls and not self.own_channel
 
-    def keep(self, mailbox: Mailbox) -> KeptStream:
+    def keep(self, mailbox: Mailbox) -> StoredStream:
         """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
-        return self.kept.begin(mailbox, standing=mailbox is self.mailbox, primed=self.primed)
+        return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=self.primed)
 
     def changed(self, kinds: frozenset[str]) -> None:
         """Notify the agent that lists have changed, unless the same notification is already queued."""

@@ -2,8 +2,8 @@
 
 Source: 2025-11-25, basic/transports, Resumability and Redelivery.
 
-A `KeptStream` is one stream of events. Its mailbox holds unwritten messages; the newest written events are kept for an
-agent whose connection broke. An **event id** is `NAME-NUMBER`: the random name of the stream and the event's number in
+A `StoredStream` is one stream of events. Its mailbox holds unwritten messages; the newest written events are kept for
+an agent whose connection broke. An **event id** is `NAME-NUMBER`: the random name of the stream and the event's number in
 it, so it is unique in the session and invalid in another. An agent that sends the id of its last event gets the later
 events of that stream, then live ones; its new connection replaces the old one. **Primed** streams begin with event 0,
 which has no data, so that an agent can resume before the first message (SEP-1699).
@@ -42,11 +42,11 @@ RETRY_MS: Final = 1000
 _DIGITS: Final = 18
 
 
-class KeptStream:
+class StoredStream:
     """One resumable stream of events, with at most one connection at a time."""
 
-    def __init__(self, kept: KeptStreams, mailbox: Mailbox, *, standing: bool, primed: bool) -> None:
-        """`standing`: whether this is a standalone GET stream, whose mailbox is that of the session."""
+    def __init__(self, kept: EventStore, mailbox: Mailbox, *, standalone: bool, primed: bool) -> None:
+        """`standalone`: whether this is a standalone GET stream, whose mailbox is that of the session."""
         self.name = secrets.token_hex(8)
         self.mailbox = mailbox
         self.last = 0
@@ -54,13 +54,13 @@ class KeptStream:
         self._gone = 0
         """The number of the newest event that was dropped."""
         self._kept = kept
-        self._standing = standing
+        self._standing = standalone
         self._primed = primed
         self._written: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        if not standing:
+        if not standalone:
             mailbox.on_put = self._weigh
 
     @property
@@ -157,24 +157,24 @@ class KeptStream:
         self._kept.weigh(self)
 
 
-class KeptStreams:
+class EventStore:
     """The event store of one session: its resumable streams, in the memory of this process."""
 
     __slots__ = ("_bytes", "_sizes", "_streams")
 
     def __init__(self) -> None:
-        self._streams: dict[str, KeptStream] = {}
+        self._streams: dict[str, StoredStream] = {}
         self._sizes: dict[str, int] = {}
         self._bytes = 0
 
-    def begin(self, mailbox: Mailbox, *, standing: bool = False, primed: bool = False) -> KeptStream:
+    def begin(self, mailbox: Mailbox, *, standalone: bool = False, primed: bool = False) -> StoredStream:
         """Add a new stream that is written from `mailbox`."""
-        stream = KeptStream(self, mailbox, standing=standing, primed=primed)
+        stream = StoredStream(self, mailbox, standalone=standalone, primed=primed)
         self._streams[stream.name] = stream
         self.weigh(stream)
         return stream
 
-    def find(self, event_id: str) -> tuple[KeptStream, int] | None:
+    def find(self, event_id: str) -> tuple[StoredStream, int] | None:
         """The stream of an event and the event's number; None if no stream can be resumed after that event."""
         name, _, number = event_id.partition("-")
         stream = self._streams.get(name)
@@ -182,16 +182,16 @@ class KeptStreams:
             return None
         return (stream, int(number)) if stream.goes_on_after(int(number)) else None
 
-    def has(self, stream: KeptStream) -> bool:
+    def has(self, stream: StoredStream) -> bool:
         return stream.name in self._streams
 
-    def drop(self, stream: KeptStream) -> None:
+    def drop(self, stream: StoredStream) -> None:
         """Remove a stream from the store; its current connection goes on."""
         if self._streams.pop(stream.name, None) is not None:
             self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()
 
-    def weigh(self, stream: KeptStream) -> None:
+    def weigh(self, stream: StoredStream) -> None:
         """Update the size of a stream, and drop streams above the bounds of the session."""
         if self.has(stream):
             self._bytes += stream.size - self._sizes.get(stream.name, 0)

@@ -1,6 +1,6 @@
 """Calls with several **rounds**, in which the server asks questions (basic/patterns/mrtr).
 
-Each era has its own way to ask and answer. `Rounds.send` sends one request to one upstream and handles its questions:
+Each era has its own way to ask and answer. `InputRequired.send` sends a request to an upstream and handles its questions:
 
 | agent | upstream | handling of a question |
 |---|---|---|
@@ -10,7 +10,7 @@ Each era has its own way to ask and answer. `Rounds.send` sends one request to o
 | modern | legacy | the call is **parked**: the agent gets `input_required`, its retry resumes the call (`parking.py`) |
 """
 
-from gateway_core.pipeline.input_required.carrier import Rounds
+from gateway_core.pipeline.input_required.carrier import InputRequired
 from gateway_core.pipeline.input_required.request_states import State
 
-__all__ = ["Rounds", "State"]
+__all__ = ["InputRequired", "State"]

@@ -29,7 +29,7 @@ from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
 
-class Rounds:
+class InputRequired:
     """Sends the rounds of calls, and owns the parked calls and the request states between rounds."""
 
     def __init__(self, config: ProxyConfig, seal: Seal) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway_core.api import Kind
-from gateway_core.errors import DeliveryError, RpcError, untraced
+from gateway_core.errors import DeliveryError, RpcError, drop_traceback
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, FetchedList
 from gateway_core.upstream.lists.listing import Send, fetch_list
@@ -69,7 +69,7 @@ def start(
         try:
             return await fetch_list(upstream, send, info.era, kind, only, timeout=timeout)
         except (DeliveryError, RpcError) as error:
-            return Failure(untraced(error))
+            return Failure(drop_traceback(error))
 
     return {
         kind: asyncio.create_task(fetch(kind), name=f"{method} of {upstream}")

@@ -168,9 +168,9 @@ class Logs:
             exchange.log(level, params)
         elif exchange is not None and exchange.agent.era == "legacy":
             exchange.tell(method, bytes(params))
-        elif exchange is None and owner is not None and owner.standing is not None and owner.session_id is not None:
+        elif exchange is None and owner is not None and owner.standalone is not None and owner.session_id is not None:
             if method != LOG_MESSAGE or admits(self._sessions.get(owner.session_id, ""), level):
-                owner.standing.notify(method, bytes(params))
+                owner.standalone.notify(method, bytes(params))
         elif exchange is None:
             self.unattributed += 1
             if self.unattributed == 1:

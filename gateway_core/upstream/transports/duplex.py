@@ -34,7 +34,7 @@ from gateway_core.upstream.request_body import declared, filling, template, with
 from gateway_core.upstream.requests import Reply, Request, Template
 from gateway_core.upstream.transports.negotiation import negotiate
 from gateway_core.upstream.transports.questions import Questions
-from gateway_core.upstream.transports.unexpected import Strays, answer_to, read, salvaged_id
+from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to, read, salvaged_id
 
 MAX_BACKGROUND: Final = 64
 """Maximum number of cancellations and answers that wait for the channel; more are dropped."""
@@ -68,7 +68,7 @@ class DuplexConnection(Connection):
         self._listening: dict[int, Callable[[str, Raw], None]] = {}
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
-        self.strays: Final = Strays(config.name)
+        self.unexpected: Final = UnexpectedMessages(config.name)
         self._questions = Questions(config.name, host, self.in_flight, self._transmit)
 
     # What a transport implements
@@ -236,7 +236,7 @@ class DuplexConnection(Connection):
     # Incoming
 
     def _receive(self, data: bytes) -> None:
-        """Handle one message from the channel. Never raises; unusable messages are counted as strays."""
+        """Handle one message from the channel. Never raises; unusable messages are counted as unexpected."""
         if self.closed:
             return
         try:
@@ -247,11 +247,11 @@ class DuplexConnection(Connection):
     def _failed_at(self, error: Exception) -> None:
         """Log an internal error that occurred while the gateway read a message."""
         kind = type(error).__name__
-        self.strays.note("message that the gateway failed to read", kind)
+        self.unexpected.note("message that the gateway failed to read", kind)
         logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
 
     def _act_on(self, data: bytes) -> None:
-        message = read(data, self.strays)
+        message = read(data, self.unexpected)
         if message is None:
             self._unreadable(data)
             return
@@ -265,9 +265,11 @@ class DuplexConnection(Connection):
 
     def _asked(self, message: jsonrpc.Message) -> None:
         if self.info is not None and self.info.era == "modern":
-            self.strays.note("request from a modern server")  # which has no such requests and forbids answering them
+            self.unexpected.note(
+                "request from a modern server"
+            )  # which has no such requests and forbids answering them
             return
-        answer = answer_to(message, self._questions, self.strays)
+        answer = answer_to(message, self._questions, self.unexpected)
         if answer is not None:
             self._in_background(jsonrpc.one_line(answer))
 
@@ -287,9 +289,9 @@ class DuplexConnection(Connection):
             self._given_up.remove(number)
         elif pending is None or not pending.sent:
             issued = 0 < number <= self._last_id and pending is None
-            self.strays.note("late or repeated response" if issued else "response to no request")
+            self.unexpected.note("late or repeated response" if issued else "response to no request")
         elif pending.done:
-            self.strays.note("late or repeated response")
+            self.unexpected.note("late or repeated response")
         else:
             pending.settle(message)
 
@@ -297,13 +299,13 @@ class DuplexConnection(Connection):
         if method == PROGRESS:
             pending = self._pending.get(id_in(params, "progressToken"))
             if pending is None or not pending.progress(params):
-                self.strays.note("progress of no request")
+                self.unexpected.note("progress of no request")
         elif method == CANCELLED_NOTICE:
             pending = self._pending.get(id_in(params, "requestId"))
             if self._questions.cancel(raw_id_in(params, "requestId")):
                 return
             if pending is None or pending.method != LISTEN or pending.done:
-                self.strays.note("cancellation of what only the gateway may cancel")
+                self.unexpected.note("cancellation of what only the gateway may cancel")
             else:
                 pending.complete(Reply(b"{}"))
         elif method in LISTENED:
@@ -328,4 +330,4 @@ class DuplexConnection(Connection):
         self._questions.end()
         for task in self._background:
             task.cancel()
-        self.strays.report(reason)
+        self.unexpected.report(reason)

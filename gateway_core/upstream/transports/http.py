@@ -43,7 +43,7 @@ from gateway_core.upstream.transports.events import EventParser
 from gateway_core.upstream.transports.http_session import HttpSession
 from gateway_core.upstream.transports.listen import listen
 from gateway_core.upstream.transports.negotiation import negotiate
-from gateway_core.upstream.transports.unexpected import Strays, read
+from gateway_core.upstream.transports.unexpected import UnexpectedMessages, read
 
 RESUMPTIONS: Final = 3
 """Consecutive attempts to resume a response stream without a new event id."""
@@ -95,9 +95,9 @@ class HttpConnection(Connection):
         await self._session.close()
 
     @property
-    def strays(self) -> Strays:
+    def unexpected(self) -> UnexpectedMessages:
         """Unexpected messages from the server."""
-        return self._session.strays
+        return self._session.unexpected
 
     @property
     def stateful(self) -> bool:
@@ -189,7 +189,7 @@ class HttpConnection(Connection):
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
-                session.aside(lambda: session.post(notice, last=True))
+                session.send_in_background(lambda: session.post(notice, last=True))
             raise
         finally:
             del self._pending[pending.number]
@@ -252,7 +252,7 @@ class HttpConnection(Connection):
 
     def _heard(self, data: bytes, pending: Pending) -> bool:
         """Handle one message of a request's stream; True for the response, which completes the request."""
-        message = read(data, self._session.strays)
+        message = read(data, self._session.unexpected)
         if message is None:
             return False
         if pending.is_answered_by(message):
@@ -261,7 +261,7 @@ class HttpConnection(Connection):
         if message.method != PROGRESS or not message.is_notification:
             return self._session.other(message, pending.exchange)
         if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
-            self._session.strays.note("progress of no request")
+            self._session.unexpected.note("progress of no request")
         return False
 
     async def listen(self, params: Mapping[str, Any], take: Callable[[str, Raw], None]) -> None:
@@ -271,7 +271,7 @@ class HttpConnection(Connection):
         response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
 
         def heard(data: bytes) -> bool:
-            message = read(data, session.strays)
+            message = read(data, session.unexpected)
             if message is None:
                 return False
             if message.is_notification and message.method in LISTENED:
@@ -311,10 +311,10 @@ class HttpConnection(Connection):
         def gap() -> None:
             watcher.missed()
             if session.id is None:
-                session.aside(watcher.renew)
+                session.send_in_background(watcher.renew)
 
         def heard(data: bytes) -> bool:
-            message = read(data, session.strays)
+            message = read(data, session.unexpected)
             return message is not None and session.other(message)
 
         await listen(open_stream, heard, gap, self._limit)

@@ -35,7 +35,7 @@ from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.questions import Questions
-from gateway_core.upstream.transports.unexpected import Strays, answer_to
+from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
 
 FAREWELL: Final = 2.0
 """Seconds for one background send."""
@@ -60,7 +60,7 @@ class HttpSession:
         self.ended = asyncio.Event()
         self.over = False
         self.why_ended = ""
-        self.strays: Final = Strays(name)
+        self.unexpected: Final = UnexpectedMessages(name)
         self._name = name
         self._http = http
         self._host = host
@@ -84,7 +84,7 @@ class HttpSession:
             self.over = True
             self.ended.set()
             self._questions.end()
-            self.strays.report(why)
+            self.unexpected.report(why)
 
     def listened(self, listener: asyncio.Task[None]) -> None:
         """Called when the task that listens to the server ends.
@@ -100,7 +100,7 @@ class HttpSession:
     async def close(self) -> None:
         """End the session and wait for background sends, at most `FAREWELL` seconds."""
         if self.id is not None and not self.ended.is_set():
-            self.aside(self._delete)
+            self.send_in_background(self._delete)
         self.end("closed")
         if self._aside:
             await asyncio.wait(self._aside, timeout=FAREWELL)
@@ -180,7 +180,7 @@ class HttpSession:
         finally:
             response.close()
 
-    def aside(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    def send_in_background(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run `work` in the background: best effort, at most `FAREWELL` seconds once it starts."""
         if len(self._aside) >= MAX_ASIDE:
             return
@@ -200,18 +200,18 @@ class HttpSession:
         Returns False, because such a message never ends a stream.
         """
         if message.is_response:
-            self.strays.note("response to no request")
+            self.unexpected.note("response to no request")
         elif message.is_request:
             self._asked(message, exchange)
         elif message.method == CANCELLED_NOTICE:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
-                self.strays.note("cancellation of what only the gateway may cancel")
+                self.unexpected.note("cancellation of what only the gateway may cancel")
         else:
             self._host.told(message.method, message.params, exchange or whose(message.method, self._in_flight()))
         return False
 
     def _asked(self, message: Message, exchange: Exchange | None) -> None:
         if self.modern:
-            self.strays.note("request from a modern server")  # the modern era has no such requests
-        elif (answer := answer_to(message, self._questions, self.strays, exchange)) is not None:
-            self.aside(lambda: self.post(answer))
+            self.unexpected.note("request from a modern server")  # the modern era has no such requests
+        elif (answer := answer_to(message, self._questions, self.unexpected, exchange)) is not None:
+            self.send_in_background(lambda: self.post(answer))

@@ -125,11 +125,11 @@ class Questions:
                 raise
             return await exchange.ask(self._upstream, message.method, params)
         agent = self._host.agent
-        standing: BackChannel | None = agent.standing if agent is not None else None
-        if agent is None or standing is None:
+        standalone: BackChannel | None = agent.standalone if agent is not None else None
+        if agent is None or standalone is None:
             raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
         capabilities.check(agent, message.method, params)
-        return await standing.ask(message.method, naming(self._upstream, params))
+        return await standalone.ask(message.method, naming(self._upstream, params))
 
     def _attributed(self) -> Exchange | None:
         """The exchange that a question belongs to; None if none is in flight. Raises `RpcError` if it is ambiguous.

@@ -93,7 +93,7 @@ class SseConnection(DuplexConnection):
             if event.data:
                 self._receive(event.data)
         elif event.event != "endpoint" or endpoint.done():
-            self.strays.note("unknown event")
+            self.unexpected.note("unknown event")
         else:
             try:
                 endpoint.set_result(self._checked_endpoint(event.data))

@@ -185,7 +185,7 @@ class StdioConnection(DuplexConnection):
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body
-        self.strays.note("line longer than the limit", f"{limit} bytes")
+        self.unexpected.note("line longer than the limit", f"{limit} bytes")
         pending = self._pending.get(line.request_id or 0)
         if pending is not None and pending.sent:
             pending.fail(UnusableAnswer(f"the server's answer is longer than {limit} bytes"))

@@ -1,7 +1,7 @@
-"""Reads the messages of a server, answers its requests, and counts strays.
+"""Reads the messages of a server, answers its requests, and counts unexpected messages.
 
-A *stray* is a message that answers no request, or that no server should send. Strays are counted by kind and ignored;
-the first of each kind is logged as a warning.
+A message is *unexpected* if it answers no request, or if no server should send it. Such messages are counted by kind
+and ignored; the first of each kind is logged as a warning.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class _Response(msgspec.Struct):
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 
-class Strays:
-    """Counts the strays of one connection by kind, in `counts`."""
+class UnexpectedMessages:
+    """Counts the unexpected of one connection by kind, in `counts`."""
 
     def __init__(self, upstream: str) -> None:
         self.counts: Counter[str] = Counter()
@@ -53,15 +53,15 @@ class Strays:
         self._log.bind(reason=reason, **self.counts).debug("connection ended")
 
 
-def read(data: bytes, strays: Strays) -> Message | None:
+def read(data: bytes, unexpected: UnexpectedMessages) -> Message | None:
     """Parse one message from a server. None if it is malformed, which is counted as a stray."""
     if data.lstrip()[:1] != b"{":
-        strays.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
+        unexpected.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
     try:
         return decode_response(data)
     except RpcError as error:
-        strays.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
+        unexpected.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None
 
 
@@ -74,7 +74,9 @@ def salvaged_id(data: bytes) -> Raw:
     return Raw() if len(found.method) else found.id
 
 
-def answer_to(request: Message, questions: Questions, strays: Strays, exchange: Exchange | None = None) -> bytes | None:
+def answer_to(
+    request: Message, questions: Questions, unexpected: UnexpectedMessages, exchange: Exchange | None = None
+) -> bytes | None:
     """Handle a request of a legacy server; `exchange`: the call on whose stream it came.
 
     Returns the response to `ping` (2025-11-25, basic/utilities/ping), or an error for unsupported methods. Returns None
@@ -85,6 +87,6 @@ def answer_to(request: Message, questions: Questions, strays: Strays, exchange: 
     if request.method in QUESTIONS:
         questions.take(request, exchange)
         return None
-    strays.note("request that the gateway did not offer to answer")
+    unexpected.note("request that the gateway did not offer to answer")
     refusal = RpcError(METHOD_NOT_FOUND, "the gateway declared no capability for this request")
     return jsonrpc.error(request.id, refusal)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from loguru import logger
 
-from gateway_core.downstream.streams.event_store import KeptStreams
+from gateway_core.downstream.streams.event_store import EventStore
 from gateway_core.downstream.streams.stream import Keep, Mailbox
 
 
@@ -43,7 +43,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return bound
 
 
-async def written(kept: KeptStreams, *messages: bytes, finish: bool = True) -> Any:
+async def written(kept: EventStore, *messages: bytes, finish: bool = True) -> Any:
     """A stream that was written to its end."""
     mailbox = Mailbox()
     stream = kept.begin(mailbox)
@@ -56,7 +56,7 @@ async def written(kept: KeptStreams, *messages: bytes, finish: bool = True) -> A
     return stream
 
 
-async def resumed(kept: KeptStreams, stream: Any, after: int) -> list[bytes] | None:
+async def resumed(kept: EventStore, stream: Any, after: int) -> list[bytes] | None:
     found = kept.find(f"{stream.name}-{after}")
     if found is None:
         return None
@@ -73,7 +73,7 @@ async def drained(*streams: Any) -> None:
 
 
 async def test_what_came_after_an_event_is_told_again() -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     stream = await written(kept, b"1", b"2", b"3")
     assert await resumed(kept, stream, 0) == [b"1", b"2", b"3"]
     assert await resumed(kept, stream, 2) == [b"3"]
@@ -82,7 +82,7 @@ async def test_what_came_after_an_event_is_told_again() -> None:
 
 
 async def test_events_that_never_were_are_not_found() -> None:
-    kept, other = KeptStreams(), KeptStreams()
+    kept, other = EventStore(), EventStore()
     stream, foreign = await written(kept, b"1"), await written(other, b"1")
     for number in ("2", "", "-1", "x", "\uff11", "1" * 19, "1 "):
         assert kept.find(f"{stream.name}-{number}") is None
@@ -93,7 +93,7 @@ async def test_events_that_never_were_are_not_found() -> None:
 
 
 async def test_a_write_that_breaks_loses_nothing() -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     mailbox = Mailbox()
     stream = kept.begin(mailbox)
     for number in range(4):
@@ -113,7 +113,7 @@ async def test_a_bug_in_writing_is_told_at_once_and_costs_nothing() -> None:
 
     lines: list[str] = []
     sink = logger.add(lines.append, level="ERROR", diagnose=False)
-    kept = KeptStreams()
+    kept = EventStore()
     stream = kept.begin(Mailbox())
     stream.mailbox.put(b"secret")
     await asyncio.wait_for(stream.serve(Buggy()), 5)  # type: ignore[arg-type]
@@ -128,7 +128,7 @@ async def test_a_bug_in_writing_is_told_at_once_and_costs_nothing() -> None:
 
 
 async def test_a_new_connection_takes_the_stream_from_the_old_one() -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     mailbox = Mailbox()
     stream = kept.begin(mailbox)
     old, new = Wire(), Wire()
@@ -146,7 +146,7 @@ async def test_a_new_connection_takes_the_stream_from_the_old_one() -> None:
 
 
 async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Callable[..., None]) -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     room(kept_events=2)
     stream = await written(kept, b"1", b"2", b"3")
     assert await resumed(kept, stream, 0) == [b"2", b"3"]
@@ -156,10 +156,10 @@ async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Cal
     kept.close()
 
 
-async def told(kept: KeptStreams, *messages: bytes) -> Any:
-    """A standing stream whose connection broke when it was told the last of this."""
+async def told(kept: EventStore, *messages: bytes) -> Any:
+    """A standalone GET stream whose connection broke when it was told the last of this."""
     mailbox = Mailbox()
-    stream = kept.begin(mailbox, standing=True)
+    stream = kept.begin(mailbox, standalone=True)
     for message in messages:
         mailbox.put(message)
     await stream.serve(Wire(broken=len(messages) - 1))  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ async def told(kept: KeptStreams, *messages: bytes) -> Any:
 
 async def test_a_standing_stream_is_not_resumed_where_something_is_missing(room: Callable[..., None]) -> None:
     room(kept_events=2)
-    kept = KeptStreams()
+    kept = EventStore()
     stream = await told(kept, b"1", b"2", b"3", b"4")
     assert [number for number in range(6) if kept.find(f"{stream.name}-{number}") is not None] == [2, 3, 4]
     kept.close()
@@ -176,7 +176,7 @@ async def test_a_standing_stream_is_not_resumed_where_something_is_missing(room:
 
 async def test_a_call_is_resumed_for_its_answer_though_something_is_missing(room: Callable[..., None]) -> None:
     room(kept_events=2)
-    kept = KeptStreams()
+    kept = EventStore()
     ended = await written(kept, b"1", b"2", b"3", b"answer")
     assert await resumed(kept, ended, 0) == [b"3", b"answer"]
     running = kept.begin(Mailbox())
@@ -190,14 +190,14 @@ async def test_a_call_is_resumed_for_its_answer_though_something_is_missing(room
 
 
 async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: Callable[..., None]) -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     unanswered = kept.begin(Mailbox())
     shared = Mailbox()
-    read = kept.begin(shared, standing=True)
+    read = kept.begin(shared, standalone=True)
     reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
     ended = await written(kept, b"1")
     unread = await told(kept, b"1")
-    empty = kept.begin(Mailbox(), standing=True)
+    empty = kept.begin(Mailbox(), standalone=True)
     room(kept_streams=5)
     streams = {"unanswered": unanswered, "read": read, "ended": ended, "unread": unread, "empty": empty}
     gone = []
@@ -213,7 +213,7 @@ async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: 
 
 async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None:
     room(kept_session_bytes=1000)
-    kept = KeptStreams()
+    kept = EventStore()
     first = await written(kept, b"x" * 600)
     second = await written(kept, b"x" * 600)
     huge = await written(kept, b"x" * 5000)
@@ -224,7 +224,7 @@ async def test_bytes_of_a_session_are_bounded(room: Callable[..., None]) -> None
 @pytest.mark.parametrize("read", [True, False], ids=["with readers", "without readers"])
 async def test_bytes_of_a_session_are_bounded_while_its_streams_grow(room: Callable[..., None], read: bool) -> None:
     room(kept_session_bytes=1000)
-    kept = KeptStreams()
+    kept = EventStore()
     streams = [kept.begin(Mailbox()) for _ in range(4)]
     readers = [asyncio.ensure_future(stream.serve(Wire())) for stream in streams if read]  # type: ignore[arg-type]
     for _ in range(5):
@@ -242,20 +242,20 @@ async def test_bytes_of_a_session_are_bounded_while_its_streams_grow(room: Calla
 
 async def test_what_a_standing_stream_was_told_counts(room: Callable[..., None]) -> None:
     room(kept_session_bytes=1000)
-    kept = KeptStreams()
+    kept = EventStore()
     older = await written(kept, b"x" * 600)
     mailbox = Mailbox()
-    standing = kept.begin(mailbox, standing=True)
+    standalone = kept.begin(mailbox, standalone=True)
     mailbox.put(b"x" * 600)
     assert kept.has(older)
     mailbox.close()
-    await standing.serve(Wire())  # type: ignore[arg-type]
+    await standalone.serve(Wire())  # type: ignore[arg-type]
     assert not kept.has(older)
     kept.close()
 
 
 async def test_a_stream_that_is_not_kept_holds_nothing_once_its_connection_breaks(room: Callable[..., None]) -> None:
-    kept = KeptStreams()
+    kept = EventStore()
     stream = kept.begin(Mailbox())
     wire = Wire()
     reading = asyncio.ensure_future(stream.serve(wire))  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ async def test_a_stream_that_is_not_kept_holds_nothing_once_its_connection_break
 
 async def test_a_finished_stream_is_kept_for_some_time_only(room: Callable[..., None]) -> None:
     room(kept_for=0.05)
-    kept = KeptStreams()
+    kept = EventStore()
     open_stream, stream = await written(kept, b"1", finish=False), await written(kept, b"1")
     async with asyncio.timeout(5):
         while kept.has(stream):
@@ -378,9 +378,9 @@ async def test_a_resumption_gets_nothing_of_other_streams(world: Any) -> None:
     async with resume(world, session, priming["id"]) as response:
         events = await read_rest(response)
     assert [json.loads(event["data"]).get("id") for event in events] == [None, None, 7]
-    async with world.http.get(world.url, headers=session) as standing:
-        assert (await read_event(standing))["data"] == ""
-        assert json.loads((await read_event(standing))["data"])["method"] == "notifications/tools/list_changed"
+    async with world.http.get(world.url, headers=session) as standalone:
+        assert (await read_event(standalone))["data"] == ""
+        assert json.loads((await read_event(standalone))["data"])["method"] == "notifications/tools/list_changed"
 
 
 async def test_foreign_and_forged_events_get_nothing(world: Any) -> None:
@@ -433,9 +433,9 @@ async def test_standing_streams_that_were_given_up_cost_no_call_its_answer(
     session = await world.initialize()
     (priming,) = await broken_call(world, session, 1)
     for _ in range(6):
-        async with world.http.get(world.url, headers=session) as standing:
-            await read_event(standing)
-            standing.close()
+        async with world.http.get(world.url, headers=session) as standalone:
+            await read_event(standalone)
+            standalone.close()
     world.pipeline.released.set()
     async with resume(world, session, priming["id"]) as response:
         assert json.loads((await read_rest(response))[-1]["data"])["id"] == 7

@@ -263,9 +263,9 @@ class Standing:
         raise AssertionError
 
 
-def agent(session: str | None, standing: Any = None) -> Agent:
+def agent(session: str | None, standalone: Any = None) -> Agent:
     era: Any = "modern" if session is None else "legacy"
-    return Agent(Principal("a"), era, "2025-11-25", session_id=session, standing=standing)
+    return Agent(Principal("a"), era, "2025-11-25", session_id=session, standalone=standalone)
 
 
 def exchange(session: str | None, **settings: Any) -> Exchange:
@@ -284,16 +284,16 @@ def test_what_came_on_no_stream_belongs_to_the_only_agent_that_calls() -> None:
 
 async def test_a_message_goes_to_the_owner_of_its_connection_or_to_nobody() -> None:
     found = Logs("u")
-    standing = Standing()
-    owner = agent("s", standing)
+    standalone = Standing()
+    owner = agent("s", standalone)
     error = Raw(b'{"level":"error"}')
     found.told(LOG_MESSAGE, error, None, owner)
-    assert standing.told == []  # it has set no level
+    assert standalone.told == []  # it has set no level
     found.set_level("s", "error", None)
     found.told(LOG_MESSAGE, error, None, owner)
     found.told(LOG_MESSAGE, Raw(b'{"level":"info"}'), None, owner)
     found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), None, owner)
-    assert standing.told == [LOG_MESSAGE, ELICITED]
+    assert standalone.told == [LOG_MESSAGE, ELICITED]
     found.told(LOG_MESSAGE, error, None, None)
     found.told(ELICITED, Raw(b"{}"), None, None)
     assert found.unattributed == 2

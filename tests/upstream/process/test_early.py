@@ -62,7 +62,7 @@ async def test_what_it_said_before_anybody_heard_it_is_heard(tmp_path: Path) -> 
     await until(lambda: early._children["up"]._unheard)
     found = connection(config, early.take("up"))
     assert (await found.open(None)).name == "faulty"
-    assert found.strays.counts["malformed message"] == 1
+    assert found.unexpected.counts["malformed message"] == 1
     await found.close()
 
 

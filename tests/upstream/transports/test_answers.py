@@ -313,7 +313,7 @@ async def test_the_answer_is_found_among_everything_else(scripted: Any, connect:
     )
     link = await connect((await scripted(streams(*parts))).url)
     assert json.loads((await link.connection.request(*CALL)).result) == {"ok": True}
-    assert link.connection._session.strays.counts.total() == 4
+    assert link.connection._session.unexpected.counts.total() == 4
 
 
 async def test_an_error_on_a_stream_is_an_answer(scripted: Any, connect: Any) -> None:
@@ -421,7 +421,7 @@ async def test_a_request_on_a_modern_stream_is_not_answered(scripted: Any, conne
     assert (await link.connection.request(*CALL)).result
     await asyncio.sleep(0.05)
     assert len(server.seen) == 2
-    assert link.connection._session.strays.counts.total() == 1
+    assert link.connection._session.unexpected.counts.total() == 1
 
 
 async def test_a_legacy_servers_requests_are_answered_with_their_own_ids(scripted: Any, connect: Any) -> None:

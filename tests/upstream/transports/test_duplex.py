@@ -136,7 +136,7 @@ async def test_foreign_and_decreasing_progress_is_dropped(faulty: StdioConnectio
     exchange = an_exchange(progress_token=b"7")
     await call(faulty, "progress", exchange=exchange)
     assert [params["progress"] for _, params in exchange.back.told] == [1, 3, 4]
-    assert faulty.strays.counts["progress of no request"] == 2
+    assert faulty.unexpected.counts["progress of no request"] == 2
 
 
 async def test_no_progress_token_without_an_exchange(faulty: StdioConnection) -> None:
@@ -158,7 +158,7 @@ async def test_the_exchange_is_marked_sent(faulty: StdioConnection) -> None:
 @pytest.mark.parametrize("tool", ["banner", "wrong_ids"])
 async def test_noise_and_wrong_ids_are_skipped_and_counted(faulty: StdioConnection, tool: str) -> None:
     assert await call(faulty, tool) == {"tool": tool}
-    assert faulty.strays.counts.total() == 3
+    assert faulty.unexpected.counts.total() == 3
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ async def test_a_malformed_message_costs_only_the_call_it_answered(
     with pytest.raises(ending):
         async with asyncio.timeout(0.5):
             await call(faulty, tool)
-    assert faulty.strays.counts["malformed message"] == 1
+    assert faulty.unexpected.counts["malformed message"] == 1
     assert await call(faulty, "echo", a=1) == {"tool": "echo", "arguments": {"a": 1}, "meta": {}}
 
 
@@ -239,7 +239,7 @@ async def test_a_bug_at_one_message_costs_that_message_alone(
     monkeypatch.setattr("gateway_core.upstream.transports.duplex.whose", broken)
     text = '{"jsonrpc":"2.0","method":"notifications/message","params":{}}'
     assert (await call(faulty, "raw", text=text, answer=True))["tool"] == "raw"
-    assert faulty.strays.counts["message that the gateway failed to read"] == 1
+    assert faulty.unexpected.counts["message that the gateway failed to read"] == 1
 
 
 async def test_a_result_that_is_no_object_leaves_the_outcome_unknown(faulty: StdioConnection) -> None:
@@ -260,13 +260,13 @@ async def test_a_text_cut_inside_an_emoji_arrives(faulty: StdioConnection) -> No
 async def test_the_first_of_two_answers_wins(faulty: StdioConnection) -> None:
     assert await call(faulty, "twice") == {"tool": "twice"}
     await call(faulty, "echo")
-    assert faulty.strays.counts["late or repeated response"] == 1
+    assert faulty.unexpected.counts["late or repeated response"] == 1
 
 
 async def test_an_answer_that_came_before_its_request_is_not_its_answer(faulty: StdioConnection) -> None:
     assert await call(faulty, "guess") == {"tool": "guess"}
     assert (await call(faulty, "echo"))["tool"] == "echo"
-    assert faulty.strays.counts["response to no request"] == 1
+    assert faulty.unexpected.counts["response to no request"] == 1
 
 
 async def test_a_request_that_still_waits_to_be_sent_cannot_be_answered(faulty: StdioConnection) -> None:
@@ -276,7 +276,7 @@ async def test_a_request_that_still_waits_to_be_sent_cannot_be_answered(faulty: 
     await asyncio.sleep(0)
     assert (await call(faulty, "echo", text="real"))["arguments"] == {"text": "real"}
     await asyncio.gather(busy, filling)
-    assert faulty.strays.counts["response to no request"] == 1
+    assert faulty.unexpected.counts["response to no request"] == 1
 
 
 async def test_ping_is_answered_and_other_questions_are_refused(faulty: StdioConnection) -> None:
@@ -392,7 +392,7 @@ async def test_a_subscription_is_asked_for_again_when_the_server_ends_it(monkeyp
     heard = (await call(connection, "received"))["messages"]
     listens = [m for m in heard if m["method"] == "subscriptions/listen"]
     assert [m["params"]["notifications"] for m in listens] == [{"toolsListChanged": True}] * 2
-    assert connection.strays.counts == {}
+    assert connection.unexpected.counts == {}
     await connection.close()
 
 
@@ -401,7 +401,7 @@ async def test_a_modern_servers_request_is_not_answered() -> None:
     await connection.open(None)
     task = asyncio.create_task(call(connection, "question", method="ping"))
     async with asyncio.timeout(5):
-        while not connection.strays.counts:
+        while not connection.unexpected.counts:
             await asyncio.sleep(0.01)
     # What the server reads next is the next request, not an answer.
     with contextlib.suppress(TimeoutError):
@@ -436,4 +436,4 @@ async def test_a_server_is_told_of_a_cancelled_call_before_its_connection_is_clo
 
 async def test_no_server_can_cancel_a_call(faulty: StdioConnection) -> None:
     assert await call(faulty, "cancel_me") == {"tool": "cancel_me"}
-    assert faulty.strays.counts.total() == 1
+    assert faulty.unexpected.counts.total() == 1

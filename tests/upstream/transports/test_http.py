@@ -65,7 +65,7 @@ async def test_calls_are_answered(sdk_server: Any, connect: Any, server: Any) ->
     assert b"hello" in read.result
     missing = await link.connection.request("resources/read", {"uri": "memo://none"})
     assert missing.error is not None
-    assert link.connection._session.strays.counts.total() == 0
+    assert link.connection._session.unexpected.counts.total() == 0
 
 
 @ALL

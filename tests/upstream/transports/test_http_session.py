@@ -22,7 +22,7 @@ async def test_of_many_messages_aside_each_has_its_turn() -> None:
         sent += 1
 
     for _ in range(1000):
-        session.aside(send)
+        session.send_in_background(send)
     await session.close()
     assert sent == 1000
     assert most == module.ASIDE_AT_ONCE

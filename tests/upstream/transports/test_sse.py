@@ -363,7 +363,7 @@ async def test_an_answer_on_the_stream_does_not_wait_for_the_post(opened: SseCon
 
 async def test_noise_on_the_stream_is_counted(opened: SseConnection) -> None:
     assert await call(opened, "noise") == {"tool": "noise"}
-    assert opened.strays.counts == {"malformed message": 1, "unknown event": 1, "response to no request": 1}
+    assert opened.unexpected.counts == {"malformed message": 1, "unknown event": 1, "response to no request": 1}
 
 
 async def test_cancelling_tells_the_server(opened: SseConnection, faulty: Faulty) -> None:

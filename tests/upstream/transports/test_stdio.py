@@ -350,7 +350,7 @@ async def test_an_answer_past_the_limit_fails_its_call_at_once_and_no_other(
     bystander = asyncio.create_task(call(faulty, "silent"))
     with pytest.raises(OutcomeUnknown, match=f"longer than {LIMIT} bytes"):
         await call(faulty, "long", bytes=LIMIT * 20, id_first=id_first)
-    assert faulty.strays.counts["line longer than the limit"] == 1
+    assert faulty.unexpected.counts["line longer than the limit"] == 1
     assert not bystander.done()
     assert (await call(faulty, "echo"))["tool"] == "echo"
     bystander.cancel()
