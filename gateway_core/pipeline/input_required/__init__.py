@@ -1,6 +1,6 @@
 """Calls with several **rounds**, in which the server asks questions (basic/patterns/mrtr).
 
-Each era has its own way to ask and answer. `InputRequired.send` sends a request to an upstream and handles its questions:
+Each era has its own way to ask and answer. `InputRequired.send` sends a request and handles the questions:
 
 | agent | upstream | handling of a question |
 |---|---|---|

@@ -2,8 +2,8 @@
 
 Subclasses transport messages (`_connect`, `_transmit`, `_release`); this module interprets them. Each request gets an
 id that is unique on the connection, also used as its progress token. It is **pending** until its response comes; a
-response without a pending id is a *stray* (`unexpected.py`). When the channel is **lost**, every pending request fails
-at once: with `NotSent` if its first byte never left, else with `OutcomeUnknown`.
+response without a pending id is *unexpected* (`unexpected.py`). When the channel is **lost**, every pending request
+fails at once: with `NotSent` if its first byte never left, else with `OutcomeUnknown`.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class UnexpectedMessages:
         self._log = logger.bind(upstream=upstream)
 
     def note(self, kind: str, detail: str = "") -> None:
-        """Count one stray. `detail` goes to the log and must not contain data from the message."""
+        """Count one message. `detail` goes to the log and must not contain data from the message."""
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             self._log.bind(kind=kind, detail=detail).warning(
@@ -54,7 +54,7 @@ class UnexpectedMessages:
 
 
 def read(data: bytes, unexpected: UnexpectedMessages) -> Message | None:
-    """Parse one message from a server. None if it is malformed, which is counted as a stray."""
+    """Parse one message from a server. None if it is malformed, which is counted."""
     if data.lstrip()[:1] != b"{":
         unexpected.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
