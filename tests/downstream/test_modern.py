@@ -1,4 +1,4 @@
-"""The modern era over HTTP: statuses of the admission checks, lazy streams, cancellation by disconnecting, listening."""
+"""The modern era over HTTP: statuses of the admission checks, lazy streams, cancellation by disconnect, listening."""
 
 import asyncio
 import base64

@@ -4,9 +4,9 @@ Source: 2025-11-25, basic/transports, Resumability and Redelivery.
 
 A `StoredStream` is one stream of events. Its mailbox holds unwritten messages; the newest written events are kept for
 an agent whose connection broke. An **event id** is `NAME-NUMBER`: the random name of the stream and the event's number
-in it, so it is unique in the session and invalid in another. An agent that sends the id of its last event gets the later
-events of that stream, then live ones; its new connection replaces the old one. **Primed** streams begin with event 0,
-which has no data, so that an agent can resume before the first message (SEP-1699).
+in it, so it is unique in the session and invalid in another. An agent that sends the id of its last event gets the
+later events of that stream, then live ones; its new connection replaces the old one. **Primed** streams begin with
+event 0, which has no data, so that an agent can resume before the first message (SEP-1699).
 
 A standalone GET stream cannot be resumed across dropped events, so that its agent knows that it missed some. The stream
 of a request can be resumed with a gap, because its result matters more than the missing events.
