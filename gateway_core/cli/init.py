@@ -23,7 +23,7 @@ def init(path: Path | None, *, force: bool) -> None:
     if not target.parent.exists():
         target.parent.mkdir(mode=0o700, parents=True)
     if target.exists() and not force:
-        raise Failed(f"{target} exists; to write it anew: rad mcp proxy init --force")
+        raise Failed(f"{target} exists; to overwrite it: rad mcp proxy init --force")
     # Written to a draft and renamed, so that no process reads half a file.
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:

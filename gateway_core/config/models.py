@@ -253,7 +253,7 @@ class PluginEntry(Section):
     enabled: bool = Field(default=True, description="`false` keeps the entry and does not load the plugin.")
     on_error: Literal["reject", "ignore"] = Field(
         default="reject",
-        description="What becomes of a call in which the plugin fails: refused, or carried on without it.",
+        description="Whether a call in which the plugin fails is refused, or continues without the plugin.",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="The plugin's own keys.", repr=False)
     line: int | None = Field(default=None, description="Line of the entry's header.", repr=False)

@@ -181,7 +181,7 @@ def _signing(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
     key, algorithm = auth.get("private_key"), auth.get("signing_algorithm")
     for name in ("key_id", "signing_algorithm"):
         if name in auth and key is None:
-            yield Problem((*path, name), "would be read by nothing, because there is no private_key; remove it")
+            yield Problem((*path, name), "has no effect without private_key; remove it")
     if not isinstance(key, str) or not isinstance(algorithm, str):
         return
     try:
@@ -206,11 +206,11 @@ def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[
         if plugin not in entries:
             yield Problem(
                 (*SECURITY, key),
-                f"would be read by nothing, because [[mcp.proxy.plugins]] does not list {plugin}; "
+                f"has no effect, because [[mcp.proxy.plugins]] does not list {plugin}; "
                 f'remove it, or add an entry with name = "{plugin}"',
             )
         elif setting in entries[plugin]:
             yield Problem(
                 (*SECURITY, key),
-                f"would be read by nothing, because the entry of {plugin} sets {setting} itself; remove one of the two",
+                f"has no effect, because the entry of {plugin} sets {setting} itself; remove one of the two",
             )

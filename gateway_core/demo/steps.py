@@ -95,11 +95,11 @@ async def failover(stage: Stage, legacy: Client, modern: Client) -> None:
     await stage.until("the primary to be healthy again", recovered)
     again = await call(legacy, "weather", city="Oslo")
     expect("the primary to serve again", again["served_by"] == "primary", again)
-    stage.say(f"primary was started again: served by {again['served_by']}, and nobody touched the gateway")
+    stage.say(f"primary was started again: served by {again['served_by']}, and the gateway was not restarted")
 
 
 async def rate_limit(stage: Stage, modern: Client) -> None:
-    stage.step(f"An agent that calls a tool more than {CALLS_PER_MINUTE} times a minute is told to wait")
+    stage.step(f"An agent that calls a tool more than {CALLS_PER_MINUTE} times a minute is asked to wait")
     for number in range(1, CALLS_PER_MINUTE + 2):
         try:
             await call(modern, "now")

@@ -155,7 +155,7 @@ class Connection(ABC):
         Returns when the server ends the stream. Raises `DeliveryError` if the stream breaks off, `RpcError` if the
         server refuses. On cancellation it notifies the server.
         """
-        raise NotSent("nobody can listen on this connection")
+        raise NotSent("this connection has no stream to listen on")
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         """Subscribe to exactly these resources; see `Watcher.watch`."""

@@ -509,7 +509,7 @@ def test_a_security_key_that_no_plugin_reads_is_an_error(plugins: str) -> None:
     text = f"[mcp.proxy.security]\nrate_limit_per_minute = 5\n{plugins}" if "[[" in plugins else plugins
     text += "" if "[[" in plugins else "security.rate_limit_per_minute = 5\n"
     found = problem(HEAD + text)
-    assert found.startswith("4: mcp.proxy.security.rate_limit_per_minute: would be read by nothing, because")
+    assert found.startswith("4: mcp.proxy.security.rate_limit_per_minute: has no effect, because")
     assert 'add an entry with name = "security_ratelimit"' in found
 
 

@@ -127,7 +127,7 @@ def _gave_no_report(child: subprocess.Popen[bytes], log: Path) -> int:
             code = child.wait(1.0)
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGTERM)
-            say_error(f"the gateway does not listen after {READY_TIMEOUT:g} s and is told to stop; see {log}")
+            say_error(f"the gateway does not listen after {READY_TIMEOUT:g} s and was sent SIGTERM; see {log}")
             return ExitCode.FAILED
     say_error(f"the gateway ended at once (status {code}); see {log}")
     return code if code > 0 else ExitCode.FAILED

@@ -157,7 +157,9 @@ class Logs:
         if self._relaxing is not None:
             self._relaxing.cancel()
         if self.unattributed:
-            logger.bind(upstream=self._upstream).debug("{} log messages were nobody's", self.unattributed)
+            logger.bind(upstream=self._upstream).debug(
+                "{} log messages could not be attributed to an agent", self.unattributed
+            )
 
     # -- messages -----------------------------------------------------------------------------------------------
 

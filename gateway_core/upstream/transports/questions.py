@@ -127,7 +127,9 @@ class Questions:
         agent = self._host.agent
         standalone: BackChannel | None = agent.standalone if agent is not None else None
         if agent is None or standalone is None:
-            raise RpcError.of_gateway(METHOD_NOT_FOUND, "no call of a client is in flight here: nobody can be asked")
+            raise RpcError.of_gateway(
+                METHOD_NOT_FOUND, "no call of a client is in flight here, so no client can be asked"
+            )
         capabilities.check(agent, message.method, params)
         return await standalone.ask(message.method, naming(self._upstream, params))
 

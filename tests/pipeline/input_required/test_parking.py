@@ -135,7 +135,7 @@ async def test_a_call_whose_agent_does_not_come_back_is_cancelled_upstream_and_l
         state = await ann.asked()
         assert asked_now()
         assert w.gateway.status()["parked"] == 1
-        await w.until(lambda: not w.gateway.rounds.parking, 2)
+        await w.until(lambda: not w.gateway.input_required.parking, 2)
         journal = json.loads(said(await ann.call("asker:journal")))
         assert journal["cancelled"] == ["bob"]
         assert refusal(await ann.call("greet", {"who": "bob"}, requestState=state, **ann.answers())) == REFUSED
@@ -149,7 +149,7 @@ async def test_a_call_that_is_given_up_leaves_no_question_open(
     async with world(asker("http", "legacy"), question_timeout=0.5) as w:
         await Agent(w, http).asked()
         assert len(questions()) == 1
-        await w.until(lambda: not w.gateway.rounds.parking)
+        await w.until(lambda: not w.gateway.input_required.parking)
         await w.until(lambda: not questions(), 2)
 
 
@@ -166,7 +166,7 @@ async def test_an_agent_that_leaves_during_a_later_round_cancels_the_call(
         state = await ann.asked(dwell=20)
         back = ann.call("greet", {"who": "bob", "dwell": 20}, requestState=state, **ann.answers())
         leaving = asyncio.create_task(back)
-        await w.until(lambda: not w.gateway.rounds.parking)
+        await w.until(lambda: not w.gateway.input_required.parking)
         leaving.cancel()
         await w.until(lambda: w.gateway.pool.upstreams[0].facts.in_flight == 0, 1)
         journal = json.loads(said(await ann.call("asker:journal")))
@@ -179,7 +179,7 @@ async def test_calls_that_are_parked_when_the_gateway_ends_are_cancelled_upstrea
     async with world(asker("stdio", "legacy")) as w:
         ann = Agent(w, http)
         await ann.asked()
-        await w.gateway.rounds.parking.close()
+        await w.gateway.input_required.parking.close()
         journal = json.loads(said(await ann.call("asker:journal")))
         assert journal["cancelled"] == ["bob"]
 
@@ -270,7 +270,7 @@ async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
     params = {"name": "greet", "arguments": {"who": "bob"}, "_meta": meta}
     os.write(to, json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n")
     async with asyncio.timeout(10):
-        while not gateway.rounds.parking:
+        while not gateway.input_required.parking:
             await asyncio.sleep(0.01)
     os.close(to)
     await asyncio.wait_for(serving, 10)
