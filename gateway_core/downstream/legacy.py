@@ -17,7 +17,7 @@ from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.live import RequestKey, Session, SessionBack, request_key
 from gateway_core.downstream.subscriptions.resources import Watched
-from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, RpcError
+from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent, BackChannel
 from gateway_core.inline.driver import Running
 from gateway_core.mcp import jsonrpc
@@ -49,10 +49,7 @@ class Legacy:
         Raises `RpcError(INVALID_PARAMS)`.
         """
         client_info = require_object(params.get("clientInfo"), "clientInfo")
-        try:
-            requested = jsonrpc.text(params.get("protocolVersion", Raw(b"null")), "protocolVersion")
-        except RpcError as error:
-            raise RpcError.of_gateway(INVALID_PARAMS, error.message) from None
+        requested = jsonrpc.text(params.get("protocolVersion", Raw(b"null")), "protocolVersion")
         known = requested in HANDSHAKE_PROTOCOL_VERSIONS
         return Agent(
             principal=principal_of(client_info, address),

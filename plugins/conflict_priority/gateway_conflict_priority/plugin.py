@@ -1,7 +1,7 @@
 """The claim of the upstream with the lowest priority number keeps a conflicting name; the others are dropped.
 
-File order breaks ties. The core reports dropped claims in the log and in `rad mcp proxy tools`. `upstream:tool` still
-reaches a dropped tool.
+Among equal numbers the upstream that holds the name keeps it, else the first in file order. The core reports dropped
+claims in the log and in `rad mcp proxy tools`. `upstream:tool` still reaches a dropped tool.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ class Priority:
         return {conflict.name: min(conflict.claims, key=_rank)}
 
 
-def _rank(claim: Claim) -> tuple[int, int]:
-    """The lowest priority number and file position among the claim's upstreams; replicas may differ in both."""
-    return min((upstream.priority, upstream.order) for upstream in claim.upstreams)
+def _rank(claim: Claim) -> int:
+    """The lowest priority number among the claim's upstreams. Ties keep the order of the claims."""
+    return min(upstream.priority for upstream in claim.upstreams)

@@ -16,8 +16,9 @@ def test_the_lowest_number_keeps_the_name_and_the_others_are_dropped():
     assert winner(make_upstream("a", order=0, priority=5), make_upstream("b", order=1, priority=2)) == "b"
 
 
-def test_ties_go_to_file_order():
+def test_ties_go_to_the_first_claim_which_is_the_holders():
     assert winner(make_upstream("a", order=0, priority=2), make_upstream("b", order=1, priority=2)) == "a"
+    assert winner(make_upstream("b", order=1, priority=2), make_upstream("a", order=0, priority=2)) == "b"
 
 
 def test_replicas_count_with_their_best_upstream():
