@@ -22,7 +22,7 @@ MAX_WAIT: Final = 60.0
 
 
 class SessionStore(Protocol):
-    """Stores sessions. Replace it for sessions that outlive a process or that processes share."""
+    """Keeps the live sessions of legacy agents, within limits."""
 
     def in_the_way(self, owner: str) -> Session | None:
         """The session to end before `create`; None if there is room. Raises `TooManySessions` if all are in use."""
