@@ -40,7 +40,7 @@ from gateway_core.log import output
 GOAL = (90, 24)
 """Calls and files that one call is to need at most."""
 WARM = 20
-"""Calls before the one that is watched."""
+"""Calls before the watched call."""
 ROOT = f"{Path(gateway_core.__file__).parent}/"
 STDIO = """
 [[mcp.proxy.upstreams]]
