@@ -101,7 +101,7 @@ class Fixed(Connection):
         if request.method == "tools/list":
             return Reply(result=_LIST)
         pending = Pending(7, request.method, exchange)
-        asyncio.get_running_loop().call_soon(lambda: pending.settle(decode_response(_ANSWER)))
+        asyncio.get_running_loop().call_soon(lambda: pending.resolve(decode_response(_ANSWER)))
         return await pending
 
     async def notify(self, method: str, params: Any = None) -> None: ...

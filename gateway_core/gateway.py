@@ -21,7 +21,7 @@ from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
-from gateway_core.downstream.app import Server
+from gateway_core.downstream.app import DataPlane
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
@@ -72,7 +72,7 @@ class Gateway:
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)
-        self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.settle)
+        self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.wait_first_lists)
         limits = proxy.limits
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(
@@ -86,7 +86,7 @@ class Gateway:
             on_roots_changed=self.pool.roots_changed,
         )
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
-        self._server: Server | None = None
+        self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
         self._started = time.time()
@@ -125,7 +125,7 @@ class Gateway:
         self._entered = True
         try:
             if listen:
-                server = Server(self._services)
+                server = DataPlane(self._services)
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
             for note in self.catalog.notes():

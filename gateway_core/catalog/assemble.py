@@ -11,13 +11,13 @@ from gateway_core.catalog.links import UI_KEY, published_definition
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.naming import Names
 from gateway_core.catalog.owners import Owners
-from gateway_core.catalog.publish import Offers, Published, Resolver, Rules, publish
+from gateway_core.catalog.publish import FetchedByUpstream, Published, Resolver, Rules, publish
 from gateway_core.catalog.replicas import Lookalikes, ReplicaRule, replica_sets
 from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
 from gateway_core.config import ProxyConfig
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.mcp.jsonrpc import value
-from gateway_core.upstream.lists.inventory import LIST_METHODS
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -30,22 +30,24 @@ class Assembler:
         names = Names((upstream.name for upstream in config.upstreams), config.separator, config.names)
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
-    def whole(self, upstreams: Sequence[Upstream], offers: Offers) -> Snapshot:
-        """The snapshot of `offers`, in which upstreams that were never reached may be missing."""
+    def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Snapshot:
+        """The snapshot of `all_fetched`, in which upstreams that were never reached may be missing."""
         empty = Snapshot(
             upstreams={upstream.name: upstream for upstream in upstreams},
-            offers=offers,
-            private={one: found.private for one, found in offers.items() if found.private},
-            changes={one: one.offer.changes for one, found in offers.items() if found.private},
+            all_fetched=all_fetched,
+            private={one: found.private for one, found in all_fetched.items() if found.private},
+            changes={one: one.published.changes for one, found in all_fetched.items() if found.private},
         )
-        return self.renewed(empty, frozenset(LIST_METHODS), offers)
+        return self.renewed(empty, frozenset(LIST_METHODS), all_fetched)
 
-    def renewed(self, base: Snapshot, kinds: frozenset[Kind], offers: Offers, owner: str = "") -> Snapshot:
-        """`base` with these kinds rebuilt from `offers`. `owner`: the principal that they are for; empty for all."""
+    def renewed(
+        self, base: Snapshot, kinds: frozenset[Kind], all_fetched: FetchedByUpstream, owner: str = ""
+    ) -> Snapshot:
+        """`base` with these kinds rebuilt from `all_fetched`. `owner`: their principal; empty for all."""
         if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
             kinds |= {"tool"}  # tools may link to resources
         published: dict[Kind, Published] = {
-            kind: publish(kind, offers, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
+            kind: publish(kind, all_fetched, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
         }
         entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
         snapshot = _replace(
@@ -55,7 +57,7 @@ class Assembler:
             templates=entries["template"],
             patterns=_patterns(entries["template"]) if "template" in kinds else base.patterns,
             resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
-            linking=_linking(offers),
+            linking=_linking(all_fetched),
             awaited={**base.awaited, **{kind: outcome.awaited for kind, outcome in published.items()}},
             replicas=replica_sets({kind: found.values() for kind, found in entries.items()}, self._rules.replicas),
             lookalikes=_lookalikes(published.values()),
@@ -66,8 +68,8 @@ class Assembler:
             if snapshot.linking:
                 entries["tool"] = {name: _linked(entry, snapshot) for name, entry in entries["tool"].items()}
             snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
-        complete = sum(not inventory.remembered for inventory in offers.values()) == len(base.upstreams)
-        hints = {kind: _hint(kind, offers, complete=complete) for kind in kinds}
+        complete = sum(not fetched.remembered for fetched in all_fetched.values()) == len(base.upstreams)
+        hints = {kind: _hint(kind, all_fetched, complete=complete) for kind in kinds}
         made = self._lists.listings({kind: entries[kind] for kind in LIST_METHODS if kind in kinds}, hints, owner)
         return _replace(snapshot, listings={**base.listings, **made})
 
@@ -90,9 +92,9 @@ def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
     return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
 
 
-def _linking(offers: Offers) -> frozenset[str]:
+def _linking(all_fetched: FetchedByUpstream) -> frozenset[str]:
     owners = [
-        upstream.name for upstream, inventory in offers.items() if inventory.of("resource") or inventory.of("template")
+        upstream.name for upstream, fetched in all_fetched.items() if fetched.of("resource") or fetched.of("template")
     ]
     return frozenset(owners) if len(owners) > 1 else frozenset()
 
@@ -107,16 +109,16 @@ def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
     return _replace(entry, raw=raw, tool=_replace(entry.tool, definition=value(raw, frozen=True)))
 
 
-def _hint(kind: Kind, offers: Offers, *, complete: bool) -> Hint:
+def _hint(kind: Kind, all_fetched: FetchedByUpstream, *, complete: bool) -> Hint:
     """The cache hint of a merged list: the shortest lifetime and the most private scope of its parts.
 
     The lifetime is 0 while the list of any upstream is missing.
     """
     merged: Hint | None = None
-    for inventory in offers.values():
-        complete = complete and kind not in inventory.failures
-        if kind in inventory.items and not inventory.remembered:
-            hint = inventory.hints.get(kind, Hint())
+    for fetched in all_fetched.values():
+        complete = complete and kind not in fetched.failures
+        if kind in fetched.items and not fetched.remembered:
+            hint = fetched.hints.get(kind, Hint())
             merged = hint if merged is None else merged.merged(hint)
     if merged is None:
         return Hint()

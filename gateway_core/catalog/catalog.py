@@ -29,8 +29,8 @@ from gateway_core.config import ProxyConfig
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
-from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, Inventory
-from gateway_core.upstream.lists.offer import MAX_PRINCIPALS, Part
+from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedLists
+from gateway_core.upstream.lists.published_lists import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
@@ -57,7 +57,7 @@ class _View:
     def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
         """`parts`: the private lists of each upstream that has any; None if not requested yet."""
         complete = all(
-            part is not None and part.inventory is not None and not part.inventory.failures for part in parts.values()
+            part is not None and part.fetched is not None and not part.fetched.failures for part in parts.values()
         )
         return cls(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
 
@@ -88,7 +88,7 @@ class Catalog:
         self.generation = object()
         """Identifies the snapshot; see `seen_by`."""
         for upstream in upstreams:
-            upstream.offer.on_part = self._part_changed
+            upstream.published.on_part = self._part_changed
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -96,28 +96,28 @@ class Catalog:
 
         If nothing changed, the old snapshot and the views made from it stay.
         """
-        offers = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
-        before, after = self.snapshot, self._assembler.whole(self._upstreams, offers)
+        all_fetched = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
+        before, after = self.snapshot, self._assembler.whole(self._upstreams, all_fetched)
         if after == before:
             return
         self.snapshot = after
         self.generation = object()
-        self._settle(offers)
+        self._assign_names(all_fetched)
         report_changes(before, after)
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         if changed and before.listings:
             for listener in tuple(self._listeners):
                 listener(changed)
 
-    def _known(self, upstream: Upstream) -> Inventory | None:
-        return upstream.inventory or self._memory.lists.get(upstream.name)
+    def _known(self, upstream: Upstream) -> FetchedLists | None:
+        return upstream.fetched or self._memory.lists.get(upstream.name)
 
-    def _settle(self, offers: Mapping[Upstream, Inventory]) -> None:
+    def _assign_names(self, all_fetched: Mapping[Upstream, FetchedLists]) -> None:
         """Record which upstream holds which name, in memory and for later processes."""
         for kind in LIST_METHODS:
             published = {**self.snapshot.awaited.get(kind, {}), **self.snapshot.entries(kind)}
-            self._memory.owners.settle(kind, published, known_in(offers, kind))
-        self._memory.keep({upstream.name: inventory for upstream, inventory in offers.items()})
+            self._memory.owners.assign(kind, published, known_in(all_fetched, kind))
+        self._memory.keep({upstream.name: fetched for upstream, fetched in all_fetched.items()})
 
     def notes(self) -> list[str]:
         """Sentences for people: which upstreams are replicas, and which pairs only look like replicas."""
@@ -152,10 +152,10 @@ class Catalog:
             for upstream, kinds in self.snapshot.private.items()
             if (kind is None or kind in kinds)
             and upstream.reachable
-            and upstream.offer.due(principal, listing=kind is not None)
+            and upstream.published.due(principal, listing=kind is not None)
         ]
         if wanted:
-            await asyncio.gather(*(upstream.offer.renew(exchange.agent) for upstream in wanted))
+            await asyncio.gather(*(upstream.published.renew(exchange.agent) for upstream in wanted))
 
     def seen_by(self, principal: str) -> object | None:
         """An object that identifies what a principal sees, to compare by identity; None if `prepare` is due."""
@@ -184,23 +184,23 @@ class Catalog:
     def _view(self, base: Snapshot, principal: str) -> _View:
         view = self._views.pop(principal, None)
         if view is None or view.base is not base:
-            parts = {upstream: upstream.offer.part(principal) for upstream in base.private}
-            own = {one: part.inventory for one, part in parts.items() if part is not None}
+            parts = {upstream: upstream.published.part(principal) for upstream in base.private}
+            own = {one: part.fetched for one, part in parts.items() if part is not None}
             view = _View.of(base, self._own_snapshot(base, principal, own), parts)
         self._views[principal] = view
         while len(self._views) > MAX_PRINCIPALS:
             del self._views[next(iter(self._views))]
         return view
 
-    def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, Inventory | None]) -> Snapshot:
+    def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, FetchedLists | None]) -> Snapshot:
         """The snapshot of one principal; `base` if its private lists equal those of the gateway."""
-        known = base.offers
-        private = {one: own.get(one) or Inventory() for one, inventory in known.items() if inventory.private}
+        known = base.all_fetched
+        private = {one: own.get(one) or FetchedLists() for one, fetched in known.items() if fetched.private}
         kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
         if not kinds:
             return base
-        offers = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
-        return self._assembler.renewed(base, kinds, offers, principal)
+        all_fetched = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
+        return self._assembler.renewed(base, kinds, all_fetched, principal)
 
     # -- look-ups: `principal` is the id of the agent ------------------------------------------------------------
 
@@ -290,8 +290,8 @@ def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, princi
         entry = snapshot.tools_by_owner.get((upstream.name, original))
         if entry is not None:
             return Target(original, (upstream,), entry.tool, entry.mirrored)
-    inventory = upstream.inventory if principal is None else upstream.offer.tools_for(principal)
-    item = inventory.find("tool", original) if inventory is not None else None
+    fetched = upstream.fetched if principal is None else upstream.published.tools_for(principal)
+    item = fetched.find("tool", original) if fetched is not None else None
     if item is None:
         return Target(original, (upstream,))
     tool = Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))

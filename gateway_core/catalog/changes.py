@@ -8,7 +8,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.catalog.snapshot import Snapshot
-from gateway_core.upstream.lists.inventory import LIST_METHODS
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 
 MAX_LOGGED: Final = 20
 """Warnings that are logged for one change; further ones are only counted."""
@@ -30,9 +30,9 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
     for found in after.replicas:
         if found.upstreams not in known_sets:
             logger.info("{}", found)
-    if len(after.offers) < len(after.upstreams):
+    if len(after.all_fetched) < len(after.upstreams):
         return  # a missing list may change which upstreams are compared
-    complete_before = len(before.offers) == len(after.offers)
+    complete_before = len(before.all_fetched) == len(after.all_fetched)
     known_pairs = {pair.upstreams for pair in before.lookalikes} if complete_before else set()
     for pair in after.lookalikes:
         if pair.upstreams not in known_pairs:

@@ -22,7 +22,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.mcp.names import IMPLEMENTATION, SERVER_INFO_KEY
 from gateway_core.sealing import Seal
-from gateway_core.upstream.lists.inventory import LIST_METHODS, RESULT_KEYS
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, RESULT_KEYS
 
 _META: Final = {SERVER_INFO_KEY: IMPLEMENTATION}
 _DIGEST_BYTES: Final = 16

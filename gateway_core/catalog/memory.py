@@ -25,7 +25,7 @@ from gateway_core.catalog.owners import Held, Owners
 from gateway_core.config import ProxyConfig
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.read_only import read_only
-from gateway_core.upstream.lists.inventory import Inventory, Item
+from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.lists.listing import MAX_ITEMS
 
 MAX_FILE: Final = 4 * 1024 * 1024
@@ -60,14 +60,14 @@ class Memory:
         """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed."""
         names = [upstream.name for upstream in proxy.upstreams]
         self.owners: Final = Owners(names)
-        self.lists: dict[str, Inventory] = {}
+        self.lists: dict[str, FetchedLists] = {}
         """Upstream -> the lists that the file holds for it."""
         self._path = path
         self._writes = path is not None and writes
         self._rules = _rules(proxy)
         self._names = names
         self._written: bytes | None = None
-        self._latest: Mapping[str, Inventory] | None = None
+        self._latest: Mapping[str, FetchedLists] | None = None
         """What the next write stores; None when everything is written."""
         self._writing: asyncio.Task[None] | None = None
         content = None if path is None else _read(path)
@@ -79,7 +79,7 @@ class Memory:
             if upstream in content.lists:
                 lists = content.lists[upstream]
                 items = {kind: tuple(_item(kind, *one) for one in names[:MAX_ITEMS]) for kind, names in lists.items()}
-                self.lists[upstream] = Inventory(items, remembered=True)
+                self.lists[upstream] = FetchedLists(items, remembered=True)
         if content.rules != self._rules:
             return
         for kind, name, holders in content.holders:
@@ -88,9 +88,9 @@ class Memory:
                 self.owners.holders[kind, name] = present
         self.owners.known.update((upstream, kind) for upstream, known in self.lists.items() for kind in known.items)
 
-    def keep(self, inventories: Mapping[str, Inventory]) -> None:
+    def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
         """Schedule a write of `inventories`; without a running event loop, the next call schedules it."""
-        self._latest = inventories
+        self._latest = fetched_lists
         if not self._writes or (self._writing is not None and not self._writing.done()):
             return
         with contextlib.suppress(RuntimeError):
@@ -112,10 +112,10 @@ class Memory:
             if self._latest is latest:
                 self._latest = None
 
-    def _write(self, inventories: Mapping[str, Inventory], holders: Mapping[Held, Sequence[str]]) -> None:
+    def _write(self, fetched_lists: Mapping[str, FetchedLists], holders: Mapping[Held, Sequence[str]]) -> None:
         assert self._path is not None
         try:
-            data = self._encoded(inventories, holders)
+            data = self._encoded(fetched_lists, holders)
             if data != self._written:
                 _replace(self._path, data)
             self._written = data
@@ -128,14 +128,14 @@ class Memory:
                 reason,
             )
 
-    def _encoded(self, inventories: Mapping[str, Inventory], holders: Mapping[Held, Sequence[str]]) -> bytes:
+    def _encoded(self, fetched_lists: Mapping[str, FetchedLists], holders: Mapping[Held, Sequence[str]]) -> bytes:
         content = _Content(self._rules, {}, [(kind, name, list(owners)) for (kind, name), owners in holders.items()])
         if len(jsonrpc.encode(content)) > MAX_FILE // 2:
             content = _Content(self._rules, {}, [])
         room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode(content))
-        for upstream, inventory in inventories.items():
+        for upstream, fetched in fetched_lists.items():
             lists: dict[Kind, Names] = {
-                kind: [(item.name, item.identity) for item in items] for kind, items in inventory.items.items()
+                kind: [(item.name, item.identity) for item in items] for kind, items in fetched.items.items()
             }
             size = len(jsonrpc.encode({upstream: lists}))
             if size <= room:

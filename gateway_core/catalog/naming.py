@@ -17,7 +17,7 @@ from typing import Final
 from gateway_core.api import Kind
 from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.config import NamesConfig
-from gateway_core.upstream.lists.inventory import Item
+from gateway_core.upstream.lists.fetched_lists import Item
 
 _SAFE: Final = r"A-Za-z0-9_\-"
 _DIGITS: Final = (8, 12, 16, 24)

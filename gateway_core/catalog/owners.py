@@ -51,7 +51,7 @@ class Owners:
             return first
         return None
 
-    def settle(self, kind: Kind, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
+    def assign(self, kind: Kind, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
         """Record the holders of all names of one kind. `known`: the upstreams whose list of that kind took part."""
         self.known.update((upstream, kind) for upstream in known)
         absent: dict[str, int] = {}

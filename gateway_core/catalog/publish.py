@@ -20,11 +20,11 @@ from gateway_core.catalog.snapshot import Decision
 from gateway_core.config import UpstreamConfig
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.read_only import read_only
-from gateway_core.upstream.lists.inventory import NAME_KEYS, Inventory, Item
+from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, FetchedLists, Item
 from gateway_core.upstream.upstream import Upstream
 
 Resolver = Callable[[ToolConflict], Mapping[str, Claim] | None]
-Offers = Mapping[Upstream, Inventory]
+FetchedByUpstream = Mapping[Upstream, FetchedLists]
 """Upstream -> its fetched lists, for the principals that the snapshot is for; in file order."""
 
 
@@ -88,9 +88,9 @@ class _Wish:
     """All upstreams that claim the name which the plugin decided about."""
 
 
-def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Published:
+def publish(kind: Kind, all_fetched: FetchedByUpstream, resolve: Resolver, rules: Rules) -> Published:
     """Publish all items of one kind."""
-    claims = _collect(kind, offers, rules)
+    claims = _collect(kind, all_fetched, rules)
     published = Published()
     wishes: list[_Wish] = []
     for name, groups in claims.items():
@@ -105,11 +105,11 @@ def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Publ
         for new_name, claim in mapping.items():
             wishes.append(_Wish(new_name, _group_of(claim, pairs), contested))
     given = _give_out(kind, wishes, rules, published.warnings)
-    order = {upstream: number for number, upstream in enumerate(offers)}
+    order = {upstream: number for number, upstream in enumerate(all_fetched)}
 
     def position(pair: tuple[str, _Group]) -> tuple[int, int]:
         owner = pair[1].upstreams[0]
-        return order[owner], offers[owner].positions(kind)[pair[1].item.name]
+        return order[owner], all_fetched[owner].positions(kind)[pair[1].item.name]
 
     # This order is the same after every restart, whichever upstream answered first.
     for name, group in sorted(given.items(), key=position):
@@ -118,10 +118,10 @@ def publish(kind: Kind, offers: Offers, resolve: Resolver, rules: Rules) -> Publ
     return published
 
 
-def _collect(kind: Kind, offers: Offers, rules: Rules) -> dict[str, list[_Group]]:
+def _collect(kind: Kind, all_fetched: FetchedByUpstream, rules: Rules) -> dict[str, list[_Group]]:
     claims: dict[str, list[_Group]] = {}
-    for upstream, inventory in offers.items():
-        items = inventory.of(kind)
+    for upstream, fetched in all_fetched.items():
+        items = fetched.of(kind)
         local = rules.names.local(kind, items)
         for item in items:
             groups = claims.setdefault(local[item.name], [])
@@ -238,6 +238,6 @@ def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str,
                 published.lookalikes.setdefault(pair, []).append(name)
 
 
-def known_in(offers: Offers, kind: Kind) -> Iterable[str]:
+def known_in(all_fetched: FetchedByUpstream, kind: Kind) -> Iterable[str]:
     """The upstreams whose list of that kind is known."""
-    return (upstream.name for upstream, inventory in offers.items() if kind in inventory.items)
+    return (upstream.name for upstream, fetched in all_fetched.items() if kind in fetched.items)

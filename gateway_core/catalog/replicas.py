@@ -72,8 +72,8 @@ class ReplicaRule:
             return f'they are in group "{first.group}"'
         if self._mode == "schema":
             return 'the file says replicas = "schema"'
-        apart = first.group is not None and other.group is not None
-        if self._mode == "intent" and not apart and _has_priority(first) and _has_priority(other):
+        different_groups = first.group is not None and other.group is not None
+        if self._mode == "intent" and not different_groups and _has_priority(first) and _has_priority(other):
             return "each has a priority"
         return None
 

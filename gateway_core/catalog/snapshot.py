@@ -13,7 +13,7 @@ from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
-from gateway_core.upstream.lists.inventory import LIST_METHODS, Inventory
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -82,14 +82,14 @@ class Snapshot:
     resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """The same for resources and their URIs."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
-    offers: Mapping[Upstream, Inventory] = field(default_factory=dict)
+    all_fetched: Mapping[Upstream, FetchedLists] = field(default_factory=dict)
     """The lists that upstreams returned to the gateway itself; views are made from them."""
     listings: Mapping[tuple[str, Era], Listing] = field(default_factory=dict)
     """(list method, era) -> listing."""
     private: Mapping[Upstream, frozenset[Kind]] = field(default_factory=dict)
     """The lists that each principal must fetch for itself; empty if no list is private."""
     changes: Mapping[Upstream, int] = field(default_factory=dict)
-    """`Offer.changes` of the upstreams in `private`, when the snapshot was made."""
+    """`PublishedLists.changes` of the upstreams in `private`, when the snapshot was made."""
     linking: frozenset[str] = frozenset()
     """Upstreams whose URIs may be ambiguous: all that have resources, if there is more than one."""
     awaited: Mapping[Kind, Mapping[str, Entry]] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Snapshot:
         """Whether the upstream has resources, by its capabilities or its recorded names."""
         if "resources" in upstream.capabilities:
             return True
-        known = self.offers.get(upstream)
+        known = self.all_fetched.get(upstream)
         return known is not None and known.remembered and bool(known.of("resource") or known.of("template"))
 
     def published_uri(self, upstream: str, uri: str) -> str:

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 from gateway_core.catalog import Snapshot
 from gateway_core.config import UpstreamConfig
-from gateway_core.upstream.lists.inventory import Inventory
+from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
 
 def upstream(of: Upstream) -> dict[str, Any]:
     """State and counters of one upstream."""
-    inventory = of.inventory or Inventory()
-    retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.offer.age
+    fetched = of.fetched or FetchedLists()
+    retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.published.age
     return {
         "name": of.name,
         "transport": of.config.transport,
@@ -29,11 +29,11 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "era": of.facts.era,
         "protocol_version": info.protocol_version if info is not None else None,
         "server": f"{info.name} {info.version}".strip() if info is not None else None,
-        "tools": len(inventory.of("tool")),
-        "resources": len(inventory.of("resource")),
-        "prompts": len(inventory.of("prompt")),
+        "tools": len(fetched.of("tool")),
+        "resources": len(fetched.of("resource")),
+        "prompts": len(fetched.of("prompt")),
         "lists": _lists(of),
-        "warnings": list(inventory.warnings),
+        "warnings": list(fetched.warnings),
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "calls": of.calls,
@@ -46,11 +46,11 @@ def upstream(of: Upstream) -> dict[str, Any]:
 
 def _lists(of: Upstream) -> str:
     """State of the lists that agents see of it: `current`, `incomplete`, `last known` or `none`."""
-    if of.inventory is None:
+    if of.fetched is None:
         return "none"
-    if not of.reachable or of.offer.behind:
+    if not of.reachable or of.published.behind:
         return "last known"
-    return "incomplete" if of.inventory.failures else "current"
+    return "incomplete" if of.fetched.failures else "current"
 
 
 def _target(config: UpstreamConfig) -> str:
@@ -98,8 +98,8 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
 
 def _warnings(of: Upstream) -> Sequence[str]:
     """What is missing from the lists of one upstream, and why."""
-    if of.inventory is not None:
-        return of.inventory.warnings
+    if of.fetched is not None:
+        return of.fetched.warnings
     if of.last_error is None:
         return (f"{of.name}: not reached yet, its tools are still to come",)
     return (f"{of.name}: not reached so far, its tools are not known: {of.last_error}",)

@@ -166,7 +166,7 @@ def _speaks_modern(post: Post, *, legacy: bool) -> bool:
     return True
 
 
-class Server:
+class DataPlane:
     """The listening HTTP server, its housekeeping, and its graceful shutdown."""
 
     def __init__(self, services: Services) -> None:
@@ -215,7 +215,7 @@ class Server:
         for session in self._services.sessions:
             self._services.end_session(session)
         await self.http.drain(1.0)
-        await self._services.settle(1.0)
+        await self._services.wait_sessions_closed(1.0)
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):

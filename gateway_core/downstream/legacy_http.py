@@ -14,7 +14,7 @@ from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADE
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.live import Session
 from gateway_core.downstream.streams.event_store import StoredStream
-from gateway_core.downstream.streams.stream import Reply
+from gateway_core.downstream.streams.stream import PostResponse
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
@@ -56,7 +56,7 @@ class LegacyHttp:
             else:
                 self._legacy.notification(session, message)
             return ACCEPTED
-        reply = Reply(post.client.begin_stream, accepted, session.questions, session.keep)
+        reply = PostResponse(post.client.begin_stream, accepted, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply)
         if isinstance(answer, bytes):
             session.touch()

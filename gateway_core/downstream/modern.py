@@ -29,7 +29,7 @@ from gateway_core.downstream.request_headers import (
     require_stream,
 )
 from gateway_core.downstream.services import Services
-from gateway_core.downstream.streams.stream import Mailbox, Reply, write_events
+from gateway_core.downstream.streams.stream import Mailbox, PostResponse, write_events
 from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent
@@ -188,7 +188,7 @@ class ModernHttp:
                 return Response(jsonrpc.result(message.id, discover(self._services)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
-            reply = Reply(client.begin_stream, accepted)
+            reply = PostResponse(client.begin_stream, accepted)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             self._services.gate.enter(message)

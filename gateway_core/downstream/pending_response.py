@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.streams.stream import QUIET, Reply
+from gateway_core.downstream.streams.stream import QUIET, PostResponse
 from gateway_core.http1.response import Response
 from gateway_core.inline.driver import Running
 from gateway_core.mcp.jsonrpc import Message
@@ -20,7 +20,7 @@ class PendingCall(msgspec.Struct, eq=False):
     """The pending response to a call: plain, or the last message of the call's stream."""
 
     running: Running[CallResult]
-    reply: Reply
+    reply: PostResponse
     _message: Message
     _respond: Callable[[Message, Running[CallResult]], Response]
     """Makes the response to the message once the call has ended."""

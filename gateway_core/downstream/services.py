@@ -169,7 +169,7 @@ class Services:
     def end_session(self, session: Session) -> None:
         """End a legacy session: cancel its calls, end its streams, close its upstream sessions.
 
-        Upstream sessions close in the background; `settle` waits for that.
+        Upstream sessions close in the background; `wait_sessions_closed` waits for that.
         """
         self.sessions.delete(session)
         session.end()
@@ -185,7 +185,7 @@ class Services:
         except Exception as error:  # noqa: BLE001 - no caller waits for this task
             logger.error("{} after the end of a session\n{}", type(error).__name__, where(error))
 
-    async def settle(self, seconds: float) -> None:
+    async def wait_sessions_closed(self, seconds: float) -> None:
         """Wait until `on_session_end` has finished for all ended sessions, `seconds` at most."""
         if self._endings:
             await asyncio.wait(list(self._endings), timeout=seconds)

@@ -74,7 +74,7 @@ class StdioServer:
                         failures.append(failed)
                 self._channel.close()
                 self._services.end_session(self._session)
-                await self._services.settle(1.0)
+                await self._services.wait_sessions_closed(1.0)
                 close_reader()
                 close_writer()
         if failures:

@@ -16,13 +16,13 @@ from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
 from gateway_core.hooks.verdicts import (
+    await_verdict,
     bounded,
     checked_choice,
     checked_health,
     checked_names,
     judge,
     sendable,
-    settled,
     sound,
 )
 from gateway_core.inline.driver import in_task
@@ -155,7 +155,7 @@ class Chain:
                     if verdict is not None:
                         if hook.is_async or hasattr(verdict, "__await__"):
                             own = Own()
-                            verdict = await settled(verdict)
+                            verdict = await await_verdict(verdict)
                         call, end = judge(call, verdict, lookup)
                 except BaseException as error:
                     if own.end(error):
@@ -236,7 +236,7 @@ class Chain:
             try:
                 health = hook.function(upstream)
                 if hook.is_async or hasattr(health, "__await__"):
-                    health = await settled(health)
+                    health = await await_verdict(health)
                 if health is None:
                     continue
                 return checked_health(health)

@@ -21,7 +21,7 @@ MAX_RETRY_AFTER: Final = 2**31
 _INT32: Final = range(-(2**31), 2**31)
 
 
-async def settled(awaitable: Awaitable[Any]) -> Any:
+async def await_verdict(awaitable: Awaitable[Any]) -> Any:
     """Wait for a hook, in a task. Raises `Misuse` if something that the hook waited for was cancelled, so that this
     does not look like a cancellation of the call."""
     try:
@@ -43,7 +43,7 @@ async def bounded(awaitable: Awaitable[Any]) -> Any:
     """Wait for an `after_call`, in a task. Raises `Misuse` if it takes longer than `AFTER_TIMEOUT`."""
     try:
         async with asyncio.timeout(AFTER_TIMEOUT) as limit:
-            return await settled(awaitable)
+            return await await_verdict(awaitable)
     except TimeoutError as error:
         if limit.expired():
             raise Misuse(f"took longer than {AFTER_TIMEOUT:g} s") from error

@@ -13,9 +13,9 @@ import select
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway_core.http1.client_head import MAX_HEAD, Closed, Heads
+from gateway_core.http1.client_head import MAX_HEAD, Closed, HeadCache
 from gateway_core.http1.client_parser import StreamParser
-from gateway_core.http1.client_response import Response, ResponseHead
+from gateway_core.http1.client_response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
 
 LINGER: Final = 1.0
@@ -26,7 +26,11 @@ class WireConnection(asyncio.Protocol):
     """One connection, for one request at a time."""
 
     def __init__(
-        self, heads: Heads, idle: Callable[[WireConnection], None], lost: Callable[[WireConnection], None], limit: int
+        self,
+        heads: HeadCache,
+        idle: Callable[[WireConnection], None],
+        lost: Callable[[WireConnection], None],
+        limit: int,
     ) -> None:
         """`idle` is called when the connection can take the next request, `lost` when it is closed.
 
@@ -38,9 +42,9 @@ class WireConnection(asyncio.Protocol):
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
-        self._answer: Completion[Response] | None = None
+        self._answer: Completion[ClientResponse] | None = None
         """The awaited response; None without a request, and once a streamed response has begun."""
-        self._response: Response | None = None
+        self._response: ClientResponse | None = None
         """The response whose body is arriving."""
         self._stream: StreamParser | None = None
         self._collected: _Collection | None = None
@@ -67,9 +71,9 @@ class WireConnection(asyncio.Protocol):
         if sock is not None:
             self._poll.register(sock.fileno(), select.POLLIN)
 
-    def ask(self, head: bytes, body: bytes) -> Completion[Response]:
+    def ask(self, head: bytes, body: bytes) -> Completion[ClientResponse]:
         """Send a request on a usable connection. The completion fails with `OSError` if no response arrives."""
-        answer: Completion[Response] = Completion()
+        answer: Completion[ClientResponse] = Completion()
         transport = self._transport
         if transport is None or transport.is_closing():
             answer.fail(Closed("closed before it was used"))
@@ -81,7 +85,7 @@ class WireConnection(asyncio.Protocol):
             transport.writelines((head, body))
         return answer
 
-    def give_up(self, answer: Completion[Response]) -> None:
+    def give_up(self, answer: Completion[ClientResponse]) -> None:
         """Stop waiting: close the connection if `answer` is still pending, else close the response."""
         if self._answer is answer:
             self.close()
@@ -107,9 +111,9 @@ class WireConnection(asyncio.Protocol):
                 if not missing:
                     self._answer = None
                     self._ended(reusable=head.reusable)
-                    answer.complete(Response(head, None, data[end:]))
+                    answer.complete(ClientResponse(head, None, data[end:]))
                     return
-                if missing > 0 and head.usual and head.length <= self._limit:
+                if missing > 0 and head.canonical and head.length <= self._limit:
                     self._collected = _Collection(head, [data[end:]], missing)
                     return
             self._stream = StreamParser(self._begun, head)
@@ -126,7 +130,7 @@ class WireConnection(asyncio.Protocol):
             self._pass_on(response, answer)
 
     @staticmethod
-    def _pass_on(response: Response | None, answer: Completion[Response] | None) -> None:
+    def _pass_on(response: ClientResponse | None, answer: Completion[ClientResponse] | None) -> None:
         """Resume the caller that waits for the response or its body.
 
         Do this last: the caller may use the connection again at once.
@@ -148,11 +152,13 @@ class WireConnection(asyncio.Protocol):
         assert answer is not None
         body = b"".join(collected.pieces)
         self._ended(reusable=collected.head.reusable and not collected.missing)
-        answer.complete(Response(collected.head, None, body[: collected.head.length] if collected.missing else body))
+        answer.complete(
+            ClientResponse(collected.head, None, body[: collected.head.length] if collected.missing else body)
+        )
 
-    def _begun(self, head: ResponseHead) -> Response:
+    def _begun(self, head: ResponseHead) -> ClientResponse:
         """Called by the parser when a head is complete; returns the response for its body."""
-        self._response = Response(head, self)
+        self._response = ClientResponse(head, self)
         return self._response
 
     def _finish(self) -> None:
@@ -200,7 +206,7 @@ class WireConnection(asyncio.Protocol):
         collected, self._collected = self._collected, None
         response, self._response = self._response, None
         if collected is not None:  # the head is complete, so only the body fails
-            response = Response(collected.head, self)
+            response = ClientResponse(collected.head, self)
         self._drop_stream()
         self.close()
         if response is not None:

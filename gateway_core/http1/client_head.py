@@ -26,7 +26,7 @@ class Closed(OSError):
     """The connection closed before the response was complete."""
 
 
-class Heads:
+class HeadCache:
     """A cache of response heads by their bytes. Each upstream has one, because its heads repeat."""
 
     def __init__(self) -> None:

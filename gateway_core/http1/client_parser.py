@@ -9,7 +9,7 @@ import httptools
 from multidict import CIMultiDict
 
 from gateway_core.http1.client_head import MAX_HEAD, Collected, Malformed
-from gateway_core.http1.client_response import Response, ResponseHead
+from gateway_core.http1.client_response import ClientResponse, ResponseHead
 
 MAX_INFORMATIONAL: Final = 8
 """Maximum number of 1xx responses before the final one."""
@@ -18,7 +18,7 @@ MAX_INFORMATIONAL: Final = 8
 class StreamParser(Collected):
     """Parses one response from its first byte to its last; the head has the bounds of `client_head`."""
 
-    def __init__(self, begun: Callable[[ResponseHead], Response], known: ResponseHead | None) -> None:
+    def __init__(self, begun: Callable[[ResponseHead], ClientResponse], known: ResponseHead | None) -> None:
         """`begun` gets the head and returns the response. `known`: the head, if the cache had it."""
         super().__init__()
         self.done = False
@@ -27,7 +27,7 @@ class StreamParser(Collected):
         self.failure: OSError | None = None
         self._begun = begun
         self._known = known
-        self._response: Response | None = None
+        self._response: ClientResponse | None = None
         self._before = 0
         self._informational = 0
 

@@ -21,7 +21,7 @@ MAX_SPENT: Final = 64 * 1024
 class ResponseHead:
     """Status and headers of a response."""
 
-    __slots__ = ("content_type", "encoded", "events", "headers", "length", "reusable", "status", "usual")
+    __slots__ = ("canonical", "content_type", "encoded", "events", "headers", "length", "reusable", "status")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
         """`length`: bytes of the body, None if unknown. `reusable`: the connection stays open."""
@@ -33,7 +33,7 @@ class ResponseHead:
         self.encoded = headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
         """Whether the body has a content coding, such as gzip."""
         plain = status == 200 and not self.encoded
-        self.usual = plain and self.content_type == JSON
+        self.canonical = plain and self.content_type == JSON
         """Whether the body is plain JSON with status 200."""
         self.events = plain and self.content_type == EVENT_STREAM
         """Whether the body is a plain event stream with status 200."""
@@ -51,7 +51,7 @@ class Carrier(Protocol):
         """Wait a moment for the rest of an unwanted response, so that the connection can be reused."""
 
 
-class Response(msgspec.Struct, eq=False):
+class ClientResponse(msgspec.Struct, eq=False):
     """A response. Its body can be read once; the reader must call `close` or `spend`."""
 
     head: ResponseHead

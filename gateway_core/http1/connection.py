@@ -32,7 +32,7 @@ MAX_AHEAD: Final = 64 * 1024
 """Bytes of later requests that are buffered while one is being served."""
 
 
-class Server(Protocol):
+class ServerContext(Protocol):
     """The part of `server.HttpServer` that a connection uses."""
 
     application: Application
@@ -67,7 +67,7 @@ class ServerConnection(asyncio.Protocol):
         "admitted",
     )
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerContext) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader()

@@ -84,7 +84,7 @@ class RequestHead(msgspec.Struct, eq=False):
     length: int
     """Bytes of the body; 0 if it is chunked."""
     chunked: bool
-    usual: bool
+    canonical: bool
     """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
     lines: list[str]
     """The lines as received, for `read_next_head`."""
@@ -137,11 +137,13 @@ def read_head(data: bytes) -> RequestHead:
     keep_alive = version == "1"
     if "connection" in fields:
         keep_alive = _keeps_alive(fields["connection"], keep_alive)
-    usual = keep_alive and version == "1" and method != "HEAD"
+    canonical = keep_alive and version == "1" and method != "HEAD"
     path, _, query = target.partition("?")
     if target[0] != "/":
         path = _path_of_absolute(target, fields["host"]) or path
-    return RequestHead(method, path, query, fields, repeated, int(version), keep_alive, length, chunked, usual, lines)
+    return RequestHead(
+        method, path, query, fields, repeated, int(version), keep_alive, length, chunked, canonical, lines
+    )
 
 
 def read_next_head(data: bytes, last: RequestHead) -> RequestHead:

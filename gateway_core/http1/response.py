@@ -38,7 +38,7 @@ class ResponseHeads:
     def refresh(self) -> None:
         """Update the clock; call about once a second."""
         self._date = formatdate(usegmt=True)
-        self.usual = self.lines(200, {"Content-Type": JSON})[:-2] + b"Content-Length: "
+        self.canonical = self.lines(200, {"Content-Type": JSON})[:-2] + b"Content-Length: "
         """The head of a 200 with JSON on a connection that stays open, up to the length."""
 
     def of(self, response: Response, request: RequestHead | None, *, close: bool) -> bytes:

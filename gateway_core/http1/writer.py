@@ -33,8 +33,8 @@ class ResponseWriter:
         `head`: the request's; None if it could not be parsed. `close`: end the connection in any case.
         """
         body = response.body
-        if not (close or response.close or response.headers) and response.status == 200 and head and head.usual:
-            lines = b"%b%d\r\n\r\n" % (self._heads.usual, len(body))
+        if not (close or response.close or response.headers) and response.status == 200 and head and head.canonical:
+            lines = b"%b%d\r\n\r\n" % (self._heads.canonical, len(body))
         else:
             close = close or response.close or head is None or not head.keep_alive
             lines = self._heads.of(response, head, close=close)

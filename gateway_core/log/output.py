@@ -19,7 +19,7 @@ from loguru import logger
 
 from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
-from gateway_core.log.sink import FLUSH_TIMEOUT, FileTarget, LineSink, StderrTarget, Target
+from gateway_core.log.sink import FLUSH_TIMEOUT, Destination, FileDestination, LineSink, StderrDestination
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -55,14 +55,14 @@ def setup(log: LogSettings, *, to_terminal: bool) -> None:
     `to_terminal`: a person watches stderr, so it gets text lines too if the log goes to a file.
     Raises `OSError` if the file cannot be opened; a file that fails later only loses lines.
     """
-    targets: list[tuple[Target, Renderer]] = []
+    destinations: list[tuple[Destination, Renderer]] = []
     if log.file is not None:
-        target = FileTarget(Path(log.file), log.max_bytes, log.kept_files)
-        targets.append((target, Renderer(log.format, colour=False)))
+        destination = FileDestination(Path(log.file), log.max_bytes, log.kept_files)
+        destinations.append((destination, Renderer(log.format, colour=False)))
     if log.file is None or to_terminal:
         form: Format = "text" if log.file is not None else log.format
-        targets.append((StderrTarget(), Renderer(form, colour=wants_colour(sys.stderr))))
-    sinks = [(LineSink(target, renderer), renderer) for target, renderer in targets]
+        destinations.append((StderrDestination(), Renderer(form, colour=wants_colour(sys.stderr))))
+    sinks = [(LineSink(destination, renderer), renderer) for destination, renderer in destinations]
     logger.remove()
     _active[:] = [sink for sink, _ in sinks]
     _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []
@@ -113,7 +113,7 @@ def flush(timeout: float = FLUSH_TIMEOUT) -> None:
 def reopen() -> None:
     """Check at the next write whether the log file was replaced. Also done regularly without this call."""
     for sink in _active:
-        sink.target.reopen()
+        sink.destination.reopen()
 
 
 def _no_format(_record: Record) -> str:

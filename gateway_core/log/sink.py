@@ -39,7 +39,7 @@ STALL_TIMEOUT: Final = 5.0
 FLUSH_TIMEOUT: Final = 2.0
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """A destination of bytes; `write` raises `OSError` if it fails."""
 
     def write(self, data: bytes) -> None: ...
@@ -47,7 +47,7 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
-class StderrTarget:
+class StderrDestination:
     """File descriptor 2, unbuffered: a buffered stream's lock could block process exit."""
 
     def write(self, data: bytes) -> None:
@@ -60,7 +60,7 @@ class StderrTarget:
         """Does nothing: the process keeps stderr."""
 
 
-class FileTarget:
+class FileDestination:
     """A log file in append mode, reopened after it was moved or deleted. Mode 0600: logs show agents' activity.
 
     Before it exceeds `max_bytes` (0: unlimited), it is renamed to `FILE.1`, `FILE.1` to `FILE.2`, and so on; `kept`
@@ -170,14 +170,14 @@ class LineSink:
 
     def __init__(
         self,
-        target: Target,
+        destination: Destination,
         render: Rendering,
         *,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
         report: float = REPORT_INTERVAL,
     ) -> None:
-        self.target = target
+        self.destination = destination
         self.render = render
         self.dropped = 0
         self._max_lines, self._max_bytes, self._report = max_lines, max_bytes, report
@@ -241,7 +241,7 @@ class LineSink:
                 self._writing = False
                 self._state.notify_all()
             if finished:
-                self.target.close()
+                self.destination.close()
                 return
 
     def _write(self, batch: list[bytes]) -> None:
@@ -254,7 +254,7 @@ class LineSink:
             # A line truncated by a full disk must not merge with the next one.
             data = (b"\n" if self._torn else b"") + b"".join(batch[start:end])
             try:
-                self.target.write(data)
+                self.destination.write(data)
                 self._torn = False
             except OSError:
                 self._torn = True
@@ -277,7 +277,7 @@ class LineSink:
             "exception": None,
         }
         with contextlib.suppress(OSError):
-            self.target.write(_encoded(self.render(record)))
+            self.destination.write(_encoded(self.render(record)))
 
 
 def _encoded(line: str) -> bytes:

@@ -20,7 +20,7 @@ from gateway_core.errors import (
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import METHODS, NAME_MEMBERS, TASKS, TOOLS_CALL
-from gateway_core.upstream.lists.inventory import header_names
+from gateway_core.upstream.lists.fetched_lists import header_names
 from gateway_core.upstream.requests import Request
 
 MAX_NAME_SHOWN: Final = 500

@@ -55,16 +55,21 @@ class Pipeline:
     """Serves calls; `calls` counts them."""
 
     def __init__(
-        self, config: ProxyConfig, catalog: Catalog, router: Router, chain: Chain, settle: Callable[[], Awaitable[bool]]
+        self,
+        config: ProxyConfig,
+        catalog: Catalog,
+        router: Router,
+        chain: Chain,
+        wait_first_lists: Callable[[], Awaitable[bool]],
     ) -> None:
-        """`settle` waits shortly after the start for upstreams not tried yet; it returns whether it waited."""
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited."""
         self._timeout = config.timeout
         self._max_timeout = config.max_timeout
         self._question_timeout = config.question_timeout
         self._catalog = catalog
         self._router = router
         self._chain = chain
-        self._settle = settle
+        self._wait_first_lists = wait_first_lists
         self._plans = CallPlans(catalog)
         self._in_flight = InlineCalls()
         self.calls = 0
@@ -186,7 +191,7 @@ class Pipeline:
         if target is not None and method not in TASKS:  # tasks may be older than this process
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it.
-        if not await self._settle():
+        if not await self._wait_first_lists():
             return target
         await self._catalog.prepare(exchange)
         return find(self._catalog, method, params.name, principal, params)

@@ -178,9 +178,9 @@ def _declared_safe(upstream: Upstream, target: Target) -> bool:
     retry = upstream.config.retry
     if (retry if isinstance(retry, str) else retry.get(target.original, "never")) == "safe":
         return True
-    if not upstream.config.trust_annotations or upstream.inventory is None:
+    if not upstream.config.trust_annotations or upstream.fetched is None:
         return False
-    item = upstream.inventory.find("tool", target.original)
+    item = upstream.fetched.find("tool", target.original)
     hints = item.definition.get("annotations") if item is not None else None
     return isinstance(hints, dict) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
 

@@ -52,10 +52,10 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ClientContext:
     """The client session context of a connection: its agent, declared capabilities, and notification callback."""
 
-    told: Callable[[str, Raw, Exchange | None], None]
+    on_notification: Callable[[str, Raw, Exchange | None], None]
     """Called on every notification except progress and cancellations, with its method and raw params, and with the
     exchange on whose stream it arrived, if the transport tells."""
     capabilities: Mapping[str, Any] = field(default_factory=dict)

@@ -48,7 +48,7 @@ class Backoff:
         self._failures = 0
 
 
-class Retries:
+class ReconnectPolicy:
     """Decides when to reconnect to one upstream, and how to report its failure."""
 
     def __init__(self, rng: random.Random) -> None:

@@ -34,7 +34,7 @@ class HealthMonitor:
         self._watches: dict[str, Watch] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = 0.0
-        self._settled = False
+        self._waited = False
 
     def start(self) -> None:
         """Start the watch tasks. Returns at once; they connect in the background."""
@@ -48,12 +48,12 @@ class HealthMonitor:
         """Wait at most `timeout` seconds until each upstream has been reached or has failed once."""
         await _wait(timeout, [watch.attempted for watch in self._watches.values()], asyncio.ALL_COMPLETED)
 
-    async def settle(self) -> bool:
+    async def wait_first_lists(self) -> bool:
         """Wait for upstreams to be reached, within `STARTUP_GRACE` and `FIRST_GRACE`. Later calls return at once.
 
         Returns whether it waited, so that the lists may have changed.
         """
-        if self._settled:
+        if self._waited:
             return False
         loop = asyncio.get_running_loop()
         waited = (left := self._started + STARTUP_GRACE - loop.time()) > 0
@@ -64,12 +64,12 @@ class HealthMonitor:
                 break
             waited = True
             await _wait(left, pending, asyncio.FIRST_COMPLETED)
-        self._settled = True
+        self._waited = True
         return waited
 
     @property
     def _reached(self) -> bool:
-        return any(upstream.inventory is not None for upstream in self._upstreams)
+        return any(upstream.fetched is not None for upstream in self._upstreams)
 
     async def stop(self) -> None:
         """Stop the watch tasks. The upstreams' owner closes their connections."""

@@ -13,7 +13,7 @@ from typing import Final
 from gateway_core.errors import DeliveryError, RefusedUpstream, UnusableAnswer
 from gateway_core.mcp.names import DISCOVER, PING
 from gateway_core.upstream.base import Connection, NoMcpAnswer
-from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS
+from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS
 
 PING_TIMEOUT: Final = 5.0
 UNTIMED: Final = 2.0

@@ -37,7 +37,7 @@ class Pending(Completion[Reply]):
     def is_answered_by(self, message: Message) -> bool:
         return message.is_response and own_id(message.id) == self.number
 
-    def settle(self, message: Message) -> None:
+    def resolve(self, message: Message) -> None:
         """Complete with the response, or fail with `UnusableAnswer`; see `reply_of`."""
         try:
             reply = reply_of(message)

@@ -18,7 +18,7 @@ from gateway_core.mcp.names import (
     PROTOCOL_VERSION_KEY,
     RESERVED_PREFIX,
 )
-from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.capabilities import for_modern
 from gateway_core.upstream.requests import Request
 
@@ -32,7 +32,7 @@ def modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str
     }
 
 
-def declared(exchange: Exchange | None, host: Host) -> Mapping[str, Any] | Raw:
+def declared(exchange: Exchange | None, host: ClientContext) -> Mapping[str, Any] | Raw:
     """The capabilities in a request to a modern server: the agent's, or the connection's without an exchange."""
     return host.capabilities if exchange is None else for_modern(exchange.agent)
 

@@ -34,10 +34,10 @@ from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.connections.sessions import SessionConnections
 from gateway_core.upstream.ejection import TIMED_OUT
-from gateway_core.upstream.lists.inventory import Inventory
-from gateway_core.upstream.lists.offer import Offer
+from gateway_core.upstream.lists.fetched_lists import FetchedLists
+from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.notifications.announcements import Announcements
-from gateway_core.upstream.notifications.watches import Release, Told
+from gateway_core.upstream.notifications.watches import OnUpdate, Release
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.transports.client import HttpClient
@@ -78,9 +78,11 @@ class Upstream:
         self.on_list_changed: Callable[[Upstream], None] = lambda upstream: None
         """Called on `list_changed` from the server, and when the lists may be out of date."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
-        """Called when a call or a late list has updated `inventory`."""
-        self.offer = Offer(config, lambda exchange, method, params: self.request(exchange, Request(method, params)))
-        self.offer.on_late = lambda: self.on_refreshed(self)
+        """Called when a call or a late list has updated `fetched`."""
+        self.published = PublishedLists(
+            config, lambda exchange, method, params: self.request(exchange, Request(method, params))
+        )
+        self.published.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
         self.connection: Connection | None = None
@@ -94,9 +96,9 @@ class Upstream:
         """Subscribe an agent to the status of tasks, by this upstream's ids."""
 
     @property
-    def inventory(self) -> Inventory | None:
+    def fetched(self) -> FetchedLists | None:
         """The lists fetched last. An upstream that is down keeps its place in the catalog."""
-        return self.offer.inventory
+        return self.published.fetched
 
     @property
     def reachable(self) -> bool:
@@ -127,7 +129,7 @@ class Upstream:
         try:
             async with asyncio.timeout(self.config.start_timeout):
                 await connection.open(self.facts.era)
-            await self.offer.fetch(connection)
+            await self.published.fetch(connection)
         except BaseException as problem:
             self._give_up(connection)
             self._deaths = self._deaths + 1 if self.died else 0
@@ -143,7 +145,7 @@ class Upstream:
         if self._http is not None:
             # A server that is reachable again was usually restarted, and has lost its old sessions.
             self.own.retire_all()
-        self.offer.changes += 1
+        self.published.changes += 1
         self.info = connection.info
         self.facts.era = connection.info.era
         self.enter(UpstreamState.HEALTHY)
@@ -176,7 +178,7 @@ class Upstream:
         """`disconnect`, and release all that outlives a connection: subscriptions, lists, the HTTP client."""
         self.enter(UpstreamState.STOPPED)
         self._announced.close()
-        await self.offer.close()
+        await self.published.close()
         await self.disconnect()
         if self._http is not None:
             await self._http.close()
@@ -195,24 +197,24 @@ class Upstream:
         if self.connection is None:
             raise NotSent("not connected")
         async with asyncio.timeout(self.config.start_timeout):
-            await self.offer.fetch(self.connection, again=True)
+            await self.published.fetch(self.connection, again=True)
 
     def refresh_if_expired(self) -> None:
         """Request a background fetch of the lists if they have expired (server/utilities/caching)."""
-        if self.connection is not None and self.offer.expired:
+        if self.connection is not None and self.published.expired:
             self.on_list_changed(self)
 
     def _lists_changed(self) -> None:
         """Called on `list_changed` from the server, on any connection."""
-        self.offer.changes += 1
+        self.published.changes += 1
         self.on_list_changed(self)
 
     # -- notifications for agents -------------------------------------------------------------------------------
 
-    async def watch(self, agent: Agent, uri: str, told: Told) -> Release:
-        """Call `told` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
+    async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
+        """Call `on_update` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self._open_main())
-        return await self._announced.watches.add(agent if own else None, uri, told)
+        return await self._announced.watches.add(agent if own else None, uri, on_update)
 
     async def _watching_connection(self, owner: Agent | None) -> Connection:
         main = await self._open_main()
@@ -278,8 +280,8 @@ class Upstream:
         await in_task()
         try:
             await self.refresh()
-            if "tool" in self.offer.private:
-                await self.offer.renew(exchange.agent)
+            if "tool" in self.published.private:
+                await self.published.renew(exchange.agent)
         except (DeliveryError, RpcError, TimeoutError):
             return refusal
         self.on_refreshed(self)
@@ -290,12 +292,12 @@ class Upstream:
         """Send the request on the connection for this exchange."""
         headers, main = None, self.connection
         if self._http is not None and request.method == TOOLS_CALL and (request.templates is None or exchange.headers):
-            headers = self.offer.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
+            headers = self.published.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
         if main is None or main.closed or exchange.log_level or (self._isolates or main.stateful):
-            return self._apart(exchange, request, headers)
+            return self._isolated(exchange, request, headers)
         return main.deliver(request, exchange, headers)
 
-    async def _apart(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
+    async def _isolated(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
         """Send the request on an isolated or reopened connection, after setting the agent's log level."""
         agent, era = exchange.agent, self.facts.era
         if era == "legacy" and each_call(self.config, era, agent):

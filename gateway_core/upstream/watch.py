@@ -22,7 +22,7 @@ from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
-from gateway_core.upstream.ejection import BACKOFF_FIRST, TIMED_OUT, PassiveChecks, Retries
+from gateway_core.upstream.ejection import BACKOFF_FIRST, TIMED_OUT, PassiveChecks, ReconnectPolicy
 from gateway_core.upstream.liveness import PING_TIMEOUT, Liveness
 from gateway_core.upstream.upstream import Upstream
 
@@ -63,7 +63,7 @@ class Watch:
         self._chain = chain
         self._on_change = on_change
         self._rng = rng
-        self._retries = Retries(rng)
+        self._retries = ReconnectPolicy(rng)
         self._passive = PassiveChecks()
         self._wake = asyncio.Event()
         self._stale = False
@@ -153,7 +153,7 @@ class Watch:
         self._passive.clear()
         self._stale = self._doubt = False
         assert upstream.info is not None
-        tools = len(upstream.inventory.of("tool")) if upstream.inventory is not None else 0
+        tools = len(upstream.fetched.of("tool")) if upstream.fetched is not None else 0
         logger.bind(upstream=upstream.name).info(
             "upstream {} is up: {} tools, protocol {}", upstream.name, tools, upstream.info.protocol_version
         )
@@ -191,7 +191,7 @@ class Watch:
             while True:
                 if await self._idle(lost, DOUBT_INTERVAL if self._rising else wait):
                     return lost.result(), True
-                if self._stale or upstream.offer.retry_due:
+                if self._stale or upstream.published.retry_due:
                     await self._refresh()
                 wait, before, checked = self._interval, checked, loop.time()
                 problem = await self._check(connection)

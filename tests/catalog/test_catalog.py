@@ -51,7 +51,7 @@ class World:
     async def refresh(self) -> None:
         for upstream in self.upstreams:
             connection: Connection = self.servers[upstream.name]  # type: ignore[assignment]
-            await upstream.offer.fetch(connection)
+            await upstream.published.fetch(connection)
         self.catalog.rebuild()
 
 
@@ -59,14 +59,14 @@ class World:
 async def world() -> World:
     made = World()
     await made.refresh()
-    made.upstreams[1].offer._ask = lambda exchange, method, params: made.servers["b"].request(method, params)
-    await made.upstreams[1].offer.renew(Agent(Principal("p"), "modern", "2026-07-28"))
+    made.upstreams[1].published._ask = lambda exchange, method, params: made.servers["b"].request(method, params)
+    await made.upstreams[1].published.renew(Agent(Principal("p"), "modern", "2026-07-28"))
     return made
 
 
 async def test_what_changes_no_list_keeps_the_snapshot_and_every_view(world: World) -> None:
     world.servers["b"].lists["tools/list"] = {"tools": [{"name": "own", "inputSchema": {}}]}
-    await world.upstreams[1].offer.renew(Agent(Principal("q"), "modern", "2026-07-28"))
+    await world.upstreams[1].published.renew(Agent(Principal("q"), "modern", "2026-07-28"))
     world.servers["b"].lists["tools/list"] = LISTS["tools/list"]
     snapshot = world.catalog.snapshot
     views = [world.catalog._seen(principal)[0] for principal in ("p", "q")]
@@ -96,7 +96,7 @@ def another_scope(world: World) -> None:
 
 
 def a_change_of_private_lists(world: World) -> None:
-    world.upstreams[1].offer.changes += 1
+    world.upstreams[1].published.changes += 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_whatever_may_change_an_answer_makes_a_new_snapshot(
 
 
 async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: World) -> None:
-    catalog, offer = world.catalog, world.upstreams[1].offer
+    catalog, published = world.catalog, world.upstreams[1].published
     agent = Agent(Principal("p"), "modern", "2026-07-28")
     assert catalog.tool("t0", "p") is not None
     seen = catalog.seen_by("p")
@@ -126,7 +126,7 @@ async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: Wo
     world.upstreams[1].connection = connection
     assert catalog.seen_by("stranger") is None, "its own lists are to be asked for now"
     assert catalog.seen_by("p") is seen
-    await offer.renew(agent)
+    await published.renew(agent)
     assert catalog.tool("t0", "p") is not None
     renewed = catalog.seen_by("p")
     assert renewed is not None

@@ -12,7 +12,7 @@ import pytest
 from gateway_core.catalog import memory
 from gateway_core.catalog.memory import Memory, file_of
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.upstream.lists.inventory import Inventory, Item
+from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 
 CONFIG = ProxyConfig(
     upstreams=(
@@ -22,19 +22,21 @@ CONFIG = ProxyConfig(
 )
 
 
-def inventory(*names: str) -> Inventory:
-    return Inventory({"tool": tuple(Item("tool", name, b'{"name":"%b"}' % name.encode(), {}, "id") for name in names)})
+def fetched(*names: str) -> FetchedLists:
+    return FetchedLists(
+        {"tool": tuple(Item("tool", name, b'{"name":"%b"}' % name.encode(), {}, "id") for name in names)}
+    )
 
 
-async def written(path: Path, **inventories: Inventory) -> None:
+async def written(path: Path, **fetched_lists: FetchedLists) -> None:
     made = Memory(CONFIG, path)
-    made.keep(inventories)
+    made.keep(fetched_lists)
     await made.close()
 
 
 async def test_it_stands_beside_the_configuration_and_holds_names_only(tmp_path: Path) -> None:
     path = file_of(tmp_path / "mcp-proxy.toml")
-    await written(path, a=inventory("x", "y"))
+    await written(path, a=fetched("x", "y"))
     assert path == tmp_path / "mcp-proxy.names"
     assert path.stat().st_mode & 0o777 == 0o600
     assert b"s3cret" not in path.read_bytes()
@@ -84,7 +86,7 @@ async def test_a_file_that_cannot_be_trusted_is_ignored_and_reported(
     tmp_path: Path, damage: Callable[[Path], None], logged: Callable[[], str]
 ) -> None:
     path = tmp_path / "n"
-    await written(path, a=inventory("x"))
+    await written(path, a=fetched("x"))
     damage(path)
     assert not Memory(CONFIG, path).lists
     assert "is ignored" in logged()
@@ -93,14 +95,14 @@ async def test_a_file_that_cannot_be_trusted_is_ignored_and_reported(
 async def test_a_file_that_cannot_be_written_is_reported_once(tmp_path: Path, logged: Callable[[], str]) -> None:
     made = Memory(CONFIG, tmp_path / "missing" / "n")
     for name in ("x", "y"):
-        made.keep({"a": inventory(name)})
+        made.keep({"a": fetched(name)})
         await made.close()
     assert logged().count("cannot be written") == 1
 
 
 async def test_what_does_not_fit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MAX_FILE", 4096)
-    await written(tmp_path / "n", a=inventory(*(f"n{number}" for number in range(5000))), b=inventory("y"))
+    await written(tmp_path / "n", a=fetched(*(f"n{number}" for number in range(5000))), b=fetched("y"))
     assert (tmp_path / "n").stat().st_size <= 4096
     assert list(Memory(CONFIG, tmp_path / "n").lists) == ["b"]
 
@@ -108,8 +110,8 @@ async def test_what_does_not_fit_is_left_out(tmp_path: Path, monkeypatch: pytest
 async def test_changes_are_written_while_the_gateway_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "DELAY", 0.01)
     made = Memory(CONFIG, tmp_path / "n")
-    made.keep({"a": inventory("x")})
-    made.keep({"a": inventory("y")})
+    made.keep({"a": fetched("x")})
+    made.keep({"a": fetched("y")})
     while not (tmp_path / "n").exists():
         await asyncio.sleep(0.01)
     assert [one.name for one in Memory(CONFIG, tmp_path / "n").lists["a"].of("tool")] == ["y"]
@@ -118,6 +120,6 @@ async def test_changes_are_written_while_the_gateway_runs(tmp_path: Path, monkey
 
 async def test_a_reader_writes_nothing(tmp_path: Path) -> None:
     made = Memory(CONFIG, tmp_path / "n", writes=False)
-    made.keep({"a": inventory("x")})
+    made.keep({"a": fetched("x")})
     await made.close()
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
 from gateway_core.sealing import Seal
-from gateway_core.upstream.lists.inventory import NAME_KEYS, Inventory, Item
+from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, FetchedLists, Item
 from gateway_core.upstream.upstream import Upstream
 
 Lists = Mapping[str, Sequence[str]]
@@ -60,7 +60,7 @@ class World:
     def offer(self, upstream: str, *texts: str) -> None:
         """That upstream is reached, or says that its list changed."""
         items = {self.kind: tuple(item(text, self.kind) for text in texts)}
-        self.upstreams[upstream].offer.inventory = Inventory(items)
+        self.upstreams[upstream].published.fetched = FetchedLists(items)
         self.catalog.rebuild()
 
     @property

@@ -13,7 +13,7 @@ from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.publish import Published, Rules, publish
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
-from gateway_core.upstream.lists.inventory import LIST_METHODS, NAME_KEYS, RESULT_KEYS, Inventory
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedLists
 from gateway_core.upstream.lists.listing import fetch_list
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.upstream import Upstream
@@ -42,7 +42,7 @@ async def make(
         return Reply(result=answers.get(method, b"{}"))
 
     fetched = await fetch_list(name, send, "legacy", kind, timeout=5)
-    upstream.offer.inventory = Inventory().with_list(kind, fetched, hinted=False)
+    upstream.published.fetched = FetchedLists().with_list(kind, fetched, hinted=False)
     return upstream
 
 
@@ -64,7 +64,7 @@ def published(
     )
     return publish(
         kind,
-        {upstream: upstream.inventory for upstream in upstreams if upstream.inventory is not None},
+        {upstream: upstream.fetched for upstream in upstreams if upstream.fetched is not None},
         resolve or (lambda conflict: None),  # type: ignore[arg-type]
         rules,
     )

@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway_core.config.loader import loads
 from gateway_core.errors import ConfigError
-from gateway_core.upstream.lists import offer
+from gateway_core.upstream.lists import published_lists
 
 from .catalog_kit import PRIVATE, PUBLIC, Offering, tool, until, world
 
@@ -185,7 +185,7 @@ async def test_clause_37_a_name_means_what_its_principal_was_shown() -> None:
 async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(offer, "PATIENCE", 0.5)
+    monkeypatch.setattr(published_lists, "PATIENCE", 0.5)
     a, b = Offering("a", hints=SHARED | OWN), Offering("b", [tool("shared")], hints=SHARED)
     gate = asyncio.Event()
     gate.set()
@@ -205,7 +205,7 @@ async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
         assert await bob.tools() == ["shared"], "it was shown nothing before"
         assert (await bob.result("tools/list"))["ttlMs"] == 0
         gate.set()
-        await until(lambda: here.upstream("a").offer.part("bob@127.0.0.1") is not None)
+        await until(lambda: here.upstream("a").published.part("bob@127.0.0.1") is not None)
         assert await bob.tools() == ["ours", "shared"], "what came too late is there for the next"
 
 
@@ -224,7 +224,7 @@ async def test_clause_37_private_lists_of_a_server_that_is_down_stay_with_their_
 
 
 async def test_clause_38_a_fetch_that_a_change_overtook_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offer, "PATIENCE", 0.5)
+    monkeypatch.setattr(published_lists, "PATIENCE", 0.5)
     a = Offering("a", [tool("old")], hints=SHARED | OWN)
     gate, held = asyncio.Event(), []
 
@@ -237,7 +237,7 @@ async def test_clause_38_a_fetch_that_a_change_overtook_replaces_nothing(monkeyp
 
     a.listing = listing
     async with a.serving(), world(a) as here:
-        ada, its = here.agent("ada", sampling={}), here.upstream("a").offer
+        ada, its = here.agent("ada", sampling={}), here.upstream("a").published
         assert await ada.tools() == [], "the first fetch hangs"
         a.tools, before = [tool("new")], its.changes
         await a.tell(ToolsListChanged())
@@ -653,8 +653,8 @@ async def test_a_storm_of_changes_is_fetched_once_a_second() -> None:
     a = Offering("a", [tool("t")], hints=SHARED)
     async with a.serving(), world(a) as here:
         before, started = a.listed.count("tools/list"), time.monotonic()
-        changes = here.upstream("a").offer.changes
+        changes = here.upstream("a").published.changes
         while time.monotonic() - started < 1.5:
             await a.tell(ToolsListChanged())
-        await until(lambda: here.upstream("a").offer.changes > changes + 10)
+        await until(lambda: here.upstream("a").published.changes > changes + 10)
         assert 1 <= a.listed.count("tools/list") - before <= 3

@@ -13,7 +13,7 @@ import pytest
 
 from gateway_core.api import CallResult, Outcome
 from gateway_core.config import LimitsConfig, ProxyConfig
-from gateway_core.downstream.app import Server
+from gateway_core.downstream.app import DataPlane
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
@@ -134,7 +134,7 @@ class World:
     services: Services
     pipeline: FakePipeline
     catalog: FakeCatalog
-    server: Server
+    server: DataPlane
     http: aiohttp.ClientSession
     ended: list[str]
     ready: bool = True
@@ -276,7 +276,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
     config = ProxyConfig(limits=limits, **settings)
     ended: list[str] = []
     services, pipeline, catalog = services_for(config, ended)
-    server = Server(services)
+    server = DataPlane(services)
     await server.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as http:
         world = World(services, pipeline, catalog, server, http, ended)

@@ -332,10 +332,10 @@ async def test_a_flood_of_silent_connections_is_cut_off(start: Any) -> None:
 
 
 async def test_a_port_in_use_is_an_os_error(world: Any, start: Any) -> None:
-    from gateway_core.downstream.app import Server
+    from gateway_core.downstream.app import DataPlane
 
     with pytest.raises(OSError, match="address already in use"):
-        await Server(world.services).start("127.0.0.1", world.server.port)
+        await DataPlane(world.services).start("127.0.0.1", world.server.port)
 
 
 async def test_requests_on_one_connection_are_of_whatever_era(world: Any, helpers: Any) -> None:

@@ -224,7 +224,7 @@ async def test_delete_ends_the_session_and_what_hangs_on_it(world: Any) -> None:
             assert response.status == 204
         assert (await posting).json["error"]["code"] == -31006
         assert b"event: message" not in await asyncio.wait_for(stream.content.read(), 2)
-    await world.services.settle(1)
+    await world.services.wait_sessions_closed(1)
     assert world.ended == [session["Mcp-Session-Id"]]
     assert (await world.post(call("echo"), session)).status == 404
 
@@ -242,7 +242,7 @@ async def test_what_hangs_on_a_session_may_take_its_time_to_end(world: Any) -> N
     async with world.http.delete(world.url, headers=session) as response:
         assert response.status == 204
     assert not told
-    await world.services.settle(2)
+    await world.services.wait_sessions_closed(2)
     assert told == [session["Mcp-Session-Id"]]
 
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.http1.client_connection import WireConnection
-from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, Heads
+from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, HeadCache
 from gateway_core.http1.client_parser import MAX_INFORMATIONAL
-from gateway_core.http1.client_response import HIGH, Response
+from gateway_core.http1.client_response import HIGH, ClientResponse
 from gateway_core.upstream.transports import client as module
 from gateway_core.upstream.transports.answers import read_body
 from gateway_core.upstream.transports.client import HttpClient
@@ -331,7 +331,7 @@ async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.Mon
 
 
 def test_only_so_many_heads_are_remembered() -> None:
-    heads = Heads()
+    heads = HeadCache()
     for number in range(REMEMBERED + 20):
         data = b"HTTP/1.1 200 OK\r\nX: %d\r\nContent-Length: 2\r\n\r\n" % number
         assert heads.read(data) is heads.read(data)
@@ -362,10 +362,10 @@ async def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
 
 
 def test_a_response_that_was_closed_takes_nothing_in() -> None:
-    connection = WireConnection(Heads(), lambda _: None, lambda _: None, 1000)
-    head = Heads().read(PLAIN[:-2])
+    connection = WireConnection(HeadCache(), lambda _: None, lambda _: None, 1000)
+    head = HeadCache().read(PLAIN[:-2])
     assert head is not None
-    response = Response(head, connection)
+    response = ClientResponse(head, connection)
     response.close()
     response.feed(b"late")
     assert response.at_eof

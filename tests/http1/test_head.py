@@ -23,7 +23,7 @@ def test_a_usual_head() -> None:
     head = read("Host: a:1", "Content-Type:application/json", "Content-LENGTH: 12", "X-A: \t b c \t ")
     assert (head.method, head.path, head.query, head.minor) == ("POST", "/mcp", "", 1)
     assert head.fields == {"host": "a:1", "content-type": "application/json", "content-length": "12", "x-a": "b c"}
-    assert (head.length, head.chunked, head.keep_alive, head.usual) == (12, False, True, True)
+    assert (head.length, head.chunked, head.keep_alive, head.canonical) == (12, False, True, True)
     assert head.once("x-a") == "b c"
     assert head.once("x-b") is None
 
@@ -50,7 +50,7 @@ def test_values_beyond_ascii_are_utf8_with_what_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "connection", "keep_alive", "usual"),
+    ("first", "connection", "keep_alive", "canonical"),
     [
         ("GET / HTTP/1.1", None, True, True),
         ("GET / HTTP/1.1", "close", False, False),
@@ -61,10 +61,10 @@ def test_values_beyond_ascii_are_utf8_with_what_is_not_kept() -> None:
         ("GET / HTTP/1.0", "Keep-Alive", True, False),
     ],
 )
-def test_persistence(first: str, connection: str | None, keep_alive: bool, usual: bool) -> None:
+def test_persistence(first: str, connection: str | None, keep_alive: bool, canonical: bool) -> None:
     lines = ["Host: a"] if connection is None else ["Host: a", f"Connection: {connection}"]
     head = read(*lines, first=first)
-    assert (head.keep_alive, head.usual) == (keep_alive, usual)
+    assert (head.keep_alive, head.canonical) == (keep_alive, canonical)
 
 
 def test_expect_counts_in_http11_only() -> None:

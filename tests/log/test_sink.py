@@ -12,14 +12,14 @@ import pytest
 from loguru import logger
 
 from gateway_core.log import output
-from gateway_core.log.sink import FileTarget, LineSink
+from gateway_core.log.sink import FileDestination, LineSink
 from tests.log.kit import Memory, render
 
 
 def test_a_rotated_file_is_opened_again(tmp_path, monkeypatch):
     monkeypatch.setattr("gateway_core.log.sink.REOPEN_INTERVAL", 0.0)
     path = tmp_path / "a.log"
-    target = FileTarget(path)
+    target = FileDestination(path)
     target.write(b"one\n")
     path.rename(tmp_path / "a.log.1")
     target.write(b"two\n")
@@ -37,7 +37,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_files_rotate_by_size_and_only_a_few_are_kept(tmp_path, kept):
-    target = FileTarget(tmp_path / "a.log", max_bytes=100, kept=kept)
+    target = FileDestination(tmp_path / "a.log", max_bytes=100, kept=kept)
     for number in range(50):
         target.write(b"%02d" % number + b"x" * 27 + b"\n")
     target.close()
@@ -51,14 +51,14 @@ def test_files_rotate_by_size_and_only_a_few_are_kept(tmp_path, kept):
 
 def test_what_a_file_holds_from_before_counts(tmp_path):
     (tmp_path / "a.log").write_bytes(b"x" * 90)
-    target = FileTarget(tmp_path / "a.log", max_bytes=100, kept=1)
+    target = FileDestination(tmp_path / "a.log", max_bytes=100, kept=1)
     target.write(b"y" * 20)
     target.close()
     assert _sizes(tmp_path) == {"a.log": 20, "a.log.1": 90}
 
 
 def test_two_processes_that_write_to_one_file_lose_no_line(tmp_path):
-    one, other = (FileTarget(tmp_path / "a.log", max_bytes=100, kept=3) for _ in range(2))
+    one, other = (FileDestination(tmp_path / "a.log", max_bytes=100, kept=3) for _ in range(2))
     for number in range(8):
         one.write(b"one%d" % number + b"x" * 35 + b"\n")
         other.write(b"two%d" % number + b"x" * 35 + b"\n")
@@ -72,7 +72,7 @@ def test_two_processes_that_write_to_one_file_lose_no_line(tmp_path):
 def test_where_rotation_is_refused_the_file_grows_on(tmp_path):
     (tmp_path / "a.log.1").mkdir()
     (tmp_path / "a.log.1" / "x").touch()
-    target = FileTarget(tmp_path / "a.log", max_bytes=10, kept=1)
+    target = FileDestination(tmp_path / "a.log", max_bytes=10, kept=1)
     for _ in range(3):
         target.write(b"12345678\n")
     target.close()
@@ -80,7 +80,7 @@ def test_where_rotation_is_refused_the_file_grows_on(tmp_path):
 
 
 def test_what_is_no_file_is_not_rotated():
-    target = FileTarget(Path(os.devnull), max_bytes=10, kept=1)
+    target = FileDestination(Path(os.devnull), max_bytes=10, kept=1)
     for _ in range(3):
         target.write(b"12345678\n")
     target.close()

@@ -45,7 +45,7 @@ class World:
         self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
         router = Router(chain, InputRequired(self.config, Seal()))
-        self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.settle)
+        self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.wait_first_lists)
 
     def exchange(self, method: str, era: Era = "modern") -> Exchange:
         version = "2026-07-28" if era == "modern" else "2025-11-25"

@@ -17,7 +17,7 @@ from gateway_core.pipeline.call_state import CallState
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.router import MIN_RETRIES, Router, available
 from gateway_core.sealing import Seal
-from gateway_core.upstream.lists.inventory import Inventory, Item
+from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
@@ -43,7 +43,7 @@ class Scripted(Upstream):
     def offers(self, tool: str, annotations: dict[str, Any]) -> None:
         definition = {"name": tool, "annotations": annotations}
         item = Item("tool", tool, json.dumps(definition).encode(), definition, "")
-        self.offer.inventory = Inventory({"tool": (item,)})
+        self.published.fetched = FetchedLists({"tool": (item,)})
 
     async def request(self, exchange: Exchange, request: Request) -> Reply:
         behaviour = self._behaviour[min(self.attempts, len(self._behaviour) - 1)]

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.http import HttpConnection
 from tests.upstream import inline_kit
@@ -206,7 +206,7 @@ async def connect() -> AsyncIterator[Connect]:
         def told(method: str, params: Raw, exchange: Exchange | None) -> None:
             notifications.append(method)
 
-        link = Link(HttpConnection(config, limits, Host(told), client), client, notifications)
+        link = Link(HttpConnection(config, limits, ClientContext(told), client), client, notifications)
         links.append(link)
         if opened:
             await link.connection.open(known_era)

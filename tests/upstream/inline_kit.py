@@ -57,7 +57,7 @@ class World:
         self.catalog = Catalog(config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
         self.router = Router(chain, InputRequired(config, Seal()))
-        self.pipeline = Pipeline(config, self.catalog, self.router, chain, self.health.settle)
+        self.pipeline = Pipeline(config, self.catalog, self.router, chain, self.health.wait_first_lists)
         self.agents: dict[str, Agent] = {
             "modern": Agent(Principal("m@test"), "modern", "2026-07-28"),
             "legacy": Agent(Principal("l@test"), "legacy", "2025-11-25", session_id="s"),

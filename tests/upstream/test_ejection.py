@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gateway_core.upstream.ejection import Backoff, PassiveChecks, Retries
+from gateway_core.upstream.ejection import Backoff, PassiveChecks, ReconnectPolicy
 
 
 class Highest(random.Random):
@@ -62,17 +62,17 @@ def _every_second_fails(passive: PassiveChecks, begin: int, calls: int) -> list[
     return verdicts
 
 
-def waits(retries: Retries, count: int, **how: object) -> list[float]:
+def waits(retries: ReconnectPolicy, count: int, **how: object) -> list[float]:
     return [retries.after("broken", **how)[1] for _ in range(count)]  # type: ignore[arg-type]
 
 
 def test_a_failure_that_does_not_heal_is_tried_ever_more_rarely_up_to_ten_minutes() -> None:
-    assert waits(Retries(Highest()), 12, lasting=True)[-4:] == [256, 512, 600, 600]
-    assert waits(Retries(Lowest()), 12, lasting=True)[-4:] == [128, 256, 300, 300]
+    assert waits(ReconnectPolicy(Highest()), 12, lasting=True)[-4:] == [256, 512, 600, 600]
+    assert waits(ReconnectPolicy(Lowest()), 12, lasting=True)[-4:] == [128, 256, 300, 300]
 
 
 def test_the_same_death_with_the_same_last_words_does_not_heal() -> None:
-    retries = Retries(Highest())
+    retries = ReconnectPolicy(Highest())
     ends = [retries.after("exited with status 1", death=f"exited with status 1: 12:0{n} no database") for n in range(9)]
     assert ends[0] == ("exited with status 1", 1)
     assert ends[1] == ("exited with status 1, 2 times in a row", 2)
@@ -80,7 +80,7 @@ def test_the_same_death_with_the_same_last_words_does_not_heal() -> None:
 
 
 def test_another_end_in_between_begins_the_row_again() -> None:
-    retries = Retries(Highest())
+    retries = ReconnectPolicy(Highest())
     for words in ("no database", "no disk", "no database"):
         reason, _ = retries.after("exited", death=f"exited: {words}")
         assert reason == "exited"
@@ -88,7 +88,7 @@ def test_another_end_in_between_begins_the_row_again() -> None:
 
 
 def test_a_process_is_started_again_at_once_only_after_sustained_health() -> None:
-    retries = Retries(Highest())
+    retries = ReconnectPolicy(Highest())
     assert retries.may_reconnect(1.5, process=True)
     for _ in range(3):
         retries.lived(59)
@@ -100,9 +100,9 @@ def test_a_process_is_started_again_at_once_only_after_sustained_health() -> Non
 
 @pytest.mark.parametrize(("healthy", "at_once"), [(1.5, False), (10, True)])
 def test_a_session_over_http_may_be_short(healthy: float, at_once: bool) -> None:
-    retries = Retries(Highest())
+    retries = ReconnectPolicy(Highest())
     assert [retries.may_reconnect(healthy, process=False) for _ in range(4)] == [True, *[at_once] * 3]
 
 
 def test_a_connection_that_is_lost_right_away_is_not_opened_at_once() -> None:
-    assert not Retries(Highest()).may_reconnect(0.5, process=True)
+    assert not ReconnectPolicy(Highest()).may_reconnect(0.5, process=True)

@@ -30,9 +30,9 @@ async def settled(*upstreams: Upstream) -> list[str]:
     monitor = HealthMonitor(upstreams, Chain([]), lambda: None)
     monitor.start()
     try:
-        assert await monitor.settle()
-        assert not await monitor.settle(), "later lists do not wait"
-        return [upstream.name for upstream in upstreams if upstream.inventory is not None]
+        assert await monitor.wait_first_lists()
+        assert not await monitor.wait_first_lists(), "later lists do not wait"
+        return [upstream.name for upstream in upstreams if upstream.fetched is not None]
     finally:
         await monitor.stop()
         for upstream in upstreams:

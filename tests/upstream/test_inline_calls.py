@@ -14,7 +14,7 @@ from gateway_core.downstream.agents import meta_of
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.driver import task_of
 from gateway_core.mcp import jsonrpc
-from gateway_core.upstream.lists.inventory import Inventory
+from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from tests.upstream.inline_kit import GOOD, Start, ended, http, promoted, response
 
 
@@ -415,7 +415,7 @@ async def test_many_at_once_keep_their_answers_apart(world: Start) -> None:
 async def test_a_changed_catalog_is_looked_at_again(world: Start) -> None:
     made = await world(well)
     assert (await ended(made.inline(value=1))).outcome is Outcome.OK
-    made.upstream.offer.inventory = Inventory()
+    made.upstream.published.fetched = FetchedLists()
     made.catalog.rebuild()
     result = await ended(made.begin(value=1))
     assert result.error is not None

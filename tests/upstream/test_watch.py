@@ -74,7 +74,7 @@ async def test_a_child_that_dies_is_started_again(watch: Callable[..., HealthMon
     first = upstream.connection
     await first.close()  # type: ignore[union-attr]
     await until(lambda: upstream.facts.state is UpstreamState.DOWN)
-    assert upstream.inventory is not None, "it keeps its place in the catalog"
+    assert upstream.fetched is not None, "it keeps its place in the catalog"
     await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
     assert upstream.connection is not first
 
@@ -505,7 +505,7 @@ async def test_a_server_has_as_long_to_start_as_its_start_timeout_says(journal: 
     await late.close()
     in_time = odd(journal, "--after", "1.0", start_timeout=20)
     await in_time.connect()
-    assert in_time.inventory is not None
+    assert in_time.fetched is not None
     await in_time.close()
 
 

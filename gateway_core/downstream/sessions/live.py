@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.downstream.streams.event_store import EventStore, StoredStream
-from gateway_core.downstream.streams.questions import Questions
+from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.downstream.streams.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.downstream.subscriptions.subscription import Subscription
@@ -85,7 +85,7 @@ class Session:
         """Requests in flight, by the agent's request ids; `ended` removes them."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Open listen requests on this agent's channel, by the agent's request ids."""
-        self.questions = Questions()
+        self.questions = AgentQuestions()
         self.watched: Watched | None = None
         """The resources that the agent has subscribed to; None before the first subscription."""
         self.log_level = ""

@@ -17,7 +17,7 @@ MAX_QUESTIONS: Final = 64
 """Maximum number of unanswered questions to one agent."""
 
 
-class Questions:
+class AgentQuestions:
     """The unanswered questions to one legacy agent. The gateway assigns their ids."""
 
     __slots__ = ("_ended", "_last", "_waiting")

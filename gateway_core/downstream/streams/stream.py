@@ -18,7 +18,7 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core.downstream.streams.questions import Questions
+from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.exchange.exchange import NO_BACK
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import COMMENT, SSE_HEADERS, event
@@ -183,12 +183,12 @@ class Writer(Protocol):
         """Send `data`, and wait while too much of it is unread. Raises `ConnectionError`."""
 
 
-class Reply(msgspec.Struct, eq=False):
+class PostResponse(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
     _begin_stream: Callable[[Mapping[str, str]], Awaitable[Writer]]
     _accepts: Accepts
-    _questions: Questions | None = None
+    _questions: AgentQuestions | None = None
     """The questions of the legacy session; None for modern agents."""
     _keep: Callable[[Mailbox], Resumable] | None = None
     """Makes the stream of a mailbox resumable, once it begins; None for modern agents."""

@@ -94,9 +94,9 @@ class Watched:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT):
                 for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
-                    told = self._teller(uri, upstream, target.original)
+                    on_update = self._teller(uri, upstream, target.original)
                     try:
-                        return await upstream.watch(self._agent, target.original, told)
+                        return await upstream.watch(self._agent, target.original, on_update)
                     except DeliveryError as failure:
                         problem = failure
         except TimeoutError:
@@ -108,11 +108,11 @@ class Watched:
         )
 
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
-        def told(updated: str) -> None:
+        def on_update(updated: str) -> None:
             principal = self._agent.principal.id
             self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
 
-        return told
+        return on_update
 
 
 def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:

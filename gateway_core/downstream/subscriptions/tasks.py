@@ -73,11 +73,11 @@ class Followed:
     async def _follow(self, upstream: Upstream, ids: dict[str, str]) -> frozenset[str]:
         """Follow tasks of one upstream; returns the agent's ids of those accepted. `ids`: upstream's id -> agent's."""
 
-        def told(own: str, status: Raw | None) -> None:
+        def on_status(own: str, status: Raw | None) -> None:
             self._put(ids[own], upstream.name, b"" if status is None else bytes(status))
 
         try:
-            follower = await upstream.follow(self._agent, frozenset(ids), told)
+            follower = await upstream.follow(self._agent, frozenset(ids), on_status)
         except (DeliveryError, RpcError) as problem:
             logger.bind(upstream=upstream.name).debug("tells nothing of tasks: {}", problem)
             return frozenset()

@@ -37,7 +37,7 @@ class _Metadata(Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class AuthorizationServer:
     """The authorization server of an upstream."""
 
     token_endpoint: URL
@@ -51,7 +51,7 @@ class Server:
     """The upstream's resource identifier, if its metadata has one."""
 
 
-async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> Server:
+async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> AuthorizationServer:
     """Find the authorization server of `upstream`. Raises `Refused`.
 
     `issuer` is the one that the credentials belong to, if known; any other is refused.
@@ -110,7 +110,7 @@ def _chosen(offered: list[str], issuer: str | None) -> str:
     return offered[0]
 
 
-async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> Server:
+async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> AuthorizationServer:
     for place in _places(fetcher.address(issuer)):
         found = await fetcher.document(place, _Metadata)
         if found is None:
@@ -119,7 +119,7 @@ async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> 
             raise Refused(f"the metadata at {place.origin()} is that of another issuer, and is not used")
         if not found.token_endpoint:
             raise Refused(f"the metadata at {place.origin()} has no token_endpoint")
-        return Server(
+        return AuthorizationServer(
             token_endpoint=fetcher.address(found.token_endpoint),
             issuer=issuer,
             methods=frozenset(found.token_endpoint_auth_methods_supported or ()),

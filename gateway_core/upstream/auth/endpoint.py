@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway_core.upstream.auth.credentials import Credentials
-from gateway_core.upstream.auth.discovery import Server
+from gateway_core.upstream.auth.discovery import AuthorizationServer
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -30,7 +30,7 @@ _ERRORS: Final = frozenset(
 """Error codes of RFC 6749 section 5.2 and RFC 8707: the only text from a token endpoint in our messages."""
 
 
-class Answer(msgspec.Struct):
+class EndpointAnswer(msgspec.Struct):
     """A token response: a token or an error."""
 
     access_token: str = ""
@@ -49,8 +49,8 @@ class Answer(msgspec.Struct):
 
 
 async def ask(
-    fetcher: Fetcher, server: Server, credentials: Credentials, scopes: Iterable[str], resource: str
-) -> Answer:
+    fetcher: Fetcher, server: AuthorizationServer, credentials: Credentials, scopes: Iterable[str], resource: str
+) -> EndpointAnswer:
     """Request a token, trying each client authentication method that may apply. Raises `Refused`."""
     form = {"grant_type": "client_credentials"}
     if scope := " ".join(scopes):
@@ -75,9 +75,9 @@ async def ask(
     raise refusal
 
 
-def _read(status: int, body: bytes) -> Answer:
+def _read(status: int, body: bytes) -> EndpointAnswer:
     try:
-        answer = msgspec.json.decode(body, type=Answer)
+        answer = msgspec.json.decode(body, type=EndpointAnswer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         answer = None
     if status != 200:

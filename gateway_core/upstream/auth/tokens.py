@@ -23,10 +23,10 @@ from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
 from gateway_core.upstream.auth.challenge import MAX_SCOPES, Challenge
 from gateway_core.upstream.auth.credentials import Credentials
-from gateway_core.upstream.auth.discovery import Server, canonical, discover
+from gateway_core.upstream.auth.discovery import AuthorizationServer, canonical, discover
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import ask
-from gateway_core.upstream.connections.await_shared import joined
+from gateway_core.upstream.connections.await_shared import await_shared
 
 AHEAD: Final = 60.0
 """Seconds before expiry at which a token is renewed; at half its lifetime if that is less than two minutes."""
@@ -92,7 +92,9 @@ class TokenSource:
         self._credentials = Credentials(config)
         named = [URL(text) for text in (config.token_url, config.issuer) if text is not None]
         self._fetcher = Fetcher(url, named, session, addresses)
-        self._server = Server(URL(config.token_url), config.issuer) if config.token_url is not None else None
+        self._server = (
+            AuthorizationServer(URL(config.token_url), config.issuer) if config.token_url is not None else None
+        )
         self._lost = self._server is None
         """Whether the authorization server must be discovered (again)."""
         self._issuer = config.issuer
@@ -172,7 +174,7 @@ class TokenSource:
             raise NotSent(f"{self._who}: {backoff.reason}", retry_after=backoff.wait)
         task = self._renewal(challenge, backoff, replaces_refused=replaces_refused)
         try:
-            return await joined(task, f"{self._who}: the gateway is closing")
+            return await await_shared(task, f"{self._who}: the gateway is closing")
         except Refused as failure:
             raise NotSent(f"{self._who}: {failure}", retry_after=backoff.wait) from None
 
@@ -213,7 +215,7 @@ class TokenSource:
         )
         return self._token
 
-    async def _find(self, challenge: Challenge | None) -> Server:
+    async def _find(self, challenge: Challenge | None) -> AuthorizationServer:
         """The authorization server. Discovers it again if the upstream refused a token of the known one."""
         refused = challenge is not None and challenge.error != "insufficient_scope"
         if self._server is not None and not self._lost and (self._config.token_url is not None or not refused):
@@ -234,14 +236,14 @@ class TokenSource:
         self._server, self._lost = server, False
         return server
 
-    def _wanted(self, server: Server, challenge: Challenge | None) -> tuple[str, ...]:
+    def _wanted(self, server: AuthorizationServer, challenge: Challenge | None) -> tuple[str, ...]:
         """The scopes to ask for (basic/authorization, Scope Selection Strategy)."""
         if self._config.scope is not None:
             return self._scopes
         asked = challenge.scopes if challenge is not None else ()
         return tuple(dict.fromkeys((*self._scopes, *asked)))[:MAX_SCOPES] or server.scopes
 
-    def _resource(self, server: Server) -> str:
+    def _resource(self, server: AuthorizationServer) -> str:
         """The `resource` parameter of the token request; empty if the operator configured none to be sent."""
         if self._config.resource is not None:
             return self._config.resource

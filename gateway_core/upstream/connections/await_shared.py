@@ -10,7 +10,7 @@ from gateway_core.errors import NotSent
 Result = TypeVar("Result")
 
 
-async def joined(task: asyncio.Task[Result], ended: str) -> Result:
+async def await_shared(task: asyncio.Task[Result], ended: str) -> Result:
     """Await a shared task. Cancelling one waiter does not cancel the task.
 
     Raises the task's exception, or `NotSent(ended)` if the task was cancelled but this waiter was not.

@@ -13,11 +13,11 @@ Key = TypeVar("Key")
 
 
 class Settling(Generic[Key]):
-    """Coalescer: calls `settle` with a key after each `ask` for it, in one task per key."""
+    """Coalescer: calls `update` with a key after each `ask` for it, in one task per key."""
 
-    def __init__(self, settle: Callable[[Key], Awaitable[None]], name: str) -> None:
-        """`settle` must read the desired state when called, and bound its time. `name` is the name of the tasks."""
-        self._settle = settle
+    def __init__(self, update: Callable[[Key], Awaitable[None]], name: str) -> None:
+        """`update` must read the desired state when called, and bound its time. `name` is the name of the tasks."""
+        self._update = update
         self._name = name
         self._due: set[Key] = set()
         self._running: dict[Key, asyncio.Task[None]] = {}
@@ -36,6 +36,6 @@ class Settling(Generic[Key]):
         try:
             while key in self._due:
                 self._due.discard(key)
-                await self._settle(key)
+                await self._update(key)
         finally:
             del self._running[key]

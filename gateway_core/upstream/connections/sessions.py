@@ -18,7 +18,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
-from gateway_core.upstream.connections.await_shared import joined
+from gateway_core.upstream.connections.await_shared import await_shared
 from gateway_core.upstream.connections.coalescer import Settling
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 
@@ -193,7 +193,7 @@ class SessionConnections:
                 self.retire(next(iter(self._sessions)))
             task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
         self._sessions[session_id] = task
-        return await joined(task, "its session was ended while it was being opened")
+        return await await_shared(task, "its session was ended while it was being opened")
 
     async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
         """An idle connection with the capabilities `wanted`, or a new one, which may replace an idle one."""

@@ -12,7 +12,7 @@ from typing import Final
 from gateway_core.api import Kind
 from gateway_core.errors import DeliveryError, RpcError, drop_traceback
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.lists.inventory import CAPABILITY, LIST_METHODS, FetchedList
+from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedList
 from gateway_core.upstream.lists.listing import Send, fetch_list
 
 LIST_TIMEOUT: Final = 30.0
@@ -106,7 +106,7 @@ def _useful(tasks: Tasks) -> bool:
     return any(task.done() and isinstance(task.result(), FetchedList) for task in tasks.values())
 
 
-class Retries:
+class ListRetries:
     """When failed lists are due again, with exponential backoff."""
 
     def __init__(self, rng: random.Random | None = None) -> None:

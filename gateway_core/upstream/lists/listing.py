@@ -21,7 +21,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint, hint_of
 from gateway_core.mcp.read_only import read_only
 from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
-from gateway_core.upstream.lists.inventory import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
 from gateway_core.upstream.requests import Reply
 
 MAX_PAGES: Final = 64

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.names import ELICITED, LOG_MESSAGE, UPDATED
-from gateway_core.upstream.base import Connection, Host
+from gateway_core.upstream.base import ClientContext, Connection
 from gateway_core.upstream.notifications.follows import Follows
 from gateway_core.upstream.notifications.logs import Logs
 from gateway_core.upstream.notifications.watches import Watches
@@ -31,14 +31,14 @@ class Announcements:
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
 
-    def shared(self, capabilities: Mapping[str, Any]) -> Host:
-        """The `Host` for a connection that agents share."""
-        return Host(partial(self._told, "", None), capabilities)
+    def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
+        """The `ClientContext` for a connection that agents share."""
+        return ClientContext(partial(self._on_notification, "", None), capabilities)
 
-    def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> Host:
-        """The `Host` for a connection of one agent, or, if `agent` is None, for one that is leased per call."""
+    def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> ClientContext:
+        """The `ClientContext` for a connection of one agent, or for one leased per call if `agent` is None."""
         conversation = agent.session_id if agent is not None else None
-        return Host(partial(self._told, conversation, agent), capabilities, agent)
+        return ClientContext(partial(self._on_notification, conversation, agent), capabilities, agent)
 
     def connected(self, shared: Connection) -> None:
         """Called when the shared connection was opened."""
@@ -57,7 +57,7 @@ class Announcements:
         self.follows.close()
         self.logs.close()
 
-    def _told(
+    def _on_notification(
         self, conversation: str | None, owner: Agent | None, method: str, params: Raw, exchange: Exchange | None
     ) -> None:
         """`conversation`: the key in `Watches` (None: a connection leased per call); `owner`: the only agent on the
@@ -67,4 +67,4 @@ class Announcements:
         elif method == UPDATED:
             self.watches.updated(conversation, params)
         elif method in {LOG_MESSAGE, ELICITED}:
-            self.logs.told(method, params, exchange, owner)
+            self.logs.on_notification(method, params, exchange, owner)

@@ -45,10 +45,10 @@ class Follower:
         upstream: str,
         agent: Agent,
         task_ids: frozenset[str],
-        told: Status,
+        on_status: Status,
         connect: Callable[[], Awaitable[Connection]],
     ) -> None:
-        """`told` is called only for those of `task_ids` that the upstream has `accepted`."""
+        """`on_status` is called only for those of `task_ids` that the upstream has `accepted`."""
         self.accepted = task_ids
         self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done at the first acknowledgement; an exception gives the reason if none came."""
@@ -56,7 +56,7 @@ class Follower:
         """Set to end the pause before the next attempt."""
         self.task = asyncio.get_running_loop().create_task(self._keep(), name=f"follow tasks of {upstream}")
         self._agent = agent
-        self._told = told
+        self._on_status = on_status
         self._connect = connect
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Follower:
             with contextlib.suppress(RpcError):
                 own = jsonrpc.text(jsonrpc.members(params).get(TASK_ID, Raw()), TASK_ID)
                 if own in self.accepted:
-                    self._told(own, params)
+                    self._on_status(own, params)
 
     def _acknowledged(self, task_ids: frozenset[str]) -> None:
         if not self.agreed.done():
@@ -112,7 +112,7 @@ class Follower:
             self.agreed.set_result(None)
             return
         for own in sorted(self.accepted):
-            self._told(own, None)
+            self._on_status(own, None)
 
 
 class Follows:
@@ -124,8 +124,8 @@ class Follows:
         self._connect = connect
         self._followers: set[Follower] = set()
 
-    async def add(self, agent: Agent, task_ids: frozenset[str], told: Status) -> Follower:
-        """Call `told` when the status of a task changes.
+    async def add(self, agent: Agent, task_ids: frozenset[str], on_status: Status) -> Follower:
+        """Call `on_status` when the status of a task changes.
 
         The follower's `accepted` names the tasks that the upstream reports on; the caller must call its `close`. Raises
         `RpcError` if the upstream refuses or a limit is reached, `DeliveryError` if it cannot be reached in time.
@@ -133,7 +133,7 @@ class Follows:
         followed = sum(len(follower.accepted) for follower in self._followers)
         if len(self._followers) >= MAX_FOLLOWERS or followed + len(task_ids) > MAX_FOLLOWED:
             raise overloaded(f"too many tasks of upstream {self._upstream} are followed")
-        follower = Follower(self._upstream, agent, task_ids, told, self._connect)
+        follower = Follower(self._upstream, agent, task_ids, on_status, self._connect)
         self._followers.add(follower)
         follower.task.add_done_callback(lambda task: self._over(follower))
         try:

@@ -163,7 +163,7 @@ class Logs:
 
     # -- messages -----------------------------------------------------------------------------------------------
 
-    def told(self, method: str, params: Raw, exchange: Exchange | None, owner: Agent | None) -> None:
+    def on_notification(self, method: str, params: Raw, exchange: Exchange | None, owner: Agent | None) -> None:
         """Pass a message on; `exchange`: the call that it belongs to, `owner`: the only agent on its connection."""
         level = _level_of(params) if method == LOG_MESSAGE else ""
         if method == LOG_MESSAGE and exchange is not None:

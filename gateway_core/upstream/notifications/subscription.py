@@ -21,7 +21,7 @@ from gateway_core.errors import INVALID_PARAMS, DeliveryError, NotSent, RpcError
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, SUBSCRIBE, TASK_STATUS, UNSUBSCRIBE, UPDATED, list_changed, listen_key
-from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.notifications.pauses import Pauses
 from gateway_core.upstream.request_body import declared, with_meta
 from gateway_core.upstream.requests import Reply
@@ -57,7 +57,7 @@ def announces_updates(capabilities: Mapping[str, Any]) -> bool:
 class _Watching:
     """Base of both kinds of `base.Watcher`: announced lists and resources, and notifications after a gap."""
 
-    def __init__(self, info: ServerInfo, host: Host) -> None:
+    def __init__(self, info: ServerInfo, host: ClientContext) -> None:
         self.kinds = changing_lists(info.capabilities)
         self.accepted: frozenset[str] = frozenset()
         """The resources whose updates the server agreed to announce, by the server's URIs."""
@@ -69,9 +69,9 @@ class _Watching:
 
     def _missed(self, uris: frozenset[str]) -> None:
         for kind in self.kinds:
-            self._host.told(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
+            self._host.on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
         for uri in uris:
-            self._host.told(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
+            self._host.on_notification(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
 
 
 class LegacyWatcher(_Watching):
@@ -80,7 +80,7 @@ class LegacyWatcher(_Watching):
     def __init__(
         self,
         info: ServerInfo,
-        host: Host,
+        host: ClientContext,
         request: Callable[[str, Mapping[str, Any]], Awaitable[Reply]],
         ready: asyncio.Event | None = None,
     ) -> None:
@@ -92,12 +92,12 @@ class LegacyWatcher(_Watching):
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
         if self._ready is not None:
             await self._ready.wait()
-        places = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
         refused: dict[str, RpcError | NotSent] = {}
 
         async def ask(method: str, uri: str) -> None:
             error: RpcError | NotSent | None
-            async with places:
+            async with slots:
                 try:
                     async with asyncio.timeout(ANSWER_TIMEOUT):
                         error = (await self._request(method, {"uri": uri})).error
@@ -165,7 +165,7 @@ class _Stream:
 class ModernWatcher(_Watching):
     """Subscribes with one `subscriptions/listen`. `run` keeps it open as long as the connection."""
 
-    def __init__(self, info: ServerInfo, host: Host, listen: Listen) -> None:
+    def __init__(self, info: ServerInfo, host: ClientContext, listen: Listen) -> None:
         super().__init__(info, host)
         self._info = info
         self._listen = listen

@@ -34,7 +34,7 @@ MAX_WATCHED: Final = 4096
 MAX_LEVELS: Final = 64
 """Maximum number of parent URIs of an updated resource that are searched for subscriptions."""
 
-Told = Callable[[str], None]
+OnUpdate = Callable[[str], None]
 """Called with the URI that the upstream names: the watched URI, or one below it."""
 Release = Callable[[], None]
 
@@ -43,14 +43,14 @@ class _Watch:
     """One watched resource in one conversation."""
 
     def __init__(self) -> None:
-        self.listeners: dict[object, Told] = {}
+        self.listeners: dict[object, OnUpdate] = {}
         self.agreed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.connection: Connection | None = None
         """The connection on which the server agreed."""
 
     def tell(self, uri: str) -> None:
-        for told in list(self.listeners.values()):
-            told(uri)
+        for on_update in list(self.listeners.values()):
+            on_update(uri)
 
     def refuse(self, error: Exception) -> None:
         if not self.agreed.done():
@@ -159,8 +159,8 @@ class Watches:
         self._connect = connect
         self._conversations: dict[str, _Conversation] = {}
 
-    async def add(self, owner: Agent | None, uri: str, told: Told) -> Release:
-        """Call `told` when a resource is updated; `owner`: the agent whose own connection is used, if any.
+    async def add(self, owner: Agent | None, uri: str, on_update: OnUpdate) -> Release:
+        """Call `on_update` when a resource is updated; `owner`: the agent whose own connection is used, if any.
 
         Returns a function that ends the subscription. Raises `RpcError` if the upstream refuses or the limit is
         reached, `NotSent` if it cannot be reached in time.
@@ -174,7 +174,7 @@ class Watches:
             self._conversations[key] = conversation
         watch = conversation.wanted.setdefault(uri, _Watch())
         mark = object()
-        watch.listeners[mark] = told
+        watch.listeners[mark] = on_update
         conversation.start()
 
         def release() -> None:

@@ -16,7 +16,7 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
-from gateway_core.http1.client_response import JSON, Response
+from gateway_core.http1.client_response import JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
@@ -38,7 +38,7 @@ class _ErrorBody(msgspec.Struct):
     id: Raw = Raw(b"null")
 
 
-async def read_body(response: Response, limit: int) -> bytes:
+async def read_body(response: ClientResponse, limit: int) -> bytes:
     """The whole body. Raises `OutcomeUnknown` if it breaks off or is larger than `limit` bytes."""
     whole = response.body if response.body is not None else response.whole()
     if (response.head.length or len(whole or b"")) > limit:
@@ -58,7 +58,7 @@ async def read_body(response: Response, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def read_events(response: Response, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+async def read_events(response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
     """Pass the messages of an event stream to `take`, until it returns True or the stream ends.
 
     Returns whether `take` returned True. Raises `OutcomeUnknown` for an event larger than the parser's limit.
@@ -75,7 +75,7 @@ async def read_events(response: Response, parser: EventParser, take: Callable[[b
     return False
 
 
-async def read_json(response: Response, pending: Pending, limit: int) -> None:
+async def read_json(response: ClientResponse, pending: Pending, limit: int) -> None:
     """Complete a request with the response in a JSON body. Raises `OutcomeUnknown` without a usable one."""
     pending.complete(reply_in(await read_body(response, limit), pending.number))
 
@@ -91,7 +91,7 @@ def reply_in(body: bytes, number: int) -> Reply:
     return reply_of(message)
 
 
-async def read_failure(response: Response, request_id: int | None, *, in_session: bool) -> Reply:
+async def read_failure(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Reply:
     """The reply in a response whose status is not 200. Without one, raises the `DeliveryError` for the status.
 
     `in_session`: the request carried a legacy session id, so that 404 means that the session ended. A body that is not

@@ -23,8 +23,8 @@ from yarl import URL
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.http1.client_connection import WireConnection
-from gateway_core.http1.client_head import Closed, Heads, Malformed
-from gateway_core.http1.client_response import Response
+from gateway_core.http1.client_head import Closed, HeadCache, Malformed
+from gateway_core.http1.client_response import ClientResponse
 from gateway_core.http1.dial import dial
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import IMPLEMENTATION
@@ -66,7 +66,7 @@ class HttpClient:
         self._session: ClientSession | None = None
         self._closed = False
         self._context: ssl.SSLContext | None = None
-        self._heads = Heads()
+        self._heads = HeadCache()
         self._idle: deque[WireConnection] = deque()
         """Idle connections, the most recently used one last."""
         self._open: set[WireConnection] = set()
@@ -102,7 +102,7 @@ class HttpClient:
         url: URL | None = None,
         before_send: Callable[[], None] | None = None,
         last: bool = False,
-    ) -> Response:
+    ) -> ClientResponse:
         """Send a request and wait for the head of the response; the caller reads and closes it.
 
         The configured headers and the access token are added to `headers`. `url` must have the same origin. After a
@@ -135,13 +135,13 @@ class HttpClient:
         before_send: Callable[[], None] | None,
         *,
         last: bool,
-    ) -> Response:
+    ) -> ClientResponse:
         head = self._head(verb, headers, url, None if body is None else len(body))
         return await self.send(head, body or b"", before_send, last=last)
 
     async def send(
         self, head: bytes, body: bytes, before_send: Callable[[], None] | None = None, *, last: bool = False
-    ) -> Response:
+    ) -> ClientResponse:
         """Send a request with an encoded head, without adding credentials, and wait for the head of the response.
 
         Raises `NotSent` and `OutcomeUnknown`. Cancellation closes the connection.
@@ -303,7 +303,7 @@ class HttpClient:
             await self._session.close()
 
 
-async def _worth_another(tokens: TokenSource, authorization: str | None, response: Response) -> bool:
+async def _worth_another(tokens: TokenSource, authorization: str | None, response: ClientResponse) -> bool:
     """Whether to send the request again with another token after this response. Raises `NotSent`."""
     if response.status not in {401, 403}:
         return False

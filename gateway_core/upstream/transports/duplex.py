@@ -26,14 +26,14 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
-from gateway_core.upstream.base import Connection, Host, ServerInfo
+from gateway_core.upstream.base import ClientContext, Connection, ServerInfo
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
 from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
 from gateway_core.upstream.requests import Reply, Request, Template
 from gateway_core.upstream.transports.negotiation import negotiate
-from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.questions import ServerQuestions
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to, read, salvaged_id
 
 MAX_BACKGROUND: Final = 64
@@ -50,7 +50,7 @@ class DuplexConnection(Connection):
     modern_possible = True
     """Whether servers of the modern era use this transport."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext) -> None:
         self._config = config
         self.name = config.name
         self._limits = limits
@@ -69,7 +69,7 @@ class DuplexConnection(Connection):
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.unexpected: Final = UnexpectedMessages(config.name)
-        self._questions = Questions(config.name, host, self.in_flight, self._transmit)
+        self._questions = ServerQuestions(config.name, host, self.in_flight, self._transmit)
 
     # What a transport implements
 
@@ -293,7 +293,7 @@ class DuplexConnection(Connection):
         elif pending.done:
             self.unexpected.note("late or repeated response")
         else:
-            pending.settle(message)
+            pending.resolve(message)
 
     def _told(self, method: str, params: Raw) -> None:
         if method == PROGRESS:
@@ -313,7 +313,7 @@ class DuplexConnection(Connection):
             if take is not None:
                 take(method, params)
         else:
-            self._host.told(method, params, whose(method, self.in_flight()))
+            self._host.on_notification(method, params, whose(method, self.in_flight()))
 
     # The end
 

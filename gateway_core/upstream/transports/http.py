@@ -21,7 +21,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
     CANCELLED_NOTICE,
@@ -32,7 +32,7 @@ from gateway_core.mcp.names import (
     NAME_MEMBERS,
     PROGRESS,
 )
-from gateway_core.upstream.base import Connection, Host, NoMcpAnswer, ServerInfo, SessionEnded
+from gateway_core.upstream.base import ClientContext, Connection, NoMcpAnswer, ServerInfo, SessionEnded
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
@@ -54,7 +54,7 @@ RESUME_DELAY: Final = 1.0
 class HttpConnection(Connection):
     """One MCP session over Streamable HTTP."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, http: HttpClient) -> None:
         self.name = config.name
         self._http = http
         self._limit = limits.response_body
@@ -164,7 +164,7 @@ class HttpConnection(Connection):
         except RpcError as error:
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
-    async def _answered(self, sending: Awaitable[Response], pending: Pending) -> Reply:
+    async def _answered(self, sending: Awaitable[ClientResponse], pending: Pending) -> Reply:
         """Send a request and return its reply; the request is pending until then."""
         session, starts = self._session, pending.method == INITIALIZE
         negotiates = starts or pending.method == DISCOVER  # either may be abandoned once the other is answered
@@ -172,7 +172,7 @@ class HttpConnection(Connection):
         try:
             response = await sending
             body = response.body
-            if body is not None and response.head.usual and len(body) <= self._limit and not starts:
+            if body is not None and response.head.canonical and len(body) <= self._limit and not starts:
                 return reply_in(body, pending.number)
             try:
                 await self._read(response, pending, starts)
@@ -197,7 +197,7 @@ class HttpConnection(Connection):
     def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
-    async def _read(self, response: Response, pending: Pending, starts: bool) -> None:
+    async def _read(self, response: ClientResponse, pending: Pending, starts: bool) -> None:
         """Complete `pending` with the response. `starts`: the request was `initialize`."""
         session = self._session
         if response.status != 200:
@@ -241,7 +241,7 @@ class HttpConnection(Connection):
             retry = retry if parser.retry is None else parser.retry
         raise OutcomeUnknown("its answer's stream ended without the answer")
 
-    def _finish(self, response: Response, pending: Pending) -> None:
+    def _finish(self, response: ClientResponse, pending: Pending) -> None:
         """Release the connection. Read the rest of the stream if the reply has arrived, else close it."""
         if not pending.done or response.at_eof:
             response.close()  # at the end of the body, the connection stays open
@@ -256,7 +256,7 @@ class HttpConnection(Connection):
         if message is None:
             return False
         if pending.is_answered_by(message):
-            pending.settle(message)
+            pending.resolve(message)
             return True
         if message.method != PROGRESS or not message.is_notification:
             return self._session.other(message, pending.exchange)
@@ -295,7 +295,7 @@ class HttpConnection(Connection):
         """Keep the standalone GET stream of a legacy server open."""
         session = self._session
 
-        async def open_stream(last_id: str) -> Response | None:
+        async def open_stream(last_id: str) -> ClientResponse | None:
             response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
             if response.status == 200 and response.content_type == EVENT_STREAM:
                 self._listening.set()

@@ -17,7 +17,7 @@ from loguru import logger
 
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.internal_errors import where
 from gateway_core.mcp.header_values import encode_header_value
 from gateway_core.mcp.jsonrpc import Message
@@ -29,12 +29,12 @@ from gateway_core.mcp.names import (
     MCP_PROTOCOL_VERSION_HEADER,
     MODERN_PROTOCOL_VERSIONS,
 )
-from gateway_core.upstream.base import Host, SessionEnded
+from gateway_core.upstream.base import ClientContext, SessionEnded
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.transports.client import HttpClient
-from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.questions import ServerQuestions
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
 
 FAREWELL: Final = 2.0
@@ -52,7 +52,9 @@ _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 class HttpSession:
     """One session's state and its single HTTP requests."""
 
-    def __init__(self, name: str, http: HttpClient, host: Host, in_flight: Callable[[], Iterable[Exchange]]) -> None:
+    def __init__(
+        self, name: str, http: HttpClient, host: ClientContext, in_flight: Callable[[], Iterable[Exchange]]
+    ) -> None:
         self.version = ""
         """The negotiated protocol version; empty before the negotiation."""
         self.id: str | None = None
@@ -65,7 +67,7 @@ class HttpSession:
         self._http = http
         self._host = host
         self._in_flight = in_flight
-        self._questions = Questions(name, host, in_flight, self.post)
+        self._questions = ServerQuestions(name, host, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
         self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
 
@@ -73,7 +75,7 @@ class HttpSession:
     def modern(self) -> bool:
         return self.version in MODERN_PROTOCOL_VERSIONS
 
-    def begin(self, response: Response) -> None:
+    def begin(self, response: ClientResponse) -> None:
         """Take the session id from the response to `initialize` (2025-11-25, Session Management)."""
         session_id = response.headers.get(SESSION_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
@@ -120,7 +122,7 @@ class HttpSession:
         before_send: Callable[[], None] | None = None,
         fresh: bool = False,
         last: bool = False,
-    ) -> Response:
+    ) -> ClientResponse:
         """Send one HTTP request with this session's headers and `own`.
 
         `fresh`: send no version and no session id. The caller reads and closes the response, whatever its status.
@@ -141,7 +143,7 @@ class HttpSession:
 
     async def ask(
         self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
-    ) -> Response:
+    ) -> ClientResponse:
         """POST a request. Raises `NotSent` and `OutcomeUnknown`.
 
         `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
@@ -207,7 +209,9 @@ class HttpSession:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.unexpected.note("cancellation of what only the gateway may cancel")
         else:
-            self._host.told(message.method, message.params, exchange or whose(message.method, self._in_flight()))
+            self._host.on_notification(
+                message.method, message.params, exchange or whose(message.method, self._in_flight())
+            )
         return False
 
     def _asked(self, message: Message, exchange: Exchange | None) -> None:

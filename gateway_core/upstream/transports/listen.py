@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from gateway_core.errors import DeliveryError
-from gateway_core.http1.client_response import Response
+from gateway_core.http1.client_response import ClientResponse
 from gateway_core.upstream.notifications.pauses import Pauses
 from gateway_core.upstream.transports.answers import read_events
 from gateway_core.upstream.transports.events import EventParser
 
 
 async def listen(
-    open_stream: Callable[[str], Awaitable[Response | None]],
+    open_stream: Callable[[str], Awaitable[ClientResponse | None]],
     on_message: Callable[[bytes], bool],
     on_gap: Callable[[], None],
     limit: int,

@@ -9,7 +9,7 @@ from typing import Final
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, RpcError
-from gateway_core.upstream.base import Connection, Host
+from gateway_core.upstream.base import ClientContext, Connection
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.http import HttpConnection
@@ -21,7 +21,11 @@ SESSION_TIMEOUT: Final = 10.0
 
 
 def connection_to(
-    config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient | None, early: EarlyChildren | None
+    config: UpstreamConfig,
+    limits: LimitsConfig,
+    host: ClientContext,
+    http: HttpClient | None,
+    early: EarlyChildren | None,
 ) -> Connection:
     """A new, unopened connection. All transports but stdio need `http`; `early` may hold a child for stdio."""
     if config.transport == "stdio":

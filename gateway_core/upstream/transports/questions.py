@@ -20,7 +20,7 @@ from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.upstream import capabilities
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 
 MAX_QUESTIONS: Final = 64
 """Maximum number of open questions of one call, and of one connection without a call; more are refused."""
@@ -32,13 +32,13 @@ ANSWER_TIMEOUT: Final = 10.0
 """Seconds that sending an answer may take."""
 
 
-class Questions:
+class ServerQuestions:
     """The open questions of one connection; each has a task until it is answered."""
 
     def __init__(
         self,
         upstream: str,
-        host: Host,
+        host: ClientContext,
         in_flight: Callable[[], Iterable[Exchange]],
         send: Callable[[bytes], Awaitable[None]],
     ) -> None:

@@ -14,8 +14,8 @@ from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, Response
-from gateway_core.upstream.base import Host
+from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.transports.client import HttpClient
@@ -34,11 +34,11 @@ class SseConnection(DuplexConnection):
 
     modern_possible = False
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, http: HttpClient) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, http: HttpClient) -> None:
         super().__init__(config, limits, host)
         self._http = http
         self._endpoint: asyncio.Future[URL] | None = None
-        self._stream: Response | None = None
+        self._stream: ClientResponse | None = None
         self._reader: asyncio.Task[None] | None = None
         self._posts: set[asyncio.Task[None]] = set()
 
@@ -54,7 +54,7 @@ class SseConnection(DuplexConnection):
         except TimeoutError:
             raise NotSent(f"the event stream named no endpoint within {seconds:g} s") from None
 
-    async def _open_stream(self) -> Response:
+    async def _open_stream(self) -> ClientResponse:
         """The response to the GET. Raises `NotSent` for every failure: a GET executes nothing."""
         try:
             response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
@@ -68,7 +68,7 @@ class SseConnection(DuplexConnection):
         kind = Permanent if response.status in {401, 403} else NotSent
         raise kind(f"the server answered the request for its event stream with HTTP {response.status}")
 
-    async def _read(self, stream: Response, endpoint: asyncio.Future[URL]) -> None:
+    async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
         reason = "ended its event stream"
         try:

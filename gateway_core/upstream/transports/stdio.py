@@ -14,7 +14,7 @@ from typing import Final
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
-from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.liveness import busy_until
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.process.child import Child
@@ -100,7 +100,9 @@ def without_banner(line: bytes) -> bytes:
 class StdioConnection(DuplexConnection):
     """A connection over stdin and stdout to a server that the gateway starts."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: Host, early: Child | None = None) -> None:
+    def __init__(
+        self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, early: Child | None = None
+    ) -> None:
         """`early`: a child that was already started for this connection."""
         super().__init__(config, limits, host)
         self._early = early

@@ -20,7 +20,7 @@ from gateway_core.mcp.decoder import decode_response
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import PING
 from gateway_core.upstream.capabilities import QUESTIONS
-from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.questions import ServerQuestions
 
 
 class _Response(msgspec.Struct):
@@ -75,7 +75,7 @@ def salvaged_id(data: bytes) -> Raw:
 
 
 def answer_to(
-    request: Message, questions: Questions, unexpected: UnexpectedMessages, exchange: Exchange | None = None
+    request: Message, questions: ServerQuestions, unexpected: UnexpectedMessages, exchange: Exchange | None = None
 ) -> bytes | None:
     """Handle a request of a legacy server; `exchange`: the call on whose stream it came.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from gateway_core import Claim, ToolConflict, hookimpl
 
 
-class Priority:
+class PriorityConflicts:
     """Publishes the claim of the upstream with the lowest priority number."""
 
     @hookimpl

@@ -1,13 +1,13 @@
 """`conflict_priority`: the lowest priority number keeps the name."""
 
-from gateway_conflict_priority.plugin import Priority
+from gateway_conflict_priority.plugin import PriorityConflicts
 
 from gateway_core.testing import make_conflict, make_upstream, run_hook
 
 
 def winner(*claims):
     conflict = make_conflict("search", *claims)
-    published = run_hook(Priority, "resolve_conflict", conflict)
+    published = run_hook(PriorityConflicts, "resolve_conflict", conflict)
     assert list(published) == ["search"]
     return published["search"].owner.name
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from gateway_core import Claim, ToolConflict, hookimpl
 
 
-class Reject:
+class RejectConflicts:
     """Publishes the first claim only."""
 
     @hookimpl

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from gateway_core import Call, PluginConfig, Turns, UpstreamView, hookimpl
 
 
-class Priority:
+class PriorityRouting:
     """Selects by priority number, and rotates among equal ones."""
 
     def __init__(self, config: PluginConfig) -> None:

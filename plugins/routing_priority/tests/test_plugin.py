@@ -1,6 +1,6 @@
 """`routing_priority`: the lowest priority number serves, equals take turns."""
 
-from gateway_routing_priority.plugin import Priority
+from gateway_routing_priority.plugin import PriorityRouting
 
 from gateway_core.testing import configured, make_call, make_upstream, run_hook
 
@@ -14,7 +14,7 @@ def routes(router, candidates, times, **call):
 
 
 def router():
-    return configured(Priority).instance
+    return configured(PriorityRouting).instance
 
 
 def test_the_lowest_number_serves_whatever_the_file_order():

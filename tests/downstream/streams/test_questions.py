@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from gateway_core.downstream.streams.questions import Questions
+from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.errors import RpcError
 from gateway_core.mcp.decoder import decode_request
 
 
 async def test_questions_are_bounded_and_end_with_the_session() -> None:
-    questions = Questions()
+    questions = AgentQuestions()
     sent: list[bytes] = []
     asked = [asyncio.ensure_future(questions.ask(sent.append, "roots/list", b"")) for _ in range(64)]
     await asyncio.sleep(0)
@@ -28,7 +28,7 @@ async def test_questions_are_bounded_and_end_with_the_session() -> None:
 
 
 async def test_an_error_of_null_beside_a_result_is_no_error() -> None:
-    questions = Questions()
+    questions = AgentQuestions()
     asked = asyncio.ensure_future(questions.ask(lambda message: None, "roots/list", b""))
     await asyncio.sleep(0)
     questions.answer(decode_request(b'{"jsonrpc":"2.0","id":1,"result":{"roots":[]},"error":null}'))

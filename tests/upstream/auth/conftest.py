@@ -29,7 +29,7 @@ OPENID = "/.well-known/openid-configuration"
 
 
 @dataclass
-class Host:
+class ClientContext:
     """An HTTP server: documents by path, 404 for all else; remembers who asked for what."""
 
     origin: str = ""
@@ -48,7 +48,7 @@ class Host:
 
 
 @dataclass
-class Resource(Host):
+class Resource(ClientContext):
     """The upstream: `/mcp` wants a token with some scopes, `/open` wants none."""
 
     needs: set[str] = field(default_factory=set)
@@ -83,7 +83,7 @@ class Resource(Host):
 
 
 @dataclass
-class Authority(Host):
+class Authority(ClientContext):
     """The authorization server."""
 
     resource: Resource = field(default_factory=Resource)
@@ -129,7 +129,7 @@ class World:
 
     resource: Resource
     authority: Authority
-    elsewhere: Host = field(default_factory=Host)
+    elsewhere: ClientContext = field(default_factory=ClientContext)
     clients: list[HttpClient] = field(default_factory=list)
 
     def protect(self, path: str = f"{PROTECTED}/mcp", **members: Any) -> None:
@@ -167,9 +167,9 @@ class World:
 
 
 @asynccontextmanager
-async def served(host: Host) -> AsyncIterator[None]:
+async def served(host: ClientContext) -> AsyncIterator[None]:
     """Serve on a free port of loopback."""
-    runner = web.ServerRunner(web.Server(host.answer), shutdown_timeout=0.1)
+    runner = web.ServerRunner(web.AuthorizationServer(host.answer), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -16,7 +16,7 @@ from gateway_core.errors import DeliveryError, OutcomeUnknown
 from gateway_core.upstream import watch
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists import gathering
-from gateway_core.upstream.lists.gathering import Retries
+from gateway_core.upstream.lists.gathering import ListRetries
 from gateway_core.upstream.upstream import Upstream
 from tests.conformance.catalog_kit import LISTS, Offering, tool, until, world
 from tests.upstream.conftest import Script, Seen, http, result
@@ -194,18 +194,18 @@ async def test_one_list_that_cannot_be_had_over_http(
     upstream = Upstream(UpstreamConfig(name="a", transport="http", url=server.url), ProxyConfig(), 0)
     try:
         await upstream.connect()
-        assert upstream.inventory is not None
+        assert upstream.fetched is not None
         other = "prompt" if broken == "tools/list" else "tool"
-        assert upstream.inventory.of(other)
-        assert len(upstream.inventory.failures) == 1
-        assert broken in upstream.inventory.warnings[0]
+        assert upstream.fetched.of(other)
+        assert len(upstream.fetched.failures) == 1
+        assert broken in upstream.fetched.warnings[0]
         faulty = False
         await asyncio.sleep(0.06)
-        assert upstream.offer.retry_due or fault == "silence"
+        assert upstream.published.retry_due or fault == "silence"
         await upstream.refresh()
-        assert upstream.inventory.failures == {}
-        assert upstream.inventory.of("prompt")
-        assert upstream.inventory.of("tool")
+        assert upstream.fetched.failures == {}
+        assert upstream.fetched.of("prompt")
+        assert upstream.fetched.of("tool")
     finally:
         await upstream.close()
 
@@ -220,7 +220,7 @@ async def test_a_server_of_which_no_list_can_be_had_is_down(
     try:
         with pytest.raises(DeliveryError):
             await upstream.connect()
-        assert upstream.inventory is None
+        assert upstream.fetched is None
     finally:
         await upstream.close()
 
@@ -234,7 +234,7 @@ def test_retries_become_rarer_up_to_ten_minutes_and_start_again_after_a_success(
         def uniform(self, a: float, b: float) -> float:
             return b
 
-    retries = Retries(Highest())
+    retries = ListRetries(Highest())
     assert (retries.due, retries.waiting) == (False, frozenset())
     assert [retries.failed("prompt") for _ in range(10)] == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600]
     assert (retries.due, retries.waiting) == (False, {"prompt"})

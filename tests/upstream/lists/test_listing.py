@@ -10,7 +10,7 @@ import pytest
 from gateway_core.api import Era, Kind
 from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.mcp import jsonrpc
-from gateway_core.upstream.lists.inventory import FetchedList
+from gateway_core.upstream.lists.fetched_lists import FetchedList
 from gateway_core.upstream.lists.listing import MAX_ENTRY, MAX_ITEMS, MAX_PAGES, MAX_WARNINGS, fetch_list
 from gateway_core.upstream.requests import Reply
 

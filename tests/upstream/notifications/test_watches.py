@@ -11,7 +11,7 @@ from gateway_core.api import Principal
 from gateway_core.errors import NotSent, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.names import ELICITED, LOG_MESSAGE
-from gateway_core.upstream.base import Host, ServerInfo
+from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.notifications import logs, pauses, subscription, watches
 from gateway_core.upstream.notifications.logs import Logs, whose
 from gateway_core.upstream.notifications.subscription import LegacyWatcher
@@ -177,7 +177,7 @@ async def test_a_resource_that_a_legacy_server_never_answers_for_costs_no_other_
             await asyncio.Event().wait()
         return Reply(b"{}")
 
-    watcher = LegacyWatcher(ServerInfo("legacy", "2025-11-25"), Host(lambda *_: None, {}), request)
+    watcher = LegacyWatcher(ServerInfo("legacy", "2025-11-25"), ClientContext(lambda *_: None, {}), request)
     world.links[0].watch = watcher.watch  # type: ignore[method-assign]
     silent, good = await asyncio.gather(
         world.watches.add(None, "x:silent", lambda uri: None),

@@ -11,7 +11,7 @@ import pytest
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.process import child as module
 from gateway_core.upstream.process.early import MAX_EARLY, EarlyChildren
 from gateway_core.upstream.transports.stdio import StdioConnection
@@ -25,7 +25,7 @@ def stdio(name: str = "up", *args: str, command: str = sys.executable) -> Upstre
 
 
 def connection(config: UpstreamConfig, early: Any) -> StdioConnection:
-    return StdioConnection(config, LimitsConfig(), Host(lambda *told: None), early)
+    return StdioConnection(config, LimitsConfig(), ClientContext(lambda *told: None), early)
 
 
 async def until(condition: Any) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports.stdio import StdioConnection
 
 FAULTY = str(Path(__file__).with_name("faulty.py"))
@@ -15,7 +15,7 @@ async def main() -> None:
     config = UpstreamConfig(
         name="held", transport="stdio", command=sys.executable, args=(FAULTY, "family", sys.argv[1])
     )
-    connection = StdioConnection(config, LimitsConfig(), Host(lambda method, params, exchange: None))
+    connection = StdioConnection(config, LimitsConfig(), ClientContext(lambda method, params, exchange: None))
     await connection.open("legacy")
     print("open", flush=True)
     await asyncio.sleep(600)

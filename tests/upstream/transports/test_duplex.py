@@ -15,7 +15,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import InlineCall, InlineCalls
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.transports.stdio import StdioConnection
@@ -46,7 +46,9 @@ def make(script: str, *args: str, notified: list | None = None) -> StdioConnecti
         name="server", transport="stdio", command=sys.executable, args=(str(SERVERS / script), *args)
     )
     seen = [] if notified is None else notified
-    return StdioConnection(config, LimitsConfig(), Host(lambda method, params, _: seen.append((method, bytes(params)))))
+    return StdioConnection(
+        config, LimitsConfig(), ClientContext(lambda method, params, _: seen.append((method, bytes(params))))
+    )
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports import http_session as module
 from gateway_core.upstream.transports.http_session import HttpSession
 
 
 async def test_of_many_messages_aside_each_has_its_turn() -> None:
     no_client: Any = None
-    session = HttpSession("u", no_client, Host(lambda *_: None), list)
+    session = HttpSession("u", no_client, ClientContext(lambda *_: None), list)
     running = most = sent = 0
 
     async def send() -> None:

@@ -7,9 +7,9 @@ from gateway_core.api import Principal
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports import questions as module
-from gateway_core.upstream.transports.questions import Questions
+from gateway_core.upstream.transports.questions import ServerQuestions
 
 
 class Silent:
@@ -49,7 +49,7 @@ async def test_of_many_questions_at_once_as_many_are_asked_as_may_be_open_and_th
         sent.append(data)
         await asyncio.get_running_loop().create_future()  # a server that does not take it in
 
-    questions = Questions("u", Host(lambda *_: None), list, send)
+    questions = ServerQuestions("u", ClientContext(lambda *_: None), list, send)
     exchange, agent = call()
     for number in range(1000):
         questions.take(question(number), exchange)
@@ -66,7 +66,7 @@ async def test_what_one_call_asks_takes_nothing_from_the_others() -> None:
     async def send(data: bytes) -> None:
         raise AssertionError
 
-    questions = Questions("u", Host(lambda *_: None), list, send)
+    questions = ServerQuestions("u", ClientContext(lambda *_: None), list, send)
     (loud, _), (other, agent) = call(), call()
     for number in range(module.MAX_QUESTIONS):
         questions.take(question(number), loud)

@@ -14,7 +14,7 @@ from gateway_core.api import Principal
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.exchange.exchange import Agent, Exchange
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.sse import SseConnection
 
@@ -27,7 +27,7 @@ AGENT = Agent(Principal("a"), "legacy", "2025-11-25")
 async def connecting(url: str, **values: object) -> AsyncIterator[SseConnection]:
     config = UpstreamConfig(name="server", transport="sse", url=url, **values)
     http = HttpClient(config, LIMITS)
-    connection = SseConnection(config, LIMITS, Host(lambda method, params, exchange: None), http)
+    connection = SseConnection(config, LIMITS, ClientContext(lambda method, params, exchange: None), http)
     try:
         yield connection
     finally:

@@ -20,7 +20,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import InlineCall, InlineCalls
-from gateway_core.upstream.base import Host
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.process import child as child_module
 from gateway_core.upstream.transports.negotiation import negotiate
 from gateway_core.upstream.transports.stdio import Lines, StdioConnection, TooLong
@@ -32,7 +32,9 @@ LIMIT = 200_000
 def make(*args: str, limit: int = LIMIT, **values: object) -> StdioConnection:
     settings = {"command": sys.executable, "args": (str(SERVERS / "faulty.py"), *args), **values}
     config = UpstreamConfig(name="server", transport="stdio", **settings)
-    return StdioConnection(config, LimitsConfig(response_body=limit), Host(lambda method, params, exchange: None))
+    return StdioConnection(
+        config, LimitsConfig(response_body=limit), ClientContext(lambda method, params, exchange: None)
+    )
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
-from gateway_core.upstream.lists.gathering import Failure, Outcome, Retries, Tasks
-from gateway_core.upstream.lists.inventory import LIST_METHODS, Inventory
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
+from gateway_core.upstream.lists.gathering import Failure, ListRetries, Outcome, Tasks
 from gateway_core.upstream.requests import Reply, Request
 
 MAX_PRINCIPALS: Final = 256
@@ -48,10 +48,10 @@ Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
 class Part:
     """The private lists of one principal."""
 
-    inventory: Inventory | None
+    fetched: FetchedLists | None
     """None if the fetch failed."""
     changes: int
-    """`Offer.changes` at the start of the fetch."""
+    """`PublishedLists.changes` at the start of the fetch."""
     number: int
     fetched_at: float
 
@@ -65,11 +65,11 @@ class _Run:
     started: float
 
 
-class Offer:
+class PublishedLists:
     """The published lists of one upstream. `ask` delivers a request in an agent's name."""
 
     def __init__(self, config: UpstreamConfig, ask: Ask) -> None:
-        self.inventory: Inventory | None = None
+        self.fetched: FetchedLists | None = None
         """The gateway's own copy of the lists."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
@@ -83,7 +83,7 @@ class Offer:
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
         """The number of the fetch that last determined each list, by success or failure."""
-        self._retries = Retries()
+        self._retries = ListRetries()
         self._late: dict[Kind, asyncio.Task[None]] = {}
         """Fetches still in progress whose lists were published as failed."""
         self.on_late: Callable[[], None] = lambda: None
@@ -98,23 +98,23 @@ class Offer:
     @property
     def age(self) -> float | None:
         """Seconds since the gateway's own lists were last fetched; None before the first fetch."""
-        return None if self.inventory is None else time.monotonic() - self._fetched_at
+        return None if self.fetched is None else time.monotonic() - self._fetched_at
 
     @property
     def private(self) -> frozenset[Kind]:
         """The lists that are fetched separately for each principal."""
-        return frozenset() if self.inventory is None else self.inventory.private
+        return frozenset() if self.fetched is None else self.fetched.private
 
     @property
     def expired(self) -> bool:
         """Whether the gateway's own lists are due to be fetched again."""
-        return self.inventory is not None and self._expired(self.inventory, self._fetched_at)
+        return self.fetched is not None and self._expired(self.fetched, self._fetched_at)
 
-    def _expired(self, inventory: Inventory, fetched_at: float) -> bool:
+    def _expired(self, fetched: FetchedLists, fetched_at: float) -> bool:
         """Lists without a lifetime or change announcements expire after one health-check interval."""
         age = time.monotonic() - fetched_at
-        if inventory.ttl_ms > 0:
-            return age * 1000 >= inventory.ttl_ms
+        if fetched.ttl_ms > 0:
+            return age * 1000 >= fetched.ttl_ms
         capabilities = self._info.capabilities if self._info is not None else {}
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
@@ -147,8 +147,8 @@ class Offer:
             self.behind = True
             raise
         self.behind, self._info = False, info
-        if self.inventory is not None and self.inventory.items.keys() - kinds:
-            self.inventory = self.inventory.only(kinds)
+        if self.fetched is not None and self.fetched.items.keys() - kinds:
+            self.fetched = self.fetched.only(kinds)
         self._take(outcomes, number)
         for kind in tasks.keys() - outcomes.keys():
             self._take_later(kind, tasks[kind], number)
@@ -163,33 +163,31 @@ class Offer:
 
     def _take(self, outcomes: Mapping[Kind, Outcome], number: int) -> None:
         """Publish the outcomes of a fetch, except for lists that a newer fetch has determined."""
-        before = self.inventory or Inventory()
-        inventory = before
+        before = self.fetched or FetchedLists()
+        fetched = before
         for kind, outcome in outcomes.items():
             if number < self._fetched_by.get(kind, 0):
                 continue
             self._fetched_by[kind] = number
             if isinstance(outcome, Failure):
                 reason = self._concealer.hide(outcome.reason)
-                inventory = self._failed(inventory, kind, reason, self._retries.failed(kind))
+                fetched = self._failed(fetched, kind, reason, self._retries.failed(kind))
             else:
                 self._retries.succeeded(kind)
                 # In a legacy server's answer, members with these names are not cache hints.
-                inventory = inventory.with_list(
-                    kind, outcome, hinted=self._info is not None and self._info.era == "modern"
-                )
-        if self.inventory is not None:
-            inventory = inventory.sharing(self.inventory)
-            self.changes += inventory.private != before.private
-        self.inventory = inventory
+                fetched = fetched.with_list(kind, outcome, hinted=self._info is not None and self._info.era == "modern")
+        if self.fetched is not None:
+            fetched = fetched.sharing(self.fetched)
+            self.changes += fetched.private != before.private
+        self.fetched = fetched
         self._fetched_at = time.monotonic()
         known = frozenset(before.warnings)
-        for warning in inventory.warnings:
+        for warning in fetched.warnings:
             if warning not in known:
                 logger.bind(upstream=self._config.name).warning("{}", warning)
 
-    def _failed(self, inventory: Inventory, kind: Kind, reason: str, retry_in: float | None) -> Inventory:
-        kept = "the entries last known stay" if kind in inventory.items else "it counts as empty"
+    def _failed(self, fetched: FetchedLists, kind: Kind, reason: str, retry_in: float | None) -> FetchedLists:
+        kept = "the entries last known stay" if kind in fetched.items else "it counts as empty"
         if retry_in is not None:
             logger.bind(upstream=self._config.name).info(
                 "{} of upstream {} is asked for again in {:.0f} s or later",
@@ -197,14 +195,14 @@ class Offer:
                 self._config.name,
                 retry_in,
             )
-        return inventory.with_failure(
+        return fetched.with_failure(
             kind, f"{LIST_METHODS[kind]} of upstream {self._config.name} failed, {kept}: {reason}"
         )
 
     def _take_later(self, kind: Kind, task: asyncio.Task[Outcome], number: int) -> None:
         """Publish a slow list as failed for now, and wait for it in the background."""
-        assert self.inventory is not None
-        self.inventory = self._failed(self.inventory, kind, "no answer yet", None)
+        assert self.fetched is not None
+        self.fetched = self._failed(self.fetched, kind, "no answer yet", None)
 
         async def finish() -> None:
             outcome = await task
@@ -227,14 +225,14 @@ class Offer:
         """A principal's last private lists; None before the first fetch."""
         return self._parts.get(principal)
 
-    def tools_for(self, principal: str) -> Inventory | None:
-        """The inventory with the tools that a principal sees."""
+    def tools_for(self, principal: str) -> FetchedLists | None:
+        """The fetched lists with the tools that a principal sees."""
         part = self._parts.get(principal)
-        own = part.inventory if part is not None else None
-        return own if own is not None and "tool" in own.items else self.inventory
+        own = part.fetched if part is not None else None
+        return own if own is not None and "tool" in own.items else self.fetched
 
     def param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
-        """The `Mcp-Param-*` headers of a `tools/call`; see `Inventory.param_headers`."""
+        """The `Mcp-Param-*` headers of a `tools/call`; see `FetchedLists.param_headers`."""
         tools = self.tools_for(exchange.agent.principal.id)
         return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
 
@@ -246,9 +244,9 @@ class Offer:
         self._parts[principal] = part  # again at the end: the order of use, for the bound
         if not listing:
             return False
-        if part.inventory is None or part.inventory.failures or part.changes != self.changes:
+        if part.fetched is None or part.fetched.failures or part.changes != self.changes:
             return True
-        return self._expired(part.inventory, part.fetched_at)
+        return self._expired(part.fetched, part.fetched_at)
 
     async def renew(self, agent: Agent) -> None:
         """Fetch the private lists of the agent's principal.
@@ -283,9 +281,9 @@ class Offer:
             return await self._ask(Exchange(agent, method), method, params)
 
         assert self._info is not None
-        assert self.inventory is not None, "only lists that are known can be private"
+        assert self.fetched is not None, "only lists that are known can be private"
         principal = agent.principal.id
-        kinds = self.private - self.inventory.failures.keys()  # a list that fails for the gateway is skipped
+        kinds = self.private - self.fetched.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         async with self._turns:
             tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
@@ -293,7 +291,7 @@ class Offer:
             gathering.cancel(tasks)
         known = self._parts.pop(principal, None)
         if known is None or known.number < number:
-            own = self._own_lists(known.inventory if known is not None else None, outcomes, principal)
+            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
@@ -303,12 +301,14 @@ class Offer:
             del self._parts[forgotten]
             self.on_part(forgotten)
 
-    def _own_lists(self, known: Inventory | None, outcomes: Mapping[Kind, Outcome], principal: str) -> Inventory | None:
+    def _own_lists(
+        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str
+    ) -> FetchedLists | None:
         """The private lists of a principal after a fetch; None if every list failed."""
-        assert self.inventory is not None
-        own = (known or Inventory()).only(self.private)
-        for kind in self.private & self.inventory.failures.keys():
-            own = own.with_failure(kind, self.inventory.failures[kind])
+        assert self.fetched is not None
+        own = (known or FetchedLists()).only(self.private)
+        for kind in self.private & self.fetched.failures.keys():
+            own = own.with_failure(kind, self.fetched.failures[kind])
         for kind, outcome in outcomes.items():
             if isinstance(outcome, Failure):
                 own = own.with_failure(kind, outcome.reason)
@@ -322,7 +322,7 @@ class Offer:
                 own = own.with_list(kind, outcome, hinted=True)
         if outcomes and all(isinstance(outcome, Failure) for outcome in outcomes.values()):
             return None
-        return own.sharing(self.inventory)
+        return own.sharing(self.fetched)
 
     async def close(self) -> None:
         """Cancel all fetches in progress, and wait for them."""

@@ -64,7 +64,7 @@ class FetchedList:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class FetchedLists:
     """All fetched lists of one upstream, in its order, with their cache hints."""
 
     items: Mapping[Kind, tuple[Item, ...]] = field(default_factory=dict)
@@ -97,43 +97,43 @@ class Inventory:
         """The shortest lifetime of the lists in milliseconds; 0 if any declares none."""
         return min((hint.ttl_ms for hint in self.hints.values()), default=0)
 
-    def with_private(self, own: Inventory) -> Inventory:
+    def with_private(self, own: FetchedLists) -> FetchedLists:
         """A copy with one principal's private lists in place of the gateway's."""
         items = {kind: own.of(kind) if kind in self.private else found for kind, found in self.items.items()}
         hints = {kind: own.hints.get(kind, Hint()) if not hint.public else hint for kind, hint in self.hints.items()}
-        return Inventory(items, hints, failures=self.failures)
+        return FetchedLists(items, hints, failures=self.failures)
 
-    def with_list(self, kind: Kind, fetched: FetchedList, *, hinted: bool) -> Inventory:
+    def with_list(self, kind: Kind, fetched: FetchedList, *, hinted: bool) -> FetchedLists:
         """A copy with a newly fetched list. `hinted`: keep its cache hint, because the server is modern."""
-        return Inventory(
+        return FetchedLists(
             {**self.items, kind: fetched.items},
             {**self.hints, kind: fetched.hint} if hinted else self.hints,
             {**self.notes, kind: fetched.warnings},
             {failed: why for failed, why in self.failures.items() if failed != kind},
         )
 
-    def with_failure(self, kind: Kind, reason: str) -> Inventory:
+    def with_failure(self, kind: Kind, reason: str) -> FetchedLists:
         """A copy that records a failed fetch of one list."""
-        return Inventory(self.items, self.hints, self.notes, {**self.failures, kind: reason})
+        return FetchedLists(self.items, self.hints, self.notes, {**self.failures, kind: reason})
 
-    def only(self, kinds: Collection[Kind]) -> Inventory:
+    def only(self, kinds: Collection[Kind]) -> FetchedLists:
         """A copy with only the lists of these kinds."""
-        return Inventory(
+        return FetchedLists(
             {kind: found for kind, found in self.items.items() if kind in kinds},
             {kind: hint for kind, hint in self.hints.items() if kind in kinds},
             {kind: notes for kind, notes in self.notes.items() if kind in kinds},
             {kind: why for kind, why in self.failures.items() if kind in kinds},
         )
 
-    def sharing(self, known: Inventory) -> Inventory:
+    def sharing(self, known: FetchedLists) -> FetchedLists:
         """A copy that shares the tuples of `known` where the lists are equal, as most callers get the same lists."""
         items = {
             kind: known.of(kind) if [item.raw for item in found] == [item.raw for item in known.of(kind)] else found
             for kind, found in self.items.items()
         }
-        return Inventory(items, self.hints, self.notes, self.failures)
+        return FetchedLists(items, self.hints, self.notes, self.failures)
 
-    def other_than(self, shared: Inventory) -> list[Kind]:
+    def other_than(self, shared: FetchedLists) -> list[Kind]:
         """The private lists that differ from those of `shared`. Requires a copy made by `sharing(shared)`."""
         return [
             kind

@@ -13,8 +13,8 @@ from gateway_core.errors import NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.cache_hints import MAX_TTL_MS, Hint, hint_of
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.lists import offer
-from gateway_core.upstream.lists.offer import Offer
+from gateway_core.upstream.lists import published_lists
+from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.requests import Reply
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}})
@@ -39,7 +39,7 @@ class Server:
         self.asked: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.now = answer("own")
-        self.offer = Offer(UpstreamConfig(name="a", transport="stdio", command="x"), self.ask)
+        self.published = PublishedLists(UpstreamConfig(name="a", transport="stdio", command="x"), self.ask)
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
         return answer("gateways")
@@ -54,78 +54,78 @@ class Server:
         return found
 
     def names(self, principal: str) -> list[str] | None:
-        part = self.offer.part(principal)
-        return None if part is None or part.inventory is None else [item.name for item in part.inventory.of("tool")]
+        part = self.published.part(principal)
+        return None if part is None or part.fetched is None else [item.name for item in part.fetched.of("tool")]
 
 
 @pytest.fixture
 async def server() -> Server:
     made = Server()
-    await made.offer.fetch(made)  # type: ignore[arg-type]
+    await made.published.fetch(made)  # type: ignore[arg-type]
     return made
 
 
 async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Server) -> None:
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     assert server.names("ada") == ["own"]
-    assert server.offer.inventory is not None
-    assert [item.name for item in server.offer.inventory.of("tool")] == ["gateways"]
+    assert server.published.fetched is not None
+    assert [item.name for item in server.published.fetched.of("tool")] == ["gateways"]
     assert server.names("bob") is None
 
 
 async def test_equal_lists_need_memory_once(server: Server) -> None:
     server.now = answer("gateways")
-    await server.offer.renew(agent("ada"))
-    part, own = server.offer.part("ada"), server.offer.inventory
-    assert part is not None and part.inventory is not None and own is not None  # noqa: PT018
-    assert part.inventory.of("tool") is own.of("tool")
-    assert part.inventory.other_than(own) == []
-    await server.offer.fetch(server)  # type: ignore[arg-type]
-    assert part.inventory.other_than(server.offer.inventory) == [], "also after the gateway asked again"  # type: ignore[arg-type]
+    await server.published.renew(agent("ada"))
+    part, own = server.published.part("ada"), server.published.fetched
+    assert part is not None and part.fetched is not None and own is not None  # noqa: PT018
+    assert part.fetched.of("tool") is own.of("tool")
+    assert part.fetched.other_than(own) == []
+    await server.published.fetch(server)  # type: ignore[arg-type]
+    assert part.fetched.other_than(server.published.fetched) == [], "also after the gateway asked again"  # type: ignore[arg-type]
 
 
 async def test_those_who_ask_at_once_share_one_fetch(server: Server) -> None:
-    await asyncio.gather(*(server.offer.renew(agent("ada")) for _ in range(5)))
+    await asyncio.gather(*(server.published.renew(agent("ada")) for _ in range(5)))
     assert server.asked == ["ada"]
 
 
 async def test_due_are_lists_that_changed_expired_or_failed(server: Server) -> None:
-    assert server.offer.due("ada", listing=False), "it was never asked for"
-    await server.offer.renew(agent("ada"))
-    assert not server.offer.due("ada", listing=True)
-    server.offer.changes += 1
-    assert server.offer.due("ada", listing=True)
-    assert not server.offer.due("ada", listing=False), "calls go on with what the principal was shown"
+    assert server.published.due("ada", listing=False), "it was never asked for"
+    await server.published.renew(agent("ada"))
+    assert not server.published.due("ada", listing=True)
+    server.published.changes += 1
+    assert server.published.due("ada", listing=True)
+    assert not server.published.due("ada", listing=False), "calls go on with what the principal was shown"
     server.now = answer("own", ttl=1)
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     await asyncio.sleep(0.01)
-    assert server.offer.due("ada", listing=True)
+    assert server.published.due("ada", listing=True)
     server.now = Reply()
-    await server.offer.renew(agent("bob"))
-    assert (server.offer.due("bob", listing=True), server.offer.due("bob", listing=False)) == (True, False)
+    await server.published.renew(agent("bob"))
+    assert (server.published.due("bob", listing=True), server.published.due("bob", listing=False)) == (True, False)
 
 
 async def test_a_failure_keeps_what_was_known(server: Server) -> None:
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     server.now = Reply()
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     assert server.names("ada") == ["own"]
 
 
 async def test_an_older_fetch_never_replaces_what_a_newer_one_brought(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offer, "PATIENCE", 0.01)
+    monkeypatch.setattr(published_lists, "PATIENCE", 0.01)
     server.gates["ada"], server.now = asyncio.Event(), answer("old")
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     assert server.names("ada") is None
     gate = server.gates.pop("ada")
-    server.offer.changes += 1
+    server.published.changes += 1
     server.now = answer("new")
-    await server.offer.renew(agent("ada"))
+    await server.published.renew(agent("ada"))
     assert server.names("ada") == ["new"]
     gate.set()
-    while server.offer._tasks:
+    while server.published._tasks:
         await asyncio.sleep(0)
     assert server.names("ada") == ["new"]
 
@@ -133,21 +133,21 @@ async def test_an_older_fetch_never_replaces_what_a_newer_one_brought(
 async def test_only_so_many_principals_are_kept_those_used_last(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offer, "MAX_PRINCIPALS", 3)
+    monkeypatch.setattr(published_lists, "MAX_PRINCIPALS", 3)
     for name in ("p1", "p2", "p3"):
-        await server.offer.renew(agent(name))
-    server.offer.due("p1", listing=False)
-    await server.offer.renew(agent("p4"))
+        await server.published.renew(agent(name))
+    server.published.due("p1", listing=False)
+    await server.published.renew(agent("p4"))
     assert [server.names(name) is not None for name in ("p1", "p2", "p3", "p4")] == [True, False, True, True]
 
 
 async def test_closing_ends_what_is_under_way(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offer, "PATIENCE", 0.01)
+    monkeypatch.setattr(published_lists, "PATIENCE", 0.01)
     server.gates["ada"] = asyncio.Event()
-    await server.offer.renew(agent("ada"))
-    assert server.offer._tasks
-    await server.offer.close()
-    assert not server.offer._tasks
+    await server.published.renew(agent("ada"))
+    assert server.published._tasks
+    await server.published.close()
+    assert not server.published._tasks
 
 
 @pytest.mark.parametrize(
