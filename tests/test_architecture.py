@@ -106,7 +106,7 @@ TESTED_IN = {
         "upstream/request_body.py",
     ),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
-    "upstream/lists/test_offer.py": ("upstream/pool.py", "upstream/connections/coalescer.py"),
+    "upstream/lists/test_published_lists.py": ("upstream/pool.py", "upstream/connections/coalescer.py"),
     "upstream/connections/test_sessions.py": (
         "upstream/connections/isolation.py",
         "upstream/connections/await_shared.py",

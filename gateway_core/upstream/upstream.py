@@ -79,9 +79,7 @@ class Upstream:
         """Called on `list_changed` from the server, and when the lists may be out of date."""
         self.on_refreshed: Callable[[Upstream], None] = lambda upstream: None
         """Called when a call or a late list has updated `fetched`."""
-        self.published = PublishedLists(
-            config, lambda exchange, method, params: self.request(exchange, Request(method, params))
-        )
+        self.published = PublishedLists(config, lambda exchange, *what: self.request(exchange, Request(*what)))
         self.published.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
         self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
@@ -340,8 +338,8 @@ class Upstream:
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """Open one more connection, for `agent` alone if given. Raises `NotSent` for every failure."""
-        host = self._announced.own(declared, agent)
-        connection = connection_to(self.config, self._limits, host, self._http, None)
+        context = self._announced.own(declared, agent)
+        connection = connection_to(self.config, self._limits, context, self._http, None)
         await open_session(connection, self.config, self.facts.era, self.own.discard)
         if agent is not None and agent.session_id is not None:
             self._announced.logs.opened(agent.session_id, connection)

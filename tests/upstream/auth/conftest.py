@@ -169,7 +169,7 @@ class World:
 @asynccontextmanager
 async def served(host: ClientContext) -> AsyncIterator[None]:
     """Serve on a free port of loopback."""
-    runner = web.ServerRunner(web.AuthorizationServer(host.answer), shutdown_timeout=0.1)
+    runner = web.ServerRunner(web.Server(host.answer), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
