@@ -110,7 +110,8 @@ class Catalog:
                 listener(changed)
 
     def _known(self, upstream: Upstream) -> FetchedLists | None:
-        return upstream.fetched or self._memory.lists.get(upstream.name)
+        fetched, remembered = upstream.fetched, self._memory.lists.get(upstream.name)
+        return remembered if fetched is None else fetched if remembered is None else fetched.with_remembered(remembered)
 
     def _assign_names(self, all_fetched: Mapping[Upstream, FetchedLists]) -> None:
         """Record which upstream holds which name, in memory and for later processes."""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.naming import shortened
 from gateway_core.config import ProxyConfig, UpstreamConfig
 
 _RUNNERS: Final = frozenset(
@@ -51,7 +52,9 @@ class Lookalikes:
 
     def __str__(self) -> str:
         first, second = self.upstreams
-        shown = ", ".join(self.names[:3]) + (f" and {len(self.names) - 3} more" if len(self.names) > 3 else "")
+        shown = ", ".join(map(shortened, self.names[:3])) + (
+            f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        )
         return f"{first} and {second} offer the same under the same names ({shown}) and are two servers; {_ADVICE}"
 
 

@@ -12,6 +12,7 @@ from gateway_core.api import Era, Kind, Tool
 from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing
+from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
@@ -35,6 +36,8 @@ class Decision:
     name: str
     published: tuple[tuple[str | None, tuple[str, ...]], ...]
     """For each claim, in file order: the name it got (None: dropped), and its upstreams."""
+    kept: bool = False
+    """Whether a claim keeps the name because its upstream had it first, although another is above it in the file."""
 
     @property
     def outcome(self) -> str:
@@ -42,7 +45,10 @@ class Decision:
         parts = []
         for name, upstreams in self.published:
             owners = " and ".join(upstreams)
-            parts.append(f"{owners} has no name for it" if name is None else f"{owners} has it as {name}")
+            why = f", because {owners} had the name first" if self.kept and name == self.name else ""
+            parts.append(
+                f"{owners} has no name for it" if name is None else f"{owners} has it as {shortened(name)}{why}"
+            )
         return "; ".join(parts)
 
 

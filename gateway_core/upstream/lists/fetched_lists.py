@@ -116,6 +116,13 @@ class FetchedLists:
         """A copy that records a failed fetch of one list."""
         return FetchedLists(self.items, self.hints, self.notes, {**self.failures, kind: reason})
 
+    def with_remembered(self, earlier: FetchedLists) -> FetchedLists:
+        """A copy with the remembered names of lists that were never fetched because each fetch failed."""
+        missing = {
+            kind: earlier.items[kind] for kind in self.failures if kind in earlier.items and kind not in self.items
+        }
+        return FetchedLists({**self.items, **missing}, self.hints, self.notes, self.failures) if missing else self
+
     def only(self, kinds: Collection[Kind]) -> FetchedLists:
         """A copy with only the lists of these kinds."""
         return FetchedLists(
