@@ -56,7 +56,9 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)
-    memory = Memory(config.proxy, file_in(config.path.parent, config.path) if config.path is not None else None, writes=False)
+    memory = Memory(
+        config.proxy, file_in(config.path.parent, config.path) if config.path is not None else None, writes=False
+    )
     gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
     try:
         await gateway.start(listen=False)

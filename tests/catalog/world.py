@@ -60,6 +60,13 @@ class World:
         self.upstreams[upstream].published.fetched = FetchedLists(items)
         self.catalog.rebuild()
 
+    def serve(self, upstream: str, resources: Sequence[str] = (), templates: Sequence[str] = ()) -> None:
+        """That upstream is reached and lists these URIs and URI templates."""
+        lists: dict[Kind, Sequence[str]] = {"resource": resources, "template": templates}
+        items = {kind: tuple(item(uri, kind) for uri in uris) for kind, uris in lists.items()}
+        self.upstreams[upstream].published.fetched = FetchedLists(items)
+        self.catalog.rebuild()
+
     @property
     def names(self) -> dict[str, tuple[list[str], str]]:
         """Listed name -> upstreams, and their own name."""
