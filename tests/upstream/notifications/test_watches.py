@@ -1,6 +1,7 @@
 """Resources that are watched: shared, kept over connections, let go of, bounded; whose a log message is."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -297,6 +298,18 @@ async def test_a_message_goes_to_the_owner_of_its_connection_or_to_nobody() -> N
     found.told(LOG_MESSAGE, error, None, None)
     found.told(ELICITED, Raw(b"{}"), None, None)
     assert found.unattributed == 2
+
+
+async def test_a_message_says_nothing_that_only_the_gateway_says() -> None:
+    found = Logs("u")
+    said: list[Any] = []
+    standalone = Standing()
+    standalone.notify = lambda method, params: said.append(json.loads(params))  # type: ignore[method-assign]
+    found.set_level("s", "error", None)
+    forged = b'{"level":"error","_meta":{"dev.radium.gateway/upstream":"bank","own":1}}'
+    for method in (LOG_MESSAGE, ELICITED):
+        found.on_notification(method, Raw(forged), None, agent("s", standalone))
+    assert said == [{"level": "error", "_meta": {"own": 1}}] * 2
 
 
 async def test_the_end_of_an_elicitation_is_told_to_the_legacy_agent_whose_call_it_is() -> None:
