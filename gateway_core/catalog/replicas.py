@@ -146,5 +146,5 @@ def _likeness(config: UpstreamConfig) -> tuple[str, str]:
     """What is compared: a phrase for people (same address or same program), and the value."""
     if config.url is not None:
         parts = urlsplit(config.url)
-        return "have the same address", f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path}"
+        return "have the same address", f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
     return "run the same program", program(config.command or "", config.args)

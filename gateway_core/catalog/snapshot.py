@@ -53,9 +53,8 @@ class Decision:
         for name, upstreams in self.published:
             owners = " and ".join(upstreams)
             why = f", because {owners} had the name first" if self.kept and name == self.name else ""
-            parts.append(
-                f"{owners} has no name for it" if name is None else f"{owners} has it as {shortened(name)}{why}"
-            )
+            verb = "has" if len(upstreams) == 1 else "have"
+            parts.append(f"{owners} {verb} {'no name for it' if name is None else f'it as {shortened(name)}{why}'}")
         return "; ".join(parts)
 
 

@@ -61,7 +61,7 @@ def stdio(command: str, *args: str, **more: Any) -> dict[str, Any]:
         ),
         (stdio("npx", "-y", "@x/server-files@1.0"), stdio("cmd", "/c", "npx", "-y", "@x/server-files@latest")),
         (HTTP, HTTP | {"headers": {"Authorization": "Bearer 2"}}),
-        ({"url": "https://one:pw@x.example/mcp"}, {"url": "https://two:pw@X.example/mcp"}),
+        ({"url": "https://x.example/mcp"}, {"url": "https://X.example/mcp?tenant=2"}),
         ({"url": "https://x.example/mcp?account=1"}, {"url": "https://x.example/mcp?account=2"}),
     ],
 )

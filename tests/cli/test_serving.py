@@ -302,7 +302,7 @@ def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_decla
         running = rad("tools").stdout
         assert shared in running
         assert offers in running
-        assert "tool add is claimed more than once: calculator has it as add; second and third has it as" in running
+        assert "tool add is claimed more than once: calculator has it as add; second and third have it as" in running
     finally:
         rad("stop")
 
