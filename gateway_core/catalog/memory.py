@@ -61,9 +61,9 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
 _DECODER: Final = msgspec.json.Decoder(_Content)
 
 
-def file_in(folder: Path, config: Path) -> Path:
-    """The names file of a configuration file: `mcp-proxy.names` for `mcp-proxy.toml`, in the folder of the state."""
-    return folder / config.with_suffix(".names").name
+def file_of(config: Path) -> Path:
+    """The names file of a configuration file: `mcp-proxy.names` beside `mcp-proxy.toml`."""
+    return config.with_suffix(".names")
 
 
 class Memory:

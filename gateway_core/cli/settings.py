@@ -51,14 +51,12 @@ def require_enabled(config: Config) -> None:
 @asynccontextmanager
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """Run a temporary gateway without a port; yields it once each upstream has connected, failed or timed out."""
-    from gateway_core.catalog.memory import Memory, file_in  # noqa: PLC0415
+    from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do not need it
     from gateway_core.log.output import setup  # noqa: PLC0415
 
     setup(QuietLog(), to_terminal=False)
-    memory = Memory(
-        config.proxy, file_in(config.path.parent, config.path) if config.path is not None else None, writes=False
-    )
+    memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None, writes=False)
     gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
     try:
         await gateway.start(listen=False)

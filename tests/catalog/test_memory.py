@@ -11,7 +11,7 @@ import pytest
 
 from gateway_core.api import Kind
 from gateway_core.catalog import memory
-from gateway_core.catalog.memory import Memory, file_in
+from gateway_core.catalog.memory import Memory, file_of
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 
@@ -35,8 +35,8 @@ async def written(path: Path, **fetched_lists: FetchedLists) -> None:
     await made.close()
 
 
-async def test_it_stands_in_the_folder_of_the_state_and_holds_names_only(tmp_path: Path) -> None:
-    path = file_in(tmp_path, Path("/etc/mcp-proxy.toml"))
+async def test_it_holds_names_only(tmp_path: Path) -> None:
+    path = file_of(tmp_path / "mcp-proxy.toml")
     await written(path, a=fetched("x", "y"))
     assert path == tmp_path / "mcp-proxy.names"
     assert path.stat().st_mode & 0o777 == 0o600

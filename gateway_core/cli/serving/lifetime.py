@@ -139,10 +139,10 @@ async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signa
     """Yield a gateway that is not started yet, and stop it on exit."""
     gateway: Gateway | None = None
     try:
-        from gateway_core.catalog.memory import Memory, file_in  # noqa: PLC0415
+        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
-        memory = Memory(config.proxy, file_in(config.path.parent, config.path) if config.path is not None else None)
+        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
         gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         _keep_freed_memory()
