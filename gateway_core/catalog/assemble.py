@@ -30,7 +30,7 @@ class Assembler:
     def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists, owners: Owners) -> None:
         self._resolve = resolve
         self._lists = lists
-        names = Names((upstream.name for upstream in config.upstreams), config.separator, config.names)
+        names = Names(owners.generations, config.separator, config.names)
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
     def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Snapshot:

@@ -69,16 +69,22 @@ def file_of(config: Path) -> Path:
 class Memory:
     """The recorded names of the upstreams, and the file that stores them."""
 
-    def __init__(self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True) -> None:
-        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed."""
+    def __init__(
+        self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True, disabled: Sequence[str] = ()
+    ) -> None:
+        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed.
+
+        `disabled`: the upstreams that the configuration switches off, which keep their names.
+        """
         content = None if path is None else _read(path)
         records = {} if content is None else content.upstreams
         latest = max((record.generation for record in records.values()), default=-1)
-        names = [upstream.name for upstream in proxy.upstreams]
+        names = [*disabled, *(upstream.name for upstream in proxy.upstreams)]
         generations = {name: records[name].generation if name in records else latest + 1 for name in names}
         self.owners: Final = Owners(names, generations)
         self.lists: dict[str, FetchedLists] = {}
         """Upstream -> the lists that the file holds for it."""
+        self._dormant = {name: records[name].lists for name in disabled if name in records}
         self._path = path
         self._writes = path is not None and writes
         self._written: bytes | None = None
@@ -89,19 +95,20 @@ class Memory:
         self._latest: Mapping[str, FetchedLists] | None = None
         """What the next write stores; None when everything is written."""
         self._writing: asyncio.Task[None] | None = None
-        self._recall([(upstream, records[upstream.name]) for upstream in proxy.upstreams if upstream.name in records])
+        for upstream in proxy.upstreams:
+            if upstream.name in records and (lists := records[upstream.name].lists):
+                items = {kind: _items(kind, names, upstream) for kind, names in lists.items()}
+                self.lists[upstream.name] = FetchedLists(items, remembered=True)
+        self._recall({name: records[name] for name in names if name in records})
 
-    def _recall(self, records: Sequence[tuple[UpstreamConfig, _Record]]) -> None:
+    def _recall(self, records: Mapping[str, _Record]) -> None:
         holders: dict[Held, list[str]] = {}
         known: list[tuple[str, Kind]] = []
-        for config, record in records:
-            if record.lists:
-                items = {kind: _items(kind, names, config) for kind, names in record.lists.items()}
-                self.lists[config.name] = FetchedLists(items, remembered=True)
-            known.extend((config.name, kind) for kind in record.known)
+        for upstream, record in records.items():
+            known.extend((upstream, kind) for kind in record.known)
             for kind, names in record.names.items():
                 for name in names:
-                    holders.setdefault((kind, name), []).append(config.name)
+                    holders.setdefault((kind, name), []).append(upstream)
         self.owners.recall(holders, known)
 
     def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
@@ -130,7 +137,10 @@ class Memory:
 
     def _records(self, fetched_lists: Mapping[str, FetchedLists]) -> dict[str, _Record]:
         """The present state, as the file holds it."""
-        records = {name: _Record(generation, [], {}, {}) for name, generation in self.owners.generations.items()}
+        records = {
+            name: _Record(generation, [], dict(self._dormant.get(name, {})), {})
+            for name, generation in self.owners.generations.items()
+        }
         for upstream, kind in sorted(self.owners.known):
             records[upstream].known.append(kind)
         for upstream, fetched in fetched_lists.items():

@@ -230,3 +230,24 @@ async def test_what_the_file_order_would_decide_otherwise_is_explained(
     assert [found.outcome for found in again.catalog.snapshot.decisions] == [
         "b has it as b__x; a has it as x, because a had the name first"
     ]
+
+
+async def test_an_upstream_that_is_switched_off_keeps_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "n"
+    first = World(["b", "a", "c"], path=path)
+    first.offer("a", "x", "only")
+    off = await restarted(first, path, ["b", "c"], disabled=["a"])
+    off.offer("b", "x", "a__x")
+    off.offer("c", "only")
+    assert off.names == {
+        "b__x": (["b"], "x"),
+        "b__a__x": (["b"], "a__x"),
+        "c__only": (["c"], "only"),
+    }
+    assert off.catalog.tool("x") is None
+    again = await restarted(off, path, ["b", "a", "c"])
+    assert again.reserved["x"] == (["a"], "x")
+    again.offer("b", "x")
+    again.offer("a", "x", "only")
+    assert again.names["x"] == (["a"], "x")
+    assert again.names["only"] == (["a"], "only")

@@ -42,6 +42,7 @@ class World:
         kind: Kind = "tool",
         resolve: Callable[[ToolConflict], Mapping[str, Claim] | None] = prefixed,
         each: Mapping[str, Mapping[str, Any]] | None = None,
+        disabled: Sequence[str] = (),
         **proxy: Any,
     ) -> None:
         configs = tuple(
@@ -51,7 +52,7 @@ class World:
         self.config = ProxyConfig(upstreams=configs, **proxy)
         self.kind: Kind = kind
         self.upstreams = {one.name: Upstream(one, self.config, number) for number, one in enumerate(configs)}
-        self.memory = Memory(self.config, path)
+        self.memory = Memory(self.config, path, disabled=disabled)
         self.catalog = Catalog(self.config, list(self.upstreams.values()), resolve, Seal(), self.memory)
 
     def offer(self, upstream: str, *texts: str) -> None:
