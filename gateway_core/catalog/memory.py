@@ -13,7 +13,9 @@ import hashlib
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -87,6 +89,11 @@ class Memory:
         self._dormant = {name: records[name].lists for name in disabled if name in records}
         self._path = path
         self._writes = path is not None and writes
+        self._numbers: Final = count(1)
+        self._lock: Final = threading.Lock()
+        """Guards what `_write` uses, because it runs in threads."""
+        self._number = 0
+        """The newest state that was written."""
         self._written: bytes | None = None
         self._failed = False
         """Whether the last write failed."""
@@ -125,13 +132,13 @@ class Memory:
             self._writing.cancel()
             await asyncio.wait([self._writing])
         if self._writes and self._latest is not None:
-            self._write(self._records(self._latest))
+            self._write(next(self._numbers), self._records(self._latest))
 
     async def _write_soon(self) -> None:
         while (latest := self._latest) is not None:
             await asyncio.sleep(DELAY)
             latest = self._latest or latest
-            await asyncio.to_thread(self._write, self._records(latest))
+            await asyncio.to_thread(self._write, next(self._numbers), self._records(latest))
             if self._latest is latest:
                 self._latest = None
 
@@ -151,9 +158,12 @@ class Memory:
                 records[owner].names.setdefault(kind, []).append(name)
         return records
 
-    def _write(self, records: Mapping[str, _Record]) -> None:
-        assert self._path is not None
-        try:
+    def _write(self, number: int, records: Mapping[str, _Record]) -> None:
+        """Write a state of the names, unless a newer one was written already. States are numbered in their order."""
+        with self._lock:
+            if number < self._number:
+                return
+            self._number = number
             data, left_out = _encoded(records)
             for upstream in left_out.difference(self._too_large):
                 logger.warning(
@@ -163,7 +173,12 @@ class Memory:
                 )
             self._too_large |= left_out
             if data != self._written:
-                _replace(self._path, data)
+                self._replace(data)
+
+    def _replace(self, data: bytes) -> None:
+        assert self._path is not None
+        try:
+            _replace(self._path, data)
             self._written, self._failed = data, False
         except OSError as error:
             if not self._failed:

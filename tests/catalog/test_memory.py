@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +176,24 @@ async def test_changes_are_written_while_the_gateway_runs(tmp_path: Path, monkey
         await asyncio.sleep(0.01)
     assert [one.name for one in Memory(CONFIG, tmp_path / "n").lists["a"].of("tool")] == ["y"]
     await made.close()
+
+
+async def test_a_write_that_comes_late_replaces_no_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "DELAY", 0.0)
+    begun: asyncio.Future[Callable[[], None]] = asyncio.get_running_loop().create_future()
+
+    async def to_thread(write: Callable[..., None], *args: Any) -> None:
+        begun.set_result(partial(write, *args))
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    made = Memory(CONFIG, tmp_path / "n")
+    made.keep({"a": fetched("x")})
+    late = await begun
+    made.keep({"a": fetched("y")})
+    await made.close()
+    late()
+    assert [one.name for one in Memory(CONFIG, tmp_path / "n").lists["a"].of("tool")] == ["y"]
 
 
 async def test_a_reader_writes_nothing(tmp_path: Path) -> None:
