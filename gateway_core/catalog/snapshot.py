@@ -181,10 +181,11 @@ class Snapshot:
         known = self.all_fetched.get(upstream)
         return known is not None and bool(known.of("resource") or known.of("template"))
 
-    def published_uri(self, upstream: str, uri: str) -> str:
+    def published_uri(self, upstream: str, uri: str, *, served: bool = False) -> str:
         """The URI by which agents reach `uri` of an upstream, listed or not.
 
-        A URI that leads elsewhere, such as to a web page, stays as it is.
+        A URI that leads elsewhere, such as to a web page, stays as it is. `served`: it is known to be a resource of the
+        upstream.
         """
         schemes = self.linking.get(upstream)
         if schemes is None:
@@ -201,7 +202,7 @@ class Snapshot:
             return uri + match.mark
         target = self.resource(uri)
         reached = target is not None and any(found.name == upstream for found in target.upstreams)
-        if reached or (match is None and leads_elsewhere(uri, schemes)):
+        if reached or (match is None and not served and leads_elsewhere(uri, schemes)):
             return uri
         return marked_uri(uri, upstream)
 

@@ -1,8 +1,12 @@
 """URIs: templates as patterns, and the upstreams that URIs lead to."""
 
+import json
+
 import pytest
 
+from gateway_core.api import CallResult, Outcome, Principal
 from gateway_core.catalog.snapshot import template_pattern
+from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
 
 from .world import World
 
@@ -68,7 +72,7 @@ def test_a_link_to_what_no_upstream_serves_stays_as_it_is(uri: str) -> None:
     world = World(["a", "b"])
     world.serve("a", ["note://1"], ["note://all/{id}"])
     world.serve("b", ["page://1"], ["page://all/{id}"])
-    assert world.catalog.published_uri("b", uri) == uri
+    assert world.catalog.snapshot.published_uri("b", uri) == uri
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -81,7 +85,7 @@ def test_a_link_to_what_its_upstream_serves_leads_to_it_whatever_the_scheme(uri:
     for upstream in ("a", "b"):
         world.serve(upstream, **serves)
     for upstream in ("a", "b"):
-        published = world.catalog.published_uri(upstream, uri)
+        published = world.catalog.snapshot.published_uri(upstream, uri)
         target = world.catalog.resource(published)
         assert target is not None
         assert (target.original, [one.name for one in target.upstreams]) == (uri, [upstream])
@@ -92,7 +96,7 @@ def test_a_link_of_one_upstream_to_the_web_stays_although_another_serves_the_sam
     world.serve("a", ["https://example.org/docs"], ["https://example.org/issues/{number}"])
     world.serve("b", ["https://example.org/other"])
     for uri in ("https://example.org/docs", "https://example.org/issues/7", "https://example.org/else"):
-        assert world.catalog.published_uri("b", uri) == uri
+        assert world.catalog.snapshot.published_uri("b", uri) == uri
 
 
 @pytest.mark.parametrize("uri", ["page://2", "report://1", "file:///x/unlisted", "relative/path"])
@@ -102,7 +106,7 @@ def test_a_link_to_an_unlisted_resource_leads_to_its_upstream(uri: str) -> None:
     world.serve("a", ["note://1", "file:///x/1"])
     world.serve("b", ["page://1", "file:///x/2"])
     for upstream in ("a", "b"):
-        published = world.catalog.published_uri(upstream, uri)
+        published = world.catalog.snapshot.published_uri(upstream, uri)
         assert published == f"{uri}#upstream={upstream}"
         target = world.catalog.resource(published)
         assert target is not None
@@ -119,8 +123,8 @@ def test_a_greedy_template_takes_no_uris_of_a_more_precise_one(greedy: str) -> N
     target = world.catalog.resource("bank://account/7")
     assert target is not None
     assert [one.name for one in target.upstreams] == ["bank"]
-    assert world.catalog.published_uri("bank", "bank://account/7") == "bank://account/7"
-    assert world.catalog.published_uri("greedy", "bank://account/7") == "bank://account/7#upstream=greedy"
+    assert world.catalog.snapshot.published_uri("bank", "bank://account/7") == "bank://account/7"
+    assert world.catalog.snapshot.published_uri("greedy", "bank://account/7") == "bank://account/7#upstream=greedy"
 
 
 def test_of_equally_precise_templates_the_first_in_the_file_counts() -> None:
@@ -130,3 +134,20 @@ def test_of_equally_precise_templates_the_first_in_the_file_counts() -> None:
     target = world.catalog.resource("x://1")
     assert target is not None
     assert [one.name for one in target.upstreams] == ["a"]
+
+
+async def test_what_an_upstream_was_read_from_leads_to_it_whatever_the_scheme() -> None:
+    world = World(["a", "b"])
+    world.serve("a", ["note://1"])
+    world.serve("b", ["page://1"])
+    agent = Agent(Principal("p"), "modern", "2026-07-28")
+    raw = b'{"contents":[{"uri":"https://example.org/x","text":""}]}'
+    result = CallResult(raw, None, Outcome.OK, "b", "modern")
+    read = world.catalog.linked(Exchange(agent, "resources/read", NO_BACK), result)
+    assert json.loads(read.raw)["contents"][0]["uri"] == "https://example.org/x#upstream=b"
+    assert world.catalog.published_uri("b", "https://example.org/x") == "https://example.org/x#upstream=b"
+    block = b'{"content":[{"type":"resource_link","name":"x","uri":"https://example.org/x"}]}'
+    called = world.catalog.linked(
+        Exchange(agent, "tools/call", NO_BACK), CallResult(block, None, Outcome.OK, "b", "modern")
+    )
+    assert called.raw == block
