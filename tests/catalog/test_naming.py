@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.catalog.naming import Names
@@ -18,7 +19,7 @@ from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, RESULT_KEYS
 from gateway_core.upstream.lists.listing import MAX_ENTRY, fetch_list
 from gateway_core.upstream.requests import Reply
 
-from .world import World
+from .world import World, always_prefixed, prefixed
 
 ODD = [
     "x",
@@ -64,6 +65,14 @@ RULES = st.builds(NamesConfig, max_length=st.sampled_from([32, 64, 128]), dots=s
 LISTS = st.fixed_dictionaries(dict.fromkeys(["a", "b", "a.b"], st.lists(NAME, unique=True, max_size=12)))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """Thousands of warnings about names would take most of the time."""
+    logger.disable("gateway_core")
+    yield
+    logger.enable("gateway_core")
+
+
 def valid(name: str, rules: NamesConfig) -> bool:
     """The rules of the specification for tools (2025-11-25 and later, server/tools, Tool Names), and the settings."""
     return (
@@ -72,14 +81,20 @@ def valid(name: str, rules: NamesConfig) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
-@given(lists=LISTS, rules=RULES, kind=st.sampled_from(["tool", "prompt"]), data=st.data())
+@settings(max_examples=80, deadline=None)
+@given(
+    lists=LISTS,
+    rules=RULES,
+    kind=st.sampled_from(["tool", "prompt"]),
+    resolve=st.sampled_from([prefixed, always_prefixed]),
+    data=st.data(),
+)
 def test_any_names_of_any_upstreams_are_published_distinct_valid_and_stable(
-    lists: Mapping[str, list[str]], rules: NamesConfig, kind: Kind, data: st.DataObject
+    lists: Mapping[str, list[str]], rules: NamesConfig, kind: Kind, resolve: Any, data: st.DataObject
 ) -> None:
     outcomes = []
     for _ in range(2):
-        world = World(list(lists), kind=kind, names=rules)
+        world = World(list(lists), kind=kind, resolve=resolve, names=rules)
         for upstream in data.draw(st.permutations(list(lists))):
             world.offer(upstream, *data.draw(st.permutations(lists[upstream])))
         outcomes.append({name: (owners[0], original) for name, (owners, original) in world.names.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from loguru import logger
 
 from gateway_core.api import Kind, UpstreamState
 from gateway_core.catalog.naming import Names
@@ -49,6 +51,7 @@ class NamesOverTime(RuleBasedStateMachine):
         kind=st.sampled_from(["tool", "prompt", "resource", "template"]),
     )
     def begin(self, order: list[str], each: Mapping[str, Any], kind: Kind) -> None:
+        logger.disable("gateway_core")
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "names"
         self.order, self.each = order[:3], each
@@ -64,6 +67,7 @@ class NamesOverTime(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.folder.cleanup()
+        logger.enable("gateway_core")
 
     @rule(number=st.integers(0, 3), texts=TEXTS)
     def offer(self, number: int, texts: list[str]) -> None:
@@ -86,8 +90,6 @@ class NamesOverTime(RuleBasedStateMachine):
     )
     def restart(self, order: list[str] | None, each: Mapping[str, Any] | None, more: dict[str, Any]) -> None:
         """The gateway restarts, perhaps with other upstreams, another order or other settings."""
-        import asyncio
-
         asyncio.run(self.world.catalog.close())
         if order is not None:
             newest = max(self.since.values()) + 1
@@ -125,7 +127,7 @@ class NamesOverTime(RuleBasedStateMachine):
 
 
 TestNamesOverTime = NamesOverTime.TestCase
-TestNamesOverTime.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+TestNamesOverTime.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
 
 
 async def test_a_new_upstream_takes_no_name_wherever_it_stands_in_the_file(tmp_path: Path) -> None:

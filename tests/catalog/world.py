@@ -25,6 +25,11 @@ def prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:
     return {conflict.name: first} | {conflict.qualified(claim): claim for claim in others}
 
 
+def always_prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:
+    """What `conflict_autoprefix` does with `prefix = "always"`."""
+    return {conflict.qualified(claim): claim for claim in conflict.claims}
+
+
 def item(text: str, kind: Kind) -> Item:
     name, _, identity = text.partition("|")
     definition = {"name": name, NAME_KEYS[kind]: name}
