@@ -272,7 +272,6 @@ def test_stdio_ends_on_a_signal(with_server, spawn):
     assert child.returncode == 0
 
 
-@pytest.mark.timeout(180)
 def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_server, rad):
     config = with_server / ".radium" / "mcp-proxy.toml"
     upstream = config.read_text()[config.read_text().index("[[mcp") :]
@@ -308,7 +307,6 @@ def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_decla
         rad("stop")
 
 
-@pytest.mark.timeout(180)
 def test_names_survive_a_restart_of_the_gateway(with_server, rad):
     config = with_server / ".radium" / "mcp-proxy.toml"
     before = config.read_text()
