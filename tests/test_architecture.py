@@ -28,6 +28,7 @@ CORE = ROOT / "gateway_core"
 TESTS = ROOT / "tests"
 SUITES = {
     "acceptance": "the main job, with processes of the gateway and real agents",
+    "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "conformance": "the clauses of the specification",
     "payloads": "payloads of many kinds through every pair of transports",
     "test_architecture.py": "the layout",
@@ -36,7 +37,6 @@ SUITES = {
     "test_one_way.py": "that every call passes one pipeline",
     "test_public_api.py": "what plugins may import",
     "test_third_party_plugin.py": "a plugin that is built and installed as its users would",
-    "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "cli/test_serving.py": "the commands together, with a server",
     "downstream/test_sdk_clients.py": "official clients",
     "downstream/test_security.py": "hosts, origins and tokens",

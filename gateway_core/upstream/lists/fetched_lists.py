@@ -116,13 +116,6 @@ class FetchedLists:
         """A copy that records a failed fetch of one list."""
         return FetchedLists(self.items, self.hints, self.notes, {**self.failures, kind: reason})
 
-    def with_remembered(self, earlier: FetchedLists) -> FetchedLists:
-        """A copy with the remembered names of lists that were never fetched because each fetch failed."""
-        missing = {
-            kind: earlier.items[kind] for kind in self.failures if kind in earlier.items and kind not in self.items
-        }
-        return FetchedLists({**self.items, **missing}, self.hints, self.notes, self.failures) if missing else self
-
     def only(self, kinds: Collection[Kind]) -> FetchedLists:
         """A copy with only the lists of these kinds."""
         return FetchedLists(
@@ -131,6 +124,13 @@ class FetchedLists:
             {kind: notes for kind, notes in self.notes.items() if kind in kinds},
             {kind: why for kind, why in self.failures.items() if kind in kinds},
         )
+
+    def with_remembered(self, earlier: FetchedLists) -> FetchedLists:
+        """A copy with the remembered names of lists that were never fetched because each fetch failed."""
+        missing = {
+            kind: earlier.items[kind] for kind in self.failures if kind in earlier.items and kind not in self.items
+        }
+        return FetchedLists({**self.items, **missing}, self.hints, self.notes, self.failures) if missing else self
 
     def sharing(self, known: FetchedLists) -> FetchedLists:
         """A copy that shares the tuples of `known` where the lists are equal, as most callers get the same lists."""
