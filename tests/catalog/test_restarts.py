@@ -40,7 +40,7 @@ async def restarted(world: World, path: Path, order: Sequence[str], **more: Any)
 class NamesOverTime(RuleBasedStateMachine):
     """A published name stays with its owner as long as that upstream is configured, and no item is lost.
 
-    A name leaves its owner when an upstream is added that the name has the prefix of.
+    A name with the prefix of a newly added upstream leaves its owner.
     At the first contact with an upstream, it takes names only from those that came into the file with it or later, and
     that stand below it.
     """
