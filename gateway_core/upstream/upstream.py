@@ -130,7 +130,7 @@ class Upstream:
             await self.published.fetch(connection)
         except BaseException as problem:
             self._give_up(connection)
-            self._deaths = self._deaths + 1 if self.died else 0
+            self._deaths = self._deaths + 1 if self.died and connection.info is None else 0
             if isinstance(problem, TimeoutError):
                 raise NotSent(f"no answer to the handshake within {self.config.start_timeout:g} s") from None
             raise
@@ -191,11 +191,10 @@ class Upstream:
         self.own.retire(session_id)
 
     async def refresh(self) -> None:
-        """Fetch the lists again. Raises `DeliveryError`, `RpcError` or `TimeoutError`; the last lists then stay."""
+        """Fetch the lists again. Raises `DeliveryError` or `RpcError`; the last lists then stay."""
         if self.connection is None:
             raise NotSent("not connected")
-        async with asyncio.timeout(self.config.start_timeout):
-            await self.published.fetch(self.connection, again=True)
+        await self.published.fetch(self.connection, again=True)
 
     def refresh_if_expired(self) -> None:
         """Request a background fetch of the lists if they have expired (server/utilities/caching)."""
@@ -280,7 +279,7 @@ class Upstream:
             await self.refresh()
             if "tool" in self.published.private:
                 await self.published.renew(exchange.agent)
-        except (DeliveryError, RpcError, TimeoutError):
+        except (DeliveryError, RpcError):
             return refusal
         self.on_refreshed(self)
         request.templates = None  # made from the old definition

@@ -257,7 +257,7 @@ class Watch:
         self._stale = False
         try:
             await self._upstream.refresh()
-        except (DeliveryError, RpcError, TimeoutError) as error:
+        except (DeliveryError, RpcError) as error:
             logger.bind(upstream=self._upstream.name).warning(
                 "lists of upstream {} could not be fetched, the last known ones stay: {}",
                 self._upstream.name,

@@ -28,8 +28,9 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
+from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
-from gateway_core.upstream.lists.gathering import Failure, ListRetries, Outcome, Tasks
+from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
 from gateway_core.upstream.requests import Reply, Request
 
 MAX_PRINCIPALS: Final = 256
@@ -84,6 +85,7 @@ class PublishedLists:
         self._fetched_by: dict[Kind, int] = {}
         """The number of the fetch that last determined each list, by success or failure."""
         self._retries = ListRetries()
+        self._fatal = FatalLists(config.name, self._concealer.hide, time.monotonic)
         self._late: dict[Kind, asyncio.Task[None]] = {}
         """Fetches still in progress whose lists were published as failed."""
         self.on_late: Callable[[], None] = lambda: None
@@ -128,20 +130,26 @@ class PublishedLists:
         """Fetch the gateway's own copy of all lists. `again`: skip failed ones that are not due yet.
 
         Returns when all lists are done, or when some are and the others are slow; slow ones are published on arrival.
-        Raises `DeliveryError` if the connection is lost or no list gets an answer; then the last lists stay.
+        Raises `DeliveryError` if the connection is lost or no list gets an answer; then the last lists stay. A list
+        that ends the server is skipped, see `FatalLists`.
         """
         info, number = connection.info, next(self._numbers)
         assert info is not None
-        kinds = gathering.announced(info)
-        asked = kinds - self._retries.waiting if again else kinds
+        if not again:
+            self._fatal.connected(info)
+        kinds, skipped = gathering.announced(info), self._fatal.skipped
+        asked = kinds - skipped - (self._retries.waiting if again else frozenset())
         for kind in asked:
             if kind in self._late:
                 self._late.pop(kind).cancel()
-        name, wanted, timeout = self._config.name, self._config.tools, gathering.LIST_TIMEOUT
-        tasks = gathering.start(name, connection.request, info, asked, wanted=wanted, timeout=timeout)
+        requests = self._fatal.requests([kind for kind in LIST_METHODS if kind in asked])
+        name, wanted, timeout = self._config.name, self._config.tools, self._config.start_timeout
+        tasks = gathering.start(name, connection.request, info, requests, wanted=wanted, timeout=timeout)
         try:
             outcomes = await gathering.first_ones(tasks, gathering.SIDE_PATIENCE)
-            self._check(connection, outcomes, tasks)
+            if connection.closed:
+                raise await self._fatal.lost(connection, outcomes, requests)
+            self._check(outcomes, tasks)
         except BaseException:
             gathering.cancel(tasks)
             self.behind = True
@@ -151,15 +159,16 @@ class PublishedLists:
             self.fetched = self.fetched.only(kinds)
         self._take(outcomes, number)
         for kind in tasks.keys() - outcomes.keys():
-            self._take_later(kind, tasks[kind], number)
+            self._take_later(kind, tasks[kind], number, connection, requests)
+        self._publish(self._fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
+        if len(outcomes) == len(tasks):
+            self._fatal.answered(requests)
 
-    def _check(self, connection: Connection, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
-        """Raise the error of a list if the server failed, not only the list: no answer to any, or a lost connection."""
+    def _check(self, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
+        """Raise the error of a list if no list got an answer: then the server failed, not only the list."""
         failures = [found for found in outcomes.values() if isinstance(found, Failure)]
-        silent = len(failures) == len(tasks) and not any(failure.answered for failure in failures)
-        for failure in failures:
-            if not failure.answered and (silent or connection.closed):
-                raise failure.error
+        if failures and len(failures) == len(tasks) and not any(failure.answered for failure in failures):
+            raise failures[0].error
 
     def _take(self, outcomes: Mapping[Kind, Outcome], number: int) -> None:
         """Publish the outcomes of a fetch, except for lists that a newer fetch has determined."""
@@ -179,15 +188,18 @@ class PublishedLists:
         if self.fetched is not None:
             fetched = fetched.sharing(self.fetched)
             self.changes += fetched.private != before.private
-        self.fetched = fetched
         self._fetched_at = time.monotonic()
-        known = frozenset(before.warnings)
+        self._publish(fetched)
+
+    def _publish(self, fetched: FetchedLists) -> None:
+        """Publish these lists, and log their new warnings."""
+        known = frozenset() if self.fetched is None else frozenset(self.fetched.warnings)
+        self.fetched = fetched
         for warning in fetched.warnings:
             if warning not in known:
                 logger.bind(upstream=self._config.name).warning("{}", warning)
 
     def _failed(self, fetched: FetchedLists, kind: Kind, reason: str, retry_in: float | None) -> FetchedLists:
-        kept = "the entries last known stay" if kind in fetched.items else "it counts as empty"
         if retry_in is not None:
             logger.bind(upstream=self._config.name).info(
                 "{} of upstream {} is asked for again in {:.0f} s or later",
@@ -195,17 +207,19 @@ class PublishedLists:
                 self._config.name,
                 retry_in,
             )
-        return fetched.with_failure(
-            kind, f"{LIST_METHODS[kind]} of upstream {self._config.name} failed, {kept}: {reason}"
-        )
+        return fetched.with_failure(kind, fetched.report(self._config.name, kind, "failed", reason))
 
-    def _take_later(self, kind: Kind, task: asyncio.Task[Outcome], number: int) -> None:
+    def _take_later(
+        self, kind: Kind, task: asyncio.Task[Outcome], number: int, connection: Connection, requests: ListRequests
+    ) -> None:
         """Publish a slow list as failed for now, and wait for it in the background."""
         assert self.fetched is not None
         self.fetched = self._failed(self.fetched, kind, "no answer yet", None)
 
         async def finish() -> None:
             outcome = await task
+            if connection.closed:
+                await self._fatal.lost(connection, {kind: outcome}, requests)
             self._take({kind: outcome}, number)
             self.on_late()
 
@@ -286,7 +300,7 @@ class PublishedLists:
         kinds = self.private - self.fetched.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         async with self._turns:
-            tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
+            tasks = gathering.start(name, send, self._info, ListRequests(kinds), wanted=wanted, timeout=FETCH_TIMEOUT)
             outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
             gathering.cancel(tasks)
         known = self._parts.pop(principal, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
@@ -15,9 +14,6 @@ from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.http import HttpConnection
 from gateway_core.upstream.transports.sse import SseConnection
 from gateway_core.upstream.transports.stdio import StdioConnection
-
-SESSION_TIMEOUT: Final = 10.0
-"""Seconds to open an additional HTTP session with a running server; a child process has `start_timeout`."""
 
 
 def connection_to(
@@ -40,11 +36,12 @@ async def open_session(
 ) -> None:
     """Open an additional connection to a running server; `discard` it on failure. Raises `NotSent`."""
     try:
-        async with asyncio.timeout(config.start_timeout if config.transport == "stdio" else SESSION_TIMEOUT):
+        async with asyncio.timeout(config.start_timeout):
             await connection.open(era)
     except (DeliveryError, RpcError, TimeoutError) as problem:
         discard(connection)
-        raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
+        reason = str(problem) or f"no answer to the handshake within {config.start_timeout:g} s"
+        raise NotSent(f"no session: {reason}") from None
     except BaseException:
         discard(connection)
         raise

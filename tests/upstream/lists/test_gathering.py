@@ -211,12 +211,10 @@ async def test_one_list_that_cannot_be_had_over_http(
 
 
 @pytest.mark.parametrize("fault", ["HTTP 500", "silence", "a dropped connection"])
-async def test_a_server_of_which_no_list_can_be_had_is_down(
-    scripted: Any, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gathering, "LIST_TIMEOUT", 0.5)
+async def test_a_server_of_which_no_list_can_be_had_is_down(scripted: Any, fault: str) -> None:
     server = await scripted(FAULTS[fault], era="modern", capabilities=CAPABILITIES)
-    upstream = Upstream(UpstreamConfig(name="a", transport="http", url=server.url), ProxyConfig(), 0)
+    config = UpstreamConfig(name="a", transport="http", url=server.url, start_timeout=0.5)
+    upstream = Upstream(config, ProxyConfig(), 0)
     try:
         with pytest.raises(DeliveryError):
             await upstream.connect()
