@@ -17,12 +17,19 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import UpstreamState
-from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, DeliveryError, Permanent, RefusedUpstream, RpcError
+from gateway_core.errors import (
+    UNSUPPORTED_PROTOCOL_VERSION,
+    DeliveryError,
+    NotSent,
+    Permanent,
+    RefusedUpstream,
+    RpcError,
+)
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
-from gateway_core.upstream.ejection import BACKOFF_FIRST, TIMED_OUT, PassiveChecks, ReconnectPolicy
+from gateway_core.upstream.ejection import BACKOFF_FIRST, TIMED_OUT, Loss, PassiveChecks, ReconnectPolicy
 from gateway_core.upstream.liveness import PING_TIMEOUT, Liveness
 from gateway_core.upstream.upstream import Upstream
 
@@ -72,7 +79,7 @@ class Watch:
         """Whether the last transport failure occurred before a byte was sent."""
         self._rises = 0
         """Successful checks in a row since the ejection."""
-        self._liveness = Liveness(self._connections)
+        self._liveness = Liveness(self._connections, lambda: upstream.published.fatal)
         upstream.on_transport = self._transport
         upstream.on_list_changed = self._list_changed
         upstream.on_refreshed = lambda _: on_change()
@@ -82,7 +89,7 @@ class Watch:
     def _transport(self, failure: str | None, sent: bool) -> None:
         now = time.monotonic()
         if failure is None:
-            self._liveness.last_sign = now
+            self._liveness.answered(now)
             self._passive.succeeded(now)
             return
         if failure == TIMED_OUT:
@@ -100,7 +107,7 @@ class Watch:
         self._wake.set()
 
     def _eject(self, now: float) -> None:
-        seconds = min(EJECT_FIRST * self._passive.ejected(), EJECT_MAX)
+        seconds = min(EJECT_FIRST * self._passive.ejected(now), EJECT_MAX)
         seconds *= 1 + self._rng.uniform(-EJECT_JITTER, EJECT_JITTER)
         self._upstream.enter(UpstreamState.EJECTED, reason=self._upstream.last_error, retry_at=now + seconds)
         self._wake.set()
@@ -117,7 +124,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001 - after a bug, this upstream reconnects and stays watched
                 kind = type(error).__name__
                 logger.error("upstream {}: a bug in the gateway: {}\n{}", self._upstream.name, kind, where(error))
-                await self._go_down(f"{kind} in the gateway", not_before=0.0)
+                await self._go_down(Loss(f"{kind} in the gateway"), 0.0)
 
     async def _round(self) -> None:
         """Connect and supervise until a failure, then wait for the next attempt."""
@@ -125,22 +132,20 @@ class Watch:
         started = loop.time()
         problem = await self._connect()
         if problem is not None:
-            await self._go_down(
-                self._concealer.hide(str(problem)), not_before=started + BACKOFF_FIRST, lasting=is_lasting(problem)
-            )
+            await self._go_down(self._loss(problem), started)
             return
         connected = loop.time()
         self._liveness.connected(connected)
         failure, lost = await self._supervise()
         healthy = (loop.time() if lost else self._liveness.last_sign) - connected
         self._retries.lived(healthy)
-        if lost and self._retries.may_reconnect(healthy, process=self._upstream.config.transport == "stdio"):
+        if lost and self._retries.may_reconnect(healthy, process=self._starts_process):
             # Perhaps only the connection was lost: reconnect before agents see the upstream as down.
             logger.bind(upstream=self._upstream.name).info(
                 "connection to upstream {} lost: {}", self._upstream.name, failure
             )
             return
-        await self._go_down(failure, not_before=started + BACKOFF_FIRST, served=self._liveness.served)
+        await self._go_down(Loss(failure, repeats=self._starts_process and not self._liveness.served), started)
 
     async def _connect(self) -> DeliveryError | RpcError | None:
         upstream = self._upstream
@@ -160,15 +165,20 @@ class Watch:
         self._on_change()
         return None
 
-    async def _go_down(self, reason: str, *, not_before: float, lasting: bool = False, served: bool = False) -> None:
-        """Enter the state down and wait until the next attempt is due. `lasting`: the failure is permanent."""
+    def _loss(self, problem: DeliveryError | RpcError) -> Loss:
+        """The loss that a failed attempt to connect is."""
+        wait = problem.retry_after if isinstance(problem, NotSent | RefusedUpstream) else None
+        repeats = self._starts_process or isinstance(problem, RpcError)
+        return Loss(self._concealer.hide(str(problem)), is_lasting(problem), repeats, wait or 0.0)
+
+    async def _go_down(self, loss: Loss, started: float) -> None:
+        """Enter the state down and wait until the next attempt is due. `started`: when the last attempt began."""
         loop = asyncio.get_running_loop()
         upstream = self._upstream
         upstream.abandon()
-        death = f"{reason}: {upstream.last_words}" if upstream.died and not served else ""
-        reason, delay = self._retries.after(reason, death=death, lasting=lasting)
+        reason, delay = self._retries.after(loss, upstream.last_words)
         # At most one attempt per `BACKOFF_FIRST`: each may start a process.
-        delay = max(delay, not_before - loop.time())
+        delay = max(delay, started + BACKOFF_FIRST - loop.time())
         retry_at = loop.time() + delay
         upstream.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
         words = f" ({upstream.last_words})" if upstream.last_words else ""
@@ -194,7 +204,7 @@ class Watch:
                 if self._stale or upstream.published.retry_due:
                     await self._refresh()
                 wait, before, checked = self._interval, checked, loop.time()
-                problem = await self._check(connection)
+                problem = await self._check(connection, confirm=failures in {0, FALL - 1})
                 if problem is None or self._is_answered(problem, checked):
                     failures = 0
                     self._recovered()
@@ -209,10 +219,7 @@ class Watch:
                 text = problem.text
                 logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, text)
                 if failures >= FALL:
-                    alive = not problem.by_plugin and await self._liveness.answers_a_list(connection)
-                    if not alive and not self._is_answered(problem, checked):
-                        return f"{FALL} health checks failed: {text}", False
-                    wait, failures = self._interval, 0
+                    return f"{FALL} health checks failed: {text}", False
         finally:
             lost.cancel()
 
@@ -227,6 +234,11 @@ class Watch:
             yield upstream.connection
         if upstream.config.transport != "stdio":
             yield from upstream.own.connections()
+
+    @property
+    def _starts_process(self) -> bool:
+        """Whether a connection is a process that the gateway starts."""
+        return self._upstream.config.transport == "stdio"
 
     @property
     def _interval(self) -> float:
@@ -267,8 +279,8 @@ class Watch:
             self._on_change()
         await asyncio.sleep(REFRESH_SPACING)
 
-    async def _check(self, connection: Connection) -> _Problem | None:
-        """Run one active check. Returns the problem; None if the upstream is healthy."""
+    async def _check(self, connection: Connection, *, confirm: bool) -> _Problem | None:
+        """Run one active check. Returns the problem; None if it is healthy. `confirm`: see `Liveness.check`."""
         silence = f"no answer within {PING_TIMEOUT:g} s"
         if self._chain.has_health_check:
             try:
@@ -279,12 +291,12 @@ class Watch:
             if health is not None:
                 return None if health.healthy else _Problem(health.reason or "a plugin says so", by_plugin=True)
         try:
-            await self._liveness.check(connection)
+            await self._liveness.check(connection, confirm=confirm)
         except TimeoutError:
             return _Problem(silence, silent=True)
         except DeliveryError as error:
             return _Problem(self._concealer.hide(str(error)))
-        self._liveness.last_sign = time.monotonic()
+        self._liveness.checked(time.monotonic())
         return None
 
     def _recovered(self) -> None:

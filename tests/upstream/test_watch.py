@@ -439,6 +439,79 @@ async def test_a_server_that_dies_soon_after_each_start_is_started_ever_more_rar
     assert shown[-1].endswith("cannot open the database")
 
 
+async def test_answers_to_the_gateways_own_checks_do_not_hide_that_a_server_dies_again_and_again(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--die", "0.4", health_check_interval=0.1)
+    shown: list[str] = []
+    watch(upstream, on_change=lambda: shown.append(upstream.last_error or ""), rng=Longest())
+    await until(lambda: "exited with status 3, 3 times in a row" in shown, 40)
+    assert journal.times("ping")
+
+
+async def test_a_server_that_served_a_call_before_it_died_may_pass(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--die", "0.6", health_check_interval=30)
+    shown: list[str] = []
+    watch(upstream, on_change=lambda: shown.append(upstream.last_error or ""), rng=Longest())
+    for starts in range(1, 4):
+        await until(lambda starts=starts: len(journal.times("tools/list")) == starts and upstream.reachable, 40)  # type: ignore[misc]
+        assert await blocked(upstream, 0, 30)
+        await until(lambda starts=starts: len(journal.times("started")) == starts + 1, 40)  # type: ignore[misc]
+    assert "exited with status 3" in shown
+    assert not any("in a row" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"error": {"code": -32603, "message": "request 17: no licence"}}, "request 17: no licence, 3 times in a row"),
+        ({"result": {"protocolVersion": "1999-01-01", "capabilities": {}}}, "does not speak"),
+    ],
+)
+async def test_a_handshake_that_is_refused_in_the_same_way_is_tried_ever_more_rarely(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch, fast: None, answer: Any, text: str
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_MAX", 0.0)
+
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        message = json.loads(await request.text())
+        if message["method"] == "server/discover":
+            return web.Response(status=405)
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], **answer})
+
+    server = web.ServerRunner(web.Server(refuse))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    upstream = Upstream(UpstreamConfig(name="h", transport="http", url=url), ProxyConfig(), 0)
+    waits: list[float] = []
+    watch(upstream, on_change=lambda: waits.append(upstream.retry_in() or 0.0), rng=Longest())
+    await until(lambda: len(waits) == 3, 40)
+    assert waits == pytest.approx([0.1, 0.2, 0.4], abs=0.08), "only the first may pass: its wait is the least"
+    assert text in (upstream.last_error or "")
+    await server.cleanup()
+
+
+async def test_a_server_that_names_the_time_of_its_return_is_not_asked_before(
+    watch: Callable[..., HealthMonitor], fast: None
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": "90"})
+
+    server = web.ServerRunner(web.Server(refuse))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    upstream = Upstream(UpstreamConfig(name="h", transport="http", url=url), ProxyConfig(), 0)
+    waits: list[float] = []
+    watch(upstream, on_change=lambda: waits.append(upstream.retry_in() or 0.0))
+    await until(lambda: bool(waits))
+    assert waits == pytest.approx([90], abs=0.5)
+    await server.cleanup()
+
+
 async def test_what_dies_in_the_handshake_is_started_once_per_attempt(
     watch: Callable[..., HealthMonitor], tmp_path: Path, fast: None
 ) -> None:

@@ -122,6 +122,11 @@ class PublishedLists:
         return not announced and age >= self._config.health_check_interval
 
     @property
+    def fatal(self) -> frozenset[Kind]:
+        """The lists that end the server, so that nothing may request them."""
+        return self._fatal.skipped
+
+    @property
     def retry_due(self) -> bool:
         """Whether a failed list is due to be fetched again."""
         return self._retries.due
