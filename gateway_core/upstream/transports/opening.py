@@ -19,16 +19,16 @@ from gateway_core.upstream.transports.stdio import StdioConnection
 def connection_to(
     config: UpstreamConfig,
     limits: LimitsConfig,
-    host: ClientContext,
+    context: ClientContext,
     http: HttpClient | None,
     early: EarlyChildren | None,
 ) -> Connection:
     """A new, unopened connection. All transports but stdio need `http`; `early` may hold a child for stdio."""
     if config.transport == "stdio":
-        return StdioConnection(config, limits, host, early.take(config.name) if early is not None else None)
+        return StdioConnection(config, limits, context, early.take(config.name) if early is not None else None)
     assert http is not None
     kind = SseConnection if config.transport == "sse" else HttpConnection
-    return kind(config, limits, host, http)
+    return kind(config, limits, context, http)
 
 
 async def open_session(

@@ -101,10 +101,10 @@ class StdioConnection(DuplexConnection):
     """A connection over stdin and stdout to a server that the gateway starts."""
 
     def __init__(
-        self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, early: Child | None = None
+        self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, early: Child | None = None
     ) -> None:
         """`early`: a child that was already started for this connection."""
-        super().__init__(config, limits, host)
+        super().__init__(config, limits, context)
         self._early = early
         self._child: Child | None = None
         self._queued = 0
