@@ -137,10 +137,10 @@ async def test_a_probe_without_an_answer_costs_no_agent_its_session(scripted: St
             await until(lambda: len(server.of("ping")) == 2)
             await until(lambda: upstream.facts.state is UpstreamState.HEALTHY and upstream.reachable)
         assert await call(upstream, "s")
-        (connection,) = upstream.own.connections()
+        (connection,) = upstream.connections.sessions.connections()
         lists = len(server.of("tools/list"))
         await until(lambda: len(server.of("tools/list")) > lists + 4)
-        assert upstream.own.connections() == [connection]
+        assert upstream.connections.sessions.connections() == [connection]
         assert not connection.closed
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.hooks import Chain
 from gateway_core.upstream.health import HealthMonitor
+from gateway_core.upstream.status import Clock
 from gateway_core.upstream.upstream import Upstream
 
 SERVERS = Path(__file__).parent / "servers"
@@ -26,19 +27,20 @@ class Longest(random.Random):
         return b
 
 
-class HandClock:
+class HandClock(Clock):
     """Real time, and what a test adds to it. Waits end when the sum reaches their end."""
 
     def __init__(self) -> None:
+        super().__init__(self._now, self._sleep)
         self.added = 0.0
         self.slept: list[float] = []
         """The waits that were asked for, in seconds."""
         self._turned = asyncio.Event()
 
-    def now(self) -> float:
+    def _now(self) -> float:
         return time.monotonic() + self.added
 
-    async def sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         end = self.now() + seconds
         while (left := end - self.now()) > 0:
@@ -80,10 +82,10 @@ class Journal:
 
 def stdio(name: str = "s", *args: str, **settings: Any) -> Upstream:
     """An upstream that starts a child process; the demo's server by default."""
-    command = settings.pop("command", sys.executable)
+    command, clock = settings.pop("command", sys.executable), settings.pop("clock", Clock())
     arguments = args or ("-m", "gateway_core.demo.stdio_server")
     config = UpstreamConfig(name=name, transport="stdio", command=command, args=arguments, **settings)
-    return Upstream(config, ProxyConfig(), 0)
+    return Upstream(config, ProxyConfig(), 0, clock=clock)
 
 
 @contextlib.asynccontextmanager

@@ -32,6 +32,7 @@ from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
 from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; beyond this, the least recently used are dropped."""
@@ -41,6 +42,7 @@ PATIENCE: Final = 3.0
 """Seconds that an agent waits for its private lists; then it gets the last known ones."""
 FETCH_TIMEOUT: Final = 15.0
 """Seconds for fetching private lists: a late result still serves the next request."""
+
 
 Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
 
@@ -69,7 +71,9 @@ class _Run:
 class PublishedLists:
     """The published lists of one upstream. `ask` delivers a request in an agent's name."""
 
-    def __init__(self, config: UpstreamConfig, ask: Ask) -> None:
+    def __init__(
+        self, config: UpstreamConfig, ask: Ask, events: UpstreamEvents = NO_EVENTS, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.fetched: FetchedLists | None = None
         """The gateway's own copy of the lists."""
         self.behind = False
@@ -79,20 +83,17 @@ class PublishedLists:
         self._config = config
         self._concealer = Concealer.of(config)
         self._ask = ask
+        self._events = events
         self._info: ServerInfo | None = None
         self._fetched_at = 0.0
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
         """The number of the fetch that last determined each list, by success or failure."""
         self._retries = ListRetries()
-        self._fatal = FatalLists(config.name, self._concealer.hide, time.monotonic)
+        self.fatal: Final = FatalLists(config.name, self._concealer.hide, clock.now)
         self._late: dict[Kind, asyncio.Task[None]] = {}
         """Fetches still in progress whose lists were published as failed."""
-        self.on_late: Callable[[], None] = lambda: None
-        """Called when such a fetch has ended."""
         self._parts: dict[str, Part] = {}
-        self.on_part: Callable[[str], None] = lambda principal: None
-        """Called with the principal when its `part` has changed."""
         self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(MAX_FETCHES)
@@ -121,10 +122,9 @@ class PublishedLists:
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
 
-    @property
-    def fatal(self) -> frozenset[Kind]:
-        """The lists that end the server, so that nothing may request them."""
-        return self._fatal.skipped
+    def changed(self) -> None:
+        """Record an event after which private lists may differ."""
+        self.changes += 1
 
     @property
     def retry_due(self) -> bool:
@@ -135,25 +135,24 @@ class PublishedLists:
         """Fetch the gateway's own copy of all lists. `again`: skip failed ones that are not due yet.
 
         Returns when all lists are done, or when some are and the others are slow; slow ones are published on arrival.
-        Raises `DeliveryError` if the connection is lost or no list gets an answer; then the last lists stay. A list
-        that ends the server is skipped, see `FatalLists`.
+        Raises `DeliveryError` if the connection is lost or no list gets an answer; then the last lists stay.
         """
         info, number = connection.info, next(self._numbers)
         assert info is not None
         if not again:
-            self._fatal.connected(info)
-        kinds, skipped = gathering.announced(info), self._fatal.skipped
+            self.fatal.connected(info)
+        kinds, skipped = gathering.announced(info), self.fatal.skipped
         asked = kinds - skipped - (self._retries.waiting if again else frozenset())
         for kind in asked:
             if kind in self._late:
                 self._late.pop(kind).cancel()
-        requests = self._fatal.requests([kind for kind in LIST_METHODS if kind in asked])
+        requests = self.fatal.requests([kind for kind in LIST_METHODS if kind in asked])
         name, wanted, timeout = self._config.name, self._config.tools, self._config.start_timeout
         tasks = gathering.start(name, connection.request, info, requests, wanted=wanted, timeout=timeout)
         try:
             outcomes = await gathering.first_ones(tasks, gathering.SIDE_PATIENCE)
             if connection.closed:
-                raise await self._fatal.lost(connection, outcomes, requests)
+                raise await self.fatal.lost(connection, outcomes, requests)
             self._check(outcomes, tasks)
         except BaseException:
             gathering.cancel(tasks)
@@ -165,9 +164,9 @@ class PublishedLists:
         self._take(outcomes, number)
         for kind in tasks.keys() - outcomes.keys():
             self._take_later(kind, tasks[kind], number, connection, requests)
-        self._publish(self._fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
+        self._publish(self.fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
         if len(outcomes) == len(tasks):
-            self._fatal.answered(requests)
+            self.fatal.answered(requests)
 
     def _check(self, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
         """Raise the error of a list if no list got an answer: then the server failed, not only the list."""
@@ -224,9 +223,9 @@ class PublishedLists:
         async def finish() -> None:
             outcome = await task
             if connection.closed:
-                await self._fatal.lost(connection, {kind: outcome}, requests)
+                await self.fatal.lost(connection, {kind: outcome}, requests)
             self._take({kind: outcome}, number)
-            self.on_late()
+            self._events.lists_changed()
 
         late = self._late[kind] = asyncio.create_task(finish(), name=f"late {task.get_name()}")
         self._tasks.add(late)
@@ -314,11 +313,11 @@ class PublishedLists:
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
-        self.on_part(principal)
+        self._events.private_lists_changed(principal)
         while len(self._parts) > MAX_PRINCIPALS:
             forgotten = next(iter(self._parts))
             del self._parts[forgotten]
-            self.on_part(forgotten)
+            self._events.private_lists_changed(forgotten)
 
     def _own_lists(
         self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str

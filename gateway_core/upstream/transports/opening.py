@@ -22,10 +22,16 @@ def connection_to(
     context: ClientContext,
     http: HttpClient | None,
     early: EarlyChildren | None,
+    *,
+    deaths: int = 0,
 ) -> Connection:
-    """A new, unopened connection. All transports but stdio need `http`; `early` may hold a child for stdio."""
+    """A new, unopened connection. All transports but stdio need `http`.
+
+    For stdio: `early` may hold a child; `deaths` is the number of handshakes in a row in which the server exited.
+    """
     if config.transport == "stdio":
-        return StdioConnection(config, limits, context, early.take(config.name) if early is not None else None)
+        child = early.take(config.name) if early is not None else None
+        return StdioConnection(config, limits, context, child, deaths)
     assert http is not None
     kind = SseConnection if config.transport == "sse" else HttpConnection
     return kind(config, limits, context, http)

@@ -13,6 +13,7 @@ from gateway_core.api import Kind, UpstreamState
 from gateway_core.control import report
 from gateway_core.upstream import watch as watch_module
 from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.lists import fatal
 from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
@@ -105,6 +106,26 @@ async def test_the_only_list_of_a_server_is_never_skipped(journal: Journal, tmp_
         await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
         assert upstream.fetched is not None
         assert upstream.fetched.of("tool")
+
+
+async def test_a_new_connection_asks_again_after_the_time_of_the_skip(journal: Journal, tmp_path: Path) -> None:
+    broken, clock = tmp_path / "broken", HandClock()
+    broken.touch()
+    upstream = dying(journal, "--fatal", "prompts/list", "--only", str(broken), clock=clock)
+    async with watching(upstream):
+        await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+        broken.unlink()
+        for added, expected in ((1, False), (fatal.SKIP_FIRST, True)):
+            clock.turn(added)
+            starts = len(journal.starts)
+            connection = upstream.connections.main
+            assert connection is not None
+            await connection.close()
+            await until(lambda starts=starts: len(journal.starts) > starts)  # type: ignore[misc]
+            await until(lambda lost=connection: upstream.connections.main is not lost)  # type: ignore[misc]
+            assert upstream.fetched is not None
+            assert bool(upstream.fetched.of("prompt")) is expected
+        assert upstream.fetched.failures == {}
 
 
 # -- by the clock -----------------------------------------------------------------------------------------------------
