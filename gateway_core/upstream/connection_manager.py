@@ -52,7 +52,7 @@ class ConnectionManager:
         """Whether legacy agents or calls do not share the main connection."""
         self.main: Connection | None = None
         """The main connection, if there is one. It may be closed."""
-        self.sessions: Final = SessionConnections(self._open_session)
+        self.sessions: Final = SessionConnections(self._open_session, status.clock, backoff=self.http is None)
         self.died = False
         """Whether the process of the connection closed last had exited by itself."""
         self._deaths = 0

@@ -54,7 +54,7 @@ class UpstreamStatus:
         """The last line on stderr of the connection closed last: for operators only."""
         self.retry_at: float | None = None
         """Time of the next attempt to reach the server, while it is down or ejected."""
-        self._clock = clock
+        self.clock: Final = clock
         self._up_since: float | None = None
         self._losses = 0
         self._loss = ""
@@ -76,7 +76,7 @@ class UpstreamStatus:
 
     def connected(self) -> None:
         """Enter the state healthy, on a new main connection."""
-        self._up_since = self._clock.now()
+        self._up_since = self.clock.now()
         self.enter(UpstreamState.HEALTHY)
 
     def lost(self, reason: str) -> None:
@@ -91,7 +91,7 @@ class UpstreamStatus:
 
     @property
     def _steady(self) -> bool:
-        return self._up_since is not None and self._clock.now() - self._up_since >= SUSTAINED
+        return self._up_since is not None and self.clock.now() - self._up_since >= SUSTAINED
 
     @property
     def unsteady(self) -> str:
@@ -104,4 +104,4 @@ class UpstreamStatus:
 
     def retry_in(self) -> float | None:
         """Seconds until the next attempt to reach this upstream; None if unknown."""
-        return None if self.retry_at is None else max(0.0, self.retry_at - self._clock.now())
+        return None if self.retry_at is None else max(0.0, self.retry_at - self.clock.now())

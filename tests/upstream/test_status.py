@@ -54,7 +54,7 @@ def test_attempts_that_fail_are_no_losses() -> None:
 
 def test_a_new_state_replaces_the_reason_and_the_time_of_the_next_attempt() -> None:
     status = Rig().status
-    status.enter(UpstreamState.DOWN, reason="HTTP 401", retry_at=status._clock.now() + 7)
+    status.enter(UpstreamState.DOWN, reason="HTTP 401", retry_at=status.clock.now() + 7)
     assert status.last_error == "HTTP 401"
     assert status.retry_in() == pytest.approx(7, abs=0.5)
     status.enter(UpstreamState.CONNECTING)
