@@ -19,7 +19,7 @@ from gateway_core import hookimpl
 from gateway_core.api import Health, Principal, UpstreamState, UpstreamView
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.control import report
-from gateway_core.errors import Busy, NotSent, Permanent, RefusedUpstream, RpcError
+from gateway_core.errors import Busy, DeliveryError, NotSent, Permanent, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.inline.deadlines import Deadlines
@@ -597,6 +597,56 @@ async def test_a_server_has_as_long_to_start_as_its_start_timeout_says(journal: 
     await in_time.connect()
     assert in_time.fetched is not None
     await in_time.close()
+
+
+async def test_a_list_has_as_long_as_the_start_timeout_says() -> None:
+    slow = (str(SERVERS / "dying.py"), "--slow", "tools/list=1.0", "--capabilities", "tools")
+    late = stdio("late", *slow, start_timeout=0.6)
+    with pytest.raises(DeliveryError, match="no answer to tools/list in time"):
+        await late.connect()
+    await late.close()
+    in_time = stdio("in-time", *slow, start_timeout=20)
+    await in_time.connect()
+    assert in_time.fetched is not None
+    assert in_time.fetched.of("tool")
+    await in_time.close()
+
+
+@pytest.mark.parametrize(("start_timeout", "opens"), [(0.4, False), (20, True)])
+async def test_the_session_of_an_agent_has_as_long_to_start_as_the_first_connection(
+    start_timeout: float, opens: bool
+) -> None:
+    greeted = 0
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal greeted
+        message = json.loads(await request.text() or "{}")
+        if message.get("method") == "initialize":
+            greeted += 1
+            await asyncio.sleep(1.0 if greeted > 1 else 0.0)
+            result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+            headers = {"Mcp-Session-Id": str(greeted)}
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=headers)
+        if message.get("method") == "tools/call":
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+        return web.Response(status=202 if "id" not in message and message else 405)
+
+    server = web.ServerRunner(web.Server(answer))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    config = UpstreamConfig(name="h", transport="http", url=url, start_timeout=start_timeout)
+    upstream = Upstream(config, ProxyConfig(), 0)
+    await upstream.connect()
+    agent = Agent(Principal("a"), "legacy", "2025-11-25", session_id="one")
+    calling = upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "x"}))
+    if opens:
+        assert (await calling).error is None
+    else:
+        with pytest.raises(NotSent, match=r"no session: no answer to the handshake within 0\.4 s"):
+            await calling
+    await upstream.close()
+    await server.cleanup()
 
 
 _QUOTES_ITS_TOKEN = """
