@@ -30,6 +30,7 @@ class Server:
     """A connection to a server with those lists."""
 
     info = INFO
+    closed = False
 
     def __init__(self, lists: Mapping[str, Any], scope: str) -> None:
         self.lists = dict(lists)

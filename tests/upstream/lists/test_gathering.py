@@ -16,7 +16,7 @@ from gateway_core.errors import DeliveryError, OutcomeUnknown
 from gateway_core.upstream import watch
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists import gathering
-from gateway_core.upstream.lists.gathering import ListRetries
+from gateway_core.upstream.lists.gathering import ListRequests, ListRetries
 from gateway_core.upstream.upstream import Upstream
 from tests.conformance.catalog_kit import LISTS, Offering, tool, until, world
 from tests.upstream.conftest import Script, Seen, http, result
@@ -251,7 +251,7 @@ async def test_a_failure_keeps_no_frames() -> None:
         except ValueError:
             raise OutcomeUnknown("it broke") from None
 
-    tasks = gathering.start("a", send, ServerInfo("legacy", "2025-11-25"), ["tool"], timeout=5)
+    tasks = gathering.start("a", send, ServerInfo("legacy", "2025-11-25"), ListRequests(["tool"]), timeout=5)
     (failure,) = (await gathering.first_ones(tasks, 5)).values()
     assert isinstance(failure, gathering.Failure)
     assert (failure.error.__traceback__, failure.error.__context__) == (None, None)
