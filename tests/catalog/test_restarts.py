@@ -80,7 +80,7 @@ class NamesOverTime(RuleBasedStateMachine):
     @rule(number=st.integers(0, 3), state=st.sampled_from(list(UpstreamState)))
     def fail(self, number: int, state: UpstreamState) -> None:
         """An upstream goes, or comes back."""
-        self.world.upstreams[self.order[number % len(self.order)]].enter(state)
+        self.world.upstreams[self.order[number % len(self.order)]].status.enter(state)
         self.world.catalog.rebuild()
 
     @rule(
