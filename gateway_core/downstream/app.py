@@ -16,6 +16,7 @@ from loguru import logger
 from gateway_core.downstream import sse
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -38,6 +39,7 @@ HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
+_MCP_METHODS: Final = ("GET", "POST", "DELETE")
 
 
 class App:
@@ -50,6 +52,13 @@ class App:
         self._modern = ModernHttp(services)
         self._legacy = LegacyHttp(services)
         self._sse = sse.SseHttp(services) if config.transport == "sse" else None
+        methods = {
+            **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
+            **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
+            **({sse.STREAM_PATH: ("GET",), sse.MESSAGE_PATH: ("POST",)} if self._sse is not None else {}),
+        }
+        self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
+        """Path -> its methods. A slash at the end makes no difference."""
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
@@ -59,9 +68,10 @@ class App:
         refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
         if refused is not None:
             raise HttpError(*refused)
-        path = head.path
+        methods = self._methods.get(head.path, ())
+        path = head.path.rstrip("/") or "/" if methods else head.path
         if path in _ALWAYS_SERVED:
-            _require_method(head, "GET", "HEAD")
+            _require_method(head, *methods)
             return self._operators
         if not client.admit():
             limit = self._services.config.max_connections
@@ -70,22 +80,24 @@ class App:
             raise refusal
         if path in MCP_PATHS:
             return self._mcp(head)
-        if self._sse is not None and path == sse.STREAM_PATH:
-            _require_method(head, "GET")
+        return self._older(client, head, path) if methods else _not_found
+
+    def _older(self, client: Client, head: RequestHead, path: str) -> Handler:
+        """The handler of a request to HTTP+SSE."""
+        assert self._sse is not None, "otherwise its paths have no methods"
+        _require_method(head, *self._methods[path])
+        if path == sse.STREAM_PATH:
             return self._sse.get
-        if self._sse is not None and path == sse.MESSAGE_PATH:
-            _require_method(head, "POST")
-            check_json(head)
-            self._sse.check(client, head)
-            return self._sse.post
-        return _not_found
+        check_json(head)
+        self._sse.check(client, head)
+        return self._sse.post
 
     def _mcp(self, head: RequestHead) -> Handler:
         if head.method == "POST":
             check_json(head)
             head.route.keep(self._post)
             return self._post
-        _require_method(head, "GET", "POST", "DELETE")
+        _require_method(head, *_MCP_METHODS)
         if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # modern agents have no sessions
             _require_method(head, "POST")
         return self._legacy.get if head.method == "GET" else self._legacy.delete
@@ -109,6 +121,8 @@ class App:
             if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
+            if message is None and is_batch(body):
+                return self._legacy.batch(client, head, body)
             return response_of(error)
         except Exception as error:  # noqa: BLE001 - the response to a bug carries the request's id, too
             return self.failed(error, message)
@@ -128,7 +142,7 @@ class App:
         return self._modern.post(post)
 
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        if head.path == "/healthz":
+        if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
         ready = self._services.ready()
         return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
