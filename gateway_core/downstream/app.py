@@ -1,7 +1,7 @@
 """The HTTP server for agents: checks every request and routes it to a handler.
 
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
-`/healthz` and `/readyz` are for operators and answer even when the connection limit is reached.
+`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gateway_core.downstream import sse
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.batch import is_batch
+from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -58,17 +59,22 @@ class App:
             **({sse.STREAM_PATH: ("GET",), sse.MESSAGE_PATH: ("POST",)} if self._sse is not None else {}),
         }
         self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
-        """Path -> its methods. A slash at the end makes no difference."""
+        """Path -> its methods besides OPTIONS. A slash at the end makes no difference."""
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
         known: Handler | None = head.route.handler
         if known is not None:
             return known
-        refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
+        origin = head.fields.get("origin")
+        refused = self._guard.judge(head.fields["host"], origin)
         if refused is not None:
             raise HttpError(*refused)
+        if origin is not None:  # allowed
+            head.route.add_headers(cors.response_headers(origin))
         methods = self._methods.get(head.path, ())
+        if head.method == "OPTIONS" and (methods or cors.is_preflight(head)):
+            return self._options
         path = head.path.rstrip("/") or "/" if methods else head.path
         if path in _ALWAYS_SERVED:
             _require_method(head, *methods)
@@ -79,7 +85,7 @@ class App:
             refusal.close = True
             raise refusal
         if path in MCP_PATHS:
-            return self._mcp(head)
+            return self._page if page.is_for_people(head) else self._mcp(head)
         return self._older(client, head, path) if methods else _not_found
 
     def _older(self, client: Client, head: RequestHead, path: str) -> Handler:
@@ -87,7 +93,7 @@ class App:
         assert self._sse is not None, "otherwise its paths have no methods"
         _require_method(head, *self._methods[path])
         if path == sse.STREAM_PATH:
-            return self._sse.get
+            return self._page if page.is_for_people(head) else self._sse.get
         check_json(head)
         self._sse.check(client, head)
         return self._sse.post
@@ -141,6 +147,15 @@ class App:
             return self._legacy.post(post)
         return self._modern.post(post)
 
+    def _options(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        methods = self._methods.get(head.path, ())
+        if cors.is_preflight(head):
+            return cors.preflight(head, methods)
+        return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})
+
+    def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        return page.page(head, secure=client.secure, sse=self._sse is not None)
+
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
         if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
@@ -155,7 +170,7 @@ def _not_found(*_: object) -> Response:
 def _require_method(head: RequestHead, *allowed: str) -> None:
     """Raise `HttpError` (405) for other methods."""
     if head.method not in allowed:
-        allow = ", ".join(allowed)
+        allow = ", ".join((*allowed, "OPTIONS"))
         raise HttpError(405, f"this address answers {allow}", headers={"Allow": allow})
 
 

@@ -31,7 +31,7 @@ async def test_addresses(world: Any) -> None:
         for method in ("PUT", "PATCH", "HEAD"):
             async with world.http.request(method, world.base + path) as response:
                 assert response.status == 405
-                assert response.headers["Allow"] == "GET, POST, DELETE"
+                assert response.headers["Allow"] == "GET, POST, DELETE, OPTIONS"
 
 
 async def test_a_slash_at_the_end_makes_no_difference(world: Any, helpers: Any) -> None:
