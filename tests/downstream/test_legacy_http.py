@@ -383,6 +383,22 @@ async def test_the_session_limit_of_one_agent_is_no_other_agents_business(start:
         assert (await nap).json["result"]["content"][0]["text"] == "woken"
 
 
+async def test_retry_after_is_the_time_of_the_calls_whatever_else_their_agents_send(start: Any, helpers: Any) -> None:
+    world = await start(limits={"sessions_per_principal": 1})
+    session, nap = await in_use(world, "talkative")
+    for each in world.services.sessions:
+        each.busy_since -= 20
+    notification = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    for message in ({"jsonrpc": "2.0", "id": "p", "method": "ping"}, call("echo", request_id="e"), notification):
+        assert (await world.post(message, session)).status in {200, 202}
+        refused = await world.post(helpers.initialize("talkative"))
+        assert refused.status == 429
+        assert 20 <= int(refused.headers["Retry-After"]) <= 60
+        assert refused.json["error"]["data"]["retryAfterMs"] >= 20_000
+    world.pipeline.released.set()
+    assert (await nap).status == 200
+
+
 async def in_use(world: Any, name: str) -> tuple[dict[str, str], "asyncio.Task[Any]"]:
     """The headers of a new session, and the call in flight in it."""
     session = await world.initialize(name)
