@@ -171,7 +171,7 @@ def _general(data: bytes) -> Message:
         envelope = _MEMBERS.decode(data)
         texts = [_TEXT.decode(envelope[name]) if name in envelope else "" for name in ("jsonrpc", "method")]
     except msgspec.ValidationError as error:
-        what = "a JSON array: batches are not part of MCP" if data.lstrip()[:1] == b"[" else str(error)
+        what = "a JSON array, where one message is expected" if data.lstrip()[:1] == b"[" else str(error)
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON-RPC message: {what}") from None
     except msgspec.DecodeError as error:
         not_json(error)
