@@ -41,6 +41,7 @@ SUITES = {
     "downstream/test_sdk_clients.py": "official clients",
     "downstream/test_security.py": "hosts, origins and tokens",
     "http1/test_oracles.py": "requests as h11 and httptools read them",
+    "http1/test_tls.py": "the server over TLS, on both event loops",
     "pipeline/input_required/test_odd_servers.py": "questions that no SDK would ask, from the server to the agent",
     "upstream/auth/test_scopes.py": "scopes, from the challenge to the token",
     "upstream/test_inline_calls.py": "inline calls, from the pipeline to the wire",

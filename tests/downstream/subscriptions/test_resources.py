@@ -222,7 +222,7 @@ async def test_an_agent_on_sse_subscribes_and_is_told_on_its_stream(sse_world: A
                 pass
         return line[6:].decode().strip()
 
-    path = await data()
+    path = "/" + await data()
     request = {"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "seen:a"}}
     await sse_world.post(helpers.initialize(), path=path)
     await data()
