@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class Source:
         self.watching = 0
         self.let = asyncio.Event()
         self.let.set()
+        self.status = SimpleNamespace(retry_in=lambda: None)
 
     async def watch(self, agent: Agent, uri: str, told: Callable[[str], None]) -> Callable[[], None]:
         await self.let.wait()
@@ -42,9 +44,6 @@ class Source:
             self.listeners.pop(uri, None)
 
         return release
-
-    def retry_in(self) -> float | None:
-        return None
 
 
 class Shelf:
