@@ -75,7 +75,7 @@ TESTED_IN = {
     ),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/call_state.py", "pipeline/params.py"),
-    "upstream/test_watch.py": ("upstream/liveness.py", "upstream/upstream.py"),
+    "upstream/test_watch.py": ("upstream/liveness.py", "upstream/shared.py", "upstream/upstream.py"),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
     "upstream/auth/test_tokens.py": ("upstream/auth/endpoint.py",),
     "downstream/test_app.py": (

@@ -61,8 +61,13 @@ class Pipeline:
         router: Router,
         chain: Chain,
         wait_first_lists: Callable[[], Awaitable[bool]],
+        *,
+        clean: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited."""
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
+
+        `clean` hides secrets of the gateway in JSON.
+        """
         self._timeout = config.timeout
         self._max_timeout = config.max_timeout
         self._question_timeout = config.question_timeout
@@ -70,6 +75,7 @@ class Pipeline:
         self._router = router
         self._chain = chain
         self._wait_first_lists = wait_first_lists
+        self._clean = clean
         self._plans = CallPlans(catalog)
         self._in_flight = InlineCalls()
         self.calls = 0
@@ -218,6 +224,8 @@ class Pipeline:
 
     def _published(self, exchange: Exchange, state: CallState, result: CallResult) -> CallResult:
         """The result in the agent's era, with the URIs that the gateway publishes."""
+        if result.outcome is not _OK:
+            result = self._cleaned(result)
         if self._catalog.snapshot.linking:
             result = self._catalog.linked(exchange, result)
         agent, method, raw, reply = exchange.agent, exchange.method, result.raw, state.reply
@@ -230,6 +238,15 @@ class Pipeline:
         except RpcError as error:
             return CallResult.failed(error, _ERROR, result.upstream)
         return result if raw is result.raw else _replace(result, raw=raw, era=agent.era)
+
+    def _cleaned(self, result: CallResult) -> CallResult:
+        """A failure without secrets, which the reasons that the gateway gives may quote. Servers' results are clean."""
+        if result.error is None:
+            raw = self._clean(result.raw)
+            return result if raw is result.raw else _replace(result, raw=raw, _decoded=[])
+        data = jsonrpc.encode([result.error.message, result.error.data])
+        cleaned = self._clean(data)
+        return result if cleaned is data else result.replace_error(*jsonrpc.value(cleaned))
 
 
 def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
@@ -261,14 +278,14 @@ def _rejected(verdict: Reject) -> CallResult:
 def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
     """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
     seconds, plan = time.monotonic() - state.started, state.plan
-    agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
+    agent, upstream = exchange.agent, result.upstream or exchange.upstream
     name = "" if state.call is None else state.call.name
     if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
         output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
         return
     fields: dict[str, Any] = {
         "exchange": exchange.id,
-        "agent": agent,
+        "agent": agent.principal.id,
         "outcome": result.outcome,
         "ms": round(seconds * 1000, 1),
     }
@@ -277,5 +294,5 @@ def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
     if result.error is not None:
         fields["code"] = result.error.code
     method, shown = exchange.method, access.shown_name(exchange.method, name)
-    members = access.members(method, shown, agent)
+    members = access.members(method, shown, agent.principal.id, agent.session_id)
     output.note(f"{method} {shown}" if shown else method, fields, members)

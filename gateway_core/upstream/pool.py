@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from gateway_core.config import ProxyConfig
-from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.shared import Shared
 from gateway_core.upstream.upstream import Upstream
 
 
 class UpstreamPool:
     """Owns the upstreams and runs operations on all of them."""
 
-    def __init__(self, config: ProxyConfig, early: EarlyChildren | None = None) -> None:
-        """`early`: child processes that were started already."""
+    def __init__(self, config: ProxyConfig, shared: Shared | None = None) -> None:
+        shared = shared or Shared()
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
+            Upstream(upstream, config, order, shared) for order, upstream in enumerate(config.upstreams)
         )
 
     def end_session(self, session_id: str) -> None:

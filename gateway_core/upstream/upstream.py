@@ -38,8 +38,8 @@ from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.notifications.announcements import Announcements
 from gateway_core.upstream.notifications.watches import OnUpdate, Release
-from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.shared import Shared
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.opening import connection_to, open_session
 
@@ -50,12 +50,11 @@ RECONNECT_WAIT: Final = 2.0
 class Upstream:
     """One MCP server behind the gateway."""
 
-    def __init__(
-        self, config: UpstreamConfig, proxy: ProxyConfig, order: int, early: EarlyChildren | None = None
-    ) -> None:
+    def __init__(self, config: UpstreamConfig, proxy: ProxyConfig, order: int, shared: Shared | None = None) -> None:
         self.config = config
         self.name: Final = config.name
-        self._early = early
+        shared = shared or Shared()
+        self._early = shared.early
         self.timeout = config.timeout or proxy.timeout
         self.facts = UpstreamFacts(config.name, config.transport, config.url, config.priority, config.group, order)
         self.view = UpstreamView(self.facts)
@@ -82,14 +81,14 @@ class Upstream:
         self.published = PublishedLists(config, lambda exchange, *what: self.request(exchange, Request(*what)))
         self.published.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
-        self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
+        self._http = HttpClient(config, proxy.limits, shared.held) if config.transport != "stdio" else None
         self.connection: Connection | None = None
         """The main connection, if there is one."""
         self._isolates = config.isolation in {"agent", "call"}
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._connected = asyncio.Event()
         self.own: Final = SessionConnections(self._open_session)
-        self._announced = Announcements(config.name, self._watching_connection, self._lists_changed)
+        self._announced = Announcements(config.name, shared.held, self._watching_connection, self._lists_changed)
         self.follow: Final = self._announced.follows.add
         """Subscribe an agent to the status of tasks, by this upstream's ids."""
 
