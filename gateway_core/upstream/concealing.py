@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from loguru import logger
-
 from gateway_core.concealing import MARKER, MIN_LINE, MIN_SECRET, HeldSecrets, Secret, any_of, forms
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.config.secrets import private_values_of, secrets_of, secrets_of_upstream
@@ -27,6 +25,8 @@ def held_secrets(proxy: ProxyConfig, admin_token: str = "") -> HeldSecrets:
 
 
 def _report(upstream: str, label: str) -> None:
+    from loguru import logger  # noqa: PLC0415 - early children start before it is loaded
+
     logger.bind(upstream=upstream, secret=label).warning(
         "the server sent a secret of the gateway; it is hidden from agents, and further ones are not reported"
     )

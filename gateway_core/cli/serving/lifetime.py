@@ -27,7 +27,7 @@ from gateway_core.cli.report import Failed, say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config
+from gateway_core.config import Config, exposure
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.process.early import EarlyChildren
@@ -96,6 +96,8 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
         log = log.model_copy(update={"file": str(log_file(config.path))})
     held = held_secrets(proxy, hold.instance.token)
     output.setup(log, to_terminal=starter is None and sys.stderr.isatty(), held=held)
+    for warning in exposure(proxy):
+        logger.warning("{}", warning)
     signals = Signals(proxy.drain_timeout, hold.release)
     async with _gateway(config, early, held, signals, hold.instance.token) as gateway:
         control = proxy.control
@@ -199,7 +201,7 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 
 def _announce(gateway: Gateway, starter: Starter | None) -> None:
     if starter is not None:
-        starter.ready(gateway.address, gateway.control.address)
+        starter.ready(gateway.address, gateway.control.address, exposure(gateway.config.proxy))
     if starter is None and sys.stderr.isatty():
         say(render.start_summary(gateway.status()))
     else:
