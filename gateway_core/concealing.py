@@ -1,7 +1,7 @@
 """Hides the secrets that the gateway holds in everything that leaves it: answers, the log, the control plane.
 
 A secret is searched for whole, trimmed, line by line, percent-encoded, and as JSON and `repr` write it. Usual answers
-are cleared by a few byte searches: each form of a secret contains one of the `_probes`, and the bytes that follow it
+are cleared by a few byte searches: each form of a secret contains one of the `probes`, and the bytes that follow it
 there are among the `_grams`. Only data that contains such a gram is searched by one RE2 automaton.
 """
 
@@ -67,23 +67,20 @@ class _Matcher:
         self.labels.update(self._in_json)
         self.is_ambiguous: Final = any(_OUTSIDE_STRINGS.fullmatch(form) is not None for form in self._in_json)
         """Whether a form may also match outside of strings."""
-        probes, grams = _probes(self.labels)
-        self._probes: Final = probes
-        self._grams: Final = grams
+        self.probes, self._grams = _probes(self.labels)
         self._automaton: _Automaton | None = None
 
     def clears(self, data: bytes) -> bool:
         """Whether a quick search proves that `data` contains no form."""
         find, grams = data.find, self._grams
-        for probe in self._probes:
+        for probe in self.probes:
             at = find(probe)
-            if at >= 0:
-                left = 4 + (len(data) >> 9)  # the automaton is faster than more attempts
-                while at >= 0:
-                    if data[at : at + _GRAM] in grams or not left:
-                        return False
-                    left -= 1
-                    at = find(probe, at + 1)
+            left = 4 + (len(data) >> 9)  # the automaton is faster than more attempts
+            while at >= 0:
+                if data[at : at + _GRAM] in grams or not left:
+                    return False
+                left -= 1
+                at = find(probe, at + 1)
         return True
 
     @property
@@ -103,6 +100,7 @@ class HeldSecrets:
         self._found: set[tuple[str, str]] = set()
         self._on_found = on_found
         self._matcher = _Matcher(self._fixed)
+        self._probes = self._matcher.probes
 
     def learn(self, label: str, value: str) -> None:
         """Also hide `value` from now on; the last `MAX_LEARNED` values of a label are hidden."""
@@ -111,6 +109,7 @@ class HeldSecrets:
             values.append(value)
             learned = (Secret(label, value) for label, values in self._learned.items() for value in values)
             self._matcher = _Matcher((*self._fixed, *learned))
+            self._probes = self._matcher.probes
 
     def clean(self, data: bytes, source: str = "") -> bytes:
         """One JSON message with secrets replaced by `MARKER`; the same object if there are none.
@@ -119,6 +118,17 @@ class HeldSecrets:
         """
         matcher = self._matcher
         return data if matcher.clears(data) else self._cleaned(data, matcher, source)
+
+    def cleaner(self, source: str) -> Callable[[bytes], bytes]:
+        """`clean` for one source, on the path of every call."""
+
+        def clean(data: bytes) -> bytes:
+            for probe in self._probes:
+                if probe in data:
+                    return self.clean(data, source)
+            return data
+
+        return clean
 
     def clean_text(self, text: str, source: str = "") -> str:
         """A text with secrets replaced by `MARKER`; the same object if there are none."""

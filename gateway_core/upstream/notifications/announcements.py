@@ -35,7 +35,7 @@ class Announcements:
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
-        self._clean: Final = partial(held.clean, source=upstream)
+        self._clean: Final = held.cleaner(upstream)
 
     def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
         """The `ClientContext` for a connection that agents share."""
