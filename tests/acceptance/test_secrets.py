@@ -58,7 +58,7 @@ def secrets_in(text: str) -> list[str]:
     return [secret for secret in forms if secret in text]
 
 
-@pytest.mark.parametrize(("mode", "form"), [("legacy", "text"), ("2026-07-28", "json")])
+@pytest.mark.parametrize(("mode", "form"), [("legacy", "json"), ("2026-07-28", "text")])
 async def test_what_servers_say_of_the_gateways_secrets_reaches_nobody(gateway: Any, mode: str, form: str) -> None:
     port = free_port()
     server = SERVERS / "telltale.py"
@@ -81,6 +81,11 @@ async def test_what_servers_say_of_the_gateways_secrets_reaches_nobody(gateway: 
     log = rad.log.read_text()
     assert secrets_in(log) == []
     assert TOKEN[9:] not in log, "a value over two lines"
+    if form == "json":
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith('{"')]
+        (line,) = [line for line in lines if line["message"] == "tools/call web:tell"]
+        assert {"method", "tool", "principal", "session", "upstream", "outcome"} <= line.keys()
+        assert (line["tool"], line["upstream"], line["outcome"]) == ("web:tell", "web", "ok")
     reports = [line for line in log.splitlines() if "a secret of the gateway" in line]
     assert sum("env.API_TOKEN of upstream files" in line for line in reports) == 1, reports
 
