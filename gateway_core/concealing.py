@@ -23,6 +23,13 @@ MAX_LEARNED: Final = 4
 MIN_LINE: Final = 16
 """Least characters of a line of a secret of several lines that is searched for by itself."""
 
+MAX_PIECE: Final = 512
+"""Characters of a secret that are searched for at once; a longer one is searched for in pieces."""
+MAX_LENGTH: Final = 64 * 1024
+"""Characters of a secret that are hidden; the rest of a longer one is not."""
+MAX_MEMORY: Final = 256 * 1024 * 1024
+"""Bytes that RE2 may use for a pattern and its states; usual ones take less than a megabyte."""
+
 _GRAM: Final = 4
 """Bytes of a gram. Every form has at least `MIN_SECRET` bytes."""
 _RARE_FIRST: Final = b'^~`|%$#!&*?<>;@+=QZXJKVYWqUGHjzBNOFxLDMRPkCTISEvAw978645b3ygpfmu2hcd.l_-01/inrsoate():{}[]\\ ,"'
@@ -186,7 +193,8 @@ def forms(value: str) -> set[str]:
         parts.update(line.strip() for line in lines if len(line.strip()) >= MIN_LINE and len(line.split()) == 1)
     found = {
         form
-        for part in parts
+        for whole in parts
+        for part in (whole[at : at + MAX_PIECE] for at in range(0, min(len(whole), MAX_LENGTH), MAX_PIECE))
         for form in (
             part,
             json.dumps(part)[1:-1],
@@ -243,7 +251,12 @@ def any_of(forms: Iterable[bytes]) -> Any:
     options = re2.Options()
     options.log_errors = False
     options.encoding = re2.Options.Encoding.LATIN1
-    return re2.compile(b"|".join(map(re.escape, sorted(forms, key=len, reverse=True))), options)
+    options.max_mem = MAX_MEMORY
+    pattern = b"|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+    try:
+        return re2.compile(pattern, options)
+    except re2.error:  # too large: slower, but it hides the same
+        return re.compile(pattern)
 
 
 def _is_in_escape(data: bytes, at: int) -> bool:

@@ -1,13 +1,14 @@
 """Secrets of the gateway are hidden in all that leaves it, and nothing else changes."""
 
 import json
+import random
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.concealing import MARKER, MAX_LEARNED, HeldSecrets, Secret, forms
+from gateway_core.concealing import MARKER, MAX_LEARNED, MAX_LENGTH, HeldSecrets, Secret, forms
 
 TOKEN = "hu5hAbC9dEfGh1JkLmN0pQrS"
 _LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQ/EFAASC+Kc", "q8Zt1dXk3vWl0rJhYb9uPsTn7mA2+Q=="]
@@ -161,6 +162,19 @@ def test_each_secret_of_a_source_is_reported_once():
     for source in ("files", "files", "mail", ""):
         secrets.clean(data, source)
     assert sorted(found) == [("files", "env.A"), ("files", "env.B"), ("mail", "env.A"), ("mail", "env.B")]
+
+
+@pytest.mark.parametrize("size", [5_000, MAX_LENGTH - 3])
+def test_a_long_secret_is_hidden(size):
+    secret = random.Random(size).randbytes(size).hex()[:size]
+    cleaned = held(secret).clean(b'{"a":"%b"}' % secret.encode())
+    assert json.loads(cleaned)["a"].replace(MARKER, "") == ""
+
+
+def test_what_is_too_large_for_one_automaton_is_hidden_all_the_same(monkeypatch):
+    monkeypatch.setattr("gateway_core.concealing.MAX_MEMORY", 100_000)
+    secret = random.Random(1).randbytes(20_000).hex()
+    assert json.loads(held(secret).clean(b'{"a":"%b"}' % secret.encode()))["a"].replace(MARKER, "") == ""
 
 
 _ALPHABET = st.sampled_from('aQZn"\\/u0e9é€😀 \n\t<123456{[,:')

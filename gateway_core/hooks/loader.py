@@ -156,7 +156,7 @@ def _find(name: str, report: _Report) -> EntryPoint | None:
 
 
 def _proposal(name: str) -> str:
-    """What to do about a plugin that is not installed. Never names a distribution that nobody has checked."""
+    """What to do about a plugin that is not installed. Never builds a command from an unknown name."""
     found = {plugin.name: "" for plugin in installed()}
     others = {plugin: f"run: pip install {distribution}" for plugin, distribution in _bundled() if plugin not in found}
     if name in others:

@@ -59,7 +59,7 @@ def secrets_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("mode", "form"), [("legacy", "json"), ("2026-07-28", "text")])
-async def test_what_servers_say_of_the_gateways_secrets_reaches_nobody(gateway: Any, mode: str, form: str) -> None:
+async def test_servers_cannot_pass_on_secrets_of_the_gateway(gateway: Any, mode: str, form: str) -> None:
     port = free_port()
     server = SERVERS / "telltale.py"
     web = subprocess.Popen([sys.executable, str(server), "--http", str(port)])
