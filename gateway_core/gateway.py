@@ -39,7 +39,7 @@ from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
-from gateway_core.upstream.shared import Shared
+from gateway_core.upstream.status import UpstreamEvents
 
 FIRST_DISCOVERY: Final = 30.0
 ANSWER_GRACE: Final = 1.0
@@ -75,7 +75,8 @@ class Gateway:
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
-        self.pool = UpstreamPool(proxy, Shared(early, held))
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        self.pool = UpstreamPool(proxy, early, events, held)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
@@ -119,6 +120,12 @@ class Gateway:
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port)
+
+    def _lists_changed(self) -> None:
+        self.catalog.rebuild()
+
+    def _private_lists_changed(self, principal: str) -> None:
+        self.catalog.drop_view(principal)
 
     # -- life ---------------------------------------------------------------------------------------------------
 

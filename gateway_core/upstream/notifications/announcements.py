@@ -35,6 +35,7 @@ class Announcements:
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
+        self.held: Final = held
         self._clean: Final = held.cleaner(upstream)
 
     def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
