@@ -19,6 +19,7 @@ from loguru import logger
 from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import DataPlane
@@ -34,6 +35,7 @@ from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
+from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
@@ -56,24 +58,32 @@ class Gateway:
         admin_token: str = "",
         early: EarlyChildren | None = None,
         memory: Memory | None = None,
+        held: HeldSecrets | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
         `early`: child processes of upstreams that already run; the caller keeps those that are not taken.
+
+        `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
         """
         self.config = config
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
-        self.pool = UpstreamPool(proxy, early, UpstreamEvents(self._lists_changed, self._private_lists_changed))
+        held = held or held_secrets(proxy, admin_token)
+        self.clean: Final = held.clean
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        self.pool = UpstreamPool(proxy, early, events, held)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)
-        self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.wait_first_lists)
+        self.pipeline = Pipeline(
+            proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
+        )
         limits = proxy.limits
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(

@@ -84,8 +84,8 @@ def connectable(host: str) -> str:
 def locate(config: Path | None, *, start: Path | None = None) -> Path:
     """The configuration file of a command: `config` if given, else the nearest `.radium/mcp-proxy.toml`.
 
-    Looks from `start` (default: the working directory) upwards. A deleted file still counts while its pid file exists.
-    Raises `UsageError` if there is none.
+    Looks from `start` (default: the working directory) upwards, up to a folder in which other users may write. A
+    deleted file still counts while its pid file exists. Raises `UsageError` if there is none.
     """
     if config is not None:
         path = Path(os.path.abspath(config))
@@ -93,15 +93,28 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
             return path
         raise UsageError(f"{path}: {_what_is_there(path)}")
     here = (start or Path.cwd()).absolute()
+    searched = "the folders above it"
     for folder in (here, *here.parents):
+        if folder != here and _is_shared(folder):
+            searched = f"the folders above it below {folder}, where other users may write"
+            break
         path = folder / FOLDER / CONFIG_NAME
         if path.is_file() or pid_file(path).is_file():
             return path
     raise UsageError(
-        f"no {FOLDER}/{CONFIG_NAME} in {here} or the folders above it\n"
+        f"no {FOLDER}/{CONFIG_NAME} in {here} or {searched}\n"
         "  to write one:        rad mcp proxy init\n"
         "  to use another file: --config FILE"
     )
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether users other than root and the running one may write to this folder, such as `/tmp`."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return True
+    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.geteuid())
 
 
 def _what_is_there(path: Path) -> str:

@@ -54,10 +54,12 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do not need it
     from gateway_core.log.output import setup  # noqa: PLC0415
+    from gateway_core.upstream.concealing import held_secrets  # noqa: PLC0415
 
-    setup(QuietLog(), to_terminal=False)
+    held = held_secrets(config.proxy)
+    setup(QuietLog(), to_terminal=False, held=held)
     memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None, writes=False)
-    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
+    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory, held=held)
     try:
         await gateway.start(listen=False)
         longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)

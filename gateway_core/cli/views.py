@@ -11,7 +11,7 @@ from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import instance_of
 from gateway_core.cli.settings import load_config, local_gateway
-from gateway_core.config import DEFAULT_PLUGINS, Config
+from gateway_core.config import DEFAULT_PLUGINS, Config, exposure
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
@@ -30,6 +30,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
     failed = [one["name"] for one in found if one["state"] != "healthy"]
     proxy = settings.proxy
+    warnings = exposure(proxy)
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -39,6 +40,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
                 "problems": [],
                 "enable": proxy.enable,
                 "plugins": names,
+                "warnings": warnings,
                 "notes": notes,
                 "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
             }
@@ -49,6 +51,8 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put(_line(one))
             for warning in one["warnings"]:
                 put(f"          warning: {escape(warning)}")
+        for warning in warnings:
+            put(f"warning: {escape(warning)}")
         for note in notes:
             put(f"note: {escape(note)}")
         if not proxy.enable:

@@ -6,6 +6,7 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 """
 
 from gateway_core.config.expand import DEFAULT_PLUGINS
+from gateway_core.config.exposure import exposure
 from gateway_core.config.loader import RELATIVE_PATH, load, loads
 from gateway_core.config.models import (
     AuthConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "SecurityConfig",
     "UpstreamConfig",
     "default_file",
+    "exposure",
     "load",
     "loads",
 ]

@@ -40,8 +40,8 @@ _TOML_HINTS: Final = {
 def load(path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
     """Read and check `path`. Raises `ConfigError` with every problem of the file, each `file:line: path: what`.
 
-    Refuses a file that others may write, because its commands run with the operator's rights. Unless run by root, also
-    refuses a file that neither root nor the running user owns.
+    Refuses a file that others may write, because its commands run with the operator's rights. Also refuses a file that
+    neither root nor the running user owns, even if root runs it.
     """
     return loads(_read(path), path, env)
 
@@ -91,7 +91,7 @@ def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
         raise ConfigError(
             [f"{path}: others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'"]
         )
-    if os.geteuid() not in (0, status.st_uid) and status.st_uid != 0:
+    if status.st_uid not in (0, os.geteuid()):
         raise ConfigError(
             [f"{path}: belongs to another user, and its commands would run with your rights; make your own copy"]
         )

@@ -15,7 +15,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -151,10 +151,32 @@ def _find(name: str, report: _Report) -> EntryPoint | None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         report("is not a plugin name; names are made of letters, digits and underscores")
         return None
-    close = difflib.get_close_matches(name, [plugin.name for plugin in installed()], n=1)
-    hint = f"did you mean {close[0]}? Otherwise " if close else ""
-    report(f"is not installed; {hint}run: pip install gateway-{name.replace('_', '-')}")
+    report(f"is not installed; {_proposal(name)}")
     return None
+
+
+def _proposal(name: str) -> str:
+    """What to do about a plugin that is not installed. Never builds a command from an unknown name."""
+    found = {plugin.name: "" for plugin in installed()}
+    others = {plugin: f"run: pip install {distribution}" for plugin, distribution in _bundled() if plugin not in found}
+    if name in others:
+        return others[name]
+    close = difflib.get_close_matches(name, [*found, *others], n=1)
+    if close and close[0] in found:
+        return f"did you mean {close[0]}?"
+    if close:
+        return f"did you mean {close[0]}? To install that, {others[close[0]]}"
+    return (
+        f"correct the name, or install the distribution that provides it; installed are: {', '.join(found) or 'none'}"
+    )
+
+
+def _bundled() -> Iterator[tuple[str, str]]:
+    """Name and distribution of each plugin that is released with the gateway: those in its extra `standard`."""
+    for requirement in requires("gateway-core") or ():
+        distribution = re.match(r"gateway-[a-z-]+", requirement)
+        if distribution is not None:
+            yield distribution[0].removeprefix("gateway-").replace("-", "_"), distribution[0]
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

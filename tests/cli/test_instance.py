@@ -238,6 +238,29 @@ def test_the_nearest_file_upwards_is_found(tmp_path):
     assert locate(None, start=below) == inner
 
 
+@pytest.mark.parametrize("kind", ["writable", "another user's"])
+def test_the_search_ends_below_a_folder_in_which_others_may_write(tmp_path, monkeypatch, kind):
+    shared, own = tmp_path / "shared", tmp_path / "shared" / "own" / "deep"
+    own.mkdir(parents=True)
+    (shared / ".radium").mkdir()
+    (shared / ".radium" / "mcp-proxy.toml").touch()
+    assert locate(None, start=own) == shared / ".radium" / "mcp-proxy.toml"
+    if kind == "writable":
+        shared.chmod(0o1777)
+    else:
+        real = Path.stat
+        fields = list(shared.stat()[:10])
+        fields[4] = 12345
+        foreign = os.stat_result(fields)
+        monkeypatch.setattr(Path, "stat", lambda path, **options: foreign if path == shared else real(path, **options))
+    with pytest.raises(UsageError, match=f"the folders above it below {shared}, where other users may write"):
+        locate(None, start=own)
+    assert locate(None, start=shared) == shared / ".radium" / "mcp-proxy.toml", "the working directory itself counts"
+    (shared / "own" / ".radium").mkdir()
+    (shared / "own" / ".radium" / "mcp-proxy.toml").touch()
+    assert locate(None, start=own) == shared / "own" / ".radium" / "mcp-proxy.toml"
+
+
 def test_the_name_is_the_one_that_the_configuration_uses():
     from gateway_core.config import RELATIVE_PATH
 

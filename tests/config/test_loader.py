@@ -52,7 +52,8 @@ def test_a_file_that_others_may_write_is_refused_with_the_command_that_mends_it(
 
 
 @pytest.mark.parametrize(
-    ("owner", "me", "refused"), [(1000, 1000, False), (0, 1000, False), (1001, 1000, True), (1001, 0, False)]
+    ("owner", "me", "refused"),
+    [(1000, 1000, False), (0, 1000, False), (1001, 1000, True), (1001, 0, True), (0, 0, False)],
 )
 def test_another_users_file_is_refused_unless_that_user_is_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, me: int, refused: bool

@@ -84,3 +84,9 @@ async def test_a_bug_is_answered_without_details(plane: Any) -> None:
         assert (answer.status, await answer.json()) == (500, {"error": "the gateway failed to serve this request"})
     async with plane.get("/healthz") as answer:
         assert answer.status == 200
+
+
+async def test_pages_are_without_secrets_of_the_gateway(plane: Any) -> None:
+    plane.operations.shown["reason"] = "cannot use hush"
+    async with plane.get("/admin/status") as response:
+        assert "cannot use [REDACTED]" in await response.text()

@@ -1,7 +1,8 @@
 """`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports one JSON object over a pipe: `{"address", "control"}` once it listens, or `{"error", "code"}` with
-text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside `mcp-proxy.toml`.
+The child reports one JSON object over a pipe: `{"address", "control", "warnings"}` once it listens, or
+`{"error", "code"}` with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside
+`mcp-proxy.toml`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import locate
-from gateway_core.cli.report import describe, put, say_error
+from gateway_core.cli.report import describe, put, say, say_error
+from gateway_core.log.escaping import escape
 
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""
@@ -50,8 +53,8 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
-    def ready(self, address: str, control: str) -> None:
-        self._send({"address": address, "control": control})
+    def ready(self, address: str, control: str, warnings: Sequence[str] = ()) -> None:
+        self._send({"address": address, "control": control, "warnings": list(warnings)})
 
     def _send(self, report: dict[str, Any]) -> None:
         if self._fd < 0:
@@ -89,6 +92,8 @@ def start(config: Path | None) -> int:
     finally:
         os.close(reader)
     if "address" in report:
+        for warning in report.get("warnings", ()):
+            say(f"warning: {escape(str(warning))}")
         child.returncode = 0  # the child outlives this process; avoids a ResourceWarning
         put(
             f"started: pid {child.pid}, {report['address']}\n"

@@ -482,3 +482,18 @@ def test_a_broken_stdin_is_no_success(rad, project):
     assert found.returncode == 1
     assert "Bad file descriptor" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_an_address_beyond_loopback_is_warned_about_by_check_start_and_the_log(rad, project, pid_path):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(config.read_text() + 'host = "127.1"\n')  # no name of loopback, but leads there alone
+    warning = 'mcp.proxy.host is "127.1": other machines may be able to connect'
+    assert f"warning: {warning}" in rad("check").stdout
+    assert json.loads(rad("check", "--json").stdout)["warnings"][0].startswith(warning)
+    found = rad("start", "--detach")
+    try:
+        assert found.returncode == 0, found.stderr
+        assert f"warning: {warning}" in found.stderr
+        assert f"WARNING {warning}" in config.with_suffix(".log").read_text()
+    finally:
+        rad("stop")
