@@ -56,10 +56,11 @@ class App:
         known: Handler | None = head.route.handler
         if known is not None:
             return known
-        refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
+        path = head.path
+        # Probes of load balancers and of Kubernetes send the address of the container as Host.
+        refused = self._guard.judge(head.fields["host"], head.fields.get("origin"), any_host=path in _ALWAYS_SERVED)
         if refused is not None:
             raise HttpError(*refused)
-        path = head.path
         if path in _ALWAYS_SERVED:
             _require_method(head, "GET", "HEAD")
             return self._operators
