@@ -1,7 +1,7 @@
 """The running instance: its pid file, by which other processes find it.
 
-An **instance** is a gateway that holds an exclusive lock on the pid file beside its configuration file, from before
-it binds its port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
+An **instance** is a gateway that holds an exclusive lock on the pid file in its state folder, from before it binds its
+port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
 no lock. So a stale, foreign or garbled file blocks no start, and the pid in an unlocked file is never signalled.
 
 Imports stay light here, because `status` and `stop` must respond fast.
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from gateway_core.errors import GatewayError
 from gateway_core.http1.hosts import base_url
+from gateway_core.state_folder import ADVICE, search_folders
 
 FOLDER: Final = ".radium"
 CONFIG_NAME: Final = "mcp-proxy.toml"
@@ -89,13 +90,13 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
     """
     if config is not None:
         path = Path(os.path.abspath(config))
-        if path.is_file() or pid_file(path).is_file():
+        if path.is_file() or any(place.is_file() for place in pid_files(path)):
             return path
         raise UsageError(f"{path}: {_what_is_there(path)}")
     here = (start or Path.cwd()).absolute()
     for folder in (here, *here.parents):
         path = folder / FOLDER / CONFIG_NAME
-        if path.is_file() or pid_file(path).is_file():
+        if path.is_file() or any(place.is_file() for place in pid_files(path)):
             return path
     raise UsageError(
         f"no {FOLDER}/{CONFIG_NAME} in {here} or the folders above it\n"
@@ -118,9 +119,14 @@ def _what_is_there(path: Path) -> str:
     return "is a device, not a file"
 
 
-def pid_file(config: Path) -> Path:
-    """The pid file that belongs to a configuration file: `mcp-proxy.pid` beside `mcp-proxy.toml`."""
-    return config.with_suffix(".pid")
+def pid_file(config: Path, folder: Path | None = None) -> Path:
+    """The pid file of a configuration file: `mcp-proxy.pid` for `mcp-proxy.toml`, beside it or in `folder`."""
+    return (folder or config.parent) / config.with_suffix(".pid").name
+
+
+def pid_files(config: Path) -> tuple[Path, ...]:
+    """The pid files that a gateway of this configuration file may have; see `state_folder`."""
+    return tuple(pid_file(config, folder) for folder in search_folders(config))
 
 
 class Hold:
@@ -154,9 +160,15 @@ class Hold:
         os.pwrite(self._fd, data, 0)
 
 
-def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) -> Hold:
-    """Lock the pid file of `config` and write it. Raises `AlreadyRunning`, or `GatewayError` if that is impossible."""
-    path = pid_file(config)
+def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0, folder: Path | None = None) -> Hold:
+    """Lock the pid file of `config` in `folder` (without it: beside `config`) and write it.
+
+    Raises `AlreadyRunning`, also if the gateway runs with another state folder; `GatewayError` if the file is unusable.
+    """
+    path = pid_file(config, folder)
+    for other in pid_files(config):
+        if other != path and (running := read_instance(other)) is not None:
+            raise AlreadyRunning(_already(other, running))
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         fd = _open(path, os.O_RDWR | os.O_CREAT)
@@ -256,7 +268,8 @@ def _open(path: Path, flags: int) -> int:
             raise
         known = {errno.ELOOP: "it is a symbolic link", errno.EISDIR: "it is no ordinary file"}
         reason = known.get(error.errno or 0, error.strerror)
-        raise GatewayError(f"cannot use the pid file {path}: {reason}") from error
+        advice = f"\n{ADVICE}" if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT) else ""
+        raise GatewayError(f"cannot use the pid file {path}: {reason}{advice}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise GatewayError(f"cannot use the pid file {path}: it is no ordinary file")

@@ -8,7 +8,6 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.loader import RELATIVE_PATH, load, loads
 from gateway_core.config.models import (
-    AuthConfig,
     Config,
     LimitsConfig,
     LogConfig,
@@ -17,7 +16,7 @@ from gateway_core.config.models import (
     SecurityConfig,
     UpstreamConfig,
 )
-from gateway_core.config.sections import NamesConfig
+from gateway_core.config.sections import AuthConfig, NamesConfig
 from gateway_core.config.template import default_file
 
 __all__ = [

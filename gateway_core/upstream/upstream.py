@@ -82,7 +82,7 @@ class Upstream:
         self.published = PublishedLists(config, lambda exchange, *what: self.request(exchange, Request(*what)))
         self.published.on_late = lambda: self.on_refreshed(self)
         self._limits = proxy.limits
-        self._http = HttpClient(config, proxy.limits) if config.transport != "stdio" else None
+        self._http = None if config.transport == "stdio" or config.misconfigured else HttpClient(config, proxy.limits)
         self.connection: Connection | None = None
         """The main connection, if there is one."""
         self._isolates = config.isolation in {"agent", "call"}

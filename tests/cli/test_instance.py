@@ -21,6 +21,7 @@ from gateway_core.cli.instance import (
     read_instance,
 )
 from gateway_core.errors import GatewayError
+from gateway_core.state_folder import state_folder
 
 HOLDER = """
 import sys, time
@@ -300,3 +301,26 @@ def test_what_is_no_file_is_called_what_it_is(tmp_path):
     for path, what in ((tmp_path / "pipe", "named pipe"), (Path(os.devnull), "device")):
         with pytest.raises(UsageError, match=f"{path}: is a {what}, not a file"):
             locate(path)
+
+
+def test_a_gateway_with_another_state_folder_is_running_too(config, tmp_path, monkeypatch):
+    """The rights of the user, or of the folder, may have changed since it was started."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    folder = state_folder(config)
+    folder.mkdir(parents=True)
+    hold = acquire(config, host="127.0.0.1", port=3000, folder=folder)
+    try:
+        assert hold.path == folder / "mcp-proxy.pid"
+        assert locate(config) == config
+        with pytest.raises(AlreadyRunning):
+            acquire(config, host="127.0.0.1", port=3001, folder=config.parent)
+        config.unlink()
+        assert locate(config) == config, "a deleted file counts while its gateway has a pid file"
+    finally:
+        hold.release()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(config, tmp_path):
+    with pytest.raises(GatewayError, match="--state-dir DIR, or state_dir"):
+        acquire(config, host="127.0.0.1", port=3000, folder=tmp_path / "gone")
