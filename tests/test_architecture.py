@@ -54,6 +54,7 @@ TESTED_IN = {
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
     "cli/test_app.py": ("cli/status.py", "cli/views.py"),
     "cli/test_client.py": ("cli/running.py",),
+    "cli/test_instance.py": ("cli/state/lock_file.py",),
     "cli/test_serving.py": ("cli/settings.py",),
     "cli/serving/test_start.py": (
         "cli/serving/detach.py",

@@ -12,7 +12,7 @@ import typer
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
-from gateway_core.state_folder import VARIABLE as STATE_DIR_VARIABLE
+from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE
 
 app = typer.Typer(
     name="rad",
@@ -167,6 +167,7 @@ def status(config: ConfigOption = None, _state: StateDirOption = None, as_json: 
 def check(
     config: ConfigOption = None,
     connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
+    _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the configuration and list every problem in it.

@@ -12,6 +12,7 @@ from gateway_core.cli.instance import (
     OtherVersion,
     UsageError,
     locate,
+    other_file,
     pid_files,
     read_instance,
 )
@@ -53,7 +54,9 @@ def _holder(path: Path) -> tuple[Path, Holder] | None:
     for place in pid_files(path):
         found = read_instance(place)
         if isinstance(found, Locked):
-            raise Failed(f"{place} is locked and does not say by whom: a start is under way, try again in a moment")
+            raise Failed(str(found))
+        if found is not None and (file := other_file(path, found)):
+            raise Failed(f"the gateway of {file} (pid {found.pid}) has the same state folder: {place.parent}")
         if found is not None:
             return place, found
     return None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.state.folder import state_folder
 from gateway_core.config import Config, load
-from gateway_core.state_folder import state_folder
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway

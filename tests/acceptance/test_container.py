@@ -163,6 +163,15 @@ async def test_a_container_starts_serves_reaps_and_ends(container: Callable[...,
         expected = {"spawner": "healthy", "later": "misconfigured"}
         wait_until(lambda: running.states() == expected, what="the server's next process, seen from inside")
 
+    outside = subprocess.run(
+        [str(RAD), "mcp", "proxy", "stop", "--config", str(running.config), "--state-dir", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (outside.returncode, "in another one: ask it there" in outside.stderr) == (1, True), outside.stderr
+
     os.kill(running.first(), signal.SIGTERM)
     _, err = running.outer.communicate(timeout=60)
     assert running.outer.returncode == 0, err

@@ -21,7 +21,7 @@ from typing import Any, Final
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import locate
 from gateway_core.cli.report import describe, put, say_error
-from gateway_core.state_folder import prepare, state_folder
+from gateway_core.cli.state.folder import prepare, state_folder
 
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""

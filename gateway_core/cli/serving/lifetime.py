@@ -27,9 +27,9 @@ from gateway_core.cli.report import Failed, say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.settings import names_file
+from gateway_core.cli.state.folder import state_folder
 from gateway_core.config import Config
 from gateway_core.log import output
-from gateway_core.state_folder import state_folder
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:

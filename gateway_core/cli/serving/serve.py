@@ -15,9 +15,9 @@ from gateway_core.cli.instance import Hold, acquire, locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.serving import port
 from gateway_core.cli.settings import require_enabled
+from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.config import Config, load
 from gateway_core.errors import GatewayError
-from gateway_core.state_folder import prepare, state_folder
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:

@@ -622,3 +622,29 @@ def test_a_gateway_whose_only_upstream_is_misconfigured_is_not_ready(project, ra
     spawn("start")
     wait_for(lambda: _listens(free_port))
     assert json.loads(rad("status", "--json").stdout)["ready"] is False
+
+
+def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(with_server, rad, environment, monkeypatch, wait_for):
+    """Another server must not get the calls that were meant for it."""
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    text = config.read_text()
+    first = text[text.index("[[mcp.proxy.upstreams]]") :]
+    keys = 'name = "first"\non_missing = "skip"\ntools = ["${FIRST_TOOL}", "slow"]'
+    config.write_text(text.replace(first, first.replace('name = "calculator"', keys) + first))
+
+    def owners() -> dict[str, list[str]]:
+        listed = json.loads(rad("tools", "--json").stdout)["tools"]
+        return {one["name"]: one["upstreams"] for one in listed}
+
+    monkeypatch.setitem(environment, "FIRST_TOOL", "add")
+    assert rad("start", "--detach").returncode == 0
+    wait_for(lambda: owners().keys() >= {"add", "calculator__add"})
+    assert owners()["add"] == ["first"]
+    assert rad("stop").returncode == 0
+
+    monkeypatch.delitem(environment, "FIRST_TOOL")
+    assert rad("start", "--detach").returncode == 0
+    wait_for(lambda: "calculator__add" in owners())
+    assert "add" not in owners()
+    assert "first: misconfigured (tools[0] (line 7)" in rad("call", "first:add").stderr
+    assert rad("stop").returncode == 0

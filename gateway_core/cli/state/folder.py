@@ -95,6 +95,14 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK, effective_ids=effective)
 
 
+def identity(config: Path) -> str:
+    """The path of a configuration file, spelt in one way.
+
+    The file itself may be a symbolic link: in a mounted ConfigMap its real path changes with every update.
+    """
+    return os.path.join(os.path.realpath(config.parent), config.name)
+
+
 def _user_folder(config: Path) -> Path | None:
     """The folder of this configuration file below the user's state folder (XDG Base Directory Specification)."""
     base = os.environ.get("XDG_STATE_HOME", "")
@@ -102,7 +110,5 @@ def _user_folder(config: Path) -> Path | None:
         base = os.path.expanduser("~/.local/state")
     if not os.path.isabs(base):
         return None
-    # Not the real path of the file itself: in a mounted ConfigMap that changes with every update.
-    place = os.path.join(os.path.realpath(config.parent), config.name)
-    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:_DIGEST]
+    digest = hashlib.sha256(os.fsencode(identity(config))).hexdigest()[:_DIGEST]
     return Path(base, "radium", f"{config.stem}-{digest}")

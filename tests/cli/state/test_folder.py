@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway_core.cli.state.folder import VARIABLE, prepare, search_folders, state_folder
 from gateway_core.errors import GatewayError
-from gateway_core.state_folder import VARIABLE, prepare, search_folders, state_folder
 
 
 @pytest.fixture
