@@ -6,6 +6,7 @@ Namespaces make the container, so that no container runtime has to be installed.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.client.stdio import StdioServerParameters
 
 RAD = Path(sys.executable).with_name("rad")
 SERVERS = Path(__file__).with_name("servers")
@@ -158,7 +160,7 @@ async def test_a_container_starts_serves_reaps_and_ends(container: Callable[...,
     wait_until(lambda: "Z" not in {state for state, _ in running.inside().values()}, what="the end of all zombies")
 
     (folder,) = (tmp_path / ".local" / "state" / "radium").iterdir()
-    assert {path.suffix for path in folder.iterdir()} >= {".pid", ".names"}
+    wait_until(lambda: {path.suffix for path in folder.iterdir()} >= {".pid", ".names"}, what="the names file")
     if os.geteuid() == 0:
         expected = {"spawner": "healthy", "later": "misconfigured"}
         wait_until(lambda: running.states() == expected, what="the server's next process, seen from inside")
@@ -182,6 +184,36 @@ async def test_a_container_starts_serves_reaps_and_ends(container: Callable[...,
 
 def _names(running: Container) -> list[str]:
     return [name for state, name in running.inside().values() if state != "Z"]
+
+
+async def test_an_agent_may_start_the_container_and_speak_over_stdio(
+    container: Callable[..., Any], tmp_path: Path
+) -> None:
+    del container  # only for its reason to skip
+    config = tmp_path / "mcp-proxy.toml"
+    config.write_text(
+        '[mcp.proxy]\nenable = true\n[[mcp.proxy.upstreams]]\nname = "spawner"\ntransport = "stdio"\n'
+        f"command = '{sys.executable}'\nargs = ['{SERVERS / 'spawner.py'}']\n"
+    )
+    inside = [*NAMESPACES[1:], str(RAD), "mcp", "proxy", "start", "--stdio", "--config", str(config)]
+    parameters = StdioServerParameters(command="unshare", args=inside, env={**os.environ})
+    async with Client(parameters) as agent:
+        result = await agent.call_tool("leave", {})
+        assert "from process" in result.content[0].text
+        wait_until(lambda: _first_of(config) is not None, what="process 1")
+        first = _first_of(config)
+    wait_until(lambda: not Path(f"/proc/{first}").exists(), what="the end of process 1, after its agent closed stdin")
+
+
+def _first_of(config: Path) -> int | None:
+    """The pid outside of the process 1 that serves this file."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (folder / "cmdline").read_bytes()
+            pids = re.search(r"^NSpid:.*\t(\d+)$", (folder / "status").read_text(), re.MULTILINE)
+            if str(config).encode() in command and pids is not None and pids[1] == "1":
+                return int(folder.name)
+    return None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

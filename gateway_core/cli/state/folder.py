@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +78,8 @@ def _key(config: Path) -> str | None:
             text = file.read(FILE_LIMIT).decode("utf-8-sig")
         if "state_dir" not in text:
             return None
+        import tomllib  # noqa: PLC0415 - few files have the key
+
         value: Any = tomllib.loads(text)["mcp"]["proxy"].get("state_dir")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
