@@ -174,7 +174,7 @@ priority = "high"
 _INTRO = f"""\
 # Configuration
 
-<!-- Generated from gateway_core/config/models.py and sections.py. Do not edit; run `{COMMAND}`. -->
+<!-- Generated from the models in gateway_core/config/. Do not edit; run `{COMMAND}`. -->
 
 The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
 folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and

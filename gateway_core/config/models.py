@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from gateway_core.config.auth import AuthConfig
 from gateway_core.config.fields import (
     AllowedHosts,
     Arguments,
@@ -30,7 +31,7 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
-from gateway_core.config.sections import AuthConfig, ControlConfig, NamesConfig, Section
+from gateway_core.config.sections import ControlConfig, NamesConfig, Section
 from gateway_core.mcp.literals import Transport
 
 MIB = 1024 * 1024

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final
 
 PASSED_ON: Final = frozenset(
-    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 )
 """Signals that the gateway gets from process 1."""
 _BLOCKED: Final = PASSED_ON | {signal.SIGCHLD}

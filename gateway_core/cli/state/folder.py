@@ -84,7 +84,7 @@ def _key(config: Path) -> str | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if isinstance(value, str) and "${" in value:
-        from gateway_core.config.interpolate import fill  # noqa: PLC0415 - loads pydantic, and few files need it
+        from gateway_core.config.placeholders.interpolate import fill  # noqa: PLC0415 - loads pydantic, and few files need it
 
         filled = fill(value, os.environ, config.parent)
         value = None if filled.problems else filled.data

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.config.interpolate import FILE_LIMIT, fill
+from gateway_core.config.placeholders.interpolate import FILE_LIMIT, fill
 
 
 def problem(value: str, folder: Path, env: dict[str, str] | None = None) -> str:

@@ -7,12 +7,12 @@ values at all. A malformed placeholder is an error everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway_core.config.interpolate import Interpolated
 from gateway_core.config.models import ProxyConfig
+from gateway_core.config.placeholders.interpolate import Interpolated
 from gateway_core.config.report import Problem
 from gateway_core.config.source import Path, line_of, show
 
@@ -35,7 +35,7 @@ class Unfilled:
     """Index of a misconfigured upstream -> what is missing."""
 
     @classmethod
-    def of(cls, filled: Interpolated, proxy: Any, lines: Mapping[Path, int]) -> Unfilled:
+    def of(cls, filled: Interpolated, proxy: Any, lines: dict[Path, int]) -> Unfilled:
         """Sort the problems of `filled`. `proxy`: the table `[mcp.proxy]`, with values filled in."""
         found = cls(paths={path for path, _ in filled.problems})
         for path, message in filled.problems:
@@ -46,7 +46,7 @@ class Unfilled:
                 continue
             found._dropped.add(path[:5])
             if path[2] == "upstreams" and isinstance(index := path[3], int):
-                line = line_of(dict(lines), path)
+                line = line_of(lines, path)
                 found._reasons.setdefault(index, []).append(f"{show(path[4:])} (line {line}): {message}")
         return found
 
