@@ -244,7 +244,10 @@ class Gateway:
             "parked": len(self.input_required.parking),
             "calls": self.pipeline.calls,
             "max_timeout": self.config.proxy.max_timeout,
-            "upstreams": [report.upstream(upstream) for upstream in self.pool.upstreams],
+            "upstreams": [
+                *(report.upstream(upstream) for upstream in self.pool.upstreams),
+                *(report.disabled(upstream) for upstream in self.config.disabled),
+            ],
             "plugins": [
                 {
                     "name": plugin.name,

@@ -22,6 +22,7 @@ _COLOURS: Final = {
     ("state", "connecting"): 33,
     ("state", "ejected"): 33,
     ("state", "down"): 31,
+    ("state", "misconfigured"): 31,
 }
 _MIN_FOLDED: Final = 20
 """Minimum terminal cells of the last column when a table is narrowed."""
@@ -31,7 +32,7 @@ _GAP: Final = "   "
 def start_summary(status: dict[str, Any]) -> str:
     """The text that `start` prints on a terminal once it listens."""
     upstreams = [
-        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  priority {one['priority']}"
+        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  {_note(one)}"
         for one in status["upstreams"]
     ]
     plugins = ", ".join(one["name"] for one in status["plugins"])
@@ -45,6 +46,11 @@ def start_summary(status: dict[str, Any]) -> str:
         *_row("to stop it", ["Ctrl+C, or: rad mcp proxy stop"]),
     ]
     return "\n".join(lines)
+
+
+def _note(one: dict[str, Any]) -> str:
+    """The priority, or why the upstream is not used."""
+    return one["state"] if one["state"] in {"disabled", "misconfigured"} else f"priority {one['priority']}"
 
 
 def _row(label: str, values: Sequence[str]) -> list[str]:

@@ -53,7 +53,7 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard.check(request.headers)
+        refused = guard.check(request.headers, any_host=request.path in {HEALTH, READINESS})
         if refused is not None:
             return _problem(refused[1], refused[0])
         if not request.raw_path.startswith("/"):

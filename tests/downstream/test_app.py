@@ -258,7 +258,7 @@ async def test_a_transfer_coding_that_is_not_understood_is_refused(world: Any, c
         ("HTTP://LOCALHOST/healthz?a=b", "localhost", 200),
         ("http://localhost/healthz", "evil.example", 400),
         ("http://evil.example/healthz", "localhost", 400),
-        ("http://evil.example/healthz", "evil.example", 403),
+        ("http://evil.example/mcp", "evil.example", 403),
         ("http://localhost@evil.example/healthz", "localhost", 400),
         ("http://localhost:99999/healthz", "localhost", 400),
         ("http:///healthz", "localhost", 400),

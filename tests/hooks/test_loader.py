@@ -422,3 +422,45 @@ def test_every_setting_of_the_seven_plugins_is_in_the_plugins_readme():
         assert all(f"`{hook}`" in readme for hook in loaded.hooks)
         settings = getattr(type(loaded.instance), "Config", PluginConfig).model_fields
         assert set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)) == set(settings)
+
+
+def test_a_setting_from_the_environment_is_named_by_its_variable_and_not_shown(install):
+    """The text of a plugin's own validator may quote the value."""
+    install(
+        "night_watch",
+        """
+        class Plugin:
+            class Config(PluginConfig):
+                limit: int = 1
+                word: str = ""
+                words: tuple[str, ...] = ()
+
+                @field_validator("word")
+                @classmethod
+                def check(cls, value):
+                    raise ValueError(f"{value} is not a word")
+
+                @field_validator("words")
+                @classmethod
+                def check_all(cls, value):
+                    raise ValueError(f"{value} are no words")
+
+            @hookimpl
+            def before_call(self, call):
+                pass
+        """,
+    )
+    settings = {"limit": "leaked", "word": "leaked", "words": ["leaked"]}
+    sources = dict.fromkeys(("limit", "word", "words[0]"), "environment variable X")
+    with pytest.raises(PluginError) as caught:
+        load([PluginEntry(name="night_watch", settings=settings, sources=sources)])
+    assert "leaked" not in str(caught.value)
+    assert str(caught.value).count("(the value comes from environment variable X)") == 3
+    with pytest.raises(PluginError, match="leaked is not a word"):
+        load([PluginEntry(name="night_watch", settings={"word": "leaked"})])
+
+
+def test_a_number_from_the_environment_fills_a_setting(install):
+    install("night_watch")
+    (plugin,) = load([PluginEntry(name="night_watch", settings={"limit": "7"}, sources={"limit": "the file x"})])
+    assert plugin.instance.limit == 7

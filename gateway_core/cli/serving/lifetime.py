@@ -26,6 +26,8 @@ from gateway_core.cli.instance import Hold
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
+from gateway_core.cli.settings import names_file
+from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
 from gateway_core.log import output
@@ -93,7 +95,7 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
     proxy, log = config.proxy, config.proxy.log
     if starter is not None and log.file is None:
         assert config.path is not None, "it was read from a file"
-        log = log.model_copy(update={"file": str(log_file(config.path))})
+        log = log.model_copy(update={"file": str(log_file(config.path, state_folder(config.path)))})
     held = held_secrets(proxy, hold.instance.token)
     output.setup(log, to_terminal=starter is None and sys.stderr.isatty(), held=held)
     for warning in exposure(proxy):
@@ -147,10 +149,10 @@ async def _gateway(
     """Yield a gateway that is not started yet, and stop it on exit."""
     gateway: Gateway | None = None
     try:
-        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
+        from gateway_core.catalog.memory import Memory  # noqa: PLC0415
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
-        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
+        memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
         gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held)
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         _keep_freed_memory()
