@@ -29,6 +29,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.log.loop_lag import LoopLag
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
@@ -85,6 +86,7 @@ class Gateway:
             on_log_level=self.pool.set_log_level,
             on_roots_changed=self.pool.roots_changed,
         )
+        self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
@@ -131,6 +133,7 @@ class Gateway:
             for note in self.catalog.notes():
                 logger.info("{}", note)
             self.health.start()
+            self._loop_lag.start()
             self._serving = True
         except BaseException:
             await self.stop()
@@ -184,6 +187,7 @@ class Gateway:
 
     async def _stop(self) -> None:
         self.draining = True
+        self._loop_lag.stop()
         self.pipeline.end_all("the gateway is stopping")
         await self._services.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
