@@ -23,6 +23,8 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import METHODS, TASKS
 
 MAX_NAME: Final = 64
+MAX_CLAIM: Final = 64 * 1024
+"""Maximum bytes of `clientInfo`, and of the capabilities."""
 _NO_META: Final[Mapping[str, Raw]] = {}
 
 
@@ -55,10 +57,16 @@ def _printable(text: str) -> str:
 
 
 def require_object(raw: Raw | bytes | None, what: str) -> bytes:
-    """The JSON of an optional member that must be an object; empty if absent. Raises `RpcError(INVALID_PARAMS)`."""
+    """The JSON of an optional member that must be an object; empty if absent.
+
+    Raises `RpcError(INVALID_PARAMS)`, also if it is larger than `MAX_CLAIM`: what an agent says of itself is kept as
+    long as its session.
+    """
     data = bytes(raw) if raw is not None else b""
     if data and data[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be an object")
+    if len(data) > MAX_CLAIM:
+        raise RpcError.of_gateway(INVALID_PARAMS, f"{what} is larger than {MAX_CLAIM} bytes")
     return data
 
 
