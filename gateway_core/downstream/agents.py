@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
@@ -44,11 +45,22 @@ def principal_of(client_info: bytes, address: str) -> Principal:
         info = _ClientInfo()
     name = _printable(info.name)
     return Principal(
-        id=f"{name or 'unknown'}@{address}",
+        id=f"{_identity(info.name, name)}@{address}",
         client_name=name,
         client_version=_printable(info.version),
         address=address,
     )
+
+
+def _identity(claimed: str, printable: str) -> str:
+    """What stands for a claimed name in the id of a principal: different names never have the same.
+
+    A name that is not printable as it is gets a digest of the whole name, and so does one that looks like that.
+    """
+    if claimed == printable and "~" not in claimed:
+        return claimed or "unknown"
+    digest = hashlib.sha256(claimed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{printable or 'unknown'}~{digest}"
 
 
 def _printable(text: str) -> str:
