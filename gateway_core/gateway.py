@@ -17,6 +17,7 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import CallResult, Principal, UpstreamState
+from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
@@ -30,6 +31,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.log.loop_lag import LoopLag
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
@@ -85,9 +87,11 @@ class Gateway:
             proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
         )
         limits = proxy.limits
+        self.budget = MemoryBudget(limits.memory)
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(
             config=proxy,
+            budget=self.budget,
             pipeline=self.pipeline,
             catalog=self.catalog,
             sessions=self.sessions,
@@ -96,6 +100,9 @@ class Gateway:
             on_log_level=self.pool.set_log_level,
             on_roots_changed=self.pool.roots_changed,
         )
+        self.budget.when_full(self._services.end_idle_sessions)
+        self._polling: asyncio.Task[None] | None = None
+        self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
@@ -148,6 +155,8 @@ class Gateway:
             for note in self.catalog.notes():
                 logger.info("{}", note)
             self.health.start()
+            self._loop_lag.start()
+            self._polling = asyncio.create_task(self.budget.keep_polling(), name="poll the memory")
             self._serving = True
         except BaseException:
             await self.stop()
@@ -201,6 +210,7 @@ class Gateway:
 
     async def _stop(self) -> None:
         self.draining = True
+        self._loop_lag.stop()
         self.pipeline.end_all("the gateway is stopping")
         await self._services.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
@@ -212,6 +222,8 @@ class Gateway:
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
             steps.push_async_callback(self.input_required.parking.close)
+            if self._polling is not None:
+                self._polling.cancel()
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
         if self._serving:
@@ -243,6 +255,7 @@ class Gateway:
             "in_flight": self.pipeline.in_flight,
             "parked": len(self.input_required.parking),
             "calls": self.pipeline.calls,
+            "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),

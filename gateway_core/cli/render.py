@@ -15,6 +15,7 @@ from unicodedata import east_asian_width
 
 from gateway_core.log.escaping import escape, wants_colour
 
+MIB: Final = 1024 * 1024
 MAX_CELL: Final = 200
 """Characters shown of a cell, an error or a warning; `--json` has the full text."""
 _COLOURS: Final = {
@@ -74,6 +75,7 @@ def show_status(status: dict[str, Any]) -> None:
         "configuration": escape(str(status["config"])),
         "agents": f"{_count(status['connections'], 'connection')}, {_count(status['sessions'], 'session')}",
         "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
+        "memory": f"{status['memory']['used'] / MIB:,.0f} of {status['memory']['limit'] / MIB:,.0f} MiB",
         "plugins, in order": plugins or "none",
     }
     for label, value in head.items():

@@ -54,6 +54,7 @@ host = "127.0.0.1"
 port = 0
 
 [mcp.proxy.limits]
+memory = 536870912
 request_body = 4194304
 response_body = 16777216
 in_flight = 1024

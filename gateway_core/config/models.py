@@ -42,6 +42,13 @@ OnMissing = Literal["error", "skip"]
 class LimitsConfig(Section):
     """Upper bounds of the gateway itself. Sizes are bytes, `session_idle` is seconds."""
 
+    memory: int | None = Field(
+        default=None,
+        ge=64 * MIB,
+        description="Bytes that the gateway's process may use. From 90 % on it refuses new work, from 95 % on it ends "
+        "idle sessions. Without it: half of the machine's, or 85 % of a control group's or of `ulimit -v`.",
+        examples=[536870912],
+    )
     request_body: int = Field(default=4 * MIB, gt=0, description="Largest request body of an agent, bytes.")
     response_body: int = Field(
         default=16 * MIB,
