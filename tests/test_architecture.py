@@ -86,7 +86,7 @@ TESTED_IN = {
     "upstream/auth/test_tokens.py": ("upstream/auth/endpoint.py",),
     "downstream/test_app.py": (
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
-        *("downstream/post.py", "downstream/services.py"),
+        *("downstream/calls/gate.py", "downstream/post.py", "downstream/services.py"),
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py", "downstream/logs.py"),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),

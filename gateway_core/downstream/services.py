@@ -15,65 +15,18 @@ from gateway_core.api import CallResult
 from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
+from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.sessions.live import Session
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.streams.stream import Mailbox
 from gateway_core.downstream.subscriptions.subscription import Subscription
-from gateway_core.errors import TooManySessions, overloaded
+from gateway_core.errors import TooManySessions
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.log.sparing import Sparing
-from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import LISTS, MAY_ASK, STATE
 from gateway_core.pipeline.pipeline import Pipeline
-
-
-@dataclass(slots=True)
-class Gate:
-    """Counts requests in flight in the whole gateway, and rejects new ones when it is full or stopping."""
-
-    limit: int
-    budget: MemoryBudget
-    in_flight: int = 0
-    closing: bool = False
-    _emptied: asyncio.Future[None] | None = None
-
-    def enter(self, message: Message) -> None:
-        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected."""
-        if (self.closing or self.budget.tight) and not _finishes(message):
-            self.check_open()
-        if self.in_flight >= self.limit:
-            raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
-        self.in_flight += 1
-
-    def check_open(self) -> None:
-        """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory."""
-        if self.closing:
-            raise overloaded("the gateway is stopping")
-        self.budget.check()
-
-    def leave(self) -> None:
-        self.in_flight -= 1
-        if not self.in_flight and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
-
-    async def wait_empty(self, seconds: float) -> None:
-        """Wait until no requests are in flight, `seconds` at most."""
-        if self.in_flight:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._emptied], timeout=seconds)
-
-
-def _finishes(message: Message) -> bool:
-    """Whether to admit a request when no new work may begin, because calls in flight may need it to finish.
-
-    True for lists, which clients request to check the result of a call, and for later rounds of calls.
-    """
-    if message.method in LISTS:
-        return True
-    return message.method in MAY_ASK and STATE in jsonrpc.members(message.params)
 
 
 @dataclass(slots=True)

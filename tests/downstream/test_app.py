@@ -461,7 +461,7 @@ async def test_a_bug_is_answered_with_the_id_of_the_request(
         raise ZeroDivisionError("secret")
 
     session = await world.initialize()
-    monkeypatch.setattr("gateway_core.downstream.services.Gate.enter", fail)
+    monkeypatch.setattr("gateway_core.downstream.calls.gate.Gate.enter", fail)
     body = {"jsonrpc": "2.0", "id": "x", "method": "tools/call", "params": {"name": "echo"}}
     answer = await (
         world.post(body, session) if era == "legacy" else world.modern("tools/call", {"name": "echo"}, request_id="x")

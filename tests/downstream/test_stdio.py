@@ -294,7 +294,7 @@ async def test_a_bug_costs_one_answer_and_not_the_conversation(
     answer = await peer.ask(b"boom")
     assert answer["error"]["code"] == -32603
     with monkeypatch.context() as patch:
-        patch.setattr("gateway_core.downstream.services.Gate.enter", enter)
+        patch.setattr("gateway_core.downstream.calls.gate.Gate.enter", enter)
         answer = await peer.ask(call("echo", 2))
     assert (answer["id"], answer["error"]["code"]) == (2, -32603)
     assert (await peer.ask(ping(3)))["id"] == 3
