@@ -29,6 +29,7 @@ TESTS = ROOT / "tests"
 SUITES = {
     "acceptance": "the main job, with processes of the gateway and real agents",
     "conformance": "the clauses of the specification",
+    "field": "servers and clients that are unusual or wrong, as people meet them",
     "payloads": "payloads of many kinds through every pair of transports",
     "test_architecture.py": "the layout",
     "test_benchmarks.py": "benchmarks/",
