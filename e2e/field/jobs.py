@@ -31,7 +31,7 @@ async def run(connect: Connect) -> None:
         error = None
         async with turns:
             try:
-                async with asyncio.timeout(limit * 4) as patience, connect(job) as client:
+                async with asyncio.timeout(limit * 2) as patience, connect(job) as client:
                     patience.reschedule(None)
                     await driver.take(client, job["steps"], limit, ends)
                     patience.reschedule(asyncio.get_running_loop().time() + limit)

@@ -85,7 +85,7 @@ async function work(job) {
     ? new StreamableHTTPClientTransport(new URL(job.url))
     : new StdioClientTransport({ command: program, args, stderr: "ignore" });
   try {
-    await within(client.connect(transport), limit * 4);
+    await within(client.connect(transport), limit * 2);
     for (const step of job.steps) {
       try {
         ends.push({ got: await within(steps[step.do](client, step), limit) });

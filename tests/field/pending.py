@@ -18,6 +18,7 @@ SERVERS: Final[Mapping[str, str]] = {
     "encoding-utf-8": "compressed answers",
     "encoding-none": "compressed answers",
     "encoding-no-trailer": "compressed answers",
+    "encoding-twice": "compressed answers",
     "cookies-": "cookies of a load balancer",
     "redirects-": "redirects within the same origin",
     "ids-": "ids that come back as text",
@@ -36,6 +37,11 @@ CLIENTS: Final[Mapping[str, str]] = {
     "browser": "a page for browsers",
     "preflight": "CORS",
 }
+
+
+def is_pending(name: str) -> bool:
+    """Whether the gateway does not work with a server yet."""
+    return name.startswith(tuple(SERVERS))
 
 
 def parameters(odd: Iterable[Any], pending: Mapping[str, str]) -> list[Any]:

@@ -29,18 +29,19 @@ def render() -> list[str]:
         "",
         "### Servers",
         "",
-        "*Directly* names the clients that cannot use the whole server without the gateway, of the Python SDK 1 and 2 "
-        "and the TypeScript SDK 1 and 2. *Through the gateway* is the same for all four.",
+        "Four clients use each server: those of the Python SDK 1 and 2 and of the TypeScript SDK 1 and 2. *Directly* "
+        "is what happens without the gateway: a client fails if it cannot use everything that the server offers. "
+        "*Through the gateway* is the same for all four.",
         "",
         *_table(
-            ("what is unusual", "in the form of", "directly", "through the gateway"),
+            ("what is unusual", "variants", "directly", "through the gateway"),
             (row for kind in KINDS if kind.folder != "usual" for row in _of_kind(kind, direct)),
         ),
         "",
         "### Clients",
         "",
         *_table(
-            ("", "what is unusual", "the gateway"),
+            ("area", "what is unusual", "the gateway"),
             (
                 (title, client.odd, f"refuses: {client.refused}" if client.refused else "works")
                 for title, module in _OF_CLIENTS.items()
@@ -65,8 +66,8 @@ def _of_kind(kind: Kind, direct: dict[str, list[str]]) -> Iterator[tuple[str, ..
 
 def _clients(failing: list[str]) -> str:
     if not failing:
-        return "all work"
-    return "none works" if len(failing) == len(SDKS) else f"not {', '.join(failing)}"
+        return "works"
+    return "fails with all" if len(failing) == len(SDKS) else f"fails with {', '.join(failing)}"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
