@@ -57,11 +57,11 @@ def announces_updates(capabilities: Mapping[str, Any]) -> bool:
 class _Watching:
     """Base of both kinds of `base.Watcher`: announced lists and resources, and notifications after a gap."""
 
-    def __init__(self, info: ServerInfo, host: ClientContext) -> None:
+    def __init__(self, info: ServerInfo, context: ClientContext) -> None:
         self.kinds = changing_lists(info.capabilities)
         self.accepted: frozenset[str] = frozenset()
         """The resources whose updates the server agreed to announce, by the server's URIs."""
-        self._host = host
+        self._context = context
 
     def missed(self) -> None:
         """Assume that everything changed while the gateway was not listening."""
@@ -69,9 +69,9 @@ class _Watching:
 
     def _missed(self, uris: frozenset[str]) -> None:
         for kind in self.kinds:
-            self._host.on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
+            self._context.on_notification(list_changed(kind), jsonrpc.EMPTY_OBJECT, None)
         for uri in uris:
-            self._host.on_notification(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
+            self._context.on_notification(UPDATED, Raw(jsonrpc.encode({"uri": uri})), None)
 
 
 class LegacyWatcher(_Watching):
@@ -80,12 +80,12 @@ class LegacyWatcher(_Watching):
     def __init__(
         self,
         info: ServerInfo,
-        host: ClientContext,
+        context: ClientContext,
         request: Callable[[str, Mapping[str, Any]], Awaitable[Reply]],
         ready: asyncio.Event | None = None,
     ) -> None:
         """`ready` is set when notifications can arrive; no subscription is requested before that."""
-        super().__init__(info, host)
+        super().__init__(info, context)
         self._request = request
         self._ready = ready
 
@@ -165,8 +165,8 @@ class _Stream:
 class ModernWatcher(_Watching):
     """Subscribes with one `subscriptions/listen`. `run` keeps it open as long as the connection."""
 
-    def __init__(self, info: ServerInfo, host: ClientContext, listen: Listen) -> None:
-        super().__init__(info, host)
+    def __init__(self, info: ServerInfo, context: ClientContext, listen: Listen) -> None:
+        super().__init__(info, context)
         self._info = info
         self._listen = listen
         self._wanted: frozenset[str] = frozenset()
@@ -248,7 +248,7 @@ class ModernWatcher(_Watching):
         notifications: dict[str, Any] = {listen_key(kind): True for kind in self.kinds}
         if self._wanted:
             notifications[RESOURCES] = sorted(self._wanted)
-        return with_meta({"notifications": notifications}, self._info, declared(None, self._host))
+        return with_meta({"notifications": notifications}, self._info, declared(None, self._context))
 
     def _agreed(self, accepted: frozenset[str]) -> None:
         """Record the accepted resources. After a gap, report lists and earlier resources as changed."""

@@ -50,11 +50,11 @@ class DuplexConnection(Connection):
     modern_possible = True
     """Whether servers of the modern era use this transport."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext) -> None:
         self._config = config
         self.name = config.name
         self._limits = limits
-        self._host = host
+        self._context = context
         self._ids = itertools.count(1)
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
@@ -69,7 +69,7 @@ class DuplexConnection(Connection):
         self._releasing: asyncio.Task[None] | None = None
         self._heard = False
         self.unexpected: Final = UnexpectedMessages(config.name)
-        self._questions = ServerQuestions(config.name, host, self.in_flight, self._transmit)
+        self._questions = ServerQuestions(config.name, context, self.in_flight, self._transmit)
 
     # What a transport implements
 
@@ -95,7 +95,7 @@ class DuplexConnection(Connection):
         try:
             await self._connect()
             self.info = await negotiate(
-                self, known_era, capabilities=self._host.capabilities, modern_possible=self.modern_possible
+                self, known_era, capabilities=self._context.capabilities, modern_possible=self.modern_possible
             )
         except OutcomeUnknown as error:
             self._lost(f"could not be opened: {error.reason}")
@@ -106,10 +106,10 @@ class DuplexConnection(Connection):
             self._lost(f"could not be opened: {error or 'the attempt was given up'}")
             raise
         if self.info.era == "modern":
-            self.watcher = watcher = ModernWatcher(self.info, self._host, self.listen)
+            self.watcher = watcher = ModernWatcher(self.info, self._context, self.listen)
             self._keep(watcher.run())
         else:
-            self.watcher = LegacyWatcher(self.info, self._host, self.request)
+            self.watcher = LegacyWatcher(self.info, self._context, self.request)
         return self.info
 
     def deliver(
@@ -124,7 +124,7 @@ class DuplexConnection(Connection):
             data = template.body % filling(request, number)
         else:
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
-            capabilities = declared(exchange, self._host)
+            capabilities = declared(exchange, self._context)
             params = with_meta(
                 request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
             )
@@ -133,7 +133,7 @@ class DuplexConnection(Connection):
 
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
         assert self.info is not None, "open() comes first"
-        body = template(request, self.info, declared(exchange, self._host))
+        body = template(request, self.info, declared(exchange, self._context))
         return None if body is None else Template(b"", body)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
@@ -313,7 +313,7 @@ class DuplexConnection(Connection):
             if take is not None:
                 take(method, params)
         else:
-            self._host.on_notification(method, params, whose(method, self.in_flight()))
+            self._context.on_notification(method, params, whose(method, self.in_flight()))
 
     # The end
 

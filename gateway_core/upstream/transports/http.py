@@ -54,13 +54,13 @@ RESUME_DELAY: Final = 1.0
 class HttpConnection(Connection):
     """One MCP session over Streamable HTTP."""
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, http: HttpClient) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, http: HttpClient) -> None:
         self.name = config.name
         self._http = http
         self._limit = limits.response_body
-        self._host = host
+        self._context = context
         self._pending: dict[int, Pending] = {}
-        self._session = HttpSession(config.name, http, host, self.in_flight)
+        self._session = HttpSession(config.name, http, context, self.in_flight)
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
@@ -69,13 +69,13 @@ class HttpConnection(Connection):
     # -- life ---------------------------------------------------------------------------------------------------
 
     async def open(self, known_era: Era | None) -> ServerInfo:
-        info = await negotiate(self, known_era, capabilities=self._host.capabilities)
+        info = await negotiate(self, known_era, capabilities=self._context.capabilities)
         self.info = info
         if info.era == "modern":
-            modern = self.watcher = ModernWatcher(info, self._host, self.listen)
+            modern = self.watcher = ModernWatcher(info, self._context, self.listen)
             self._listen_with(modern.run())
             return info
-        legacy = self.watcher = LegacyWatcher(info, self._host, self.request, self._listening)
+        legacy = self.watcher = LegacyWatcher(info, self._context, self.request, self._listening)
         # A legacy server may send requests on the GET stream during a call, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
             self._listen_with(self._stand_by(legacy))
@@ -128,7 +128,7 @@ class HttpConnection(Connection):
         else:
             # Always ask for progress, because it extends the deadline of the call.
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
-            capabilities = declared(exchange, self._host)
+            capabilities = declared(exchange, self._context)
             params = with_meta(
                 request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
             )
@@ -139,7 +139,7 @@ class HttpConnection(Connection):
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
         assert self.info is not None, "open() comes first"
         head = self._http.prepared(self._session.headers_of(request.method, _name(request.method, request.params)))
-        body = template(request, self.info, declared(exchange, self._host))
+        body = template(request, self.info, declared(exchange, self._context))
         return None if head is None or body is None else Template(head, body)
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:

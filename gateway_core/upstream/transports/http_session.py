@@ -53,7 +53,7 @@ class HttpSession:
     """One session's state and its single HTTP requests."""
 
     def __init__(
-        self, name: str, http: HttpClient, host: ClientContext, in_flight: Callable[[], Iterable[Exchange]]
+        self, name: str, http: HttpClient, context: ClientContext, in_flight: Callable[[], Iterable[Exchange]]
     ) -> None:
         self.version = ""
         """The negotiated protocol version; empty before the negotiation."""
@@ -65,9 +65,9 @@ class HttpSession:
         self.unexpected: Final = UnexpectedMessages(name)
         self._name = name
         self._http = http
-        self._host = host
+        self._context = context
         self._in_flight = in_flight
-        self._questions = ServerQuestions(name, host, in_flight, self.post)
+        self._questions = ServerQuestions(name, context, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
         self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
 
@@ -209,7 +209,7 @@ class HttpSession:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.unexpected.note("cancellation of what only the gateway may cancel")
         else:
-            self._host.on_notification(
+            self._context.on_notification(
                 message.method, message.params, exchange or whose(message.method, self._in_flight())
             )
         return False

@@ -38,13 +38,13 @@ class ServerQuestions:
     def __init__(
         self,
         upstream: str,
-        host: ClientContext,
+        context: ClientContext,
         in_flight: Callable[[], Iterable[Exchange]],
         send: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """`in_flight`: the exchanges of requests that were sent and are unanswered. `send` sends a response."""
         self._upstream = upstream
-        self._host = host
+        self._context = context
         self._in_flight = in_flight
         self._send = send
         self._open: dict[bytes, asyncio.Task[None]] = {}
@@ -121,10 +121,10 @@ class ServerQuestions:
             try:
                 capabilities.check(exchange.agent, message.method, params)
             except capabilities.MissingCapability as missing:
-                exchange.missing = missing.required
+                exchange.lacks(missing.required)
                 raise
             return await exchange.ask(self._upstream, message.method, params)
-        agent = self._host.agent
+        agent = self._context.agent
         standalone: BackChannel | None = agent.standalone if agent is not None else None
         if agent is None or standalone is None:
             raise RpcError.of_gateway(
@@ -142,7 +142,7 @@ class ServerQuestions:
         if not running:
             return None
         conversations = {exchange.conversation for exchange in running}
-        if len(conversations) > 1 and self._host.agent is None:
+        if len(conversations) > 1 and self._context.agent is None:
             raise RpcError.of_gateway(
                 INVALID_REQUEST,
                 f"calls of {len(conversations)} clients are in flight on this connection, so it cannot be known who is "

@@ -34,8 +34,8 @@ class SseConnection(DuplexConnection):
 
     modern_possible = False
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, host: ClientContext, http: HttpClient) -> None:
-        super().__init__(config, limits, host)
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, http: HttpClient) -> None:
+        super().__init__(config, limits, context)
         self._http = http
         self._endpoint: asyncio.Future[URL] | None = None
         self._stream: ClientResponse | None = None
