@@ -41,6 +41,7 @@ from gateway_core.mcp.names import (
     SERVER_INFO_KEY,
     SUBSCRIPTION_ID_KEY,
     TASKS,
+    TOOLS_CALL,
 )
 
 _HOP_KEYS: Final = frozenset(
@@ -58,6 +59,7 @@ _HOP_KEYS: Final = frozenset(
 _OWN_WORD: Final = OWN_PREFIX.rstrip("/").encode()
 """Every key that the gateway writes contains this word, unless the key is escaped."""
 _COMPLETE: Final = Raw(b'"complete"')
+_NO_CONTENT: Final = Raw(b"[]")
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
@@ -101,6 +103,8 @@ def bridge_result(
         _strip_modern(method, members)
     elif complete:
         members["resultType"] = _COMPLETE
+        if method == TOOLS_CALL and from_era == "legacy" and "content" not in members:
+            members["content"] = _NO_CONTENT  # clients of legacy servers do without it, those of modern ones do not
         if method in CACHEABLE:
             _complete_caching(members, trusted=from_era != "legacy")
     meta = members.pop("_meta", None)
