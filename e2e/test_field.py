@@ -23,7 +23,7 @@ from tests.field.table import DIRECT, SDKS  # noqa: E402
 LIMITS = {"sessions_per_principal": 10_000}
 SETTINGS = {"max_connections": 1000, "security": {"rate_limit_per_minute": 0}, "limits": LIMITS}
 BY_SDK = pytest.mark.parametrize("sdk", SDKS)
-BY_SERVER = pytest.mark.parametrize("odd", pending.parameters(run.ODD, pending.SERVERS))
+BY_SERVER = pytest.mark.parametrize("odd", pending.parameters(run.ODD))
 PATIENT = pytest.mark.timeout(600)  # the first test waits for all clients and servers
 
 

@@ -181,7 +181,19 @@ KINDS: Final = (
     Kind(
         "lost_session",
         "a session is lost, and the server says so in its own way",
-        (*("404", "404-error", "400-error", "400-text", "401-error", "410", "200-error", "not-initialized"),),
+        (
+            *(
+                "404",
+                "404-error",
+                "400-error",
+                "400-text",
+                "401-error",
+                "401-any",
+                "410",
+                "200-error",
+                "not-initialized",
+            ),
+        ),
         forgetful,
         "a new session is opened, and the next call works",
     ),

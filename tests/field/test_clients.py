@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.field import kinds, pending
+from tests.field import kinds
 from tests.field.clients import headers, http, messages, sessions
 from tests.field.clients.raw import CLIENTS, OddClient
 from tests.field.conftest import until
@@ -17,7 +17,7 @@ MODULES = (messages, sessions, headers, http)
 USUAL = next(odd for odd in kinds.servers() if odd.name == "usual-plain")
 
 
-@pytest.mark.parametrize("client", pending.parameters(CLIENTS, pending.CLIENTS))
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
 async def test_an_odd_client_gets_what_is_right(
     client: OddClient, urls: dict[str, str], start: Callable[..., Any]
 ) -> None:

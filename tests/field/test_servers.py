@@ -32,7 +32,7 @@ async def settled(gateway: Gateway) -> dict[str, Any]:
     return upstream()
 
 
-@pytest.mark.parametrize("odd", pending.parameters(TOLERATED, pending.SERVERS))
+@pytest.mark.parametrize("odd", pending.parameters(TOLERATED))
 async def test_a_client_gets_what_is_right(
     odd: kinds.OddServer, urls: dict[str, str], start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

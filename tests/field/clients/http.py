@@ -61,7 +61,7 @@ def close(port: int) -> Any:
     return answer.status, answer.headers.get("connection")
 
 
-@client("an empty line before a request", 200)
+@client("an empty line before a request", 400, "a request begins with its method; no client in use sends one")
 def empty_line(port: int) -> Any:
     return send(port, b"\r\n" + request(port, BODY, USUAL)).status
 

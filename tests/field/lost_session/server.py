@@ -1,6 +1,7 @@
 """A server that forgets its sessions, as at a deployment, and says so in its own way.
 
-The specification asks for 404. Servers also answer 400, 401, or 200 with an error in the body.
+The specification asks for 404. Servers also answer 400, 401, or 200 with an error in the body. `401-any` says so to
+requests without a session too, `server/discover` among them.
 """
 
 import itertools
@@ -13,6 +14,7 @@ ANSWERS = {
     "400-error": (400, "Bad Request: No valid session ID provided"),
     "400-text": (400, ""),
     "401-error": (401, "Invalid or expired session"),
+    "401-any": (401, "Invalid or expired session"),
     "410": (410, ""),
     "200-error": (200, "Session not found"),
     "not-initialized": (400, "Bad Request: Server not initialized"),
@@ -36,7 +38,8 @@ class Server(HttpServer):
             self.session = f"{self.variant}-{next(self._numbers)}"
             self._known.add(self.session)
         elif handler.headers["Mcp-Session-Id"] not in self._known:
-            status, text = ANSWERS[self.variant]
+            is_lost = self.variant != "401-error" or "Mcp-Session-Id" in handler.headers
+            status, text = ANSWERS[self.variant] if is_lost else (400, "Bad Request: no session")
             error = {"jsonrpc": "2.0", "id": message.get("id"), "error": {"code": -32000, "message": text}}
             handler.send(status, encoded(error) if text else TEXTS.get(self.variant, b""))
             return
