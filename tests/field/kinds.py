@@ -196,6 +196,7 @@ KINDS: Final = (
         ),
         forgetful,
         "a new session is opened, and the next call works",
+        refused={"401-any": "401 to `server/discover` asks for credentials; the TypeScript client 2 reads it so too"},
     ),
     Kind(
         "encoding",

@@ -9,7 +9,7 @@ import pytest
 
 SERVERS: Final[Mapping[str, str]] = {
     "lost-session-400": "a session that is lost in other ways than 404",
-    "lost-session-401": "a session that is lost in other ways than 404",
+    "lost-session-401-error": "a session that is lost in other ways than 404",
     "lost-session-410": "a session that is lost in other ways than 404",
     "lost-session-200": "a session that is lost in other ways than 404",
     "lost-session-not": "a session that is lost in other ways than 404",
