@@ -57,6 +57,7 @@ TESTED_IN = {
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
     "cli/test_app.py": ("cli/status.py", "cli/views.py"),
     "cli/test_client.py": ("cli/running.py",),
+    "cli/test_instance.py": ("cli/state/lock_file.py",),
     "cli/test_serving.py": ("cli/settings.py",),
     "cli/serving/test_start.py": (
         "cli/serving/detach.py",
@@ -65,7 +66,10 @@ TESTED_IN = {
         "cli/stop.py",
         "gateway.py",
     ),
-    "config/test_models.py": ("config/expand.py", "config/fields.py", "config/report.py", "config/sections.py"),
+    "config/test_models.py": (
+        *("config/auth.py", "config/expand.py", "config/fields.py"),
+        *("config/report.py", "config/sections.py"),
+    ),
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "control/test_app.py": ("control/report.py",),

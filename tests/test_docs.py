@@ -34,10 +34,13 @@ COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
 
 class AnyVariable(Mapping[str, str]):
-    """An environment in which every variable is set."""
+    """An environment in which every variable is set; one with a default in the page is empty, and so has that."""
 
     def __getitem__(self, name: str) -> str:
         return "a text long enough for a key of its own"
+
+    def get(self, name: str, default: object = None) -> str:
+        return ""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -115,7 +118,7 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
 
 def test_the_check_of_commands_finds_mistakes() -> None:
     assert list(problems_of("reload", ""))
-    assert list(problems_of("start", "--port 3000"))
+    assert list(problems_of("start", "--prot 3000"))
     assert list(problems_of("start", "file.toml"))
     assert list(problems_of("status", "--config"))
     assert not list(problems_of("call", "add --arg a=2 --arg b=3 --json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -33,6 +34,8 @@ def init(path: Path | None, *, force: bool) -> None:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+    if target.parent.name == FOLDER:
+        _keep_out_of_git(target.parent)
     option = "" if path is None else f" --config {target}"
     put(
         f"wrote {target}\n"
@@ -42,3 +45,9 @@ def init(path: Path | None, *, force: bool) -> None:
         f"  3. rad mcp proxy start{option}\n"
         "payloads are logged, secrets hidden; to log none: log_requests = false and log_responses = false"
     )
+
+
+def _keep_out_of_git(folder: Path) -> None:
+    """Write a `.gitignore` for all of `folder`, which may hold secrets, a log and a token. Keeps an existing one."""
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+        file.write("*\n")

@@ -15,6 +15,7 @@ from unicodedata import east_asian_width
 
 from gateway_core.log.escaping import escape, wants_colour
 
+MIB: Final = 1024 * 1024
 MAX_CELL: Final = 200
 """Characters shown of a cell, an error or a warning; `--json` has the full text."""
 _COLOURS: Final = {
@@ -22,6 +23,7 @@ _COLOURS: Final = {
     ("state", "connecting"): 33,
     ("state", "ejected"): 33,
     ("state", "down"): 31,
+    ("state", "misconfigured"): 31,
 }
 _MIN_FOLDED: Final = 20
 """Minimum terminal cells of the last column when a table is narrowed."""
@@ -31,7 +33,7 @@ _GAP: Final = "   "
 def start_summary(status: dict[str, Any]) -> str:
     """The text that `start` prints on a terminal once it listens."""
     upstreams = [
-        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  priority {one['priority']}"
+        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  {_note(one)}"
         for one in status["upstreams"]
     ]
     plugins = ", ".join(one["name"] for one in status["plugins"])
@@ -45,6 +47,11 @@ def start_summary(status: dict[str, Any]) -> str:
         *_row("to stop it", ["Ctrl+C, or: rad mcp proxy stop"]),
     ]
     return "\n".join(lines)
+
+
+def _note(one: dict[str, Any]) -> str:
+    """The priority, or why the upstream is not used."""
+    return one["state"] if one["state"] in {"disabled", "misconfigured"} else f"priority {one['priority']}"
 
 
 def _row(label: str, values: Sequence[str]) -> list[str]:
@@ -68,6 +75,7 @@ def show_status(status: dict[str, Any]) -> None:
         "configuration": escape(str(status["config"])),
         "agents": f"{_count(status['connections'], 'connection')}, {_count(status['sessions'], 'session')}",
         "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
+        "memory": f"{status['memory']['used'] / MIB:,.0f} of {status['memory']['limit'] / MIB:,.0f} MiB",
         "plugins, in order": plugins or "none",
     }
     for label, value in head.items():

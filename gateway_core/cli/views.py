@@ -11,7 +11,7 @@ from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import instance_of
 from gateway_core.cli.settings import load_config, local_gateway
-from gateway_core.config import DEFAULT_PLUGINS, Config
+from gateway_core.config import DEFAULT_PLUGINS, Config, exposure
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
@@ -28,8 +28,9 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put_json({"ok": False, "config": str(path), "problems": str(error).splitlines(), "upstreams": []})
         raise
     found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
-    failed = [one["name"] for one in found if one["state"] != "healthy"]
-    proxy = settings.proxy
+    failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
+    proxy, rows = settings.proxy, found or _from_file(settings)
+    warnings = exposure(proxy)
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -39,22 +40,37 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
                 "problems": [],
                 "enable": proxy.enable,
                 "plugins": names,
+                "warnings": warnings,
                 "notes": notes,
-                "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
+                "upstreams": rows,
             }
         )
     else:
         put(f"ok: {escape(str(path))}: {len(proxy.upstreams)} upstreams, {len(loaded)} plugins")
-        for one in found:
-            put(_line(one))
-            for warning in one["warnings"]:
+        for one in rows:
+            if "state" in one:
+                put(_line(one))
+            for warning in one.get("warnings", ()):
                 put(f"          warning: {escape(warning)}")
+        for warning in warnings:
+            put(f"warning: {escape(warning)}")
         for note in notes:
             put(f"note: {escape(note)}")
         if not proxy.enable:
             put("note: `start` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {len(found)} upstreams failed: {', '.join(failed)}")
+
+
+def _from_file(config: Config) -> list[dict[str, Any]]:
+    """The upstreams as the file has them; those that are not used have a `state`."""
+    rows: list[dict[str, Any]] = []
+    for one in (*config.proxy.upstreams, *config.disabled):
+        rows.append({"name": one.name, "transport": one.transport})
+        if one.misconfigured or not one.enabled:
+            rows[-1]["state"] = "misconfigured" if one.enabled else "disabled"
+            rows[-1]["last_error"] = one.misconfigured or None
+    return rows
 
 
 def _replicas(config: Config) -> list[str]:
@@ -71,7 +87,12 @@ async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str
 
 
 def _line(one: dict[str, Any]) -> str:
-    name, target = escape(one["name"]), escape(one["target"])
+    name = escape(one["name"])
+    if one["state"] == "disabled":
+        return f"  disabled  {name}"
+    if one["state"] == "misconfigured":
+        return f"  misconfigured  {name}  {escape(one['last_error'])}"
+    target = escape(one["target"])
     if one["state"] == "healthy":
         server = escape(one["server"] or "unnamed server")
         return f"  ok      {name}  {target}  {server}, {one['era']} {one['protocol_version']}, {one['tools']} tools"

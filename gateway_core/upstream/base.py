@@ -62,6 +62,8 @@ class ClientContext:
     """The `ClientCapabilities` declared to the server."""
     agent: Agent | None = None
     """The only agent on the connection; None if agents share it."""
+    clean: Callable[[bytes], bytes] = bytes
+    """Hides secrets of the gateway in a message from the server."""
 
 
 class NoMcpAnswer(OutcomeUnknown):

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from gateway_core.api import UpstreamState
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -55,8 +56,12 @@ class Upstream:
         *,
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
+        held: HeldSecrets | None = None,
     ) -> None:
-        """`order`: the position in the configuration. `early` may hold its first child process."""
+        """`order`: the position in the configuration. `early` may hold its first child process.
+
+        `held`: the secrets to hide in what the server sends.
+        """
         self.config = config
         self.name: Final = config.name
         self.timeout = config.timeout or proxy.timeout
@@ -73,7 +78,7 @@ class Upstream:
             config, lambda exchange, method, params: self.request(exchange, Request(method, params)), events, clock
         )
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
-        self._announced = Announcements(config.name, self._connection_of, self._lists_changed)
+        self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
         self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
         self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter

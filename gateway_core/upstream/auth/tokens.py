@@ -19,6 +19,7 @@ from aiohttp import ClientSession
 from loguru import logger
 from yarl import URL
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
 from gateway_core.upstream.auth.challenge import MAX_SCOPES, Challenge
@@ -81,10 +82,13 @@ class TokenSource:
         config: AuthConfig,
         session: Callable[[], ClientSession],
         addresses: Collection[str],
+        *,
+        held: HeldSecrets,
     ) -> None:
         """`session` returns the upstream's HTTP session, which must not follow redirects or keep cookies.
 
         `addresses` are those at which the upstream was reached; its metadata may name others of the same kind.
+        `held` learns each token.
         """
         self._upstream = upstream
         self._url = url
@@ -101,6 +105,7 @@ class TokenSource:
         """The issuer of the credentials; once it is known, no other server gets them."""
         self._scopes: tuple[str, ...] = tuple(config.scope.split()) if config.scope is not None else ()
         """The scopes of the last token request, or those configured."""
+        self._held = held
         self._token: _Token | None = None
         self._task: asyncio.Task[_Token] | None = None
         self._renewals = _Backoff()
@@ -205,6 +210,7 @@ class TokenSource:
             raise
         backoff.succeeded()
         self._scopes = wanted
+        self._held.learn(f"access token of upstream {self._upstream}", answer.access_token)
         now, life = time.monotonic(), answer.life
         self._token = _Token(
             authorization=f"Bearer {answer.access_token}",

@@ -19,7 +19,7 @@ from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstrea
 from gateway_core.http1.client_response import JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
-from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
+from gateway_core.upstream.base import ClientContext, NoMcpAnswer, SessionEnded
 from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.transports.events import EventParser, EventTooLarge
@@ -75,15 +75,17 @@ async def read_events(response: ClientResponse, parser: EventParser, take: Calla
     return False
 
 
-async def read_json(response: ClientResponse, pending: Pending, limit: int) -> None:
+async def read_json(response: ClientResponse, pending: Pending, context: ClientContext, limit: int) -> None:
     """Complete a request with the response in a JSON body. Raises `OutcomeUnknown` without a usable one."""
-    pending.complete(reply_in(await read_body(response, limit), pending.number))
+    pending.complete(reply_in(await read_body(response, limit), pending.number, context))
 
 
-def reply_in(body: bytes, number: int) -> Reply:
-    """The reply to request `number` in `body`. Raises `OutcomeUnknown` if `body` holds another message or none."""
+def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:
+    """The reply to request `number` in `body`, without secrets of the gateway.
+
+    Raises `OutcomeUnknown` if `body` holds another message or none."""
     try:
-        message = decode_response(body)
+        message = decode_response(context.clean(body))
     except RpcError as error:
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
     if message.method or bytes(message.id) != b"%d" % number:

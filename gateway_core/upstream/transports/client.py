@@ -20,6 +20,7 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.http1.client_connection import WireConnection
@@ -50,7 +51,8 @@ class HttpClient:
     against that limit.
     """
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig) -> None:
+    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, held: HeldSecrets | None = None) -> None:
+        """`held` learns the access tokens."""
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
@@ -59,7 +61,9 @@ class HttpClient:
         self._addresses: set[str] = set()
         """IP addresses that the client connected to."""
         self._tokens = (
-            TokenSource(config.name, self.url, config.auth, lambda: self.session, self._addresses)
+            TokenSource(
+                config.name, self.url, config.auth, lambda: self.session, self._addresses, held=held or HeldSecrets()
+            )
             if config.auth is not None
             else None
         )

@@ -251,7 +251,7 @@ class DuplexConnection(Connection):
         logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
 
     def _act_on(self, data: bytes) -> None:
-        message = read(data, self.unexpected)
+        message = read(data, self._context, self.unexpected)
         if message is None:
             self._unreadable(data)
             return

@@ -173,7 +173,7 @@ class HttpConnection(Connection):
             response = await sending
             body = response.body
             if body is not None and response.head.canonical and len(body) <= self._limit and not starts:
-                return reply_in(body, pending.number)
+                return reply_in(body, pending.number, self._context)
             try:
                 await self._read(response, pending, starts)
             finally:
@@ -207,7 +207,7 @@ class HttpConnection(Connection):
         if starts:
             session.begin(response)
         if response.content_type == JSON:
-            await read_json(response, pending, self._limit)
+            await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
             parser = EventParser(self._limit)
             if not await read_events(response, parser, lambda data: self._heard(data, pending)):
@@ -252,7 +252,7 @@ class HttpConnection(Connection):
 
     def _heard(self, data: bytes, pending: Pending) -> bool:
         """Handle one message of a request's stream; True for the response, which completes the request."""
-        message = read(data, self._session.unexpected)
+        message = read(data, self._context, self._session.unexpected)
         if message is None:
             return False
         if pending.is_answered_by(message):
@@ -271,7 +271,7 @@ class HttpConnection(Connection):
         response = await session.open("POST", {MCP_METHOD_HEADER: LISTEN}, body)
 
         def heard(data: bytes) -> bool:
-            message = read(data, session.unexpected)
+            message = read(data, self._context, session.unexpected)
             if message is None:
                 return False
             if message.is_notification and message.method in LISTENED:
@@ -314,7 +314,7 @@ class HttpConnection(Connection):
                 session.send_in_background(watcher.renew)
 
         def heard(data: bytes) -> bool:
-            message = read(data, session.unexpected)
+            message = read(data, self._context, session.unexpected)
             return message is not None and session.other(message)
 
         await listen(open_stream, heard, gap, self._limit)

@@ -19,6 +19,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import PING
+from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.capabilities import QUESTIONS
 from gateway_core.upstream.transports.questions import ServerQuestions
 
@@ -53,13 +54,13 @@ class UnexpectedMessages:
         self._log.bind(reason=reason, **self.counts).debug("connection ended")
 
 
-def read(data: bytes, unexpected: UnexpectedMessages) -> Message | None:
-    """Parse one message from a server. None if it is malformed, which is counted."""
+def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) -> Message | None:
+    """Parse one message from a server, without secrets of the gateway. None if it is malformed, which is counted."""
     if data.lstrip()[:1] != b"{":
         unexpected.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
     try:
-        return decode_response(data)
+        return decode_response(context.clean(data))
     except RpcError as error:
         unexpected.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None

@@ -86,7 +86,7 @@ async def test_agents_get_the_exit_status_and_operators_the_last_line_of_stderr_
     with pytest.raises(OutcomeUnknown) as caught:
         await call(connection, "exit", status=3, words="bad token s3cr3t-value\x1b[31m at 1")
     assert caught.value.reason == "the server exited with status 3"
-    assert connection.last_words == r"last words: bad token ***\x1b[31m at 1"
+    assert connection.last_words == r"last words: bad token [REDACTED]\x1b[31m at 1"
     await connection.close()
 
 
