@@ -69,7 +69,7 @@ class Taken:
 
 @contextmanager
 def hosted() -> Iterator[dict[str, str]]:
-    """The odd servers over HTTP, in a process of their own: their URLs by name."""
+    """The odd servers over HTTP, in a separate process: their URLs by name."""
     command = [str(WORKSPACE_PYTHON), "-m", "tests.field.host"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=E2E.parent) as host:
         assert host.stdout is not None
@@ -119,7 +119,7 @@ def taken(sdk: str, client: subprocess.Popen[bytes], folder: Path) -> Ends:
 
 
 def run_directly(folder: Path) -> dict[str, Ends]:
-    """All clients at once, each with servers of its own."""
+    """All clients at once, each with separate servers."""
     with ExitStack() as hosts:
         clients = {sdk: start(sdk, directly(hosts.enter_context(hosted())), folder) for sdk in SDKS}
         try:

@@ -1,4 +1,4 @@
-"""A gateway in this process over odd servers, and the odd servers over HTTP in a process of their own."""
+"""A gateway in this process over odd servers, and the odd servers over HTTP in a separate process."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ KINDS: Final = (
     ),
     Kind(
         "lost_session",
-        "a session is lost, and the server says so in its own way",
+        "a session is lost, and the server says so in one of many ways",
         (
             *(
                 "404",

@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
         self.raw("\r\n".join([*lines, *(f"{key}: {value}" for key, value in headers.items())]).encode(), body)
 
     def raw(self, head: bytes, *parts: bytes, close: bool = False) -> None:
-        """Send bytes as they are: a head without its last line ends, then parts, each in a write of its own."""
+        """Send bytes as they are: a head without its last line ends, then parts, each in a separate write."""
         first, *others = (head + b"\r\n\r\n", *parts)
         self.wfile.write(first + (others.pop(0) if len(others) == 1 else b""))
         for part in others:

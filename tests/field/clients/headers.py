@@ -56,7 +56,7 @@ def loopback_origin(port: int) -> Any:
     return [opened(port, {**USUAL, "Origin": origin}) for origin in ("http://localhost:6274", "http://127.0.0.1:8080")]
 
 
-@client("`Origin` of another site", [403, 403], "a page could use the gateway of whoever visits it")
+@client("`Origin` of another site", [403, 403], "a page could use the gateways of its visitors")
 def foreign_origin(port: int) -> Any:
     return [opened(port, {**USUAL, "Origin": origin}) for origin in ("https://evil.example", "null")]
 

@@ -60,7 +60,7 @@ def unusual_ids(port: int) -> Any:
     return [post(port, call("ping", number), headers).message["id"] for number in ("a/ä", -1, 2**60)]
 
 
-@client("members of their own beside those of JSON-RPC", ALL)
+@client("further members beside those of JSON-RPC", ALL)
 def extra_members(port: int) -> Any:
     return post(port, call("tools/list", params={"own": 1}, trace="a", auth=None), session(port)).tools
 

@@ -1,4 +1,4 @@
-"""Clients that treat sessions in their own way.
+"""Clients that treat sessions in unusual ways.
 
 Seen in clients that keep a session id over a restart, that are ended instead of closed, and in scripts with curl.
 """

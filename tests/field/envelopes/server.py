@@ -1,7 +1,7 @@
 """Responses with members too many, too few, or null.
 
 Seen in servers that serialise a whole object: `error: null` beside a result, `serverInfo` without a version, an
-`isError` that is null, and members of their own everywhere.
+`isError` that is null, and unknown members everywhere.
 """
 
 from typing import Any

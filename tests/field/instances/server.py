@@ -1,6 +1,6 @@
 """Two instances of one server, with different arguments: two folders, two accounts, staging and production.
 
-Everybody who uses a server twice does this. They look alike to a gateway, and are no replicas of each other.
+Common wherever a server is used twice. To a gateway they look alike, and they are not replicas of each other.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""A server that forgets its sessions, as at a deployment, and says so in its own way.
+"""A server that forgets its sessions, as after a deployment, and says so in one of many ways.
 
 The specification asks for 404. Servers also answer 400, 401, or 200 with an error in the body. `401-any` says so to
 requests without a session too, `server/discover` among them.

@@ -1,4 +1,4 @@
-"""A server that refuses `ping`, each in its own way, while its tools work.
+"""A server that refuses `ping` in one of many ways, while its tools work.
 
 Seen in servers that know only the methods of their own tools, and behind proxies that let a list of methods through.
 """
