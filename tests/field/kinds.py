@@ -64,10 +64,6 @@ def blocking(server: str, variant: str) -> list[Step]:
     return [*plan.lists(server, tools=tools), call(f"{server}_block", "done", seconds=1.5), *plan.calls(server)]
 
 
-def after_checks(server: str, variant: str) -> list[Step]:
-    return [*plan.usual(server), wait(0.8), *plan.calls(server)]
-
-
 def with_odd_results(server: str, variant: str) -> list[Step]:
     steps = plan.usual(server)
     if variant in {"flags-null", "content-missing", "content-extra"}:
@@ -148,7 +144,7 @@ KINDS: Final = (
             *("code-32600", "code-32601", "code-32603", "code-1", "result-null"),
             *("http-400", "http-405", "http-500", "http-501", "http-202", "silent"),
         ),
-        after_checks,
+        after_a_while,
         "the upstream counts as alive, and nothing is started again",
         settings={"health_check_interval": 0.2},
     ),
