@@ -5,10 +5,10 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 (`report.py`). `expand.py` adds the default plugins. `template.py` writes a new file, `docs.py` the reference page.
 """
 
+from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.loader import RELATIVE_PATH, load, loads
 from gateway_core.config.models import (
-    AuthConfig,
     Config,
     LimitsConfig,
     LogConfig,

@@ -123,6 +123,7 @@ group = "search-fleet"
 name = "tickets"
 transport = "http"
 url = "https://tickets.example.com/mcp"
+proxy = "http://proxy.example.com:3128"
 
 [mcp.proxy.upstreams.auth]
 issuer = "https://auth.example.com"
@@ -130,6 +131,12 @@ client_id = "gateway"
 private_key = "${file:gateway.pem}"
 key_id = "gateway-2026"
 signing_algorithm = "ES256"
+
+[mcp.proxy.upstreams.tls]
+ca = "company-ca.pem"
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+verify = true
 
 [[mcp.proxy.plugins]]
 name = "routing_priority"
@@ -170,7 +177,7 @@ priority = "high"
 _INTRO = f"""\
 # Configuration
 
-<!-- Generated from gateway_core/config/models.py and sections.py. Do not edit; run `{COMMAND}`. -->
+<!-- Generated from the models in gateway_core/config/. Do not edit; run `{COMMAND}`. -->
 
 The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
 folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from gateway_core.config.interpolate import fill
 from gateway_core.config.models import Config, FileTable, ProxyConfig
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
 from gateway_core.errors import ConfigError
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
@@ -63,7 +64,10 @@ def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Con
     problems += [problem for problem in found if problem.path not in unfilled]
     if problems or proxy is None:
         raise ConfigError(_formatted(problems, path, raw, lines))
-    return Config(path.absolute(), _with_absolute_paths(expand(proxy, lines), path.absolute().parent))
+    proxy = _with_absolute_paths(expand(proxy, lines), path.absolute().parent)
+    if problems := list(_tls_files(proxy)):
+        raise ConfigError(_formatted(problems, path, raw, lines))
+    return Config(path.absolute(), proxy)
 
 
 def _read(path: FilePath) -> str:
@@ -177,6 +181,21 @@ def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath) -> ProxyConfig:
         # A "~" that cannot be expanded stays; using the path then fails.
         return None if name is None else str(folder / os.path.expanduser(name))
 
-    upstreams = tuple(item.model_copy(update={"cwd": absolute(item.cwd)}) for item in proxy.upstreams)
+    def tls(found: TlsConfig | None) -> TlsConfig | None:
+        return None if found is None else found.model_copy(update={key: absolute(at) for key, at in found.files})
+
+    upstreams = tuple(
+        item.model_copy(update={"cwd": absolute(item.cwd), "tls": tls(item.tls)}) for item in proxy.upstreams
+    )
     log = proxy.log.model_copy(update={"file": absolute(proxy.log.file)})
     return proxy.model_copy(update={"upstreams": upstreams, "log": log})
+
+
+def _tls_files(proxy: ProxyConfig) -> Iterator[Problem]:
+    """Yield the problems of the files that the tables `tls` name."""
+    for index, upstream in enumerate(proxy.upstreams):
+        if upstream.tls is not None:
+            try:
+                context_of(upstream.tls)
+            except TlsFileError as problem:
+                yield Problem(("mcp", "proxy", "upstreams", index, "tls", problem.key), str(problem))

@@ -52,6 +52,8 @@ def _secrets(config: UpstreamConfig) -> Iterator[str]:
     yield from _of_headers(config.headers)
     if config.url is not None:
         yield from _of_url(config.url)
+    if config.proxy is not None:
+        yield from _of_url(config.proxy)
     if config.auth is not None:
         for secret in (config.auth.client_secret, config.auth.private_key):
             if secret is not None:

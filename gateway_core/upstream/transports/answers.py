@@ -16,6 +16,7 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
+from gateway_core.http1.client_head import Malformed
 from gateway_core.http1.client_response import JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
@@ -53,6 +54,8 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
             size += len(chunk)
             if size > limit:
                 raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    except Malformed as error:
+        raise OutcomeUnknown(str(error)) from None
     except OSError:
         raise OutcomeUnknown("its answer broke off") from None
     return b"".join(pieces)

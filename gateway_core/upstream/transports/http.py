@@ -121,10 +121,12 @@ class HttpConnection(Connection):
         assert self.info is not None, "open() comes first"
         method, number = request.method, next(self._ids)
         pending = Pending(number, method, exchange)
-        template = None if headers else self.template(request, exchange)
+        cookies = self._session.cookies
+        template = None if headers or cookies.any else self.template(request, exchange)
         if template is not None:
             body = template.body % filling(request, number)
-            sending = self._http.send(b"%b%d\r\n\r\n" % (template.head, len(body)), body, pending.mark_sent)
+            head = b"%b%d\r\n\r\n" % (template.head, len(body))
+            sending = self._http.send(head, body, pending.mark_sent, cookies=cookies)
         else:
             # Always ask for progress, because it extends the deadline of the call.
             token, level = (None, "") if exchange is None else (number, exchange.log_level)

@@ -30,6 +30,7 @@ from gateway_core.mcp.names import (
     MODERN_PROTOCOL_VERSIONS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
+from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
@@ -62,6 +63,7 @@ class HttpSession:
         self.ended = asyncio.Event()
         self.over = False
         self.why_ended = ""
+        self.cookies: Final = Cookies()
         self.unexpected: Final = UnexpectedMessages(name)
         self._name = name
         self._http = http
@@ -129,7 +131,9 @@ class HttpSession:
         Raises `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)
-        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
+        return await self._http.open(
+            verb, {**headers, **own}, body=body, before_send=before_send, last=last, cookies=self.cookies
+        )
 
     def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
@@ -150,9 +154,8 @@ class HttpSession:
         """
         headers = self.headers_of(method, name)
         if own and self.modern:
-            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
-            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
-        return await self._http.open("POST", headers, body=body, before_send=before_send)
+            headers |= {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+        return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
     def headers_of(self, method: str, name: str | None) -> dict[str, str]:
         """The headers of a request that `ask` sends, without `Mcp-Param-*`."""

@@ -13,9 +13,10 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
+from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
 from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.upstream.base import ClientContext
+from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
 from gateway_core.upstream.transports.client import HttpClient
@@ -37,6 +38,7 @@ class SseConnection(DuplexConnection):
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, http: HttpClient) -> None:
         super().__init__(config, limits, context)
         self._http = http
+        self._cookies = Cookies()
         self._endpoint: asyncio.Future[URL] | None = None
         self._stream: ClientResponse | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -57,8 +59,10 @@ class SseConnection(DuplexConnection):
     async def _open_stream(self) -> ClientResponse:
         """The response to the GET. Raises `NotSent` for every failure: a GET executes nothing."""
         try:
-            response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
-        except OutcomeUnknown as error:
+            response = await self._http.open(
+                "GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}, cookies=self._cookies
+            )
+        except (OutcomeUnknown, RefusedUpstream) as error:
             raise NotSent(error.reason) from None
         if response.status == 200 and response.content_type == EVENT_STREAM:
             return response
@@ -149,7 +153,9 @@ class SseConnection(DuplexConnection):
         """POST one message and check that the server accepted it. Raises `DeliveryError`."""
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
-        response = await self._http.open("POST", headers, body=data, url=endpoint, before_send=before_send)
+        response = await self._http.open(
+            "POST", headers, body=data, url=endpoint, before_send=before_send, cookies=self._cookies
+        )
         try:
             if 200 <= response.status <= 299:
                 with contextlib.suppress(OutcomeUnknown):  # accepted, even if the body breaks off
