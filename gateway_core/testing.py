@@ -44,7 +44,6 @@ from gateway_core.mcp.names import (
     TASKS_EXTENSION,
 )
 from gateway_core.mcp.read_only import read_only
-from gateway_core.pipeline.call_state import CallState
 from gateway_core.pipeline.params import ARGUMENTS_KEY
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.upstream.requests import Request
@@ -305,10 +304,10 @@ class _FakeRouter:
         """The exception of `FakeUpstream.serve`: a mistake in the test."""
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
-    ) -> CallResult:
+        self, call: Call, exchange: Exchange, target: Target, request: Request
+    ) -> tuple[CallResult, None]:
         given = self._given
-        exchange.upstream = target.upstreams[0].name
+        exchange.attempt(target.upstreams[0].name)
         exchange.mark_sent()
         is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
         try:
@@ -318,4 +317,4 @@ class _FakeRouter:
             raise
         if self._upstream.delay:
             await asyncio.sleep(self._upstream.delay)
-        return result
+        return result, None

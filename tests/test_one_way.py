@@ -22,11 +22,9 @@ from gateway_core.api import CallResult
 from gateway_core.config import Config, ProxyConfig, UpstreamConfig
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import REJECTED, RpcError
-from gateway_core.exchange.exchange import Exchange
 from gateway_core.gateway import Gateway
 from gateway_core.hooks import LoadedPlugin
-from gateway_core.pipeline.call_state import CallState
-from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.pipeline import Delivery
 
 TESTS = Path(__file__).parent
 SERVERS = {"reflector": ["servers/reflector.py"], "asker": ["pipeline/input_required/asker.py", "--http"]}
@@ -44,9 +42,9 @@ class Check:
         self.seen: list[tuple[str, str]] = []
         self.refuses = False
 
-    def __call__(self, exchange: Exchange, state: CallState) -> None:
-        name = json.loads(bytes(state.members["name"])) if "name" in state.members else ""
-        self.seen.append((exchange.method, name))
+    def __call__(self, call: Delivery) -> None:
+        name = json.loads(bytes(call.members["name"])) if "name" in call.members else ""
+        self.seen.append((call.exchange.method, name))
         if self.refuses:
             raise RpcError.of_gateway(REJECTED, "the check says no")
 
@@ -104,13 +102,13 @@ def urls() -> Iterator[dict[str, str]]:
 async def world(
     urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:
-    check, slow, serve = Check(), Slow(), Pipeline._serve
+    check, slow, serve = Check(), Slow(), Delivery._serve
 
-    async def checked(pipeline: Pipeline, exchange: Exchange, state: CallState) -> CallResult:
-        check(exchange, state)
-        return await serve(pipeline, exchange, state)
+    async def checked(call: Delivery) -> CallResult:
+        check(call)
+        return await serve(call)
 
-    monkeypatch.setattr(Pipeline, "_serve", checked)
+    monkeypatch.setattr(Delivery, "_serve", checked)
     way = request.node.callspec.params["way"]
     if way is over_an_asynchronous_hook:
         own = LoadedPlugin("slow", slow, "1", "d", (), "reject", frozenset({"tools/call"}))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gateway_core import CallResult, PluginConfig, Reject, UpstreamView, hookimpl
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.mcp.names import METHODS, TASKS
-from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.pipeline import Delivery
 from gateway_core.testing import (
     FakeUpstream,
     configured,
@@ -140,11 +140,11 @@ async def test_run_call_is_the_gateways_pipeline(monkeypatch):
     """What breaks the pipeline breaks `run_call`, too."""
     seen = []
 
-    async def serve(self, exchange, state):
-        seen.append(exchange.method)
+    async def serve(self):
+        seen.append(self.exchange.method)
         raise RpcError(-1, "broken")
 
-    monkeypatch.setattr(Pipeline, "_serve", serve)
+    monkeypatch.setattr(Delivery, "_serve", serve)
     upstream = FakeUpstream()
     assert (await run_call(make_call(), upstream, Guard)).error.message == "broken"
     assert (seen, upstream.calls) == (["tools/call"], [])

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 
@@ -72,17 +73,6 @@ class Limiter(Protocol):
         """Take a slot again for the rest of the call, without waiting."""
 
 
-class Deadline(Protocol):
-    """The deadline of an exchange; implemented by `inline.driver.InlineCall`."""
-
-    when: float
-    """Loop time."""
-    passed: bool
-
-    def move(self, when: float) -> None:
-        """Set the deadline to the loop time `when`; no effect once it has passed."""
-
-
 class NoBackChannel:
     """For agents that cannot be reached before the answer: drops notifications and refuses questions."""
 
@@ -133,8 +123,7 @@ class _Pace:
 NO_BACK: Final = NoBackChannel()
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request of an agent, created by the downstream side and passed down to the upstream's connection."""
 
     agent: Agent
@@ -149,10 +138,10 @@ class Exchange:
     """The lowest log level that the agent wants during this request; empty for no log messages."""
     meta: Mapping[str, Raw] | None = None
     """The members of `_meta` of the agent's request; None if they are not decoded yet."""
-    id: str = field(default_factory=_IDS.__next__)
+    id: str = msgspec.field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
     origin: Call | None = None
-    """The call as the agent made it, before any plugin; set by the pipeline."""
+    """The call as the agent made it, before any plugin; None until its target is looked up."""
     upstream: str | None = None
     """The name of the upstream of the current attempt."""
     missing: Mapping[str, Any] | None = None
@@ -165,8 +154,6 @@ class Exchange:
     """The only deadline of the exchange; progress extends it."""
     ended: str = ""
     """The reason why the gateway ended it before its deadline; otherwise empty."""
-    idle_limit: float = 60.0
-    """Seconds until the deadline after a progress notification."""
     asker: Callable[[str, bytes], Awaitable[bytes]] | None = None
     """Sends questions instead of `back`, for an agent that gets questions as the answer to its request."""
     question_limit: float = 300.0
@@ -175,8 +162,6 @@ class Exchange:
     """The limiters that it holds a slot of, in order of acquisition."""
     away: bool = False
     """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
-    hard_deadline: float = float("inf")
-    """Loop time beyond which progress cannot extend the deadline."""
     _progress: float = float("-inf")
     _pace: _Pace | None = None
     _resumed: Exchange | None = None
@@ -191,6 +176,30 @@ class Exchange:
     def conversation(self) -> str:
         """A key that all exchanges of one legacy session share; the exchange's own id without a session."""
         return self.agent.session_id or self.id
+
+    def begin(self, deadline: Deadline, question_limit: float) -> None:
+        """Set its deadline, and the seconds that its agent has for the answer to one question."""
+        self.deadline, self.question_limit = deadline, question_limit
+
+    def identify(self, origin: Call) -> None:
+        """Set `origin`."""
+        self.origin = origin
+
+    def attempt(self, upstream: str) -> None:
+        """Record the upstream that the next attempt goes to."""
+        self.upstream = upstream
+
+    def pass_on(self, headers: tuple[tuple[str, str], ...]) -> None:
+        """Replace the headers that are passed on."""
+        self.headers = headers
+
+    def divert_questions(self, asker: Callable[[str, bytes], Awaitable[bytes]] | None) -> None:
+        """Send questions through `asker` instead of the back channel; None: through the back channel again."""
+        self.asker = asker
+
+    def lacks(self, capabilities: Mapping[str, Any] | None) -> None:
+        """Set `missing`."""
+        self.missing = capabilities
 
     def hold(self, limiter: Limiter) -> None:
         """Record a slot that this exchange has acquired; the caller must call `let_go`."""
@@ -266,8 +275,10 @@ class Exchange:
         if not self._asking:
             self._away_since = loop.time()
         self._asking += 1
-        # A missing answer must not end the call: the upstream gets an error, and `idle_limit` to finish.
-        self._wait_until(loop.time() + self.question_limit + self.idle_limit)
+        deadline = self.deadline
+        if deadline is not None and not self.ended:
+            # A missing answer must not end the call: the upstream gets an error, and time to finish.
+            deadline.suspend(self.question_limit)
         try:
             async with asyncio.timeout(self.question_limit):
                 return await self.back.ask(method, params)
@@ -279,12 +290,8 @@ class Exchange:
             if not self._asking:
                 waited = loop.time() - self._away_since
                 self.waited += waited
-                self.hard_deadline += waited
-                self._wait_until(min(loop.time() + self.idle_limit, self.hard_deadline))
-
-    def _wait_until(self, when: float) -> None:
-        if self.deadline is not None and not self.ended:
-            self.deadline.move(when)
+                if self.deadline is not None and not self.ended:
+                    self.deadline.resume(waited)
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
@@ -299,7 +306,6 @@ class Exchange:
         """Attach to `other`, the agent's next request, which brings the answers and gets the result of this call."""
         self.waited += asyncio.get_running_loop().time() - self._away_since
         self.back, self.deadline, self.progress_token = other.back, other.deadline, other.progress_token
-        self.hard_deadline, self.idle_limit = other.hard_deadline, other.idle_limit
         other.upstream, other.sent, other.touched = self.upstream, True, True
         self.log_level, other._resumed = other.log_level, self
         self.away = False
@@ -310,17 +316,12 @@ class Exchange:
         """End it now, by moving the deadline to the present; `reason` is kept in `ended`."""
         if self.deadline is not None and not self.deadline.passed:
             self.ended = reason
-            self.deadline.move(asyncio.get_running_loop().time())
+            self.deadline.expire()
 
     def extend(self) -> None:
-        """Extend the deadline to `idle_limit` seconds from now, at most to `hard_deadline`; never shorten it."""
-        deadline = self.deadline
-        if deadline is None or self.ended or self._asking:
-            return
-        now = asyncio.get_running_loop().time()
-        when = min(now + self.idle_limit, self.hard_deadline)
-        if now < deadline.when < when:
-            deadline.move(when)
+        """Extend the deadline after progress, unless the gateway has ended the call or its agent is being asked."""
+        if self.deadline is not None and not self.ended and not self._asking:
+            self.deadline.extend()
 
 
 def admits(wanted: str, level: str) -> bool:

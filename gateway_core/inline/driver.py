@@ -8,22 +8,21 @@ coroutine. So one `async def` covers both cases, and a task is created only if i
 `asyncio.timeout` and `asyncio.current_task` need a task. Code below the pipeline that uses them awaits `in_task()`
 first. Without it, `asyncio.timeout` raises and `current_task` returns None: no task is current during a step.
 
-Deadlines belong to the driver: all calls in flight share one timer (`InlineCalls`).
+All calls in flight share one timer for their deadlines (`deadlines.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sys
 import types
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
+from gateway_core.inline.deadlines import Deadline
 from gateway_core.inline.promoted import Rest
 
 T = TypeVar("T")
@@ -139,19 +138,11 @@ class Completion(msgspec.Struct, Generic[T], eq=False, kw_only=True):
         return self.result()
 
 
-@dataclass(slots=True, eq=False)
-class InlineCall(Generic[T]):
+class InlineCall(Deadline, Generic[T], eq=False):
     """One call in flight: a coroutine, its deadline and its result. Implements `Running`, as tasks do."""
 
-    _coroutine: Coroutine[Any, Any, T] | None
+    coroutine: Coroutine[Any, Any, T] | None = None
     """None after promotion, and after the end."""
-    _calls: InlineCalls
-    about: Any = None
-    """The exchange that it serves; for the owner of the call."""
-    when: float = math.inf
-    """Loop time of the deadline; `move` changes it."""
-    passed: bool = False
-    """Whether the deadline has passed."""
     _task: asyncio.Task[T] | None = None
     _waits: Any = None
     _result: T | None = None
@@ -159,10 +150,8 @@ class InlineCall(Generic[T]):
     _done: bool = False
     _cancelled: bool = False
     """Whether it was cancelled during its own step."""
-    _open: bool = True
-    """Whether the deadline is in force."""
     _uncancelled: bool = False
-    _callbacks: list[Callable[[Any], object]] = field(default_factory=list)
+    _callbacks: list[Callable[[Any], object]] = msgspec.field(default_factory=list)
 
     # -- stepping -----------------------------------------------------------------------------------------------
 
@@ -171,7 +160,7 @@ class InlineCall(Generic[T]):
         global _stepped
         if self._task is not None:
             return  # the task resumes by itself
-        coroutine, outer = self._coroutine, _stepped
+        coroutine, outer = self.coroutine, _stepped
         task = asyncio.current_task() if _IN_TASKS else None
         assert coroutine is not None, "it has not ended"
         if task is not None:  # the task of the code that completed a `Completion`
@@ -190,7 +179,7 @@ class InlineCall(Generic[T]):
             if task is not None:
                 asyncio._enter_task(task.get_loop(), task)
         if self._done:
-            self._coroutine = self._waits = None
+            self.coroutine = self._waits = None
             self._tell()
         elif self._cancelled:
             self.promote().cancel()
@@ -204,7 +193,7 @@ class InlineCall(Generic[T]):
         if self._done and self._task is None:
             return asyncio.get_running_loop().create_task(self._ended())
         if self._task is None:
-            coroutine, self._coroutine = self._coroutine, None
+            coroutine, self.coroutine = self.coroutine, None
             assert coroutine is not None, "it has not ended"
             self._task = asyncio.get_running_loop().create_task(Rest(coroutine, self._waits))
             self._waits = None
@@ -249,7 +238,7 @@ class InlineCall(Generic[T]):
         """Cancel the call, by raising `CancelledError` in its coroutine; no effect if it is done."""
         if self.done():
             return
-        if self._coroutine is not None and cast("types.CoroutineType[Any, Any, T]", self._coroutine).cr_running:
+        if self.coroutine is not None and cast("types.CoroutineType[Any, Any, T]", self.coroutine).cr_running:
             self._cancelled = True
         else:
             self.promote().cancel()
@@ -272,18 +261,6 @@ class InlineCall(Generic[T]):
 
     # -- the deadline -------------------------------------------------------------------------------------------
 
-    def move(self, when: float) -> None:
-        """Set the deadline to the loop time `when`; no effect once it has passed or was closed."""
-        if self._open and not self.passed:
-            self.when = when
-            self._calls.moved(self)
-
-    def lapse(self) -> None:
-        """Cancel the call because its deadline has passed."""
-        if self._open:
-            self.passed = True
-            self.cancel()
-
     def close_deadline(self) -> None:
         """Disable the deadline, and withdraw the cancellation if the deadline has caused one."""
         self._open = False
@@ -302,45 +279,3 @@ class InlineCall(Generic[T]):
             return task.cancelling()
         self._uncancelled = True
         return task.uncancel()
-
-
-class InlineCalls:
-    """The calls in flight, and one timer for all their deadlines."""
-
-    def __init__(self) -> None:
-        self.running: set[InlineCall[Any]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._fires = math.inf
-        """Loop time at which the timer fires."""
-
-    def begin(self, call: InlineCall[Any], when: float) -> None:
-        """Add `call`, with its deadline at the loop time `when`. The caller must call `ended`."""
-        call.when = when
-        self.running.add(call)
-        if when < self._fires:
-            self._arm(when)
-
-    def ended(self, call: InlineCall[Any]) -> None:
-        """Remove `call` from those in flight."""
-        self.running.discard(call)
-        call.about = None  # its exchange refers to the call as its deadline: avoid a reference cycle
-
-    def moved(self, call: InlineCall[Any]) -> None:
-        """Rearm the timer if the deadline of `call` is now earlier than it fires."""
-        if call.when < self._fires and call in self.running:
-            self._arm(call.when)
-
-    def _arm(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._fires = when
-        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
-
-    def _fire(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._timer, self._fires = None, math.inf
-        for call in [it for it in self.running if it.when <= now and not it.passed]:
-            call.lapse()
-        left = [it.when for it in self.running if not it.passed]
-        if left:
-            self._arm(min(left))

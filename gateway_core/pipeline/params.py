@@ -130,7 +130,7 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
     if rejection is not None:
         raise RpcError.of_gateway(rejection.code, rejection.message)
     compared = header_names(target.mirrored)
-    exchange.headers = tuple((name, value) for name, value in given if name.lower() not in compared)
+    exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
 
 
 def unknown(call: Call) -> RpcError:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from loguru import logger
 from msgspec import Raw
 from msgspec.structs import replace as _replace
@@ -31,17 +32,18 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress
-from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 from gateway_core.internal_errors import where
 from gateway_core.log import access, output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, TASKS
-from gateway_core.pipeline.call_state import CallState
 from gateway_core.pipeline.params import Params, check_headers, find, read, request_for, unknown
-from gateway_core.pipeline.plans import CallPlans
+from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.router import Router, unknown_outcome
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
+from gateway_core.upstream.requests import Reply
 
 # Bound here, because looking up an enumeration's member is slow in Python 3.11.
 _OK: Final = Outcome.OK
@@ -63,25 +65,25 @@ class Pipeline:
         wait_first_lists: Callable[[], Awaitable[bool]],
     ) -> None:
         """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited."""
-        self._timeout = config.timeout
-        self._max_timeout = config.max_timeout
-        self._question_timeout = config.question_timeout
-        self._catalog = catalog
-        self._router = router
-        self._chain = chain
-        self._wait_first_lists = wait_first_lists
-        self._plans = CallPlans(catalog)
-        self._in_flight = InlineCalls()
+        self.timeout = config.timeout
+        self.max_timeout = config.max_timeout
+        self.question_timeout = config.question_timeout
+        self.catalog = catalog
+        self.router = router
+        self.chain = chain
+        self.wait_first_lists = wait_first_lists
+        self.plans = CallPlans(catalog)
+        self.deadlines = Deadlines()
         self.calls = 0
 
     @property
     def in_flight(self) -> int:
         """Number of calls being served."""
-        return len(self._in_flight.running)
+        return len(self.deadlines.running)
 
     def end_all(self, reason: str) -> None:
         """End every call in flight with an accurate error: not executed, or outcome unknown."""
-        for call in list(self._in_flight.running):
+        for call in list(self.deadlines.running):
             exchange: Exchange = call.about
             exchange.end(reason)
 
@@ -97,130 +99,167 @@ class Pipeline:
         cancellation has begun, and every `after_call` that was due has run.
         """
         self.calls += 1
-        state = CallState(params, time.monotonic(), answer)
-        running = state.running = InlineCall(self._run(exchange, state), self._in_flight, exchange)
-        exchange.deadline = running
-        exchange.hard_deadline = state.started + self._max_timeout
-        exchange.question_limit = self._question_timeout
-        self._in_flight.begin(running, state.started + self._timeout)
-        running.step()
-        return running
+        return Delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
         """Serve one request (see `begin`) and return its result. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
-    async def _run(self, exchange: Exchange, state: CallState) -> CallResult:
+
+class Delivery(msgspec.Struct, eq=False):
+    """One call on its way through the pipeline, and what the pipeline has found out about it."""
+
+    pipeline: Pipeline
+    exchange: Exchange
+    members: Mapping[str, Raw]
+    """The members of the request's params."""
+    answer: CallResult | None
+    """A result that the upstream sent unasked; the call then sends no request."""
+    started: float = msgspec.field(default_factory=time.monotonic)
+    """Start time in seconds on the monotonic clock."""
+    _running: InlineCall[CallResult] | None = None
+    """The inline call, which is also the deadline."""
+    _plan: CallPlan | None = None
+    _call: Call | None = None
+    """The call as plugins see it; None until its target is looked up."""
+    _target: Target | None = None
+    """The result of the latest look-up, so that the call goes to the target that plugins judged."""
+    _chain: ChainProgress | None = None
+    """Its progress through the plugin chain; None if no plugin hooks its method."""
+    _reply: Reply | None = None
+    """The upstream's reply that the result was made of; None for a later round, and after a repetition."""
+
+    def begin(self) -> InlineCall[CallResult]:
+        """Put the deadline in force and run the call until it waits."""
+        pipeline, started = self.pipeline, self.started
+        timeout = pipeline.timeout
+        running = self._running = InlineCall(
+            pipeline.deadlines,
+            self.exchange,
+            started + timeout,
+            timeout,
+            started + pipeline.max_timeout,
+            coroutine=self._run(),
+        )
+        self.exchange.begin(running, pipeline.question_timeout)
+        running.begin()
+        running.step()
+        return running
+
+    async def _run(self) -> CallResult:
         """Serve any call completely: deliver it, run `after_call`, translate, log. Raises only `CancelledError`."""
-        running = state.running
+        running, chain = self._running, self.pipeline.chain
         assert running is not None, "set before the first step"
         result = _CANCELLED
         try:
             try:
-                result = await self._serve(exchange, state)
+                result = await self._serve()
             except asyncio.CancelledError:
                 if not running.timed_out():
                     raise
-                result = _timed_out(exchange, state)
+                result = self._timed_out()
             except RpcError as error:
                 result = CallResult.failed(error, _REFUSED if error.code == PLUGIN_FAILED else _ERROR)
             running.close_deadline()
-            if state.chain is not None:
-                result = await self._chain.run_after(state.chain, result)
-            result = self._published(exchange, state, result)
+            if self._chain is not None:
+                result = await chain.run_after(self._chain, result)
+            result = self._published(result)
             return result
         except asyncio.CancelledError:
             running.close_deadline()
-            if state.chain is not None:
-                await self._chain.run_after(state.chain, _CANCELLED)
+            if self._chain is not None:
+                await chain.run_after(self._chain, _CANCELLED)
             result = _CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - a bug must end only its own call
             running.close_deadline()
-            result = _internal_error(exchange, error)
-            if state.chain is not None:
-                result = await self._chain.run_after(state.chain, result)
+            result = _internal_error(self.exchange, error)
+            if self._chain is not None:
+                result = await chain.run_after(self._chain, result)
             return result
         finally:
-            self._in_flight.ended(running)
-            _log(exchange, state, result)
-            exchange.close()
+            running.end()
+            self._log(result)
+            self.exchange.close()
 
-    async def _serve(self, exchange: Exchange, state: CallState) -> CallResult:
+    async def _serve(self) -> CallResult:
         """Find the target, run `before_call`, and deliver the request."""
-        found = self._plans.plan(exchange, state.members)
-        if found is not None:
-            plan, params = found
-            state.plan, state.target = plan, plan.target
+        exchange, pipeline = self.exchange, self.pipeline
+        plan, params = pipeline.plans.plan(exchange, self.members)
+        if plan is not None:
+            self._plan, target = plan, plan.target
         else:
-            plan, params = None, read(exchange, state.members)
-            state.target = await self._find(exchange, params)
-        call = state.call = exchange.origin = params.call(exchange, state.target)
+            params = read(exchange, self.members)
+            target = await self._find(params)
+        self._target = target
+        call = self._call = params.call(exchange, target)
+        exchange.identify(call)
         if plan is None and exchange.headers is not None:  # a plan's tool mirrors no argument
-            check_headers(exchange, call, state.target)
-        if exchange.method in self._chain.methods:
-            state.chain = ChainProgress()
-            look_up = partial(self._look_up, state, params)
-            call, verdict = await self._chain.run_before(call, look_up, state.chain)
-            state.call = call
+            check_headers(exchange, call, target)
+        if exchange.method in pipeline.chain.methods:
+            progress = self._chain = ChainProgress()
+            call, verdict = await pipeline.chain.run_before(call, partial(self._look_up, params), progress)
+            self._call, target = call, self._target
             if verdict is not None:
                 return _rejected(verdict) if isinstance(verdict, Reject) else verdict
         if call.method in LISTS:
-            return self._list(call, exchange, params)
-        target = state.target
+            return self._list(call, params)
         if target is None:
             raise unknown(call)
-        result = state.answer
+        result = self.answer
         if result is None:
-            self._set_deadline(exchange, target, state)
+            self._set_deadline(target)
             if plan is not None and target is plan.target:
                 request = plan.request(call, exchange)
             else:
                 request = request_for(call, params, target, exchange)
-            result = await self._router.dispatch(call, exchange, target, request, state)
-            if state.reply is not None and state.reply.plain and call.method not in TASKS:
+            result, reply = await pipeline.router.dispatch(call, exchange, target, request)
+            self._reply = reply
+            if reply is not None and reply.plain and call.method not in TASKS:
                 return result
-        return self._catalog.tasks.translated(call, target, result)
+        return pipeline.catalog.tasks.translated(call, target, result)
 
-    async def _find(self, exchange: Exchange, params: Params) -> Target | None:
+    async def _find(self, params: Params) -> Target | None:
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
+        exchange, catalog = self.exchange, self.pipeline.catalog
         method, principal = exchange.method, exchange.agent.principal
-        if self._catalog.snapshot.private:
-            await self._catalog.prepare(exchange)
-        target = find(self._catalog, method, params.name, principal, params)
+        if catalog.snapshot.private:
+            await catalog.prepare(exchange)
+        target = find(catalog, method, params.name, principal, params)
         if target is not None and method not in TASKS:  # tasks may be older than this process
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it.
-        if not await self._wait_first_lists():
+        if not await self.pipeline.wait_first_lists():
             return target
-        await self._catalog.prepare(exchange)
-        return find(self._catalog, method, params.name, principal, params)
+        await catalog.prepare(exchange)
+        return find(catalog, method, params.name, principal, params)
 
-    def _look_up(self, state: CallState, params: Params, rewritten: Call) -> Call:
+    def _look_up(self, params: Params, rewritten: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = state.target = find(self._catalog, rewritten.method, rewritten.name, rewritten.principal, params)
+        found = self._target = find(
+            self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
+        )
         return rewritten.with_tool(None if found is None else found.tool)
 
-    def _list(self, call: Call, exchange: Exchange, params: Params) -> CallResult:
+    def _list(self, call: Call, params: Params) -> CallResult:
         raw = params.others.get("cursor")
         cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
-        era = exchange.agent.era
-        return CallResult(raw=self._catalog.page(call.method, era, cursor, call.principal.id), era=era)
+        era = self.exchange.agent.era
+        return CallResult(raw=self.pipeline.catalog.page(call.method, era, cursor, call.principal.id), era=era)
 
-    def _set_deadline(self, exchange: Exchange, target: Target, state: CallState) -> None:
-        """Apply the longest timeout of the target's upstreams to the exchange, within the hard maximum."""
-        first, *others = target.upstreams
-        timeout = max([first.timeout, *(upstream.timeout for upstream in others)]) if others else first.timeout
-        exchange.idle_limit = timeout
-        if timeout != self._timeout and exchange.deadline is not None:
-            begun = asyncio.get_running_loop().time()
-            exchange.deadline.move(min(begun + timeout, exchange.hard_deadline))
+    def _set_deadline(self, target: Target) -> None:
+        """Apply the longest timeout of the target's upstreams, if it differs from the default."""
+        upstreams = target.upstreams
+        timeout = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout for upstream in upstreams)
+        if timeout != self.pipeline.timeout and self._running is not None:
+            self._running.limit(timeout)
 
-    def _published(self, exchange: Exchange, state: CallState, result: CallResult) -> CallResult:
+    def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, with the URIs that the gateway publishes."""
-        if self._catalog.snapshot.linking:
-            result = self._catalog.linked(exchange, result)
-        agent, method, raw, reply = exchange.agent, exchange.method, result.raw, state.reply
+        exchange, catalog, reply = self.exchange, self.pipeline.catalog, self._reply
+        if catalog.snapshot.linking:
+            result = catalog.linked(exchange, result)
+        agent, method, raw = exchange.agent, exchange.method, result.raw
         if result.error is not None or (method in LISTS and result.era == agent.era):
             return result
         members = reply.members if reply is not None and reply.plain and raw is reply.result else None
@@ -231,6 +270,44 @@ class Pipeline:
             return CallResult.failed(error, _ERROR, result.upstream)
         return result if raw is result.raw else _replace(result, raw=raw, era=agent.era)
 
+    def _timed_out(self) -> CallResult:
+        exchange = self.exchange
+        waiting = self._chain.running if self._chain is not None else None
+        if waiting is not None:
+            error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
+            return CallResult.failed(error, Outcome.REFUSED)
+        if exchange.upstream is None or not exchange.sent:
+            why = f"ended ({exchange.ended})" if exchange.ended else "waited too long"
+            where = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
+            error = RpcError.of_gateway(
+                UPSTREAM_UNAVAILABLE, f"the call {why} in {where} and was not executed", **retry_after(1.0)
+            )
+            return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
+        return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
+
+    def _log(self, result: CallResult) -> None:
+        """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
+        exchange, plan = self.exchange, self._plan
+        seconds = time.monotonic() - self.started
+        agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
+        name = "" if self._call is None else self._call.name
+        if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
+            output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
+            return
+        fields: dict[str, Any] = {
+            "exchange": exchange.id,
+            "agent": agent,
+            "outcome": result.outcome,
+            "ms": round(seconds * 1000, 1),
+        }
+        if upstream is not None:
+            fields["upstream"] = upstream
+        if result.error is not None:
+            fields["code"] = result.error.code
+        method, shown = exchange.method, access.shown_name(exchange.method, name)
+        members = access.members(method, shown, agent)
+        output.note(f"{method} {shown}" if shown else method, fields, members)
+
 
 def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
     logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
@@ -238,44 +315,6 @@ def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
     return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
 
 
-def _timed_out(exchange: Exchange, state: CallState) -> CallResult:
-    waiting = state.chain.running if state.chain is not None else None
-    if waiting is not None:
-        error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
-        return CallResult.failed(error, Outcome.REFUSED)
-    if exchange.upstream is None or not exchange.sent:
-        why = f"ended ({exchange.ended})" if exchange.ended else "waited too long"
-        place = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
-        error = RpcError.of_gateway(
-            UPSTREAM_UNAVAILABLE, f"the call {why} in {place} and was not executed", **retry_after(1.0)
-        )
-        return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
-    return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
-
-
 def _rejected(verdict: Reject) -> CallResult:
     data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
     return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
-
-
-def _log(exchange: Exchange, state: CallState, result: CallResult) -> None:
-    """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
-    seconds, plan = time.monotonic() - state.started, state.plan
-    agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
-    name = "" if state.call is None else state.call.name
-    if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
-        output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
-        return
-    fields: dict[str, Any] = {
-        "exchange": exchange.id,
-        "agent": agent,
-        "outcome": result.outcome,
-        "ms": round(seconds * 1000, 1),
-    }
-    if upstream is not None:
-        fields["upstream"] = upstream
-    if result.error is not None:
-        fields["code"] = result.error.code
-    method, shown = exchange.method, access.shown_name(exchange.method, name)
-    members = access.members(method, shown, agent)
-    output.note(f"{method} {shown}" if shown else method, fields, members)

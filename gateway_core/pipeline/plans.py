@@ -30,6 +30,7 @@ MAX_NAME: Final = 1024
 _PLAIN: Final = frozenset({"name", "arguments", "_meta"})
 _BRACE: Final = ord("{")
 _NO_OTHERS: Final[Mapping[str, Raw]] = {}
+_NO_PLAN: Final = (None, Params("", b"", b"", _NO_OTHERS))
 
 
 class CallPlan:
@@ -78,21 +79,21 @@ class CallPlans:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan, Params] | None:
-        """The plan and the params of a plain call; None for every other request."""
+    def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan | None, Params]:
+        """The plan and the params of a plain call; for every other request None, and params without content."""
         if exchange.method != TOOLS_CALL or "name" not in members or not _PLAIN.issuperset(members):
-            return None
+            return _NO_PLAN
         arguments = bytes(members["arguments"]) if "arguments" in members else b""
         agent = exchange.agent
         seen = self._catalog.seen_by(agent.principal.id)
         if seen is None or (arguments and arguments[0] != _BRACE):
-            return None
+            return _NO_PLAN
         name = bytes(members["name"])
         plan: CallPlan | None = agent.plans.get(name)
         if plan is None or plan.seen is not seen:
             plan = self._make(exchange, seen, name)
         if plan.target is None:
-            return None
+            return _NO_PLAN
         meta = bytes(members["_meta"]) if "_meta" in members else b""
         return plan, Params(plan.name, arguments, meta, _NO_OTHERS)
 

@@ -30,7 +30,6 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
-from gateway_core.pipeline.call_state import CallState
 from gateway_core.pipeline.input_required import InputRequired, State
 from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
@@ -60,9 +59,11 @@ class Router:
         self._repeating = 0
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request, state: CallState
-    ) -> CallResult:
-        """Send `request` to one of the target's upstreams and return the result of the call.
+        self, call: Call, exchange: Exchange, target: Target, request: Request
+    ) -> tuple[CallResult, Reply | None]:
+        """Send `request` to one of the target's upstreams; returns the result of the call, and the reply it is made of.
+
+        Without a reply if there was none, and for later rounds and repetitions.
 
         The caller enforces the exchange's deadline over all attempts. Raises `RpcError` for plugin failures, and for
         rounds that cannot continue.
@@ -71,27 +72,27 @@ class Router:
         try:
             round_state = self._input_required.state_of(exchange, request) if STATE in request.params else None
             if round_state is not None:
-                return await self._later_round(exchange, target, request, round_state)
+                return await self._later_round(exchange, target, request, round_state), None
             candidates = available(target.upstreams)
             failures: dict[str, NotSent] = {}
             while candidates:
                 upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
-                exchange.upstream = upstream.name
+                exchange.attempt(upstream.name)
                 try:
-                    reply = state.reply = await self._input_required.send(upstream, exchange, request)
+                    reply = await self._input_required.send(upstream, exchange, request)
                 except NotSent as problem:
                     failures[upstream.name] = drop_traceback(problem)
                     candidates.remove(upstream)
                     continue
                 except RefusedUpstream as problem:
-                    return _refused(upstream, problem)
+                    return _refused(upstream, problem), None
                 except OutcomeUnknown as problem:
                     again = self._where_to_repeat(exchange, upstream, candidates, target, request)
                     if not again:
-                        return unknown_outcome(request.method, upstream.name, problem.reason)
-                    return await self._repeat(call, exchange, again, request, problem)
-                return answered(upstream, reply, exchange)
-            return _unavailable(target, failures)
+                        return unknown_outcome(request.method, upstream.name, problem.reason), None
+                    return await self._repeat(call, exchange, again, request, problem), None
+                return answered(upstream, reply, exchange), reply
+            return _unavailable(target, failures), None
         finally:
             self.in_flight -= 1
 
@@ -103,7 +104,7 @@ class Router:
             raise RpcError.of_gateway(
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
-        exchange.upstream = upstream.name
+        exchange.attempt(upstream.name)
         try:
             reply = await self._input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
@@ -126,7 +127,7 @@ class Router:
         """Send a request once more. Without a reply the outcome is unknown: the first attempt may have run."""
         upstream = self.choose(call, candidates)
         lost = exchange.upstream or upstream.name
-        exchange.upstream = upstream.name
+        exchange.attempt(upstream.name)
         self._repeating += 1
         try:
             reply = await self._input_required.send(upstream, exchange, request)

@@ -12,7 +12,8 @@ from gateway_core.api import Principal
 from gateway_core.errors import RpcError
 from gateway_core.exchange import exchange as module
 from gateway_core.exchange.exchange import Agent, Exchange, admits
-from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 
 
 class Back:
@@ -104,9 +105,10 @@ def test_a_level_below_the_wanted_one_is_not_admitted(wanted: str, level: str) -
 
 def deadline_in(seconds: float) -> InlineCall[None]:
     """The deadline of a call that waits, as the pipeline sets it."""
-    calls = InlineCalls()
-    call = InlineCall(asyncio.sleep(60), calls)
-    calls.begin(call, asyncio.get_running_loop().time() + seconds)
+    calls = Deadlines()
+    call = InlineCall(calls, coroutine=asyncio.sleep(60))
+    call.move(asyncio.get_running_loop().time() + seconds)
+    call.begin()
     call.step()
     return call
 
@@ -141,20 +143,20 @@ async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_o
     exchange.back = slow = Slow()
     loop = asyncio.get_running_loop()
     started = loop.time()
-    exchange.hard_deadline = started + 100
+    exchange.begin(deadline := InlineCall(Deadlines(), hard_limit=started + 100), 60)
     asking = [asyncio.create_task(exchange.ask("u", "roots/list", b"{}")) for _ in range(50)]
     await asyncio.sleep(0.05)
     slow.answer.set()
     await asyncio.gather(*asking)
-    assert exchange.hard_deadline <= loop.time() + 100
+    assert deadline.hard_limit <= loop.time() + 100
 
 
 async def test_an_agent_that_does_not_answer_costs_the_question_and_not_the_call() -> None:
-    exchange, _ = exchange_of(question_limit=0.05, idle_limit=5)
+    exchange, _ = exchange_of()
     exchange.back = Slow()
-    exchange.hard_deadline = asyncio.get_running_loop().time() + 60
-    exchange.deadline = deadline_in(0.02)
+    deadline = deadline_in(0.02)
+    exchange.begin(deadline, 0.05)
     with pytest.raises(RpcError, match=r"did not answer roots/list of u within 0\.05 s"):
         await exchange.ask("u", "roots/list", b"{}")
     await asyncio.sleep(0.05)
-    assert not exchange.deadline.passed
+    assert not deadline.passed

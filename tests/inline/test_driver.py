@@ -1,20 +1,20 @@
 """Calls that are stepped by hand until they wait for something unusual, and their deadlines on one timer."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from gateway_core.inline.driver import Completion, InlineCall, InlineCalls, in_task, is_stepping, task_of
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import Completion, InlineCall, in_task, is_stepping, task_of
 
 
-def begin(
-    coroutine: Coroutine[Any, Any, Any], calls: InlineCalls | None = None, seconds: float = 60
-) -> InlineCall[Any]:
-    calls = calls or InlineCalls()
-    call: InlineCall[Any] = InlineCall(coroutine, calls)
-    calls.begin(call, asyncio.get_running_loop().time() + seconds)
+def begin(coroutine: Coroutine[Any, Any, Any], calls: Deadlines | None = None, seconds: float = 60) -> InlineCall[Any]:
+    calls = calls or Deadlines()
+    call: InlineCall[Any] = InlineCall(calls, coroutine=coroutine)
+    call.move(asyncio.get_running_loop().time() + seconds)
+    call.begin()
     call.step()
     return call
 
@@ -100,8 +100,8 @@ async def test_a_call_that_cancels_itself_is_cancelled_at_its_next_wait() -> Non
         found[0].cancel()
         return await answered(Completion(), trace)
 
-    calls = InlineCalls()
-    call: InlineCall[Any] = InlineCall(work(), calls)
+    calls = Deadlines()
+    call: InlineCall[Any] = InlineCall(calls, coroutine=work())
     found.append(call)
     call.step()
     with pytest.raises(asyncio.CancelledError):
@@ -233,96 +233,3 @@ async def test_the_task_of_a_call_that_is_over_has_its_result() -> None:
     answer: Completion[str] = Completion()
     answer.complete("over")
     assert await task_of(begin(answered(answer))) == "OVER"
-
-
-# -- deadlines -----------------------------------------------------------------------------------------------------
-
-
-async def bounded(calls: InlineCalls, seconds: float, work: Callable[[], Coroutine[Any, Any, object]]) -> str:
-    """How a call with a deadline ends: "done", or "late"."""
-
-    async def run() -> str:
-        try:
-            await work()
-        except asyncio.CancelledError:
-            if not call.timed_out():
-                raise
-            return "late"
-        finally:
-            call.close_deadline()
-            calls.ended(call)
-        return "done"
-
-    call: InlineCall[str] = InlineCall(run(), calls)
-    calls.begin(call, asyncio.get_running_loop().time() + seconds)
-    call.step()
-    return await call
-
-
-async def test_each_call_ends_at_its_own_deadline_in_whatever_order_they_were_set() -> None:
-    calls, ended = InlineCalls(), []
-
-    async def one(seconds: float) -> None:
-        assert await bounded(calls, seconds, lambda: Completion().wait()) == "late"
-        ended.append(seconds)
-
-    await asyncio.gather(*(one(seconds) for seconds in (0.3, 0.05, 0.2, 0.1)))
-    assert ended == [0.05, 0.1, 0.2, 0.3]
-    assert not calls.running
-
-
-async def test_a_call_that_is_in_time_is_never_cancelled_afterwards() -> None:
-    calls = InlineCalls()
-    assert await bounded(calls, 0.03, lambda: asyncio.sleep(0)) == "done"
-    await asyncio.sleep(0.06)
-
-
-async def test_a_cancellation_that_comes_together_with_the_deadline_stays_one() -> None:
-    answer: Completion[str] = Completion()
-
-    async def run() -> None:
-        try:
-            await answer
-        except asyncio.CancelledError:
-            assert not call.timed_out()
-            raise
-
-    call: InlineCall[None] = InlineCall(run(), InlineCalls())
-    call.step()
-    call.lapse()
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-
-
-async def test_a_deadline_moves_both_ways() -> None:
-    calls, loop = InlineCalls(), asyncio.get_running_loop()
-    order = []
-
-    async def moved(name: str, seconds: float, to: float) -> None:
-        async def run() -> None:
-            with pytest.raises(asyncio.CancelledError):
-                await Completion()
-            assert call.timed_out()
-            order.append(name)
-
-        call: InlineCall[None] = InlineCall(run(), calls)
-        started = loop.time()
-        calls.begin(call, started + seconds)
-        call.step()
-        loop.call_later(0.01, call.move, started + to)
-        await call
-
-    await asyncio.gather(moved("later", 0.05, 0.2), moved("earlier", 60, 0.1))
-    assert order == ["earlier", "later"]
-
-
-async def test_a_deadline_that_was_closed_moves_no_more() -> None:
-    call = begin(answered(Completion()))
-    call.close_deadline()
-    call.move(asyncio.get_running_loop().time() - 1)
-    await asyncio.sleep(0.01)
-    assert not call.passed
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call

@@ -13,7 +13,6 @@ from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
-from gateway_core.pipeline.call_state import CallState
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.router import MIN_RETRIES, Router, available
 from gateway_core.sealing import Seal
@@ -73,7 +72,8 @@ async def dispatch(
     exchange.touched, exchange.origin = touched, call
     target = Target("t", upstreams, tool)
     router = Router(Chain([]), InputRequired(ProxyConfig(), Seal()))
-    return await router.dispatch(call, exchange, target, Request(method, params or {}), CallState({}, 0.0))
+    result, _ = await router.dispatch(call, exchange, target, Request(method, params or {}))
+    return result
 
 
 @pytest.mark.parametrize("method", ["tools/call", "resources/read"])
@@ -226,9 +226,8 @@ async def test_repetitions_have_a_budget() -> None:
 
     async def read() -> Any:
         call, exchange = call_of("resources/read")
-        return await router.dispatch(
-            call, exchange, Target("t", (upstream,)), Request("resources/read", {}), CallState({}, 0.0)
-        )
+        result, _ = await router.dispatch(call, exchange, Target("t", (upstream,)), Request("resources/read", {}))
+        return result
 
     tasks = [asyncio.create_task(read()) for _ in range(4)]
     await asyncio.sleep(0.05)

@@ -22,7 +22,8 @@ from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import Busy, NotSent, Permanent, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
-from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 from gateway_core.upstream import watch as watch_module
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.requests import Request
@@ -279,9 +280,10 @@ async def blocked(upstream: Upstream, seconds: float, deadline: float) -> bool:
     """Call the tool that blocks its server. Returns whether an answer came before the deadline."""
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
     request = Request("tools/call", {"name": "block", "arguments": {"seconds": seconds}})
-    calls = InlineCalls()
-    exchange.deadline = call = InlineCall(upstream.request(exchange, request), calls)
-    calls.begin(call, asyncio.get_running_loop().time() + deadline)
+    calls = Deadlines()
+    exchange.deadline = call = InlineCall(calls, coroutine=upstream.request(exchange, request))
+    call.move(asyncio.get_running_loop().time() + deadline)
+    call.begin()
     call.step()
     try:
         return (await call).error is None
@@ -290,7 +292,7 @@ async def blocked(upstream: Upstream, seconds: float, deadline: float) -> bool:
             raise
         return False
     finally:
-        calls.ended(call)
+        call.end()
 
 
 async def test_a_server_that_a_call_blocks_is_left_alone_before_the_calls_deadline(

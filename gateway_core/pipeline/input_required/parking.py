@@ -100,7 +100,7 @@ class Parking:
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply | ParkedCall:
         """Begin a call. Returns its reply, or the call if it has questions. Raises as `Upstream.request`."""
         call = ParkedCall(upstream, exchange)
-        exchange.asker = call.ask
+        exchange.divert_questions(call.ask)
         call.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
         call.task.add_done_callback(partial(_ended, call))
         return await self._round(call)
@@ -123,7 +123,7 @@ class Parking:
         try:
             return await self._round(call)
         finally:
-            exchange.missing = call.exchange.missing
+            exchange.lacks(call.exchange.missing)
 
     def park(self, call: ParkedCall) -> str:
         """Keep `call` until its agent retries; returns its key."""
@@ -159,7 +159,7 @@ class Parking:
                 if not call.task.done():
                     await asyncio.sleep(0)  # collect questions that arrive together
                 if call.task.done():
-                    call.exchange.asker = None
+                    call.exchange.divert_questions(None)
                     return call.task.result()
                 if call.open_questions() and not self._refuse(call):
                     return call

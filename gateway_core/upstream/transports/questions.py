@@ -121,7 +121,7 @@ class ServerQuestions:
             try:
                 capabilities.check(exchange.agent, message.method, params)
             except capabilities.MissingCapability as missing:
-                exchange.missing = missing.required
+                exchange.lacks(missing.required)
                 raise
             return await exchange.ask(self._upstream, message.method, params)
         agent = self._context.agent

@@ -9,6 +9,8 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from gateway_core.api import Principal
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 from gateway_core.pipeline.input_required.relay import input_required
 
 PAIRS = [(agent, server) for agent in ("legacy", "modern") for server in ("legacy", "modern")]
@@ -142,12 +144,13 @@ async def test_simultaneous_questions_move_the_hard_maximum_once() -> None:
             await asyncio.sleep(0.2)
             return b"{}"
 
-    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", Slow(), hard_deadline=100.0)
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", Slow())
+    exchange.begin(InlineCall(Deadlines(), hard_limit=100.0), 60)
     started = asyncio.get_running_loop().time()
     await asyncio.gather(*(exchange.ask("u", "roots/list", b"{}") for _ in range(20)))
     passed = asyncio.get_running_loop().time() - started
     assert 0.15 < exchange.waited <= passed
-    assert 100.15 < exchange.hard_deadline <= 100.0 + passed
+    assert 100.15 < exchange.deadline.hard_limit <= 100.0 + passed
 
 
 @pytest.mark.parametrize("spelling", [b"input_required", b"input\\u005frequired"])

@@ -14,7 +14,8 @@ from gateway_core.api import Principal
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Agent, Exchange
-from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.requests import Reply
@@ -125,8 +126,8 @@ async def test_progress_reaches_the_exchange_that_asked(sdk: StdioConnection) ->
 
 
 async def test_progress_extends_the_deadline_of_an_exchange_that_did_not_ask(sdk: StdioConnection) -> None:
-    exchange = an_exchange(idle_limit=30.0)
-    counting = InlineCall(call(sdk, "count", exchange=exchange, to=2), InlineCalls())
+    exchange = an_exchange()
+    counting = InlineCall(Deadlines(), None, 5, 30, coroutine=call(sdk, "count", exchange=exchange, to=2))
     counting.when = before = asyncio.get_running_loop().time() + 5
     exchange.deadline = counting
     counting.step()

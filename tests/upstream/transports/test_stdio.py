@@ -19,7 +19,8 @@ from gateway_core.api import Principal
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Agent, Exchange
-from gateway_core.inline.driver import InlineCall, InlineCalls
+from gateway_core.inline.deadlines import Deadlines
+from gateway_core.inline.driver import InlineCall
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.process import child as child_module
 from gateway_core.upstream.transports.negotiation import negotiate
@@ -187,21 +188,23 @@ async def test_a_message_waits_in_the_pipe_as_long_as_a_call_explains_it(monkeyp
     connection = make(args=(str(SERVERS / "odd.py"),))
     await connection.open("legacy")
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
-    calls = InlineCalls()
-    exchange.deadline = call = InlineCall(asyncio.sleep(0), calls)
-    calls.begin(call, asyncio.get_running_loop().time() + 30)
+    calls = Deadlines()
+    exchange.deadline = call = InlineCall(calls, coroutine=asyncio.sleep(0))
+    call.move(asyncio.get_running_loop().time() + 30)
+    call.begin()
     busy = {"name": "block", "arguments": {"seconds": 1.5}}
     big = {"name": "block", "arguments": {"seconds": 0, "text": "z" * 1_000_000}}
-    calls: InlineCalls = InlineCalls()
-    first = InlineCall(connection.request("tools/call", busy, exchange=exchange), calls)
+    calls: Deadlines = Deadlines()
+    first = InlineCall(calls, coroutine=connection.request("tools/call", busy, exchange=exchange))
     exchange.deadline = first
-    calls.begin(first, asyncio.get_running_loop().time() + 30)
+    first.move(asyncio.get_running_loop().time() + 30)
+    first.begin()
     first.step()
     await asyncio.sleep(0.1)
     second = asyncio.create_task(connection.request("tools/call", big))
     assert all(reply.error is None for reply in await asyncio.gather(first, second))
     call.step()
-    calls.ended(call)
+    call.end()
     await connection.close()
 
 

@@ -1,0 +1,111 @@
+"""The deadlines of the calls in flight: one timer for all of them.
+
+A deadline moves: progress extends it, a question to the agent suspends it, and the target's timeout replaces the
+default one. `hard_limit` bounds all of that but the agent's own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import msgspec
+
+
+class Deadline(msgspec.Struct, eq=False):
+    """The deadline of one call in flight. The call is a subclass, which `cancel` ends."""
+
+    timer: Deadlines
+    about: Any = None
+    """The exchange that the call serves; for the owner of the call. None once it has ended."""
+    when: float = math.inf
+    """Loop time."""
+    idle_limit: float = 60.0
+    """Seconds until the deadline after progress, or after an agent's answer."""
+    hard_limit: float = math.inf
+    """Loop time beyond which progress cannot extend the deadline."""
+    passed: bool = False
+    """Whether the deadline has passed."""
+    _open: bool = True
+    """Whether the deadline is in force."""
+
+    def begin(self) -> None:
+        """Put the deadline in force. The owner of the call must call `end`."""
+        timer = self.timer
+        timer.running.add(self)
+        if self.when < timer.fires:
+            timer.arm(self.when)
+
+    def end(self) -> None:
+        """The call has ended: forget it and its exchange."""
+        self.timer.running.discard(self)
+        self.about = None  # the exchange refers to the call as its deadline: avoid a reference cycle
+
+    def cancel(self) -> None:
+        """End the call. A deadline alone has nothing to end; the call overrides this."""
+
+    def move(self, when: float) -> None:
+        """Set the deadline to the loop time `when`; no effect once it has passed or is closed."""
+        if self._open and not self.passed:
+            self.when = when
+            timer = self.timer
+            if when < timer.fires and self in timer.running:
+                timer.arm(when)
+
+    def expire(self) -> None:
+        """Move the deadline to the present."""
+        self.move(asyncio.get_running_loop().time())
+
+    def limit(self, seconds: float) -> None:
+        """Replace the timeout: `seconds` from now, and after each later progress; at most `hard_limit`."""
+        self.idle_limit = seconds
+        self.move(min(asyncio.get_running_loop().time() + seconds, self.hard_limit))
+
+    def extend(self) -> None:
+        """Extend it to `idle_limit` seconds from now, at most to `hard_limit`; never shorten it."""
+        now = asyncio.get_running_loop().time()
+        when = min(now + self.idle_limit, self.hard_limit)
+        if now < self.when < when:
+            self.move(when)
+
+    def suspend(self, seconds: float) -> None:
+        """Wait `seconds` for an agent's answer, and then `idle_limit` for the upstream to finish."""
+        self.move(asyncio.get_running_loop().time() + seconds + self.idle_limit)
+
+    def resume(self, waited: float) -> None:
+        """End a suspension, which lasted `waited` seconds: they do not count against `hard_limit`."""
+        self.hard_limit += waited
+        self.move(min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_limit))
+
+    def lapse(self) -> None:
+        """Cancel the call because its deadline has passed."""
+        if self._open:
+            self.passed = True
+            self.cancel()
+
+
+class Deadlines:
+    """The calls in flight, and one timer for all their deadlines."""
+
+    def __init__(self) -> None:
+        self.running: set[Deadline] = set()
+        self.fires = math.inf
+        """Loop time at which the timer fires."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, when: float) -> None:
+        """Fire at the loop time `when`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.fires = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._timer, self.fires = None, math.inf
+        for deadline in [it for it in self.running if it.when <= now and not it.passed]:
+            deadline.lapse()
+        left = [it.when for it in self.running if not it.passed]
+        if left:
+            self.arm(min(left))
