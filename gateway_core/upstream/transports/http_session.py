@@ -33,7 +33,7 @@ from gateway_core.upstream.base import ClientContext, SessionEnded
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.questions import ServerQuestions
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
@@ -46,6 +46,7 @@ MAX_ASIDE: Final = 2048
 """Maximum number of running and queued background sends, as many calls may be cancelled at once; more are dropped."""
 
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
+LOST: Final = "the server has ended the session"
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -176,7 +177,10 @@ class HttpSession:
             if 200 <= response.status <= 299:
                 await read_body(response, MAX_ERROR_BODY)
                 return
-            reply = await read_failure(response, None, in_session=self.id is not None)
+            failure = await failure_in(response, None, in_session=self.id is not None)
+            if failure.ends_session and self.id is not None:
+                raise SessionEnded(LOST)
+            reply = reply_to(response, failure)
             assert reply.error is not None
             raise reply.error
         except SessionEnded as end:

@@ -18,10 +18,11 @@ from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientRespons
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
+from gateway_core.upstream.transports.session_loss import speaks_of_session
 
 ENDPOINT_SHARE: Final = 0.8
 """Share of `start_timeout` within which the stream must name its endpoint."""
@@ -163,7 +164,10 @@ class SseConnection(DuplexConnection):
                 return
             if response.status in _GONE:
                 self._lost(f"has forgotten the session (HTTP {response.status})")
-            reply = await read_failure(response, pending.number if pending else None, in_session=False)
+            failure = await failure_in(response, pending.number if pending else None, in_session=True)
+            if failure.error is None and speaks_of_session(failure.text):
+                self._lost(f"does not know the session any more (HTTP {response.status})")
+            reply = reply_to(response, failure)
             if pending is not None and not pending.done:
                 pending.complete(reply)
         finally:

@@ -145,7 +145,7 @@ class Faulty:
         elif name == "noise":
             assert self.stream is not None
             await self.stream.write(b"data: {oops\n\nevent: other\ndata: 1\n\n")
-            await self.say(id=str(number), result={})
+            await self.say(id=f"0{number}", result={})
             await self.say(id=number, result={"tool": name})
         elif name == "no_utf8":
             assert self.stream is not None
