@@ -11,9 +11,10 @@ import trustme
 from pydantic import SecretStr
 from yarl import URL
 
-from gateway_core.config.models import AuthConfig
+from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
 from gateway_core.http1.dial import HttpProxy, ProxyFailed
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.network.proxies import Proxies
 from tests.upstream.network.conftest import server_context
 
@@ -259,14 +260,35 @@ async def test_tokens_are_fetched_through_the_proxy(
     port = await listen_on(token, context)
     server = await scripted(answer, tls=context)
     proxy = await start_proxy(credentials=CREDENTIALS)
-    auth = {"client_id": "me", "client_secret": SECRET, "token_url": f"{scheme}://auth.test:{port}/token"}
+    # Built without the rule that http:// token endpoints must be on loopback.
+    token_url = f"{scheme}://auth.test:{port}/token"
+    auth = AuthConfig.model_construct(client_id="me", client_secret=SecretStr(SECRET), token_url=token_url)
     link = await connect(
         f"{scheme}://upstream.test:{server.port}/mcp",
         proxy=proxy.url.replace("//", f"//{ENCODED}@"),
-        auth=AuthConfig.model_construct(**auth | {"client_secret": SecretStr(SECRET)}),
+        auth=auth,
         **({"tls": {"ca": ca_file}} if context is not None else {}),
     )
     await link.connection.request(*CALL)
     assert server.of("tools/call")[0].headers["authorization"] == "Bearer t0ken"
     wanted = f"CONNECT auth.test:{port} " if scheme == "https" else f"POST http://auth.test:{port}/"
     assert any(first.startswith(wanted) for first in proxy.asked)
+
+
+async def test_metadata_leads_through_no_proxy_to_this_machine(scripted: Any, connect: Any, start_proxy: Any) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        challenge = 'Bearer resource_metadata="https://localhost:1/metadata"'
+        writer.write(f"HTTP/1.1 401 X\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    server, proxy = await scripted(script, era="none"), await start_proxy()
+    auth = AuthConfig(client_id="me", client_secret=SecretStr(SECRET))
+    url = f"http://upstream.test:{server.port}/mcp"
+    link = await connect(url, proxy=proxy.url, auth=auth, opened=False)
+    with pytest.raises(NotSent, match="at an address that this upstream must not lead to"):
+        await link.connection.open(None)
+    assert not any(first.startswith("CONNECT") for first in proxy.asked)
+
+
+def test_the_password_of_a_proxy_is_hidden_in_texts() -> None:
+    config = UpstreamConfig(name="a", transport="http", url="https://a.example", proxy=f"http://{ENCODED}@p.example")
+    assert Concealer.of(config).hide(f"a {SECRET} b pass%2Fword%407") == "a *** b ***"
