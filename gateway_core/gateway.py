@@ -37,6 +37,7 @@ from gateway_core.sealing import Seal
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.status import UpstreamEvents
 
 FIRST_DISCOVERY: Final = 30.0
 ANSWER_GRACE: Final = 1.0
@@ -67,7 +68,7 @@ class Gateway:
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
-        self.pool = UpstreamPool(proxy, early)
+        self.pool = UpstreamPool(proxy, early, UpstreamEvents(self._lists_changed, self._private_lists_changed))
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
@@ -109,6 +110,12 @@ class Gateway:
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port)
+
+    def _lists_changed(self) -> None:
+        self.catalog.rebuild()
+
+    def _private_lists_changed(self, principal: str) -> None:
+        self.catalog.drop_view(principal)
 
     # -- life ---------------------------------------------------------------------------------------------------
 

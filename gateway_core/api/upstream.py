@@ -97,6 +97,14 @@ class UpstreamFacts:
     in_flight: int = 0
     latency: float | None = None
 
+    def enter(self, state: UpstreamState) -> None:
+        """Set the state."""
+        self.state = state
+
+    def negotiated(self, era: Era) -> None:
+        """Set the era of the last handshake."""
+        self.era = era
+
     def took(self, seconds: float) -> None:
         """Add the duration of one answered call to the average."""
         self.latency = seconds if self.latency is None else self.latency + 0.1 * (seconds - self.latency)

@@ -87,8 +87,6 @@ class Catalog:
         """Made from the lists that upstreams returned to the gateway itself."""
         self.generation = object()
         """Identifies the snapshot; see `seen_by`."""
-        for upstream in upstreams:
-            upstream.published.on_part = self._part_changed
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -167,7 +165,8 @@ class Catalog:
             return None
         return None if view.missing and any(one.reachable for one in view.missing) else view.token
 
-    def _part_changed(self, principal: str) -> None:
+    def drop_view(self, principal: str) -> None:
+        """Make the view of this principal again: its private lists have changed."""
         self._views.pop(principal, None)
 
     def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DISCOVERY_TIMEOUT: Final = 30.0
 """Minimum seconds to wait for the first contact with all upstreams; some servers are downloaded first."""
 DISCOVERY_MARGIN: Final = 1.0
-"""Seconds added to the longest `start_timeout`, so that its failure is recorded."""
+"""Seconds added to the longest possible start, so that its failure is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     try:
         await gateway.start(listen=False)
         longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)
-        await gateway.wait_first_discovery(max(DISCOVERY_TIMEOUT, longest + DISCOVERY_MARGIN))
+        # The handshake and the first list have that long each.
+        await gateway.wait_first_discovery(max(DISCOVERY_TIMEOUT, 2 * longest + DISCOVERY_MARGIN))
         yield gateway
     finally:
         await gateway.stop()

@@ -148,7 +148,7 @@ class UpstreamConfig(Section):
     )
     health_check_interval: float = Field(default=30, gt=0, description="Seconds between two health checks.")
     start_timeout: float = Field(
-        default=30, gt=0, description="Seconds to start, answer the handshake and give the first lists.", examples=[120]
+        default=30, gt=0, description="Seconds to start and answer the handshake; again for each list.", examples=[120]
     )
     tools: Strings | None = Field(
         default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]

@@ -18,7 +18,8 @@ from gateway_core.upstream.upstream import Upstream
 def upstream(of: Upstream) -> dict[str, Any]:
     """State and counters of one upstream."""
     fetched = of.fetched or FetchedLists()
-    retry, latency, info, age = of.retry_in(), of.facts.latency, of.info, of.published.age
+    status, latency, info, age = of.status, of.facts.latency, of.info, of.published.age
+    retry, error, words = status.retry_in(), status.last_error, status.last_words
     return {
         "name": of.name,
         "transport": of.config.transport,
@@ -33,13 +34,13 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "resources": len(fetched.of("resource")),
         "prompts": len(fetched.of("prompt")),
         "lists": _lists(of),
-        "warnings": list(fetched.warnings),
+        "warnings": [*filter(None, [status.unsteady]), *fetched.warnings],
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "calls": of.calls,
         "errors": of.errors,
         "latency_ms": None if latency is None else round(latency * 1000, 1),
-        "last_error": f"{of.last_error}: {of.last_words}" if of.last_error and of.last_words else of.last_error,
+        "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
     }
 
@@ -100,6 +101,7 @@ def _warnings(of: Upstream) -> Sequence[str]:
     """What is missing from the lists of one upstream, and why."""
     if of.fetched is not None:
         return of.fetched.warnings
-    if of.last_error is None:
+    error = of.status.last_error
+    if error is None:
         return (f"{of.name}: not reached yet, its tools are still to come",)
-    return (f"{of.name}: not reached so far, its tools are not known: {of.last_error}",)
+    return (f"{of.name}: not reached so far, its tools are not known: {error}",)

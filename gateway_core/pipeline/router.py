@@ -199,7 +199,7 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
     if healthy:
         return [upstream for upstream in healthy if upstream.reachable] or healthy
     ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
-    return [min(ejected, key=lambda upstream: upstream.retry_in() or 0.0)] if ejected else []
+    return [min(ejected, key=lambda upstream: upstream.status.retry_in() or 0.0)] if ejected else []
 
 
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
@@ -233,10 +233,10 @@ def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
     reasons, waits = [], []
     for upstream in target.upstreams:
         failure = failures.get(upstream.name)
-        wait = upstream.retry_in() if failure is None else failure.retry_after
+        wait = upstream.status.retry_in() if failure is None else failure.retry_after
         if wait is not None:
             waits.append(wait)
-        state = f"{upstream.facts.state} ({upstream.last_error or 'not reached yet'})"
+        state = f"{upstream.facts.state} ({upstream.status.last_error or 'not reached yet'})"
         reasons.append(f"{upstream.name}: {state if failure is None else failure.reason}")
     data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
     if waits:

@@ -93,8 +93,6 @@ class Connection(ABC):
     """Handles resource subscriptions; set together with `info`."""
     excused_until: float = 0.0
     """Loop time until which a cancelled call may still keep the server busy: the call's deadline."""
-    deaths: int = 0
-    """Number of consecutive earlier attempts in which the server's process died."""
 
     @abstractmethod
     async def open(self, known_era: Era | None) -> ServerInfo:

@@ -22,6 +22,8 @@ EJECT_CONSECUTIVE: Final = 5
 EJECT_SHARE: Final = 0.5
 EJECT_MIN_CALLS: Final = 10
 EJECT_WINDOW: Final = 60.0
+EJECT_FORGET: Final = 900.0
+"""Seconds between two ejections after which the earlier one no longer makes the later one longer."""
 _NUMBERS: Final = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 """Parts that vary between two reports of the same failure: times, process ids, addresses."""
 
@@ -48,20 +50,33 @@ class Backoff:
         self._failures = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why an upstream is not connected."""
+
+    reason: str
+    lasting: bool = False
+    """Whether the failure is permanent: only an operator can fix it."""
+    repeats: bool = False
+    """Whether the same failure twice in a row is permanent: the server refused, or its process served no call."""
+    wait: float = 0.0
+    """Seconds before the next attempt that the server asked for."""
+
+
 class ReconnectPolicy:
     """Decides when to reconnect to one upstream, and how to report its failure."""
 
     def __init__(self, rng: random.Random) -> None:
         self._backoff = Backoff(rng)
-        self._last_death = ""
-        self._deaths = 0
-        """How many times in a row the process ended in the same way without answering a request."""
+        self._last = ""
+        self._times = 0
+        """How many times in a row the last failure occurred."""
 
     def lived(self, seconds: float) -> None:
         """Record that a connection ended after `seconds` of health."""
         if seconds >= BACKOFF_RESET:
             self._backoff.reset()
-            self._last_death = ""
+            self._last = ""
 
     def may_reconnect(self, healthy: float, *, process: bool) -> bool:
         """Whether to reconnect at once after a connection was lost. `process`: reconnecting starts a process.
@@ -74,18 +89,14 @@ class ReconnectPolicy:
             self._backoff.next()  # the next loss waits
         return fresh or (healthy >= STEADY and not process)
 
-    def after(self, reason: str, *, death: str = "", lasting: bool = False) -> tuple[str, float]:
-        """The text that reports a failure, and the seconds to wait after it.
-
-        `death`: how the process ended, if it ended before it answered a request. The same death twice in a row counts
-        as permanent. `lasting`: the failure counts as permanent in any case.
-        """
-        death = _NUMBERS.sub("#", death)
-        self._deaths = self._deaths + 1 if death and death == self._last_death else 1
-        self._last_death = death
-        if self._deaths > 1:
-            reason = f"{reason}, {self._deaths} times in a row"
-        return reason, self._backoff.next(lasting=lasting or self._deaths > 1)
+    def after(self, loss: Loss, last_words: str = "") -> tuple[str, float]:
+        """The text that reports a loss, and the seconds to wait after it. `last_words`: the process's last line."""
+        same = _NUMBERS.sub("#", f"{loss.reason}: {last_words}") if loss.repeats else ""
+        self._times = self._times + 1 if same and same == self._last else 1
+        self._last = same
+        reason = f"{loss.reason}, {self._times} times in a row" if self._times > 1 else loss.reason
+        delay = self._backoff.next(lasting=loss.lasting or self._times > 1)
+        return reason, max(delay, min(loss.wait, LASTING_MAX))
 
 
 @dataclass(slots=True)
@@ -95,6 +106,7 @@ class PassiveChecks:
     seen: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=1000))
     consecutive: int = 0
     ejections: int = 0
+    ejected_at: float = 0.0
 
     def succeeded(self, now: float) -> None:
         """Record a call that got an answer."""
@@ -111,10 +123,11 @@ class PassiveChecks:
         too_many = len(self.seen) >= EJECT_MIN_CALLS and failures >= EJECT_SHARE * len(self.seen)
         return self.consecutive >= EJECT_CONSECUTIVE or too_many
 
-    def ejected(self) -> int:
-        """Record an ejection and forget earlier calls. Returns the number of ejections so far."""
+    def ejected(self, now: float) -> int:
+        """Record an ejection and forget earlier calls. Returns the number of ejections in a row."""
         self.clear()
-        self.ejections += 1
+        self.ejections = self.ejections + 1 if now - self.ejected_at < EJECT_FORGET else 1
+        self.ejected_at = now
         return self.ejections
 
     def clear(self) -> None:

@@ -7,15 +7,18 @@ probe, so its silence counts only after that call's deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from gateway_core.api import Kind
 from gateway_core.errors import DeliveryError, RefusedUpstream, UnusableAnswer
 from gateway_core.mcp.names import DISCOVER, PING
 from gateway_core.upstream.base import Connection, NoMcpAnswer
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS
 
 PING_TIMEOUT: Final = 5.0
+PROOF: Final = 2
+"""Connections in a row that were lost during a ping, after which the server is not pinged any more."""
 UNTIMED: Final = 2.0
 """Seconds of silence that a call without a deadline explains: it soon ends or gets a deadline."""
 
@@ -23,27 +26,38 @@ UNTIMED: Final = 2.0
 class Liveness:
     """Liveness state of one server. Times are loop times."""
 
-    def __init__(self, connections: Callable[[], Iterable[Connection]]) -> None:
-        """`connections` returns those whose calls can keep the server busy."""
+    def __init__(
+        self,
+        connections: Callable[[], Iterable[Connection]],
+        fatal_lists: Callable[[], Collection[Kind]] = frozenset,
+    ) -> None:
+        """`connections` returns those whose calls can keep the server busy; `fatal_lists` the lists that end it."""
         self.last_sign = 0.0
-        """Time of the server's last answer. The caller sets it after each answered call."""
-        self._connected = 0.0
+        """Time of the server's last answer."""
+        self.served = False
+        """Whether the server has answered a call on this connection."""
         self._connections = connections
         self._ping_is_vain = False
         """Whether the server ignores or refuses `ping` or `server/discover`, but answers a list request."""
+        self._fatal_pings = 0
+        """How many connections in a row were lost during a ping, with nothing else in flight."""
+        self._fatal_lists = fatal_lists
         self._overdue = -1.0
         """Time at which a call's deadline first passed since `last_sign`; -1 for never."""
         self._patience = 0.0
 
     def connected(self, now: float) -> None:
         """Record a new connection."""
-        self._connected = self.last_sign = now
-        self._overdue, self._ping_is_vain = -1.0, False
+        self.last_sign, self.served = now, False
+        self._overdue, self._ping_is_vain = -1.0, self._fatal_pings >= PROOF
 
-    @property
-    def served(self) -> bool:
-        """Whether the server has answered anything on this connection after the handshake."""
-        return self.last_sign > self._connected
+    def answered(self, now: float) -> None:
+        """Record an answered call."""
+        self.last_sign, self.served = now, True
+
+    def checked(self, now: float) -> None:
+        """Record a successful check."""
+        self.last_sign = now
 
     def overdue(self, now: float) -> None:
         """Record that a call's deadline passed without an answer. Later calls do not extend the time."""
@@ -57,23 +71,35 @@ class Liveness:
     def _latest(self, now: float) -> float:
         return max((busy_until(connection, now) for connection in self._connections()), default=0.0)
 
-    async def check(self, connection: Connection) -> None:
-        """Probe the server. Raises `DeliveryError`, or `TimeoutError` if no answer comes in `PING_TIMEOUT` seconds."""
-        listing = _list_of(connection)
-        try:
-            await _ask(connection, listing if self._ping_is_vain and listing is not None else _question(connection))
-        except NoMcpAnswer:
-            # A bare HTTP status may come from a proxy whose server is down.
-            if listing is not None and not await self.answers_a_list(connection):
-                raise
-        except RefusedUpstream:
-            if not await self.answers_a_list(connection):
-                raise
+    async def check(self, connection: Connection, *, confirm: bool) -> None:
+        """Probe the server. Raises `DeliveryError`, or `TimeoutError` if no answer comes in `PING_TIMEOUT` seconds.
 
-    async def answers_a_list(self, connection: Connection) -> bool:
+        `confirm`: ask for a list, too, if the probe gets no answer.
+        """
+        listing = self._list_of(connection)
+        if self._ping_is_vain and (listing is not None or self._fatal_pings >= PROOF):
+            if listing is not None:
+                await _ask(connection, listing)
+            return
+        alone = not connection.in_flight()
+        try:
+            await _ask(connection, _question(connection))
+        except (DeliveryError, TimeoutError) as problem:
+            if connection.closed:
+                self._fatal_pings += alone
+                raise
+            # A bare HTTP status may come from a proxy whose server is down.
+            answered = isinstance(problem, NoMcpAnswer | RefusedUpstream)
+            if answered and listing is None:
+                return
+            if not ((answered or confirm) and await self._answers(connection, listing)):
+                raise
+        else:
+            self._fatal_pings = 0
+
+    async def _answers(self, connection: Connection, listing: str | None) -> bool:
         """Ask for a list. If the server answers, later checks ask for the list instead of a ping."""
-        listing = _list_of(connection)
-        if self._ping_is_vain or listing is None:
+        if listing is None:
             return False
         try:
             await _ask(connection, listing)
@@ -81,6 +107,12 @@ class Liveness:
             return False
         self._ping_is_vain = True
         return True
+
+    def _list_of(self, connection: Connection) -> str | None:
+        """The method of the first list that the server announces and survives; None without any."""
+        announced = connection.info.capabilities if connection.info is not None else {}
+        kinds = (kind for kind in LIST_METHODS if CAPABILITY[kind] in announced and kind not in self._fatal_lists())
+        return next((LIST_METHODS[kind] for kind in kinds), None)
 
 
 def busy_until(connection: Connection, now: float) -> float:
@@ -100,9 +132,3 @@ async def _ask(connection: Connection, method: str) -> None:
 
 def _question(connection: Connection) -> str:
     return DISCOVER if connection.info is not None and connection.info.era == "modern" else PING
-
-
-def _list_of(connection: Connection) -> str | None:
-    """The method of the first list that the server's capabilities announce; None without any."""
-    announced = connection.info.capabilities if connection.info is not None else {}
-    return next((method for kind, method in LIST_METHODS.items() if CAPABILITY[kind] in announced), None)

@@ -6,16 +6,19 @@ import asyncio
 
 from gateway_core.config import ProxyConfig
 from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
 
 
 class UpstreamPool:
     """Owns the upstreams and runs operations on all of them."""
 
-    def __init__(self, config: ProxyConfig, early: EarlyChildren | None = None) -> None:
-        """`early`: child processes that were started already."""
+    def __init__(
+        self, config: ProxyConfig, early: EarlyChildren | None = None, events: UpstreamEvents = NO_EVENTS
+    ) -> None:
+        """`early`: child processes that were started already. `events`: callbacks for all upstreams."""
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
+            Upstream(upstream, config, order, early, events=events) for order, upstream in enumerate(config.upstreams)
         )
 
     def end_session(self, session_id: str) -> None:

@@ -33,6 +33,10 @@ class Request(msgspec.Struct, eq=False):
         """The members of `params`, with the arguments."""
         return {**self.params, ARGUMENTS: Raw(self.arguments)} if self.arguments else self.params
 
+    def outdated(self) -> None:
+        """Drop the prepared bytes: the definition that they were made from has changed."""
+        self.templates = None
+
 
 class Template(msgspec.Struct, frozen=True, eq=False):
     """The bytes that all requests of one call plan share on one connection."""

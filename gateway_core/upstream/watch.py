@@ -1,42 +1,42 @@
 """Watches one upstream: connects, checks, ejects, reconnects, and refreshes its lists.
 
 The task connects (with backoff until it succeeds), supervises until the connection is lost, and starts again.
-*Active* checks run every `health_check_interval`, and more often after a failure. *Passive* checks count outcomes of
-calls: only transport failures, never a tool's error. `upstream/liveness.py` defines what counts as alive.
+*Active* checks run every `health_check_interval`, and more often after a failure or a signal of `signals.py`.
+`liveness.py` defines what counts as alive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.api import UpstreamState
-from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, DeliveryError, Permanent, RefusedUpstream, RpcError
+from gateway_core.errors import (
+    UNSUPPORTED_PROTOCOL_VERSION,
+    DeliveryError,
+    NotSent,
+    Permanent,
+    RefusedUpstream,
+    RpcError,
+)
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
-from gateway_core.upstream.ejection import BACKOFF_FIRST, TIMED_OUT, PassiveChecks, ReconnectPolicy
-from gateway_core.upstream.liveness import PING_TIMEOUT, Liveness
+from gateway_core.upstream.ejection import BACKOFF_FIRST, Loss, ReconnectPolicy
+from gateway_core.upstream.liveness import PING_TIMEOUT
 from gateway_core.upstream.upstream import Upstream
 
 FALL: Final = 3
 """Failed checks in a row that take an upstream down."""
-RISE: Final = 2
-"""Successful checks in a row that end the ejection of an unreachable server."""
 DOUBT_INTERVAL: Final = 2.0
 """Seconds between checks after a failed one."""
 JITTER: Final = 0.1
-
-EJECT_FIRST: Final = 30.0
-EJECT_MAX: Final = 300.0
-EJECT_JITTER: Final = 0.2
 REFRESH_SPACING: Final = 1.0
 """Minimum seconds between two fetches of one upstream's lists, however many `list_changed` arrive."""
 
@@ -64,50 +64,7 @@ class Watch:
         self._on_change = on_change
         self._rng = rng
         self._retries = ReconnectPolicy(rng)
-        self._passive = PassiveChecks()
-        self._wake = asyncio.Event()
-        self._stale = False
-        self._doubt = False
-        self._unreachable = False
-        """Whether the last transport failure occurred before a byte was sent."""
-        self._rises = 0
-        """Successful checks in a row since the ejection."""
-        self._liveness = Liveness(self._connections)
-        upstream.on_transport = self._transport
-        upstream.on_list_changed = self._list_changed
-        upstream.on_refreshed = lambda _: on_change()
-
-    # -- events from calls: must not wait -----------------------------------------------------------------------
-
-    def _transport(self, failure: str | None, sent: bool) -> None:
-        now = time.monotonic()
-        if failure is None:
-            self._liveness.last_sign = now
-            self._passive.succeeded(now)
-            return
-        if failure == TIMED_OUT:
-            self._liveness.overdue(now)
-        self._unreachable = not sent
-        if self._passive.failed(now) and self._upstream.facts.state is UpstreamState.HEALTHY:
-            self._eject(now)
-        if not self._doubt:
-            # Check the server at once instead of at the next interval.
-            self._doubt = True
-            self._wake.set()
-
-    def _list_changed(self, upstream: Upstream) -> None:
-        self._stale = True
-        self._wake.set()
-
-    def _eject(self, now: float) -> None:
-        seconds = min(EJECT_FIRST * self._passive.ejected(), EJECT_MAX)
-        seconds *= 1 + self._rng.uniform(-EJECT_JITTER, EJECT_JITTER)
-        self._upstream.enter(UpstreamState.EJECTED, reason=self._upstream.last_error, retry_at=now + seconds)
-        self._wake.set()
-        self._rises = 0
-        logger.warning("upstream {} is ejected for {:.0f} s: too many failed calls", self._upstream.name, seconds)
-
-    # -- lifecycle loop -----------------------------------------------------------------------------------------
+        self._clock = upstream.clock
 
     async def run(self) -> None:
         """Connect and supervise in a loop until cancelled."""
@@ -117,30 +74,27 @@ class Watch:
             except Exception as error:  # noqa: BLE001 - after a bug, this upstream reconnects and stays watched
                 kind = type(error).__name__
                 logger.error("upstream {}: a bug in the gateway: {}\n{}", self._upstream.name, kind, where(error))
-                await self._go_down(f"{kind} in the gateway", not_before=0.0)
+                await self._go_down(Loss(f"{kind} in the gateway"), 0.0)
 
     async def _round(self) -> None:
         """Connect and supervise until a failure, then wait for the next attempt."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        upstream, liveness, now = self._upstream, self._upstream.liveness, self._clock.now
+        started = now()
         problem = await self._connect()
         if problem is not None:
-            await self._go_down(
-                self._concealer.hide(str(problem)), not_before=started + BACKOFF_FIRST, lasting=is_lasting(problem)
-            )
+            await self._go_down(self._loss(problem), started)
             return
-        connected = loop.time()
-        self._liveness.connected(connected)
+        connected = now()
+        liveness.connected(connected)
         failure, lost = await self._supervise()
-        healthy = (loop.time() if lost else self._liveness.last_sign) - connected
+        healthy = (now() if lost else liveness.last_sign) - connected
         self._retries.lived(healthy)
-        if lost and self._retries.may_reconnect(healthy, process=self._upstream.config.transport == "stdio"):
+        if lost and self._retries.may_reconnect(healthy, process=self._starts_process):
             # Perhaps only the connection was lost: reconnect before agents see the upstream as down.
-            logger.bind(upstream=self._upstream.name).info(
-                "connection to upstream {} lost: {}", self._upstream.name, failure
-            )
+            upstream.status.lost(failure)
+            logger.bind(upstream=upstream.name).info("connection to upstream {} lost: {}", upstream.name, failure)
             return
-        await self._go_down(failure, not_before=started + BACKOFF_FIRST, served=self._liveness.served)
+        await self._go_down(Loss(failure, repeats=self._starts_process and not liveness.served), started)
 
     async def _connect(self) -> DeliveryError | RpcError | None:
         upstream = self._upstream
@@ -150,8 +104,7 @@ class Watch:
             return error
         finally:
             self.attempted.set()
-        self._passive.clear()
-        self._stale = self._doubt = False
+        upstream.signals.connected()
         assert upstream.info is not None
         tools = len(upstream.fetched.of("tool")) if upstream.fetched is not None else 0
         logger.bind(upstream=upstream.name).info(
@@ -160,104 +113,99 @@ class Watch:
         self._on_change()
         return None
 
-    async def _go_down(self, reason: str, *, not_before: float, lasting: bool = False, served: bool = False) -> None:
-        """Enter the state down and wait until the next attempt is due. `lasting`: the failure is permanent."""
-        loop = asyncio.get_running_loop()
-        upstream = self._upstream
-        upstream.abandon()
-        death = f"{reason}: {upstream.last_words}" if upstream.died and not served else ""
-        reason, delay = self._retries.after(reason, death=death, lasting=lasting)
+    def _loss(self, problem: DeliveryError | RpcError) -> Loss:
+        """The loss that a failed attempt to connect is."""
+        wait = problem.retry_after if isinstance(problem, NotSent | RefusedUpstream) else None
+        repeats = self._starts_process or isinstance(problem, RpcError)
+        return Loss(self._concealer.hide(str(problem)), is_lasting(problem), repeats, wait or 0.0)
+
+    async def _go_down(self, loss: Loss, started: float) -> None:
+        """Enter the state down and wait until the next attempt is due. `started`: when the last attempt began."""
+        now, upstream = self._clock.now, self._upstream
+        upstream.connections.abandon()
+        upstream.status.lost(loss.reason)
+        last_words = upstream.status.last_words
+        reason, delay = self._retries.after(loss, last_words)
         # At most one attempt per `BACKOFF_FIRST`: each may start a process.
-        delay = max(delay, not_before - loop.time())
-        retry_at = loop.time() + delay
-        upstream.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
-        words = f" ({upstream.last_words})" if upstream.last_words else ""
+        delay = max(delay, started + BACKOFF_FIRST - now())
+        retry_at = now() + delay
+        upstream.status.enter(UpstreamState.DOWN, reason=reason, retry_at=retry_at)
+        words = f" ({last_words})" if last_words else ""
         logger.bind(upstream=upstream.name).warning(
             "upstream {} is down: {}{}; next attempt in {:.1f} s", upstream.name, reason, words, delay
         )
         self._on_change()
-        await upstream.disconnect()
-        await asyncio.sleep(max(0.0, retry_at - loop.time()))
+        await upstream.connections.disconnect()
+        await self._clock.sleep(max(0.0, retry_at - now()))
 
     async def _supervise(self) -> tuple[str, bool]:
         """Check and refresh until a failure. Returns its reason, and whether the connection ended by itself."""
-        upstream = self._upstream
-        connection = upstream.connection
+        upstream, signals, now = self._upstream, self._upstream.signals, self._clock.now
+        connection = upstream.connections.main
         assert connection is not None
         lost = asyncio.ensure_future(connection.wait_closed())
-        loop = asyncio.get_running_loop()
-        failures, wait, checked = 0, self._interval, loop.time()
+        failures, wait, checked = 0, self._interval, now()
         try:
             while True:
-                if await self._idle(lost, DOUBT_INTERVAL if self._rising else wait):
+                if await self._idle(lost, DOUBT_INTERVAL if signals.rising else wait):
                     return lost.result(), True
-                if self._stale or upstream.published.retry_due:
+                if signals.stale or upstream.published.retry_due:
                     await self._refresh()
-                wait, before, checked = self._interval, checked, loop.time()
-                problem = await self._check(connection)
+                wait, before, checked = self._interval, checked, now()
+                problem = await self._check(connection, confirm=failures in {0, FALL - 1})
                 if problem is None or self._is_answered(problem, checked):
                     failures = 0
                     self._recovered()
                     continue
-                busy = self._liveness.explained_until(loop.time()) - loop.time() if problem.silent else 0.0
+                busy = upstream.liveness.explained_until(now()) - now() if problem.silent else 0.0
                 if busy > 0:
                     wait = min(wait, max(DOUBT_INTERVAL, busy))
                     continue
                 wait, failures = DOUBT_INTERVAL, 1 if self._is_answered(problem, before) else failures + 1
-                self._rises = 0
-                upstream.suspect_sessions()
+                signals.check_failed()
+                upstream.connections.sessions.retire_all()  # so that no call fails on a dead session
                 text = problem.text
                 logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, text)
                 if failures >= FALL:
-                    alive = not problem.by_plugin and await self._liveness.answers_a_list(connection)
-                    if not alive and not self._is_answered(problem, checked):
-                        return f"{FALL} health checks failed: {text}", False
-                    wait, failures = self._interval, 0
+                    return f"{FALL} health checks failed: {text}", False
         finally:
             lost.cancel()
 
     def _is_answered(self, problem: _Problem, since: float) -> bool:
         """Whether an answered call since then overrides the failed check. Never overrides a plugin's check."""
-        return not problem.by_plugin and self._liveness.last_sign >= since
+        return not problem.by_plugin and self._upstream.liveness.last_sign >= since
 
-    def _connections(self) -> Iterator[Connection]:
-        """The connections whose calls keep the same server process busy as the main one."""
-        upstream = self._upstream
-        if upstream.connection is not None:
-            yield upstream.connection
-        if upstream.config.transport != "stdio":
-            yield from upstream.own.connections()
+    @property
+    def _starts_process(self) -> bool:
+        """Whether a connection is a process that the gateway starts."""
+        return self._upstream.config.transport == "stdio"
 
     @property
     def _interval(self) -> float:
         return self._upstream.config.health_check_interval
 
-    @property
-    def _rising(self) -> bool:
-        """Whether the upstream is ejected and was unreachable: then checks alone can prove its recovery."""
-        return self._unreachable and self._upstream.facts.state is UpstreamState.EJECTED
-
     async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
         """Wait for the next check or a reason to check earlier. Returns whether the connection is lost."""
         upstream = self._upstream
-        loop = asyncio.get_running_loop()
         wait = interval * (1 + self._rng.uniform(-JITTER, JITTER))
-        if upstream.facts.state is UpstreamState.EJECTED and upstream.retry_at is not None:
-            wait = min(wait, max(0.0, upstream.retry_at - loop.time()))
-        woken = asyncio.ensure_future(self._wake.wait())
-        events: set[asyncio.Future[Any]] = {lost, woken}
+        due = upstream.status.retry_in()
+        if upstream.facts.state is UpstreamState.EJECTED and due is not None:
+            wait = min(wait, due)
+        waits = (upstream.signals.wait(), self._clock.sleep(wait))
+        others: list[asyncio.Future[Any]] = [asyncio.ensure_future(it) for it in waits]
         try:
-            await asyncio.wait(events, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([lost, *others], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            woken.cancel()
-        self._wake.clear()
+            for other in others:
+                other.cancel()
+        upstream.signals.woken()
         return lost.done()
 
     async def _refresh(self) -> None:
-        self._stale = False
+        self._upstream.signals.refreshing()
         try:
             await self._upstream.refresh()
-        except (DeliveryError, RpcError, TimeoutError) as error:
+        except (DeliveryError, RpcError) as error:
             logger.bind(upstream=self._upstream.name).warning(
                 "lists of upstream {} could not be fetched, the last known ones stay: {}",
                 self._upstream.name,
@@ -265,10 +213,10 @@ class Watch:
             )
         else:
             self._on_change()
-        await asyncio.sleep(REFRESH_SPACING)
+        await self._clock.sleep(REFRESH_SPACING)
 
-    async def _check(self, connection: Connection) -> _Problem | None:
-        """Run one active check. Returns the problem; None if the upstream is healthy."""
+    async def _check(self, connection: Connection, *, confirm: bool) -> _Problem | None:
+        """Run one active check. Returns the problem; None if it is healthy. `confirm`: see `Liveness.check`."""
         silence = f"no answer within {PING_TIMEOUT:g} s"
         if self._chain.has_health_check:
             try:
@@ -279,28 +227,20 @@ class Watch:
             if health is not None:
                 return None if health.healthy else _Problem(health.reason or "a plugin says so", by_plugin=True)
         try:
-            await self._liveness.check(connection)
+            await self._upstream.liveness.check(connection, confirm=confirm)
         except TimeoutError:
             return _Problem(silence, silent=True)
         except DeliveryError as error:
             return _Problem(self._concealer.hide(str(error)))
-        self._liveness.last_sign = time.monotonic()
+        self._upstream.liveness.checked(self._clock.now())
         return None
 
     def _recovered(self) -> None:
-        """Record a successful check. Ends an ejection that is due, or that of a server reachable again."""
-        self._doubt = False
+        """Record a successful check."""
         upstream = self._upstream
-        if upstream.facts.state is not UpstreamState.EJECTED:
-            return
-        self._rises += 1
-        due = upstream.retry_at is None or upstream.retry_at <= asyncio.get_running_loop().time()
-        if not due and not (self._rising and self._rises >= RISE):
-            return
-        upstream.enter(UpstreamState.HEALTHY)
-        self._passive.clear()
-        logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
-        self._on_change()
+        if upstream.signals.check_succeeded():
+            logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
+            self._on_change()
 
 
 def is_lasting(problem: DeliveryError | RpcError) -> bool:

@@ -15,6 +15,7 @@ from gateway_core.exchange.exchange import Agent
 from gateway_core.sealing import Seal
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.status import UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {}, "resources": {}})
@@ -29,6 +30,7 @@ class Server:
     """A connection to a server with those lists."""
 
     info = INFO
+    closed = False
 
     def __init__(self, lists: Mapping[str, Any], scope: str) -> None:
         self.lists = dict(lists)
@@ -45,8 +47,12 @@ class World:
         self.servers = {"a": Server(LISTS, "public"), "b": Server(LISTS, "private")}
         names = tuple(UpstreamConfig(name=name, transport="stdio", command="x") for name in self.servers)
         self.config = ProxyConfig(upstreams=names, limits=LimitsConfig(page_size=2))
-        self.upstreams = [Upstream(config, self.config, order) for order, config in enumerate(names)]
+        events = UpstreamEvents(private_lists_changed=self.private_lists_changed)
+        self.upstreams = [Upstream(config, self.config, order, events=events) for order, config in enumerate(names)]
         self.catalog = Catalog(self.config, self.upstreams, lambda conflict: None, Seal())
+
+    def private_lists_changed(self, principal: str) -> None:
+        self.catalog.drop_view(principal)
 
     async def refresh(self) -> None:
         for upstream in self.upstreams:
@@ -72,7 +78,7 @@ async def test_what_changes_no_list_keeps_the_snapshot_and_every_view(world: Wor
     views = [world.catalog._seen(principal)[0] for principal in ("p", "q")]
     assert views[0] is snapshot is not views[1]
     for state in (UpstreamState.DOWN, UpstreamState.HEALTHY):
-        world.upstreams[0].enter(state)
+        world.upstreams[0].status.enter(state)
         await world.refresh()
         assert world.catalog.snapshot is snapshot
         assert all(world.catalog._seen(name)[0] is view for name, view in zip(("p", "q"), views, strict=True))
@@ -123,7 +129,7 @@ async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: Wo
     assert catalog.tool("t0", "stranger") is not None
     assert catalog.seen_by("stranger") is not None, "the one with private lists is down, and cannot be asked for them"
     connection: Any = SimpleNamespace(closed=False)
-    world.upstreams[1].connection = connection
+    world.upstreams[1].connections.main = connection
     assert catalog.seen_by("stranger") is None, "its own lists are to be asked for now"
     assert catalog.seen_by("p") is seen
     await published.renew(agent)

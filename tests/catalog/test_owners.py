@@ -98,7 +98,7 @@ def test_health_moves_no_name() -> None:
     world.offer("b", "x")
     before = world.names
     for state in UpstreamState:
-        world.upstreams["a"].enter(state)
+        world.upstreams["a"].status.enter(state)
         world.offer("b", "x")
         assert world.names == before
 

@@ -67,7 +67,7 @@ async def dial(world: Any) -> tuple[Responses, asyncio.StreamWriter]:
 
 def connections(world: Any) -> list[Any]:
     """The open connections."""
-    return list(world.server.http.connections._open)
+    return list(world.server.http._open)
 
 
 async def test_a_request_in_two_pieces_is_answered_wherever_it_is_cut(world: Any, helpers: Any) -> None:

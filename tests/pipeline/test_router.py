@@ -189,8 +189,8 @@ async def test_a_refusal_before_execution_is_final_and_says_so() -> None:
 async def test_when_nobody_can_take_it_the_error_names_everybody_and_when() -> None:
     down = Scripted("b", [OK])
     down.facts.state = UpstreamState.DOWN
-    down.last_error = "connection refused"
-    down.retry_at = asyncio.get_running_loop().time() + 7
+    down.status.last_error = "connection refused"
+    down.status.retry_at = asyncio.get_running_loop().time() + 7
     result = await dispatch(Scripted("a", [NotSent("queue full")]), down)
     assert result.outcome is Outcome.UNAVAILABLE
     assert "a: queue full" in result.error.message
@@ -204,7 +204,7 @@ async def test_when_all_are_ejected_the_one_due_soonest_is_tried() -> None:
     now = asyncio.get_running_loop().time()
     for upstream, due in ((early, 5), (late, 50)):
         upstream.facts.state = UpstreamState.EJECTED
-        upstream.retry_at = now + due
+        upstream.status.retry_at = now + due
     assert available([late, early]) == [early]
 
 

@@ -82,7 +82,7 @@ class World:
 
     def at_rest(self) -> bool:
         """Whether no call is in flight anywhere, and no place is taken."""
-        connection: Any = self.upstream.connection
+        connection: Any = self.upstream.connections.main
         return (
             self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
             and self.upstream.limiter._taken == 0

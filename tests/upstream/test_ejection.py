@@ -1,10 +1,11 @@
 """Times after failures, by a clock that the tests turn."""
 
 import random
+from typing import Any
 
 import pytest
 
-from gateway_core.upstream.ejection import Backoff, PassiveChecks, ReconnectPolicy
+from gateway_core.upstream.ejection import Backoff, Loss, PassiveChecks, ReconnectPolicy
 
 
 class Highest(random.Random):
@@ -62,8 +63,8 @@ def _every_second_fails(passive: PassiveChecks, begin: int, calls: int) -> list[
     return verdicts
 
 
-def waits(retries: ReconnectPolicy, count: int, **how: object) -> list[float]:
-    return [retries.after("broken", **how)[1] for _ in range(count)]  # type: ignore[arg-type]
+def waits(retries: ReconnectPolicy, count: int, **how: Any) -> list[float]:
+    return [retries.after(Loss("broken", **how))[1] for _ in range(count)]
 
 
 def test_a_failure_that_does_not_heal_is_tried_ever_more_rarely_up_to_ten_minutes() -> None:
@@ -71,9 +72,10 @@ def test_a_failure_that_does_not_heal_is_tried_ever_more_rarely_up_to_ten_minute
     assert waits(ReconnectPolicy(Lowest()), 12, lasting=True)[-4:] == [128, 256, 300, 300]
 
 
-def test_the_same_death_with_the_same_last_words_does_not_heal() -> None:
+def test_the_same_end_with_the_same_last_words_does_not_heal() -> None:
     retries = ReconnectPolicy(Highest())
-    ends = [retries.after("exited with status 1", death=f"exited with status 1: 12:0{n} no database") for n in range(9)]
+    loss = Loss("exited with status 1", repeats=True)
+    ends = [retries.after(loss, f"12:0{n} no database") for n in range(9)]
     assert ends[0] == ("exited with status 1", 1)
     assert ends[1] == ("exited with status 1, 2 times in a row", 2)
     assert ends[8] == ("exited with status 1, 9 times in a row", 256), "times and process ids make no difference"
@@ -82,9 +84,19 @@ def test_the_same_death_with_the_same_last_words_does_not_heal() -> None:
 def test_another_end_in_between_begins_the_row_again() -> None:
     retries = ReconnectPolicy(Highest())
     for words in ("no database", "no disk", "no database"):
-        reason, _ = retries.after("exited", death=f"exited: {words}")
+        reason, _ = retries.after(Loss("exited", repeats=True), words)
         assert reason == "exited"
-    assert waits(retries, 9)[-1] == 60, "without a process that ended there is hope"
+    assert waits(retries, 9)[-1] == 60, "a failure that may pass is tried once a minute"
+
+
+def test_the_time_that_a_server_asks_for_is_kept_within_bounds() -> None:
+    assert waits(ReconnectPolicy(Lowest()), 1, wait=90.0) == [90]
+    assert waits(ReconnectPolicy(Lowest()), 1, wait=1e9) == [600]
+
+
+def test_ejections_that_lie_far_apart_do_not_add_up() -> None:
+    passive = PassiveChecks()
+    assert [passive.ejected(now) for now in (1000, 1400, 2299, 3200, 3300)] == [1, 2, 3, 1, 2]
 
 
 def test_a_process_is_started_again_at_once_only_after_sustained_health() -> None:

@@ -234,7 +234,7 @@ async def test_a_call_leaves_nothing_for_the_garbage_collector(world: Start, wha
         writer.write(STREAM + answer()(seen) + END if what == "stream" else http(response(seen)))
 
     made = await world(None if what == "stdio" else script)
-    while made.upstream.connection is None:
+    while made.upstream.connections.main is None:
         await asyncio.sleep(0.01)
 
     async def calls(count: int) -> None:
@@ -265,7 +265,9 @@ async def test_a_late_cancellation_leaves_the_connection_to_the_call_that_has_it
     task = task_of(made.begin(value="never"))
     seen = await made.server.until("tools/call", 3)
     (wire,) = [
-        one for one in made.upstream._http.connections._open if one._answer is not None and one not in listeners(made)
+        one
+        for one in made.upstream.connections.http.connections._open
+        if one._answer is not None and one not in listeners(made)
     ]
     task.cancel()
     wire.data_received(http(response(seen)))  # the answer comes before the task has noticed
@@ -280,7 +282,7 @@ async def test_a_late_cancellation_leaves_the_connection_to_the_call_that_has_it
 
 def listeners(made: World) -> set[Any]:
     """The connections that streams stay open on."""
-    return {one for one in made.upstream._http.connections._open if one._response is not None}
+    return {one for one in made.upstream.connections.http.connections._open if one._response is not None}
 
 
 async def test_nothing_is_sent_on_the_connection_of_a_cancellation(world: Start) -> None:
@@ -315,7 +317,7 @@ async def well(seen: Any, writer: asyncio.StreamWriter) -> None:
 
 
 def leases(made: World) -> dict[str, Any]:
-    return {key: task.result() for key, task in made.upstream.own._sessions.items()}
+    return {key: task.result() for key, task in made.upstream.connections.sessions._sessions.items()}
 
 
 async def test_an_agents_own_connection_carries_inline_calls_once_it_is_open(world: Start) -> None:
@@ -405,7 +407,7 @@ async def test_the_session_that_was_used_least_recently_makes_room(
 async def faulty(world: Start) -> World:
     made = await world(None)
     async with asyncio.timeout(20):
-        while made.upstream.connection is None:
+        while made.upstream.connections.main is None:
             await asyncio.sleep(0.01)
     return made
 
@@ -454,9 +456,9 @@ async def test_what_a_child_does_ends_a_call(
 ) -> None:
     made = await world(None, limits={"response_body": 16_000})
     async with asyncio.timeout(20):
-        while made.upstream.connection is None:
+        while made.upstream.connections.main is None:
             await asyncio.sleep(0.01)
-    before = made.upstream.connection
+    before = made.upstream.connections.main
     running = made.begin(f"up:{tool}", **arguments)
     assert not promoted(running)
     if outcome is None:
@@ -468,14 +470,14 @@ async def test_what_a_child_does_ends_a_call(
         assert (await ended(running)).outcome is outcome
     if tool in {"die", "answer_and_exit"}:
         async with asyncio.timeout(20):
-            while made.upstream.connection in {None, before}:
+            while made.upstream.connections.main in {None, before}:
                 await asyncio.sleep(0.05)  # until the next child is there: a start takes time to give up
     else:
         assert made.at_rest()
 
 
 async def test_a_child_that_dies_ends_every_call_that_it_has_and_is_released(faulty: World) -> None:
-    connection: Any = faulty.upstream.connection
+    connection: Any = faulty.upstream.connections.main
     running = [faulty.begin("up:silent") for _ in range(5)]
     dying = faulty.begin("up:die")
     results = [await ended(one) for one in (*running, dying)]

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from loguru import logger
 from gateway_core import hookimpl
 from gateway_core.api import Health, Principal, UpstreamState, UpstreamView
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.errors import Busy, NotSent, Permanent, RefusedUpstream, RpcError
+from gateway_core.control import report
+from gateway_core.errors import Busy, DeliveryError, NotSent, Permanent, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.inline.deadlines import Deadlines
@@ -28,13 +28,7 @@ from gateway_core.upstream import watch as watch_module
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
-
-
-def stdio(name: str = "s", *args: str, **settings: Any) -> Upstream:
-    command = settings.pop("command", sys.executable)
-    arguments = args or ("-m", "gateway_core.demo.stdio_server")
-    config = UpstreamConfig(name=name, transport="stdio", command=command, args=arguments, **settings)
-    return Upstream(config, ProxyConfig(), 0)
+from tests.upstream.watch_kit import SERVERS, HandClock, Journal, Longest, stdio, until, watching
 
 
 @pytest.fixture
@@ -61,23 +55,17 @@ async def watch() -> AsyncIterator[Callable[..., HealthMonitor]]:
         await upstream.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def test_a_child_that_dies_is_started_again(watch: Callable[..., HealthMonitor]) -> None:
     upstream = stdio()
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     assert upstream.facts.state is UpstreamState.HEALTHY
-    first = upstream.connection
+    first = upstream.connections.main
     await first.close()  # type: ignore[union-attr]
     await until(lambda: upstream.facts.state is UpstreamState.DOWN)
     assert upstream.fetched is not None, "it keeps its place in the catalog"
     await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
-    assert upstream.connection is not first
+    assert upstream.connections.main is not first
 
 
 async def test_a_command_that_fails_is_tried_at_most_once_a_second(
@@ -97,7 +85,7 @@ async def test_a_command_that_fails_is_tried_at_most_once_a_second(
     assert 2 <= len(starts) <= 4
     assert all(later - earlier >= 0.95 for earlier, later in itertools.pairwise(starts))
     assert upstream.facts.state is UpstreamState.DOWN
-    assert "exited" in (upstream.last_error or "")
+    assert "exited" in (upstream.status.last_error or "")
 
 
 async def test_a_bug_costs_a_round_and_its_text_reaches_no_log(
@@ -148,19 +136,19 @@ async def test_a_stopped_child_is_found_out_by_checks(
     await monitor.wait_first_attempts(15)
     os.kill(int(told.read_text()), signal.SIGSTOP)
     await until(lambda: upstream.facts.state is UpstreamState.DOWN)
-    assert "health checks failed" in (upstream.last_error or "")
+    assert "health checks failed" in (upstream.status.last_error or "")
 
 
 async def test_ejection_ends_after_its_time_with_a_good_check(
     watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch_module, "EJECT_FIRST", 0.3)
+    monkeypatch.setattr("gateway_core.upstream.signals.EJECT_FIRST", 0.3)
     upstream = stdio()
     changes: list[UpstreamState] = []
     monitor = watch(upstream, on_change=lambda: changes.append(upstream.facts.state))
     await monitor.wait_first_attempts(15)
     for _ in range(5):
-        upstream.on_transport("reset", True)
+        upstream.signals.failed("reset", sent=True)
     assert upstream.facts.state is UpstreamState.EJECTED
     await until(lambda: upstream.facts.state is UpstreamState.HEALTHY, 5)
 
@@ -186,7 +174,7 @@ async def test_a_plugins_finding_takes_the_place_of_the_cores_check(
     upstream = stdio(health_check_interval=0.1)
     watch(upstream, chain=Chain([plugin]))
     await until(lambda: upstream.facts.state is UpstreamState.DOWN)
-    assert "it is raining" in (upstream.last_error or "")
+    assert "it is raining" in (upstream.status.last_error or "")
 
 
 async def test_a_full_queue_says_nothing_about_health(watch: Callable[..., HealthMonitor]) -> None:
@@ -216,9 +204,9 @@ async def test_a_lost_connection_is_opened_again_before_anybody_is_told_that_it_
     monitor = watch(upstream, on_change=lambda: states.append(upstream.facts.state))
     await monitor.wait_first_attempts(15)
     await asyncio.sleep(0.3)
-    first = upstream.connection
+    first = upstream.connections.main
     await first.close()  # type: ignore[union-attr]
-    await until(lambda: upstream.connection is not first)
+    await until(lambda: upstream.connections.main is not first)
     assert set(states) == {UpstreamState.HEALTHY}
 
 
@@ -230,8 +218,8 @@ async def test_a_server_that_was_only_out_of_reach_comes_back_with_two_good_chec
     monitor = watch(reset, refused)
     await monitor.wait_first_attempts(15)
     for sent in (True, False, False, False, False):  # killed with a call in flight, then nobody is there
-        reset.on_transport("reset", True)
-        refused.on_transport("reset or refused", sent)
+        reset.signals.failed("reset", sent=True)
+        refused.signals.failed("reset or refused", sent=sent)
     assert {reset.facts.state, refused.facts.state} == {UpstreamState.EJECTED}
     await until(lambda: refused.facts.state is UpstreamState.HEALTHY, 5)
     assert reset.facts.state is UpstreamState.EJECTED
@@ -239,22 +227,7 @@ async def test_a_server_that_was_only_out_of_reach_comes_back_with_two_good_chec
 
 # -- alive is who answers, or works -------------------------------------------------------------------------------
 
-ODD = str(Path(__file__).parents[1] / "upstream" / "servers" / "odd.py")
-
-
-class Journal:
-    """What a server of `odd.py` wrote down."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    @property
-    def lines(self) -> list[tuple[float, str]]:
-        text = self.file.read_text() if self.file.exists() else ""
-        return [(float(line.split()[0]), line.split()[1]) for line in text.splitlines()]
-
-    def times(self, what: str) -> list[float]:
-        return [when for when, line in self.lines if line == what]
+ODD = str(SERVERS / "odd.py")
 
 
 @pytest.fixture
@@ -311,14 +284,14 @@ async def test_a_server_is_left_alone_until_the_deadline_of_a_call_that_its_agen
     upstream = odd(journal)
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
-    connection = upstream.connection
+    connection = upstream.connections.main
     leaving = asyncio.create_task(blocked(upstream, 2.5, 30))
     await until(lambda: bool(journal.times("tools/call")))
     leaving.cancel()
     await asyncio.wait([leaving])
     pings = len(journal.times("ping"))
     await until(lambda: len(journal.times("ping")) > pings)
-    assert upstream.connection is connection
+    assert upstream.connections.main is connection
 
 
 async def test_a_call_that_proves_its_server_stuck_has_it_started_again(
@@ -347,7 +320,7 @@ async def test_any_answer_is_a_sign_of_life(
     await until(lambda: len(journal.times("tools/list" if ping == "silent" else "ping")) > 8)
     assert len(journal.times("started")) == 1
     assert upstream.facts.state is UpstreamState.HEALTHY
-    assert not upstream.own.connections()
+    assert not upstream.connections.sessions.connections()
 
 
 async def test_calls_that_succeed_are_a_sign_of_life(
@@ -371,16 +344,11 @@ async def test_one_that_is_idle_and_silent_is_never_started_twice_without_backof
 
     def changed() -> None:
         if upstream.facts.state is UpstreamState.DOWN:
-            waits.append(upstream.retry_in() or 0.0)
+            waits.append(upstream.status.retry_in() or 0.0)
 
     watch(upstream, on_change=changed, rng=Longest())
     await until(lambda: len(waits) == 4, 30)
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.05)
-
-
-class Longest(random.Random):
-    def uniform(self, a: float, b: float) -> float:
-        return b
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 500, 501, 503])
@@ -431,7 +399,7 @@ async def test_a_server_that_dies_soon_after_each_start_is_started_ever_more_rar
 
     def changed() -> None:
         if upstream.facts.state is UpstreamState.DOWN:
-            shown.append(f"{upstream.last_error}: {upstream.last_words}")
+            shown.append(f"{upstream.status.last_error}: {upstream.status.last_words}")
 
     watch(upstream, on_change=changed, rng=Longest())
     await until(lambda: len(journal.times("started")) == 6, 40)
@@ -439,6 +407,79 @@ async def test_a_server_that_dies_soon_after_each_start_is_started_ever_more_rar
     assert pauses[-1] > pauses[-2] > pauses[-3] > pauses[1]
     assert shown[-1].startswith("exited with status 3, 4 times in a row: at ")
     assert shown[-1].endswith("cannot open the database")
+
+
+async def test_answers_to_the_gateways_own_checks_do_not_hide_that_a_server_dies_again_and_again(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--die", "0.4", health_check_interval=0.1)
+    shown: list[str] = []
+    watch(upstream, on_change=lambda: shown.append(upstream.status.last_error or ""), rng=Longest())
+    await until(lambda: "exited with status 3, 3 times in a row" in shown, 40)
+    assert journal.times("ping")
+
+
+async def test_a_server_that_served_a_call_before_it_died_may_pass(
+    watch: Callable[..., HealthMonitor], journal: Journal, fast: None
+) -> None:
+    upstream = odd(journal, "--die", "0.6", health_check_interval=30)
+    shown: list[str] = []
+    watch(upstream, on_change=lambda: shown.append(upstream.status.last_error or ""), rng=Longest())
+    for starts in range(1, 4):
+        await until(lambda starts=starts: len(journal.times("tools/list")) == starts and upstream.reachable, 40)  # type: ignore[misc]
+        assert await blocked(upstream, 0, 30)
+        await until(lambda starts=starts: len(journal.times("started")) == starts + 1, 40)  # type: ignore[misc]
+    assert "exited with status 3" in shown
+    assert not any("in a row" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"error": {"code": -32603, "message": "request 17: no licence"}}, "request 17: no licence, 3 times in a row"),
+        ({"result": {"protocolVersion": "1999-01-01", "capabilities": {}}}, "does not speak"),
+    ],
+)
+async def test_a_handshake_that_is_refused_in_the_same_way_is_tried_ever_more_rarely(
+    watch: Callable[..., HealthMonitor], monkeypatch: pytest.MonkeyPatch, fast: None, answer: Any, text: str
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_MAX", 0.0)
+
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        message = json.loads(await request.text())
+        if message["method"] == "server/discover":
+            return web.Response(status=405)
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], **answer})
+
+    server = web.ServerRunner(web.Server(refuse))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    upstream = Upstream(UpstreamConfig(name="h", transport="http", url=url), ProxyConfig(), 0)
+    waits: list[float] = []
+    watch(upstream, on_change=lambda: waits.append(upstream.status.retry_in() or 0.0), rng=Longest())
+    await until(lambda: len(waits) == 3, 40)
+    assert waits == pytest.approx([0.1, 0.2, 0.4], abs=0.08), "only the first may pass: its wait is the least"
+    assert text in (upstream.status.last_error or "")
+    await server.cleanup()
+
+
+async def test_a_server_that_names_the_time_of_its_return_is_not_asked_before(
+    watch: Callable[..., HealthMonitor], fast: None
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": "90"})
+
+    server = web.ServerRunner(web.Server(refuse))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    upstream = Upstream(UpstreamConfig(name="h", transport="http", url=url), ProxyConfig(), 0)
+    waits: list[float] = []
+    watch(upstream, on_change=lambda: waits.append(upstream.status.retry_in() or 0.0))
+    await until(lambda: bool(waits))
+    assert waits == pytest.approx([90], abs=0.5)
+    await server.cleanup()
 
 
 async def test_what_dies_in_the_handshake_is_started_once_per_attempt(
@@ -466,7 +507,7 @@ async def test_a_command_that_a_shell_does_not_find_is_started_once(
     monitor = watch(upstream)
     await monitor.wait_first_attempts(15)
     assert len(journal.lines) == 1
-    assert "127" in (upstream.last_error or "")
+    assert "127" in (upstream.status.last_error or "")
 
 
 @pytest.mark.parametrize(
@@ -491,10 +532,57 @@ async def test_a_refusal_is_shown_as_what_it_is_and_tried_more_rarely(
     monkeypatch.setattr("gateway_core.upstream.ejection.BACKOFF_MAX", 0.0)
     upstream = stdio("missing", command="no-such-command-here")
     waits: list[float] = []
-    watch(upstream, on_change=lambda: waits.append(upstream.retry_in() or 0.0))
+    watch(upstream, on_change=lambda: waits.append(upstream.status.retry_in() or 0.0))
     await until(lambda: len(waits) == 5)
     assert waits[4] > waits[3] > waits[2]
-    assert "command not found in PATH" in (upstream.last_error or "")
+    assert "command not found in PATH" in (upstream.status.last_error or "")
+
+
+async def test_a_command_that_does_not_exist_is_tried_at_least_every_ten_minutes() -> None:
+    clock, waits = HandClock(), []
+    upstream = stdio("missing", "x", command="no-such-command-here", clock=clock)
+    async with watching(upstream, on_change=lambda: waits.append(upstream.status.retry_in() or 0.0), rng=Longest()):
+        for tried in range(1, 14):
+            await until(lambda tried=tried: len(waits) == tried)  # type: ignore[misc]
+            await until(lambda: bool(upstream.status.retry_in()))
+            clock.turn(waits[-1])
+    assert [round(wait) for wait in waits] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
+
+
+async def test_a_process_that_lived_for_long_is_started_again_at_once_and_one_that_did_not_waits(
+    journal: Journal, fast: None
+) -> None:
+    clock, waits = HandClock(), []
+    upstream = stdio("odd", ODD, "--log", str(journal.file), clock=clock)
+
+    def changed() -> None:
+        if upstream.facts.state is UpstreamState.DOWN:
+            waits.append(round(upstream.status.retry_in() or 0.0, 1))
+
+    async def lose(lived: float) -> None:
+        """Lose the connection after that many seconds, and wait for the next."""
+        await until(lambda: upstream.reachable)
+        main = upstream.connections.main
+        assert main is not None
+        clock.turn(lived)
+        await main.close()
+        await until(lambda: upstream.connections.main not in {None, main})
+
+    async with watching(upstream, on_change=changed, rng=Longest()):
+        for lived, expected in ((59, []), (59, [0.2]), (59, [0.2, 0.4]), (61, [0.2, 0.4]), (59, [0.2, 0.4, 0.2])):
+            await lose(lived)
+            assert waits == pytest.approx(expected, abs=0.05)
+
+
+async def test_a_server_that_dies_again_and_again_is_called_unsteady_while_it_is_up(
+    journal: Journal, fast: None
+) -> None:
+    upstream = stdio("odd", ODD, "--log", str(journal.file), "--die", "0.4")
+    async with watching(upstream):
+        await until(lambda: upstream.facts.state is UpstreamState.HEALTHY and bool(upstream.status.unsteady))
+        (warning,) = report.upstream(upstream)["warnings"]
+        assert "odd was lost 3 times without 60 s of health between: exited with status 3: at " in warning
+        assert "cannot open the database" in warning
 
 
 # -- starting -------------------------------------------------------------------------------------------------------
@@ -509,6 +597,56 @@ async def test_a_server_has_as_long_to_start_as_its_start_timeout_says(journal: 
     await in_time.connect()
     assert in_time.fetched is not None
     await in_time.close()
+
+
+async def test_a_list_has_as_long_as_the_start_timeout_says() -> None:
+    slow = (str(SERVERS / "dying.py"), "--slow", "tools/list=1.0", "--capabilities", "tools")
+    late = stdio("late", *slow, start_timeout=0.6)
+    with pytest.raises(DeliveryError, match="no answer to tools/list in time"):
+        await late.connect()
+    await late.close()
+    in_time = stdio("in-time", *slow, start_timeout=20)
+    await in_time.connect()
+    assert in_time.fetched is not None
+    assert in_time.fetched.of("tool")
+    await in_time.close()
+
+
+@pytest.mark.parametrize(("start_timeout", "opens"), [(0.4, False), (20, True)])
+async def test_the_session_of_an_agent_has_as_long_to_start_as_the_first_connection(
+    start_timeout: float, opens: bool
+) -> None:
+    greeted = 0
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal greeted
+        message = json.loads(await request.text() or "{}")
+        if message.get("method") == "initialize":
+            greeted += 1
+            await asyncio.sleep(1.0 if greeted > 1 else 0.0)
+            result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+            headers = {"Mcp-Session-Id": str(greeted)}
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=headers)
+        if message.get("method") == "tools/call":
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+        return web.Response(status=202 if "id" not in message and message else 405)
+
+    server = web.ServerRunner(web.Server(answer))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{server.addresses[0][1]}/mcp"
+    config = UpstreamConfig(name="h", transport="http", url=url, start_timeout=start_timeout)
+    upstream = Upstream(config, ProxyConfig(), 0)
+    await upstream.connect()
+    agent = Agent(Principal("a"), "legacy", "2025-11-25", session_id="one")
+    calling = upstream.request(Exchange(agent, "tools/call"), Request("tools/call", {"name": "x"}))
+    if opens:
+        assert (await calling).error is None
+    else:
+        with pytest.raises(NotSent, match=r"no session: no answer to the handshake within 0\.4 s"):
+            await calling
+    await upstream.close()
+    await server.cleanup()
 
 
 _QUOTES_ITS_TOKEN = """
@@ -528,8 +666,8 @@ async def test_an_error_that_quotes_a_secret_of_the_configuration_shows_it_nowhe
     handler = logger.add(seen.append, level="DEBUG")  # type: ignore[arg-type]
     upstream = stdio("s", "-c", _QUOTES_ITS_TOKEN, env={"TOKEN": "hush-token"})
     watch(upstream)
-    await until(lambda: upstream.last_error is not None)
+    await until(lambda: upstream.status.last_error is not None)
     logger.remove(handler)
-    assert "no such token: ***" in (upstream.last_error or "")
+    assert "no such token: ***" in (upstream.status.last_error or "")
     assert any("no such token: ***" in line for line in seen)
     assert not any("hush-token" in line for line in seen)

@@ -104,7 +104,7 @@ class Watched:
         raise RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",
-            **retry_after(upstream.retry_in() or 1.0),
+            **retry_after(upstream.status.retry_in() or 1.0),
         )
 
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:

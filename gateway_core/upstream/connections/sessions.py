@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.errors import Busy, DeliveryError
+from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.upstream.base import Connection
@@ -21,6 +22,8 @@ from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.connections.await_shared import await_shared
 from gateway_core.upstream.connections.coalescer import Settling
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
+from gateway_core.upstream.ejection import Backoff
+from gateway_core.upstream.status import SYSTEM_CLOCK, Clock
 
 POOL_SIZE: Final = 8
 """Connections of an upstream with `isolation = "call"`; each serves one exchange at a time. Calls that wait for their
@@ -50,12 +53,44 @@ class Lease:
         return not self.retired and not self.connection.closed
 
 
+@dataclass(slots=True)
+class _Opening:
+    """Failed attempts to open a connection."""
+
+    backoff: Backoff
+    retry_at: float = 0.0
+    reason: str = ""
+
+    def again(self, reason: str, now: float) -> None:
+        """Record one more. The first is free: the next attempt may follow at once."""
+        fresh = self.backoff.fresh
+        delay = self.backoff.next()
+        self.retry_at = now if fresh else now + delay
+        self.reason = reason
+
+
 class SessionConnections:
     """Opens, keeps and closes the extra connections of one upstream."""
 
-    def __init__(self, opener: Callable[[Mapping[str, Any], Agent | None], Awaitable[Connection]]) -> None:
-        """`opener` opens a connection with these capabilities, for one agent if given, or raises `NotSent`."""
+    def __init__(
+        self,
+        opener: Callable[[Mapping[str, Any], Agent | None], Awaitable[Connection]],
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        backoff: bool = False,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`opener` opens a connection with these capabilities, for one agent if given, or raises `NotSent`.
+
+        `backoff`: after failed attempts for one session, or for the pool, the next ones wait; for servers that each
+        attempt starts as a process.
+        """
         self._open = opener
+        self._clock = clock
+        self._backoff = backoff
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._failed_openings: dict[str | None, _Opening] = {}
+        """Session (None: the pool) -> its failed attempts to open a connection, since the last that succeeded."""
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
@@ -151,6 +186,7 @@ class SessionConnections:
     def retire(self, session_id: str) -> None:
         """Retire the connection of an agent's session that has ended."""
         task = self._sessions.pop(session_id, None)
+        self._failed_openings.pop(session_id, None)
         lease = _opened(task)
         if lease is not None:
             self._retire(lease)
@@ -210,7 +246,23 @@ class SessionConnections:
         return lease
 
     async def _lease(self, declared: Mapping[str, Any], agent: Agent | None) -> Lease:
-        return Lease(await self._open(declared, agent), declared)
+        """Open a connection. Raises `Busy` before the next attempt is due."""
+        key = agent.session_id if agent is not None else None
+        failed = self._failed_openings.get(key)
+        if failed is not None and (wait := failed.retry_at - self._clock.now()) > 0:
+            raise Busy(failed.reason, retry_after=wait)
+        try:
+            connection = await self._open(declared, agent)
+        except NotSent as problem:
+            if not self._backoff:
+                raise
+            failed = self._failed_openings.setdefault(key, _Opening(Backoff(self._rng)))
+            failed.again(problem.reason, self._clock.now())
+            while len(self._failed_openings) > MAX_SESSIONS:
+                del self._failed_openings[next(iter(self._failed_openings))]
+            raise
+        self._failed_openings.pop(key, None)
+        return Lease(connection, declared)
 
     def _retire(self, lease: Lease) -> None:
         if not lease.retired:

@@ -116,6 +116,11 @@ class FetchedLists:
         """A copy that records a failed fetch of one list."""
         return FetchedLists(self.items, self.hints, self.notes, {**self.failures, kind: reason})
 
+    def report(self, upstream: str, kind: Kind, what: str, reason: str) -> str:
+        """The text for operators about a list that was not fetched. `what`: "failed", "is skipped"."""
+        kept = "the entries last known stay" if kind in self.items else "it counts as empty"
+        return f"{LIST_METHODS[kind]} of upstream {upstream} {what}, {kept}: {reason}"
+
     def only(self, kinds: Collection[Kind]) -> FetchedLists:
         """A copy with only the lists of these kinds."""
         return FetchedLists(

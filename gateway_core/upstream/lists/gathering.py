@@ -7,16 +7,15 @@ import random
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway_core.api import Kind
-from gateway_core.errors import DeliveryError, RpcError, drop_traceback
+from gateway_core.errors import DeliveryError, NotSent, RpcError, drop_traceback
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedList
 from gateway_core.upstream.lists.listing import Send, fetch_list
+from gateway_core.upstream.requests import Reply
 
-LIST_TIMEOUT: Final = 30.0
-"""Timeout in seconds for all pages of one list."""
 SIDE_PATIENCE: Final = 5.0
 """Seconds after which the fetched lists are published without the missing ones."""
 RETRY_FIRST: Final = 2.0
@@ -45,6 +44,35 @@ Outcome = FetchedList | Failure
 Tasks = Mapping[Kind, asyncio.Task[Outcome]]
 
 
+class ListRequests:
+    """The list requests of one fetch on one connection."""
+
+    def __init__(self, kinds: Collection[Kind], *, separate: bool = False) -> None:
+        """`separate`: request one list at a time, in the order of `kinds`."""
+        self.kinds: Final = tuple(kinds)
+        self.turn: Final = asyncio.Semaphore(1 if separate else max(len(self.kinds), 1))
+        """To be held while a list is requested."""
+        self.in_flight: Final[set[Kind]] = set()
+        """The lists with a request that was sent and not answered, even if nothing waits for the answer any more."""
+        self.answered: Final[set[Kind]] = set()
+
+    def sender(self, kind: Kind, send: Send) -> Send:
+        """`send`, recording what is in flight."""
+
+        async def recorded(method: str, params: Mapping[str, Any]) -> Reply:
+            self.in_flight.add(kind)
+            try:
+                reply = await send(method, params)
+            except NotSent:
+                self.in_flight.discard(kind)
+                raise
+            self.in_flight.discard(kind)
+            self.answered.add(kind)
+            return reply
+
+        return recorded
+
+
 def announced(info: ServerInfo) -> frozenset[Kind]:
     """The lists that the server's capabilities announce."""
     return frozenset(kind for kind in LIST_METHODS if CAPABILITY[kind] in info.capabilities)
@@ -54,12 +82,12 @@ def start(
     upstream: str,
     send: Send,
     info: ServerInfo,
-    kinds: Collection[Kind],
+    requests: ListRequests,
     *,
     wanted: tuple[str, ...] | None = None,
     timeout: float,
 ) -> dict[Kind, asyncio.Task[Outcome]]:
-    """Start to fetch these lists, each in a task.
+    """Start to fetch the lists of `requests`, each in a task.
 
     `wanted`: the names of the only tools to keep, if given. `timeout`: seconds for each list.
     """
@@ -67,14 +95,13 @@ def start(
 
     async def fetch(kind: Kind) -> Outcome:
         try:
-            return await fetch_list(upstream, send, info.era, kind, only, timeout=timeout)
+            async with requests.turn:
+                return await fetch_list(upstream, requests.sender(kind, send), info.era, kind, only, timeout=timeout)
         except (DeliveryError, RpcError) as error:
             return Failure(drop_traceback(error))
 
     return {
-        kind: asyncio.create_task(fetch(kind), name=f"{method} of {upstream}")
-        for kind, method in LIST_METHODS.items()
-        if kind in kinds
+        kind: asyncio.create_task(fetch(kind), name=f"{LIST_METHODS[kind]} of {upstream}") for kind in requests.kinds
     }
 
 

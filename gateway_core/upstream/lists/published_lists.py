@@ -28,9 +28,11 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
+from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
-from gateway_core.upstream.lists.gathering import Failure, ListRetries, Outcome, Tasks
+from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
 from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; beyond this, the least recently used are dropped."""
@@ -40,6 +42,7 @@ PATIENCE: Final = 3.0
 """Seconds that an agent waits for its private lists; then it gets the last known ones."""
 FETCH_TIMEOUT: Final = 15.0
 """Seconds for fetching private lists: a late result still serves the next request."""
+
 
 Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
 
@@ -68,7 +71,9 @@ class _Run:
 class PublishedLists:
     """The published lists of one upstream. `ask` delivers a request in an agent's name."""
 
-    def __init__(self, config: UpstreamConfig, ask: Ask) -> None:
+    def __init__(
+        self, config: UpstreamConfig, ask: Ask, events: UpstreamEvents = NO_EVENTS, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.fetched: FetchedLists | None = None
         """The gateway's own copy of the lists."""
         self.behind = False
@@ -78,19 +83,17 @@ class PublishedLists:
         self._config = config
         self._concealer = Concealer.of(config)
         self._ask = ask
+        self._events = events
         self._info: ServerInfo | None = None
         self._fetched_at = 0.0
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
         """The number of the fetch that last determined each list, by success or failure."""
         self._retries = ListRetries()
+        self.fatal: Final = FatalLists(config.name, self._concealer.hide, clock.now)
         self._late: dict[Kind, asyncio.Task[None]] = {}
         """Fetches still in progress whose lists were published as failed."""
-        self.on_late: Callable[[], None] = lambda: None
-        """Called when such a fetch has ended."""
         self._parts: dict[str, Part] = {}
-        self.on_part: Callable[[str], None] = lambda principal: None
-        """Called with the principal when its `part` has changed."""
         self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(MAX_FETCHES)
@@ -119,6 +122,10 @@ class PublishedLists:
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
 
+    def changed(self) -> None:
+        """Record an event after which private lists may differ."""
+        self.changes += 1
+
     @property
     def retry_due(self) -> bool:
         """Whether a failed list is due to be fetched again."""
@@ -132,16 +139,21 @@ class PublishedLists:
         """
         info, number = connection.info, next(self._numbers)
         assert info is not None
-        kinds = gathering.announced(info)
-        asked = kinds - self._retries.waiting if again else kinds
+        if not again:
+            self.fatal.connected(info)
+        kinds, skipped = gathering.announced(info), self.fatal.skipped
+        asked = kinds - skipped - (self._retries.waiting if again else frozenset())
         for kind in asked:
             if kind in self._late:
                 self._late.pop(kind).cancel()
-        name, wanted, timeout = self._config.name, self._config.tools, gathering.LIST_TIMEOUT
-        tasks = gathering.start(name, connection.request, info, asked, wanted=wanted, timeout=timeout)
+        requests = self.fatal.requests([kind for kind in LIST_METHODS if kind in asked])
+        name, wanted, timeout = self._config.name, self._config.tools, self._config.start_timeout
+        tasks = gathering.start(name, connection.request, info, requests, wanted=wanted, timeout=timeout)
         try:
             outcomes = await gathering.first_ones(tasks, gathering.SIDE_PATIENCE)
-            self._check(connection, outcomes, tasks)
+            if connection.closed:
+                raise await self.fatal.lost(connection, outcomes, requests)
+            self._check(outcomes, tasks)
         except BaseException:
             gathering.cancel(tasks)
             self.behind = True
@@ -151,15 +163,16 @@ class PublishedLists:
             self.fetched = self.fetched.only(kinds)
         self._take(outcomes, number)
         for kind in tasks.keys() - outcomes.keys():
-            self._take_later(kind, tasks[kind], number)
+            self._take_later(kind, tasks[kind], number, connection, requests)
+        self._publish(self.fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
+        if len(outcomes) == len(tasks):
+            self.fatal.answered(requests)
 
-    def _check(self, connection: Connection, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
-        """Raise the error of a list if the server failed, not only the list: no answer to any, or a lost connection."""
+    def _check(self, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
+        """Raise the error of a list if no list got an answer: then the server failed, not only the list."""
         failures = [found for found in outcomes.values() if isinstance(found, Failure)]
-        silent = len(failures) == len(tasks) and not any(failure.answered for failure in failures)
-        for failure in failures:
-            if not failure.answered and (silent or connection.closed):
-                raise failure.error
+        if failures and len(failures) == len(tasks) and not any(failure.answered for failure in failures):
+            raise failures[0].error
 
     def _take(self, outcomes: Mapping[Kind, Outcome], number: int) -> None:
         """Publish the outcomes of a fetch, except for lists that a newer fetch has determined."""
@@ -179,15 +192,18 @@ class PublishedLists:
         if self.fetched is not None:
             fetched = fetched.sharing(self.fetched)
             self.changes += fetched.private != before.private
-        self.fetched = fetched
         self._fetched_at = time.monotonic()
-        known = frozenset(before.warnings)
+        self._publish(fetched)
+
+    def _publish(self, fetched: FetchedLists) -> None:
+        """Publish these lists, and log their new warnings."""
+        known = frozenset() if self.fetched is None else frozenset(self.fetched.warnings)
+        self.fetched = fetched
         for warning in fetched.warnings:
             if warning not in known:
                 logger.bind(upstream=self._config.name).warning("{}", warning)
 
     def _failed(self, fetched: FetchedLists, kind: Kind, reason: str, retry_in: float | None) -> FetchedLists:
-        kept = "the entries last known stay" if kind in fetched.items else "it counts as empty"
         if retry_in is not None:
             logger.bind(upstream=self._config.name).info(
                 "{} of upstream {} is asked for again in {:.0f} s or later",
@@ -195,19 +211,21 @@ class PublishedLists:
                 self._config.name,
                 retry_in,
             )
-        return fetched.with_failure(
-            kind, f"{LIST_METHODS[kind]} of upstream {self._config.name} failed, {kept}: {reason}"
-        )
+        return fetched.with_failure(kind, fetched.report(self._config.name, kind, "failed", reason))
 
-    def _take_later(self, kind: Kind, task: asyncio.Task[Outcome], number: int) -> None:
+    def _take_later(
+        self, kind: Kind, task: asyncio.Task[Outcome], number: int, connection: Connection, requests: ListRequests
+    ) -> None:
         """Publish a slow list as failed for now, and wait for it in the background."""
         assert self.fetched is not None
         self.fetched = self._failed(self.fetched, kind, "no answer yet", None)
 
         async def finish() -> None:
             outcome = await task
+            if connection.closed:
+                await self.fatal.lost(connection, {kind: outcome}, requests)
             self._take({kind: outcome}, number)
-            self.on_late()
+            self._events.lists_changed()
 
         late = self._late[kind] = asyncio.create_task(finish(), name=f"late {task.get_name()}")
         self._tasks.add(late)
@@ -286,7 +304,7 @@ class PublishedLists:
         kinds = self.private - self.fetched.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         async with self._turns:
-            tasks = gathering.start(name, send, self._info, kinds, wanted=wanted, timeout=FETCH_TIMEOUT)
+            tasks = gathering.start(name, send, self._info, ListRequests(kinds), wanted=wanted, timeout=FETCH_TIMEOUT)
             outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
             gathering.cancel(tasks)
         known = self._parts.pop(principal, None)
@@ -295,11 +313,11 @@ class PublishedLists:
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
-        self.on_part(principal)
+        self._events.private_lists_changed(principal)
         while len(self._parts) > MAX_PRINCIPALS:
             forgotten = next(iter(self._parts))
             del self._parts[forgotten]
-            self.on_part(forgotten)
+            self._events.private_lists_changed(forgotten)
 
     def _own_lists(
         self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import Final
 
 from gateway_core.log.escaping import escape
 from gateway_core.upstream.concealing import Concealer
+
+_EPILOGUE: Final = re.compile(
+    r"""
+      Node\.js\ v\d | (code|errno|syscall|path|requireStack|cause):\ .*,?$ | [\]})]+,?$     # Node.js
+    | Require\ stack:$ | -\ /
+    | at\ \S+.*[:(] | at\ \S+:\d+ | \.\.\.\ \d+\ more                                       # Node.js and Java: frames
+    | note:\ run\ with\ `RUST_BACKTRACE | stack\ backtrace:$                                # Rust
+    | goroutine\ \d+ | exit\ status\ \d+$ | [\w./()*]+\([0-9a-fx,?{}.\s]*\)$ | \S+\.go:\d+  # Go
+    | npm\ (error|ERR!)\ (A\ complete\ log|\s*$)
+    """,
+    re.VERBOSE,
+)
+"""Lines after an error that do not say what it was."""
 
 
 class StderrTail:
@@ -31,9 +45,13 @@ class StderrTail:
 
     @property
     def last(self) -> str:
-        """The last non-empty line, complete or not; empty if there is none."""
+        """The last line that says something, complete or not: not a stack frame or a runtime's epilogue.
+
+        If no line does, the last line; empty if there is none.
+        """
         rest = self._readable(self._rest)
-        return rest or next(reversed(self._lines), "")
+        lines = [*self._lines, rest] if rest else [*self._lines]
+        return next((line for line in reversed(lines) if not _EPILOGUE.match(line)), lines[-1] if lines else "")
 
     def feed(self, data: bytes) -> None:
         first, *others = data.split(b"\n")

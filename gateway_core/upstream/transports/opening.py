@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
@@ -16,9 +15,6 @@ from gateway_core.upstream.transports.http import HttpConnection
 from gateway_core.upstream.transports.sse import SseConnection
 from gateway_core.upstream.transports.stdio import StdioConnection
 
-SESSION_TIMEOUT: Final = 10.0
-"""Seconds to open an additional HTTP session with a running server; a child process has `start_timeout`."""
-
 
 def connection_to(
     config: UpstreamConfig,
@@ -26,10 +22,16 @@ def connection_to(
     context: ClientContext,
     http: HttpClient | None,
     early: EarlyChildren | None,
+    *,
+    deaths: int = 0,
 ) -> Connection:
-    """A new, unopened connection. All transports but stdio need `http`; `early` may hold a child for stdio."""
+    """A new, unopened connection. All transports but stdio need `http`.
+
+    For stdio: `early` may hold a child; `deaths` is the number of handshakes in a row in which the server exited.
+    """
     if config.transport == "stdio":
-        return StdioConnection(config, limits, context, early.take(config.name) if early is not None else None)
+        child = early.take(config.name) if early is not None else None
+        return StdioConnection(config, limits, context, child, deaths)
     assert http is not None
     kind = SseConnection if config.transport == "sse" else HttpConnection
     return kind(config, limits, context, http)
@@ -40,11 +42,12 @@ async def open_session(
 ) -> None:
     """Open an additional connection to a running server; `discard` it on failure. Raises `NotSent`."""
     try:
-        async with asyncio.timeout(config.start_timeout if config.transport == "stdio" else SESSION_TIMEOUT):
+        async with asyncio.timeout(config.start_timeout):
             await connection.open(era)
     except (DeliveryError, RpcError, TimeoutError) as problem:
         discard(connection)
-        raise NotSent(f"no session: {str(problem) or 'timed out'}") from None
+        reason = str(problem) or f"no answer to the handshake within {config.start_timeout:g} s"
+        raise NotSent(f"no session: {reason}") from None
     except BaseException:
         discard(connection)
         raise

@@ -98,10 +98,17 @@ class StdioConnection(DuplexConnection):
     """A connection over stdin and stdout to a server that the gateway starts."""
 
     def __init__(
-        self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, early: Child | None = None
+        self,
+        config: UpstreamConfig,
+        limits: LimitsConfig,
+        context: ClientContext,
+        early: Child | None = None,
+        deaths: int = 0,
     ) -> None:
-        """`early`: a child that was already started for this connection."""
+        """`early`: a child that was already started for this connection. `deaths`: the number of handshakes in a row,
+        just before this one, in which the server exited."""
         super().__init__(config, limits, context)
+        self._deaths = deaths
         self._early = early
         self._child: Child | None = None
         self._queued = 0
@@ -114,10 +121,10 @@ class StdioConnection(DuplexConnection):
         it once each, alternating between without and with the probe.
         """
         try:
-            return await super().open("legacy" if self.deaths % 2 else known_era)
+            return await super().open("legacy" if self._deaths % 2 else known_era)
         except DeliveryError:
             child = self._child
-            if known_era is not None or self.deaths or self._heard or child is None or not child.ran:
+            if known_era is not None or self._deaths or self._heard or child is None or not child.ran:
                 raise
             if child.unrunnable:
                 raise

@@ -216,7 +216,7 @@ async def test_a_connection_that_is_lost_under_a_parked_call_leaves_its_outcome_
     async with world(asker("stdio", "legacy")) as w:
         ann = Agent(w, http)
         state = await ann.asked()
-        connection = w.gateway.pool.upstreams[0].connection
+        connection = w.gateway.pool.upstreams[0].connections.main
         await connection.close()
         answer = await ann.call("greet", {"who": "bob"}, requestState=state, **ann.answers())
         assert answer["result"]["_meta"]["dev.radium.gateway/outcome"] == "unknown"

@@ -13,6 +13,7 @@ from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.connections import sessions
 from gateway_core.upstream.connections.sessions import SessionConnections
 from gateway_core.upstream.requests import Reply, Request
+from tests.upstream.watch_kit import HandClock, Longest
 
 
 class Plain(Connection):
@@ -302,3 +303,40 @@ async def test_leases_above_the_pools_size_are_closed_when_they_come_back() -> N
     await asyncio.gather(*calls)
     await own.closed()
     assert sum(not connection.closed for connection in maker.made) == sessions.POOL_SIZE
+
+
+async def test_a_session_whose_process_does_not_start_is_tried_ever_more_rarely() -> None:
+    maker, clock, one = Maker(), HandClock(), agent("s")
+    own = SessionConnections(maker, clock, backoff=True, rng=Longest())
+    maker.failure = NotSent("no session: the server exited with status 1")
+    waits = []
+    for _ in range(2):  # the first failure may have been an accident
+        assert type(await failing(own, one)) is NotSent
+    for _ in range(7):
+        with pytest.raises(Busy, match="exited with status 1") as busy:
+            await own.lease_of(one)
+        waits.append(busy.value.retry_after or 0.0)
+        clock.turn(waits[-1])
+        assert type(await failing(own, one)) is NotSent
+    assert waits == pytest.approx([2, 4, 8, 16, 32, 60, 60], abs=0.5)
+    assert isinstance((await failing(own, agent("t"))), NotSent), "another session has its own attempts"
+    maker.failure = None
+    clock.turn(60)
+    await own.lease_of(one)
+    assert own._failed_openings.keys() == {"t"}
+    own.retire("t")
+    assert not own._failed_openings
+
+
+async def test_a_session_over_http_is_tried_at_every_call() -> None:
+    maker, one = Maker(), agent("s")
+    own = SessionConnections(maker)
+    maker.failure = NotSent("no session: HTTP 503")
+    for _ in range(5):
+        assert type(await failing(own, one)) is NotSent
+
+
+async def failing(own: SessionConnections, one: Agent) -> Exception:
+    with pytest.raises(NotSent) as failure:
+        await own.lease_of(one)
+    return failure.value

@@ -16,7 +16,7 @@ from gateway_core.errors import DeliveryError, OutcomeUnknown
 from gateway_core.upstream import watch
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists import gathering
-from gateway_core.upstream.lists.gathering import ListRetries
+from gateway_core.upstream.lists.gathering import ListRequests, ListRetries
 from gateway_core.upstream.upstream import Upstream
 from tests.conformance.catalog_kit import LISTS, Offering, tool, until, world
 from tests.upstream.conftest import Script, Seen, http, result
@@ -211,12 +211,10 @@ async def test_one_list_that_cannot_be_had_over_http(
 
 
 @pytest.mark.parametrize("fault", ["HTTP 500", "silence", "a dropped connection"])
-async def test_a_server_of_which_no_list_can_be_had_is_down(
-    scripted: Any, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gathering, "LIST_TIMEOUT", 0.5)
+async def test_a_server_of_which_no_list_can_be_had_is_down(scripted: Any, fault: str) -> None:
     server = await scripted(FAULTS[fault], era="modern", capabilities=CAPABILITIES)
-    upstream = Upstream(UpstreamConfig(name="a", transport="http", url=server.url), ProxyConfig(), 0)
+    config = UpstreamConfig(name="a", transport="http", url=server.url, start_timeout=0.5)
+    upstream = Upstream(config, ProxyConfig(), 0)
     try:
         with pytest.raises(DeliveryError):
             await upstream.connect()
@@ -253,7 +251,7 @@ async def test_a_failure_keeps_no_frames() -> None:
         except ValueError:
             raise OutcomeUnknown("it broke") from None
 
-    tasks = gathering.start("a", send, ServerInfo("legacy", "2025-11-25"), ["tool"], timeout=5)
+    tasks = gathering.start("a", send, ServerInfo("legacy", "2025-11-25"), ListRequests(["tool"]), timeout=5)
     (failure,) = (await gathering.first_ones(tasks, 5)).values()
     assert isinstance(failure, gathering.Failure)
     assert (failure.error.__traceback__, failure.error.__context__) == (None, None)

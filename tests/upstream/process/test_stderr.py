@@ -30,6 +30,81 @@ async def test_the_last_line_is_found_however_the_bytes_are_split() -> None:
         assert list(tail._lines) == ["first", "sécond", "the end"]
 
 
+NODE = """
+/srv/server.js:1
+throw new Error("cannot open the database");
+^
+
+Error: cannot open the database
+    at Object.<anonymous> (/srv/server.js:1:7)
+    at node:internal/main/run_main_module:28:49 {
+  code: 'SQLITE_CANTOPEN',
+  errno: 14,
+}
+
+Node.js v20.20.2
+"""
+NODE_MODULE = """
+Error: Cannot find module 'no-such-module'
+Require stack:
+- /srv/server.js
+    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15) {
+  code: 'MODULE_NOT_FOUND',
+  requireStack: [ '/srv/server.js' ]
+}
+
+Node.js v20.20.2
+"""
+JAVA = """
+Exception in thread "main" java.lang.IllegalStateException: no database
+\tat org.example.Server.main(Server.java:7)
+\t... 3 more
+"""
+RUST = """
+thread 'main' panicked at src/main.rs:2:5: no database
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+"""
+GO = """
+panic: no database
+
+goroutine 1 [running]:
+main.open(0x1, {0x4b2f, 0x2})
+\t/srv/main.go:9 +0x1d
+main.main()
+\t/srv/main.go:4 +0x18
+exit status 2
+"""
+NPM = """
+npm error code E404
+npm error 404 Not Found - GET https://example.test/no-such-package
+npm error A complete log of this run can be found in: /home/me/.npm/_logs/2026-01-02T03_04_05_678Z-debug-0.log
+"""
+PYTHON = """
+Traceback (most recent call last):
+  File "server.py", line 1, in <module>
+ValueError('no database')
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (NODE, "Error: cannot open the database"),
+        (NODE_MODULE, "Error: Cannot find module 'no-such-module'"),
+        (JAVA, 'Exception in thread "main" java.lang.IllegalStateException: no database'),
+        (RUST, "thread 'main' panicked at src/main.rs:2:5: no database"),
+        (GO, "panic: no database"),
+        (NPM, "npm error 404 Not Found - GET https://example.test/no-such-package"),
+        (PYTHON, "ValueError('no database')"),
+        ("}\n", "}"),
+    ],
+)
+async def test_the_last_words_name_the_error_and_not_what_a_runtime_adds(text: str, line: str) -> None:
+    tail = StderrTail("server", Concealer(()))
+    tail.feed(text.encode())
+    assert tail.last == line
+
+
 async def test_secrets_are_hidden_longest_first_and_trifles_are_not() -> None:
     tail = StderrTail("server", Concealer(["token", "token-long", "1", ""]))
     tail.feed(b"a token-long and a token at 1\n")

@@ -1,0 +1,166 @@
+"""The connections of one upstream: the main one, and those of agent sessions and of calls.
+
+A shared *main* connection serves discovery, health checks, modern agents and, by default, all others. A legacy server
+that opens sessions gets one more connection per agent session; `isolation` adds connections per agent or per call.
+A caller that asks for a connection gets an open one, or `NotSent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from gateway_core.api import UpstreamState
+from gateway_core.config import LimitsConfig, UpstreamConfig
+from gateway_core.errors import Busy, NotSent
+from gateway_core.exchange.exchange import Agent
+from gateway_core.inline.driver import in_task
+from gateway_core.upstream.base import Connection
+from gateway_core.upstream.capabilities import EVERYTHING
+from gateway_core.upstream.connections.sessions import SessionConnections
+from gateway_core.upstream.notifications.announcements import Announcements
+from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.status import UpstreamStatus
+from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.opening import connection_to, open_session
+
+RECONNECT_WAIT: Final = 2.0
+"""Seconds that a call waits for a lost connection to be reopened."""
+
+
+class ConnectionManager:
+    """Opens, replaces and closes the connections of one upstream."""
+
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        limits: LimitsConfig,
+        status: UpstreamStatus,
+        announced: Announcements,
+        early: EarlyChildren | None,
+    ) -> None:
+        """`announced` receives the notifications from all connections. `early` may hold the first child process."""
+        self._config = config
+        self._limits = limits
+        self._status = status
+        self._announced = announced
+        self._early = early
+        self.http: Final = HttpClient(config, limits) if config.transport != "stdio" else None
+        self.isolates: Final = config.isolation in {"agent", "call"}
+        """Whether legacy agents or calls do not share the main connection."""
+        self.main: Connection | None = None
+        """The main connection, if there is one. It may be closed."""
+        self.sessions: Final = SessionConnections(self._open_session, status.clock, backoff=self.http is None)
+        self.died = False
+        """Whether the process of the connection closed last had exited by itself."""
+        self._deaths = 0
+        """Number of consecutive handshakes in which the server's process exited."""
+        self._opened = asyncio.Event()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the main connection is open."""
+        return self.main is not None and not self.main.closed
+
+    def sharing(self) -> Iterator[Connection]:
+        """The connections whose calls can keep the server of the main connection busy."""
+        if self.main is not None:
+            yield self.main
+        if self.http is not None:
+            yield from self.sessions.connections()
+
+    # -- the main connection --------------------------------------------------------------------------------------
+
+    async def open(self) -> Connection:
+        """Open a new main connection and complete the handshake. It serves calls only after `adopt`.
+
+        Raises `DeliveryError` or `RpcError` with the reason, and closes what was opened.
+        """
+        config = self._config
+        context = self._announced.shared(EVERYTHING)
+        connection = connection_to(config, self._limits, context, self.http, self._early, deaths=self._deaths)
+        try:
+            async with asyncio.timeout(config.start_timeout):
+                await connection.open(self._status.facts.era)
+        except BaseException as problem:
+            self.give_up(connection)
+            self._deaths = self._deaths + 1 if self.died else 0
+            if isinstance(problem, TimeoutError):
+                raise NotSent(f"no answer to the handshake within {config.start_timeout:g} s") from None
+            raise
+        self._deaths = 0
+        assert connection.info is not None
+        self._status.facts.negotiated(connection.info.era)
+        return connection
+
+    def adopt(self, connection: Connection) -> None:
+        """Make this the main connection, in place of the previous one."""
+        previous, self.main = self.main, connection
+        self._opened.set()
+        if previous is not None:
+            self.give_up(previous)
+        if self.http is not None:
+            # A server that is reachable again was usually restarted, and has lost its old sessions.
+            self.sessions.retire_all()
+
+    async def usable_main(self) -> Connection:
+        """The main connection, or its replacement within `RECONNECT_WAIT` if it was just lost. Raises `Busy`."""
+        lost = self.main
+        if lost is not None and not lost.closed:
+            return lost
+        if self._status.facts.state is UpstreamState.HEALTHY:
+            await in_task()
+            self._opened.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RECONNECT_WAIT):
+                    await self._opened.wait()
+        if self.main is None or self.main.closed:
+            raise Busy("not connected", retry_after=self._status.retry_in())
+        return self.main
+
+    def give_up(self, connection: Connection) -> None:
+        """Close a connection in the background, and keep how its server ended."""
+        self.died = connection.died
+        self._status.ended(connection.last_words)
+        self.sessions.discard(connection)
+
+    # -- the other connections ------------------------------------------------------------------------------------
+
+    async def of(self, owner: Agent | None) -> Connection:
+        """The connection of an agent's session; None: the main one."""
+        main = await self.usable_main()
+        if owner is None:
+            return main
+        async with self.sessions.of_session(owner) as connection:
+            return connection
+
+    async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
+        """Open one more connection, for `agent` alone if given. Raises `NotSent` for every failure."""
+        context = self._announced.own(declared, agent)
+        connection = connection_to(self._config, self._limits, context, self.http, None)
+        await open_session(connection, self._config, self._status.facts.era, self.sessions.discard)
+        if agent is not None and agent.session_id is not None:
+            self._announced.logs.opened(agent.session_id, connection)
+        return connection
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Close the main connection at once, and each agent's connection when its last call ends."""
+        main, self.main = self.main, None
+        if main is not None:
+            self.give_up(main)
+        self.sessions.retire_all()
+
+    async def disconnect(self) -> None:
+        """`abandon`, and wait until all connections being closed are closed; bounded in time."""
+        self.abandon()
+        await self.sessions.closed()
+
+    async def close(self) -> None:
+        """`disconnect`, and close the HTTP client."""
+        await self.disconnect()
+        if self.http is not None:
+            await self.http.close()

@@ -1,0 +1,107 @@
+"""The observable state of one upstream, the events that it reports, and the clock that it lives by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway_core.api import UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.config import UpstreamConfig
+
+SUSTAINED: Final = 60.0
+"""Seconds of health after which earlier losses no longer count."""
+UNSTEADY: Final = 3
+"""Losses without sustained health between them from which on an upstream is reported as unsteady."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Monotonic time, and waiting for it."""
+
+    now: Callable[[], float] = time.monotonic
+    """Seconds, comparable with the event loop's time."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamEvents:
+    """Callbacks about one upstream. They must not wait."""
+
+    lists_changed: Callable[[], None] = lambda: None
+    """Called when a call or a late list has updated the published lists."""
+    private_lists_changed: Callable[[str], None] = lambda principal: None
+    """Called with the id of a principal whose private lists were fetched or dropped."""
+
+
+NO_EVENTS: Final = UpstreamEvents()
+SYSTEM_CLOCK: Final = Clock()
+
+
+class UpstreamStatus:
+    """State and last failure of one upstream."""
+
+    def __init__(self, config: UpstreamConfig, order: int, clock: Clock) -> None:
+        self.facts: Final = UpstreamFacts(
+            config.name, config.transport, config.url, config.priority, config.group, order
+        )
+        self.view: Final = UpstreamView(self.facts)
+        self.last_error: str | None = None
+        """The reason of the last failure, in a form that agents may see."""
+        self.last_words = ""
+        """The last line on stderr of the connection closed last: for operators only."""
+        self.retry_at: float | None = None
+        """Time of the next attempt to reach the server, while it is down or ejected."""
+        self.clock: Final = clock
+        self._up_since: float | None = None
+        self._losses = 0
+        self._loss = ""
+
+    def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
+        """Set the state, its reason, and the time of the next attempt."""
+        self.facts.enter(state)
+        self.retry_at = retry_at
+        if reason is not None or state is UpstreamState.HEALTHY:
+            self.last_error = reason
+
+    def failed(self, reason: str) -> None:
+        """Record why a request failed."""
+        self.last_error = reason
+
+    def ended(self, last_words: str) -> None:
+        """Record the last line on stderr of a connection that was closed."""
+        self.last_words = last_words
+
+    def connected(self) -> None:
+        """Enter the state healthy, on a new main connection."""
+        self._up_since = self.clock.now()
+        self.enter(UpstreamState.HEALTHY)
+
+    def lost(self, reason: str) -> None:
+        """Record that the main connection, if there was one, was lost."""
+        if self._up_since is None:
+            return
+        if self._steady:
+            self._losses = 0
+        self._up_since = None
+        self._losses += 1
+        self._loss = f"{reason}: {self.last_words}" if self.last_words else reason
+
+    @property
+    def _steady(self) -> bool:
+        return self._up_since is not None and self.clock.now() - self._up_since >= SUSTAINED
+
+    @property
+    def unsteady(self) -> str:
+        """For operators: how often a server that is up now was lost shortly before, and why; empty if it is steady."""
+        if self._losses < UNSTEADY or self._up_since is None or self._steady:
+            return ""
+        return (
+            f"{self.facts.name} was lost {self._losses} times without {SUSTAINED:g} s of health between: {self._loss}"
+        )
+
+    def retry_in(self) -> float | None:
+        """Seconds until the next attempt to reach this upstream; None if unknown."""
+        return None if self.retry_at is None else max(0.0, self.retry_at - self.clock.now())
