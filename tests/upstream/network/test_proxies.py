@@ -291,4 +291,4 @@ async def test_metadata_leads_through_no_proxy_to_this_machine(scripted: Any, co
 
 def test_the_password_of_a_proxy_is_hidden_in_texts() -> None:
     config = UpstreamConfig(name="a", transport="http", url="https://a.example", proxy=f"http://{ENCODED}@p.example")
-    assert Concealer.of(config).hide(f"a {SECRET} b pass%2Fword%407") == "a *** b ***"
+    assert Concealer.of(config).hide(f"a {SECRET} b pass%2Fword%407") == "a [REDACTED] b [REDACTED]"
