@@ -114,6 +114,7 @@ TESTED_IN = {
     ),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
     "upstream/lists/test_published_lists.py": ("upstream/pool.py", "upstream/connections/coalescer.py"),
+    "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (
         "upstream/connections/isolation.py",
         "upstream/connections/await_shared.py",
@@ -282,7 +283,8 @@ SET_FROM_OUTSIDE: dict[str, set[str]] = {
     "gateway_core/inline/driver.py": {"_waiter"},
     "gateway_core/gateway.py": {"closing"},
     "gateway_core/pipeline/input_required/parking.py": {"lapse", "news", "task"},
-    "gateway_core/upstream/transports/client.py": {"last", "unused_since"},
+    "gateway_core/upstream/network/host.py": {"unused_since"},
+    "gateway_core/upstream/transports/client.py": {"last"},
     "gateway_core/upstream/transports/http.py": {"id", "version"},
     "gateway_core/http1/client_connection.py": {"missing"},
     "gateway_core/upstream/notifications/watches.py": {"connection"},
