@@ -36,6 +36,7 @@ SUITES = {
     "test_one_way.py": "that every call passes one pipeline",
     "test_public_api.py": "what plugins may import",
     "test_third_party_plugin.py": "a plugin that is built and installed as its users would",
+    "cli/test_pages.py": "pages whose blocks are copied and run",
     "cli/test_serving.py": "the commands together, with a server",
     "downstream/test_sdk_clients.py": "official clients",
     "downstream/test_security.py": "hosts, origins and tokens",
@@ -52,7 +53,9 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("catalog/identity.py", "catalog/naming.py", "upstream/lists/fetched_lists.py"),
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
-    "cli/test_app.py": ("cli/status.py", "cli/views.py"),
+    "cli/test_app.py": ("cli/status.py",),
+    "cli/importing/test_convert.py": ("cli/importing/placeholders.py",),
+    "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
     "cli/test_serving.py": ("cli/settings.py",),
     "cli/serving/test_start.py": (

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from gateway_core.cli.hints import command
 from gateway_core.errors import GatewayError
 from gateway_core.http1.hosts import base_url
 
@@ -236,13 +237,13 @@ def read_instance(path: Path) -> Holder | Locked | None:
 def _already(path: Path, instance: Holder | Locked | None) -> str:
     if isinstance(instance, OtherVersion):
         return (
-            f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: rad mcp proxy stop"
+            f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: {command('stop')}"
         )
     if isinstance(instance, Instance):
         return (
             f"already running (pid {instance.pid}, {instance.address})\n"
-            "  to look at it: rad mcp proxy status\n"
-            "  to stop it:    rad mcp proxy stop"
+            f"  to look at it: {command('status')}\n"
+            f"  to stop it:    {command('stop')}"
         )
     return f"another start is under way: {path} is locked"
 

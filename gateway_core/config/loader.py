@@ -19,7 +19,7 @@ from gateway_core.config.interpolate import fill
 from gateway_core.config.models import Config, FileTable, ProxyConfig
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.source import Path, line_of, scan, show
-from gateway_core.errors import ConfigError
+from gateway_core.errors import ConfigError, FileProblem
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
 """Path of the configuration file in a project."""
@@ -52,7 +52,7 @@ def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Con
         raw = tomllib.loads(text)
         lines = scan(text)
     except RecursionError:
-        raise ConfigError([f"{path}: is nested too deeply"]) from None
+        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
     except ValueError as error:
         raise ConfigError([_syntax(path, text, str(error))]) from None
 
@@ -72,16 +72,16 @@ def _read(path: FilePath) -> str:
             _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file; `rad mcp proxy init` writes one"]) from None
+        raise ConfigError([_of_file(path, "no such file; `rad mcp proxy init` writes one")]) from None
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        raise ConfigError([_of_file(path, f"cannot be read: {error.strerror}")]) from None
     if len(content) > FILE_LIMIT:
-        raise ConfigError([f"{path}: is larger than {FILE_LIMIT // 1024} KiB"])
+        raise ConfigError([_of_file(path, f"is larger than {FILE_LIMIT // 1024} KiB")])
     try:
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
+        raise ConfigError([_of_file(path, "is not UTF-8 text; save the file as UTF-8", line)]) from None
 
 
 def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
@@ -89,24 +89,35 @@ def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
         return
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            [f"{path}: others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'"]
+            [
+                _of_file(
+                    path,
+                    f"others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'",
+                )
+            ]
         )
     if os.geteuid() not in (0, status.st_uid) and status.st_uid != 0:
         raise ConfigError(
-            [f"{path}: belongs to another user, and its commands would run with your rights; make your own copy"]
+            [_of_file(path, "belongs to another user, and its commands would run with your rights; make your own copy")]
         )
 
 
-def _syntax(path: FilePath, text: str, message: str) -> str:
+def _of_file(path: FilePath, message: str, line: int | None = None) -> FileProblem:
+    """A problem that belongs to no key."""
+    return FileProblem(str(path), line, None, message)
+
+
+def _syntax(path: FilePath, text: str, message: str) -> FileProblem:
     """The message of `tomllib`, which never quotes a value, after file and line."""
     place = _TOML_PLACE.search(message)
     what = message[: place.start()] if place else message
     if place and place.group(1) is None:
         last = text.rstrip().count("\n") + 1
-        return f"{path}:{last}: is not valid TOML: {what} at the end of the file; is a bracket or a quote not closed?"
-    where, column = (f"{path}:{place.group(1)}", f" at column {place.group(2)}") if place else (str(path), "")
+        ending = "at the end of the file; is a bracket or a quote not closed?"
+        return _of_file(path, f"is not valid TOML: {what} {ending}", last)
+    line, column = (int(place.group(1)), f" at column {place.group(2)}") if place else (None, "")
     hint = next((f"; {hint}" for start, hint in _TOML_HINTS.items() if what.startswith(start)), "")
-    return f"{where}: is not valid TOML: {what}{column}{hint}"
+    return _of_file(path, f"is not valid TOML: {what}{column}{hint}", line)
 
 
 def _validate(
@@ -149,11 +160,14 @@ def _plugin_entry(entry: Any, index: int, lines: dict[Path, int]) -> Any:
     }
 
 
-def _formatted(problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int]) -> list[str]:
+def _formatted(
+    problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int]
+) -> list[FileProblem]:
     """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known."""
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [
-        f"{path}:{line}: {show(problem.path)}: {_of(problem.path, raw)}{problem.message}" for line, problem in placed
+        FileProblem(str(path), line, show(problem.path), _of(problem.path, raw) + problem.message)
+        for line, problem in placed
     ]
     return list(dict.fromkeys(texts))
 

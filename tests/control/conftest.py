@@ -23,6 +23,9 @@ class FakeOperations:
     def tools(self) -> dict[str, Any]:
         return {"tools": [1 / len(self.shown)]}
 
+    def tool(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
 
 @dataclass
 class Plane:

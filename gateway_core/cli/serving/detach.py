@@ -1,7 +1,7 @@
 """`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports one JSON object over a pipe: `{"address", "control"}` once it listens, or `{"error", "code"}` with
-text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside `mcp-proxy.toml`.
+The child reports one JSON object over a pipe: `{"address", "control", "log"}` once it listens, or `{"error", "code"}`
+with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside `mcp-proxy.toml`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
+from gateway_core.cli import hints
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import locate
-from gateway_core.cli.report import describe, put, say_error
+from gateway_core.cli.report import Failed, describe, put, say, say_error
 
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""
+END_PATIENCE: Final = 5.0
+"""Seconds that an interrupted start waits after each signal to the gateway."""
 MAX_REPORT: Final = 64 * 1024
 MAX_ERROR: Final = MAX_REPORT // 16
 """Characters of an error in a report. JSON may escape each with 12 bytes."""
@@ -50,19 +55,23 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
-    def ready(self, address: str, control: str) -> None:
-        self._send({"address": address, "control": control})
+    def ready(self, address: str, control: str, log: str) -> None:
+        """Report that the gateway listens. Raises `Failed` if the parent process ended: the start was interrupted."""
+        if not self._send({"address": address, "control": control, "log": log}):
+            raise Failed("the start was interrupted, so the gateway stops")
 
-    def _send(self, report: dict[str, Any]) -> None:
+    def _send(self, report: dict[str, Any]) -> bool:
+        """Whether the parent process got the report."""
         if self._fd < 0:
-            return
+            return True
         fd, self._fd = self._fd, -1
         try:
             os.write(fd, json.dumps(report).encode())
         except OSError:
-            return  # the parent process ended; the log has the error
+            return False
         finally:
             os.close(fd)
+        return True
 
 
 def start(config: Path | None) -> int:
@@ -71,7 +80,8 @@ def start(config: Path | None) -> int:
     log = log_file(path)
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", "--config", str(path)]
+    given = [] if config is None else ["--config", str(config)]
+    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *given]
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [*command, "--ready-fd", str(writer)],
@@ -85,7 +95,11 @@ def start(config: Path | None) -> int:
         os.close(fd)
         os.close(writer)
     try:
-        report = _report(reader)
+        with _signals_interrupt():
+            report = _report(reader)
+    except KeyboardInterrupt:
+        _end(child)
+        raise
     finally:
         os.close(reader)
     if "address" in report:
@@ -93,8 +107,8 @@ def start(config: Path | None) -> int:
         put(
             f"started: pid {child.pid}, {report['address']}\n"
             f"  control plane: {report['control']}\n"
-            f"  log: {log}\n"
-            "  to stop it: rad mcp proxy stop"
+            f"  log: {report.get('log', log)}\n"
+            f"  to stop it: {hints.command('stop')}"
         )
         return ExitCode.DONE
     if "error" in report:
@@ -102,6 +116,36 @@ def start(config: Path | None) -> int:
         child.wait()
         return int(report.get("code", ExitCode.FAILED))
     return _gave_no_report(child, log)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the command as Ctrl+C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a gateway that is starting; its guard ends its servers."""
+    say("interrupted: ending the gateway that was starting …")
+    try:
+        for patience in (END_PATIENCE, 2 * END_PATIENCE):  # the second signal does not wait for anything
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(patience)
+                return
+    except KeyboardInterrupt:
+        pass
+    child.kill()
+    child.wait()
 
 
 def _report(reader: int) -> dict[str, Any]:

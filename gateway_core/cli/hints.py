@@ -1,0 +1,28 @@
+"""Commands in messages: they repeat the options by which this command found its configuration."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+_REPEATED: Final = {"config": "--config"}
+"""Name of the parameter -> its option."""
+_given: dict[str, str] = {}
+
+
+def remember(params: Mapping[str, Any]) -> None:
+    """Take the options to repeat from the parameters of the command that runs."""
+    _given.clear()
+    for name, option in _REPEATED.items():
+        value = params.get(name)
+        if isinstance(value, Path | str):
+            _given[option] = str(value)
+
+
+def command(rest: str) -> str:
+    """`rad mcp proxy REST` with those options, ready to paste: `stop` becomes `rad mcp proxy stop --config FILE`."""
+    options = "".join(f" {option} {shlex.quote(value)}" for option, value in _given.items())
+    name, space, others = rest.partition(" ")
+    return f"rad mcp proxy {name}{options}{space}{others}"

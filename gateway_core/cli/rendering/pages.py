@@ -1,0 +1,128 @@
+"""Renders status, tools and plugins as text for people.
+
+Names, descriptions and errors come from upstreams, so every text is escaped and never read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway_core.cli.hints import command
+from gateway_core.cli.rendering.table import GREEN, RED, YELLOW, painted, sentence, show_table
+from gateway_core.log.escaping import escape
+from gateway_core.log.wording import count
+
+STATE_COLOURS: Final = {"healthy": GREEN, "connecting": YELLOW, "ejected": YELLOW, "down": RED}
+
+
+def start_summary(status: dict[str, Any]) -> str:
+    """The text that `start` prints on a terminal once it listens."""
+    upstreams = [
+        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  priority {one['priority']}"
+        for one in status["upstreams"]
+    ]
+    plugins = ", ".join(one["name"] for one in status["plugins"])
+    lines = [
+        f"Radium MCP gateway {status['version']}, pid {status['pid']}",
+        *_row("agents connect to", [_endpoint(status)]),
+        *_row("control plane", [status["control"]]),
+        *_row("configuration", [escape(str(status["config"]))]),
+        *_row("upstreams", upstreams or ["none yet; add [[mcp.proxy.upstreams]] to the configuration"]),
+        *_row("plugins, in order", [plugins or "none"]),
+        *_row("to stop it", [f"Ctrl+C, or: {command('stop')}"]),
+    ]
+    return "\n".join(lines)
+
+
+def _row(label: str, values: Sequence[str]) -> list[str]:
+    return [f"  {label if not index else '':<18} {value}" for index, value in enumerate(values)]
+
+
+def _endpoint(status: dict[str, Any]) -> str:
+    if not status["address"]:
+        return "none yet: the gateway is starting, or agents connect over stdin and stdout"
+    return f"{status['address']}/{'sse' if status['transport'] == 'sse' else 'mcp'}"
+
+
+def show_status(status: dict[str, Any]) -> None:
+    """Print the response of GET `/admin/status`."""
+    if status["draining"]:
+        state = painted("draining", YELLOW)
+    elif status["ready"]:
+        state = painted("ready", GREEN)
+    else:
+        state = painted("not ready", RED) + ": no upstream is reachable"
+    plugins = ", ".join(escape(str(one["name"])) for one in status["plugins"])
+    head = {
+        "running": f"pid {status['pid']}, up {duration(status['uptime'])}, version {status['version']}, {state}",
+        "address": _endpoint(status),
+        "control plane": status["control"],
+        "configuration": escape(str(status["config"])),
+        "agents": f"{count(status['connections'], 'connection')}, {count(status['sessions'], 'session')}",
+        "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
+        "plugins, in order": plugins or "none",
+    }
+    for label, value in head.items():
+        print(f"{label:<18} {value}")
+    if not status["upstreams"]:
+        print(f"{'upstreams':<18} none; add [[mcp.proxy.upstreams]] to the configuration")
+        return
+    _show_upstreams(status["upstreams"])
+    for one in status["upstreams"]:
+        if one["last_error"]:  # below the table, because it is too long for a column
+            print(sentence(f"{one['name']}: last error: {one['last_error']}"))
+        for warning in one["warnings"]:
+            print(sentence(f"warning: {warning}"))
+
+
+def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
+    colours = {("state", state): colour for state, colour in STATE_COLOURS.items()}
+    names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
+    print()
+    show_table(names, map(_upstream, upstreams), right={"tools", "calls", "errors", "latency"}, colours=colours)
+    print()
+
+
+def _upstream(one: dict[str, Any]) -> list[str]:
+    latency, retry, age = one["latency_ms"], one["next_retry_in"], one["lists_age"]
+    return [
+        one["name"],
+        one["state"],
+        one["era"] or "-",
+        str(one["tools"]),
+        one["lists"] if age is None else f"{one['lists']}, {duration(age)}",
+        str(one["calls"]),
+        str(one["errors"]),
+        "-" if latency is None else f"{latency:.1f} ms",
+        "-" if retry is None else f"in {duration(retry)}",
+    ]
+
+
+def show_tools(answer: dict[str, Any]) -> None:
+    """Print the response of GET `/admin/tools`."""
+    rows = [[one["name"], ", ".join(one["upstreams"]), one["description"]] for one in answer["tools"]]
+    if rows:
+        show_table(("tool", "upstreams", "description"), rows)
+    else:
+        print("no tools")
+    for conflict in answer["conflicts"]:
+        print(sentence(f"{conflict['kind']} {conflict['name']} is claimed more than once: {conflict['outcome']}"))
+        for claim in conflict["claims"]:
+            outcome = "dropped" if claim["published"] is None else f"published as {claim['published']}"
+            print(f"  {sentence(', '.join(claim['upstreams']))}: {sentence(outcome)}")
+    for note in answer.get("notes", ()):
+        print(sentence(f"note: {note}"))
+    for warning in answer["warnings"]:
+        print(sentence(f"warning: {warning}"))
+
+
+def duration(seconds: float) -> str:
+    """Format as `5 s`, `3 min 0 s`, `2 h 5 min` or `4 d 1 h`."""
+    whole = max(0, int(seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
