@@ -250,7 +250,7 @@ class _Place:
 class _FakeCatalog:
     """The part of the catalog that the pipeline uses; every name leads to the one upstream."""
 
-    snapshot: Final = Snapshot(linking=frozenset({"upstream"}))
+    snapshot: Final = Snapshot(linking={"upstream": frozenset()})
 
     def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
         self._given = given

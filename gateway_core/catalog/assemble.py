@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as _replace
+from typing import Final
 
 from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.links import UI_KEY, published_definition
+from gateway_core.catalog.links import UI_KEY, published_definition, scheme_of
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.naming import Names
 from gateway_core.catalog.owners import Owners
@@ -20,6 +21,8 @@ from gateway_core.mcp.jsonrpc import value
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
+_URIS: Final[tuple[Kind, ...]] = ("resource", "template")
+
 
 class Assembler:
     """Builds snapshots by the rules of the configuration."""
@@ -27,7 +30,7 @@ class Assembler:
     def __init__(self, config: ProxyConfig, resolve: Resolver, lists: Lists, owners: Owners) -> None:
         self._resolve = resolve
         self._lists = lists
-        names = Names((upstream.name for upstream in config.upstreams), config.separator, config.names)
+        names = Names(owners.generations, config.separator, config.names)
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
     def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Snapshot:
@@ -85,18 +88,20 @@ def _lookalikes(outcomes: Iterable[Published]) -> tuple[Lookalikes, ...]:
 def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
     pairs = ((entry, template_pattern(entry.original)) for entry in templates.values())
     found = [TemplateMatch(entry, pattern) for entry, pattern in pairs if pattern is not None]
-    return tuple(sorted(found, key=lambda match: not match.mark))
+    return tuple(sorted(found, key=lambda match: match.rank))
 
 
 def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
     return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
 
 
-def _linking(all_fetched: FetchedByUpstream) -> frozenset[str]:
-    owners = [
-        upstream.name for upstream, fetched in all_fetched.items() if fetched.of("resource") or fetched.of("template")
-    ]
-    return frozenset(owners) if len(owners) > 1 else frozenset()
+def _linking(all_fetched: FetchedByUpstream) -> Mapping[str, frozenset[str]]:
+    schemes = {
+        upstream.name: frozenset(scheme_of(item.name) for kind in _URIS for item in fetched.of(kind))
+        for upstream, fetched in all_fetched.items()
+        if any(fetched.of(kind) for kind in _URIS)
+    }
+    return schemes if len(schemes) > 1 else {}
 
 
 def _linked(entry: Entry, snapshot: Snapshot) -> Entry:

@@ -108,7 +108,8 @@ class Catalog:
                 listener(changed)
 
     def _known(self, upstream: Upstream) -> FetchedLists | None:
-        return upstream.fetched or self._memory.lists.get(upstream.name)
+        fetched, remembered = upstream.fetched, self._memory.lists.get(upstream.name)
+        return remembered if fetched is None else fetched if remembered is None else fetched.with_remembered(remembered)
 
     def _assign_names(self, all_fetched: Mapping[Upstream, FetchedLists]) -> None:
         """Record which upstream holds which name, in memory and for later processes."""
@@ -241,8 +242,8 @@ class Catalog:
         return self.resource(uri_template, principal)
 
     def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:
-        """The URI by which a principal reaches `uri` of the named upstream."""
-        return self._seen(principal)[0].published_uri(upstream, uri)
+        """The URI by which a principal reaches `uri`, a resource of the named upstream."""
+        return self._seen(principal)[0].published_uri(upstream, uri, served=True)
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with its URIs rewritten to those that the agent uses."""
@@ -252,7 +253,8 @@ class Catalog:
         snapshot = self._seen(exchange.agent.principal.id)[0]
         if upstream not in snapshot.linking:
             return result
-        raw = published_links(exchange.method, result.raw, partial(snapshot.published_uri, upstream))
+        published = partial(snapshot.published_uri, upstream, served=exchange.method == "resources/read")
+        raw = published_links(exchange.method, result.raw, published)
         return result if raw is result.raw else _replace(result, raw=raw)
 
     def _explicit(self, name: str) -> tuple[Upstream | None, str]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from loguru import logger
 
+from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.log.wording import count
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
@@ -52,7 +53,7 @@ def _moved(before: Snapshot, after: Snapshot) -> Iterator[str]:
                 continue
             owners, former = ([one.name for one in found.upstreams] for found in (entry, known))
             if set(owners).isdisjoint(former):
-                moved.setdefault((" and ".join(former), " and ".join(owners)), []).append(f"{kind} {name!r}")
+                moved.setdefault((" and ".join(former), " and ".join(owners)), []).append(f"{kind} {shortened(name)!r}")
     for (former_owner, owner), names in moved.items():
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         yield f"names changed hands from {former_owner} to {owner}: {', '.join(names[:MAX_NAMES])}{more}"

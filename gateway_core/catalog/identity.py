@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,6 +13,11 @@ from gateway_core.upstream.upstream import Upstream
 
 _MODERN: Final = ("modern", "modern")
 _ABSENT: Final = object()
+MAX_INSTRUCTIONS: Final = 32 * 1024
+"""Characters of one upstream's instructions that agents get."""
+_HEADING: Final = re.compile(r"^( {0,3}#{1,6})(?=[ \t]|$)", re.MULTILINE)
+_UNDERLINE: Final = re.compile(r"^ {0,3}=+[ \t]*$", re.MULTILINE)
+"""Makes a first-level heading of the line above."""
 
 
 def identity(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
@@ -28,13 +34,23 @@ def identity(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:
         capabilities["extensions"] = extensions
     found: dict[str, Any] = {"capabilities": capabilities, "serverInfo": dict(IMPLEMENTATION)}
     instructions = [
-        (upstream.name, upstream.instructions) for upstream in upstreams if upstream.instructions is not None
+        (upstream.name, _cut(upstream.instructions)) for upstream in upstreams if upstream.instructions is not None
     ]
     if len(upstreams) == 1 and instructions:
         found["instructions"] = instructions[0][1]
     elif instructions:
-        found["instructions"] = "\n\n".join(f"# {name}\n{text}" for name, text in instructions)
+        found["instructions"] = "\n\n".join(f"# {name}\n{_below_heading(text)}" for name, text in instructions)
     return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_INSTRUCTIONS else f"{text[:MAX_INSTRUCTIONS]}…"
+
+
+def _below_heading(text: str) -> str:
+    """Markdown whose headings are below the first level, so that no upstream begins a section of another."""
+    lines = "\n".join(text.splitlines())
+    return _UNDERLINE.sub(lambda found: found.group().replace("=", "-"), _HEADING.sub(r"\1#", lines))
 
 
 def _extensions(upstreams: Sequence[Upstream], era: Era) -> dict[str, Any]:

@@ -8,7 +8,7 @@ values in which no link changes, keep their bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -25,6 +25,32 @@ UI_KEY: Final = b'esourceUri"'
 """A tool definition without these bytes holds no link."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
 """The key in the first version of MCP Apps."""
+
+_WEB: Final = frozenset({"http", "https"})
+_ELSEWHERE: Final = (
+    _WEB
+    | {"ws", "wss", "ftp", "ftps", "sftp", "ssh", "telnet", "ldap", "ldaps", "file", "smb", "nfs", "rtsp", "magnet"}
+    | {"mailto", "tel", "sms", "sip", "sips", "xmpp", "irc", "ircs", "nntp", "facetime", "skype", "msteams", "zoommtg"}
+    | {"urn", "doi", "tag", "cid", "mid", "data", "blob", "about", "javascript", "view-source", "geo", "vscode"}
+)
+"""Schemes that mean something without an MCP server: a client can open such a URI itself."""
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme of a URI or URI template in lower case; empty if it has none."""
+    scheme, colon, _ = uri.partition(":")
+    return scheme.strip().lower() if colon else ""
+
+
+def leads_elsewhere(uri: str, schemes: Collection[str]) -> bool:
+    """Whether a URI that its upstream neither lists nor has a template for most likely does not lead to the upstream.
+
+    `schemes`: those of the URIs that the upstream does list. Tools also link to resources that are not listed
+    (server/tools, Resource Links), so an unknown scheme, or one that the upstream uses, leads to the upstream. But web
+    addresses are for clients to load (server/resources, Common URI Schemes).
+    """
+    scheme = scheme_of(uri)
+    return not uri or scheme in _WEB or (scheme in _ELSEWHERE and scheme not in schemes)
 
 
 def published_links(method: str, raw: bytes, published: Publisher) -> bytes:

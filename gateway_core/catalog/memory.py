@@ -1,8 +1,8 @@
 """Stores the upstreams' names in a small file, so that each name has the same owner after a restart.
 
 The file holds names and digests, no definitions: an upstream that was not reached yet keeps its names, which are
-listed once it is reached. The file is bounded and carries a checksum. The gateway ignores a file that is damaged or
-that others may write, and stops writing after a failed write; it logs one warning for each.
+listed once it is reached. The file is bounded and carries a version and a checksum. The gateway ignores a file that is
+damaged or that others may write, and it starts without a file that it cannot write; it logs one warning for each.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ import hashlib
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from loguru import logger
+from msgspec import Raw
 
 from gateway_core.api import Kind
 from gateway_core.catalog.owners import Held, Owners
-from gateway_core.config import ProxyConfig
+from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.read_only import read_only
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.lists.listing import MAX_ITEMS
 
+VERSION: Final = 1
+"""Version of the file's contents; incremented when a field changes."""
 MAX_FILE: Final = 4 * 1024 * 1024
-"""Maximum size of the file in bytes; lists of upstreams that do not fit are left out."""
+"""Maximum size of the file in bytes. If not all upstreams fit, the largest are left out."""
 DELAY: Final = 1.0
 """Seconds from a change until it is written, because lists often change several times in a row."""
 _CHECKSUM: Final = 64
@@ -38,11 +43,21 @@ Names = list[tuple[str, str]]
 """Name and identity of each entry of a list."""
 
 
+class _Record(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What the file holds for one upstream."""
+
+    generation: int
+    """See `Owners`."""
+    known: list[Kind] = []
+    """The lists that took part in an assignment of names."""
+    lists: dict[Kind, Names] = {}
+    names: dict[Kind, list[str]] = {}
+    """The published names that it holds, oldest first."""
+
+
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
-    rules: str
-    """Digest of the configuration of names; `holders` are used only if it is unchanged."""
-    lists: dict[str, dict[Kind, Names]]
-    holders: list[tuple[Kind, str, list[str]]]
+    version: int
+    upstreams: dict[str, _Record]
 
 
 _DECODER: Final = msgspec.json.Decoder(_Content)
@@ -56,40 +71,55 @@ def file_of(config: Path) -> Path:
 class Memory:
     """The recorded names of the upstreams, and the file that stores them."""
 
-    def __init__(self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True) -> None:
-        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed."""
-        names = [upstream.name for upstream in proxy.upstreams]
-        self.owners: Final = Owners(names)
+    def __init__(
+        self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True, disabled: Sequence[str] = ()
+    ) -> None:
+        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed.
+
+        `disabled`: the upstreams that the configuration switches off, which keep their names.
+        """
+        content = None if path is None else _read(path)
+        records = {} if content is None else content.upstreams
+        latest = max((record.generation for record in records.values()), default=-1)
+        names = [*disabled, *(upstream.name for upstream in proxy.upstreams)]
+        generations = {name: records[name].generation if name in records else latest + 1 for name in names}
+        self.owners: Final = Owners(names, generations)
         self.lists: dict[str, FetchedLists] = {}
         """Upstream -> the lists that the file holds for it."""
+        self._dormant = {name: records[name].lists for name in disabled if name in records}
         self._path = path
         self._writes = path is not None and writes
-        self._rules = _rules(proxy)
-        self._names = names
+        self._numbers: Final = count(1)
+        self._lock: Final = threading.Lock()
+        """Guards what `_write` uses, because it runs in threads."""
+        self._number = 0
+        """The newest state that was written."""
         self._written: bytes | None = None
+        self._failed = False
+        """Whether the last write failed."""
+        self._too_large: set[str] = set()
+        """The upstreams that were reported because they do not fit."""
         self._latest: Mapping[str, FetchedLists] | None = None
         """What the next write stores; None when everything is written."""
         self._writing: asyncio.Task[None] | None = None
-        content = None if path is None else _read(path)
-        if content is not None:
-            self._recall(content)
+        for upstream in proxy.upstreams:
+            if upstream.name in records and (lists := records[upstream.name].lists):
+                items = {kind: _items(kind, names, upstream) for kind, names in lists.items()}
+                self.lists[upstream.name] = FetchedLists(items, remembered=True)
+        self._recall({name: records[name] for name in names if name in records})
 
-    def _recall(self, content: _Content) -> None:
-        for upstream in self._names:
-            if upstream in content.lists:
-                lists = content.lists[upstream]
-                items = {kind: tuple(_item(kind, *one) for one in names[:MAX_ITEMS]) for kind, names in lists.items()}
-                self.lists[upstream] = FetchedLists(items, remembered=True)
-        if content.rules != self._rules:
-            return
-        for kind, name, holders in content.holders:
-            present = tuple(holder for holder in holders if holder in self._names)
-            if present:
-                self.owners.holders[kind, name] = present
-        self.owners.known.update((upstream, kind) for upstream, known in self.lists.items() for kind in known.items)
+    def _recall(self, records: Mapping[str, _Record]) -> None:
+        holders: dict[Held, list[str]] = {}
+        known: list[tuple[str, Kind]] = []
+        for upstream, record in records.items():
+            known.extend((upstream, kind) for kind in record.known)
+            for kind, names in record.names.items():
+                for name in names:
+                    holders.setdefault((kind, name), []).append(upstream)
+        self.owners.recall(holders, known)
 
     def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
-        """Schedule a write of `inventories`; without a running event loop, the next call schedules it."""
+        """Schedule a write of `fetched_lists`; without a running event loop, the next call schedules it."""
         self._latest = fetched_lists
         if not self._writes or (self._writing is not None and not self._writing.done()):
             return
@@ -102,61 +132,99 @@ class Memory:
             self._writing.cancel()
             await asyncio.wait([self._writing])
         if self._writes and self._latest is not None:
-            self._write(self._latest, dict(self.owners.holders))
+            self._write(next(self._numbers), self._records(self._latest))
 
     async def _write_soon(self) -> None:
-        while self._writes and (latest := self._latest) is not None:
+        while (latest := self._latest) is not None:
             await asyncio.sleep(DELAY)
             latest = self._latest or latest
-            await asyncio.to_thread(self._write, latest, dict(self.owners.holders))
+            await asyncio.to_thread(self._write, next(self._numbers), self._records(latest))
             if self._latest is latest:
                 self._latest = None
 
-    def _write(self, fetched_lists: Mapping[str, FetchedLists], holders: Mapping[Held, Sequence[str]]) -> None:
+    def _records(self, fetched_lists: Mapping[str, FetchedLists]) -> dict[str, _Record]:
+        """The present state, as the file holds it."""
+        records = {
+            name: _Record(generation, [], dict(self._dormant.get(name, {})), {})
+            for name, generation in self.owners.generations.items()
+        }
+        for upstream, kind in sorted(self.owners.known):
+            records[upstream].known.append(kind)
+        for upstream, fetched in fetched_lists.items():
+            for kind, items in fetched.items.items():
+                records[upstream].lists[kind] = [(item.name, item.identity) for item in items]
+        for (kind, name), owners in self.owners.holders.items():
+            for owner in owners:
+                records[owner].names.setdefault(kind, []).append(name)
+        return records
+
+    def _write(self, number: int, records: Mapping[str, _Record]) -> None:
+        """Write a state of the names, unless a newer one was written already. States are numbered in their order."""
+        with self._lock:
+            if number < self._number:
+                return
+            self._number = number
+            data, left_out = _encoded(records)
+            for upstream in left_out.difference(self._too_large):
+                logger.warning(
+                    "upstream {} has too many names for {}: after a restart another upstream may get them",
+                    upstream,
+                    self._path,
+                )
+            self._too_large |= left_out
+            if data != self._written:
+                self._replace(data)
+
+    def _replace(self, data: bytes) -> None:
         assert self._path is not None
         try:
-            data = self._encoded(fetched_lists, holders)
-            if data != self._written:
-                _replace(self._path, data)
-            self._written = data
-        except (OSError, UnicodeError) as error:
-            self._writes = False
-            reason = error.strerror if isinstance(error, OSError) else "a name is not valid Unicode"
-            logger.warning(
-                "{} cannot be written ({}): after a restart names may change hands until all upstreams were reached",
-                self._path,
-                reason,
-            )
+            _replace(self._path, data)
+            self._written, self._failed = data, False
+        except OSError as error:
+            if not self._failed:
+                logger.warning(
+                    "{} cannot be written ({}): after a restart names may change hands until all upstreams were "
+                    "reached. The gateway tries again when a list changes",
+                    self._path,
+                    error.strerror,
+                )
+            self._failed = True
 
-    def _encoded(self, fetched_lists: Mapping[str, FetchedLists], holders: Mapping[Held, Sequence[str]]) -> bytes:
-        content = _Content(self._rules, {}, [(kind, name, list(owners)) for (kind, name), owners in holders.items()])
-        if len(jsonrpc.encode(content)) > MAX_FILE // 2:
-            content = _Content(self._rules, {}, [])
-        room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode(content))
-        for upstream, fetched in fetched_lists.items():
-            lists: dict[Kind, Names] = {
-                kind: [(item.name, item.identity) for item in items] for kind, items in fetched.items.items()
-            }
-            size = len(jsonrpc.encode({upstream: lists}))
+
+def _items(kind: Kind, names: Names, config: UpstreamConfig) -> tuple[Item, ...]:
+    allowed = config.tools if kind == "tool" else None
+    return tuple(
+        Item(kind, name, b"", read_only({}), identity)
+        for name, identity in names[:MAX_ITEMS]
+        if allowed is None or name in allowed
+    )
+
+
+def _encoded(records: Mapping[str, _Record]) -> tuple[bytes, set[str]]:
+    """The file's contents, and the upstreams whose names do not fit.
+
+    Smaller records come first, so that no upstream displaces the names of others by the number of its own.
+    """
+    bare = {name: jsonrpc.encode(_Record(record.generation)) for name, record in records.items()}
+    room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode({"version": VERSION, "upstreams": _raw(bare)}))
+    chosen, left_out = dict(bare), set[str]()
+    full = {name: jsonrpc.encode(record) for name, record in records.items()}
+    for name in sorted(full, key=lambda name: len(full[name])):
+        without_lists = _Record(records[name].generation, records[name].known, {}, records[name].names)
+        for data in (full[name], jsonrpc.encode(without_lists)):
+            size = len(data) - len(bare[name])
             if size <= room:
                 room -= size
-                content.lists[upstream] = lists
-        body = jsonrpc.encode(content)
-        return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+                chosen[name] = data
+                break
+        else:
+            left_out.add(name)
+    body = jsonrpc.encode({"version": VERSION, "upstreams": _raw(chosen)})
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body, left_out
 
 
-def _item(kind: Kind, name: str, identity: str) -> Item:
-    return Item(kind, name, b"", read_only({}), identity)
-
-
-def _rules(proxy: ProxyConfig) -> str:
-    """Digest of the settings that decide about names; after a change, owners are decided again."""
-    upstreams = [
-        (one.name, one.group, one.priority, "priority" in one.model_fields_set, one.tools) for one in proxy.upstreams
-    ]
-    plugins = [(one.name, one.enabled, repr(sorted(one.settings.items()))) for one in proxy.plugins]
-    said = (proxy.separator, proxy.replicas, proxy.names.max_length, proxy.names.dots, upstreams, plugins)
-    return hashlib.sha256(jsonrpc.encode(said)).hexdigest()
+def _raw(encoded: Mapping[str, bytes]) -> dict[str, Raw]:
+    return {name: Raw(data) for name, data in encoded.items()}
 
 
 class _UselessError(Exception):
@@ -187,9 +255,12 @@ def _content(path: Path) -> _Content:
     if len(data) > MAX_FILE or data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
         raise _UselessError("it is damaged")
     try:
-        return _DECODER.decode(body)
+        content = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):
         raise _UselessError("another version of the gateway wrote it") from None
+    if content.version != VERSION:
+        raise _UselessError("another version of the gateway wrote it")
+    return content
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -198,6 +269,8 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

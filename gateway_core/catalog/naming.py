@@ -22,6 +22,8 @@ from gateway_core.upstream.lists.fetched_lists import Item
 _SAFE: Final = r"A-Za-z0-9_\-"
 _DIGITS: Final = (8, 12, 16, 24)
 """Lengths of a digest in hexadecimal digits; a longer one is used only if a shorter one is taken."""
+MAX_SHOWN: Final = 100
+"""Characters of a name in a text for people; a name from an upstream may be very long."""
 _URIS: Final[frozenset[Kind]] = frozenset({"resource", "template"})
 
 
@@ -103,3 +105,8 @@ class Names:
         digest = hashlib.sha256(full.encode(errors="surrogatepass")).hexdigest()
         for digits in _DIGITS:
             yield f"{stem[: self._max - 1 - digits]}_{digest[:digits]}"
+
+
+def shortened(name: str) -> str:
+    """A name for a text for people."""
+    return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…"

@@ -1,9 +1,11 @@
 """The upstreams that hold each published name.
 
-An upstream holds a name as long as it is configured, even while it is down or does not offer the item. Among upstreams
-whose lists become known for the first time, the first one in file order gets the name. Later additions to a known list
-come after the holder. So names do not depend on the order in which upstreams are reached, and no upstream takes a name
-from another at run time.
+An upstream holds a name as long as it is configured, even while it is down or does not offer the item. No upstream
+takes a name from another at run time, after a restart, or because the configuration changed.
+
+One case remains, the first contact: an upstream whose list was never known before may have a better claim than the
+present holder. It precedes the holder if it came into the configuration earlier, or together with the holder and stands
+above it in the file. So the order in which a new configuration's upstreams are reached does not decide who gets a name.
 """
 
 from __future__ import annotations
@@ -23,33 +25,36 @@ Held = tuple[Kind, str]
 class Owners:
     """The current holders of names."""
 
-    def __init__(self, upstreams: Sequence[str]) -> None:
-        """`upstreams`: all configured names, in file order."""
-        self._order: Final = {name: number for number, name in enumerate(upstreams)}
+    def __init__(self, upstreams: Sequence[str], generations: Mapping[str, int] | None = None) -> None:
+        """`upstreams`: all configured names, in file order; those that are switched off come first.
+
+        `generations`: upstream -> a number that grows with each change of the file that added upstreams; default 0.
+        """
+        self.generations: Final = {name: (generations or {}).get(name, 0) for name in upstreams}
+        self._rank: Final = {name: (self.generations[name], number) for number, name in enumerate(upstreams)}
         self.holders: dict[Held, tuple[str, ...]] = {}
         self.known: set[tuple[str, Kind]] = set()
         """(upstream, kind) of every list that took part in an assignment of names so far."""
+
+    def recall(self, holders: Mapping[Held, Sequence[str]], known: Iterable[tuple[str, Kind]]) -> None:
+        """Take over what an earlier process recorded, before the first assignment."""
+        self.holders.update((held, tuple(owners)) for held, owners in holders.items())
+        self.known.update(known)
 
     def holds(self, kind: Kind, name: str, upstreams: Collection[str]) -> bool:
         """Whether one of these upstreams holds the name."""
         return any(owner in upstreams for owner in self.holders.get((kind, name), ()))
 
-    def late(self, kind: Kind, name: str, upstreams: Collection[str]) -> bool:
-        """Whether others hold the name, and the lists of all these upstreams already took part before."""
-        holders = self.holders.get((kind, name))
-        if holders is None or any(owner in upstreams for owner in holders):
-            return False
-        return all((upstream, kind) in self.known for upstream in upstreams)
-
     def kept_from(self, kind: Kind, name: str, upstreams: Collection[str]) -> str | None:
-        """The holder that the name is reserved for; None if these upstreams may have it."""
+        """The holder that precedes these upstreams; None if they may have the name."""
         holders = self.holders.get((kind, name))
         if holders is None or any(owner in upstreams for owner in holders):
             return None
-        first = min(holders, key=self._order.__getitem__)
-        if self.late(kind, name, upstreams) or min(map(self._order.__getitem__, upstreams)) > self._order[first]:
-            return first
-        return None
+        first = min(holders, key=self._rank.__getitem__)
+        for upstream in upstreams:
+            if (upstream, kind) not in self.known and self._rank[upstream] < self._rank[first]:
+                return None
+        return first
 
     def assign(self, kind: Kind, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
         """Record the holders of all names of one kind. `known`: the upstreams whose list of that kind took part."""

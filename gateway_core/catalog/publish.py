@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from gateway_core.api import Claim, Kind, Tool, ToolConflict
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.naming import Names
+from gateway_core.catalog.naming import Names, shortened
 from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
@@ -74,6 +74,8 @@ class Published:
     """Names reserved for upstreams that were not reached yet; not listed, because their definitions are unknown."""
     decisions: list[Decision] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
+    """Contested names that their holder keeps, although another claimant stands above it in the file."""
     lookalikes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """Pairs of upstreams that offer the same item under one name and are not replicas -> those names."""
 
@@ -96,7 +98,10 @@ def publish(kind: Kind, all_fetched: FetchedByUpstream, resolve: Resolver, rules
     for name, groups in claims.items():
         # Upstreams that may have the name come first; its holder comes before later claimants.
         space = rules.names.namespace(kind, name)
-        groups.sort(key=lambda group: (_foreign(space, group), rules.owners.late(kind, name, group.names)))
+        first = groups[0]
+        groups.sort(key=lambda group: (_foreign(space, group), _keeper(kind, name, group, space, rules) is not None))
+        if first is not groups[0] and rules.owners.holds(kind, name, groups[0].names):
+            published.kept.add(name)
         pairs = [(group.claim(), group) for group in groups]
         mapping = resolve(ToolConflict(kind, name, tuple(claim for claim, _ in pairs), rules.separator))
         if mapping is None:
@@ -143,6 +148,12 @@ def _foreign(space: frozenset[str], group: _Group) -> bool:
     return bool(space) and space.isdisjoint(group.names)
 
 
+def _keeper(kind: Kind, name: str, group: _Group, space: frozenset[str], rules: Rules) -> str | None:
+    """The holder that precedes the group, unless the name is in the group's namespace and not in the holder's."""
+    holder = rules.owners.kept_from(kind, name, group.names)
+    return None if space and holder not in space else holder
+
+
 def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
     """The group of a claim that the plugin returned, either the same object or an equal one."""
     return next(group for known, group in pairs if known is claim or known == claim)
@@ -169,7 +180,7 @@ def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[
             warnings.append(f"{_described(kind, wish.group)} is left out: {reason}")
             continue
         given[name] = wish.group
-        warnings.append(f"{_described(kind, wish.group)} is published as {name!r}: {reason}")
+        warnings.append(f"{_described(kind, wish.group)} is published as {shortened(name)!r}: {reason}")
     return given
 
 
@@ -185,24 +196,26 @@ def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], ru
     """Why the group cannot have the name; None if it can."""
     group = wish.group
     if name in given:
-        return f"the name {name!r} is taken by {_described(kind, given[name])}"
+        return f"the name {shortened(name)!r} is taken by {_described(kind, given[name])}"
     space = rules.names.namespace(kind, name)
     if _foreign(space, group):
-        return f"names of the form {name!r} belong to upstream {' and '.join(sorted(space))}"
-    holder = rules.owners.kept_from(kind, name, group.names)
+        return f"names of the form {shortened(name)!r} belong to upstream {' and '.join(sorted(space))}"
+    holder = _keeper(kind, name, group, space, rules)
     if holder is not None and holder not in wish.contested:
-        return f"the name {name!r} belongs to upstream {holder}, which offers it no more or not now"
+        return f"the name {shortened(name)!r} belongs to upstream {holder}, which offers it no more or not now"
     return None
 
 
 def _warn_of_form(kind: Kind, name: str, wish: _Wish, rules: Rules, warnings: list[str]) -> None:
     """Warn if a name was changed to make it valid."""
     if name != wish.name or wish.name == wish.group.local != wish.group.item.name:
-        warnings.append(f"{_described(kind, wish.group)} is published as {name!r}: names are {rules.names.rule}")
+        warnings.append(
+            f"{_described(kind, wish.group)} is published as {shortened(name)!r}: names are {rules.names.rule}"
+        )
 
 
 def _described(kind: Kind, group: _Group) -> str:
-    return f"{kind} {group.item.name!r} of {', '.join(group.names)}"
+    return f"{kind} {shortened(group.item.name)!r} of {', '.join(group.names)}"
 
 
 def _entry(kind: Kind, name: str, group: _Group) -> Entry:
@@ -229,7 +242,7 @@ def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str,
             continue
         groups = sorted(claimed, key=lambda group: group.upstreams[0].facts.order)
         outcome = tuple((names.get(group), tuple(group.names)) for group in groups)
-        published.decisions.append(Decision(kind, name, outcome))
+        published.decisions.append(Decision(kind, name, outcome, kept=name in published.kept))
         firsts: dict[tuple[str, str], _Group] = {}
         for group in groups:
             first = firsts.setdefault((group.item.name, group.item.identity), group)

@@ -9,20 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import PurePath
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.naming import shortened
+from gateway_core.catalog.programs import program
 from gateway_core.config import ProxyConfig, UpstreamConfig
 
-_RUNNERS: Final = frozenset(
-    {"bun", "bunx", "deno", "docker", "node", "npm", "npx", "pipx", "pnpm", "podman", "python", "python3", "uv", "uvx"}
-    | {"yarn"}
-)
-"""Programs that run the package or module named in their arguments."""
-_RUNNER_WORDS: Final = frozenset({"dlx", "exec", "run", "tool", "x"})
 MAX_ADVICE: Final = 20
 """Maximum number of pairs of upstreams that `undeclared` reports."""
 
@@ -51,7 +46,9 @@ class Lookalikes:
 
     def __str__(self) -> str:
         first, second = self.upstreams
-        shown = ", ".join(self.names[:3]) + (f" and {len(self.names) - 3} more" if len(self.names) > 3 else "")
+        shown = ", ".join(map(shortened, self.names[:3])) + (
+            f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        )
         return f"{first} and {second} offer the same under the same names ({shown}) and are two servers; {_ADVICE}"
 
 
@@ -148,14 +145,6 @@ def undeclared(proxy: ProxyConfig) -> dict[tuple[str, str], str]:
 def _likeness(config: UpstreamConfig) -> tuple[str, str]:
     """What is compared: a phrase for people (same address or same program), and the value."""
     if config.url is not None:
-        return "have the same address", "".join(urlsplit(config.url)[:3])
-    return "run the same program", _program(config)
-
-
-def _program(config: UpstreamConfig) -> str:
-    """The program of a stdio server: the package or module for a runner such as npx, else the command."""
-    name = PurePath(config.command or "").name
-    if name.split(".")[0] not in _RUNNERS:
-        return name
-    named = [argument for argument in config.args if not argument.startswith("-") and argument not in _RUNNER_WORDS]
-    return named[0] if named else name
+        parts = urlsplit(config.url)
+        return "have the same address", f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+    return "run the same program", program(config.command or "", config.args)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import re2
@@ -11,10 +13,16 @@ import re2
 from gateway_core.api import Era, Kind, Tool
 from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.entry import Entry
+from gateway_core.catalog.links import leads_elsewhere
 from gateway_core.catalog.lists import Listing
+from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
+
+_EXPRESSION: Final = re.compile(r"\{(.)?[^{}]*\}")
+_OPERATORS: Final = frozenset("+#./;?&")
+"""First characters of the expressions that may match several segments of a path (RFC 6570, 2.2)."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -35,6 +43,8 @@ class Decision:
     name: str
     published: tuple[tuple[str | None, tuple[str, ...]], ...]
     """For each claim, in file order: the name it got (None: dropped), and its upstreams."""
+    kept: bool = False
+    """Whether a claim keeps the name because its upstream had it first, although another is above it in the file."""
 
     @property
     def outcome(self) -> str:
@@ -42,7 +52,9 @@ class Decision:
         parts = []
         for name, upstreams in self.published:
             owners = " and ".join(upstreams)
-            parts.append(f"{owners} has no name for it" if name is None else f"{owners} has it as {name}")
+            why = f", because {owners} had the name first" if self.kept and name == self.name else ""
+            verb = "has" if len(upstreams) == 1 else "have"
+            parts.append(f"{owners} {verb} {'no name for it' if name is None else f'it as {shortened(name)}{why}'}")
         return "; ".join(parts)
 
 
@@ -57,6 +69,18 @@ class TemplateMatch:
     def mark(self) -> str:
         """The suffix that was added to the upstream's template; empty if it was not renamed."""
         return self.entry.name.removeprefix(self.entry.original)
+
+    @property
+    def rank(self) -> tuple[bool, int, int, int]:
+        """Sorts renamed templates first, then precise templates before greedy ones.
+
+        A template is more precise if it begins with more literal characters, then if it has more of them in total,
+        then if fewer of its expressions match several segments of a path.
+        """
+        template = self.entry.original
+        literals = len(_EXPRESSION.sub("", template))
+        greedy = sum(found.group(1) in _OPERATORS for found in _EXPRESSION.finditer(template))
+        return not self.mark, -len(template.partition("{")[0]), -literals, greedy
 
     def original_of(self, uri: str) -> str | None:
         """The upstream's own URI for a published URI; None if the URI does not match this template."""
@@ -76,7 +100,7 @@ class Snapshot:
     resources: Mapping[str, Entry] = field(default_factory=dict)
     templates: Mapping[str, Entry] = field(default_factory=dict)
     patterns: tuple[TemplateMatch, ...] = field(default=(), compare=False)
-    """Derived from `templates`; renamed templates come first."""
+    """Derived from `templates`; in the order of `TemplateMatch.rank`."""
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """(upstream, its own name for the tool) -> the published entry."""
     resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
@@ -90,8 +114,9 @@ class Snapshot:
     """The lists that each principal must fetch for itself; empty if no list is private."""
     changes: Mapping[Upstream, int] = field(default_factory=dict)
     """`PublishedLists.changes` of the upstreams in `private`, when the snapshot was made."""
-    linking: frozenset[str] = frozenset()
-    """Upstreams whose URIs may be ambiguous: all that have resources, if there is more than one."""
+    linking: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Upstreams whose URIs may be ambiguous: all that have resources, if there is more than one -> the schemes of
+    their URIs."""
     awaited: Mapping[Kind, Mapping[str, Entry]] = field(default_factory=dict)
     """Names reserved for upstreams that were not reached yet; not listed."""
     decisions: tuple[Decision, ...] = ()
@@ -150,15 +175,20 @@ class Snapshot:
         return Target(uri, (owners[0],)) if len(owners) == 1 else None
 
     def _has_resources(self, upstream: Upstream) -> bool:
-        """Whether the upstream has resources, by its capabilities or its recorded names."""
+        """Whether the upstream has resources, by its capabilities or its lists."""
         if "resources" in upstream.capabilities:
             return True
         known = self.all_fetched.get(upstream)
-        return known is not None and known.remembered and bool(known.of("resource") or known.of("template"))
+        return known is not None and bool(known.of("resource") or known.of("template"))
 
-    def published_uri(self, upstream: str, uri: str) -> str:
-        """The URI by which agents reach `uri` of an upstream, listed or not."""
-        if upstream not in self.linking:
+    def published_uri(self, upstream: str, uri: str, *, served: bool = False) -> str:
+        """The URI by which agents reach `uri` of an upstream, listed or not.
+
+        A URI that leads elsewhere, such as to a web page, stays as it is. `served`: it is known to be a resource of the
+        upstream.
+        """
+        schemes = self.linking.get(upstream)
+        if schemes is None:
             return uri
         entry = self.resources_by_owner.get((upstream, uri))
         if entry is not None:
@@ -166,12 +196,15 @@ class Snapshot:
         name = unmarked_uri(uri)[1]
         if name in self.upstreams:
             return uri  # already a published URI, which a tool returned as the agent sent it
-        for match in self.patterns:
-            if match.mark and match.entry.serves(upstream) and match.pattern.fullmatch(uri):
-                return uri + match.mark
+        own = (match for match in self.patterns if match.entry.serves(upstream) and match.pattern.fullmatch(uri))
+        match = next(own, None)
+        if match is not None and match.mark:
+            return uri + match.mark
         target = self.resource(uri)
         reached = target is not None and any(found.name == upstream for found in target.upstreams)
-        return uri if reached else marked_uri(uri, upstream)
+        if reached or (match is None and not served and leads_elsewhere(uri, schemes)):
+            return uri
+        return marked_uri(uri, upstream)
 
 
 def template_pattern(template: str) -> re2._Regexp | None:
@@ -189,7 +222,7 @@ def template_pattern(template: str) -> re2._Regexp | None:
         expression, closed, rest = rest.partition("}")
         if not closed or not expression:
             return None
-        if expression[0] in "+#./;?&":
+        if expression[0] in _OPERATORS:
             pattern.append(".*")
         else:
             pattern.append("[^/?#]*" if "*" in expression or "," in expression else "[^/?#]+")

@@ -293,7 +293,7 @@ class ProxyConfig(Section):
     )
     allowed_origins: Origins = Field(
         default=(),
-        description="Web origins whose pages may call the MCP endpoint, besides loopback ones.",
+        description="Web origins whose pages may use the gateway (CORS), besides those of loopback and allowed hosts.",
         examples=[["https://app.example.com"]],
     )
     drain_timeout: float = Field(

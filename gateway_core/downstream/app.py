@@ -1,7 +1,7 @@
 """The HTTP server for agents: checks every request and routes it to a handler.
 
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
-`/healthz` and `/readyz` are for operators and answer even when the connection limit is reached.
+`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from loguru import logger
 from gateway_core.downstream import sse
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.batch import is_batch
+from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -39,6 +41,7 @@ HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
+_MCP_METHODS: Final = ("GET", "POST", "DELETE")
 
 
 class App:
@@ -51,18 +54,31 @@ class App:
         self._modern = ModernHttp(services)
         self._legacy = LegacyHttp(services)
         self._sse = sse.SseHttp(services) if config.transport == "sse" else None
+        methods = {
+            **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
+            **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
+            **({sse.STREAM_PATH: ("GET",), sse.MESSAGE_PATH: ("POST",)} if self._sse is not None else {}),
+        }
+        self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
+        """Path -> its methods besides OPTIONS. A slash at the end makes no difference."""
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
         known: Handler | None = head.route.handler
         if known is not None:
             return known
-        refused = self._guard.judge(head.fields["host"], head.fields.get("origin"))
+        origin = head.fields.get("origin")
+        refused = self._guard.judge(head.fields["host"], origin)
         if refused is not None:
             raise HttpError(*refused)
-        path = head.path
+        if origin is not None:  # allowed
+            head.route.add_headers(cors.response_headers(origin))
+        methods = self._methods.get(head.path, ())
+        if head.method == "OPTIONS" and (methods or cors.is_preflight(head)):
+            return self._options
+        path = head.path.rstrip("/") or "/" if methods else head.path
         if path in _ALWAYS_SERVED:
-            _require_method(head, "GET", "HEAD")
+            _require_method(head, *methods)
             return self._operators
         if not client.admit():
             limit = self._services.config.max_connections
@@ -70,23 +86,25 @@ class App:
             refusal.close = True
             raise refusal
         if path in MCP_PATHS:
-            return self._mcp(head)
-        if self._sse is not None and path == sse.STREAM_PATH:
-            _require_method(head, "GET")
-            return self._sse.get
-        if self._sse is not None and path == sse.MESSAGE_PATH:
-            _require_method(head, "POST")
-            check_json(head)
-            self._sse.check(client, head)
-            return self._sse.post
-        return _not_found
+            return self._page if page.is_for_people(head) else self._mcp(head)
+        return self._older(client, head, path) if methods else _not_found
+
+    def _older(self, client: Client, head: RequestHead, path: str) -> Handler:
+        """The handler of a request to HTTP+SSE."""
+        assert self._sse is not None, "otherwise its paths have no methods"
+        _require_method(head, *self._methods[path])
+        if path == sse.STREAM_PATH:
+            return self._page if page.is_for_people(head) else self._sse.get
+        check_json(head)
+        self._sse.check(client, head)
+        return self._sse.post
 
     def _mcp(self, head: RequestHead) -> Handler:
         if head.method == "POST":
             check_json(head)
             head.route.keep(self._post)
             return self._post
-        _require_method(head, "GET", "POST", "DELETE")
+        _require_method(head, *_MCP_METHODS)
         if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # modern agents have no sessions
             _require_method(head, "POST")
         return self._legacy.get if head.method == "GET" else self._legacy.delete
@@ -110,6 +128,8 @@ class App:
             if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
+            if message is None and is_batch(body):
+                return self._legacy.batch(client, head, body)
             return response_of(error)
         except Exception as error:  # noqa: BLE001 - the response to a bug carries the request's id, too
             return self.failed(error, message)
@@ -128,8 +148,17 @@ class App:
             return self._legacy.post(post)
         return self._modern.post(post)
 
+    def _options(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        methods = self._methods.get(head.path, ())
+        if cors.is_preflight(head):
+            return cors.preflight(head, methods)
+        return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})
+
+    def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        return page.page(head, secure=client.secure, sse=self._sse is not None)
+
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        if head.path == "/healthz":
+        if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
         ready = self._services.ready()
         return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
@@ -142,7 +171,7 @@ def _not_found(*_: object) -> Response:
 def _require_method(head: RequestHead, *allowed: str) -> None:
     """Raise `HttpError` (405) for other methods."""
     if head.method not in allowed:
-        allow = ", ".join(allowed)
+        allow = ", ".join((*allowed, "OPTIONS"))
         raise HttpError(405, f"this address answers {allow}", headers={"Allow": allow})
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.agents import response_to
+from gateway_core.downstream.agents import meta_of, response_to
+from gateway_core.downstream.batch import PendingBatch, decode_batch
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -42,26 +43,49 @@ class LegacyHttp:
         """Answer a message. Raises `HttpError`.
 
         A disconnect leaves the call running (clause: Disconnection). The agent can resume the stream, if one has
-        begun, to get the result. A stream begins with the first message before the result, and for primed sessions
-        after `QUIET` seconds.
+        begun, to get the result.
         """
         message, accepted = post.message, accepts(post.head)
         if message.method == INITIALIZE and message.is_request:
             return self._initialize(post)
         session = self._session(post.head, post.client.address)
         if not message.is_request:
-            session.touch()
-            if message.is_response:
-                session.questions.answer(message)
-            else:
-                self._legacy.notification(session, message)
+            self._take(session, message)
             return ACCEPTED
         reply = PostResponse(post.client.begin_stream, accepted, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply)
         if isinstance(answer, bytes):
             session.touch()
             return Response(answer)
-        return PendingCall(answer, reply, message, _respond, True, session.primed)
+        return PendingCall(answer, reply, message, _respond, True)
+
+    def batch(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingBatch:
+        """Answer an array of messages. Raises `HttpError`."""
+        accepted = accepts(head)
+        session = self._session(head, client.address) if SESSION_FIELD in head.fields else None
+        try:
+            messages = decode_batch(body, session.agent if session is not None else None)
+            requests = [(message, meta_of(message.members)) for message in messages if message.is_request]
+        except RpcError as error:
+            raise RpcHttpError(400, error) from None
+        assert session is not None, "without a session no revision is negotiated"
+        for message in messages:
+            if not message.is_request:
+                self._take(session, message)
+        if not requests:
+            return ACCEPTED
+        session.touch()
+        reply = PostResponse(client.begin_stream, accepted, session.questions, session.keep)
+        answers = [(message, self._legacy.request(session, message, meta, reply)) for message, meta in requests]
+        return PendingBatch(reply, answers, _respond)
+
+    def _take(self, session: Session, message: Message) -> None:
+        """Process a notification or a response."""
+        session.touch()
+        if message.is_response:
+            session.questions.answer(message)
+        else:
+            self._legacy.notification(session, message)
 
     def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
         """A standalone stream for messages outside of requests, or the rest of a stream whose connection broke.
@@ -106,8 +130,8 @@ class LegacyHttp:
 
     def _initialize(self, post: Post) -> Response:
         head, message, address = post.head, post.message, post.client.address
-        if head.once(SESSION_FIELD) is not None:
-            self._session(head, address)
+        stale = head.once(SESSION_FIELD)
+        if stale is not None and self._find(address, stale) is not None:
             problem = RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
             raise RpcHttpError(400, problem, message=message)
         try:
@@ -128,12 +152,17 @@ class LegacyHttp:
         session_id, version_known = session_of(head)
         if session_id is None:
             raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
-        session = self._services.sessions.get(address, session_id)
-        if session is None or session.own_channel:
+        session = self._find(address, session_id)
+        if session is None:
             raise HttpError(404, "no such session; begin a new one with initialize")
         if not version_known:
             raise HttpError(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
+
+    def _find(self, address: str, session_id: str) -> Session | None:
+        """The session with that id; None unless this address opened it over Streamable HTTP."""
+        session = self._services.sessions.get(address, session_id)
+        return None if session is None or session.own_channel else session
 
 
 def _respond(message: Message, running: Running[CallResult]) -> Response:

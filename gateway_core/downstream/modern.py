@@ -193,7 +193,7 @@ class ModernHttp:
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             self._services.gate.enter(message)
             running = self._services.begin(exchange, message.members, self._services.left)
-            return PendingCall(running, reply, message, _respond, False, False)
+            return PendingCall(running, reply, message, _respond, False)
         except RpcError as error:
             raise RpcHttpError.of(error, message) from None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.streams.stream import QUIET, PostResponse
+from gateway_core.downstream.streams.stream import PostResponse
 from gateway_core.http1.response import Response
 from gateway_core.inline.driver import Running
 from gateway_core.mcp.jsonrpc import Message
@@ -27,9 +26,6 @@ class PendingCall(msgspec.Struct, eq=False):
     _survives: bool
     """Whether the call goes on when the connection is lost (2025-11-25, basic/transports, Sending Messages to the
     Server)."""
-    _primed: bool
-    """Whether the stream begins after `QUIET` seconds, so that the agent can resume it; False once it has begun so."""
-    _since: float = msgspec.field(default_factory=time.monotonic)
 
     def response(self) -> Response | asyncio.Task[Any] | None:
         """The response, or the task that writes its stream. Raises `CancelledError` if `_respond` does."""
@@ -40,10 +36,9 @@ class PendingCall(msgspec.Struct, eq=False):
         return self.reply.writer
 
     def poll(self, now: float) -> None:
-        """Begin the stream of a call that has run for `QUIET` seconds; `now` on the monotonic clock."""
-        if self._primed and now - self._since >= QUIET and not self.running.done():
-            self._primed = False
-            self.reply.begin()
+        """Begin the stream of a call that is silent for long; `now` on the monotonic clock."""
+        if not self.running.done():
+            self.reply.poll(now)
 
     def lost(self) -> None:
         """Handle the loss of the connection: cancel the call, or keep its result for an agent that resumes."""

@@ -102,7 +102,7 @@ def _accepts(value: str) -> Accepts:
         ranges = (media_type, media_type.partition("/")[0] + "/*", "*/*")
         return next((wanted[name] for name in ranges if name in wanted), False)
 
-    return Accepts(allows(JSON), allows(EVENT_STREAM))
+    return Accepts(allows(JSON), allows(EVENT_STREAM), names_stream=wanted.get(EVENT_STREAM, False))
 
 
 def check_json(head: RequestHead) -> None:

@@ -9,14 +9,15 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.http_errors import busy
+from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.pending_response import PendingStream
-from gateway_core.downstream.post import message_of
 from gateway_core.downstream.request_headers import require_stream
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.live import Session
 from gateway_core.downstream.streams.stream import write_events
+from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
@@ -41,12 +42,12 @@ class SseHttp:
         session = self._services.open_session(client.address, principal_of(b"", client.address).id)
         channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
         session.streams += 1
-        return PendingStream(self._write(client, session, channel))
+        return PendingStream(self._write(client, session, channel, _endpoint(head.path, session.id)))
 
-    async def _write(self, client: Client, session: Session, channel: Duplex) -> None:
+    async def _write(self, client: Client, session: Session, channel: Duplex, endpoint: str) -> None:
         try:
             stream = await client.begin_stream(SSE_HEADERS)
-            await stream.write(event(f"{MESSAGE_PATH}?session_id={session.id}".encode(), "endpoint"))
+            await stream.write(event(endpoint.encode(), "endpoint"))
             await write_events(stream, session.mailbox)
         finally:
             session.streams -= 1
@@ -59,12 +60,16 @@ class SseHttp:
         self._open(client.address, _session_id(head))
 
     def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        """Receive one message; the response to it goes over the stream. Raises `HttpError`."""
-        message = message_of(body)
+        """Receive a message or a batch; each response goes over the stream by itself. Raises `HttpError`."""
         session, channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
+        try:
+            messages = decode_all(body, session.agent)
+        except RpcError as error:
+            raise RpcHttpError(400, error) from None
         if session.mailbox.kept >= MAX_UNREAD:
-            raise busy("too many answers wait to be read from this session's stream", message=message)
-        channel.receive(message)
+            raise busy("too many answers wait to be read from this session's stream", message=messages[0])
+        for message in messages:
+            channel.receive(message)
         return Response(status=202)
 
     def _open(self, address: str, session_id: str) -> tuple[Session, Duplex]:
@@ -74,6 +79,12 @@ class SseHttp:
         if session is None or channel is None:
             raise HttpError(404, f"no such session; begin a new one with GET {STREAM_PATH}")
         return session, channel
+
+
+def _endpoint(path: str, session_id: str) -> str:
+    """The address for messages, relative to the stream's `path`: a proxy may serve both under another base path."""
+    base = "../" if path.endswith("/") else ""
+    return f"{base}{MESSAGE_PATH[1:]}?session_id={session_id}"
 
 
 def _session_id(head: RequestHead) -> str:

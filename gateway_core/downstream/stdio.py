@@ -16,6 +16,7 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.services import Services
 from gateway_core.downstream.sessions.live import Session
@@ -23,7 +24,6 @@ from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.inline.driver import task_of
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.decoder import decode_request
 
 ADDRESS: Final = "stdio"
 WRITE_TIMEOUT: Final = 30.0
@@ -108,14 +108,15 @@ class StdioServer:
 
     def _receive(self, line: bytes) -> None:
         try:
-            message = decode_request(line)
+            messages = decode_all(line, self._session.agent)
         except RpcError as error:
             self._channel.send(jsonrpc.error(None, error))
         except Exception as error:  # noqa: BLE001 - a bad line must not end the channel
             logger.error("{} while reading a line\n{}", type(error).__name__, where(error))
             self._channel.send(jsonrpc.error(None, internal_error()))
         else:
-            self._channel.receive(message)
+            for message in messages:
+                self._channel.receive(message)
 
     async def _write(self, write: Write) -> None:
         """Write messages in order; returns on disconnect, or when a write takes longer than `WRITE_TIMEOUT`."""

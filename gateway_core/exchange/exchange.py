@@ -21,6 +21,7 @@ from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
+from gateway_core.mcp.reserved import allowed, without_reserved
 
 _IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
 
@@ -232,6 +233,8 @@ class Exchange(msgspec.Struct, eq=False):
         self.extend()
         if not self.progress_token:
             return
+        if "_meta" in members:
+            members = jsonrpc.members(without_reserved(bytes(params)))
         if self._pace is None:
             self._pace = _Pace()
         self._pace.put(members, self._tell_progress)
@@ -332,6 +335,8 @@ def admits(wanted: str, level: str) -> bool:
 def naming(upstream: str, params: bytes) -> bytes:
     """Add the name of the upstream to the params of its question, since agents see only the gateway.
 
+    Other keys of `_meta` that upstreams may not set are removed.
+
     Returns `params` unchanged if they or their `_meta` are not an object; the agent then refuses them.
     """
     try:
@@ -339,5 +344,6 @@ def naming(upstream: str, params: bytes) -> bytes:
         meta = jsonrpc.members(members.get("_meta", Raw()))
     except RpcError:
         return params
+    meta = allowed(meta)
     meta[UPSTREAM_KEY] = Raw(jsonrpc.encode(upstream))
     return jsonrpc.encode(members | {"_meta": Raw(jsonrpc.encode(meta))})

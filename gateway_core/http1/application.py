@@ -16,6 +16,8 @@ class Client(Protocol):
 
     address: str
     """The client's address in its canonical form."""
+    secure: bool
+    """Whether the connection uses TLS."""
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""

@@ -49,22 +49,8 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        "_ending",
-        "_fresh",
-        "_handler",
-        "_head",
-        "_idle_since",
-        "_paused",
-        "_pending",
-        "_processing",
-        "_reader",
-        "_server",
-        "_since",
-        "_stream",
-        "_transport",
-        "_writer",
-        "address",
-        "admitted",
+        *("_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing", "_reader"),
+        *("_server", "_since", "_stream", "_transport", "_writer", "address", "admitted", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
@@ -89,6 +75,8 @@ class ServerConnection(asyncio.Protocol):
         self._paused = False
         self.address = ""
         """The client's address in its canonical form."""
+        self.secure = False
+        """Whether the connection uses TLS."""
         self.admitted = False
         """Whether the connection counts against the limit."""
 
@@ -97,6 +85,7 @@ class ServerConnection(asyncio.Protocol):
         self._writer = ResponseWriter(wire, self._server.heads)
         peer = wire.get_extra_info("peername")
         self.address = canonical_address(str(peer[0]) if peer else "")
+        self.secure = wire.get_extra_info("sslcontext") is not None
         sock = wire.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -184,8 +173,8 @@ class ServerConnection(asyncio.Protocol):
             return
         self._handler = handler
         self._since = time.monotonic()
-        if head.expects_continue and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.expects_continue and self._writer is not None:
+            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: HttpError) -> None:
         """Reject the request being read. The connection stays open if its complete body can be skipped."""
@@ -205,7 +194,7 @@ class ServerConnection(asyncio.Protocol):
         if writer is None:
             self._ending = True
         elif writer.send(response, head, close=close) or self._server.draining:
-            self._linger()
+            self._linger(unread=close)
 
     def _usable(self) -> ResponseWriter | None:
         """The writer; None if the connection is closing."""
@@ -305,8 +294,8 @@ class ServerConnection(asyncio.Protocol):
         elif self._pending is not None:
             self._pending.poll(now)
         elif self._ending:
-            if waited > LINGER and not transport.get_write_buffer_size():
-                transport.abort()
+            if waited > LINGER and not writer.unsent:
+                (transport.close if self.secure else transport.abort)()
         elif self._handler is not None:
             if waited > BODY_TIMEOUT:
                 self._refuse(HttpError(408, f"the body did not arrive within {BODY_TIMEOUT:g} seconds"))
@@ -318,29 +307,35 @@ class ServerConnection(asyncio.Protocol):
             self._idle_since = now
             self._reader.forget()
         elif now - self._idle_since > IDLE_TIMEOUT:
-            transport.close()
+            self.close()
 
-    def _linger(self) -> None:
-        """Close once everything is sent. Further input is dropped, so that no reset destroys the response."""
-        transport = self._transport
+    def _linger(self, *, unread: bool = False) -> None:
+        """Close once everything is sent. Further input is dropped, so that no reset destroys the response.
+
+        `unread`: whether the client may still be sending its request.
+        """
+        transport, writer = self._transport, self._writer
         self._reader.drop()
         self._handler = None
         self._ending = True
-        if transport is None or transport.is_closing():
-            return
-        if not transport.can_write_eof():  # TLS
-            transport.close()
+        if transport is None or writer is None or transport.is_closing():
             return
         self._since = time.monotonic()
-        transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
+        elif not (unread or writer.unsent):  # TLS has no half-close; otherwise `poll` closes
+            transport.close()
+            return
         if self._paused:
             self._paused = False
             transport.resume_reading()
 
     def close(self) -> None:
         """Close once everything is sent."""
-        self._ending = True
-        if self._transport is not None:
+        if self.secure:
+            self._linger()
+        elif self._transport is not None:
+            self._ending = True
             self._transport.close()
 
     def abort(self) -> None:

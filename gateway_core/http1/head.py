@@ -56,14 +56,20 @@ class HttpError(Exception):
 class Route:
     """Shared by requests whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
 
-    __slots__ = ("handler",)
+    __slots__ = ("handler", "headers")
 
     def __init__(self) -> None:
         self.handler: Any = None
+        self.headers: Mapping[str, str] = {}
+        """Headers of every response to a request with `Origin`, beside those of the response."""
 
     def keep(self, handler: object) -> None:
         """Serve later requests of this connection that share the route with `handler`."""
         self.handler = handler
+
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """Send `headers` with every response, errors and streams included."""
+        self.headers = headers
 
 
 class RequestHead(msgspec.Struct, eq=False):
@@ -85,7 +91,7 @@ class RequestHead(msgspec.Struct, eq=False):
     """Bytes of the body; 0 if it is chunked."""
     chunked: bool
     canonical: bool
-    """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD."""
+    """Whether the response needs nothing special: HTTP/1.1, kept alive, not HEAD, no `Origin`."""
     lines: list[str]
     """The lines as received, for `read_next_head`."""
     route: Route = msgspec.field(default_factory=Route)
@@ -137,7 +143,7 @@ def read_head(data: bytes) -> RequestHead:
     keep_alive = version == "1"
     if "connection" in fields:
         keep_alive = _keeps_alive(fields["connection"], keep_alive)
-    canonical = keep_alive and version == "1" and method != "HEAD"
+    canonical = keep_alive and version == "1" and method != "HEAD" and "origin" not in fields
     path, _, query = target.partition("?")
     if target[0] != "/":
         path = _path_of_absolute(target, fields["host"]) or path

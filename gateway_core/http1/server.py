@@ -36,7 +36,10 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
-        """Listen; port 0 chooses a free one. Raises `OSError` if the address cannot be used."""
+        """Listen; port 0 chooses a free one. `tls`: the context of a server that speaks TLS; None for plain TCP.
+
+        Raises `OSError` if the address cannot be used.
+        """
         self._listener = await asyncio.get_running_loop().create_server(
             lambda: ServerConnection(self),
             host,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway_core.http1.head import RequestHead
@@ -16,13 +17,25 @@ WRITE_TIMEOUT: Final = 30.0
 
 
 class ResponseWriter:
-    """Writes responses to one transport."""
+    """Writes responses to one transport.
 
-    __slots__ = ("_drained", "_heads", "_since", "_transport", "_unsent")
+    A TLS transport passes each write on to its TCP transport completely and does not count it any more. So over TLS the
+    writer keeps a backlog and passes on as much as the transport has room for.
+    """
+
+    __slots__ = ("_backlog", "_drained", "_heads", "_paused", "_since", "_transport", "_unsent", "write")
 
     def __init__(self, transport: asyncio.Transport, heads: ResponseHeads) -> None:
         self._transport = transport
         self._heads = heads
+        self._backlog: deque[memoryview] | None = None
+        """Pieces that wait for room; None without TLS."""
+        self.write: Callable[[bytes], object] = transport.write
+        """Writes bytes in order."""
+        if transport.get_extra_info("sslcontext") is not None:
+            self._backlog = deque()
+            self.write = self._write_pieces
+        self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self._unsent = 0
         self._since = 0.0
@@ -41,9 +54,12 @@ class ResponseWriter:
             if head is not None and head.method == "HEAD":
                 body = b""
         if len(body) < _BIG:
-            self._transport.write(lines + body)
-        else:
+            self.write(lines + body)
+        elif self._backlog is None:
             self._transport.writelines((lines, body))
+        else:
+            self.write(lines)
+            self.write(body)
         return close
 
     def begin_stream(self, headers: Mapping[str, str], head: RequestHead) -> ResponseStream:
@@ -52,33 +68,58 @@ class ResponseWriter:
         if chunked:
             headers = {**headers, "Transfer-Encoding": "chunked"}
         close = not (chunked and head.keep_alive)
-        self._transport.write(self._heads.lines(200, headers, head, close=close))
+        self.write(self._heads.lines(200, headers, head, close=close))
         return ResponseStream(self._transport, self, chunked=chunked, close=close)
 
     def pause(self) -> None:
         """Make `drain` wait: the transport's buffer is full."""
-        self._drained = asyncio.get_running_loop().create_future()
+        self._paused = True
 
     def resume(self) -> None:
         """Resume `drain`: the transport's buffer has room."""
+        self._paused = False
+        self._pass_on()
+        if self._paused:
+            return
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
     def lost(self) -> None:
         """Fail a waiting `drain`: the connection is lost."""
+        self._paused = False
+        if self._backlog:
+            self._backlog.clear()
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the connection is lost"))
             self._drained.exception()  # retrieved, because often no `drain` waits
 
     async def drain(self) -> None:
         """Wait for room in the transport's buffer. Raises `ConnectionError`."""
-        if self._drained is not None:
+        if self._paused:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the operating system has not taken yet; over TLS, up to some 100 KB of them do not count."""
+        size = self._transport.get_write_buffer_size()
+        return size + sum(map(len, self._backlog)) if self._backlog else size
+
+    def _write_pieces(self, data: bytes) -> None:
+        assert self._backlog is not None
+        view = memoryview(data)
+        self._backlog += [view[start : start + _BIG] for start in range(0, len(data), _BIG)]
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._backlog and not self._paused:
+            self._transport.write(self._backlog.popleft())
 
     def stalled(self, now: float) -> bool:
         """Whether the peer has read nothing for `WRITE_TIMEOUT`. Call it regularly; `now`: monotonic clock."""
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self.unsent
         if not unsent or unsent < self._unsent or not self._unsent:
             self._since = now
         self._unsent = unsent
@@ -104,11 +145,11 @@ class ResponseStream:
         if self._ended or self._transport.is_closing():
             raise ConnectionResetError("the connection is lost")
         if data:
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._writer.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         await self._writer.drain()
 
     def end(self) -> None:
         """End the response; later writes fail."""
         self._ended = True
         if self._chunked:
-            self._transport.write(b"0\r\n\r\n")
+            self._writer.write(b"0\r\n\r\n")

@@ -74,6 +74,10 @@ _QUOTE: Final = ord('"')
 _SMALL: Final = 1 << 16
 """Bytes up to which copying a message costs less than a loop in Python that avoids it."""
 _ABSENT: Final = (b"", b"null")
+_NO_PARAMS: Final = (b"null", b"[]")
+"""How some peers write that a message has no params."""
+_NOTIFICATIONS: Final = "notifications/"
+"""Methods that begin so have no id; some peers write `"id": null`. An error without an id may have it, too."""
 _INTEGER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*)")
 
 
@@ -167,7 +171,7 @@ def _general(data: bytes) -> Message:
         envelope = _MEMBERS.decode(data)
         texts = [_TEXT.decode(envelope[name]) if name in envelope else "" for name in ("jsonrpc", "method")]
     except msgspec.ValidationError as error:
-        what = "a JSON array: batches are not part of MCP" if data.lstrip()[:1] == b"[" else str(error)
+        what = "a JSON array, where one message is expected" if data.lstrip()[:1] == b"[" else str(error)
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON-RPC message: {what}") from None
     except msgspec.DecodeError as error:
         not_json(error)
@@ -176,6 +180,10 @@ def _general(data: bytes) -> Message:
     version, method = texts
     absent = Raw()
     raw_id, raw_params = envelope.get("id", absent), bytes(envelope.get("params", absent))
+    if raw_params in _NO_PARAMS:
+        raw_params = b""
+    if bytes(raw_id) == b"null" and (method.startswith(_NOTIFICATIONS) or (not method and "error" in envelope)):
+        raw_id = absent
     members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
     if not (_are_all(envelope, data) and (not method or _are_all(members, raw_params))):
         raise RpcError.of_gateway(INVALID_REQUEST, "a member is given twice, or its name is written with escapes")

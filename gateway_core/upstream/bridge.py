@@ -31,32 +31,13 @@ from gateway_core.errors import (
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
     CACHEABLE,
-    CLIENT_CAPABILITIES_KEY,
-    CLIENT_INFO_KEY,
-    LOG_LEVEL_KEY,
     MAY_ASK,
     MAY_BECOME_TASKS,
-    OWN_PREFIX,
-    PROTOCOL_VERSION_KEY,
     SERVER_INFO_KEY,
-    SUBSCRIPTION_ID_KEY,
     TASKS,
 )
+from gateway_core.mcp.reserved import HOP_KEYS, is_own, without_own
 
-_HOP_KEYS: Final = frozenset(
-    {
-        PROTOCOL_VERSION_KEY,
-        CLIENT_INFO_KEY,
-        CLIENT_CAPABILITIES_KEY,
-        SERVER_INFO_KEY,
-        SUBSCRIPTION_ID_KEY,
-        LOG_LEVEL_KEY,
-    }
-)
-"""Keys of a result's `_meta` that describe the hop it came over, not its content."""
-
-_OWN_WORD: Final = OWN_PREFIX.rstrip("/").encode()
-"""Every key that the gateway writes contains this word, unless the key is escaped."""
 _COMPLETE: Final = Raw(b'"complete"')
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
@@ -91,7 +72,7 @@ def bridge_result(
     if from_era == "legacy" and to_era == "legacy":
         if raw.lstrip()[:1] != b"{":
             raise _invalid("its result is not an object")
-        return _without_own_keys(raw) if jsonrpc.has(raw, _OWN_WORD) else raw
+        return without_own(raw)
     complete = True
     if members is None:
         members = _members(raw)
@@ -103,6 +84,8 @@ def bridge_result(
         members["resultType"] = _COMPLETE
         if method in CACHEABLE:
             _complete_caching(members, trusted=from_era != "legacy")
+    if from_era is not None and method in TASKS and "result" in members:
+        members["result"] = Raw(without_own(bytes(members["result"])))  # of the tool that became a task
     meta = members.pop("_meta", None)
     if meta is not None or to_era == "modern":
         data = b"" if meta is None else bytes(meta)
@@ -159,27 +142,10 @@ def _made_meta(raw: bytes, server: bytes | None, foreign: bool) -> Raw | None:
         meta = jsonrpc.members(raw)
     except RpcError:
         raise _invalid("its _meta is not an object") from None
-    own = {
-        key: value
-        for key, value in meta.items()
-        if key not in _HOP_KEYS and not (foreign and key.startswith(OWN_PREFIX))
-    }
+    own = {key: value for key, value in meta.items() if key not in HOP_KEYS and not (foreign and is_own(key))}
     if server is not None:
         own[SERVER_INFO_KEY] = Raw(server)
     return Raw(jsonrpc.encode(own)) if own else None
-
-
-def _without_own_keys(raw: bytes) -> bytes:
-    """A legacy result without the `_meta` keys reserved for the gateway; the same bytes if it has none."""
-    members = _members(raw)
-    try:
-        meta = jsonrpc.members(members.get("_meta", Raw()))
-    except RpcError:
-        return raw  # not an object: legacy agents get it unchanged
-    own = {key: value for key, value in meta.items() if not key.startswith(OWN_PREFIX)}
-    if len(own) == len(meta):
-        return raw
-    return jsonrpc.encode({**members, "_meta": own})
 
 
 _own_meta = lru_cache(maxsize=256)(_made_meta)

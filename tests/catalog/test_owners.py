@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_core.api import Claim, Kind, ToolConflict, UpstreamState
-from gateway_core.catalog import Catalog
-from gateway_core.catalog.memory import Memory
-from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
-from gateway_core.sealing import Seal
-from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, FetchedLists, Item
-from gateway_core.upstream.upstream import Upstream
+from gateway_core.api import Kind, UpstreamState
+from gateway_core.config import NamesConfig
 
-Lists = Mapping[str, Sequence[str]]
-"""Upstream -> the names of its tools; a name's schema is what stands after a `|`."""
-
-
-def prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:
-    first, *others = conflict.claims
-    return {conflict.name: first} | {conflict.qualified(claim): claim for claim in others}
-
-
-def item(text: str, kind: Kind) -> Item:
-    name, _, identity = text.partition("|")
-    definition = {"name": name, NAME_KEYS[kind]: name}
-    return Item(kind, name, json.dumps(definition).encode(), definition, identity)
-
-
-class World:
-    """A catalog, whose upstreams are reached when the test says so."""
-
-    def __init__(
-        self,
-        order: Sequence[str],
-        *,
-        path: Path | None = None,
-        kind: Kind = "tool",
-        resolve: Callable[[ToolConflict], Mapping[str, Claim] | None] = prefixed,
-        each: Mapping[str, Mapping[str, Any]] | None = None,
-        **proxy: Any,
-    ) -> None:
-        configs = tuple(
-            UpstreamConfig(**{"name": name, "transport": "stdio", "command": "x", **(each or {}).get(name, {})})
-            for name in order
-        )
-        self.config = ProxyConfig(upstreams=configs, **proxy)
-        self.kind: Kind = kind
-        self.upstreams = {one.name: Upstream(one, self.config, number) for number, one in enumerate(configs)}
-        self.memory = Memory(self.config, path)
-        self.catalog = Catalog(self.config, list(self.upstreams.values()), resolve, Seal(), self.memory)
-
-    def offer(self, upstream: str, *texts: str) -> None:
-        """That upstream is reached, or says that its list changed."""
-        items = {self.kind: tuple(item(text, self.kind) for text in texts)}
-        self.upstreams[upstream].published.fetched = FetchedLists(items)
-        self.catalog.rebuild()
-
-    @property
-    def names(self) -> dict[str, tuple[list[str], str]]:
-        """Published name -> upstreams, and their own name."""
-        found = self.catalog.snapshot.entries(self.kind)
-        return {name: ([one.name for one in entry.upstreams], entry.original) for name, entry in found.items()}
+from .world import Lists, World
 
 
 def test_a_name_stays_with_its_holder_whatever_others_add() -> None:
@@ -135,17 +81,6 @@ async def test_what_was_added_late_is_late_after_a_restart_too(tmp_path: Path) -
     again = World(["evil", "bank"], path=tmp_path / "n")
     again.offer("evil", "transfer")
     assert again.names == {"evil__transfer": (["evil"], "transfer")}
-
-
-async def test_another_order_in_the_file_settles_names_again(tmp_path: Path) -> None:
-    first = World(["a", "b"], path=tmp_path / "n")
-    first.offer("a", "x")
-    first.offer("b", "x")
-    await first.catalog.close()
-    turned = World(["b", "a"], path=tmp_path / "n")
-    turned.offer("a", "x")
-    turned.offer("b", "x")
-    assert turned.names["x"] == (["b"], "x")
 
 
 async def test_a_replica_that_is_up_serves_what_the_remembered_one_has(tmp_path: Path) -> None:

@@ -55,7 +55,13 @@ def stdio(command: str, *args: str, **more: Any) -> dict[str, Any]:
         (stdio("/usr/bin/github-mcp", "stdio"), stdio("github-mcp", "stdio", env={"TOKEN": "2"})),
         (stdio("uvx", "mcp-server-git"), stdio("uv", "tool", "run", "mcp-server-git", "--repository", "x")),
         (stdio("python3", "-m", "server", "one"), stdio("python3", "-m", "server", "two")),
+        (
+            stdio("docker", "run", "--mount", "src=/a", "x/files:1"),
+            stdio("docker", "run", "--mount", "src=/b", "x/files"),
+        ),
+        (stdio("npx", "-y", "@x/server-files@1.0"), stdio("cmd", "/c", "npx", "-y", "@x/server-files@latest")),
         (HTTP, HTTP | {"headers": {"Authorization": "Bearer 2"}}),
+        ({"url": "https://x.example/mcp"}, {"url": "https://X.example/mcp?tenant=2"}),
         ({"url": "https://x.example/mcp?account=1"}, {"url": "https://x.example/mcp?account=2"}),
     ],
 )
@@ -71,6 +77,9 @@ def test_a_pair_that_looks_as_if_it_were_meant_gets_advice(first: dict[str, Any]
     ("first", "other"),
     [
         (stdio("npx", "-y", "@x/server-files"), stdio("npx", "-y", "@x/server-git")),
+        (stdio("docker", "run", "-e", "TOKEN", "x/files"), stdio("docker", "run", "-e", "TOKEN", "x/git")),
+        (stdio("java", "-jar", "/srv/a.jar"), stdio("java", "-jar", "/srv/b.jar")),
+        (stdio("uv", "--directory", "/srv", "run", "a.py"), stdio("uv", "--directory", "/srv", "run", "b.py")),
         (HTTP, {"url": "http://localhost:8081/mcp"}),
         (HTTP, stdio("x")),
     ],

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -265,3 +266,66 @@ def test_stdio_ends_on_a_signal(with_server, spawn):
     child.send_signal(signal.SIGTERM)
     child.wait(20)
     assert child.returncode == 0
+
+
+def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_server, rad):
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    upstream = config.read_text()[config.read_text().index("[[mcp") :]
+    more = [("second", 'group = "g"\n'), ("third", 'group = "g"\n')]
+    with config.open("a") as file:
+        for name, line in more:
+            file.write(upstream.replace('"calculator"', f'"{name}"') + line)
+    declared = 'second and third are replicas of the tools that they offer alike, because they are in group "g"'
+    advice = 'give both the same `group`, for example group = "shared"'
+    checked = rad("check").stdout
+    assert f"note: {declared}" in checked
+    assert "note: calculator and second run the same program and are two servers" in checked
+    assert advice in checked
+    shared = 'second and third are replicas, because they are in group "g": they share 3 tools'
+    offers = "calculator and second offer the same under the same names (add, slow, fail) and are two servers"
+    for found in (rad("check", "--connect").stdout, rad("tools").stdout):
+        assert f"note: {shared}" in found
+        assert f"note: {offers}" in found
+        assert advice in found
+    assert rad("start", "--detach").returncode == 0
+    try:
+        log = with_server / ".radium" / "mcp-proxy.log"
+        deadline = time.monotonic() + 60
+        while not (shared in log.read_text() and offers in log.read_text()):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        assert "calculator and second run the same program and are two servers" in log.read_text()
+        running = rad("tools").stdout
+        assert shared in running
+        assert offers in running
+        assert "tool add is claimed more than once: calculator has it as add; second and third have it as" in running
+    finally:
+        rad("stop")
+
+
+def test_names_survive_a_restart_of_the_gateway(with_server, rad):
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    before = config.read_text()
+    upstream = before[before.index("[[mcp") :]
+    assert rad("start", "--detach").returncode == 0
+    deadline = time.monotonic() + 60
+    while "add" not in rad("tools").stdout:
+        assert time.monotonic() < deadline
+    assert rad("stop").returncode == 0
+    names = with_server / ".radium" / "mcp-proxy.names"
+    assert names.stat().st_mode & 0o777 == 0o600
+    head = before[: before.index("[[mcp")]
+    config.write_text(head + upstream.replace('"calculator"', '"newcomer"') + upstream)
+    assert rad("start", "--detach").returncode == 0
+    try:
+        deadline = time.monotonic() + 60
+        while len((found := json.loads(rad("tools", "--json").stdout))["tools"]) < 6:
+            assert time.monotonic() < deadline, found
+        published = {tool["name"]: tool["upstreams"] for tool in found["tools"]}
+        assert published["add"] == ["calculator"]
+        assert published["newcomer__add"] == ["newcomer"]
+        assert found["conflicts"][0]["outcome"] == (
+            "newcomer has it as newcomer__add; calculator has it as add, because calculator had the name first"
+        )
+    finally:
+        rad("stop")

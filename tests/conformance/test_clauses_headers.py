@@ -318,7 +318,7 @@ async def test_clause_19_required_meta_is_not_invented(stand: Any, msg: Any, mis
 async def test_clause_52_modern_agents_have_post_alone(stand: Any, verb: str, extra: dict[str, str]) -> None:
     answer = await stand.send(verb, {"MCP-Protocol-Version": "2026-07-28", **extra})
     assert answer.status == 405
-    assert answer.headers["Allow"] == "POST"
+    assert answer.headers["Allow"] == "POST, OPTIONS"
 
 
 async def test_clause_52_session_ids_and_event_ids_mean_nothing_to_modern_requests(stand: Any, msg: Any) -> None:

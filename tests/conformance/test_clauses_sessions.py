@@ -227,7 +227,7 @@ async def test_clause_54_a_silent_call_can_be_resumed_too(
     stand: Any, msg: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.05)
-    session = await stand.initialize()
+    session = {**await stand.initialize(), "Accept": "application/json, text/event-stream"}
     async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps"), 7)) as events:
         priming = await events.next()
         assert priming["data"] == ""

@@ -51,6 +51,15 @@ async def test_clause_03_a_batch_is_refused(stand: Any, msg: Any) -> None:
     assert not stand.lab.of("tools/call")
 
 
+async def test_clause_03_a_batch_of_2025_03_26_is_served(stand: Any, msg: Any) -> None:
+    session = await stand.initialize(version="2025-03-26")
+    batch = [msg.legacy("ping"), msg.legacy("tools/call", msg.calling("echo", text="a"), 2)]
+    answer = await stand.send("POST", session, batch)
+    assert answer.status == 200
+    assert {one["id"] for one in answer.json if "result" in one} == {1, 2}
+    assert len(stand.lab.of("tools/call")) == 1
+
+
 async def test_clause_03_modern_agents_send_no_responses(stand: Any, msg: Any) -> None:
     for body in ({"result": {}}, {"error": {"code": 1, "message": "m"}}):
         answer = await stand.send("POST", MODERN, {"jsonrpc": "2.0", "id": 1, **body})
@@ -88,7 +97,7 @@ async def test_clause_47_a_notification_on_a_channel_stays_silent(start: Any, ms
         lines = response.content
         while not (line := (await lines.readline()).decode()).startswith("data: "):
             pass
-        path = line.removeprefix("data: ").strip()
+        path = "/" + line.removeprefix("data: ").strip()
         silent = {"jsonrpc": "2.0", "method": "tools/call", "params": msg.calling("nonsense")}
         for body in (silent, {"jsonrpc": "2.0", "method": "initialize"}, msg.legacy("ping", None, 9)):
             assert (await stand.send("POST", None, body, path)).status == 202

@@ -254,7 +254,7 @@ Start = Callable[..., Awaitable[World]]
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine makes no streams of answers; the test of that sets its own time."""
+    """A slow machine makes no streams of silent calls; the tests of that set their own time."""
     monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 60.0)
 
 

@@ -23,15 +23,75 @@ def request(head: str, body: bytes = b"") -> bytes:
 
 
 async def test_addresses(world: Any) -> None:
-    for path in ("/nowhere", "/mcp/", "/MCP", "//mcp", "/%6dcp", "/sse", "/messages", "/admin/status"):
+    for path in ("/nowhere", "/mcp//", "/MCP", "//mcp", "//", "/%6dcp", "/sse", "/sse/", "/messages", "/admin/status"):
         async with world.http.get(aiohttp.client.URL(world.base + path, encoded=True)) as response:
             assert response.status == 404, path
             assert "/mcp" in (await response.json())["error"]
-    for path in ("/mcp", "/"):
-        for method in ("PUT", "PATCH", "OPTIONS", "HEAD"):
+    for path in ("/mcp", "/mcp/", "/"):
+        for method in ("PUT", "PATCH", "HEAD"):
             async with world.http.request(method, world.base + path) as response:
                 assert response.status == 405
-                assert response.headers["Allow"] == "GET, POST, DELETE"
+                assert response.headers["Allow"] == "GET, POST, DELETE, OPTIONS"
+
+
+async def test_a_slash_at_the_end_makes_no_difference(world: Any, helpers: Any) -> None:
+    for path in ("/mcp/", "/mcp/?key=1"):
+        opened = await world.post(helpers.initialize(), path=path)
+        session = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
+        assert (await world.post(PING, session, path=path)).status == 200
+        stream = {**session, "Accept": "text/event-stream"}
+        async with world.http.get(world.base + path, headers=stream) as response:
+            assert (response.status, response.content_type) == (200, "text/event-stream")
+        async with world.http.delete(world.base + path, headers=session) as response:
+            assert response.status == 204
+        headers, body = helpers.modern("tools/list")
+        assert (await world.post(body, headers, path=path)).status == 200
+    for path in ("/healthz/", "/readyz/"):
+        async with world.http.get(world.base + path) as response:
+            assert response.status == 200
+            assert ("ready" in await response.json()) is path.startswith("/ready")
+
+
+@pytest.mark.parametrize("params", ["null", "[]", "[ ]"])
+async def test_empty_params_are_no_params(world: Any, params: str) -> None:
+    session = await world.initialize()
+    for method, status in [("ping", 200), ("tools/list", 200), ("notifications/initialized", 202)]:
+        request_id = '"id":1,' if status == 200 else ""
+        body = f'{{"jsonrpc":"2.0",{request_id}"method":"{method}","params":{params}}}'
+        answer = await world.post(body.encode(), session)
+        assert answer.status == status, (method, answer.body)
+        assert status == 202 or "result" in answer.json
+
+
+@pytest.mark.parametrize("params", ["[1]", "[{}]", "0", '""', "false", "[[]]"])
+async def test_other_params_that_are_no_object_are_refused(world: Any, params: str) -> None:
+    session = await world.initialize()
+    answer = await world.post(f'{{"jsonrpc":"2.0","id":1,"method":"ping","params":{params}}}'.encode(), session)
+    assert (answer.status, answer.json["error"]["code"]) == (400, -32600)
+
+
+async def test_a_notification_with_id_null_is_a_notification(world: Any) -> None:
+    answer = await world.post(PING.replace(b'"id":1', b'"id":null'))
+    assert answer.status == 400, "a request needs an id"
+    session = await world.initialize()
+    asked = world.post(
+        {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "sleep", "arguments": {}}}, session
+    )
+    asking = asyncio.ensure_future(asked)
+    await world.pipeline.started.wait()
+    for params in (None, [], {"requestId": 5}):
+        notification = {"jsonrpc": "2.0", "id": None, "method": "notifications/cancelled", "params": params}
+        answer = await world.post(notification, session)
+        assert (answer.status, answer.body) == (202, b"")
+    assert (await asking).json["error"]["code"] == -31006
+    lost = {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "unreadable"}}
+    assert (await world.post(lost, session)).status == 202
+
+
+async def test_no_params_are_enough_for_modern_notifications_too(world: Any) -> None:
+    for member in ('"params":null', '"params":[]', '"id":null'):
+        body = f'{{"jsonrpc":"2.0","method":"notifications/cancelled",{member}}}'.encode()
+        assert (await world.post(body, {"MCP-Protocol-Version": "2026-07-28"})).status == 202
 
 
 async def test_health_and_readiness(world: Any) -> None:
@@ -76,7 +136,7 @@ async def test_compressed_bodies_are_not_accepted(world: Any) -> None:
         (b'{"jsonrpc":"1.0","id":1,"method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
-        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","method":"tools/call"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"Method":"x","method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b'{"a":' * 100 + b"1" + b"}" * 101, -32600),

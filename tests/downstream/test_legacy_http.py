@@ -114,8 +114,32 @@ async def test_initialize_in_a_session_is_refused(world: Any, helpers: Any) -> N
     session = await world.initialize()
     known = await world.post(helpers.initialize(), session)
     assert known.status == 400
-    unknown = await world.post(helpers.initialize(), {"Mcp-Session-Id": "unknown"})
-    assert unknown.status == 404
+    assert len(world.services.sessions) == 1
+
+
+@pytest.mark.parametrize("stale", ["ended", "unknown", "of another transport", "of another address"])
+async def test_initialize_with_a_stale_session_header_opens_a_new_session(start: Any, helpers: Any, stale: str) -> None:
+    world = await start(transport="sse")
+    session = await world.initialize()
+    session_id = session["Mcp-Session-Id"]
+    if stale == "ended":
+        async with world.http.delete(world.url, headers=session) as response:
+            assert response.status == 204
+    elif stale == "unknown":
+        session_id = "x" * 43
+    elif stale == "of another address":
+        (known,) = world.services.sessions
+        world.services.sessions._sessions["10.0.0.1", session_id] = world.services.sessions._sessions.pop(
+            (known.address, session_id)
+        )
+    else:
+        (known,) = world.services.sessions
+        known.own_channel = True
+    answer = await world.post(helpers.initialize(), {**session, "Mcp-Session-Id": session_id})
+    assert answer.status == 200
+    opened = answer.headers["Mcp-Session-Id"]
+    assert opened != session_id
+    assert (await world.post(call("echo"), {"Mcp-Session-Id": opened})).status == 200
 
 
 async def test_ping_and_unknown_methods(world: Any) -> None:
@@ -357,6 +381,22 @@ async def test_the_session_limit_of_one_agent_is_no_other_agents_business(start:
     world.pipeline.released.set()
     for _, nap in (*greedy, modest[0]):
         assert (await nap).json["result"]["content"][0]["text"] == "woken"
+
+
+async def test_retry_after_is_the_time_of_the_calls_whatever_else_their_agents_send(start: Any, helpers: Any) -> None:
+    world = await start(limits={"sessions_per_principal": 1})
+    session, nap = await in_use(world, "talkative")
+    for each in world.services.sessions:
+        each.busy_since -= 20
+    notification = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    for message in ({"jsonrpc": "2.0", "id": "p", "method": "ping"}, call("echo", request_id="e"), notification):
+        assert (await world.post(message, session)).status in {200, 202}
+        refused = await world.post(helpers.initialize("talkative"))
+        assert refused.status == 429
+        assert 20 <= int(refused.headers["Retry-After"]) <= 60
+        assert refused.json["error"]["data"]["retryAfterMs"] >= 20_000
+    world.pipeline.released.set()
+    assert (await nap).status == 200
 
 
 async def in_use(world: Any, name: str) -> tuple[dict[str, str], "asyncio.Task[Any]"]:

@@ -186,7 +186,7 @@ async def test_only_post_is_allowed(world: Any, method: str) -> None:
     headers = {"MCP-Protocol-Version": "2026-07-28"}
     async with world.http.request(method, world.url, headers=headers) as response:
         assert response.status == 405
-        assert response.headers["Allow"] == "POST"
+        assert response.headers["Allow"] == "POST, OPTIONS"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import httptools
 import pytest
 
 from gateway_core.downstream.pending_response import PendingStream
+from gateway_core.errors import REJECTED, RpcError
 
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": 1}}}
 
@@ -278,3 +279,92 @@ async def test_a_stream_is_refused(world: Any, extra: dict[str, str], accept: st
     assert (await one.next())[0] == status
     other.close()
     writer.close()
+
+
+REVISIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"]
+BOTH = "application/json, text/event-stream"
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence ends early."""
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.05)
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.KEEP_ALIVE", 0.05)
+
+
+async def silent_call(world: Any, helpers: Any, revision: str, accept: str | None, name: str = "nap") -> Any:
+    """Send a call that stays silent; returns the response as soon as its head is there."""
+    headers, body = helpers.modern("tools/call", {"name": name, "arguments": {}}, 7)
+    if revision != REVISIONS[-1]:
+        headers = await world.initialize(version=revision)
+        body = {**CALL, "params": {"name": name, "arguments": {}}}
+    if accept is not None:
+        headers = {**headers, "Accept": accept}
+    return await world.http.post(world.url, json=body, headers=headers, skip_auto_headers=["Accept"])
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_silent_call_begins_its_stream_and_keeps_it_alive(world: Any, helpers: Any, revision: str) -> None:
+    async with asyncio.timeout(10):
+        response = await silent_call(world, helpers, revision, BOTH)
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+        comments = 0
+        while comments < 3:
+            comments += (await response.content.readline()).startswith(b":")
+        assert not world.pipeline.released.is_set()
+        world.pipeline.released.set()
+        rest = (await response.read()).decode().splitlines()
+    (answer,) = [json.loads(line[6:]) for line in rest if line.startswith("data: ")]
+    assert (answer["id"], answer["result"]["content"][0]["text"]) == (7, "woken")
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "application/*", "text/event-stream;q=0, */*", None])
+async def test_a_silent_call_is_answered_in_one_piece_where_no_stream_is_named(
+    world: Any, helpers: Any, revision: str, accept: str | None
+) -> None:
+    asking = asyncio.ensure_future(silent_call(world, helpers, revision, accept))
+    await world.pipeline.started.wait()
+    await asyncio.sleep(0.1)
+    world.server.http.poll()
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    world.pipeline.released.set()
+    response = await asking
+    assert response.content_type == "application/json"
+    assert (await response.json())["result"]["content"][0]["text"] == "woken"
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_a_quick_call_stays_plain(world: Any, helpers: Any, revision: str) -> None:
+    response = await silent_call(world, helpers, revision, BOTH, name="echo")
+    assert response.content_type == "application/json"
+    assert "result" in await response.json()
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_an_error_after_silence_comes_over_the_stream(
+    world: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(exchange: Any, params: Any) -> Any:
+        await world.pipeline.released.wait()
+        raise RpcError.of_gateway(REJECTED, "not today")
+
+    monkeypatch.setattr(world.pipeline, "_tool", late)
+    async with asyncio.timeout(10):
+        response = await silent_call(world, helpers, REVISIONS[-1], BOTH)
+        world.pipeline.released.set()
+        body = (await response.read()).decode()
+    assert response.status == 200
+    assert json.loads(body.partition("data: ")[2])["error"]["code"] == REJECTED
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_modern_agent_that_leaves_a_silent_stream_cancels_its_call(world: Any, helpers: Any) -> None:
+    async with asyncio.timeout(10):
+        response = await silent_call(world, helpers, REVISIONS[-1], BOTH, name="sleep")
+        assert (await response.content.readline()).startswith(b":")
+        response.close()
+        await world.pipeline.cancelled.wait()

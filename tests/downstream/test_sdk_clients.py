@@ -2,11 +2,14 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -173,3 +176,46 @@ async def test_a_client_is_served_over_stdio(mode: Any) -> None:
             async with asyncio.timeout(5), client.listen(tools_list_changed=True) as subscription:
                 assert type(await anext(aiter(subscription))).__name__ == "ToolsListChanged"
         assert (await client.call_tool("echo", {})).content[0].text == "{}"
+
+
+@pytest.fixture
+async def base_path(sse_world: Any) -> AsyncIterator[str]:
+    """The URL of a proxy that serves the gateway below a base path, which it removes from requests."""
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        url = sse_world.base + request.raw_path.removeprefix("/some/base")
+        headers = {name: value for name, value in request.headers.items() if name not in {"Host", "Content-Length"}}
+        async with sse_world.http.request(request.method, url, headers=headers, data=await request.read()) as found:
+            response = web.StreamResponse(status=found.status)
+            for name in ("Content-Type", "Mcp-Session-Id"):
+                if name in found.headers:
+                    response.headers[name] = found.headers[name]
+            await response.prepare(request)
+            async for chunk in found.content.iter_any():
+                await response.write(chunk)
+            return response
+
+    app = web.Application()
+    app.router.add_route("*", "/some/base{path:/.*}", forward)
+    async with TestServer(app, shutdown_timeout=0) as proxy:
+        yield str(proxy.make_url("/some/base"))
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/sse", "/sse/"])
+async def test_the_clients_work_below_the_base_path_of_a_proxy(base_path: str, path: str) -> None:
+    server: Any = base_path + path
+    async with Client(sse_client(server) if "sse" in path else server, mode="legacy") as client:
+        assert (await client.call_tool("echo", {"a": 1})).content[0].text == '{"a": 1}'
+
+
+async def test_the_clients_get_the_answer_of_a_silent_call(
+    connect: Any, sse_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.01)
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.KEEP_ALIVE", 0.1)
+    async with connect() as client:
+        asked = asyncio.ensure_future(client.call_tool("nap", {}))
+        await sse_world.pipeline.started.wait()
+        await asyncio.sleep(1.5)  # the stream of a silent call begins at the next poll
+        sse_world.pipeline.released.set()
+        assert (await asked).content[0].text == "woken"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import pytest
@@ -47,8 +48,9 @@ async def open_stream(sse_world: Any) -> Any:
         response = await sse_world.http.get(sse_world.base + "/sse")
         assert response.status == 200
         stream = Stream(sse_world, response)
-        name, stream.path = await stream.event()
+        name, endpoint = await stream.event()
         assert name == "endpoint"
+        stream.path = urljoin("/sse", endpoint)
         opened.append(stream)
         return stream
 
@@ -75,6 +77,43 @@ async def test_a_conversation_over_the_stream(open_stream: Any, helpers: Any) ->
     assert stream.world.pipeline.exchanges[0].agent.session_id in stream.path
     stream.world.catalog.change("prompts")
     assert (await stream.message())["method"] == "notifications/prompts/list_changed"
+
+
+@pytest.mark.parametrize("path", ["/sse", "/sse/", "/sse?key=1"])
+@pytest.mark.parametrize("prefix", ["", "/base", "/a/b"])
+async def test_the_address_for_messages_is_below_the_base_path_of_a_proxy(
+    sse_world: Any, helpers: Any, path: str, prefix: str
+) -> None:
+    """A proxy serves the gateway under `prefix` and removes that from the path."""
+    async with sse_world.http.get(sse_world.base + path) as response:
+        stream = Stream(sse_world, response)
+        _, endpoint = await stream.event()
+        seen = urlsplit(urljoin(f"https://proxy.example{prefix}{path}", endpoint))
+        assert (seen.scheme, seen.netloc, seen.path) == ("https", "proxy.example", f"{prefix}/messages")
+        stream.path = f"{seen.path.removeprefix(prefix)}?{seen.query}"
+        assert "result" in await stream.ask(helpers.initialize())
+
+
+async def test_a_slash_at_the_end_makes_no_difference(open_stream: Any, helpers: Any) -> None:
+    stream = await open_stream()
+    stream.path = stream.path.replace("/messages?", "/messages/?")
+    assert "result" in await stream.ask(helpers.initialize())
+
+
+async def test_a_batch_is_answered_message_by_message(open_stream: Any, helpers: Any) -> None:
+    stream = await open_stream()
+    await stream.ask(helpers.initialize(version="2025-03-26"))
+    notification = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert (await stream.send([notification, call("echo", 1), call("echo", 2)])).status == 202
+    assert {(await stream.message())["id"] for _ in range(2)} == {1, 2}
+    assert (await stream.send([call("echo"), {}])).status == 400
+
+
+async def test_batches_of_other_revisions_are_refused(open_stream: Any, helpers: Any) -> None:
+    stream = await open_stream()
+    assert (await stream.send([call("echo")])).status == 400
+    await stream.ask(helpers.initialize(version="2024-11-05"))
+    assert (await stream.send([call("echo")])).status == 400
 
 
 async def test_before_initialize_only_ping_is_answered(open_stream: Any) -> None:

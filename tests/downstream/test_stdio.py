@@ -94,6 +94,30 @@ async def test_a_legacy_conversation(peer: Peer, helpers: Any) -> None:
     assert (await peer.read())["method"] == "notifications/tools/list_changed"
 
 
+async def test_a_batch_is_answered_message_by_message(peer: Peer, helpers: Any) -> None:
+    assert (await peer.ask([ping()]))["error"]["code"] == -32600, "no revision is negotiated"
+    await peer.ask(helpers.initialize(version="2025-03-26"))
+    peer.send([{"jsonrpc": "2.0", "method": "notifications/initialized"}, call("echo", 1), ping(2)])
+    assert {(await peer.read())["id"] for _ in range(2)} == {1, 2}
+    for refused in ([], [ping(3), {}], [ping(4)] * 101, json.dumps([ping(6)])[:-1].encode(), [helpers.initialize()]):
+        answer = await peer.ask(refused)
+        assert answer["error"]["code"] == (-32700 if isinstance(refused, bytes) else -32600)
+        assert "id" not in answer
+    assert (await peer.ask(ping(5)))["id"] == 5
+
+
+async def test_batches_of_other_revisions_are_refused(peer: Peer, helpers: Any) -> None:
+    await peer.ask(helpers.initialize())
+    assert (await peer.ask([ping()]))["error"]["code"] == -32600
+
+
+async def test_empty_params_and_ids_are_tolerated(peer: Peer, helpers: Any) -> None:
+    await peer.ask(helpers.initialize())
+    for params in (None, []):
+        peer.send({"jsonrpc": "2.0", "id": None, "method": "notifications/initialized", "params": params})
+        assert (await peer.ask({**ping(), "params": params}))["result"] == {}
+
+
 async def test_modern_requests_stand_alone(peer: Peer, helpers: Any) -> None:
     assert (await peer.ask(helpers.modern("server/discover")[1]))["result"]["instructions"] == "hello modern"
     answer = await peer.ask(helpers.modern("tools/call", {"name": "echo"}, "x")[1])
@@ -266,7 +290,7 @@ async def test_a_bug_costs_one_answer_and_not_the_conversation(
     def enter(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gateway_core.downstream.stdio.decode_request", decode)
+    monkeypatch.setattr("gateway_core.downstream.batch.decode_request", decode)
     answer = await peer.ask(b"boom")
     assert answer["error"]["code"] == -32603
     with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Echo:
         self.served: list[tuple[RequestHead, bytes]] = []
         self.pending: list[Pending] = []
         self.failures: list[BaseException] = []
+        self.refusals: list[HttpError] = []
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         if head.path == "/refused":
@@ -75,6 +77,7 @@ class Echo:
         return self.pending[-1]
 
     def refused(self, error: HttpError) -> Response:
+        self.refusals.append(error)
         return Response(str(error).encode(), error.status, error.headers, error.close)
 
     def failed(self, error: BaseException) -> Response:
@@ -117,25 +120,37 @@ class World:
         return received
 
 
+@asynccontextmanager
+async def _serving(**settings: Any) -> AsyncIterator[World]:
+    tls = settings.pop("tls", None)
+    application = Echo()
+    server = HttpServer(application, **{"name": "tester", "max_body": 100_000, "max_connections": 100, **settings})
+    await server.start("127.0.0.1", 0, tls=tls)
+    world = World(server, application)
+    try:
+        yield world
+    finally:
+        await world.close()
+
+
+@pytest.fixture
+def serving() -> Any:
+    """A context manager that runs a server with settings of the test's own, on any event loop."""
+    return _serving
+
+
 Start = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Start servers with settings of the test's own."""
-    worlds: list[World] = []
+    async with AsyncExitStack() as stack:
 
-    async def begin(**settings: Any) -> World:
-        tls = settings.pop("tls", None)
-        application = Echo()
-        server = HttpServer(application, **{"name": "tester", "max_body": 100_000, "max_connections": 100, **settings})
-        await server.start("127.0.0.1", 0, tls=tls)
-        worlds.append(World(server, application))
-        return worlds[-1]
+        async def begin(**settings: Any) -> World:
+            return await stack.enter_async_context(_serving(**settings))
 
-    yield begin
-    for world in worlds:
-        await world.close()
+        yield begin
 
 
 @pytest.fixture

@@ -1,17 +1,9 @@
-"""The server: limits on connections, TLS, draining."""
+"""The server: limits on connections, draining."""
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from gateway_core.http1.response import Response
 
@@ -69,40 +61,3 @@ async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> N
         await world.dial()
     for writer in (one, other, third):
         writer.close()
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(*pem))
-    return folder / "cert.pem", folder / "key.pem"
-
-
-@pytest.mark.parametrize("path", [b"/", b"/size?3000000", b"/stream?50", b"/refused"])
-async def test_tls(start: Any, tmp_path: Path, path: bytes) -> None:
-    cert, key = certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-    world = await start(tls=context)
-    reader, writer = await world.dial(ssl=ssl.create_default_context(cafile=str(cert)))
-    writer.write(GET % path + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 10)
-    assert answer.count(b"HTTP/1.1 ") == 2
-    assert answer.endswith(b"nothing")
-    writer.close()
-    plain = await world.exchange(GET % path)
-    assert not plain.startswith(b"HTTP/")

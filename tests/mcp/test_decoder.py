@@ -45,7 +45,12 @@ def request(params: bytes = b"{}", request_id: bytes = b"1") -> bytes:
         (request(request_id=b"true"), INVALID_REQUEST),
         (request(request_id=b"{}"), INVALID_REQUEST),
         (request(request_id=b'"' + b"x" * 2000 + b'"'), INVALID_REQUEST),
-        (request(b"[]"), INVALID_REQUEST),
+        (request(b"[1]"), INVALID_REQUEST),
+        (request(b"[[]]"), INVALID_REQUEST),
+        (request(b"0"), INVALID_REQUEST),
+        (request(b'""'), INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":null,"result":{}}', INVALID_REQUEST),
+        (b'{"jsonrpc":"2.0","id":null,"params":null}', INVALID_REQUEST),
         (b'{"jsonrpc":"2.0","result":{}}', INVALID_REQUEST),
         (request(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), INVALID_REQUEST),
         (request(b'{"a":' + b"[" * 65 + b"]" * 65 + b"}"), INVALID_REQUEST),
@@ -56,6 +61,22 @@ def test_what_is_no_message_is_refused_with_its_code(data: bytes, code: int) -> 
         decode_request(data)
     assert caught.value.code == code
     assert caught.value.data == {"source": "gateway"}
+
+
+@pytest.mark.parametrize("params", [b"null", b"[]", b" null ", b"[\n]"])
+def test_empty_params_are_absent(params: bytes) -> None:
+    message = decode_request(request(params))
+    assert (message.is_request, bytes(message.id), bytes(message.params), message.members) == (True, b"1", b"", {})
+
+
+@pytest.mark.parametrize("params", [b"null", b"[]", b"{}"])
+def test_a_notification_and_an_error_may_have_the_id_null(params: bytes) -> None:
+    data = b'{"jsonrpc":"2.0","id":null,"method":"notifications/cancelled","params":%b}' % params
+    notification = decode_request(data)
+    assert notification.is_notification
+    assert not bytes(notification.id)
+    error = decode_request(b'{"id":null,"jsonrpc":"2.0","error":{"code":-32700,"message":"m"}}')
+    assert (error.is_response, error.failed, bytes(error.id)) == (True, True, b"")
 
 
 @pytest.mark.parametrize(

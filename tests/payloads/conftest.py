@@ -236,7 +236,7 @@ class SseAgent(HttpAgent):
         self.reader, self.stream = await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
         self.stream.write(b"GET /sse HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         await self.reader.readuntil(b"\r\n\r\n")
-        self.path = await self.receive()
+        self.path = b"/" + await self.receive()  # relative to /sse
         await self.send(self.initialize())
         await self.receive()
         await self.send(self.message("notifications/initialized", {}, request=False))

@@ -301,3 +301,11 @@ def test_the_gateways_own_result_keeps_them() -> None:
 def test_a_legacy_result_that_only_speaks_of_them_keeps_its_bytes() -> None:
     raw = b'{ "content": [{"type":"text","text":"dev.radium.gateway/outcome"}], "_meta": {"own": 1} }'
     assert bridge_result("tools/call", raw, from_era="legacy", to_era="legacy") is raw
+
+
+@pytest.mark.parametrize("to_era", ["legacy", "modern"])
+def test_the_gateways_meta_keys_are_removed_from_the_result_of_a_task(to_era: Era) -> None:
+    done = {"content": [], "_meta": {"dev.radium.gateway/outcome": "unknown", "own": 1}}
+    task = {"resultType": "complete", "taskId": "t", "status": "completed", "result": done}
+    made = bridge("tasks/get", task, "modern", to_era)
+    assert made["result"] == {"content": [], "_meta": {"own": 1}}

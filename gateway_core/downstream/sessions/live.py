@@ -48,6 +48,7 @@ class Session:
     __slots__ = (
         "address",
         "agent",
+        "busy_since",
         "calls",
         "id",
         "kept",
@@ -83,6 +84,8 @@ class Session:
         """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
         """Requests in flight, by the agent's request ids; `ended` removes them."""
+        self.busy_since = 0.0
+        """Monotonic time since which it has always had requests in flight; meaningless without any."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Open listen requests on this agent's channel, by the agent's request ids."""
         self.questions = AgentQuestions()
@@ -109,6 +112,8 @@ class Session:
         if key in self.calls or key in self.subscriptions:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
         self.used = time.monotonic()
+        if not self.calls:
+            self.busy_since = self.used
         return key
 
     def ended(self, key: RequestKey) -> None:

@@ -162,9 +162,10 @@ def _idlest(sessions: Iterable[Session]) -> Session | None:
 
 
 def _until_one_is_free(sessions: Iterable[Session]) -> float | None:
-    """Estimated seconds until a call of `sessions` ends; None if only the end of a connection makes room.
+    """Estimated seconds until one of `sessions` has no calls; None if only the end of a connection makes room.
 
-    A call is expected to run on for as long as it has run, so this is the shortest time since `used`.
+    A session is expected to stay busy for as long as it has been, so this is the shortest time since `busy_since`.
+    Messages of its agent do not end its calls, so `used` does not count.
     """
-    begun = [session.used for session in sessions if session.calls and not session.own_channel]
+    begun = [session.busy_since for session in sessions if session.calls and not session.own_channel]
     return min(max(RETRY_AFTER, time.monotonic() - max(begun)), MAX_WAIT) if begun else None

@@ -55,7 +55,7 @@ class StoredStream:
         """The number of the newest event that was dropped."""
         self._kept = kept
         self._standing = standalone
-        self._primed = primed
+        self.primed = primed
         self._written: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -109,7 +109,7 @@ class StoredStream:
             if after is not None:
                 for number, message in [pair for pair in self._written if pair[0] > after]:
                     await response.write(self._event(number, message))
-            elif self._primed:
+            elif self.primed:
                 await response.write(b"id: %b\nretry: %d\ndata:\n\n" % (self._id(0), RETRY_MS))
             await write_events(response, self.mailbox, self._record)
         except ConnectionError:

@@ -3,13 +3,15 @@
 A **mailbox** is the bounded queue between senders and the streams that write its messages. When it is full, it drops
 the oldest progress first, then log messages, then other notifications. It never drops answers and questions; `kept`
 counts them, so that callers can stop accepting requests. A **reply** answers one POST: with plain JSON, or with a
-stream that begins with the first message before the result, or by `begin`. `event_store.py` keeps resumable streams.
+stream that begins with the first message before the result, or after `QUIET` seconds of silence. `event_store.py` keeps
+resumable streams.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -28,7 +30,7 @@ from gateway_core.mcp.names import LOG_MESSAGE, PROGRESS
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a stream carries a comment (streamable-http, Receiving Messages)."""
 QUIET: Final = 1.0
-"""Seconds without a message from a call after which its stream begins, to be kept alive and resumable."""
+"""Seconds without a message from a call after which its stream begins, so that no proxy gives up waiting for it."""
 MAX_MESSAGES: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -164,10 +166,16 @@ class Accepts:
 
     json: bool = True
     stream: bool = True
+    names_stream: bool = False
+    """Whether it names the media type of a stream. A range such as `*/*` allows one, but scripts that send it expect
+    JSON as long as nothing else has to be sent."""
 
 
 class Resumable(Protocol):
     """A stream that outlives its connection."""
+
+    primed: bool
+    """Whether it begins with an event before the first message."""
 
     async def serve(self, response: Writer) -> None:
         """Write the stream to its first connection until the stream or the connection ends."""
@@ -197,6 +205,14 @@ class PostResponse(msgspec.Struct, eq=False):
     _stream: Resumable | None = None
     _mailbox: Mailbox | None = None
     _over: bool = False
+    _silent: bool = False
+    """Whether the stream begins because of silence, so that a comment is its first content."""
+    _since: float = msgspec.field(default_factory=time.monotonic)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the stream has begun."""
+        return self.writer is not None
 
     def notify(self, method: str, params: bytes) -> None:
         """Send a notification before the result; dropped if the agent accepts no stream or the reply has ended."""
@@ -211,16 +227,19 @@ class PostResponse(msgspec.Struct, eq=False):
         """
         if self._questions is None or not self._accepts.stream or self._over:
             return await NO_BACK.ask(method, params)
-        return await self._questions.ask(self._say, method, params)
+        return await self._questions.ask(self.send, method, params)
 
-    def _say(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
+        """Write a question or a response to the stream, which begins now if it has not."""
         mailbox = self._open()
         if mailbox is not None:
             mailbox.put(message, Keep.ALWAYS)
 
-    def begin(self) -> None:
-        """Begin the stream before its first message, if the agent accepts a stream."""
-        self._open()
+    def poll(self, now: float) -> None:
+        """Begin the stream after `QUIET` seconds, if the agent names it in Accept; `now` on the monotonic clock."""
+        if self._accepts.names_stream and self.writer is None and now - self._since >= QUIET:
+            self._silent = True
+            self._open()
 
     def _open(self) -> Mailbox | None:
         """The mailbox of the stream, which begins on first use; None if the agent accepts none or the reply is over."""
@@ -232,7 +251,8 @@ class PostResponse(msgspec.Struct, eq=False):
             self.writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the stream after the messages that are queued."""
         self._over = True
         if self._mailbox is not None:
             self._mailbox.close()
@@ -242,13 +262,15 @@ class PostResponse(msgspec.Struct, eq=False):
     async def _write(self, mailbox: Mailbox) -> None:
         try:
             writer = await self._begin_stream(SSE_HEADERS)
+            if self._silent and not (self._stream is not None and self._stream.primed):
+                await writer.write(COMMENT)
             if self._stream is not None:
                 await self._stream.serve(writer)
             else:
                 await write_events(writer, mailbox)
         except ConnectionError:
             if self._stream is None:
-                self._end()
+                self.end()
 
     def is_plain(self, response: Response) -> bool:
         """Whether to send `response` without a stream: none has begun, and the agent accepts JSON or it is an error."""
@@ -256,8 +278,8 @@ class PostResponse(msgspec.Struct, eq=False):
 
     def conclude(self, body: bytes) -> None:
         """Write the last message to the stream, which begins now if it has not, and end it."""
-        self._say(body)
-        self._end()
+        self.send(body)
+        self.end()
 
     def detach(self) -> bool:
         """Stop writing after the agent has disconnected.
@@ -269,5 +291,5 @@ class PostResponse(msgspec.Struct, eq=False):
             self.writer.cancel()
         if self._stream is not None and not self._over:
             return True
-        self._end()
+        self.end()
         return False

@@ -130,6 +130,13 @@ class FetchedLists:
             {kind: why for kind, why in self.failures.items() if kind in kinds},
         )
 
+    def with_remembered(self, earlier: FetchedLists) -> FetchedLists:
+        """A copy with the remembered names of lists that were never fetched because each fetch failed."""
+        missing = {
+            kind: earlier.items[kind] for kind in self.failures if kind in earlier.items and kind not in self.items
+        }
+        return FetchedLists({**self.items, **missing}, self.hints, self.notes, self.failures) if missing else self
+
     def sharing(self, known: FetchedLists) -> FetchedLists:
         """A copy that shares the tuples of `known` where the lists are equal, as most callers get the same lists."""
         items = {

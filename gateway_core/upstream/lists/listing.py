@@ -20,6 +20,7 @@ from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError,
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint, hint_of
 from gateway_core.mcp.read_only import read_only
+from gateway_core.mcp.reserved import without_reserved
 from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
 from gateway_core.upstream.requests import Reply
@@ -214,6 +215,11 @@ class _Walk:
             if len(raw) > MAX_ENTRY:
                 raise Unusable(f"it has more than {MAX_ENTRY} bytes")
             definition = jsonrpc.value(raw)
+            allowed = without_reserved(raw)
+            if allowed is not raw:
+                raw, definition = allowed, jsonrpc.value(allowed)
+                text = f"{self._entry(definition)}: keys of its _meta that only the gateway may set are removed"
+                self._warn_of_entry(text)
             faults = repair(self._kind, definition)
             headers = _mirrored(definition) if self._kind == "tool" and b"x-mcp-header" in raw else {}
         except (RpcError, Unusable) as problem:

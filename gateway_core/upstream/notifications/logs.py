@@ -23,6 +23,7 @@ from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange, admits
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import ELICITED, LOG_LEVELS, LOG_MESSAGE, SET_LEVEL
+from gateway_core.mcp.reserved import without_reserved
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.connections.coalescer import Settling
 
@@ -166,6 +167,7 @@ class Logs:
     def on_notification(self, method: str, params: Raw, exchange: Exchange | None, owner: Agent | None) -> None:
         """Pass a message on; `exchange`: the call that it belongs to, `owner`: the only agent on its connection."""
         level = _level_of(params) if method == LOG_MESSAGE else ""
+        params = Raw(without_reserved(bytes(params)))
         if method == LOG_MESSAGE and exchange is not None:
             exchange.log(level, params)
         elif exchange is not None and exchange.agent.era == "legacy":

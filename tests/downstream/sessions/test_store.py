@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from msgspec import Raw
 
 from gateway_core.downstream.sessions.live import Session
 from gateway_core.downstream.sessions.store import LOOKED_AT, MAX_WAIT, InMemorySessions
@@ -20,8 +21,10 @@ def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: i
 
 def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> Session:
     """A session with a call in flight, begun so many seconds ago."""
-    session = opened(store, owner, idle=since)
-    session.calls[1] = asyncio.get_running_loop().create_future()
+    session = opened(store, owner)
+    session.calls[session.new_key(Raw(b"1"))] = asyncio.get_running_loop().create_future()
+    session.busy_since -= since
+    session.used -= since
     return session
 
 
@@ -108,6 +111,27 @@ async def test_a_principal_whose_sessions_are_all_in_use_is_refused_for_as_long_
         store.in_the_way("a")
     assert not refused.value.everybody
     assert 7000 <= refused.value.data["retryAfterMs"] < 30000
+
+
+async def test_messages_during_a_call_do_not_shorten_the_wait() -> None:
+    store = InMemorySessions(10, 1, 60.0)
+    session = calling(store, "a", since=30)
+    session.touch()
+    session.calls[session.new_key(Raw(b"2"))] = asyncio.get_running_loop().create_future()
+    session.ended(2)
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("a")
+    assert 30_000 <= refused.value.data["retryAfterMs"] < 60_000
+
+
+async def test_a_session_that_was_free_in_between_is_busy_since_its_last_call() -> None:
+    store = InMemorySessions(10, 1, 60.0)
+    session = calling(store, "a", since=30)
+    session.ended(1)
+    session.calls[session.new_key(Raw(b"2"))] = asyncio.get_running_loop().create_future()
+    with pytest.raises(TooManySessions) as refused:
+        store.in_the_way("a")
+    assert refused.value.data["retryAfterMs"] == 1000
 
 
 @pytest.mark.parametrize(("since", "wait"), [(0.0, 1.0), (10 * MAX_WAIT, MAX_WAIT)])

@@ -459,7 +459,7 @@ async def test_an_answer_in_one_piece_keeps_nothing(world: Any) -> None:
 
 async def test_a_call_that_takes_its_time_can_be_resumed(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.05)
-    session = await world.initialize()
+    session = {**await world.initialize(), "Accept": "application/json, text/event-stream"}
     async with world.http.post(world.url, json=call("nap", 7), headers=session) as response:
         priming = await read_event(response)
         assert (priming["data"], priming["retry"]) == ("", "1000")
@@ -468,21 +468,6 @@ async def test_a_call_that_takes_its_time_can_be_resumed(world: Any, monkeypatch
     async with resume(world, session, priming["id"]) as response:
         (answer,) = await read_rest(response)
     assert json.loads(answer["data"])["result"]["content"][0]["text"] == "woken"
-
-
-@pytest.mark.parametrize("case", ["older revision", "accepts no stream"])
-async def test_a_slow_answer_is_in_one_piece_where_a_stream_helps_nobody(
-    world: Any, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 0.01)
-    old = case == "older revision"
-    session = await world.initialize(version="2025-06-18" if old else "2025-11-25")
-    headers = session if old else {**session, "Accept": "application/json"}
-    posting = asyncio.ensure_future(world.post(call("nap"), headers))
-    await world.pipeline.started.wait()
-    await asyncio.sleep(0.1)
-    world.pipeline.released.set()
-    assert (await posting).json["result"]["content"][0]["text"] == "woken"
 
 
 async def test_a_question_that_was_not_read_is_asked_again(world: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ class Source:
         self.watching = 0
         self.let = asyncio.Event()
         self.let.set()
+        self.status = SimpleNamespace(retry_in=lambda: None)
 
     async def watch(self, agent: Agent, uri: str, told: Callable[[str], None]) -> Callable[[], None]:
         await self.let.wait()
@@ -42,9 +44,6 @@ class Source:
             self.listeners.pop(uri, None)
 
         return release
-
-    def retry_in(self) -> float | None:
-        return None
 
 
 class Shelf:
@@ -222,7 +221,7 @@ async def test_an_agent_on_sse_subscribes_and_is_told_on_its_stream(sse_world: A
                 pass
         return line[6:].decode().strip()
 
-    path = await data()
+    path = "/" + await data()
     request = {"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "seen:a"}}
     await sse_world.post(helpers.initialize(), path=path)
     await data()

@@ -195,3 +195,13 @@ async def test_an_output_schema_that_does_not_compile_is_hidden_from_legacy_agen
     found = await listed(page({**GOOD, "outputSchema": {"type": "object", "properties": {"a": {"type": type_of}}}}))
     assert found.items[0].legacy == ({} if seen else {"outputSchema": None})
     assert len(found.warnings) == (0 if seen else 1)
+
+
+@pytest.mark.parametrize("kind", ["tool", "prompt", "resource", "template"])
+async def test_a_definition_does_not_say_what_only_the_gateway_says(kind: Kind) -> None:
+    meta = {"dev.radium.gateway/upstream": "bank", "io.modelcontextprotocol/subscriptionId": 1, "own": 1}
+    entry = {**GOOD, "uri": "x:good", "uriTemplate": "x:good", "_meta": meta}
+    key = {"tool": "tools", "prompt": "prompts", "resource": "resources", "template": "resourceTemplates"}[kind]
+    found = await listed(json.dumps({key: [entry]}).encode(), kind)
+    assert json.loads(found.items[0].raw)["_meta"] == found.items[0].definition["_meta"] == {"own": 1}
+    assert "keys of its _meta that only the gateway may set are removed" in found.warnings[0]

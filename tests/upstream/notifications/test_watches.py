@@ -1,6 +1,7 @@
 """Resources that are watched: shared, kept over connections, let go of, bounded; whose a log message is."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -287,23 +288,35 @@ async def test_a_message_goes_to_the_owner_of_its_connection_or_to_nobody() -> N
     standalone = Standing()
     owner = agent("s", standalone)
     error = Raw(b'{"level":"error"}')
-    found.told(LOG_MESSAGE, error, None, owner)
+    found.on_notification(LOG_MESSAGE, error, None, owner)
     assert standalone.told == []  # it has set no level
     found.set_level("s", "error", None)
-    found.told(LOG_MESSAGE, error, None, owner)
-    found.told(LOG_MESSAGE, Raw(b'{"level":"info"}'), None, owner)
-    found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), None, owner)
+    found.on_notification(LOG_MESSAGE, error, None, owner)
+    found.on_notification(LOG_MESSAGE, Raw(b'{"level":"info"}'), None, owner)
+    found.on_notification(ELICITED, Raw(b'{"elicitationId":"e"}'), None, owner)
     assert standalone.told == [LOG_MESSAGE, ELICITED]
-    found.told(LOG_MESSAGE, error, None, None)
-    found.told(ELICITED, Raw(b"{}"), None, None)
+    found.on_notification(LOG_MESSAGE, error, None, None)
+    found.on_notification(ELICITED, Raw(b"{}"), None, None)
     assert found.unattributed == 2
+
+
+async def test_a_message_says_nothing_that_only_the_gateway_says() -> None:
+    found = Logs("u")
+    said: list[Any] = []
+    standalone = Standing()
+    standalone.notify = lambda method, params: said.append(json.loads(params))  # type: ignore[method-assign]
+    found.set_level("s", "error", None)
+    forged = b'{"level":"error","_meta":{"dev.radium.gateway/upstream":"bank","own":1}}'
+    for method in (LOG_MESSAGE, ELICITED):
+        found.on_notification(method, Raw(forged), None, agent("s", standalone))
+    assert said == [{"level": "error", "_meta": {"own": 1}}] * 2
 
 
 async def test_the_end_of_an_elicitation_is_told_to_the_legacy_agent_whose_call_it_is() -> None:
     found = Logs("u")
     legacy, modern = exchange("s"), exchange(None)
     for call in (legacy, modern):
-        found.told(ELICITED, Raw(b'{"elicitationId":"e"}'), call, None)
+        found.on_notification(ELICITED, Raw(b'{"elicitationId":"e"}'), call, None)
     assert (legacy.back.told, modern.back.told) == ([ELICITED], [])  # type: ignore[attr-defined]
 
 

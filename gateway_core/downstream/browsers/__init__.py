@@ -1,0 +1,1 @@
+"""What web browsers need: the headers of cross-origin requests, and a page for people."""

@@ -1,0 +1,74 @@
+"""The page for a person who opens an endpoint in a browser: what this server is, and how to connect to it.
+
+It loads nothing and runs no scripts. All it shows about this gateway is the address that the browser has used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from base64 import b64encode
+from typing import Final
+
+from gateway_core.http1.head import RequestHead
+from gateway_core.http1.response import Response
+
+_STYLE: Final = (
+    ":root{color-scheme:light dark}"
+    "body{font:1rem/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}"
+    "pre{padding:.75rem 1rem;overflow-x:auto;border:1px solid;border-radius:.4rem}"
+)
+_HEADERS: Final = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    f"style-src 'sha256-{b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Vary": "Accept, Origin",
+}
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Radium MCP gateway</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>Radium MCP gateway</h1>
+<p>This is a server of the Model Context Protocol (MCP). AI agents connect to it and reach the tools, prompts and
+resources of all MCP servers behind it. It has no pages for browsers besides this one.</p>
+<h2>Connect an agent</h2>
+<p>The address of the MCP endpoint (Streamable HTTP) is:</p>
+<pre>{url}/mcp</pre>
+<p>Most agents read a JSON file with an entry like this one:</p>
+<pre>{{
+  "mcpServers": {{
+    "radium": {{ "type": "http", "url": "{url}/mcp" }}
+  }}
+}}</pre>
+{older}<p>If a proxy stands before the gateway and your browser shows another address, use that one, with
+<code>/mcp</code> at its end.</p>
+<h2>Operate it</h2>
+<p>On the machine of the gateway, <code>rad mcp proxy status</code> shows the state of every server, and
+<code>rad mcp proxy tools</code> lists the tools.</p>
+</body>
+</html>
+"""
+_OLDER: Final = "<p>Agents that know only the older transport HTTP+SSE use <code>{url}/sse</code>.</p>\n"
+
+
+def is_for_people(head: RequestHead) -> bool:
+    """Whether a request is the one that a browser sends when a person opens an address."""
+    if head.method != "GET":
+        return False
+    accepted = head.fields.get("accept", "").lower()
+    return "text/html" in accepted and "text/event-stream" not in accepted
+
+
+def page(head: RequestHead, *, secure: bool, sse: bool) -> Response:
+    """The page. `secure`: whether the connection uses TLS. `sse`: whether the transport HTTP+SSE is on."""
+    url = html.escape(f"{'https' if secure else 'http'}://{head.fields['host']}")
+    text = _PAGE.format(style=_STYLE, url=url, older=_OLDER.format(url=url) if sse else "")
+    return Response(text.encode(), headers=_HEADERS)
