@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,8 @@ def in_flight(status: dict[str, Any]) -> int:
     return int(status["in_flight"]) + sum(int(upstream["in_flight"]) for upstream in status["upstreams"])
 
 
-def start(launcher: Any, journals: dict[str, Path]) -> Any:
-    """The servers, and a gateway over them."""
+def start(launcher: Any, journals: dict[str, Path], others: Sequence[dict[str, Any]] = (), **settings: Any) -> Any:
+    """The servers, and a gateway over them with these settings; `others` are more of its upstreams."""
     command = (sys.executable, str(SERVER))
     replica = {"group": "storm"}
     upstreams: list[dict[str, Any]] = [
@@ -166,7 +166,9 @@ def start(launcher: Any, journals: dict[str, Path]) -> Any:
         older = "sse" in modes
         url = f"http://127.0.0.1:{port}/{'sse' if older else 'mcp'}"
         upstreams.append({"name": name, "transport": "sse" if older else "http", "url": url, **replica})
-    return launcher.gateway({"upstreams": upstreams, "security": {"rate_limit_per_minute": 0}}, upstreams=7)
+    upstreams += others
+    settings |= {"upstreams": upstreams, "security": {"rate_limit_per_minute": 0}}
+    return launcher.gateway(settings, upstreams=len(upstreams))
 
 
 async def kill_now_and_then(journals: dict[str, Path], storm: Storm) -> None:

@@ -17,8 +17,10 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import CallResult, Principal, UpstreamState
+from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import DataPlane
@@ -29,12 +31,14 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
+from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
@@ -57,28 +61,38 @@ class Gateway:
         admin_token: str = "",
         early: EarlyChildren | None = None,
         memory: Memory | None = None,
+        held: HeldSecrets | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
         `early`: child processes of upstreams that already run; the caller keeps those that are not taken.
+
+        `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
         """
         self.config = config
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         self.chain = Chain(plugins.load(proxy.plugins, source))
         self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
-        self.pool = UpstreamPool(proxy, early, UpstreamEvents(self._lists_changed, self._private_lists_changed))
+        held = held or held_secrets(proxy, admin_token)
+        self.clean: Final = held.clean
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        self.pool = UpstreamPool(proxy, early, events, held)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)
-        self.pipeline = Pipeline(proxy, self.catalog, router, self.chain, self.health.wait_first_lists)
+        self.pipeline = Pipeline(
+            proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
+        )
         limits = proxy.limits
+        self.budget = MemoryBudget(limits.memory)
         self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self._services = Services(
             config=proxy,
+            budget=self.budget,
             pipeline=self.pipeline,
             catalog=self.catalog,
             sessions=self.sessions,
@@ -87,6 +101,9 @@ class Gateway:
             on_log_level=self.pool.set_log_level,
             on_roots_changed=self.pool.roots_changed,
         )
+        self.budget.when_full(self._services.end_idle_sessions)
+        self._polling: asyncio.Task[None] | None = None
+        self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
@@ -139,6 +156,8 @@ class Gateway:
             for note in self.catalog.notes():
                 logger.info("{}", note)
             self.health.start()
+            self._loop_lag.start()
+            self._polling = asyncio.create_task(self.budget.keep_polling(), name="poll the memory")
             self._serving = True
         except BaseException:
             await self.stop()
@@ -192,6 +211,7 @@ class Gateway:
 
     async def _stop(self) -> None:
         self.draining = True
+        self._loop_lag.stop()
         self.pipeline.end_all("the gateway is stopping")
         await self._services.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
@@ -203,6 +223,8 @@ class Gateway:
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
             steps.push_async_callback(self.input_required.parking.close)
+            if self._polling is not None:
+                self._polling.cancel()
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
         if self._serving:
@@ -234,8 +256,12 @@ class Gateway:
             "in_flight": self.pipeline.in_flight,
             "parked": len(self.input_required.parking),
             "calls": self.pipeline.calls,
+            "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
-            "upstreams": [report.upstream(upstream) for upstream in self.pool.upstreams],
+            "upstreams": [
+                *(report.upstream(upstream) for upstream in self.pool.upstreams),
+                *(report.disabled(upstream) for upstream in self.config.disabled),
+            ],
             "plugins": [
                 {
                     "name": plugin.name,

@@ -59,6 +59,7 @@ TESTED_IN = {
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py",),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
+    "cli/test_instance.py": ("cli/state/lock_file.py",),
     "cli/test_serving.py": ("cli/settings.py",),
     "cli/serving/test_start.py": (
         "cli/serving/detach.py",
@@ -67,7 +68,10 @@ TESTED_IN = {
         "cli/stop.py",
         "gateway.py",
     ),
-    "config/test_models.py": ("config/expand.py", "config/fields.py", "config/report.py", "config/sections.py"),
+    "config/test_models.py": (
+        *("config/auth.py", "config/expand.py", "config/fields.py"),
+        *("config/report.py", "config/sections.py"),
+    ),
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "control/test_app.py": ("control/report.py",),
@@ -112,6 +116,7 @@ TESTED_IN = {
     ),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
     "upstream/lists/test_published_lists.py": ("upstream/pool.py", "upstream/connections/coalescer.py"),
+    "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (
         "upstream/connections/isolation.py",
         "upstream/connections/await_shared.py",
@@ -280,7 +285,8 @@ SET_FROM_OUTSIDE: dict[str, set[str]] = {
     "gateway_core/inline/driver.py": {"_waiter"},
     "gateway_core/gateway.py": {"closing"},
     "gateway_core/pipeline/input_required/parking.py": {"lapse", "news", "task"},
-    "gateway_core/upstream/transports/client.py": {"last", "unused_since"},
+    "gateway_core/upstream/network/host.py": {"unused_since"},
+    "gateway_core/upstream/transports/client.py": {"last"},
     "gateway_core/upstream/transports/http.py": {"id", "version"},
     "gateway_core/http1/client_connection.py": {"missing"},
     "gateway_core/upstream/notifications/watches.py": {"connection"},

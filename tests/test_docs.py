@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -31,15 +32,21 @@ PEM = (
     .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     .decode("ascii")
 )
+AUTHORITY = trustme.CA()
+CLIENT = AUTHORITY.issue_cert("gateway.example.com")
+CERTIFICATES = {"ca": AUTHORITY.cert_pem, "cert": CLIENT.cert_chain_pems[0], "key": CLIENT.private_key_pem}
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
 
 class AnyVariable(Mapping[str, str]):
-    """An environment in which every variable is set."""
+    """An environment in which every variable is set; one with a default in the page is empty, and so has that."""
 
     def __getitem__(self, name: str) -> str:
         return "a text long enough for a key of its own"
+
+    def get(self, name: str, default: object = None) -> str:
+        return ""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -120,7 +127,7 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
 
 def test_the_check_of_commands_finds_mistakes() -> None:
     assert list(problems_of("reload", ""))
-    assert list(problems_of("start", "--port 3000"))
+    assert list(problems_of("start", "--prot 3000"))
     assert list(problems_of("start", "file.toml"))
     assert list(problems_of("status", "--config"))
     assert not list(problems_of("call", "add --arg a=2 --arg b=3 --json"))
@@ -146,6 +153,8 @@ def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
     for name in re.findall(r"\$\{file:([\w.]+)\}", text):
         (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
+    for key, name in re.findall(r'\b(ca|cert|key) = "([\w-]+\.pem)"', text):
+        CERTIFICATES[key].write_to_path(str(folder / name))
     try:
         loads(text, folder / "mcp-proxy.toml", AnyVariable())
     except ConfigError as whole:

@@ -18,6 +18,8 @@ class UpstreamState(enum.StrEnum):
     DOWN = "down"
     """Not reachable; the gateway reconnects with backoff."""
     STOPPED = "stopped"
+    MISCONFIGURED = "misconfigured"
+    """Never connected to: a variable or a file that it needs is missing (`on_missing = "skip"`)."""
 
 
 class UpstreamView:

@@ -13,6 +13,7 @@ from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import UsageError
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
+from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE
 
 app = typer.Typer(
     name="rad",
@@ -40,6 +41,23 @@ ConfigOption = Annotated[
         "--config",
         metavar="FILE",
         help="Configuration file. Without it: the nearest .radium/mcp-proxy.toml, from here upwards.",
+    ),
+]
+
+
+def _state_dir(folder: Path | None) -> Path | None:
+    if folder is not None:
+        os.environ[STATE_DIR_VARIABLE] = os.path.abspath(folder)  # a detached gateway inherits it
+    return folder
+
+
+StateDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        callback=_state_dir,
+        help=f"Folder of the pid file, the names file and the log, in place of state_dir ({STATE_DIR_VARIABLE}).",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
@@ -106,7 +124,15 @@ def import_servers(
 
 @proxy.command(cls=Command)
 def start(
+    *,
     config: ConfigOption = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="HOST", help="Address to listen on, in place of the file's.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port to listen on, in place of the file's.")
+    ] = None,
+    _state: StateDirOption = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in the background; return once it listens, or with its error.")
     ] = False,
@@ -124,12 +150,13 @@ def start(
     """
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
-    raise typer.Exit(run(config, detach=detach, stdio=stdio, ready_fd=ready_fd))
+    raise typer.Exit(run(config, detach=detach, stdio=stdio, host=host, port=port, ready_fd=ready_fd))
 
 
 @proxy.command(cls=Command)
 def stop(
     config: ConfigOption = None,
+    _state: StateDirOption = None,
     now: Annotated[bool, typer.Option("--now", help="Do not wait for calls in flight.")] = False,
 ) -> None:
     """Stop the running gateway and wait until it has ended.
@@ -144,7 +171,7 @@ def stop(
 
 
 @proxy.command(cls=Command)
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:
     """Show whether the gateway runs, its addresses, and the state of each upstream.
 
     Exit code 3: it is not running.
@@ -160,6 +187,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def check(
     config: ConfigOption = None,
     connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
+    _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the configuration and list every problem in it.
@@ -177,6 +205,7 @@ def check(
 def tools(
     name: Annotated[str | None, typer.Argument(help="One tool: show its arguments and how to call it.")] = None,
     config: ConfigOption = None,
+    _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the tools that agents see, which upstreams serve them, and how name conflicts were resolved.
@@ -202,6 +231,7 @@ def call(
         str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
     ] = None,
     config: ConfigOption = None,
+    _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Call one tool and print its result.

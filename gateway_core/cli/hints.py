@@ -1,4 +1,4 @@
-"""Commands in messages: they repeat the options by which this command found its configuration."""
+"""Commands in messages: they repeat the options by which this command found its configuration and state folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_REPEATED: Final = {"config": "--config"}
+_REPEATED: Final = {"config": "--config", "_state": "--state-dir"}
 """Name of the parameter -> its option."""
 _given: dict[str, str] = {}
 
@@ -21,8 +21,12 @@ def remember(params: Mapping[str, Any]) -> None:
             _given[option] = str(value)
 
 
+def arguments() -> list[str]:
+    """Those options as arguments of a command."""
+    return [part for option in _given.items() for part in option]
+
+
 def command(rest: str) -> str:
     """`rad mcp proxy REST` with those options, ready to paste: `stop` becomes `rad mcp proxy stop --config FILE`."""
-    options = "".join(f" {option} {shlex.quote(value)}" for option, value in _given.items())
     name, space, others = rest.partition(" ")
-    return f"rad mcp proxy {name}{options}{space}{others}"
+    return f"{shlex.join(['rad', 'mcp', 'proxy', name, *arguments()])}{space}{others}"

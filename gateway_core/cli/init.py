@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shlex
@@ -22,6 +23,7 @@ def init(path: Path | None, *, force: bool) -> None:
         again = "" if path is None else f" --path {shlex.quote(str(path))}"
         raise Failed(f"{target} exists; to overwrite it: rad mcp proxy init --force{again}")
     write(target, default_file())
+    keep_out_of_git(target.parent)
     option = "" if path is None else f" --config {shlex.quote(str(target))}"
     put(
         f"wrote {target}\n"
@@ -53,3 +55,13 @@ def write(target: Path, text: str) -> None:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """Write a `.gitignore` for all of a `.radium` folder, which may hold secrets, a log and a token.
+
+    Keeps an existing one, and does nothing in a folder of another name.
+    """
+    if folder.name == FOLDER:
+        with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+            file.write("*\n")

@@ -1,7 +1,7 @@
 """The running instance: its pid file, by which other processes find it.
 
-An **instance** is a gateway that holds an exclusive lock on the pid file beside its configuration file, from before
-it binds its port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
+An **instance** is a gateway that holds an exclusive lock on the pid file in its state folder, from before it binds its
+port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
 no lock. So a stale, foreign or garbled file blocks no start, and the pid in an unlocked file is never signalled.
 
 Imports stay light here, because `status` and `stop` must respond fast.
@@ -9,18 +9,18 @@ Imports stay light here, because `status` and `stop` must respond fast.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
-import re
 import stat
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from gateway_core.cli.hints import command
+from gateway_core.cli.state.folder import ADVICE, identity, search_folders
+from gateway_core.cli.state.lock_file import holders_of, is_at, namespace, open_file, try_lock
 from gateway_core.errors import GatewayError
 from gateway_core.http1.hosts import base_url
 
@@ -62,6 +62,10 @@ class Instance:
     control_host: str = ""
     control_port: int = 0
     """Where the control plane listens; 0 until it does."""
+    config: str = ""
+    """The configuration file; see `identity`. Gateways of several files may be given one state folder."""
+    namespace: str = ""
+    """The namespace of `pid`: a container has its own pids, and may share the folder with others."""
 
     @property
     def address(self) -> str:
@@ -85,24 +89,37 @@ def connectable(host: str) -> str:
 def locate(config: Path | None, *, start: Path | None = None) -> Path:
     """The configuration file of a command: `config` if given, else the nearest `.radium/mcp-proxy.toml`.
 
-    Looks from `start` (default: the working directory) upwards. A deleted file still counts while its pid file exists.
-    Raises `UsageError` if there is none.
+    Looks from `start` (default: the working directory) upwards, up to a folder in which other users may write. A
+    deleted file still counts while its pid file exists. Raises `UsageError` if there is none.
     """
     if config is not None:
         path = Path(os.path.abspath(config))
-        if path.is_file() or pid_file(path).is_file():
+        if path.is_file() or any(place.is_file() for place in pid_files(path)):
             return path
         raise UsageError(f"{path}: {_what_is_there(path)}")
     here = (start or Path.cwd()).absolute()
+    searched = "the folders above it"
     for folder in (here, *here.parents):
+        if folder != here and _is_shared(folder):
+            searched = f"the folders above it below {folder}, where other users may write"
+            break
         path = folder / FOLDER / CONFIG_NAME
-        if path.is_file() or pid_file(path).is_file():
+        if path.is_file() or any(place.is_file() for place in pid_files(path)):
             return path
     raise UsageError(
-        f"no {FOLDER}/{CONFIG_NAME} in {here} or the folders above it\n"
+        f"no {FOLDER}/{CONFIG_NAME} in {here} or {searched}\n"
         "  to write one:        rad mcp proxy init\n"
         "  to use another file: --config FILE"
     )
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether users other than root and the running one may write to this folder, such as `/tmp`."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return True
+    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.geteuid())
 
 
 def _what_is_there(path: Path) -> str:
@@ -119,9 +136,14 @@ def _what_is_there(path: Path) -> str:
     return "is a device, not a file"
 
 
-def pid_file(config: Path) -> Path:
-    """The pid file that belongs to a configuration file: `mcp-proxy.pid` beside `mcp-proxy.toml`."""
-    return config.with_suffix(".pid")
+def pid_file(config: Path, folder: Path | None = None) -> Path:
+    """The pid file of a configuration file: `mcp-proxy.pid` for `mcp-proxy.toml`, beside it or in `folder`."""
+    return (folder or config.parent) / config.with_suffix(".pid").name
+
+
+def pid_files(config: Path) -> tuple[Path, ...]:
+    """The pid files that a gateway of this configuration file may have; see `state_folder`."""
+    return tuple(pid_file(config, folder) for folder in search_folders(config))
 
 
 class Hold:
@@ -144,7 +166,7 @@ class Hold:
             return
         fd, self._fd = self._fd, -1
         try:
-            if _same(self.path, fd):
+            if is_at(self.path, fd):
                 self.path.unlink(missing_ok=True)
         finally:
             os.close(fd)
@@ -155,20 +177,26 @@ class Hold:
         os.pwrite(self._fd, data, 0)
 
 
-def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) -> Hold:
-    """Lock the pid file of `config` and write it. Raises `AlreadyRunning`, or `GatewayError` if that is impossible."""
-    path = pid_file(config)
+def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0, folder: Path | None = None) -> Hold:
+    """Lock the pid file of `config` in `folder` (without it: beside `config`) and write it.
+
+    Raises `AlreadyRunning`, also if the gateway runs with another state folder; `GatewayError` if the file is unusable.
+    """
+    path = pid_file(config, folder)
+    for other in pid_files(config):
+        if other != path and (running := read_instance(other)) is not None:
+            raise AlreadyRunning(_already(config, running))
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
-        fd = _open(path, os.O_RDWR | os.O_CREAT)
-        if _try_lock(fd, fcntl.LOCK_EX):
-            if _same(path, fd):
+        fd = open_file(path, os.O_RDWR | os.O_CREAT)
+        if try_lock(fd, fcntl.LOCK_EX):
+            if is_at(path, fd):
                 break
             os.close(fd)  # its owner removed it between open and lock, so the name is free or a new file
             continue
         os.close(fd)
         if time.monotonic() >= deadline:
-            raise AlreadyRunning(_already(path, read_instance(path)))
+            raise AlreadyRunning(_already(config, read_instance(path)))
         time.sleep(0.02)
     import secrets  # noqa: PLC0415 - loads OpenSSL, which readers of the file do not need
 
@@ -179,6 +207,8 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
         token=secrets.token_urlsafe(32),
         started=time.time(),
         drain_timeout=drain_timeout,
+        config=identity(config),
+        namespace=namespace(),
     )
     try:
         os.fchmod(fd, 0o600)
@@ -190,9 +220,16 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0) 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """A locked pid file whose contents do not identify the holder."""
+    """A locked pid file without a holder that this process can name. As text: the reason."""
 
     path: Path
+    elsewhere: bool = False
+    """Whether the holder runs in another container, with other pids."""
+
+    def __str__(self) -> str:
+        if self.elsewhere:
+            return f"{self.path} is locked by a gateway outside of this container, or in another one: ask it there"
+        return f"{self.path} is locked and does not say by whom: a start is under way, try again in a moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,84 +248,52 @@ Holder = Instance | OtherVersion
 def read_instance(path: Path) -> Holder | Locked | None:
     """The process that holds the pid file `path`; None if no process does, `Locked` if the contents do not name it."""
     deadline = time.monotonic() + READ_PATIENCE
-    last: Holder | None = None
     while True:
         try:
-            fd = _open(path, os.O_RDONLY)
+            fd = open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
-            if _try_lock(fd, fcntl.LOCK_SH):
+            if try_lock(fd, fcntl.LOCK_SH):
                 return None
             found = _parse(os.read(fd, MAX_PID_FILE))
-            holders = _holders(os.fstat(fd).st_ino)
+            holders = holders_of(os.fstat(fd).st_ino)
         finally:
             os.close(fd)
-        if found is not None and found.pid in holders:
+        if found is not None and found.pid in holders and not _is_elsewhere(found):
             return found
-        # A start that has just locked an old file has not yet replaced the contents. If the system does not show who
-        # holds a lock, the contents at the deadline are believed.
-        last = None if holders else found
         if time.monotonic() >= deadline:
-            return last or Locked(path)
+            # A start that has just locked an old file would have replaced the contents by now. If the system does not
+            # show who holds a lock, the contents are believed.
+            elsewhere = found is not None and _is_elsewhere(found)
+            return Locked(path, elsewhere=elsewhere) if found is None or holders or elsewhere else found
         time.sleep(0.02)
 
 
-def _already(path: Path, instance: Holder | Locked | None) -> str:
+def _is_elsewhere(found: Holder) -> bool:
+    return isinstance(found, Instance) and found.namespace not in ("", namespace())
+
+
+def other_file(config: Path, instance: Holder) -> str:
+    """The configuration file of `instance`, if it is not `config`; empty otherwise, and if unknown."""
+    file = instance.config if isinstance(instance, Instance) else ""
+    return "" if file == identity(config) else file
+
+
+def _already(config: Path, instance: Holder | Locked | None) -> str:
     if isinstance(instance, OtherVersion):
         return (
             f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: {command('stop')}"
         )
+    if isinstance(instance, Instance) and (file := other_file(config, instance)):
+        return f"the gateway of {file} (pid {instance.pid}) has the same state folder\n{ADVICE}"
     if isinstance(instance, Instance):
         return (
             f"already running (pid {instance.pid}, {instance.address})\n"
             f"  to look at it: {command('status')}\n"
             f"  to stop it:    {command('stop')}"
         )
-    return f"another start is under way: {path} is locked"
-
-
-def _open(path: Path, flags: int) -> int:
-    """Open a pid file. Raises `FileNotFoundError` if it is missing and `flags` lack O_CREAT, else `GatewayError`."""
-    try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not flags & os.O_CREAT:
-            raise
-        known = {errno.ELOOP: "it is a symbolic link", errno.EISDIR: "it is no ordinary file"}
-        reason = known.get(error.errno or 0, error.strerror)
-        raise GatewayError(f"cannot use the pid file {path}: {reason}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise GatewayError(f"cannot use the pid file {path}: it is no ordinary file")
-    return fd
-
-
-def _try_lock(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _same(path: Path, fd: int) -> bool:
-    """Whether `path` still names the open file `fd`."""
-    try:
-        there = path.stat(follow_symlinks=False)
-    except OSError:
-        return False
-    ours = os.fstat(fd)
-    return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
-
-
-def _holders(inode: int) -> set[int]:
-    """The pids that hold an exclusive flock on this inode number, on any device; empty without `/proc/locks`."""
-    try:
-        table = Path("/proc/locks").read_text()
-    except OSError:
-        return set()
-    return {int(pid) for pid in re.findall(rf"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+\S+:{inode}\s", table)}
+    return str(instance) if instance is not None else "another start is under way, try again in a moment"
 
 
 def _parse(data: bytes) -> Holder | None:
@@ -312,19 +317,9 @@ def _other_version(raw: dict[str, Any], number: object) -> OtherVersion:
 
 
 def _well_typed(instance: Instance) -> bool:
-    whole, text, number = (int,), (str,), (int, float)
-    types = {
-        "pid": whole,
-        "host": text,
-        "port": whole,
-        "token": text,
-        "started": number,
-        "drain_timeout": number,
-        "control_host": text,
-        "control_port": whole,
-    }
+    types: dict[Any, tuple[type, ...]] = {"int": (int,), "str": (str,), "float": (int, float)}
     return (
-        all(type(getattr(instance, name)) in allowed for name, allowed in types.items())
+        all(type(getattr(instance, field.name)) in types[field.type] for field in fields(instance))
         and 0 < instance.port < 65536
         and 0 <= instance.control_port < 65536
     )

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway_core.cli import hints
 
-FILES: Final = frozenset({"config", "path"})
+FILES: Final = frozenset({"config", "path", "_state"})
 """Names of parameters that are file paths."""
 
 
@@ -30,7 +30,7 @@ class Option(TyperOption):
         if value is None and not self.required and not self.multiple:
             return None if self.callback is None else self.callback(ctx, self, None)
         if self.name in FILES and isinstance(value, str):
-            return Path(value)
+            return Path(value) if self.callback is None else self.callback(ctx, self, Path(value))
         return super().process_value(ctx, value)
 
 

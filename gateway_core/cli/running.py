@@ -1,4 +1,4 @@
-"""Finds the gateway that a command addresses: the holder of the pid file of its configuration file."""
+"""Finds the gateway that a command addresses: the holder of a pid file of its configuration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gateway_core.cli.instance import (
     OtherVersion,
     UsageError,
     locate,
-    pid_file,
+    other_file,
+    pid_files,
     read_instance,
 )
 from gateway_core.cli.report import Failed
@@ -35,7 +36,7 @@ def holder(config: Path | None) -> tuple[Path, Holder]:
     found = _holder(path)
     if found is None:
         raise NotRunning(f"not running (configuration {path})\n  to start it: {command('start')}")
-    return pid_file(path), found
+    return found
 
 
 def instance(config: Path | None) -> Instance:
@@ -46,14 +47,20 @@ def instance(config: Path | None) -> Instance:
 def instance_of(path: Path) -> Instance | None:
     """The gateway of the configuration file `path`; None if none runs. Raises `Failed`, `NotAnswering`."""
     found = _holder(path)
-    return None if found is None else _ready(found)
+    return None if found is None else _ready(found[1])
 
 
-def _holder(path: Path) -> Holder | None:
-    found = read_instance(pid_file(path))
-    if isinstance(found, Locked):
-        raise Failed(f"{found.path} is locked and does not say by whom: a start is under way, try again in a moment")
-    return found
+def _holder(path: Path) -> tuple[Path, Holder] | None:
+    """The locked pid file of the configuration file `path`, and its holder."""
+    for place in pid_files(path):
+        found = read_instance(place)
+        if isinstance(found, Locked):
+            raise Failed(str(found))
+        if found is not None and (file := other_file(path, found)):
+            raise Failed(f"the gateway of {file} (pid {found.pid}) has the same state folder: {place.parent}")
+        if found is not None:
+            return place, found
+    return None
 
 
 def _ready(found: Holder) -> Instance:

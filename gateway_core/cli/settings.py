@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.state.folder import state_folder
 from gateway_core.config import Config, load
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ def load_config(config: Path | None) -> Config:
     return load(locate(config))
 
 
+def names_file(config: Config) -> Path | None:
+    """The names file of a loaded configuration; None without a file."""
+    from gateway_core.catalog.memory import file_of  # noqa: PLC0415 - `check` and `plugins` do not need it
+
+    return None if config.path is None else file_of(state_folder(config.path) / config.path.name)
+
+
 def require_enabled(config: Config) -> None:
     """Raise `UsageError` unless the file says `enable = true`."""
     if not config.proxy.enable:
@@ -51,13 +59,16 @@ def require_enabled(config: Config) -> None:
 @asynccontextmanager
 async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """Run a temporary gateway without a port; yields it once each upstream has connected, failed or timed out."""
-    from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
+    from gateway_core.catalog.memory import Memory  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do not need it
     from gateway_core.log.output import setup  # noqa: PLC0415
+    from gateway_core.upstream.concealing import held_secrets  # noqa: PLC0415
 
-    setup(QuietLog(), to_terminal=False)
-    memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None, writes=False)
-    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory)
+    held = held_secrets(config.proxy)
+    setup(QuietLog(), to_terminal=False, held=held)
+    off = [one.name for one in config.disabled]
+    memory = Memory(config.proxy, names_file(config), writes=False, disabled=off)
+    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory, held=held)
     try:
         await gateway.start(listen=False)
         longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)

@@ -1,14 +1,15 @@
 """The configuration file: its models, and how it is read and checked.
 
-`load` reads the TOML (`source.py` finds the line of each key), fills in `${…}` (`interpolate.py`), checks types and
+`load` reads the TOML (`source.py` finds the line of each key), fills in `${…}` (`placeholders/`), checks types and
 values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and reports all problems at once in one form
 (`report.py`). `expand.py` adds the default plugins. `template.py` writes a new file, `docs.py` the reference page.
 """
 
+from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
+from gateway_core.config.exposure import exposure
 from gateway_core.config.loader import RELATIVE_PATH, load, loads
 from gateway_core.config.models import (
-    AuthConfig,
     Config,
     LimitsConfig,
     LogConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "SecurityConfig",
     "UpstreamConfig",
     "default_file",
+    "exposure",
     "load",
     "loads",
 ]

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
-from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
+from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, TRUST_VARIABLE, loads
 from gateway_core.config.models import FileTable, McpTable
 from gateway_core.config.report import bounds_of, section_in, sections, toml_value
 from gateway_core.config.sections import Section
@@ -46,12 +46,15 @@ timeout = 60.0
 max_timeout = 300.0
 question_timeout = 300.0
 state_keys = ["${GATEWAY_STATE_KEY}"]
+state_dir = "/var/lib/radium"
+on_missing = "error"
 
 [mcp.proxy.control]
 host = "127.0.0.1"
 port = 0
 
 [mcp.proxy.limits]
+memory = 536870912
 request_body = 4194304
 response_body = 16777216
 in_flight = 1024
@@ -93,6 +96,7 @@ max_in_flight = 16
 
 [[mcp.proxy.upstreams]]
 name = "search"
+enabled = true
 transport = "http"
 url = "https://search.example.com/mcp"
 priority = 1
@@ -121,8 +125,10 @@ group = "search-fleet"
 
 [[mcp.proxy.upstreams]]
 name = "tickets"
+on_missing = "skip"
 transport = "http"
 url = "https://tickets.example.com/mcp"
+proxy = "http://proxy.example.com:3128"
 
 [mcp.proxy.upstreams.auth]
 issuer = "https://auth.example.com"
@@ -130,6 +136,12 @@ client_id = "gateway"
 private_key = "${file:gateway.pem}"
 key_id = "gateway-2026"
 signing_algorithm = "ES256"
+
+[mcp.proxy.upstreams.tls]
+ca = "company-ca.pem"
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+verify = true
 
 [[mcp.proxy.plugins]]
 name = "routing_priority"
@@ -170,26 +182,36 @@ priority = "high"
 _INTRO = f"""\
 # Configuration
 
-<!-- Generated from gateway_core/config/models.py and sections.py. Do not edit; run `{COMMAND}`. -->
+<!-- Generated from the models in gateway_core/config/. Do not edit; run `{COMMAND}`. -->
 
 The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
 folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and
 `rad mcp proxy check` tells whether a file is right without starting anything.
 
 - Times are in seconds (`30` or `2.5`), sizes in bytes.
-- Relative paths (`cwd`, `log.file`, `${{file:PATH}}`) start at the folder of the configuration file.
+- Relative paths (`cwd`, `state_dir`, `${{file:PATH}}`) start at the folder of the configuration file. `log.file` starts
+  at the [state folder](operations.md#files), which is the same unless you change it.
 - The file may hold up to {FILE_LIMIT // 1024} KiB of UTF-8. Because it names commands that the gateway runs, a file
   that its group or everybody may write is refused, and so is another user's file (unless that user is root).
+  `{TRUST_VARIABLE}=1` in the environment accepts both, for [containers](containers.md).
 
 ## Environment variables and files
 
 | in any text | becomes |
 |---|---|
 | `${{NAME}}` | the environment variable `NAME`; it is an error when it is not set |
+| `${{NAME:-default}}` | the environment variable `NAME`, or the text `default` when it is not set or empty |
 | `${{file:PATH}}` | the content of a file of at most 64 KiB, without one newline at its end |
 | `$${{` | the characters `${{` |
 
-Keep secrets out of the file with these two. What came out of them is never shown in an error message.
+Keep secrets out of the file with these. What came out of them is never shown in an error message.
+
+A number or a boolean can come from the environment, too: `port = "${{PORT:-3000}}"`. The text must be one placeholder
+and nothing else. Booleans are `true`, `yes`, `on`, `1` and `false`, `no`, `off`, `0`.
+
+By default, a missing variable or file is an error. With `on_missing = "skip"`, in `[mcp.proxy]` or in one upstream, it
+only leaves out the upstream that names it. The upstream is listed as `misconfigured`, its names are kept for it, and
+all other upstreams work. An upstream with `enabled = false` needs no variables and is listed as `disabled`.
 
 ## Errors
 

@@ -6,19 +6,24 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
-from gateway_core.config.interpolate import fill
 from gateway_core.config.models import Config, FileTable, ProxyConfig
+from gateway_core.config.placeholders.conversion import convert
+from gateway_core.config.placeholders.interpolate import Interpolated, fill
+from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
 from gateway_core.errors import ConfigError, FileProblem
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
@@ -26,6 +31,10 @@ RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
 FILE_LIMIT: Final = 1024 * 1024
 """Maximum size of a configuration file, bytes."""
 
+TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
+"""Environment variable; `1` accepts a file that others may write, or that another user owns."""
+
+_PROXY: Final[Path] = ("mcp", "proxy")
 _RESERVED = frozenset({"name", "enabled", "on_error"})
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TOML_HINTS: Final = {
@@ -37,17 +46,35 @@ _TOML_HINTS: Final = {
 }
 
 
-def load(path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
+def load(
+    path: FilePath,
+    env: Mapping[str, str] = os.environ,
+    *,
+    state: FilePath | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Config:
     """Read and check `path`. Raises `ConfigError` with every problem of the file, each `file:line: path: what`.
 
-    Refuses a file that others may write, because its commands run with the operator's rights. Unless run by root, also
-    refuses a file that neither root nor the running user owns.
+    Refuses a file that others may write, because its commands run with the operator's rights. Also refuses a file that
+    neither root nor the running user owns, even if root runs it. With `TRUST_VARIABLE` in `env`, refuses neither.
+    `state`, `options`: see `loads`.
     """
-    return loads(_read(path), path, env)
+    return loads(_read(path, trusted=env.get(TRUST_VARIABLE) == "1"), path, env, state=state, options=options)
 
 
-def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Config:
-    """Check `text` as the content of `path`; relative paths start at its folder. Raises `ConfigError`."""
+def loads(
+    text: str,
+    path: FilePath,
+    env: Mapping[str, str] = os.environ,
+    *,
+    state: FilePath | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Config:
+    """Check `text` as the content of `path`. Raises `ConfigError`.
+
+    Relative paths start at the folder of `path`; that of the log starts at `state`, if given. `options`: values from
+    the command line for keys of `[mcp.proxy]`; they replace those of the file.
+    """
     try:
         raw = tomllib.loads(text)
         lines = scan(text)
@@ -56,20 +83,33 @@ def loads(text: str, path: FilePath, env: Mapping[str, str] = os.environ) -> Con
     except ValueError as error:
         raise ConfigError([_syntax(path, text, str(error))]) from None
 
-    filled = fill(raw, env, path.absolute().parent)
-    problems = [Problem(where, what) for where, what in filled.problems]
-    proxy, found = _validate(filled.data, lines, filled.touched)
-    unfilled = {problem.path for problem in problems}
-    problems += [problem for problem in found if problem.path not in unfilled]
+    folder = path.absolute().parent
+    filled = fill(_with_options(raw, options), env, folder)
+    proxy, problems = _validate(filled, lines)
     if problems or proxy is None:
-        raise ConfigError(_formatted(problems, path, raw, lines))
-    return Config(path.absolute(), _with_absolute_paths(expand(proxy, lines), path.absolute().parent))
+        raise ConfigError(_formatted(problems, path, raw, lines, options))
+    proxy = _with_absolute_paths(proxy, folder, state or folder)
+    if problems := list(_tls_files(proxy)):
+        raise ConfigError(_formatted(problems, path, raw, lines, options))
+    enabled = tuple(upstream for upstream in proxy.upstreams if upstream.enabled)
+    disabled = tuple(upstream for upstream in proxy.upstreams if not upstream.enabled)
+    proxy = expand(proxy.model_copy(update={"upstreams": enabled}), lines)
+    return Config(path.absolute(), proxy, disabled)
 
 
-def _read(path: FilePath) -> str:
+def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    mcp = data.get("mcp")
+    proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
+    if not options or not isinstance(mcp, dict) or not isinstance(proxy, dict):
+        return data
+    return {**data, "mcp": {**mcp, "proxy": {**proxy, **options}}}
+
+
+def _read(path: FilePath, *, trusted: bool) -> str:
     try:
         with path.open("rb") as file:
-            _refuse_writable_by_others(path, os.fstat(file.fileno()))
+            if not trusted:
+                _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
         raise ConfigError([_of_file(path, "no such file; `rad mcp proxy init` writes one")]) from None
@@ -87,19 +127,14 @@ def _read(path: FilePath) -> str:
 def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
     if os.name != "posix":
         return
+    what = ""
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(
-            [
-                _of_file(
-                    path,
-                    f"others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'",
-                )
-            ]
-        )
-    if os.geteuid() not in (0, status.st_uid) and status.st_uid != 0:
-        raise ConfigError(
-            [_of_file(path, "belongs to another user, and its commands would run with your rights; make your own copy")]
-        )
+        what = f"others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'"
+    elif status.st_uid not in (0, os.geteuid()):
+        what = "belongs to another user, and its commands would run with your rights; make your own copy"
+    if what:
+        hint = f"where that is intended, as in a container: {TRUST_VARIABLE}=1"
+        raise ConfigError([_of_file(path, f"{what}; {hint}")])
 
 
 def _of_file(path: FilePath, message: str, line: int | None = None) -> FileProblem:
@@ -120,53 +155,71 @@ def _syntax(path: FilePath, text: str, message: str) -> FileProblem:
     return _of_file(path, f"is not valid TOML: {what}{column}{hint}", line)
 
 
-def _validate(
-    data: dict[str, Any], lines: dict[Path, int], touched: set[Path]
-) -> tuple[ProxyConfig | None, list[Problem]]:
+def _validate(filled: Interpolated, lines: dict[Path, int]) -> tuple[ProxyConfig | None, list[Problem]]:
+    """The model and no problems, or all problems."""
+    data = filled.data
     mcp = data.get("mcp", {})
     proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
     if proxy is None:
-        missing = Problem(("mcp", "proxy"), "is missing; write [mcp.proxy] and below it enable = true")
-        unknown = {"mcp": {"proxy": {}, **mcp}} if isinstance(mcp, dict) else {}
-        return None, [missing, *_model_problems({**data, **unknown}, touched)[1]]
-    if isinstance(proxy, dict) and isinstance(plugins := proxy.get("plugins"), list):
-        proxy = {**proxy, "plugins": [_plugin_entry(entry, index, lines) for index, entry in enumerate(plugins)]}
+        problems = [Problem(where, what) for where, what in filled.problems]
+        problems.append(Problem(_PROXY, "is missing; write [mcp.proxy] and below it enable = true"))
+        known = {"mcp": {"proxy": {}, **mcp}} if isinstance(mcp, dict) else {}
+        errors = _model({**data, **known})[1]
+        return None, [*problems, *(from_pydantic(error, filled.sources) for error in errors)]
+    plugins = proxy.get("plugins") if isinstance(proxy, dict) else None
+    if isinstance(plugins, list):
+        entries = [_plugin_entry(entry, index, lines, filled) for index, entry in enumerate(plugins)]
+        proxy = {**proxy, "plugins": entries}
         data = {**data, "mcp": {**mcp, "proxy": proxy}}
-    model, problems = _model_problems(data, touched)
-    if isinstance(raw := mcp["proxy"], dict):
-        problems += rules.check(raw, lines)
-    return model, problems
+    problems = convert(data, _model(data)[1], filled.whole, filled.sources) if filled.whole else []
+    unfilled = Unfilled.of(filled, proxy, lines)
+    problems += unfilled.problems
+    known_paths = {problem.path for problem in problems} | unfilled.paths
+    model, errors = _model(unfilled.without(data))
+    found = [from_pydantic(error, filled.sources) for error in errors]
+    if isinstance(proxy, dict):
+        raw = proxy if plugins is None else {**proxy, "plugins": plugins}
+        found += rules.check(raw, lines, filled.sources)
+    problems += [problem for problem in found if problem.path not in known_paths]
+    return (None if problems or model is None else unfilled.marked(model)), problems
 
 
-def _model_problems(data: dict[str, Any], touched: set[Path]) -> tuple[ProxyConfig | None, list[Problem]]:
+def _model(data: dict[str, Any]) -> tuple[ProxyConfig | None, list[ErrorDetails]]:
     try:
         return FileTable.model_validate(data).mcp.proxy, []
     except ValidationError as error:
-        return None, [from_pydantic(detail, touched) for detail in error.errors(include_url=False)]
+        return None, error.errors(include_url=False)
 
 
-def _plugin_entry(entry: Any, index: int, lines: dict[Path, int]) -> Any:
-    """Split the keys of an entry into reserved ones and plugin settings, and add the lines of the settings."""
+def _plugin_entry(entry: Any, index: int, lines: dict[Path, int], filled: Interpolated) -> Any:
+    """Split the keys of an entry into reserved ones and plugin settings, and add lines and sources of the settings."""
     if not isinstance(entry, dict):
         return entry
     path = (*PLUGINS, index)
     inside = {where[len(path) :]: line for where, line in lines.items() if where[: len(path)] == path}
+    sources = {where[len(path) :]: source for where, source in filled.sources.items() if where[: len(path)] == path}
     settings = {key: value for key, value in entry.items() if key not in _RESERVED}
     return {
         **{key: value for key, value in entry.items() if key in _RESERVED},
         "settings": settings,
         "line": line_of(lines, path),
         "key_lines": {show(where): line for where, line in inside.items() if where and where[0] in settings},
+        "sources": {show(where): source for where, source in sources.items() if where[0] in settings},
     }
 
 
 def _formatted(
-    problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int]
-) -> list[FileProblem]:
-    """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known."""
+    problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int], options: Mapping[str, Any]
+) -> list[str]:
+    """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known.
+
+    Each is a `FileProblem`, except that of a value from the command line, which begins with its option.
+    """
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [
-        FileProblem(str(path), line, show(problem.path), _of(problem.path, raw) + problem.message)
+        f"--{problem.path[2]}: {problem.message}"
+        if problem.path[:2] == _PROXY and problem.path[2:] and problem.path[2] in options
+        else FileProblem(str(path), line, show(problem.path), _of(problem.path, raw) + problem.message)
         for line, problem in placed
     ]
     return list(dict.fromkeys(texts))
@@ -186,11 +239,27 @@ def _of(path: Path, raw: dict[str, Any]) -> str:
     return f'{str(path[2])[:-1]} "{value}": ' if known else ""
 
 
-def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath) -> ProxyConfig:
-    def absolute(name: str | None) -> str | None:
+def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath, state: FilePath) -> ProxyConfig:
+    def absolute(name: str | None, start: FilePath = folder) -> str | None:
         # A "~" that cannot be expanded stays; using the path then fails.
-        return None if name is None else str(folder / os.path.expanduser(name))
+        return None if name is None else str(start / os.path.expanduser(name))
 
-    upstreams = tuple(item.model_copy(update={"cwd": absolute(item.cwd)}) for item in proxy.upstreams)
-    log = proxy.log.model_copy(update={"file": absolute(proxy.log.file)})
-    return proxy.model_copy(update={"upstreams": upstreams, "log": log})
+    def tls(found: TlsConfig | None) -> TlsConfig | None:
+        return None if found is None else found.model_copy(update={key: absolute(at) for key, at in found.files})
+
+    upstreams = tuple(
+        item.model_copy(update={"cwd": absolute(item.cwd), "tls": tls(item.tls)}) for item in proxy.upstreams
+    )
+    log = proxy.log.model_copy(update={"file": absolute(proxy.log.file, state)})
+    named = absolute(proxy.state_dir)
+    return proxy.model_copy(update={"upstreams": upstreams, "log": log, "state_dir": named})
+
+
+def _tls_files(proxy: ProxyConfig) -> Iterator[Problem]:
+    """Yield the problems of the files that the tables `tls` name, of the upstreams that are used."""
+    for index, upstream in enumerate(proxy.upstreams):
+        if upstream.tls is not None and upstream.enabled and not upstream.misconfigured:
+            try:
+                context_of(upstream.tls)
+            except TlsFileError as problem:
+                yield Problem(("mcp", "proxy", "upstreams", index, "tls", problem.key), str(problem))

@@ -11,41 +11,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
+from gateway_core.config.auth import AuthConfig
 from gateway_core.config.fields import (
     AllowedHosts,
     Arguments,
-    ClientAuthentication,
     Environment,
     Filled,
     Headers,
     Host,
-    Issuer,
     Name,
     Origins,
     Patterns,
-    PrivateKey,
-    Resource,
+    ProxyUrl,
     Retry,
-    Secret,
     Separator,
-    SigningAlgorithm,
     StateKeys,
     Strings,
-    TokenUrl,
     Url,
     as_tuple,
 )
 from gateway_core.config.sections import ControlConfig, NamesConfig, Section
+from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
 MIB = 1024 * 1024
+
+OnMissing = Literal["error", "skip"]
 
 
 class LimitsConfig(Section):
     """Upper bounds of the gateway itself. Sizes are bytes, `session_idle` is seconds."""
 
+    memory: int | None = Field(
+        default=None,
+        ge=64 * MIB,
+        description="Bytes that the gateway's process may use. From 90 % on it refuses new work, from 95 % on it ends "
+        "idle sessions. Without it: half of the machine's, or 85 % of a control group's or of `ulimit -v`.",
+        examples=[536870912],
+    )
     request_body: int = Field(default=4 * MIB, gt=0, description="Largest request body of an agent, bytes.")
     response_body: int = Field(
         default=16 * MIB,
@@ -74,7 +79,7 @@ class LogConfig(Section):
     )
     file: Filled | None = Field(
         default=None,
-        description="File that lines are appended to; relative paths start at the configuration file's folder. "
+        description="File that lines are appended to; relative paths start at the state folder (`state_dir`). "
         "Without it, the log goes to standard error.",
         examples=["gateway.log"],
     )
@@ -101,69 +106,15 @@ class SecurityConfig(Section):
     )
 
 
-class AuthConfig(Section):
-    """How the gateway proves itself to an upstream: the OAuth 2.0 client-credentials grant."""
-
-    auth_type: Literal["oauth"] = Field(default="oauth", description="The client-credentials grant is the only one.")
-    token_url: TokenUrl | None = Field(
-        default=None,
-        description="Token endpoint; https, or http on loopback. Without it, it is found through the metadata that the "
-        "upstream names when it answers 401.",
-        examples=["https://auth.example.com/oauth/token"],
-    )
-    issuer: Issuer | None = Field(
-        default=None,
-        description="The authorization server that the credentials belong to, exactly as its metadata writes it; they "
-        "are sent to no other. Without it (and without `token_url`), the first that the upstream names is kept to "
-        "until the gateway stops.",
-        examples=["https://auth.example.com"],
-    )
-    client_id: Filled = Field(description="Client identifier.", examples=["gateway"])
-    client_secret: Secret | None = Field(
-        default=None,
-        description="Client secret; from the environment or a file.",
-        examples=["${CLIENT_SECRET}"],
-        repr=False,
-    )
-    private_key: PrivateKey | None = Field(
-        default=None,
-        description="In place of a secret: the private key in PEM that signs an assertion (`private_key_jwt`).",
-        examples=["${file:gateway.pem}"],
-        repr=False,
-    )
-    key_id: Filled | None = Field(
-        default=None, description="`kid` of the key, where the server wants it named.", examples=["gateway-2026"]
-    )
-    signing_algorithm: SigningAlgorithm | None = Field(
-        default=None,
-        description="Without it `RS256`, `EdDSA`, or the `ES…` of the key's curve.",
-        examples=["ES256"],
-    )
-    token_endpoint_auth_method: ClientAuthentication | None = Field(
-        default=None,
-        description="How the client proves itself. Without it, `private_key_jwt` if there is a key, else what the "
-        'server offers or accepts of the two for a secret. `"none"`: a client without secret and key.',
-        examples=["client_secret_post"],
-    )
-    scope: Filled | None = Field(
-        default=None,
-        description="Scopes to ask for, separated by spaces; never more. Without it, those that the upstream asks for, "
-        "and more when it refuses a call for want of them.",
-        examples=["tools:read tools:call"],
-    )
-    resource: Resource | None = Field(
-        default=None,
-        description="Resource the token is for (RFC 8707). Without it, what the metadata of the upstream says, or "
-        '`url`; `""`: none is named, for servers that refuse it.',
-        examples=["https://mcp.example.com/mcp"],
-    )
-
-
 class UpstreamConfig(Section):
     """One MCP server behind the gateway."""
 
     name: Name = Field(
         description="Unique name, in logs, in prefixed names and in `upstream:tool`.", examples=["github"]
+    )
+    enabled: bool = Field(
+        default=True,
+        description="`false` keeps the entry and does not connect to the server; its variables need not be set.",
     )
     transport: Transport = Field(
         description="`stdio`: a child process; `http`: Streamable HTTP; `sse`: the older HTTP with SSE.",
@@ -239,13 +190,42 @@ class UpstreamConfig(Section):
     max_in_flight: int | None = Field(
         default=None, gt=0, description="Calls in flight to it; without it 128 (stdio: 32).", examples=[64]
     )
+    on_missing: OnMissing | None = Field(
+        default=None, description="In place of `mcp.proxy.on_missing`, for this upstream.", examples=["skip"]
+    )
     auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description='HTTP proxy for it and for its access tokens (http and sse); `"none"`: no proxy. Without it, '
+        "`HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of the environment decide, but never for loopback addresses.",
+        examples=["http://proxy.example.com:3128"],
+        repr=False,
+    )
+    tls: TlsConfig | None = Field(
+        default=None, description="Certificates for https (http and sse).", examples=[{"ca": "company-ca.pem"}]
+    )
+
+    _misconfigured: str = PrivateAttr(default="")
+
+    @property
+    def misconfigured(self) -> str:
+        """What the environment lacks for this upstream; empty if it can be connected to."""
+        return self._misconfigured
+
+    def lacking(self, reason: str) -> UpstreamConfig:
+        """A copy that cannot be connected to. `reason`: what the environment lacks."""
+        copy = self.model_copy()
+        copy._lack(reason)
+        return copy
+
+    def _lack(self, reason: str) -> None:
+        self._misconfigured = reason
 
 
 class PluginEntry(Section):
     """One plugin to load. All keys but `name`, `enabled` and `on_error` are the plugin's own settings."""
 
-    not_in_file: ClassVar[frozenset[str]] = frozenset({"settings", "line", "key_lines"})
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"settings", "line", "key_lines", "sources"})
 
     name: Name = Field(
         description="The plugin's name, as `rad mcp proxy plugins` shows it.", examples=["security_redact"]
@@ -260,6 +240,11 @@ class PluginEntry(Section):
     key_lines: dict[str, int] = Field(
         default_factory=dict,
         description="Lines of its settings, by dotted path inside the entry (`patterns`, `patterns[1]`, `a.b`).",
+        repr=False,
+    )
+    sources: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where settings with `${…}` came from, in words, by dotted path inside the entry.",
         repr=False,
     )
 
@@ -317,6 +302,18 @@ class ProxyConfig(Section):
         examples=[["${GATEWAY_STATE_KEY}"]],
         repr=False,
     )
+    state_dir: Filled | None = Field(
+        default=None,
+        description="Folder of the pid file, the names file and the log; relative paths start at the configuration "
+        "file's folder. `--state-dir` takes its place. Without both, it is the configuration file's folder, or one "
+        "below `$XDG_STATE_HOME/radium` (`~/.local/state/radium`) if that folder cannot be written.",
+        examples=["/var/lib/radium"],
+    )
+    on_missing: OnMissing = Field(
+        default="error",
+        description="What an upstream does that names a variable that is not set, or a file that cannot be read. "
+        "`error`: the file is not accepted. `skip`: only this upstream is left out, and listed as `misconfigured`.",
+    )
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
@@ -335,6 +332,8 @@ class Config:
 
     path: Path | None
     proxy: ProxyConfig
+    disabled: tuple[UpstreamConfig, ...] = ()
+    """The upstreams that the file switches off; `proxy.upstreams` has the others."""
 
 
 class McpTable(Section):

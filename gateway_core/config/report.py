@@ -1,13 +1,13 @@
 """Problems in a file, as sentences that say what is wrong and what would be right.
 
 A `Problem` is a path and a sentence. It shows a value only if that cannot be secret: numbers, booleans, and short texts
-of keys whose values are names or choices. `from_pydantic` shows no values from `${…}`.
+of keys whose values are names or choices. No message shows a value from `${…}`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
@@ -54,29 +54,42 @@ class Problem:
     message: str
 
 
-def from_pydantic(error: ErrorDetails, touched: set[Path]) -> Problem:
-    """Turn an error of pydantic into a problem. `touched`: the paths whose values came from `${…}`."""
+def from_pydantic(error: ErrorDetails, sources: Mapping[Path, str]) -> Problem:
+    """Turn an error of pydantic into a problem. `sources`: where values from `${…}` came from, in words, by path."""
     path: Path = tuple(part for part in error["loc"] if part != "[key]")
+    message = _message(error, path, secret=path in sources)
+    source = sources.get(path)
+    return Problem(path, f"{message} (the value comes from {source})" if source else message)
+
+
+def _message(error: ErrorDetails, path: Path, *, secret: bool) -> str:
     field = field_of(path)
     value = error.get("input")
-    secret = path in touched
     kind = error["type"]
     if kind == "extra_forbidden":
-        return Problem(path, _unknown_key(path))
+        return _unknown_key(path)
     if kind == "missing":
-        return Problem(path, f"is required{_example(path, field)}")
+        return f"is required{_example(path, field)}"
     if kind == "rule":
         context = error.get("ctx", {})
         detail = context.get("detail") if not secret else ""
         found = "" if secret or not _shown_text(path, field) else f"; found {found_value(path, value)}"
-        return Problem(path, f"{context['message']}{f': {one_line(detail)}' if detail else found}")
+        return f"{context['message']}{f': {one_line(detail)}' if detail else found}"
     if kind == "literal_error" and field is not None:
-        return Problem(path, _not_a_choice(path, field, value, secret))
+        return _not_a_choice(path, field, value, secret)
     if kind in _BOUNDS and field is not None:
         found = "" if secret else f", but is {found_value(path, value)}"
-        return Problem(path, f"must be {bounds_of(field)}{found}{_example(path, field)}")
+        return f"must be {bounds_of(field)}{found}{_example(path, field)}"
     found = found_type(value) if secret else found_value(path, value)
-    return Problem(path, f"must be {_TYPES.get(kind, 'something else')}, but is {found}{_example(path, field)}")
+    return f"must be {_TYPES.get(kind, 'something else')}, but is {found}{_example(path, field)}"
+
+
+def wrong_type(path: Path, kind: str, source: str) -> Problem:
+    """The problem of a text from `${…}` that is no value of the key's type. `kind`: the type of pydantic's error."""
+    wanted = _TYPES[kind]
+    return Problem(
+        path, f"must be {wanted}, but the value of {source} is something else{_example(path, field_of(path))}"
+    )
 
 
 def found_type(value: Any) -> str:

@@ -6,7 +6,7 @@ reported at once, even if some values have the wrong type (which the models repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, get_args
 
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
@@ -18,7 +18,7 @@ from gateway_core.config.source import Path
 
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
-_HTTP_ONLY = ("url", "headers")
+_HTTP_ONLY = ("url", "headers", "proxy", "tls")
 _PROOFS = {
     "client_secret_basic": "client_secret",
     "client_secret_post": "client_secret",
@@ -28,20 +28,22 @@ _PROOFS = {
 """`token_endpoint_auth_method` -> the key it needs."""
 
 
-def check(proxy: dict[str, Any], lines: dict[Path, int]) -> Iterator[Problem]:
-    """Yield the problems between keys of `[mcp.proxy]`, given as TOML values."""
-    yield from _times(proxy)
+def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path] = ()) -> Iterator[Problem]:
+    """Yield the problems between keys of `[mcp.proxy]`, given as TOML values. `secret`: paths of values from `${…}`."""
+    yield from _times(proxy, secret)
     yield from _dots(proxy)
     yield from _control_port(proxy)
     upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
     yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
         path: Path = (*_PROXY, "upstreams", index)
-        yield from _separator(proxy, upstream, path)
+        yield from _separator(proxy, upstream, path, secret)
         yield from _transport(upstream, path)
         if isinstance(auth := upstream.get("auth"), dict):
             yield from _auth(auth, (*path, "auth"))
-        yield from _upstream_time(proxy, upstream, path)
+        if isinstance(tls := upstream.get("tls"), dict):
+            yield from _tls(tls, upstream.get("url"), (*path, "tls"))
+        yield from _upstream_time(proxy, upstream, path, secret)
     plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
     yield from _names(plugins, PLUGINS, lines)
     if "plugins" in proxy:
@@ -60,11 +62,18 @@ def _number(table: dict[str, Any], key: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _times(proxy: dict[str, Any]) -> Iterator[Problem]:
+def _shown(value: float | str, key: str, secret: Container[Path], form: str) -> str:
+    """`form` with the value of a key of `[mcp.proxy]`; empty if the value came from `${…}`, as it may be a secret."""
+    shown = value if isinstance(value, str) else f"{value:g}"
+    return "" if (*_PROXY, key) in secret else form.format(shown)
+
+
+def _times(proxy: dict[str, Any], secret: Container[Path]) -> Iterator[Problem]:
     timeout, hard = _number(proxy, "timeout"), _number(proxy, "max_timeout")
     if timeout is not None and hard is not None and timeout > hard:
         key = "timeout" if "timeout" in proxy else "max_timeout"
-        yield Problem((*_PROXY, key), f"timeout ({timeout:g}) must not be more than max_timeout ({hard:g}); change one")
+        less, more = _shown(timeout, "timeout", secret, " ({})"), _shown(hard, "max_timeout", secret, " ({})")
+        yield Problem((*_PROXY, key), f"timeout{less} must not be more than max_timeout{more}; change one")
 
 
 def _dots(proxy: dict[str, Any]) -> Iterator[Problem]:
@@ -86,12 +95,15 @@ def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _upstream_time(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+def _upstream_time(
+    proxy: dict[str, Any], upstream: dict[str, Any], path: Path, secret: Container[Path]
+) -> Iterator[Problem]:
     timeout, hard = upstream.get("timeout"), _number(proxy, "max_timeout")
     if isinstance(timeout, int | float) and hard is not None and timeout > hard:
+        limit = _shown(hard, "max_timeout", secret, " ({})")
         yield Problem(
             (*path, "timeout"),
-            f"must not be more than mcp.proxy.max_timeout ({hard:g}), where every call ends; raise that too",
+            f"must not be more than mcp.proxy.max_timeout{limit}, where every call ends; raise that too",
         )
 
 
@@ -108,13 +120,16 @@ def _names(tables: list[tuple[int, dict[str, Any]]], path: Path, lines: dict[Pat
         seen.setdefault(name, index)
 
 
-def _separator(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+def _separator(
+    proxy: dict[str, Any], upstream: dict[str, Any], path: Path, secret: Container[Path]
+) -> Iterator[Problem]:
     name = upstream.get("name")
     separator = proxy.get("separator", ProxyConfig.model_fields["separator"].default)
     if isinstance(name, str) and isinstance(separator, str) and separator and separator in name:
+        shown = _shown(separator, "separator", secret, ' "{}"')
         yield Problem(
             (*path, "name"),
-            f'must not contain the separator "{separator}", which splits prefixed names; '
+            f"must not contain the separator{shown}, which splits prefixed names; "
             "rename it or set another mcp.proxy.separator",
         )
 
@@ -122,18 +137,7 @@ def _separator(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> I
 def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
     transport = upstream.get("transport")
     if transport == "stdio":
-        if "command" not in upstream:
-            yield Problem((*path, "command"), 'is required for transport = "stdio"; for example: command = "uvx"')
-        for key in _HTTP_ONLY:
-            if key in upstream:
-                yield Problem(
-                    (*path, key), 'does not belong to transport = "stdio"; remove it, or write transport = "http"'
-                )
-        if "auth" in upstream:
-            yield Problem(
-                (*path, "auth"),
-                "is refused for stdio, which has no OAuth; remove it and hand credentials to the child through env",
-            )
+        yield from _stdio(upstream, path)
     elif transport in ("http", "sse"):
         if "url" not in upstream:
             yield Problem(
@@ -155,6 +159,21 @@ def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
                     )
 
 
+def _stdio(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    if "command" not in upstream:
+        yield Problem((*path, "command"), 'is required for transport = "stdio"; for example: command = "uvx"')
+    for key in _HTTP_ONLY:
+        if key in upstream:
+            yield Problem(
+                (*path, key), 'does not belong to transport = "stdio"; remove it, or write transport = "http"'
+            )
+    if "auth" in upstream:
+        yield Problem(
+            (*path, "auth"),
+            "is refused for stdio, which has no OAuth; remove it and hand credentials to the child through env",
+        )
+
+
 def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
     """Check that the client has exactly the credential that its authentication method needs."""
     method = auth.get("token_endpoint_auth_method")
@@ -167,7 +186,7 @@ def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
         )
     elif method is None and len(given) > 1:
         yield Problem((*path, "private_key"), "stands beside client_secret, and only one can be used; remove one")
-    elif method in _PROOFS:
+    elif isinstance(method, str) and method in _PROOFS:
         needed = _PROOFS[method]
         if needed is not None and needed not in given:
             yield Problem((*path, needed), f'is required for token_endpoint_auth_method = "{method}"')
@@ -175,6 +194,15 @@ def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
             if key != needed:
                 yield Problem((*path, key), f'is not used by token_endpoint_auth_method = "{method}"; remove one')
     yield from _signing(auth, path)
+
+
+def _tls(tls: dict[str, Any], url: Any, path: Path) -> Iterator[Problem]:
+    if isinstance(url, str) and url.startswith("http://"):
+        yield Problem(path, "has no effect for an http:// url; write https://, or remove it")
+    if "key" in tls and "cert" not in tls:
+        yield Problem((*path, "key"), "has no effect without cert, the certificate that it belongs to")
+    if "ca" in tls and tls.get("verify") is False:
+        yield Problem((*path, "verify"), "is false, so that ca has no effect; remove one of the two")
 
 
 def _signing(auth: dict[str, Any], path: Path) -> Iterator[Problem]:

@@ -32,6 +32,8 @@ class Operations(Protocol):
     def status(self) -> dict[str, Any]: ...
     def tools(self) -> dict[str, Any]: ...
     def tool(self, name: str) -> dict[str, Any]: ...
+    def clean(self, data: bytes) -> bytes:
+        """JSON without secrets of the gateway."""
 
 
 def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
@@ -47,13 +49,13 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, {"WWW-Authenticate": "Bearer"})
-            return _json(page(request))
+            return _json(page(request), clean=operations.clean)
 
         return handler
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard.check(request.headers)
+        refused = guard.check(request.headers, any_host=request.path in {HEALTH, READINESS})
         if refused is not None:
             return _problem(refused[1], refused[0])
         if not request.raw_path.startswith("/"):
@@ -96,8 +98,14 @@ def _has_token(request: web.Request, token: str) -> bool:
     return bool(token) and matches and scheme.lower() == "bearer"
 
 
-def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=jsonrpc.encode(value), status=status, headers=headers, content_type="application/json")
+def _json(
+    value: dict[str, Any],
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    clean: Callable[[bytes], bytes] = bytes,
+) -> web.Response:
+    body = clean(jsonrpc.encode(value))
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 def _problem(text: str, status: int, headers: dict[str, str] | None = None) -> web.Response:

@@ -45,6 +45,26 @@ def upstream(of: Upstream) -> dict[str, Any]:
     }
 
 
+def disabled(config: UpstreamConfig) -> dict[str, Any]:
+    """The members of `upstream` for one that the file switches off."""
+    none = dict.fromkeys(
+        ("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in"), None
+    )
+    counts = dict.fromkeys(("tools", "resources", "prompts", "in_flight", "calls", "errors"), 0)
+    return {
+        "name": config.name,
+        "transport": config.transport,
+        "target": _target(config),
+        "priority": config.priority,
+        "group": config.group,
+        "state": "disabled",
+        "lists": "none",
+        "warnings": [],
+        **none,
+        **counts,
+    }
+
+
 def _lists(of: Upstream) -> str:
     """State of the lists that agents see of it: `current`, `incomplete`, `last known` or `none`."""
     if of.fetched is None:

@@ -128,6 +128,11 @@ class Stage:
         self.config.write_text(text)
         self.config.chmod(0o600)
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of commands for the gateway of the demo, whatever the environment says about its files."""
+        return "--config", str(self.config), "--state-dir", str(self.config.parent)
+
     async def admin(self, what: str) -> Any:
         """The report of the gateway on `status` or `tools`, as `rad mcp proxy WHAT --json` prints it."""
         instance = json.loads(self.config.with_suffix(".pid").read_text())
@@ -138,7 +143,7 @@ class Stage:
 
     async def stop(self) -> None:
         """Run `rad mcp proxy stop`."""
-        child = await self.children.start("stop", (*RAD, "stop", "--config", str(self.config)))
+        child = await self.children.start("stop", (*RAD, "stop", *self.options))
         try:
             async with asyncio.timeout(PATIENCE):
                 code = await child.wait()

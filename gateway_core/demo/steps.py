@@ -25,7 +25,7 @@ async def start(stage: Stage) -> tuple[asyncio.subprocess.Process, str]:
     stage.write_config(port)
     stage.say(f"configuration in {stage.config}:")
     stage.show(stage.config.read_text())
-    gateway = await stage.children.start("gateway", (*RAD, "start", "--config", str(stage.config)))
+    gateway = await stage.children.start("gateway", (*RAD, "start", *stage.options))
     address = f"http://127.0.0.1:{port}"
     await stage.until(
         "the gateway to be ready", lambda: is_ready(f"{address}/readyz"), lambda: gateway.returncode is None

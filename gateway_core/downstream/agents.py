@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
@@ -23,6 +24,8 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import METHODS, TASKS
 
 MAX_NAME: Final = 64
+MAX_CLAIM: Final = 64 * 1024
+"""Maximum bytes of `clientInfo`, and of the capabilities."""
 _NO_META: Final[Mapping[str, Raw]] = {}
 
 
@@ -42,11 +45,22 @@ def principal_of(client_info: bytes, address: str) -> Principal:
         info = _ClientInfo()
     name = _printable(info.name)
     return Principal(
-        id=f"{name or 'unknown'}@{address}",
+        id=f"{_identity(info.name, name)}@{address}",
         client_name=name,
         client_version=_printable(info.version),
         address=address,
     )
+
+
+def _identity(claimed: str, printable: str) -> str:
+    """What stands for a claimed name in the id of a principal: different names never have the same.
+
+    A name that is not printable as it is gets a digest of the whole name, and so does one that looks like that.
+    """
+    if claimed == printable and "~" not in claimed:
+        return claimed or "unknown"
+    digest = hashlib.sha256(claimed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{printable or 'unknown'}~{digest}"
 
 
 def _printable(text: str) -> str:
@@ -55,10 +69,16 @@ def _printable(text: str) -> str:
 
 
 def require_object(raw: Raw | bytes | None, what: str) -> bytes:
-    """The JSON of an optional member that must be an object; empty if absent. Raises `RpcError(INVALID_PARAMS)`."""
+    """The JSON of an optional member that must be an object; empty if absent.
+
+    Raises `RpcError(INVALID_PARAMS)`, also if it is larger than `MAX_CLAIM`: what an agent says of itself is kept as
+    long as its session.
+    """
     data = bytes(raw) if raw is not None else b""
     if data and data[:1] != b"{":
         raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be an object")
+    if len(data) > MAX_CLAIM:
+        raise RpcError.of_gateway(INVALID_PARAMS, f"{what} is larger than {MAX_CLAIM} bytes")
     return data
 
 

@@ -67,16 +67,16 @@ class App:
         known: Handler | None = head.route.handler
         if known is not None:
             return known
-        origin = head.fields.get("origin")
-        refused = self._guard.judge(head.fields["host"], origin)
+        origin, methods = head.fields.get("origin"), self._methods.get(head.path, ())
+        path = head.path.rstrip("/") or "/" if methods else head.path
+        # Probes of load balancers and of Kubernetes send the address of the container as Host.
+        refused = self._guard.judge(head.fields["host"], origin, any_host=path in _ALWAYS_SERVED)
         if refused is not None:
             raise HttpError(*refused)
         if origin is not None:  # allowed
             head.route.add_headers(cors.response_headers(origin))
-        methods = self._methods.get(head.path, ())
         if head.method == "OPTIONS" and (methods or cors.is_preflight(head)):
             return self._options
-        path = head.path.rstrip("/") or "/" if methods else head.path
         if path in _ALWAYS_SERVED:
             _require_method(head, *methods)
             return self._operators

@@ -12,6 +12,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
+from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.sessions.live import Session
@@ -35,22 +36,24 @@ class Gate:
     """Counts requests in flight in the whole gateway, and rejects new ones when it is full or stopping."""
 
     limit: int
+    budget: MemoryBudget
     in_flight: int = 0
     closing: bool = False
     _emptied: asyncio.Future[None] | None = None
 
     def enter(self, message: Message) -> None:
         """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected."""
-        if self.closing and not _finishes(message):
+        if (self.closing or self.budget.tight) and not _finishes(message):
             self.check_open()
         if self.in_flight >= self.limit:
             raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
         self.in_flight += 1
 
     def check_open(self) -> None:
-        """Raise `RpcError(OVERLOADED)` while the gateway is stopping."""
+        """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory."""
         if self.closing:
             raise overloaded("the gateway is stopping")
+        self.budget.check()
 
     def leave(self) -> None:
         self.in_flight -= 1
@@ -65,7 +68,7 @@ class Gate:
 
 
 def _finishes(message: Message) -> bool:
-    """Whether to admit a request while the gateway is stopping, because calls in flight may need it to finish.
+    """Whether to admit a request when no new work may begin, because calls in flight may need it to finish.
 
     True for lists, which clients request to check the result of a call, and for later rounds of calls.
     """
@@ -79,6 +82,7 @@ class Services:
     """Dependencies of the code that serves agents. One object for all agents and transports."""
 
     config: ProxyConfig
+    budget: MemoryBudget
     pipeline: Pipeline
     catalog: Catalog
     sessions: SessionStore
@@ -97,7 +101,7 @@ class Services:
     _endings: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self.config.limits.in_flight)
+        self.gate = Gate(self.config.limits.in_flight, self.budget)
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
         """Call `pipeline.call`; a bug becomes an internal error. Raises only `CancelledError`."""
@@ -177,6 +181,17 @@ class Services:
         ending = asyncio.get_running_loop().create_task(self._tell_ended(session.id))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
+
+    def end_idle_sessions(self) -> None:
+        """End the idlest tenth of the sessions without a call, at least one, because memory is short."""
+        idle = sorted((it for it in self.sessions if it.gives_way), key=lambda session: (session.busy, session.used))
+        ended = idle[: max(1, len(idle) // 10)]
+        if ended and self._spoken.due("memory"):
+            logger.warning(
+                "{} idle sessions end, because memory is short (limits.memory); logged once a minute", len(ended)
+            )
+        for session in ended:
+            self.end_session(session)
 
     async def _tell_ended(self, session_id: str) -> None:
         try:

@@ -15,10 +15,11 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from importlib.metadata import EntryPoint, entry_points, requires
+from typing import Any, Final, get_args
 
 from pydantic import ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry
@@ -155,10 +156,32 @@ def _find(name: str, report: _Report) -> EntryPoint | None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         report("is not a plugin name; names are made of letters, digits and underscores")
         return None
-    close = difflib.get_close_matches(name, [plugin.name for plugin in installed()], n=1)
-    hint = f"did you mean {close[0]}? Otherwise " if close else ""
-    report(f"is not installed; {hint}run: pip install gateway-{name.replace('_', '-')}")
+    report(f"is not installed; {_proposal(name)}")
     return None
+
+
+def _proposal(name: str) -> str:
+    """What to do about a plugin that is not installed. Never builds a command from an unknown name."""
+    found = {plugin.name: "" for plugin in installed()}
+    others = {plugin: f"run: pip install {distribution}" for plugin, distribution in _bundled() if plugin not in found}
+    if name in others:
+        return others[name]
+    close = difflib.get_close_matches(name, [*found, *others], n=1)
+    if close and close[0] in found:
+        return f"did you mean {close[0]}?"
+    if close:
+        return f"did you mean {close[0]}? To install that, {others[close[0]]}"
+    return (
+        f"correct the name, or install the distribution that provides it; installed are: {', '.join(found) or 'none'}"
+    )
+
+
+def _bundled() -> Iterator[tuple[str, str]]:
+    """Name and distribution of each plugin that is released with the gateway: those in its extra `standard`."""
+    for requirement in requires("gateway-core") or ():
+        distribution = re.match(r"gateway-[a-z-]+", requirement)
+        if distribution is not None:
+            yield distribution[0].removeprefix("gateway-").replace("-", "_"), distribution[0]
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
@@ -176,14 +199,21 @@ def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig
         known = [field.alias or name for name, field in model.model_fields.items()]
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):
             path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
-            advice = _advice(error, known, model)
+            advice = _advice(error, known, model, _source(entry, path))
             report(f"{path}: {advice}" if path else advice, path)
     except BaseException as error:  # noqa: BLE001 - a validator can raise anything
         report(f"its settings cannot be checked: {type(error).__name__}")
     return None
 
 
-def _advice(error: Any, known: list[str], model: type[PluginConfig]) -> str:
+def _source(entry: PluginEntry, path: str) -> str:
+    """Where a setting, or a part of it, came from; empty if it stands in the file."""
+    inside = re.compile(rf"{re.escape(path)}($|[.\[])" if path else "")
+    return " and ".join(dict.fromkeys(source for key, source in entry.sources.items() if inside.match(key)))
+
+
+def _advice(error: Any, known: list[str], model: type[PluginConfig], source: str) -> str:
+    """What is wrong and what to do. `source`: where the value came from, if from `${…}`; it is then never shown."""
     key = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         close = difflib.get_close_matches(key, known, n=1)
@@ -193,7 +223,11 @@ def _advice(error: Any, known: list[str], model: type[PluginConfig]) -> str:
     meaning = f" ({field.description})" if field is not None and field.description else ""
     if error["type"] == "missing":
         return f"is required{meaning}; add it"
-    return f"{error['msg'].removeprefix('Value error, ')}{meaning}"
+    if not source:
+        return f"{error['msg'].removeprefix('Value error, ')}{meaning}"
+    # Only the texts of pydantic's own errors are known to show no value.
+    own = error["type"] in get_args(ErrorType) and error["type"] not in {"value_error", "assertion_error"}
+    return f"{error['msg'] if own else 'is not valid'}{meaning} (the value comes from {source})"
 
 
 def _methods(plugin: object, report: _Report) -> frozenset[str] | None:

@@ -57,22 +57,24 @@ class HostGuard:
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
-    def check(self, headers: MultiMapping[str]) -> tuple[int, str] | None:
-        """Check a request's headers, including that there is exactly one Host; returns as `judge`."""
+    def check(self, headers: MultiMapping[str], *, any_host: bool = False) -> tuple[int, str] | None:
+        """Check a request's headers, including that there is exactly one Host; arguments and result of `judge`."""
         hosts = headers.getall("Host", [])
         if len(hosts) != 1:
             return 400, "exactly one Host header is required"
-        return self.judge(hosts[0], ", ".join(headers.getall("Origin")) if "Origin" in headers else None)
+        origin = ", ".join(headers.getall("Origin")) if "Origin" in headers else None
+        return self.judge(hosts[0], origin, any_host=any_host)
 
-    def judge(self, host: str, origin: str | None) -> tuple[int, str] | None:
+    def judge(self, host: str, origin: str | None, *, any_host: bool = False) -> tuple[int, str] | None:
         """None, or the HTTP status and the reason of a rejection: 400 for a malformed Host, else 403.
 
-        `origin`: None without the header; several values are joined by commas and then rejected.
+        `origin`: None without the header; several values are joined by commas and then rejected. `any_host`: every
+        well-formed Host is allowed, because the response says nothing that a web page must not learn.
         """
         status = self._host_status(host)
         if status == 400:
             return 400, "the Host header is malformed"
-        if status == 403:
+        if status == 403 and not any_host:
             return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
         if origin is not None and not self._origin_allowed(origin):
             return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"

@@ -1,8 +1,9 @@
-"""Access log fields that identify a call: its method, its name and its principal."""
+"""Access log fields that identify a call: its method, its name, its principal and its session."""
 
 from __future__ import annotations
 
 import re
+from hashlib import blake2s
 from typing import Final
 
 _NAME_KEYS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "uri"}
@@ -20,7 +21,15 @@ def shown_name(method: str, name: str) -> str:
     return _QUERY.sub("?…", _USERINFO.sub("***@", name)) if ":" in name else name
 
 
-def members(method: str, name: str, principal: str) -> dict[str, str]:
-    """The JSON-only members of a call's line; in text, the message contains them. `name`: from `shown_name`."""
-    key = _NAME_KEYS.get(method, "name")
-    return {"method": method, key: name, "principal": principal} if name else {"method": method, "principal": principal}
+def members(method: str, name: str, principal: str, session_id: str | None) -> dict[str, str]:
+    """The JSON-only members of a call's line. `name`: from `shown_name`. `session_id`: that of a legacy agent.
+
+    A session id grants access to its session, so the log has a digest of it.
+    """
+    found = {"method": method}
+    if name:
+        found[_NAME_KEYS.get(method, "name")] = name
+    found["principal"] = principal
+    if session_id is not None:
+        found["session"] = blake2s(session_id.encode(), digest_size=6).hexdigest()
+    return found

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, Destination, FileDestination, LineSink, StderrDestination
@@ -49,20 +50,25 @@ class LogSettings(Protocol):
     def kept_files(self) -> int: ...
 
 
-def setup(log: LogSettings, *, to_terminal: bool) -> None:
+def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = None) -> None:
     """Send all log records to the target in `log`. Replaces an earlier set-up.
 
-    `to_terminal`: a person watches stderr, so it gets text lines too if the log goes to a file.
-    Raises `OSError` if the file cannot be opened; a file that fails later only loses lines.
+    `to_terminal`: a person watches stderr, so it gets text lines too if the log goes to a file. `held`: the secrets to
+    hide in every line.
+    Raises `OSError` if the file cannot be opened; a file that fails later loses lines, and stderr says so.
     """
-    destinations: list[tuple[Destination, Renderer]] = []
+    destinations: list[tuple[Destination, Format, Renderer]] = []
     if log.file is not None:
         destination = FileDestination(Path(log.file), log.max_bytes, log.kept_files)
-        destinations.append((destination, Renderer(log.format, colour=False)))
+        destinations.append((destination, log.format, Renderer(log.format, colour=False)))
     if log.file is None or to_terminal:
         form: Format = "text" if log.file is not None else log.format
-        destinations.append((StderrDestination(), Renderer(form, colour=wants_colour(sys.stderr))))
-    sinks = [(LineSink(destination, renderer), renderer) for destination, renderer in destinations]
+        destinations.append((StderrDestination(), form, Renderer(form, colour=wants_colour(sys.stderr))))
+    held = held or HeldSecrets()
+    sinks = [
+        (LineSink(destination, renderer, clean=held.clean if form == "json" else held.clean_line), renderer)
+        for destination, form, renderer in destinations
+    ]
     logger.remove()
     _active[:] = [sink for sink, _ in sinks]
     _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []

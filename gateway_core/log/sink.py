@@ -42,6 +42,11 @@ FLUSH_TIMEOUT: Final = 2.0
 class Destination(Protocol):
     """A destination of bytes; `write` raises `OSError` if it fails."""
 
+    name: str
+    """What it is, for people."""
+    problem: str
+    """A problem that does not prevent writing; empty if there is none."""
+
     def write(self, data: bytes) -> None: ...
     def reopen(self) -> None: ...
     def close(self) -> None: ...
@@ -49,6 +54,9 @@ class Destination(Protocol):
 
 class StderrDestination:
     """File descriptor 2, unbuffered: a buffered stream's lock could block process exit."""
+
+    name = "standard error"
+    problem = ""
 
     def write(self, data: bytes) -> None:
         _write_all(2, data)
@@ -68,6 +76,8 @@ class FileDestination:
     """
 
     def __init__(self, path: Path, max_bytes: int = 0, kept: int = 0) -> None:
+        self.name = str(path)
+        self.problem = ""
         self._path = path
         self._max_bytes = max_bytes
         self._kept = kept
@@ -117,10 +127,11 @@ class FileDestination:
                         older.replace(self._older(number))
                 if self._kept == 0:
                     self._path.unlink()
-            except OSError:
+            except OSError as error:
+                self.problem = f"cannot be rotated, and keeps growing: {error.strerror}"
                 return
         self._open_again()
-        self._rotate_from = 0.0
+        self._rotate_from, self.problem = 0.0, ""
 
     def _older(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
@@ -165,7 +176,7 @@ class LineSink:
     thread, unless the thread sleeps. Callers render lines, because rendering in the thread would hold up calls.
 
     `dropped` counts lines that were lost because the queue was full or a write failed. A line reports them at most
-    every `report` seconds.
+    every `report` seconds. Standard error says once that a file cannot be written, until it can be again.
     """
 
     def __init__(
@@ -173,12 +184,17 @@ class LineSink:
         destination: Destination,
         render: Rendering,
         *,
+        clean: Callable[[bytes], bytes] = bytes,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
         report: float = REPORT_INTERVAL,
     ) -> None:
+        """`clean` hides secrets in complete lines; the thread calls it."""
         self.destination = destination
         self.render = render
+        self._clean = clean
+        self._problem = ""
+        """The last problem that was reported."""
         self.dropped = 0
         self._max_lines, self._max_bytes, self._report = max_lines, max_bytes, report
         self._lines: deque[bytes] = deque()
@@ -252,32 +268,49 @@ class LineSink:
                 size += len(batch[end])
                 end += 1
             # A line truncated by a full disk must not merge with the next one.
-            data = (b"\n" if self._torn else b"") + b"".join(batch[start:end])
+            data = (b"\n" if self._torn else b"") + self._clean(b"".join(batch[start:end]))
             try:
                 self.destination.write(data)
                 self._torn = False
-            except OSError:
+            except OSError as error:
+                if not self._torn:
+                    self._say(_STDERR, f"cannot be written, and lines are dropped: {error.strerror}")
                 self._torn = True
                 with self._state:
                     self.dropped += end - start
             start = end
 
     def _tell(self) -> None:
+        if self.destination.problem != self._problem:
+            self._problem = self.destination.problem
+            if self._problem:
+                self._say(self.destination, self._problem)
         with self._state:
             lost, now = self.dropped - self._told, time.monotonic()
             if not lost or self._torn or now - self._told_at < self._report:
                 return
             self._told, self._told_at = self.dropped, now
-        # Bypass the queue and the configured level: write to the target that lost the lines.
+        self._warn(self.destination, "log lines were dropped", dropped=lost)
+
+    def _say(self, to: Destination, problem: str) -> None:
+        """Report a problem of the file. A problem of standard error cannot be reported anywhere."""
+        if self.destination.name != _STDERR.name:
+            self._warn(to, f"the log file {problem}", file=self.destination.name)
+
+    def _warn(self, to: Destination, message: str, **fields: object) -> None:
+        """Write a line at once, past the queue and the configured level."""
         record: Any = {
             "time": datetime.now().astimezone(),
             "level": logger.level("WARNING"),
-            "message": "log lines were dropped",
-            "extra": {"dropped": lost},
+            "message": message,
+            "extra": fields,
             "exception": None,
         }
         with contextlib.suppress(OSError):
-            self.destination.write(_encoded(self.render(record)))
+            to.write(_encoded(self.render(record)))
+
+
+_STDERR: Final = StderrDestination()
 
 
 def _encoded(line: str) -> bytes:

@@ -63,8 +63,13 @@ class Pipeline:
         router: Router,
         chain: Chain,
         wait_first_lists: Callable[[], Awaitable[bool]],
+        *,
+        clean: Callable[[bytes], bytes] = bytes,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited."""
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
+
+        `clean` hides secrets of the gateway in JSON.
+        """
         self.timeout = config.timeout
         self.max_timeout = config.max_timeout
         self.question_timeout = config.question_timeout
@@ -72,6 +77,7 @@ class Pipeline:
         self.router = router
         self.chain = chain
         self.wait_first_lists = wait_first_lists
+        self.clean = clean
         self.plans = CallPlans(catalog)
         self.deadlines = Deadlines()
         self.calls = 0
@@ -256,6 +262,8 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, with the URIs that the gateway publishes."""
+        if result.outcome is not _OK:
+            result = _cleaned(result, self.pipeline.clean)
         exchange, catalog, reply = self.exchange, self.pipeline.catalog, self._reply
         if catalog.snapshot.linking:
             result = catalog.linked(exchange, result)
@@ -289,14 +297,14 @@ class Delivery(msgspec.Struct, eq=False):
         """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
         exchange, plan = self.exchange, self._plan
         seconds = time.monotonic() - self.started
-        agent, upstream = exchange.agent.principal.id, result.upstream or exchange.upstream
+        agent, upstream = exchange.agent, result.upstream or exchange.upstream
         name = "" if self._call is None else self._call.name
         if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
         fields: dict[str, Any] = {
             "exchange": exchange.id,
-            "agent": agent,
+            "agent": agent.principal.id,
             "outcome": result.outcome,
             "ms": round(seconds * 1000, 1),
         }
@@ -305,8 +313,18 @@ class Delivery(msgspec.Struct, eq=False):
         if result.error is not None:
             fields["code"] = result.error.code
         method, shown = exchange.method, access.shown_name(exchange.method, name)
-        members = access.members(method, shown, agent)
+        members = access.members(method, shown, agent.principal.id, agent.session_id)
         output.note(f"{method} {shown}" if shown else method, fields, members)
+
+
+def _cleaned(result: CallResult, clean: Callable[[bytes], bytes]) -> CallResult:
+    """A failure without secrets, which the reasons that the gateway gives may quote. Servers' results are clean."""
+    if result.error is None:
+        raw = clean(result.raw)
+        return result if raw is result.raw else _replace(result, raw=raw, _decoded=[])
+    data = jsonrpc.encode([result.error.message, result.error.data])
+    cleaned = clean(data)
+    return result if cleaned is data else result.replace_error(*jsonrpc.value(cleaned))
 
 
 def _internal_error(exchange: Exchange, error: Exception) -> CallResult:

@@ -15,7 +15,7 @@ from msgspec import Raw
 from gateway_core.api import Call, Outcome
 from gateway_core.catalog import Catalog, Target
 from gateway_core.errors import RpcError
-from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.log import access
 from gateway_core.log.lines import Differs, Line
 from gateway_core.mcp import jsonrpc
@@ -55,21 +55,20 @@ class CallPlan:
         meta = exchange.meta if exchange.meta is not None else jsonrpc.members(call.raw_meta, "params._meta")
         return Request(TOOLS_CALL, self.params, meta, exchange.id, call.raw_arguments, self.templates)
 
-    def line(self, agent: str, upstream: str) -> Line:
-        """The log line of successful calls at `upstream`."""
+    def line(self, agent: Agent, upstream: str) -> Line:
+        """The log line of successful calls at `upstream`; `agent`: the one that has this plan."""
         line = self.lines.get(upstream)
         if line is None:
             fields = {
                 "exchange": Differs.WORD,
-                "agent": agent,
+                "agent": agent.principal.id,
                 "outcome": Outcome.OK.value,
                 "ms": Differs.NUMBER,
                 "upstream": upstream,
             }
             shown = access.shown_name(TOOLS_CALL, self.name)
-            line = self.lines[upstream] = Line(
-                f"{TOOLS_CALL} {shown}", fields, access.members(TOOLS_CALL, shown, agent)
-            )
+            members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id)
+            line = self.lines[upstream] = Line(f"{TOOLS_CALL} {shown}", fields, members)
         return line
 
 

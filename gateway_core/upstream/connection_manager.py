@@ -47,7 +47,8 @@ class ConnectionManager:
         self._status = status
         self._announced = announced
         self._early = early
-        self.http: Final = HttpClient(config, limits) if config.transport != "stdio" else None
+        has_client = config.transport != "stdio" and not config.misconfigured
+        self.http: Final = HttpClient(config, limits, announced.held) if has_client else None
         self.isolates: Final = config.isolation in {"agent", "call"}
         """Whether legacy agents or calls do not share the main connection."""
         self.main: Connection | None = None

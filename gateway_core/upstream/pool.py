@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
@@ -14,11 +15,19 @@ class UpstreamPool:
     """Owns the upstreams and runs operations on all of them."""
 
     def __init__(
-        self, config: ProxyConfig, early: EarlyChildren | None = None, events: UpstreamEvents = NO_EVENTS
+        self,
+        config: ProxyConfig,
+        early: EarlyChildren | None = None,
+        events: UpstreamEvents = NO_EVENTS,
+        held: HeldSecrets | None = None,
     ) -> None:
-        """`early`: child processes that were started already. `events`: callbacks for all upstreams."""
+        """`early`: child processes that were started already. `events`: callbacks for all upstreams.
+
+        `held`: the secrets to hide in what servers send.
+        """
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early, events=events) for order, upstream in enumerate(config.upstreams)
+            Upstream(upstream, config, order, early, events=events, held=held)
+            for order, upstream in enumerate(config.upstreams)
         )
 
     def end_session(self, session_id: str) -> None:

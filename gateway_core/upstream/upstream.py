@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from gateway_core.api import UpstreamState
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -21,13 +22,12 @@ from gateway_core.errors import (
     Busy,
     DeliveryError,
     NotSent,
-    RefusedUpstream,
     RpcError,
 )
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
-from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
 from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
@@ -55,8 +55,12 @@ class Upstream:
         *,
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
+        held: HeldSecrets | None = None,
     ) -> None:
-        """`order`: the position in the configuration. `early` may hold its first child process."""
+        """`order`: the position in the configuration. `early` may hold its first child process.
+
+        `held`: the secrets to hide in what the server sends.
+        """
         self.config = config
         self.name: Final = config.name
         self.timeout = config.timeout or proxy.timeout
@@ -73,7 +77,7 @@ class Upstream:
             config, lambda exchange, method, params: self.request(exchange, Request(method, params)), events, clock
         )
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
-        self._announced = Announcements(config.name, self._connection_of, self._lists_changed)
+        self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
         self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
         self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
@@ -186,8 +190,8 @@ class Upstream:
                 exchange.let_go(limiter)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
-                refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
-                self._failed(problem.reason, transport=not refused, sent=sent)
+                answered, sent = isinstance(problem, ANSWERED), not isinstance(problem, NotSent)
+                self._failed(problem.reason, transport=not answered, sent=sent)
             raise
         except asyncio.CancelledError:
             if exchange.deadline is not None and exchange.deadline.passed and exchange.sent:

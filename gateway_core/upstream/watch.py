@@ -68,7 +68,15 @@ class Watch:
         self._clock = upstream.clock
 
     async def run(self) -> None:
-        """Connect and supervise in a loop until cancelled."""
+        """Connect and supervise in a loop until cancelled. A misconfigured upstream is only reported."""
+        if reason := self._upstream.config.misconfigured:
+            self._upstream.status.enter(UpstreamState.MISCONFIGURED, reason=reason)
+            self.attempted.set()
+            logger.bind(upstream=self._upstream.name).warning(
+                "upstream {} is misconfigured and left out: {}", self._upstream.name, reason
+            )
+            self._on_change()
+            return
         while True:
             try:
                 await self._round()

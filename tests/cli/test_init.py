@@ -12,7 +12,8 @@ def test_the_file_is_private_and_valid(tmp_path, monkeypatch, capsys):
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert load(path).proxy.enable is True
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(path.parent.iterdir()) == [path.with_name(".gitignore"), path]
+    assert path.with_name(".gitignore").read_text() == "*\n"
     said = capsys.readouterr().out
     assert f"wrote {path}" in said
     assert "rad mcp proxy start" in said
@@ -38,3 +39,12 @@ def test_path_may_be_a_folder_or_a_file(tmp_path, capsys):
     init(tmp_path / "etc" / "gateway.toml", force=False)
     assert (tmp_path / "etc" / "gateway.toml").is_file()
     assert f"start --config {tmp_path / 'etc' / 'gateway.toml'}" in capsys.readouterr().out
+
+
+def test_only_the_folder_of_the_gateway_is_kept_out_of_git_and_an_own_list_stays(tmp_path):
+    init(tmp_path / "gateway.toml", force=False)
+    assert not (tmp_path / ".gitignore").exists()
+    (tmp_path / ".radium").mkdir()
+    (tmp_path / ".radium" / ".gitignore").write_text("*.log\n")
+    init(tmp_path, force=False)
+    assert (tmp_path / ".radium" / ".gitignore").read_text() == "*.log\n"

@@ -20,6 +20,10 @@ from gateway_core.cli.instance import (
     pid_file,
     read_instance,
 )
+from gateway_core.cli.report import Failed
+from gateway_core.cli.running import holder as holder_of
+from gateway_core.cli.running import instance_of
+from gateway_core.cli.state.folder import state_folder
 from gateway_core.errors import GatewayError
 
 HOLDER = """
@@ -238,6 +242,29 @@ def test_the_nearest_file_upwards_is_found(tmp_path):
     assert locate(None, start=below) == inner
 
 
+@pytest.mark.parametrize("kind", ["writable", "another user's"])
+def test_the_search_ends_below_a_folder_in_which_others_may_write(tmp_path, monkeypatch, kind):
+    shared, own = tmp_path / "shared", tmp_path / "shared" / "own" / "deep"
+    own.mkdir(parents=True)
+    (shared / ".radium").mkdir()
+    (shared / ".radium" / "mcp-proxy.toml").touch()
+    assert locate(None, start=own) == shared / ".radium" / "mcp-proxy.toml"
+    if kind == "writable":
+        shared.chmod(0o1777)
+    else:
+        real = Path.stat
+        fields = list(shared.stat()[:10])
+        fields[4] = 12345
+        foreign = os.stat_result(fields)
+        monkeypatch.setattr(Path, "stat", lambda path, **options: foreign if path == shared else real(path, **options))
+    with pytest.raises(UsageError, match=f"the folders above it below {shared}, where other users may write"):
+        locate(None, start=own)
+    assert locate(None, start=shared) == shared / ".radium" / "mcp-proxy.toml", "the working directory itself counts"
+    (shared / "own" / ".radium").mkdir()
+    (shared / "own" / ".radium" / "mcp-proxy.toml").touch()
+    assert locate(None, start=own) == shared / "own" / ".radium" / "mcp-proxy.toml"
+
+
 def test_the_name_is_the_one_that_the_configuration_uses():
     from gateway_core.config import RELATIVE_PATH
 
@@ -264,7 +291,7 @@ def test_a_missing_file_is_wrong_usage(tmp_path):
 
 def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(config, monkeypatch):
     """Else two processes would hold locks on two files of one name."""
-    real = module._open
+    real = module.open_file
     opened = []
 
     def open_then_lose(path, flags):
@@ -274,7 +301,7 @@ def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(
         opened.append(fd)
         return fd
 
-    monkeypatch.setattr(module, "_open", open_then_lose)
+    monkeypatch.setattr(module, "open_file", open_then_lose)
     hold = acquire(config, host="127.0.0.1", port=3000)
     assert len(opened) == 2
     assert read_instance(pid_file(config)) == hold.instance
@@ -300,3 +327,62 @@ def test_what_is_no_file_is_called_what_it_is(tmp_path):
     for path, what in ((tmp_path / "pipe", "named pipe"), (Path(os.devnull), "device")):
         with pytest.raises(UsageError, match=f"{path}: is a {what}, not a file"):
             locate(path)
+
+
+def test_a_gateway_with_another_state_folder_is_running_too(config, tmp_path, monkeypatch):
+    """The rights of the user, or of the folder, may have changed since it was started."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    folder = state_folder(config)
+    folder.mkdir(parents=True)
+    hold = acquire(config, host="127.0.0.1", port=3000, folder=folder)
+    try:
+        assert hold.path == folder / "mcp-proxy.pid"
+        assert locate(config) == config
+        with pytest.raises(AlreadyRunning):
+            acquire(config, host="127.0.0.1", port=3001, folder=config.parent)
+        config.unlink()
+        assert locate(config) == config, "a deleted file counts while its gateway has a pid file"
+    finally:
+        hold.release()
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(config, tmp_path):
+    with pytest.raises(GatewayError, match="--state-dir DIR, or state_dir"):
+        acquire(config, host="127.0.0.1", port=3000, folder=tmp_path / "gone")
+
+
+def test_two_files_with_one_state_folder_are_told_apart(config, tmp_path, monkeypatch):
+    """The variable that names the folder may be set for a whole container."""
+    other = tmp_path / "other" / config.name
+    other.parent.mkdir()
+    other.touch()
+    monkeypatch.setenv("RADIUM_STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    hold = acquire(config, host="127.0.0.1", port=3000, folder=tmp_path / "state")
+    try:
+        with pytest.raises(AlreadyRunning, match=f"the gateway of {config} .* has the same state folder"):
+            acquire(other, host="127.0.0.1", port=3001, folder=tmp_path / "state")
+        for ask in (instance_of, holder_of):
+            with pytest.raises(Failed, match=f"the gateway of {config} .* has the same state folder"):
+                ask(other)
+        assert holder_of(config) == (hold.path, hold.instance)
+    finally:
+        hold.release()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_pid_of_another_container_is_not_believed(config, monkeypatch, shown):
+    """The folder may be shared; the pid is that of another process here, and would be signalled."""
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    try:
+        monkeypatch.setattr(module, "namespace", lambda: "pid:[1]")
+        if not shown:
+            monkeypatch.setattr(module, "holders_of", lambda inode: set())
+        found = read_instance(pid_file(config))
+        assert found == Locked(pid_file(config), elsewhere=True)
+        assert "in another one" in str(found)
+        with pytest.raises(AlreadyRunning, match="outside of this container"):
+            acquire(config, host="127.0.0.1", port=3000)
+    finally:
+        hold.release()

@@ -51,6 +51,7 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert (proxy.host, proxy.separator, proxy.replicas) == ("127.0.0.1", "__", "intent")
     assert (proxy.timeout, proxy.max_timeout, proxy.drain_timeout) == (60.0, 300.0, 30.0)
     assert proxy.limits.model_dump() == {
+        "memory": None,
         "request_body": 4 * 1024**2,
         "response_body": 16 * 1024**2,
         "in_flight": 1024,

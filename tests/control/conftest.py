@@ -26,6 +26,9 @@ class FakeOperations:
     def tool(self, name: str) -> dict[str, Any]:
         return {"name": name}
 
+    def clean(self, data: bytes) -> bytes:
+        return data.replace(b"hush", b"[REDACTED]")
+
 
 @dataclass
 class Plane:

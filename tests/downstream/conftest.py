@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from gateway_core.api import CallResult, Outcome
+from gateway_core.budget import MemoryBudget
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import DataPlane
 from gateway_core.downstream.services import Services
@@ -240,6 +241,7 @@ def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[S
     limits = config.limits
     services = Services(
         config=config,
+        budget=MemoryBudget(),
         pipeline=pipeline,
         catalog=catalog,
         sessions=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),

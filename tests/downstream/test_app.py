@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from gateway_core.api import CallResult
-from gateway_core.errors import RpcError
+from gateway_core.errors import OVERLOADED, RpcError
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 
@@ -258,7 +258,7 @@ async def test_a_transfer_coding_that_is_not_understood_is_refused(world: Any, c
         ("HTTP://LOCALHOST/healthz?a=b", "localhost", 200),
         ("http://localhost/healthz", "evil.example", 400),
         ("http://evil.example/healthz", "localhost", 400),
-        ("http://evil.example/healthz", "evil.example", 403),
+        ("http://evil.example/mcp", "evil.example", 403),
         ("http://localhost@evil.example/healthz", "localhost", 400),
         ("http://localhost:99999/healthz", "localhost", 400),
         ("http:///healthz", "localhost", 400),
@@ -480,3 +480,37 @@ async def test_an_error_that_is_no_json_is_answered_as_a_bug(world: Any, monkeyp
     answer = await world.modern("tools/call", {"name": "echo"}, request_id=7)
     assert answer.json["id"] == 7
     assert answer.json["error"]["code"] == -32603
+
+
+async def test_no_new_work_begins_when_memory_is_short(world: Any, helpers: Any) -> None:
+    session = await world.initialize()
+    budget = world.services.budget
+    budget.level, budget.tight = 0.93, True
+    calls = [
+        await world.modern("tools/call", {"name": "echo", "arguments": {}}),
+        await world.post(helpers.initialize(), {}),
+        await world.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}, session),
+    ]
+    for answer in calls:
+        assert answer.json["error"]["code"] == OVERLOADED
+        assert answer.json["error"]["message"] == "the gateway uses 93% of its memory (limits.memory)"
+    assert [(answer.status, answer.headers.get("Retry-After")) for answer in calls[:2]] == [(503, "2"), (503, "2")]
+    assert (await world.modern("tools/list")).status == 200, "what calls in flight may need"
+    budget.level, budget.tight = 0.5, False
+    assert (await world.modern("tools/call", {"name": "echo", "arguments": {}})).status == 200
+
+
+async def test_the_idlest_sessions_end_when_memory_is_nearly_full(world: Any) -> None:
+    sessions = [await world.initialize() for _ in range(20)]
+    world.services.end_idle_sessions()
+    answers = [await world.post(PING, session) for session in sessions]
+    assert [answer.status for answer in answers] == [404, 404] + [200] * 18
+
+
+@pytest.mark.parametrize("member", ["clientInfo", "capabilities"])
+async def test_what_an_agent_says_of_itself_is_bounded(world: Any, helpers: Any, member: str) -> None:
+    request = helpers.initialize()
+    request["params"][member] = {"name": "x", "version": "1", "more": "y" * 70_000}
+    answer = await world.post(request)
+    assert answer.json["error"]["message"] == f"{member} is larger than 65536 bytes"
+    assert len(world.services.sessions) == 0

@@ -241,7 +241,11 @@ async def test_agents_are_told_apart_by_every_request(world: Any, helpers: Any) 
 @pytest.mark.parametrize(
     ("info", "identity"),
     [
-        ({"name": "a\n\x00b" + "c" * 100}, "ab" + "c" * 62 + "@127.0.0.1"),
+        ({"name": "a\n\x00b" + "c" * 100}, "ab" + "c" * 62 + "~47780d0924780ea9@127.0.0.1"),
+        ({"name": "助手"}, "unknown~e5ce5f6da7bd985e@127.0.0.1"),
+        ({"name": "代理"}, "unknown~5e84ea61e8386af7@127.0.0.1"),
+        ({"name": "unknown~e5ce5f6da7bd985e"}, "unknown~e5ce5f6da7bd985e~515410eccb34f5f7@127.0.0.1"),
+        ({"name": "x "}, "x~2ac3e029f2ae0ed3@127.0.0.1"),
         ({"name": ""}, "unknown@127.0.0.1"),
         ({"name": 5}, "unknown@127.0.0.1"),
         ({}, "unknown@127.0.0.1"),

@@ -11,7 +11,16 @@ import pytest
 async def test_every_method_and_path_is_guarded(sse_world: Any, method: str, path: str) -> None:
     for name, value in [("Host", "evil.example"), ("Origin", "http://evil.example")]:
         async with sse_world.http.request(method, sse_world.base + path, headers={name: value}) as response:
-            assert response.status == 403
+            probe = path in {"/healthz", "/readyz"} and name == "Host"
+            assert response.status == (403 if not probe else 200 if method == "GET" else 405)
+
+
+@pytest.mark.parametrize("host", ["10.1.2.3:8080", "[fd00::5]:80", "gateway.default.svc.cluster.local"])
+async def test_probes_may_use_any_host_and_learn_nothing(world: Any, host: str) -> None:
+    for path, bodies in [("/healthz", ['{"status":"ok"}']), ("/readyz", ['{"ready":true}', '{"ready":false}'])]:
+        async with world.http.get(world.base + path, headers={"Host": host}) as response:
+            assert await response.text() in bodies
+            assert response.status in {200, 503}
 
 
 async def test_a_forged_host_does_not_move_the_path(world: Any) -> None:

@@ -5,6 +5,7 @@ import itertools
 import re
 import sys
 import textwrap
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -135,14 +136,46 @@ def test_methods_are_the_classes_own(install):
 # -- what is reported ------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_plugin_names_the_command_that_installs_it():
-    assert problem(entry("night_watch", line=4)) == (
-        "mcp-proxy.toml:4: mcp.proxy.plugins[0] (night_watch): is not installed; run: pip install gateway-night-watch"
+@pytest.fixture
+def only_installed(monkeypatch):
+    """`only_installed("a")` makes these the only plugins that are installed."""
+
+    def only(*names):
+        points = [EntryPoint(name, "nothing:Nothing", "gateway_core") for name in names]
+        monkeypatch.setattr(
+            "gateway_core.hooks.loader.entry_points",
+            lambda group, name=None: [point for point in points if name in (None, point.name)],
+        )
+
+    return only
+
+
+def test_a_bundled_plugin_that_is_missing_names_the_command_that_installs_it(only_installed):
+    only_installed("own")
+    assert problem(entry("routing_priority", line=4)) == (
+        "mcp-proxy.toml:4: mcp.proxy.plugins[0] (routing_priority): is not installed; "
+        "run: pip install gateway-routing-priority"
     )
 
 
-def test_a_misspelt_name_gets_a_hint():
-    assert "did you mean security_redact? Otherwise run: pip install gateway-" in problem(entry("security_redakt"))
+@pytest.mark.parametrize("name", ["security_redakt", "security-redact", "redact_security", "security_redact2"])
+def test_a_misspelt_name_is_never_part_of_a_command(name, only_installed):
+    line = problem(entry(name))
+    assert "pip install" not in line
+    assert "did you mean security_redact?" in line or "installed are: conflict_autoprefix" in line
+    only_installed()
+    line = problem(entry(name))
+    command = line.partition("pip install ")[2]
+    assert command in {"", "gateway-security-redact"}
+
+
+def test_for_an_unknown_name_the_installed_plugins_are_listed(only_installed):
+    only_installed("own", "other")
+    assert problem(entry("night_watch")).endswith(
+        "is not installed; correct the name, or install the distribution that provides it; installed are: other, own"
+    )
+    only_installed()
+    assert problem(entry("night_watch")).endswith("installed are: none")
 
 
 def test_no_command_is_made_of_what_is_no_name():
@@ -389,3 +422,45 @@ def test_every_setting_of_the_seven_plugins_is_in_the_plugins_readme():
         assert all(f"`{hook}`" in readme for hook in loaded.hooks)
         settings = getattr(type(loaded.instance), "Config", PluginConfig).model_fields
         assert set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)) == set(settings)
+
+
+def test_a_setting_from_the_environment_is_named_by_its_variable_and_not_shown(install):
+    """The text of a plugin's own validator may quote the value."""
+    install(
+        "night_watch",
+        """
+        class Plugin:
+            class Config(PluginConfig):
+                limit: int = 1
+                word: str = ""
+                words: tuple[str, ...] = ()
+
+                @field_validator("word")
+                @classmethod
+                def check(cls, value):
+                    raise ValueError(f"{value} is not a word")
+
+                @field_validator("words")
+                @classmethod
+                def check_all(cls, value):
+                    raise ValueError(f"{value} are no words")
+
+            @hookimpl
+            def before_call(self, call):
+                pass
+        """,
+    )
+    settings = {"limit": "leaked", "word": "leaked", "words": ["leaked"]}
+    sources = dict.fromkeys(("limit", "word", "words[0]"), "environment variable X")
+    with pytest.raises(PluginError) as caught:
+        load([PluginEntry(name="night_watch", settings=settings, sources=sources)])
+    assert "leaked" not in str(caught.value)
+    assert str(caught.value).count("(the value comes from environment variable X)") == 3
+    with pytest.raises(PluginError, match="leaked is not a word"):
+        load([PluginEntry(name="night_watch", settings={"word": "leaked"})])
+
+
+def test_a_number_from_the_environment_fills_a_setting(install):
+    install("night_watch")
+    (plugin,) = load([PluginEntry(name="night_watch", settings={"limit": "7"}, sources={"limit": "the file x"})])
+    assert plugin.instance.limit == 7

@@ -15,8 +15,8 @@ def log_to(tmp_path):
     handlers, level = logging.root.handlers[:], logging.root.level
     path = tmp_path / "gateway.log"
 
-    def start(form: lines.Format = "text", least: str = "INFO"):
-        output.setup(Settings(str(path), least, form), to_terminal=False)
+    def start(form: lines.Format = "text", least: str = "INFO", held=None):
+        output.setup(Settings(str(path), least, form), to_terminal=False, held=held)
 
         def written() -> list[str]:
             output.flush()

@@ -18,6 +18,9 @@ class Settings:
 class Memory:
     """A target that keeps what it gets, or refuses it, or stalls."""
 
+    name = "memory"
+    problem = ""
+
     def __init__(self) -> None:
         self.data = b""
         self.error: OSError | None = None

@@ -9,7 +9,9 @@ import sys
 import pytest
 from loguru import logger
 
+from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.log import output
+from gateway_core.log.lines import Differs, Line
 from tests.log.kit import Settings
 
 
@@ -77,3 +79,33 @@ def test_a_note_that_the_level_leaves_out_is_not_even_made(log_to):
     written = log_to(least="WARNING")
     output.note(lambda: pytest.fail("made in vain"), {})
     assert written() == []
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_line_contains_a_secret_of_the_gateway(log_to, form):
+    secret = 'hu5hAbC9dEf "GhJ" x'
+    written = log_to(form, held=HeldSecrets([Secret("a", secret)]))
+    logger.bind(value=secret).info("loguru {}", secret)
+    output.note(f"note {secret}", {"value": secret})
+    output.note_line(Line(f"line {secret}", {"value": secret, "n": Differs.NUMBER}), (1.0,))
+    logging.getLogger("x").warning("standard library %r", secret)
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        logger.exception("failed")
+    lines_of = written()
+    assert len(lines_of) == 5
+    assert not any("hu5h" in line or "GhJ" in line for line in lines_of)
+    assert sum("[REDACTED]" in line for line in lines_of) == 5
+    if form == "json":
+        assert [json.loads(line)["level"] for line in lines_of] == ["INFO", "INFO", "INFO", "WARNING", "ERROR"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_every_line_begins_with_date_time_and_zone(log_to, form):
+    written = log_to(form)
+    logger.info("one")
+    output.note("two", {})
+    for line in written():
+        stamp = json.loads(line)["time"] if form == "json" else line.split(" ", 1)[0]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?[+-]\d\d:\d\d", stamp)

@@ -234,3 +234,62 @@ def test_a_note_gets_out_soon_without_a_flush():
             time.sleep(0.01)
         assert b"soon" in target.data
     sink.stop()
+
+
+def _until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_file_that_cannot_be_written_is_reported_once_on_standard_error(capfd):
+    target = Memory()
+    sink = LineSink(target, render, report=0.0)
+    for problem in ("No space left on device", "Input/output error"):
+        target.error = OSError(28, problem)
+        for number in range(3):
+            sink.put(f"lost {number}", urgent=True)
+            assert sink.flush()
+        target.error = None
+        sink.put("written", urgent=True)
+        assert sink.flush()
+    sink.stop()
+    assert capfd.readouterr().err.count("the log file cannot be written, and lines are dropped") == 2
+    assert target.data.count(b"log lines were dropped") == 2
+
+
+def test_standard_error_that_cannot_be_written_is_not_reported_there(capfd):
+    target = Memory()
+    target.name = "standard error"
+    target.error = OSError(32, "Broken pipe")
+    sink = LineSink(target, render)
+    sink.put("lost", urgent=True)
+    assert sink.flush()
+    sink.stop()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_rotation_that_fails_is_reported_once_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway_core.log.sink.REOPEN_INTERVAL", 0.0)
+    path = tmp_path / "a.log"
+    (tmp_path / "a.log.1").mkdir()
+    (tmp_path / "a.log.1" / "full").touch()
+    sink = LineSink(FileDestination(path, max_bytes=100, kept=1), render)
+    for number in range(30):
+        sink.put(f"{number:010}", urgent=True)
+        assert sink.flush()
+    sink.stop()
+    lines = path.read_text().splitlines()
+    assert sum("the log file cannot be rotated, and keeps growing" in line for line in lines) == 1
+    assert [line for line in lines if line.isdigit()] == [f"{number:010}" for number in range(30)]
+
+
+def test_complete_lines_are_cleaned_before_they_are_written(tmp_path):
+    target = Memory()
+    sink = LineSink(target, render, clean=lambda data: data.replace(b"hush", b"***"))
+    sink.put("a hush")
+    sink.put("b hush", urgent=True)
+    assert sink.flush()
+    sink.stop()
+    assert target.data == b"a ***\nb ***\n"

@@ -15,6 +15,7 @@ from msgspec import Raw
 from gateway_core import Call, CallResult, Reject, hookimpl
 from gateway_core.api import Era, Outcome, Principal
 from gateway_core.catalog import Catalog
+from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -45,7 +46,14 @@ class World:
         self.catalog = Catalog(self.config, self.pool.upstreams, chain.resolve_conflict, Seal())
         self.health = HealthMonitor(self.pool.upstreams, chain, self.catalog.rebuild)
         router = Router(chain, InputRequired(self.config, Seal()))
-        self.pipeline = Pipeline(self.config, self.catalog, router, chain, self.health.wait_first_lists)
+        self.pipeline = Pipeline(
+            self.config,
+            self.catalog,
+            router,
+            chain,
+            self.health.wait_first_lists,
+            clean=HeldSecrets([Secret("test", "hush-hush")]).clean,
+        )
 
     def exchange(self, method: str, era: Era = "modern") -> Exchange:
         version = "2026-07-28" if era == "modern" else "2025-11-25"
@@ -402,3 +410,23 @@ async def test_a_bug_ends_its_call_only_and_its_text_reaches_no_log(
     assert "a bug in the gateway: ValueError" in "".join(lines)
     assert "canary-secret" not in "".join(lines) + result.error.message
     assert text(await world.tool("reflect", value=1))
+
+
+async def test_no_failure_shows_a_secret_of_the_gateway(start: Start) -> None:
+    class Refuses:
+        @hookimpl
+        def before_call(self, call: Call) -> Reject | CallResult | None:
+            verdicts = {
+                "error": Reject("no hush-hush, sorry"),
+                "result": CallResult.text("no hush-hush, sorry", is_error=True),
+            }
+            return verdicts.get(str(call.arguments.get("value")))
+
+    world = await start(Refuses())
+    refused = await world.tool("reflect", value="error")
+    assert refused.error is not None
+    assert refused.error.message == "no [REDACTED], sorry"
+    assert text(await world.tool("reflect", value="result")) == "no [REDACTED], sorry"
+    unknown = (await world.tool("hush-hush")).error
+    assert unknown is not None
+    assert "hush-hush" not in unknown.message

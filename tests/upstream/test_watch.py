@@ -668,6 +668,6 @@ async def test_an_error_that_quotes_a_secret_of_the_configuration_shows_it_nowhe
     watch(upstream)
     await until(lambda: upstream.status.last_error is not None)
     logger.remove(handler)
-    assert "no such token: ***" in (upstream.status.last_error or "")
-    assert any("no such token: ***" in line for line in seen)
+    assert "no such token: [REDACTED]" in (upstream.status.last_error or "")
+    assert any("no such token: [REDACTED]" in line for line in seen)
     assert not any("hush-token" in line for line in seen)

@@ -10,7 +10,7 @@ from typing import Final
 from gateway_core.cli.hints import command
 from gateway_core.cli.importing.client_file import read
 from gateway_core.cli.importing.convert import Conversion, convert
-from gateway_core.cli.init import default_path, write
+from gateway_core.cli.init import default_path, keep_out_of_git, write
 from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.config import default_file, loads
@@ -47,9 +47,9 @@ def import_servers(source: Path, config: Path | None, *, write_it: bool, as_json
     file = read(source)
     if write_it:
         path, text = _target(config)
-        present = [upstream.name for upstream in loads(text, path, AnySet()).proxy.upstreams]
+        before = loads(text, path, AnySet())
+        present = [upstream.name for upstream in (*before.proxy.upstreams, *before.disabled)]
         found = convert(file, taken=present)
-        found.leave_out_repeated(text)
         if found.upstreams:
             _add(path, text, found, len(present))
     else:
@@ -92,15 +92,18 @@ def _add(path: Path, text: str, found: Conversion, present: int) -> None:
     """
     problems = _problems(path, text, found)
     wrong = {int(match[1]) - present: one for one in problems if (match := _UPSTREAM.match(one.key or ""))}
-    running = [upstream["name"] for upstream in found.upstreams if upstream["name"] not in found.off]
+    names = [upstream["name"] for upstream in found.upstreams]
     for index, problem in wrong.items():
-        if 0 <= index < len(running):
-            found.leave_out(running[index], problem.message)
+        if 0 <= index < len(names):
+            found.leave_out(names[index], problem.message)
     if problems and (problems := _problems(path, text, found) if wrong else problems):
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise Failed(f"the upstreams do not fit into this file, which stays as it is:\n{listed}")
     if found.upstreams:
+        is_new = not path.exists()
         write(path, _joined(text, found))
+        if is_new:
+            keep_out_of_git(path.parent)
 
 
 def _joined(text: str, found: Conversion) -> str:

@@ -50,8 +50,6 @@ class Conversion:
     """Keys and values of each upstream, in the order of the file."""
     comments: dict[str, list[str]] = field(default_factory=dict)
     """Upstream name -> lines about it."""
-    off: set[str] = field(default_factory=set)
-    """Upstreams that the client has switched off; they are commented out."""
     left_out: list[str] = field(default_factory=list)
     """`place: reason` of each server that was not converted."""
     variables: Variables = field(default_factory=Variables)
@@ -59,11 +57,6 @@ class Conversion:
     def toml(self) -> str:
         """The upstreams as TOML."""
         return "\n\n".join(map(self._block, self.upstreams)) + "\n"
-
-    def leave_out_repeated(self, text: str) -> None:
-        """Leave out what the configuration `text` has already, commented out."""
-        for upstream in [one for one in self.upstreams if one["name"] in self.off and self._block(one) in text]:
-            self.leave_out(upstream["name"], "the configuration already has it, commented out")
 
     def leave_out(self, name: str, reason: str) -> None:
         """Leave out an upstream after all."""
@@ -73,8 +66,6 @@ class Conversion:
 
     def _block(self, upstream: Mapping[str, Any]) -> str:
         table = ["[[mcp.proxy.upstreams]]", *(f"{key} = {toml_value(value)}" for key, value in upstream.items())]
-        if upstream["name"] in self.off:
-            table = [f"# {line}" for line in table]
         comments = [f"# {one_line(comment)}" for comment in self.comments[upstream["name"]]]
         return "\n".join([*comments, *table])
 
@@ -97,8 +88,8 @@ def convert(file: ClientFile, *, taken: Iterable[str] = ()) -> Conversion:
             continue
         names.add(name)
         if reader.is_off:
-            found.off.add(name)
-            reader.notes.append("is switched off in the client, so it is commented out")
+            upstream["enabled"] = False
+            reader.notes.append("is switched off in the client, so it has enabled = false")
         found.upstreams.append(upstream)
         found.comments[name] = [f"from {server.place}", *reader.notes]
     return found

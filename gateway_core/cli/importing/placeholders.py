@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from gateway_core.cli.importing.client_file import ClientFile
-from gateway_core.cli.importing.variables import Variables, has_secret_shape, variable_name
+from gateway_core.cli.importing.variables import Variables, has_secret_shape, is_secret, variable_name
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -55,8 +55,15 @@ class Placeholders:
         if variable is None:
             self._notes.append(f"${{{inner[:60]}}} has no meaning here and was kept as it is")
         elif variable[1] not in own:
-            return self._variables.refer(variable[1], purpose, variable[2])
+            return self._variables.refer(variable[1], purpose, self._default(variable[1], variable[2]))
         return f"$${{{inner}}}"
+
+    def _default(self, name: str, default: str | None) -> str | None:
+        """The default of a variable, unless it looks like a secret or has several lines."""
+        if default is None or not (is_secret(name, default) or "\n" in default):
+            return default
+        self._notes.append(f"not carried over: the default of {name}")
+        return None
 
 
 def only_own(value: str, own: set[str]) -> bool:

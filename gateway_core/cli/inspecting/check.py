@@ -13,7 +13,7 @@ from gateway_core.cli.rendering.pages import STATE_COLOURS
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
 from gateway_core.cli.settings import load_config, local_gateway
-from gateway_core.config import Config
+from gateway_core.config import Config, exposure
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
@@ -31,8 +31,9 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
         raise
     found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
-    failed = [one["name"] for one in found if one["state"] != "healthy"]
-    proxy = settings.proxy
+    failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
+    proxy, rows = settings.proxy, found or _from_file(settings)
+    warnings = exposure(proxy)
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -42,23 +43,38 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
                 "problems": [],
                 "enable": proxy.enable,
                 "plugins": names,
+                "warnings": warnings,
                 "notes": notes,
-                "upstreams": found or [{"name": one.name, "transport": one.transport} for one in proxy.upstreams],
+                "upstreams": rows,
             }
         )
     else:
         upstreams, enabled = count(len(proxy.upstreams), "upstream"), count(len(loaded), "plugin")
         put(f"ok: {escape(str(path))}: {upstreams}, {enabled}")
-        for one in found:
-            put(_line(one))
-            for warning in one["warnings"]:
+        for one in rows:
+            if "state" in one:
+                put(_line(one))
+            for warning in one.get("warnings", ()):
                 put(f"          warning: {escape(warning)}")
+        for warning in warnings:
+            put(f"warning: {escape(warning)}")
         for note in notes:
             put(f"note: {escape(note)}")
         if not proxy.enable:
             put(f"note: `{command('start')}` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {count(len(found), 'upstream')} failed: {', '.join(failed)}")
+
+
+def _from_file(config: Config) -> list[dict[str, Any]]:
+    """The upstreams as the file has them; those that are not used have a `state`."""
+    rows: list[dict[str, Any]] = []
+    for one in (*config.proxy.upstreams, *config.disabled):
+        rows.append({"name": one.name, "transport": one.transport})
+        if one.misconfigured or not one.enabled:
+            rows[-1]["state"] = "misconfigured" if one.enabled else "disabled"
+            rows[-1]["last_error"] = one.misconfigured or None
+    return rows
 
 
 def _replicas(config: Config) -> list[str]:
@@ -75,7 +91,12 @@ async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str
 
 
 def _line(one: dict[str, Any]) -> str:
-    name, target = escape(one["name"]), escape(one["target"])
+    name = escape(one["name"])
+    if one["state"] == "disabled":
+        return f"  disabled  {name}"
+    if one["state"] == "misconfigured":
+        return f"  {painted('misconfigured', RED)}  {name}  {escape(one['last_error'])}"
+    target = escape(one["target"])
     if one["state"] == "healthy":
         server, tools = escape(one["server"] or "unnamed server"), count(one["tools"], "tool")
         said = painted("ok    ", STATE_COLOURS["healthy"])

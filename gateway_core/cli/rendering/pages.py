@@ -13,13 +13,14 @@ from gateway_core.cli.rendering.table import GREEN, RED, YELLOW, painted, senten
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
-STATE_COLOURS: Final = {"healthy": GREEN, "connecting": YELLOW, "ejected": YELLOW, "down": RED}
+STATE_COLOURS: Final = {"healthy": GREEN, "connecting": YELLOW, "ejected": YELLOW, "down": RED, "misconfigured": RED}
+MIB: Final = 1024 * 1024
 
 
 def start_summary(status: dict[str, Any]) -> str:
     """The text that `start` prints on a terminal once it listens."""
     upstreams = [
-        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  priority {one['priority']}"
+        f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  {_note(one)}"
         for one in status["upstreams"]
     ]
     plugins = ", ".join(one["name"] for one in status["plugins"])
@@ -33,6 +34,11 @@ def start_summary(status: dict[str, Any]) -> str:
         *_row("to stop it", [f"Ctrl+C, or: {command('stop')}"]),
     ]
     return "\n".join(lines)
+
+
+def _note(one: dict[str, Any]) -> str:
+    """The priority, or why the upstream is not used."""
+    return one["state"] if one["state"] in {"disabled", "misconfigured"} else f"priority {one['priority']}"
 
 
 def _row(label: str, values: Sequence[str]) -> list[str]:
@@ -61,6 +67,7 @@ def show_status(status: dict[str, Any]) -> None:
         "configuration": escape(str(status["config"])),
         "agents": f"{count(status['connections'], 'connection')}, {count(status['sessions'], 'session')}",
         "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
+        "memory": f"{status['memory']['used'] / MIB:,.0f} of {status['memory']['limit'] / MIB:,.0f} MiB",
         "plugins, in order": plugins or "none",
     }
     for label, value in head.items():

@@ -1,7 +1,7 @@
 """`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports one JSON object over a pipe: `{"address", "control", "log"}` once it listens, or `{"error", "code"}`
-with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` beside `mcp-proxy.toml`.
+The child reports one JSON object over a pipe: `{"address", "control", "log", "warnings"}` once it listens, or
+`{"error", "code"}` with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` in the state folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -23,6 +23,8 @@ from gateway_core.cli import hints
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import locate
 from gateway_core.cli.report import Failed, describe, put, say, say_error
+from gateway_core.cli.state.folder import prepare, state_folder
+from gateway_core.log.escaping import escape
 
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""
@@ -33,9 +35,9 @@ MAX_ERROR: Final = MAX_REPORT // 16
 """Characters of an error in a report. JSON may escape each with 12 bytes."""
 
 
-def log_file(config: Path) -> Path:
-    """The file for a detached gateway's output, and for its log if the configuration names no file."""
-    return config.with_suffix(".log")
+def log_file(config: Path, folder: Path) -> Path:
+    """The file in the state folder for a detached gateway's output, and for its log if the file names no other."""
+    return folder / config.with_suffix(".log").name
 
 
 class Starter:
@@ -55,9 +57,9 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
-    def ready(self, address: str, control: str, log: str) -> None:
+    def ready(self, address: str, control: str, log: str, warnings: Sequence[str] = ()) -> None:
         """Report that the gateway listens. Raises `Failed` if the parent process ended: the start was interrupted."""
-        if not self._send({"address": address, "control": control, "log": log}):
+        if not self._send({"address": address, "control": control, "log": log, "warnings": list(warnings)}):
             raise Failed("the start was interrupted, so the gateway stops")
 
     def _send(self, report: dict[str, Any]) -> bool:
@@ -74,17 +76,22 @@ class Starter:
         return True
 
 
-def start(config: Path | None) -> int:
-    """Start a detached gateway; returns 0 once it listens, else the exit code of the failure."""
+def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
+    """Start a detached gateway; returns 0 once it listens, else the exit code of the failure.
+
+    `options`: more options of its command line.
+    """
     path = locate(config)
-    log = log_file(path)
+    folder = state_folder(path)
+    prepare(folder)
+    log = log_file(path, folder)
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
-    given = [] if config is None else ["--config", str(config)]
-    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *given]
+    # The same options, so that the messages of the child repeat them too.
+    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments()]
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, "--ready-fd", str(writer)],
+            [*command, *options, "--ready-fd", str(writer)],
             stdin=subprocess.DEVNULL,
             stdout=fd,
             stderr=fd,
@@ -103,6 +110,8 @@ def start(config: Path | None) -> int:
     finally:
         os.close(reader)
     if "address" in report:
+        for warning in report.get("warnings", ()):
+            say(f"warning: {escape(str(warning))}")
         child.returncode = 0  # the child outlives this process; avoids a ResourceWarning
         put(
             f"started: pid {child.pid}, {report['address']}\n"

@@ -26,8 +26,12 @@ from gateway_core.cli.rendering import pages
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
-from gateway_core.config import Config
+from gateway_core.cli.settings import names_file
+from gateway_core.cli.state.folder import state_folder
+from gateway_core.concealing import HeldSecrets
+from gateway_core.config import Config, exposure
 from gateway_core.log import output
+from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
@@ -91,10 +95,13 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
     proxy, log = config.proxy, config.proxy.log
     if starter is not None and log.file is None:
         assert config.path is not None, "it was read from a file"
-        log = log.model_copy(update={"file": str(log_file(config.path))})
-    output.setup(log, to_terminal=starter is None and sys.stderr.isatty())
+        log = log.model_copy(update={"file": str(log_file(config.path, state_folder(config.path)))})
+    held = held_secrets(proxy, hold.instance.token)
+    output.setup(log, to_terminal=starter is None and sys.stderr.isatty(), held=held)
+    for warning in exposure(proxy):
+        logger.warning("{}", warning)
     signals = Signals(proxy.drain_timeout, hold.release)
-    async with _gateway(config, early, hold.instance.token, signals) as gateway:
+    async with _gateway(config, early, held, signals, hold.instance.token) as gateway:
         control = proxy.control
         try:
             await gateway.start_control(control.host, control.port)
@@ -113,9 +120,10 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
 
 async def serve_stdio(config: Config, early: EarlyChildren) -> None:
     """Serve one agent on stdin and stdout until it closes stdin or a signal arrives."""
-    output.setup(config.proxy.log, to_terminal=False)
+    held = held_secrets(config.proxy)
+    output.setup(config.proxy.log, to_terminal=False, held=held)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
-    async with _gateway(config, early, "", signals) as gateway:
+    async with _gateway(config, early, held, signals) as gateway:
         try:
             await gateway.start_control(config.proxy.control.host, 0)
             logger.info("control plane listening", address=gateway.control.address, pid=os.getpid())
@@ -135,15 +143,17 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
 
 
 @asynccontextmanager
-async def _gateway(config: Config, early: EarlyChildren, admin_token: str, signals: Signals) -> AsyncIterator[Gateway]:
+async def _gateway(
+    config: Config, early: EarlyChildren, held: HeldSecrets, signals: Signals, admin_token: str = ""
+) -> AsyncIterator[Gateway]:
     """Yield a gateway that is not started yet, and stop it on exit."""
     gateway: Gateway | None = None
     try:
-        from gateway_core.catalog.memory import Memory, file_of  # noqa: PLC0415
+        from gateway_core.catalog.memory import Memory  # noqa: PLC0415
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
-        memory = Memory(config.proxy, file_of(config.path) if config.path is not None else None)
-        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory)
+        memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
+        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held)
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         _keep_freed_memory()
         yield gateway
@@ -193,7 +203,7 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 
 def _announce(gateway: Gateway, starter: Starter | None, log: str) -> None:
     if starter is not None:
-        starter.ready(gateway.address, gateway.control.address, log)
+        starter.ready(gateway.address, gateway.control.address, log, exposure(gateway.config.proxy))
     if starter is None and sys.stderr.isatty():
         say(pages.start_summary(gateway.status()))
     else:

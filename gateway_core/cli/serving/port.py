@@ -18,7 +18,7 @@ SEARCH_TIME: Final = 0.5
 """Maximum seconds of the search, so that the command reports its error within one second."""
 
 
-DATA_PORT: Final = "[mcp.proxy] port = …"
+DATA_PORT: Final = "[mcp.proxy] port = … (or start with --port N)"
 CONTROL_PORT: Final = "[mcp.proxy.control] port = … (0: any free one)"
 
 

@@ -6,44 +6,53 @@ Children start before the gateway is loaded. So this module imports only what th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gateway_core import budget
 from gateway_core.cli.instance import Hold, acquire, locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.serving import port
 from gateway_core.cli.settings import require_enabled
+from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.config import Config, load
+from gateway_core.errors import GatewayError
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.cli.serving.detach import Starter
 
 
-def start(config: Path | None, *, stdio: bool, ready_fd: int | None) -> None:
+def start(config: Path | None, *, stdio: bool, ready_fd: int | None, options: Mapping[str, Any]) -> None:
     """Serve until a signal, or with `stdio` also until the agent closes stdin.
 
-    `ready_fd`: the pipe to the parent process of a detached start; see `detach`.
+    `ready_fd`: the pipe to the parent process of a detached start; see `detach`. `options`: values from the command
+    line for keys of `[mcp.proxy]`.
     """
     if ready_fd is None:
-        _start(config, stdio=stdio, starter=None)
+        _start(config, stdio=stdio, starter=None, options=options)
         return
     from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - only a detached start needs it
 
     with Starter(ready_fd) as starter:
-        _start(config, stdio=stdio, starter=starter)
+        _start(config, stdio=stdio, starter=starter, options=options)
 
 
-def _start(config: Path | None, *, stdio: bool, starter: Starter | None) -> None:
+def _start(config: Path | None, *, stdio: bool, starter: Starter | None, options: Mapping[str, Any]) -> None:
     path = locate(config)
-    settings = load(path)
+    folder = state_folder(path)
+    settings = load(path, state=folder, options=options)
     require_enabled(settings)
     proxy = settings.proxy
     if stdio:
+        with suppress(GatewayError):  # only the names file and a log need the folder; they report that it is missing
+            prepare(folder)
         _run(settings, None, None)
         return
-    hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout)
+    prepare(folder)
+    hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout, folder=folder)
     try:
         _check_port(proxy.host, proxy.port, port.DATA_PORT)
         if proxy.control.port:
@@ -78,6 +87,7 @@ async def _serve(config: Config, hold: Hold | None, starter: Starter | None) -> 
     early = EarlyChildren(config.proxy.upstreams)
     try:
         await early.start()
+        budget.prepare()
         from gateway_core.cli.serving import lifetime  # noqa: PLC0415 - loads the log, and then the gateway
 
         if hold is None:

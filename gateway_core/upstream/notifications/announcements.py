@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Raw
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.names import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.upstream.base import ClientContext, Connection
@@ -22,23 +23,29 @@ class Announcements:
     def __init__(
         self,
         upstream: str,
+        held: HeldSecrets,
         connect: Callable[[Agent | None], Awaitable[Connection]],
         on_list_changed: Callable[[], None],
     ) -> None:
-        """`connect` opens or returns the connection of one agent; None means the shared connection. See `Watches`."""
+        """`held`: the secrets to hide in messages of the server.
+
+        `connect` opens or returns the connection of one agent; None means the shared connection. See `Watches`.
+        """
         self.watches = Watches(upstream, connect)
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
+        self.held: Final = held
+        self._clean: Final = held.cleaner(upstream)
 
     def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
         """The `ClientContext` for a connection that agents share."""
-        return ClientContext(partial(self._on_notification, "", None), capabilities)
+        return ClientContext(partial(self._on_notification, "", None), capabilities, clean=self._clean)
 
     def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> ClientContext:
         """The `ClientContext` for a connection of one agent, or for one leased per call if `agent` is None."""
         conversation = agent.session_id if agent is not None else None
-        return ClientContext(partial(self._on_notification, conversation, agent), capabilities, agent)
+        return ClientContext(partial(self._on_notification, conversation, agent), capabilities, agent, self._clean)
 
     def connected(self, shared: Connection) -> None:
         """Called when the shared connection was opened."""

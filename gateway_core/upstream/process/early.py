@@ -17,7 +17,7 @@ class EarlyChildren:
     """The first children of stdio upstreams. One that cannot be started is dropped; its upstream starts it later."""
 
     def __init__(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        stdio = [upstream for upstream in upstreams if upstream.transport == "stdio"]
+        stdio = [upstream for upstream in upstreams if upstream.transport == "stdio" and not upstream.misconfigured]
         self._children = {upstream.name: Child(upstream) for upstream in stdio[:MAX_EARLY]}
 
     async def start(self) -> None:

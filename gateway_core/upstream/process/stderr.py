@@ -33,12 +33,15 @@ class StderrTail:
     PER_SECOND: Final = 20
     """Maximum lines logged per second; the others are only counted."""
     _LONGEST: Final = 4096
+    _BEFORE: Final = 256
+    """Characters of a line that are searched together with the next one."""
 
     def __init__(self, upstream: str, concealer: Concealer) -> None:
         self._upstream = upstream
         self._concealer = concealer
         self._lines: deque[str] = deque(maxlen=self.LINES)
         self._rest = b""
+        self._before = ""
         self._second = 0
         self._logged = 0
         self._skipped = 0
@@ -49,7 +52,7 @@ class StderrTail:
 
         If no line does, the last line; empty if there is none.
         """
-        rest = self._readable(self._rest)
+        rest, _ = self._readable(self._rest)
         lines = [*self._lines, rest] if rest else [*self._lines]
         return next((line for line in reversed(lines) if not _EPILOGUE.match(line)), lines[-1] if lines else "")
 
@@ -62,14 +65,15 @@ class StderrTail:
         self._rest = others[-1][: self._LONGEST]
         self._skipped += max(len(complete) - self.LINES, 0)
         for raw in complete[-self.LINES :]:
-            line = self._readable(raw[: self._LONGEST])
+            line, self._before = self._readable(raw[: self._LONGEST])
             if line:
                 self._lines.append(line)
                 self._show(line)
 
-    def _readable(self, raw: bytes) -> str:
+    def _readable(self, raw: bytes) -> tuple[str, str]:
+        """The line as it may be shown, and its end as the server wrote it."""
         text = raw.decode("utf-8", "replace").strip()
-        return escape(self._concealer.hide(text))[: self.LENGTH]
+        return escape(self._concealer.hide(text, self._before))[: self.LENGTH], text[-self._BEFORE :]
 
     def _show(self, line: str) -> None:
         second = int(asyncio.get_running_loop().time())

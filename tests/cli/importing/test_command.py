@@ -22,8 +22,8 @@ def test_fourteen_servers_become_fourteen_upstreams_without_a_secret(rad):
     found = rad("import", str(FOURTEEN))
     assert found.returncode == 0, found.stderr
     upstreams = tomllib.loads(found.stdout)["mcp"]["proxy"]["upstreams"]
-    assert [one["name"] for one in upstreams] == RUNNING
-    assert '# name = "git"' in found.stdout
+    assert [one["name"] for one in upstreams] == NAMES
+    assert [one["name"] for one in upstreams if one.get("enabled", True)] == RUNNING
     assert "14 servers found: 14 upstreams" in found.stderr
     for secret in SECRETS:
         assert secret not in found.stdout + found.stderr
@@ -53,7 +53,7 @@ def test_what_is_not_carried_over_is_reported(rad):
         "note: brave-search: not carried over: alwaysAllow",
         "note: sentry: not carried over: timeout = 60",
         "note: context7: not carried over: headers.Accept",
-        "note: git: is switched off in the client, so it is commented out",
+        "note: git: is switched off in the client, so it has enabled = false",
         'note: Slack-Workspace: the client calls it "Slack Workspace"',
         'note: linear: unless it needs a login in a browser, transport = "http", url = "https://mcp.linear.app/mcp"',
     ):
@@ -80,8 +80,11 @@ def test_write_makes_a_configuration_that_loads_with_the_secrets_in_their_places
         "CONTEXT7_API_KEY": "ctx7sk-0a1b2c3d",
         "TICKETS_TOKEN": "tk-998877665544",
     }
-    upstreams = load(config, environment).proxy.upstreams
+    loaded = load(config, environment)
+    upstreams = loaded.proxy.upstreams
     assert [one.name for one in upstreams] == RUNNING
+    assert [one.name for one in loaded.disabled] == ["git"]
+    assert config.with_name(".gitignore").read_text() == "*\n"
     running = [server for name, server in given.items() if name != "git"]
     for upstream, server in zip(upstreams, running, strict=True):
         assert upstream.command == server.get("command")
@@ -99,7 +102,7 @@ def test_a_second_import_adds_nothing_and_says_why(rad, project):
     again = rad("import", str(FOURTEEN), "--write")
     assert again.returncode == 1
     assert 'left out: mcpServers.github: the configuration already has an upstream "github"' in again.stderr
-    assert "left out: mcpServers.git: the configuration already has it, commented out" in again.stderr
+    assert 'left out: mcpServers.git: the configuration already has an upstream "git"' in again.stderr
     assert config.read_bytes() == before
 
 

@@ -179,3 +179,16 @@ def test_a_wrong_server_is_left_out_with_a_reason(converted, members):
     found, upstreams = converted({"mcpServers": {"bad": members, "good": {"command": "x"}}})
     assert [one["name"] for one in upstreams] == ["good"] or members == {"command": "'"}
     assert len(found.left_out) + len(upstreams) == 2
+
+
+def test_a_default_is_kept_unless_it_is_a_secret(converted):
+    env = {"LEVEL": "${LEVEL:-info}", "API_KEY": "${API_KEY:-hunter2}", "PLAIN": "${env:PLAIN:-ghp_0123456789abcdef}"}
+    found, (one,) = converted(servers(command="x", env=env))
+    assert one["env"] == {"LEVEL": "${LEVEL:-info}", "API_KEY": "${API_KEY}", "PLAIN": "${PLAIN}"}
+    assert list(found.variables.purposes) == ["API_KEY", "PLAIN"]
+    assert [note for note in found.comments["one"] if "default" in note] == [
+        "not carried over: the default of API_KEY",
+        "not carried over: the default of PLAIN",
+    ]
+    assert "hunter2" not in found.toml()
+    assert "ghp_" not in found.toml()

@@ -40,6 +40,7 @@ STATUS = {
     "sessions": 2,
     "in_flight": 3,
     "calls": 120,
+    "memory": {"used": 60 * 1024 * 1024, "limit": 2048 * 1024 * 1024},
     "upstreams": [UPSTREAM],
     "plugins": [{"name": "routing_priority", "version": "0.1.0", "hooks": ["route_tool"], "on_error": "reject"}],
 }
@@ -54,7 +55,7 @@ def test_status_shows_all_that_was_promised(capsys):
     pages.show_status(STATUS)
     shown = capsys.readouterr().out
     addresses = ("http://127.0.0.1:3000/mcp", "http://127.0.0.1:4711")
-    for text in ("pid 4711", "2 h 5 min", *addresses, "1 connection,", "2 sessions", "120 so far"):
+    for text in ("pid 4711", "2 h 5 min", *addresses, "1 connection,", "2 sessions", "120 so far", "60 of 2,048 MiB"):
         assert text in shown
     for text in (
         "time",

@@ -557,3 +557,198 @@ def test_hints_repeat_the_configuration_that_was_given(rad, project, pid_path):
     finally:
         rad("stop", "--config", config)
     assert f"to start it: rad mcp proxy start --config {config}" in rad("stop", "--config", config).stderr
+
+
+def test_an_address_beyond_loopback_is_warned_about_by_check_start_and_the_log(rad, project, pid_path):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(config.read_text() + 'host = "127.1"\n')  # no name of loopback, but leads there alone
+    warning = 'mcp.proxy.host is "127.1": other machines may be able to connect'
+    assert f"warning: {warning}" in rad("check").stdout
+    assert json.loads(rad("check", "--json").stdout)["warnings"][0].startswith(warning)
+    found = rad("start", "--detach")
+    try:
+        assert found.returncode == 0, found.stderr
+        assert f"warning: {warning}" in found.stderr
+        assert f"WARNING {warning}" in config.with_suffix(".log").read_text()
+    finally:
+        rad("stop")
+
+
+def test_hints_repeat_the_state_folder_that_was_given(rad, tmp_path):
+    option = ["--state-dir", str(tmp_path / "state")]
+    started = rad("start", "--detach", *option)
+    try:
+        hint = f"rad mcp proxy stop --state-dir {option[1]}\n"
+        assert f"to stop it: {hint}" in started.stdout
+        for again in (rad("start", "--detach", *option), rad("start", *option)):
+            assert f"to stop it:    {hint}" in again.stderr
+    finally:
+        rad("stop", *option)
+    assert f"to start it: rad mcp proxy start --state-dir {option[1]}" in rad("stop", *option).stderr
+
+
+@pytest.mark.parametrize("way", ["option", "variable", "key"])
+def test_a_state_folder_holds_all_files_and_every_command_finds_it(
+    with_server, rad, environment, free_port, tmp_path, monkeypatch, way
+):
+    state = tmp_path / "state" / "of it"
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    option = ["--state-dir", str(state)] if way == "option" else []
+    if way == "variable":
+        monkeypatch.setitem(environment, "RADIUM_STATE_DIR", str(state))
+    if way == "key":
+        config.write_text(config.read_text().replace("enable = true", f"enable = true\nstate_dir = '{state}'"))
+    config.write_text(config.read_text() + '[mcp.proxy.log]\nfile = "own.log"\n')
+    started = rad("start", "--detach", *option)
+    assert started.returncode == 0, started.stderr
+    try:
+        assert json.loads(rad("status", "--json", *option).stdout)["address"] == f"http://127.0.0.1:{free_port}"
+        assert "pid" in rad("status", *option).stdout
+        assert rad("call", "add", "--arg", "a=2", "--arg", "b=3", *option).stdout == "5\n"
+        assert "add" in rad("tools", *option).stdout
+        assert "a    " in rad("tools", "add", *option).stdout
+        if way == "option":
+            assert rad("status").returncode == 3
+    finally:
+        assert rad("stop", *option).returncode == 0
+    assert {path.name for path in state.iterdir()} == {"own.log", "mcp-proxy.log", "mcp-proxy.names"}
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert list(config.parent.iterdir()) == [config]
+
+
+def test_a_gateway_is_found_after_its_file_is_broken(with_server, rad, environment, tmp_path, monkeypatch):
+    """The key cannot be read then; the folders that are used without it can still be searched."""
+    monkeypatch.setitem(environment, "XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert rad("start", "--detach").returncode == 0
+    (with_server / ".radium" / "mcp-proxy.toml").write_text("[mcp.proxy\nstate_dir = ")
+    assert rad("stop").returncode == 0
+
+
+def test_a_state_folder_that_cannot_be_made_names_the_way_out(rad, project):
+    (project / "file").write_text("")
+    for command in (["start"], ["start", "--detach"]):
+        found = rad(*command, "--state-dir", "file/state")
+        assert found.returncode == 1
+        assert "cannot create the state folder" in found.stderr
+        assert "state_dir = " in found.stderr
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_host_and_port_come_from_the_command_line(rad, spawn, pid_path, wait_for, free_port, detached):
+    config = pid_path.with_suffix(".toml")
+    config.write_text('[mcp.proxy]\nenable = true\nport = "${NOT_SET_ANYWHERE}"\nhost = "127.0.0.9"\n')
+    options = ["--host", "localhost", "--port", str(free_port)]
+    if detached:
+        assert rad("start", "--detach", *options).returncode == 0
+    else:
+        child = spawn("start", *options)
+        wait_for(lambda: child.poll() is not None or _listens(free_port))
+    assert json.loads(rad("status", "--json").stdout)["address"] == f"http://localhost:{free_port}"
+    assert rad("stop").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "http://x"], "--host: must be an IP address or a host name"),
+        (["--port", "0"], "--port"),
+        (["--port", "65536"], "--port"),
+        (["--port", "1000", "--stdio"], "--port has no effect with --stdio"),
+        (["--host", "::1", "--stdio"], "--host has no effect with --stdio"),
+    ],
+)
+def test_wrong_addresses_on_the_command_line_are_refused(rad, options, said):
+    found = rad("start", *options)
+    assert (found.returncode, said in found.stderr) == (2, True), found.stderr
+
+
+def test_a_port_of_the_command_line_may_not_be_that_of_the_control_plane(rad, pid_path):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write("[mcp.proxy.control]\nport = 20555\n")
+    found = rad("start", "--port", "20555")
+    assert found.returncode == 2
+    assert "is also mcp.proxy.port" in found.stderr
+
+
+LEFT_OUT = """
+[[mcp.proxy.upstreams]]
+name = "asleep"
+transport = "stdio"
+command = "${NOT_SET_ANYWHERE}"
+enabled = false
+
+[[mcp.proxy.upstreams]]
+name = "later"
+transport = "http"
+url = "http://localhost:1/mcp"
+headers = { Authorization = "Bearer ${NOT_SET_ANYWHERE}" }
+on_missing = "skip"
+"""
+
+
+def test_an_upstream_that_is_left_out_stops_no_other(with_server, rad, spawn, wait_for, free_port):
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    config.write_text(config.read_text() + LEFT_OUT)
+    checked = rad("check")
+    assert checked.returncode == 0, checked.stderr
+    assert "disabled  asleep" in checked.stdout
+    assert re.search(r"misconfigured  later  .*\(line \d+\): environment variable NOT_SET_ANYWHERE", checked.stdout)
+    states = {one["name"]: one.get("state") for one in json.loads(rad("check", "--json").stdout)["upstreams"]}
+    assert states == {"calculator": None, "later": "misconfigured", "asleep": "disabled"}
+
+    tried = rad("check", "--connect")
+    assert tried.returncode == 1
+    assert "1 of 3 upstreams failed: later" in tried.stderr
+
+    child = spawn("start")
+    wait_for(lambda: child.poll() is not None or _listens(free_port))
+    assert rad("call", "add", "--arg", "a=2", "--arg", "b=3").stdout == "5\n"
+    status = json.loads(rad("status", "--json").stdout)
+    found = {one["name"]: one for one in status["upstreams"]}
+    assert {name: one["state"] for name, one in found.items()} == {
+        "calculator": "healthy",
+        "later": "misconfigured",
+        "asleep": "disabled",
+    }
+    assert all(one.keys() == found["calculator"].keys() for one in found.values())
+    assert "NOT_SET_ANYWHERE is not set" in found["later"]["last_error"]
+    shown = rad("status").stdout
+    assert "later: last error: headers.Authorization (line " in shown
+    assert "NOT_SET_ANYWHERE is not set" in rad("tools").stdout
+    assert "later" in rad("call", "later:anything").stderr
+    child.send_signal(signal.SIGTERM)
+    assert "upstream later is misconfigured and left out" in child.communicate(timeout=30)[1]
+
+
+def test_a_gateway_whose_only_upstream_is_misconfigured_is_not_ready(project, rad, spawn, wait_for, free_port):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(config.read_text() + LEFT_OUT)
+    spawn("start")
+    wait_for(lambda: _listens(free_port))
+    assert json.loads(rad("status", "--json").stdout)["ready"] is False
+
+
+def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(with_server, rad, environment, monkeypatch, wait_for):
+    """Another server must not get the calls that were meant for it."""
+    config = with_server / ".radium" / "mcp-proxy.toml"
+    text = config.read_text()
+    first = text[text.index("[[mcp.proxy.upstreams]]") :]
+    keys = 'name = "first"\non_missing = "skip"\ntools = ["${FIRST_TOOL}", "slow"]'
+    config.write_text(text.replace(first, first.replace('name = "calculator"', keys) + first))
+
+    def owners() -> dict[str, list[str]]:
+        listed = json.loads(rad("tools", "--json").stdout)["tools"]
+        return {one["name"]: one["upstreams"] for one in listed}
+
+    monkeypatch.setitem(environment, "FIRST_TOOL", "add")
+    assert rad("start", "--detach").returncode == 0
+    wait_for(lambda: owners().keys() >= {"add", "calculator__add"})
+    assert owners()["add"] == ["first"]
+    assert rad("stop").returncode == 0
+
+    monkeypatch.delitem(environment, "FIRST_TOOL")
+    assert rad("start", "--detach").returncode == 0
+    wait_for(lambda: "calculator__add" in owners())
+    assert "add" not in owners()
+    assert "first: misconfigured (tools[0] (line 7)" in rad("call", "first:add").stderr
+    assert rad("stop").returncode == 0

@@ -337,3 +337,13 @@ async def test_the_token_wins_over_a_configured_header(scripted: Any, connect: A
 def test_settings_do_not_show_the_secret(endpoint: Endpoint) -> None:
     config = UpstreamConfig(name="x", transport="http", url="http://127.0.0.1:1/", auth=settings(endpoint))
     assert "s3cr3t" not in repr(config)
+
+
+async def test_the_gateway_learns_each_access_token_as_a_secret(
+    scripted: Any, connect: Any, endpoint: Endpoint, clock: Any
+) -> None:
+    link, _ = await protected(scripted, connect, endpoint, lambda value: True)
+    for number in (1, 2):
+        await link.connection.request(*CALL)
+        assert link.http._tokens._held.clean_text(f"got token-{number}") == "got [REDACTED]"
+        clock(4000)

@@ -105,10 +105,10 @@ async def test_the_last_words_name_the_error_and_not_what_a_runtime_adds(text: s
     assert tail.last == line
 
 
-async def test_secrets_are_hidden_longest_first_and_trifles_are_not() -> None:
-    tail = StderrTail("server", Concealer(["token", "token-long", "1", ""]))
-    tail.feed(b"a token-long and a token at 1\n")
-    assert tail.last == "a *** and a *** at 1"
+async def test_secrets_are_hidden_longest_first_and_short_values_are_not() -> None:
+    tail = StderrTail("server", Concealer(["hushed", "hushed-long", "1", ""]))
+    tail.feed(b"a hushed-long and a hushed at 1\n")
+    assert tail.last == "a [REDACTED] and a [REDACTED] at 1"
 
 
 async def test_lines_are_cut_and_control_characters_escaped() -> None:
@@ -127,5 +127,11 @@ async def test_a_flood_is_cheap_and_only_a_few_lines_of_it_are_logged(records: l
         tail.feed(b"secret line\n" * 5000)
     assert time.process_time() - used < 3
     assert 0 < len(records) <= StderrTail.PER_SECOND * 5
-    assert {record["line"] for record in records} == {"*** line"}
+    assert {record["line"] for record in records} == {"[REDACTED] line"}
     assert len(tail._lines) == StderrTail.LINES
+
+
+async def test_a_secret_over_two_lines_is_hidden(records: list[dict]) -> None:
+    tail = StderrTail("server", Concealer(["ghp_hu5hAbC9dEfGh1JkLmN0pQ", "tiny-12345"]))
+    tail.feed(b"token: ghp_hu5hAbC\n9dEfGh1JkLmN0pQ, and tiny-\n12345 is bad\n")
+    assert [record["line"] for record in records] == ["token: [REDACTED]", "[REDACTED], and tiny-", "[REDACTED] is bad"]

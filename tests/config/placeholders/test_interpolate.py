@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.config.interpolate import FILE_LIMIT, fill
+from gateway_core.config.placeholders.interpolate import FILE_LIMIT, fill
 
 
 def problem(value: str, folder: Path, env: dict[str, str] | None = None) -> str:
@@ -28,6 +28,13 @@ def problem(value: str, folder: Path, env: dict[str, str] | None = None) -> str:
         ("$$${A}", "$${A}"),
         ("${EMPTY}", ""),
         ("${NESTED}", "${A}"),
+        ("${A:-default}", "one"),
+        ("${UNSET:-default}", "default"),
+        ("${EMPTY:-default}", "default"),
+        ("${UNSET:-}", ""),
+        ("${UNSET:-a:-b c}", "a:-b c"),
+        ("${UNSET:-$A}", "$A"),
+        ("http://${UNSET:-localhost}:${B_2}/", "http://localhost:two/"),
     ],
 )
 def test_variables_are_filled_in_once(value: str, result: str, tmp_path: Path) -> None:
@@ -40,7 +47,7 @@ def test_strings_are_filled_in_wherever_they_stand_and_remembered(tmp_path: Path
     data: dict[str, Any] = {"a": ["${X}", {"b": "${X}"}], "n": 1, "t": True, "plain": "p", "${X}": "key"}
     filled = fill(data, {"X": "secret"}, tmp_path)
     assert filled.data == {"a": ["secret", {"b": "secret"}], "n": 1, "t": True, "plain": "p", "${X}": "key"}
-    assert filled.touched == {("a", 0), ("a", 1, "b")}
+    assert filled.sources == dict.fromkeys([("a", 0), ("a", 1, "b")], "environment variable X")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,7 @@ def test_every_missing_part_of_a_string_is_reported(tmp_path: Path) -> None:
     assert len(fill("${A} ${B}", {}, tmp_path).problems) == 2
 
 
-@pytest.mark.parametrize("value", ["${not valid}", "${}", "${1A}", "${A-B}", "${env:A}"])
+@pytest.mark.parametrize("value", ["${not valid}", "${}", "${1A}", "${A-B}", "${env:A}", "${A:B}", "${:-x}", "${A?}"])
 def test_other_placeholders_are_refused_with_the_way_out(value: str, tmp_path: Path) -> None:
     assert 'write "$${" for a literal "${"' in problem(value, tmp_path)
 
@@ -85,3 +92,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "larger than 64 KiB" in problem("${file:large}", tmp_path)
     assert "cannot be read" in problem("${file:a\0b}", tmp_path)
     assert len(fill("${file:full}", {}, tmp_path).data) == FILE_LIMIT
+
+
+def test_where_a_value_came_from_is_named_without_the_value(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hidden-value")
+    filled = fill({"k": "${A} ${file:secret} ${UNSET:-x} ${A}"}, {"A": "hidden-value"}, tmp_path)
+    assert filled.sources == {("k",): "environment variable A and the file secret and environment variable UNSET"}
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"), [("${A}", True), ("${A:-1}", True), ("${file:f}", True), ("${A}${A}", False), ("$${", False)]
+)
+def test_a_text_of_one_placeholder_may_become_another_type(value: str, whole: bool, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("1")
+    assert (("k",) in fill({"k": value}, {"A": "1"}, tmp_path).whole) is whole
+
+
+def test_only_mistakes_in_the_file_are_malformed(tmp_path: Path) -> None:
+    filled = fill({"unset": "${A}", "gone": "${file:gone}", "bad": "${A-B}", "open": "${A"}, {}, tmp_path)
+    assert {path for path, _ in filled.problems} == {("unset",), ("gone",), ("bad",), ("open",)}
+    assert filled.malformed == {("bad",), ("open",)}

@@ -1,7 +1,7 @@
-"""`${NAME}` and `${file:PATH}` in the strings of a configuration.
+"""`${NAME}`, `${NAME:-default}` and `${file:PATH}` in the strings of a configuration.
 
 Applies to every string value of the file, including plugin settings. `$${` is a literal `${`. Values from a variable
-or a file count as secret: error messages do not show the values of paths in `Interpolated.touched`.
+or a file count as secret: error messages do not show the values of paths in `Interpolated.sources`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ FILE_LIMIT: Final = 64 * 1024
 """Maximum size of a file that `${file:…}` reads, bytes."""
 
 _MARK = re.compile(r"\$\$\{|\$\{([^{}\n]*)\}|\$\{")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?")
+_FORMS: Final = 'neither "${NAME}", "${NAME:-default}" nor "${file:PATH}"; write "$${" for a literal "${"'
 
 
 @dataclass(slots=True)
@@ -27,14 +28,22 @@ class Interpolated:
     """A document with its placeholders filled in."""
 
     data: Any
-    touched: set[Path] = field(default_factory=set)
-    """Paths of strings that had a placeholder: their values may be secrets."""
+    sources: dict[Path, str] = field(default_factory=dict)
+    """Path of each string that had a placeholder -> where its value came from, in words. The value may be a secret."""
+    whole: set[Path] = field(default_factory=set)
+    """Paths of strings that consisted of one placeholder. Such a value may fill a key that is not text."""
     problems: list[tuple[Path, str]] = field(default_factory=list)
     """Path and message of each placeholder that could not be filled in."""
+    malformed: set[Path] = field(default_factory=set)
+    """Paths of problems that are mistakes in the file, and not missing variables or files."""
 
 
 class _MissingError(Exception):
-    pass
+    """A variable or file that is not there."""
+
+
+class _MalformedError(Exception):
+    """A placeholder of no known form."""
 
 
 def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:
@@ -55,38 +64,53 @@ def _fill(value: Any, path: Path, env: Mapping[str, str], folder: FilePath, foun
         return value
 
     found_problem = False
+    sources: dict[str, None] = {}
 
     def fill_in(match: re.Match[str]) -> str:
         nonlocal found_problem
         if match.group() == "$${":
             return "${"
-        found.touched.add(path)
         try:
-            return _lookup(match.group(1), env, folder)
-        except _MissingError as error:
+            source, text = _lookup(match.group(1), env, folder)
+        except (_MissingError, _MalformedError) as error:
             found_problem = True
             found.problems.append((path, str(error)))
+            if isinstance(error, _MalformedError):
+                found.malformed.add(path)
             return match.group()
+        sources[source] = None
+        return text
 
     result = _MARK.sub(fill_in, value)
-    return value if found_problem else result
+    if sources or found_problem:
+        found.sources[path] = " and ".join(sources)
+    if found_problem:
+        return value
+    if (match := _MARK.fullmatch(value)) is not None and match.group(1) is not None:
+        found.whole.add(path)
+    return result
 
 
-def _lookup(placeholder: str | None, env: Mapping[str, str], folder: FilePath) -> str:
+def _lookup(placeholder: str | None, env: Mapping[str, str], folder: FilePath) -> tuple[str, str]:
+    """Where the text of a placeholder comes from, in words, and the text."""
     if placeholder is None:
-        raise _MissingError('has "${" without its "}"; write "$${" for a literal "${"')
+        raise _MalformedError('has "${" without its "}"; write "$${" for a literal "${"')
     if placeholder.startswith("file:"):
-        return _read(placeholder.removeprefix("file:"), folder)
-    if not _NAME.fullmatch(placeholder):
+        name = placeholder.removeprefix("file:")
+        return f"the file {name}", _read(name, folder)
+    match = _NAME.fullmatch(placeholder)
+    if match is None:
+        raise _MalformedError(f"has a placeholder that is {_FORMS}")
+    name, default = match.groups()
+    source = f"environment variable {name}"
+    if default is not None:
+        return source, env.get(name) or default  # as in a shell: an empty variable counts as not set
+    if name not in env:
         raise _MissingError(
-            'has a placeholder that is neither "${NAME}" nor "${file:PATH}"; write "$${" for a literal "${"'
+            f"environment variable {name} is not set; set it where the gateway is started, "
+            f'for example: export {name}="…"'
         )
-    if placeholder not in env:
-        raise _MissingError(
-            f"environment variable {placeholder} is not set; set it where the gateway is started, "
-            f'for example: export {placeholder}="…"'
-        )
-    return env[placeholder]
+    return source, env[name]
 
 
 def _read(name: str, folder: FilePath) -> str:

@@ -1,0 +1,198 @@
+"""The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
+
+Two measures work together. `poll` reads how much memory the process uses, several times a second, whatever uses it.
+`reserve` counts the bytes of large payloads (`LARGE` and more) from their announcement on, because many can arrive
+between two polls. Small payloads are not counted: the limits on their number bound them.
+
+- From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
+  it. Work in flight goes on.
+- From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
+- One owner (a principal or an upstream) may reserve at most `SHARE` of the budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from gateway_core.errors import overloaded
+
+LARGE: Final = 64 * 1024
+"""Bytes from which a payload is counted."""
+TIGHT: Final = 0.9
+FULL: Final = 0.95
+SHARE: Final = 0.25
+OF_MACHINE: Final = 0.5
+OF_OWN_LIMIT: Final = 0.85
+"""The default budget: a share of the machine's memory, or of a limit that is the process's own."""
+COPIES: Final = 3
+"""Copies of a payload that exist at a time: as received, as members, and as sent."""
+RETRY_AFTER: Final = 2.0
+POLL: Final = 0.25
+"""Seconds between two polls."""
+TRIM_INTERVAL: Final = 5.0
+"""Seconds between two attempts to return free memory to the system."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_CGROUPS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+
+class MemoryBudget:
+    """The memory budget of one process."""
+
+    def __init__(self, limit: int | None = None, used: Callable[[], int] | None = None) -> None:
+        """`limit`: bytes; None: a share of what the machine, the control group or `ulimit -v` gives.
+
+        `used`: returns the bytes that the process uses; by default as the system counts them.
+        """
+        self.limit = limit or default_limit()
+        self._on_full: list[Callable[[], None]] = []
+        self._used = used or _used
+        self._reserved = 0
+        self._owners: dict[str, int] = {}
+        self._base = self._used()
+        """Bytes that the process used when no large payload was reserved."""
+        self.level = self._base / self.limit
+        """The used share of the budget, at the last poll."""
+        self.tight = self.level >= TIGHT
+        """Whether no new work may begin; see `check`."""
+        self._trimmed = 0.0
+
+    @property
+    def reserved(self) -> int:
+        """The bytes of all large payloads."""
+        return self._reserved
+
+    def when_full(self, give_up: Callable[[], None]) -> None:
+        """Call `give_up` at each poll that finds the memory nearly full."""
+        self._on_full.append(give_up)
+
+    def poll(self) -> None:
+        """Measure the used memory. Near the limit, return free memory to the system, then give up what is idle."""
+        used = self._used()
+        self.level = used / self.limit
+        if not self._reserved:
+            self._base = used
+        self.tight = self.level >= TIGHT
+        if not self.tight:
+            return
+        now = time.monotonic()
+        if now - self._trimmed >= TRIM_INTERVAL:
+            self._trimmed = now
+            trim()
+            self.level = self._used() / self.limit
+            self.tight = self.level >= TIGHT
+        if self.level >= FULL:
+            for give_up in self._on_full:
+                give_up()
+
+    async def keep_polling(self) -> None:
+        """Poll until the task is cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            self.poll()
+
+    def check(self) -> None:
+        """Raise `RpcError(OVERLOADED)` if no new work may begin."""
+        if self.tight:
+            raise overloaded(f"the gateway uses {self.level:.0%} of its memory (limits.memory)", RETRY_AFTER)
+
+    def reserve(self, owner: str, size: int) -> None:
+        """Count a payload of `size` bytes that `owner` sends; the caller must call `release` with the same values.
+
+        Raises `RpcError(OVERLOADED)`. Has no effect for a payload smaller than `LARGE`.
+        """
+        if size < LARGE:
+            return
+        held = self._owners.get(owner, 0) + size
+        if held * COPIES > self.limit * SHARE:
+            raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
+        expected = self._base + (self._reserved + size) * COPIES
+        if max(expected, self.level * self.limit) > self.limit * TIGHT:
+            raise overloaded("the memory of the gateway is in use (limits.memory)", RETRY_AFTER)
+        self._owners[owner] = held
+        self._reserved += size
+
+    def release(self, owner: str, size: int) -> None:
+        """Forget a payload that `reserve` has counted."""
+        if size < LARGE:
+            return
+        self._reserved -= size
+        left = self._owners[owner] - size
+        if left:
+            self._owners[owner] = left
+        else:
+            del self._owners[owner]
+
+
+def default_limit() -> int:
+    """The default budget in bytes."""
+    found = [os.sysconf("SC_PHYS_PAGES") * _PAGE * OF_MACHINE]
+    found += [own * OF_OWN_LIMIT for own in (_control_group(), _address_space()) if own is not None]
+    return int(min(found))
+
+
+def _control_group() -> int | None:
+    """The limit of the process's control group in bytes; None if there is none."""
+    for path in _CGROUPS:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if text.isdigit():
+            return int(text)
+    return None
+
+
+def _address_space() -> int | None:
+    """`RLIMIT_AS` in bytes; None if there is none."""
+    import resource  # noqa: PLC0415 - not on every platform
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def _used() -> int:
+    """The bytes that the process uses: resident ones, or its address space where `RLIMIT_AS` bounds that."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            size, resident = file.read().split()[:2]
+    except OSError:  # no procfs: only reservations count
+        return 0
+    return (int(resident) if _address_space() is None else int(size)) * _PAGE
+
+
+def prepare() -> None:
+    """Set up the allocator of the C library so that large payloads return to the system when they are freed.
+
+    Without a fixed threshold, glibc moves blocks of up to 32 MB to its heap after the first one was freed, where they
+    leave holes; and each thread reserves an arena of 64 MB of address space. No effect with other C libraries.
+    """
+    library = _glibc()
+    if library is not None:
+        library.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+        library.mallopt(_M_ARENA_MAX, 2)
+
+
+def trim() -> None:
+    """Collect garbage, and return free memory to the system."""
+    gc.collect()
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None

@@ -1,0 +1,1 @@
+"""Files that tell about a running gateway: where they are, and who holds them."""

@@ -1,0 +1,77 @@
+"""The table `auth` of an upstream."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway_core.config.fields import (
+    ClientAuthentication,
+    Filled,
+    Issuer,
+    PrivateKey,
+    Resource,
+    Secret,
+    SigningAlgorithm,
+    TokenUrl,
+)
+from gateway_core.config.sections import Section
+
+
+class AuthConfig(Section):
+    """How the gateway proves itself to an upstream: the OAuth 2.0 client-credentials grant."""
+
+    auth_type: Literal["oauth"] = Field(default="oauth", description="The client-credentials grant is the only one.")
+    token_url: TokenUrl | None = Field(
+        default=None,
+        description="Token endpoint; https, or http on loopback. Without it, it is found through the metadata that the "
+        "upstream names when it answers 401.",
+        examples=["https://auth.example.com/oauth/token"],
+    )
+    issuer: Issuer | None = Field(
+        default=None,
+        description="The authorization server that the credentials belong to, exactly as its metadata writes it; they "
+        "are sent to no other. Without it (and without `token_url`), the first that the upstream names is kept to "
+        "until the gateway stops.",
+        examples=["https://auth.example.com"],
+    )
+    client_id: Filled = Field(description="Client identifier.", examples=["gateway"])
+    client_secret: Secret | None = Field(
+        default=None,
+        description="Client secret; from the environment or a file.",
+        examples=["${CLIENT_SECRET}"],
+        repr=False,
+    )
+    private_key: PrivateKey | None = Field(
+        default=None,
+        description="In place of a secret: the private key in PEM that signs an assertion (`private_key_jwt`).",
+        examples=["${file:gateway.pem}"],
+        repr=False,
+    )
+    key_id: Filled | None = Field(
+        default=None, description="`kid` of the key, where the server wants it named.", examples=["gateway-2026"]
+    )
+    signing_algorithm: SigningAlgorithm | None = Field(
+        default=None,
+        description="Without it `RS256`, `EdDSA`, or the `ES…` of the key's curve.",
+        examples=["ES256"],
+    )
+    token_endpoint_auth_method: ClientAuthentication | None = Field(
+        default=None,
+        description="How the client proves itself. Without it, `private_key_jwt` if there is a key, else what the "
+        'server offers or accepts of the two for a secret. `"none"`: a client without secret and key.',
+        examples=["client_secret_post"],
+    )
+    scope: Filled | None = Field(
+        default=None,
+        description="Scopes to ask for, separated by spaces; never more. Without it, those that the upstream asks for, "
+        "and more when it refuses a call for want of them.",
+        examples=["tools:read tools:call"],
+    )
+    resource: Resource | None = Field(
+        default=None,
+        description="Resource the token is for (RFC 8707). Without it, what the metadata of the upstream says, or "
+        '`url`; `""`: none is named, for servers that refuse it.',
+        examples=["https://mcp.example.com/mcp"],
+    )

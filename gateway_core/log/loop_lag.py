@@ -1,0 +1,115 @@
+"""Reports what blocks the event loop.
+
+All agents share the loop, so code that runs for long without waiting delays every call. The loop sets a time stamp
+several times a second. A thread looks at it; once it is too old, the thread reads the stack of the loop's thread and
+logs where it is. A plugin in the stack is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from loguru import logger
+
+from gateway_core.log.sparing import Sparing
+
+BEAT: Final = 0.05
+"""Seconds between two time stamps, and between two looks at them."""
+LAG: Final = 0.1
+"""Seconds that the loop may be late."""
+LONG: Final = 1.0
+"""Seconds after which a blocked loop is reported although it is still blocked."""
+FRAMES: Final = 4
+"""Innermost functions that a report names."""
+_LOOPS: Final = frozenset({"asyncio", "selectors", "uvloop"})
+
+
+class LoopLag:
+    """Watches the loop that `start` is called on. `plugins`: the top-level package of each plugin -> its name."""
+
+    def __init__(self, plugins: Mapping[str, str]) -> None:
+        self._plugins = plugins
+        self._spoken = Sparing()
+        self._beat = 0.0
+        self._next: asyncio.TimerHandle | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.late = 0
+        """How many times the loop was late."""
+
+    def start(self) -> None:
+        """Begin to watch the running loop."""
+        self._stamp()
+        watched = threading.get_ident()
+        self._thread = threading.Thread(target=self._watch, args=(watched,), name="loop-lag", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        if self._next is not None:
+            self._next.cancel()
+
+    def _stamp(self) -> None:
+        self._beat = time.monotonic()
+        self._next = asyncio.get_running_loop().call_later(BEAT, self._stamp)
+
+    def _watch(self, watched: int) -> None:
+        blocked_since = 0.0
+        found, reported = "", False
+        while not self._ended.wait(BEAT):
+            beat, now = self._beat, time.monotonic()
+            late = now - beat - BEAT
+            if blocked_since and beat != blocked_since:
+                if not reported:
+                    self._report(found, beat - blocked_since - BEAT, "")
+                blocked_since, reported = 0.0, False
+            elif late > LAG and not blocked_since:
+                self.late += 1
+                blocked_since, found = beat, self._stack(watched)
+            elif blocked_since and late > LONG and not reported:
+                found, reported = self._stack(watched), True
+                self._report(found, late, " and still is")
+
+    def _stack(self, watched: int) -> str:
+        """What the loop's thread does now: its innermost functions, and the plugin among its callers.
+
+        Empty if the loop itself runs: then the machine is busy, and no code blocks it.
+        """
+        frame = sys._current_frames().get(watched)
+        if frame is None or _package(frame) in _LOOPS:
+            return ""
+        places: list[str] = []
+        plugin = ""
+        while frame is not None:
+            if len(places) < FRAMES:
+                places.append(_place(frame))
+            plugin = plugin or self._plugins.get(_package(frame), "")
+            frame = frame.f_back
+        return (f"in plugin {plugin}: " if plugin else "") + ", called by ".join(places)
+
+    def _report(self, where: str, seconds: float, still: str) -> None:
+        if where and self._spoken.due(where):
+            logger.warning(
+                "the event loop was blocked for {:.2f} s{}, which delays all calls: {}; logged once a minute",
+                seconds,
+                still,
+                where,
+            )
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _place(frame: FrameType) -> str:
+    code = frame.f_code
+    file = "/".join(Path(code.co_filename).parts[-2:])
+    return f"{code.co_qualname} ({file}:{frame.f_lineno})"

@@ -1,0 +1,132 @@
+"""The memory budget: what is refused, what is given up, and what the system says."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from gateway_core.budget import LARGE, MemoryBudget, default_limit, trim
+from gateway_core.errors import OVERLOADED, RpcError
+
+MB = 1024 * 1024
+
+
+class Used:
+    """The memory that the process uses, as the test says."""
+
+    def __init__(self, megabytes: float) -> None:
+        self.megabytes = megabytes
+
+    def __call__(self) -> int:
+        return int(self.megabytes * MB)
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> Used:
+    monkeypatch.setattr("gateway_core.budget.trim", lambda: None)
+    return Used(50)
+
+
+@pytest.mark.parametrize(("megabytes", "refused"), [(50, False), (89, False), (90, True), (300, True)])
+def test_new_work_is_refused_from_nine_tenths_on(used: Used, megabytes: float, refused: bool) -> None:
+    budget = MemoryBudget(100 * MB, used)
+    used.megabytes = megabytes
+    budget.poll()
+    if not refused:
+        budget.check()
+        return
+    with pytest.raises(RpcError, match=r"of its memory \(limits\.memory\)") as found:
+        budget.check()
+    assert found.value.code == OVERLOADED
+    assert found.value.data["retryAfterMs"] > 0
+
+
+def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) -> None:
+    given_up = []
+    budget = MemoryBudget(100 * MB, used)
+    budget.when_full(lambda: given_up.append(1))
+    for megabytes in (50, 94, 96):
+        used.megabytes = megabytes
+        budget.poll()
+    assert given_up == [1]
+
+
+def test_free_memory_is_returned_to_the_system_before_anything_is_given_up(
+    used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trimmed() -> None:
+        used.megabytes = 60
+
+    monkeypatch.setattr("gateway_core.budget.trim", trimmed)
+    budget = MemoryBudget(100 * MB, used)
+    used.megabytes = 99
+    budget.poll()
+    assert budget.level == pytest.approx(0.6)
+    budget.check()
+
+
+def test_large_payloads_are_refused_before_they_arrive(used: Used) -> None:
+    budget = MemoryBudget(200 * MB, used)
+    taken = 0
+    for number in range(100):
+        try:
+            budget.reserve(f"agent {number}", 4 * MB)
+        except RpcError:
+            break
+        taken += 1
+    assert taken == 10, "three copies each, beside the 50 MB that are used, within 180 MB"
+    budget.release("agent 0", 4 * MB)
+    budget.reserve("another", 4 * MB)
+
+
+def test_one_owner_has_a_share_only(used: Used) -> None:
+    budget = MemoryBudget(1000 * MB, used)
+    budget.reserve("greedy", 80 * MB)
+    with pytest.raises(RpcError, match="greedy has used its share"):
+        budget.reserve("greedy", 4 * MB)
+    budget.reserve("modest", 4 * MB)
+
+
+def test_everything_is_given_back(used: Used) -> None:
+    budget = MemoryBudget(1000 * MB, used)
+    for size in (1, LARGE - 1, LARGE, MB):
+        budget.reserve("a", size)
+    assert budget.reserved == LARGE + MB
+    for size in (1, LARGE - 1, LARGE, MB):
+        budget.release("a", size)
+    assert budget.reserved == 0
+    assert budget._owners == {}
+
+
+def test_the_default_is_a_share_of_the_machine() -> None:
+    assert 32 * MB < MemoryBudget().limit == default_limit()
+
+
+def test_a_limit_of_the_address_space_counts() -> None:
+    code = "from gateway_core.budget import MemoryBudget; b = MemoryBudget(); print(b.limit, b.level)"
+    limit = 2048 * MB
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    found, level = done.stdout.split()
+    assert int(found) <= limit
+    assert 0.0 < float(level) < 0.9
+
+
+def test_the_own_memory_is_measured_and_trimmed() -> None:
+    budget = MemoryBudget(64 * 1024 * MB)
+    before = budget.level
+    block = bytearray(200 * MB)
+    budget.poll()
+    grown = budget.level
+    del block
+    trim()
+    budget.poll()
+    assert grown > before + 0.002
+    assert budget.level < grown - 0.002
