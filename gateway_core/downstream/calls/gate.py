@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway_core.budget import MemoryBudget
 from gateway_core.errors import overloaded
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import LISTS, MAY_ASK, STATE
@@ -27,7 +28,7 @@ class Gate:
         if (self.closing or self.budget.tight) and not _finishes(message):
             self.check_open()
         if self.in_flight >= self.limit:
-            raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
+            raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
         self.in_flight += 1
 
     def check_open(self) -> None:
