@@ -73,7 +73,7 @@ class Soak(Storm):
         return time.monotonic() >= self.until
 
     async def honest(self) -> None:
-        """Call a server that nobody disturbs, at a steady pace."""
+        """Call a server without faults at a steady pace."""
         count = 0
         while not self.over:
             async with Client(self.url, mode="2026-07-28", read_timeout_seconds=30) as client:

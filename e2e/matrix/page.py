@@ -23,17 +23,19 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 ABOUT: Final[Mapping[str, str]] = {
     "Connect": "`initialize` or `server/discover`, depending on the client.",
-    "Tools": "`tools/list` has the tools of the server, and `tools/call` returns the right answer.",
-    "Progress": "All `notifications/progress` of a call arrive, in order. With `mcp-remote` the last may be missing, "
-    "because its SDK drops what it reads together with the answer.",
-    "Resources": "`resources/list`, `resources/templates/list`, and `resources/read` with the right text.",
-    "Prompts": "`prompts/list`, and `prompts/get` with the right text.",
+    "Tools": "`tools/list` returns the tools of the server, and `tools/call` returns the right result.",
+    "Progress": "All `notifications/progress` of a call arrive in order. With `mcp-remote`, the last one may be "
+    "missing, because its SDK drops notifications that arrive together with the result.",
+    "Resources": "`resources/list` and `resources/templates/list` return what the server offers, and `resources/read` "
+    "returns the right text.",
+    "Prompts": "`prompts/list` returns the prompts of the server, and `prompts/get` returns the right text.",
     "Completion": "`completion/complete` returns the values of the server.",
-    "Elicitation": "The server asks the user during a call, and receives the answer of the client.",
-    "Sampling": "The server asks the model of the client during a call, and receives its answer.",
-    "Log messages": "After `logging/setLevel`, or with the level in `_meta`, a log message of the server arrives.",
-    "Changed lists": "`notifications/tools/list_changed` arrives after the server changed its list.",
-    "Resource subscriptions": "After a subscription, `notifications/resources/updated` arrives.",
+    "Elicitation": "During a call, the server asks the user a question, and receives the client's answer.",
+    "Sampling": "During a call, the server asks the client's model a question, and receives its answer.",
+    "Log messages": "After `logging/setLevel`, or with the level in `_meta`, a log message from the server arrives.",
+    "Changed lists": "`notifications/tools/list_changed` arrives after the server has changed its list of tools.",
+    "Resource subscriptions": "After a client has subscribed to a resource and the server has changed it, "
+    "`notifications/resources/updated` arrives.",
 }
 NOT_APPLICABLE: Final = "–"  # noqa: RUF001
 
@@ -47,26 +49,26 @@ class Row:
     version: str
 
 
-# What one client got of one server: a step's name, and None for right or the reason for not.
+# What one client received from one server: the name of a step, and None if the answer was right, or else the reason.
 Results = Mapping[str, str | None]
 
 
 def render(
     gateway: str, clients: Sequence[Row], servers: Sequence[Row], cells: Mapping[tuple[str, str], Results]
 ) -> str:
-    """The whole page; `cells` has (server, client)."""
+    """The whole page. The keys of `cells` are (server, client)."""
     parts = [
         "# Compatibility",
         "",
-        "This page shows which clients work with which servers through the gateway. `make compatibility` writes it: it "
-        "starts each server behind its own gateway, lets each client use it, and compares the answers with the right "
-        "ones. Do not edit the page. `make compatibility ARGS=--check` fails if a cell that says yes here no longer "
-        "holds.",
+        "This page shows which clients work with which servers through the gateway. `make compatibility` generates it: "
+        "it starts each server behind its own gateway, connects each client, and compares the answers with the "
+        "expected ones. Do not edit this page. `make compatibility ARGS=--check` fails if a cell that says **yes** here no "
+        "longer does.",
         "",
-        f"**yes**: the answer is right. **no** with a number: the reason is below the table. "
+        f"**yes**: the answer is right. **no (1)**: it is not; reason 1 below the table says why. "
         f"**{NOT_APPLICABLE}**: the server does not have this feature, or the client cannot use it.",
         "",
-        f"The gateway is {gateway}, with its defaults.",
+        f"Tested with {gateway} in its default configuration.",
         "",
         "## Versions",
         "",
@@ -99,7 +101,7 @@ def _group(
 
 
 def _cell(steps: Sequence[str], results: Results, reasons: list[str]) -> str:
-    """What one cell says; adds its reasons to those of the table."""
+    """The text of one cell; adds its reasons to those of the table."""
     done = [step for step in steps if step in results]
     if not done:
         return NOT_APPLICABLE
@@ -127,7 +129,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def lost(before: str, now: str) -> list[str]:
-    """The cells that said yes in a page and say so no longer, as `group: server, client: what it says`."""
+    """The cells that said yes in a page and no longer do, as `group: server, client: what it says now`."""
     said = dict(_said(before))
     says = dict(_said(now))
     return [

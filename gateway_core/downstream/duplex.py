@@ -59,7 +59,7 @@ class ModernRequests:
     def _listen(self, session: LiveSession, agent: Agent, message: Message) -> None:
         key, opened = session.new_key(message.id), session.subscriptions
         if len(opened) >= MAX_SUBSCRIPTIONS:
-            raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
+            raise overloaded(f"the limit of {MAX_SUBSCRIPTIONS} open subscriptions is reached")
 
         def ended() -> None:
             opened.pop(key, None)

@@ -180,7 +180,7 @@ class ModernHttp:
         message, head, client = post.message, post.head, post.client
         if not message.is_request:
             if message.is_response:
-                raise HttpError(400, "a client of this protocol version sends no responses")
+                raise HttpError(400, "clients of this protocol version must not send responses")
             return _acknowledge(head, post.meta)
         accepted = accepts(head)
         try:

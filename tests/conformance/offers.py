@@ -1,4 +1,4 @@
-"""What a lab offers besides its tools for the wire: questions in the middle of a call, and one of everything else."""
+"""Features of a test server besides its tools: questions during a call, and one of each other kind."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""What an exchange passes on to its agent: progress at a bounded pace, log messages as asked for, nothing after the
-answer."""
+"""What an exchange passes on to its agent: progress at a bounded pace, requested log messages, nothing after the
+response."""
 
 import asyncio
 import json

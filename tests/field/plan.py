@@ -41,7 +41,7 @@ def lists(
 
 
 def calls(server: str) -> list[Step]:
-    """Two calls of tools."""
+    """Two tool calls."""
     return [call(f"{server}_echo", TEXT, text=TEXT), call(f"{server}_add", "5", a=2, b=3)]
 
 

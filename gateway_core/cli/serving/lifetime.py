@@ -83,7 +83,7 @@ class Signals:
         timer.start()
 
     def _end(self) -> None:
-        logger.error("the gateway did not stop in time and is ended")
+        logger.error("the gateway did not stop in time; ending its process")
         with suppress(OSError):
             self._last_act()
         output.flush()

@@ -179,7 +179,7 @@ class ModernWatcher(_Watching):
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError]:
         if self._over:
-            raise NotSent("the server is not listened to any more")
+            raise NotSent("the gateway has stopped listening to the server")
         self._wanted = uris
         self._changed.set()
         self._waiting = asyncio.get_running_loop().create_future()

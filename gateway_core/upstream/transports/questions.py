@@ -77,7 +77,7 @@ class ServerQuestions:
 
     def _refuse(self, message: Message) -> None:
         if len(self._refusals) < MAX_REFUSALS:
-            error = overloaded(f"{MAX_QUESTIONS} questions of this server are open, which is the limit")
+            error = overloaded(f"the limit of {MAX_QUESTIONS} open questions of one server is reached")
             task = asyncio.create_task(self._deliver(jsonrpc.error(message.id, error)), name="refuse a question")
             self._refusals.add(task)
             task.add_done_callback(self._refusals.discard)

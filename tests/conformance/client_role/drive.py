@@ -86,7 +86,7 @@ async def reconnect(drive: Drive) -> None:
 
 
 async def elicit(drive: Drive) -> None:
-    """The server asks mid-call; this client answers what the schema's defaults say."""
+    """Answer a question that the server asks during a call with the defaults of its schema."""
 
     async def answer(context: Any, asked: types.ElicitRequestParams) -> types.ElicitResult:
         schema: dict[str, Any] = getattr(asked, "requested_schema", None) or {}

@@ -1,6 +1,6 @@
-"""A server on stdio that misbehaves where it is told to, and keeps a journal of what it reads.
+"""A stdio server that misbehaves as its flags say, and writes a journal of what it reads.
 
-Started as `pipe.py JOURNAL [FLAG …]`. The journal has every line of stdin as it came; lines that begin with "#" say
+Start it with `pipe.py JOURNAL [FLAG …]`. The journal has every line of stdin, unchanged; lines that begin with "#" say
 what else happened. Flags: `modern` answers `server/discover`; `code=N` refuses it with that error code, `supports=V`
 says with -32022 that it speaks V, `silent` does not answer it; `stubborn` outlives the end of stdin and SIGTERM.
 """

@@ -1,6 +1,6 @@
-"""Answers whose id is another JSON value than the one that was sent: a text, or a number with a fraction.
+"""Answers with the request's id as another JSON value: a string, or a number with a fraction.
 
-Seen in servers whose language keeps ids as text or as floating-point numbers.
+Servers do so if their language stores ids as strings or as floating-point numbers.
 """
 
 from tests.field.plain import HttpServer, Message
