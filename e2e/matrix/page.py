@@ -62,8 +62,8 @@ def render(
         "",
         "This page shows which clients work with which servers through the gateway. `make compatibility` generates it: "
         "it starts each server behind its own gateway, connects each client, and compares the answers with the "
-        "expected ones. Do not edit this page. `make compatibility ARGS=--check` fails if a cell that says **yes** here no "
-        "longer does.",
+        "expected ones. Do not edit this page. `make compatibility ARGS=--check` fails if a cell that says **yes** "
+        "here no longer does.",
         "",
         f"**yes**: the answer is right. **no (1)**: it is not; reason 1 below the table says why. "
         f"**{NOT_APPLICABLE}**: the server does not have this feature, or the client cannot use it.",
