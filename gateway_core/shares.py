@@ -89,8 +89,8 @@ class Shares(Generic[T]):
             self.held[network] = self.held.pop(network)
         return item
 
-    def above(self, network: str, name: str, margin: int = 1) -> Iterator[dict[T, None]]:
-        """The items of holders that have at least `margin` more than a newcomer, those of the largest first.
+    def above(self, network: str, name: str, margin: int = 1) -> Iterator[tuple[str, str]]:
+        """The holders that have at least `margin` more than a newcomer, as network and name, the largest first.
 
         Holders in other networks count by their network, those in the same one by their name.
         """
@@ -102,4 +102,4 @@ class Shares(Generic[T]):
         for other in networks:
             few = len(self.of(network, name)) + margin if other == network else 1
             names = heapq.nlargest(CONSIDERED, self.held[other].items(), key=lambda it: len(it[1]))
-            yield from (items for it, items in names if len(items) >= few and (other != network or it != name))
+            yield from ((other, it) for it, items in names if len(items) >= few and (other != network or it != name))

@@ -25,9 +25,9 @@ def test_who_has_more_is_above_and_the_largest_comes_first() -> None:
     for network, name, number in (("a", "x", 3), ("a", "y", 1), ("b", "z", 2)):
         for item in range(number):
             shares.add(network, name, f"{name}{item}")
-    assert [list(it)[0] for it in shares.above("c", "new")] == ["x0", "y0", "z0"]
-    assert [list(it)[0] for it in shares.above("b", "z")] == ["x0", "y0"]
-    assert [list(it)[0] for it in shares.above("a", "y")] == ["x0"]
+    assert list(shares.above("c", "new")) == [("a", "x"), ("a", "y"), ("b", "z")]
+    assert list(shares.above("b", "z")) == [("a", "x"), ("a", "y")]
+    assert list(shares.above("a", "y")) == [("a", "x")]
     assert list(shares.above("a", "x")) == []
 
 

@@ -28,8 +28,8 @@ class Holder(Protocol):
 class ConnectionLimit:
     """Connections that hold one of `limit` places.
 
-    At the limit, the longest idle connection of the network with most gives way. Networks with fewer than the newcomer's
-    never lose a place to it.
+    At the limit, the longest idle connection of the network with most gives way. A newcomer never takes the place of a
+    network that has fewer than its own.
     """
 
     def __init__(self, limit: int) -> None:
@@ -61,9 +61,9 @@ class ConnectionLimit:
 
     def _idlest(self, network: str) -> Holder | None:
         """The connection that gives way to one of `network`."""
-        for items in chain(self._shares.above(network, ""), (self._shares.of(network, ""),)):
+        for holder in chain(self._shares.above(network, ""), ((network, ""),)):
             found, since = None, 0.0
-            for connection in list(islice(items, EXAMINED)):
+            for connection in list(islice(self._shares.of(*holder), EXAMINED)):
                 idle = connection.idle_since
                 if idle is None:
                     self._shares.renew(connection.network, "", connection)  # the next search begins behind it

@@ -179,7 +179,7 @@ class Upstream:
         facts.in_flight += 1
         try:
             if not limiter.acquire_now():
-                await limiter.acquire()
+                await limiter.acquire(exchange.agent.principal)
             exchange.hold(limiter)
             try:
                 started = time.monotonic()
@@ -187,6 +187,9 @@ class Upstream:
                 if reply.error is not None and reply.error.code == HEADER_MISMATCH and facts.era == "modern":
                     reply = await self._corrected(exchange, request, reply)
                 facts.took(time.monotonic() - started - exchange.waited)
+            except asyncio.CancelledError:
+                limiter.keep(exchange)
+                raise
             finally:
                 exchange.let_go(limiter)
         except DeliveryError as problem:

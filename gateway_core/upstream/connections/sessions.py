@@ -147,7 +147,7 @@ class SessionConnections:
         await in_task()
         try:
             async with asyncio.timeout(POOL_WAIT):
-                await self._limiter.acquire()
+                await self._limiter.acquire(exchange.agent.principal)
         except TimeoutError:
             raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
         exchange.hold(self._limiter)
@@ -158,7 +158,8 @@ class SessionConnections:
                 yield lease.connection
             finally:
                 self.left(lease)
-                if lease.usable and len(self._idle) < POOL_SIZE:
+                # A server that may still work on a cancelled call must not get the call of another agent.
+                if exchange.unanswered is None and lease.usable and len(self._idle) < POOL_SIZE:
                     self._idle.append(lease)
                 else:
                     self._retire(lease)

@@ -23,6 +23,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, UnusableAnswer
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
@@ -40,6 +41,8 @@ MAX_BACKGROUND: Final = 64
 """Maximum number of cancellations and answers that wait for the channel; more are dropped."""
 BACKGROUND_TIMEOUT: Final = 10.0
 """Seconds until a background message is dropped."""
+MAX_UNANSWERED: Final = 1024
+"""Maximum number of cancelled requests whose late answer is recognized."""
 FAREWELL: Final = 1.0
 """Seconds that `close` waits for background messages, so that cancellations reach the server."""
 
@@ -60,6 +63,8 @@ class DuplexConnection(Connection):
         self._pending: dict[int, Pending] = {}
         self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
         """Cancelled requests of the gateway itself; a late response to one is expected."""
+        self._unanswered: dict[int, Unanswered] = {}
+        """Agents' requests that were cancelled, the oldest first, at most `MAX_UNANSWERED`."""
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """The tasks in `_background` that send a message."""
@@ -195,6 +200,11 @@ class DuplexConnection(Connection):
 
     def _tell_cancelled(self, pending: Pending) -> None:
         self.excuse(pending.exchange)
+        if pending.exchange is not None:
+            self._unanswered[pending.number] = unanswered = Unanswered()
+            pending.exchange.give_up(unanswered)
+            if len(self._unanswered) > MAX_UNANSWERED:
+                del self._unanswered[next(iter(self._unanswered))]
         reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
         self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
 
@@ -285,6 +295,8 @@ class DuplexConnection(Connection):
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
         pending = self._pending.get(number)
+        if pending is None and number in self._unanswered:
+            self._unanswered.pop(number).end(answered=True)
         if number in self._given_up:
             self._given_up.remove(number)
         elif pending is None or not pending.sent:
@@ -327,6 +339,9 @@ class DuplexConnection(Connection):
         for pending in list(self._pending.values()):  # a copy: a request that fails removes itself
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
+        for unanswered in self._unanswered.values():
+            unanswered.end(answered=False)
+        self._unanswered.clear()
         self._questions.end()
         for task in self._background:
             task.cancel()

@@ -21,6 +21,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -185,7 +186,9 @@ class HttpConnection(Connection):
         except asyncio.CancelledError:
             # Modern: closing the stream cancels the request. Legacy: it does not, so a notification is needed;
             # `initialize` must not be cancelled.
-            self.excuse(pending.exchange if pending.sent else None)
+            if pending.sent and not pending.done and pending.exchange is not None:
+                pending.exchange.give_up(Unanswered())
+                self.excuse(pending.exchange)
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
