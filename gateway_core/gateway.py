@@ -24,7 +24,8 @@ from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.app import DataPlane
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.downstream import Downstream
+from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -88,19 +89,17 @@ class Gateway:
         )
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
-        self.sessions = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
-        self._services = Services(
+        self.downstream = Downstream(
             config=proxy,
             budget=self.budget,
             pipeline=self.pipeline,
             catalog=self.catalog,
-            sessions=self.sessions,
+            store=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
+            events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             ready=lambda: self.ready,
-            on_session_end=self.pool.end_session,
-            on_log_level=self.pool.set_log_level,
-            on_roots_changed=self.pool.roots_changed,
         )
-        self.budget.when_full(self._services.end_idle_sessions)
+        self.sessions = self.downstream.sessions
+        self.budget.when_full(self.sessions.end_idle)
         self._polling: asyncio.Task[None] | None = None
         self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
@@ -149,7 +148,7 @@ class Gateway:
         self._entered = True
         try:
             if listen:
-                server = DataPlane(self._services)
+                server = self.downstream.http_server()
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
             for note in self.catalog.notes():
@@ -168,7 +167,7 @@ class Gateway:
 
     async def serve_stdio(self) -> None:
         """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
-        self._stdio = StdioServer(self._services)
+        self._stdio = self.downstream.stdio_server()
         try:
             await self._stdio.run()
         finally:
@@ -183,8 +182,8 @@ class Gateway:
         """
         self.draining = True
         logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
-        gate = self._services.gate
-        gate.closing = True
+        gate = self.downstream.gate
+        gate.close()
         clock, parking = asyncio.get_running_loop().time, self.input_required.parking
         deadline = clock() + max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0)
         while (gate.in_flight or parking) and (left := deadline - clock()) > 0:
@@ -212,7 +211,7 @@ class Gateway:
         self.draining = True
         self._loop_lag.stop()
         self.pipeline.end_all("the gateway is stopping")
-        await self._services.gate.wait_empty(ANSWER_GRACE)
+        await self.downstream.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
         async with contextlib.AsyncExitStack() as steps:
             steps.push_async_callback(self.control.close)  # runs last: operators can see what is still stopping

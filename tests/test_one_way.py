@@ -20,7 +20,6 @@ import gateway_core.hooks.loader
 from gateway_core import Call, hookimpl
 from gateway_core.api import CallResult
 from gateway_core.config import Config, ProxyConfig, UpstreamConfig
-from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import REJECTED, RpcError
 from gateway_core.gateway import Gateway
 from gateway_core.hooks import LoadedPlugin
@@ -188,7 +187,7 @@ async def over_sse(world: World) -> str:
 
 async def over_stdio(world: World) -> str:
     (stdin, to), (answers, stdout) = os.pipe(), os.pipe()
-    serving = asyncio.create_task(StdioServer(world.gateway._services, stdin, stdout).run())
+    serving = asyncio.create_task(world.gateway.downstream.stdio_server(stdin, stdout).run())
     params = {"name": "add", "arguments": {"a": 1, "b": 2}, "_meta": META}
     os.write(to, json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode() + b"\n")
     answer = json.loads(await asyncio.to_thread(os.read, answers, 1 << 16))

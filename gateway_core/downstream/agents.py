@@ -1,24 +1,17 @@
-"""The identity that an agent claims, and the steps from its request to an exchange and to a response."""
+"""The identity that an agent claims, and the steps from its request to an exchange."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping
-from functools import partial
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
-from loguru import logger
 from msgspec import Raw
 
-from gateway_core.api import CallResult, Principal
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import RequestKey, Session
+from gateway_core.api import Principal
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange.exchange import Agent, BackChannel, Exchange
-from gateway_core.inline.driver import Running
-from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import METHODS, TASKS
@@ -112,56 +105,3 @@ def _token(raw: Raw) -> bytes:
     """The JSON of a progress token if it is a string or an integer; otherwise empty."""
     token = bytes(raw)
     return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
-
-
-def start_call(services: Services, session: Session, message: Message, exchange: Exchange) -> Running[CallResult]:
-    """Serve a request in the background; the loss of its connection does not cancel it.
-
-    Only the agent or the end of its session cancels it.
-    Raises `RpcError` if the id is in flight already (basic/index, Requests), or if the gateway is full or stopping.
-    """
-    key = session.new_key(message.id)
-    services.gate.enter(message)
-    ended = partial(_ended, services, session, key)
-    running = session.calls[key] = services.begin(exchange, message.members, ended)
-    return running
-
-
-def start(
-    services: Services, session: Session, message: Message, serve: Coroutine[Any, Any, CallResult]
-) -> Running[CallResult]:
-    """Run `serve`, which returns the result of a request, in a task that outlives the connection.
-
-    Raises `RpcError` if the id is in flight already, or if the gateway is full or stopping.
-    """
-    try:
-        key = session.new_key(message.id)
-        services.gate.enter(message)
-    except RpcError:
-        serve.close()
-        raise
-    task = session.calls[key] = asyncio.get_running_loop().create_task(serve)
-    task.add_done_callback(partial(_ended, services, session, key))
-    return task
-
-
-def _ended(services: Services, session: Session, key: RequestKey, running: Running[CallResult]) -> None:
-    services.left(running)
-    session.ended(key)
-
-
-def response_to(message: Message, running: Running[CallResult]) -> tuple[bytes, RpcError | None]:
-    """The JSON-RPC response to a request that ended without being cancelled, and the error in it.
-
-    Never raises: after a bug the response is an internal error.
-    """
-    try:
-        result = running.result()
-        error = result.error
-        if error is None:
-            return jsonrpc.result(message.id, result.raw), None
-        return jsonrpc.error(message.id, error), error
-    except Exception as bug:  # noqa: BLE001 - encoding the `data` of an error can fail, too
-        logger.error("{} in a request\n{}", type(bug).__name__, where(bug))
-        error = internal_error()
-        return jsonrpc.error(message.id, error), error

@@ -13,17 +13,21 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.downstream import sse
+from gateway_core.catalog import Catalog
+from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
+from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
-from gateway_core.downstream.services import Services
+from gateway_core.downstream.sessions.sessions import Sessions
+from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
+from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
@@ -46,17 +50,25 @@ _MCP_METHODS: Final = ("GET", "POST", "DELETE")
 class App:
     """Answers HTTP requests; see `http1.application.Application`."""
 
-    def __init__(self, services: Services) -> None:
-        config = services.config
-        self._services = services
+    def __init__(
+        self,
+        config: ProxyConfig,
+        ready: Callable[[], bool],
+        modern: ModernHttp,
+        legacy: LegacyHttp,
+        sse: SseHttp | None,
+    ) -> None:
+        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled."""
+        self._config = config
+        self._ready = ready
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
-        self._modern = ModernHttp(services)
-        self._legacy = LegacyHttp(services)
-        self._sse = sse.SseHttp(services) if config.transport == "sse" else None
+        self._modern = modern
+        self._legacy = legacy
+        self._sse = sse
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
             **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
-            **({sse.STREAM_PATH: ("GET",), sse.MESSAGE_PATH: ("POST",)} if self._sse is not None else {}),
+            **({STREAM_PATH: ("GET",), MESSAGE_PATH: ("POST",)} if sse is not None else {}),
         }
         self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
         """Path -> its methods besides OPTIONS. A slash at the end makes no difference."""
@@ -80,7 +92,7 @@ class App:
             _require_method(head, *methods)
             return self._operators
         if not client.admit():
-            limit = self._services.config.max_connections
+            limit = self._config.max_connections
             refusal = busy(f"{limit} connections are open, which is the limit")
             refusal.close = True
             raise refusal
@@ -92,7 +104,7 @@ class App:
         """The handler of a request to HTTP+SSE."""
         assert self._sse is not None, "otherwise its paths have no methods"
         _require_method(head, *self._methods[path])
-        if path == sse.STREAM_PATH:
+        if path == STREAM_PATH:
             return self._page if page.is_for_people(head) else self._sse.get
         check_json(head)
         self._sse.check(client, head)
@@ -159,7 +171,7 @@ class App:
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
         if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
-        ready = self._services.ready()
+        ready = self._ready()
         return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
 
 
@@ -198,11 +210,22 @@ def _speaks_modern(post: Post, *, legacy: bool) -> bool:
 class DataPlane:
     """The listening HTTP server, its housekeeping, and its graceful shutdown."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        config = services.config
+    def __init__(
+        self,
+        app: App,
+        config: ProxyConfig,
+        *,
+        catalog: Catalog,
+        gate: Gate,
+        sessions: Sessions,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._catalog = catalog
+        self._gate = gate
+        self._sessions = sessions
+        self._subscriptions = subscriptions
         self.http = HttpServer(
-            App(services),
+            app,
             name=IMPLEMENTATION["name"],
             max_body=config.limits.request_body,
             max_connections=config.max_connections,
@@ -223,47 +246,36 @@ class DataPlane:
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
         await self.http.start(host, port)
-        self._forget_changes = self._services.catalog.listen(self._changed)
+        self._forget_changes = self._catalog.listen(self._sessions.changed)
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
     async def stop_accepting(self) -> None:
         """Accept no new connections, sessions, streams and requests; work in flight goes on.
 
-        Requests that help it finish are still accepted: lists, and later rounds of calls (`services._finishes`).
+        Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
         """
-        self._services.gate.closing = True
+        self._gate.close()
         self.http.stop_accepting()
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
         await self.stop_accepting()
-        await self._services.gate.wait_empty(grace)
+        await self._gate.wait_empty(grace)
         self._forget_changes()
-        for subscription in list(self._services.subscriptions):
-            subscription.end()
-        for session in self._services.sessions:
-            self._services.end_session(session)
+        self._subscriptions.end_all()
+        self._sessions.end_all()
         await self.http.drain(1.0)
-        await self._services.wait_sessions_closed(1.0)
+        await self._sessions.wait_closed(1.0)
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._housekeeping
 
-    def _changed(self, kinds: frozenset[str]) -> None:
-        for session in self._services.sessions:
-            session.changed(kinds)
-
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for chore in (self.http.poll, self._expire):
+            for chore in (self.http.poll, self._sessions.end_expired):
                 try:
                     chore()
                 except Exception as error:  # noqa: BLE001 - housekeeping must go on after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
-
-    def _expire(self) -> None:
-        for session in self._services.sessions.expire():
-            logger.debug("session of {} ended: unused for too long", session.owner)
-            self._services.end_session(session)

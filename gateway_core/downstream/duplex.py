@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -9,12 +10,14 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.agents import exchange_for, meta_of, response_to, start_call
+from gateway_core.catalog import Catalog
+from gateway_core.downstream.agents import exchange_for, meta_of
+from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import Session, SessionBack
+from gateway_core.downstream.sessions.live import LiveSession, SessionBack
 from gateway_core.downstream.streams.stream import Keep
+from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange.exchange import Agent
 from gateway_core.inline.driver import Running
@@ -27,16 +30,51 @@ MAX_SUBSCRIPTIONS: Final = 64
 """Listen requests that may be open on one channel."""
 
 
+class ModernRequests:
+    """Serves the modern requests on a two-way channel."""
+
+    def __init__(self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions) -> None:
+        self._catalog = catalog
+        self._calls = calls
+        self._subscriptions = subscriptions
+
+    def request(
+        self, session: LiveSession, message: Message, meta: Mapping[str, Raw]
+    ) -> bytes | Running[CallResult] | None:
+        """The response to a request, the call in flight that serves it, or None for a subscription. Raises `RpcError`.
+
+        `session`: the session of the channel.
+        """
+        params = message.members
+        agent, log_level = admit(message, params, meta, session.record.address)
+        if message.method == DISCOVER:
+            return jsonrpc.result(message.id, discover(self._catalog))
+        if message.method == LISTEN:
+            self._listen(session, agent, message)
+            return None
+        back = SessionBack(session, can_ask=False)
+        exchange = exchange_for(agent, message, meta, back, log_level=log_level)
+        return self._calls.begin(exchange, message, session)
+
+    def _listen(self, session: LiveSession, agent: Agent, message: Message) -> None:
+        key, opened = session.new_key(message.id), session.subscriptions
+        if len(opened) >= MAX_SUBSCRIPTIONS:
+            raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
+
+        def ended() -> None:
+            opened.pop(key, None)
+
+        opened[key] = self._subscriptions.open(agent, message, session.mailbox, ended)
+
+
 class Duplex:
     """Dispatches an agent's messages; all messages to it go into its session's mailbox."""
 
-    def __init__(self, services: Services, session: Session, *, modern: bool) -> None:
-        """`modern`: whether to serve requests with modern `_meta`, too, next to a legacy conversation."""
-        self._services = services
-        self._session = session
-        session.own_channel = True
+    def __init__(self, session: LiveSession, legacy: Legacy, modern: ModernRequests | None = None) -> None:
+        """`modern`: None to serve a legacy conversation only."""
+        self.session: Final = session
+        self._legacy = legacy
         self._modern = modern
-        self._legacy = Legacy(services)
         self._subscriptions = session.subscriptions
 
     def receive(self, message: Message) -> None:
@@ -47,9 +85,9 @@ class Duplex:
             self._failed(message, error)
 
     def _act_on(self, message: Message) -> None:
-        self._session.touch()
+        self.session.touch()
         if message.is_response:
-            self._session.questions.answer(message)
+            self.session.questions.answer(message)
         elif message.is_notification:
             self._notification(message)
         else:
@@ -63,7 +101,7 @@ class Duplex:
                 answer.add_done_callback(partial(self._answered, message))
 
     def send(self, message: bytes) -> None:
-        self._session.mailbox.put(message, Keep.ALWAYS)
+        self.session.mailbox.put(message, Keep.ALWAYS)
 
     def close(self) -> None:
         """Close the subscriptions without a final response, after the channel has closed."""
@@ -93,38 +131,19 @@ class Duplex:
             if subscription is not None:
                 subscription.close()
                 return
-        self._legacy.notification(self._session, message)
+        self._legacy.notification(self.session, message)
 
     def _request(self, message: Message) -> bytes | Running[CallResult] | None:
         params = message.members
         if message.method == INITIALIZE:
             return self._initialize(message, params)
         meta = meta_of(params)
-        if not self._modern or not (is_modern(meta) or message.method == DISCOVER):
-            return self._legacy.request(self._session, message, meta, SessionBack(self._session))
-        agent, log_level = admit(message, params, meta, self._session.address)
-        if message.method == DISCOVER:
-            return jsonrpc.result(message.id, discover(self._services))
-        if message.method == LISTEN:
-            self._listen(agent, message, params)
-            return None
-        back = SessionBack(self._session, can_ask=False)
-        exchange = exchange_for(agent, message, meta, back, log_level=log_level)
-        return start_call(self._services, self._session, message, exchange)
+        if self._modern is not None and (is_modern(meta) or message.method == DISCOVER):
+            return self._modern.request(self.session, message, meta)
+        return self._legacy.request(self.session, message, meta, SessionBack(self.session))
 
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
-        if self._session.agent is not None:
+        if self.session.agent is not None:
             raise RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
-        self._services.gate.check_open()
-        agent = self._legacy.introduce(params, self._session.address)
-        return self._legacy.initialize(self._session, message, agent)
-
-    def _listen(self, agent: Agent, message: Message, params: dict[str, Raw]) -> None:
-        key = self._session.new_key(message.id)
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            raise overloaded(f"{MAX_SUBSCRIPTIONS} subscriptions are open, which is the limit")
-
-        def ended() -> None:
-            self._subscriptions.pop(key, None)
-
-        self._subscriptions[key] = self._services.subscribe(agent, message, params, self._session.mailbox, ended)
+        agent = self._legacy.introduce(params, self.session.record.address)
+        return self._legacy.initialize(self.session, message, agent)

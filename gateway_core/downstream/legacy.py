@@ -12,11 +12,12 @@ from typing import Any, Final
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object, start, start_call
+from gateway_core.catalog import Catalog
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.logs import level_of
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import RequestKey, Session, SessionBack, request_key
-from gateway_core.downstream.subscriptions.resources import Watched
+from gateway_core.downstream.sessions.live import LiveSession, RequestKey, request_key
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent, BackChannel
 from gateway_core.inline.driver import Running
@@ -40,8 +41,10 @@ _ABOUT_NOTIFICATIONS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL})
 class Legacy:
     """The legacy protocol on a session."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, catalog: Catalog, calls: Calls, sessions: Sessions) -> None:
+        self._catalog = catalog
+        self._calls = calls
+        self._sessions = sessions
 
     def introduce(self, params: dict[str, Raw], address: str) -> Agent:
         """The agent that an `initialize` request describes, at the negotiated version; it has no session yet.
@@ -59,24 +62,19 @@ class Legacy:
             capabilities=require_object(params.get("capabilities"), "capabilities") or b"{}",
         )
 
-    def initialize(self, session: Session, message: Message, introduced: Agent) -> bytes:
-        """Make `introduced` the agent of `session`; returns the response."""
-        agent = Agent(
-            principal=introduced.principal,
-            era=introduced.era,
-            protocol_version=introduced.protocol_version,
-            client_info=introduced.client_info,
-            capabilities=introduced.capabilities,
-            session_id=session.id,
-            standalone=SessionBack(session, limit=self._services.config.question_timeout),
-        )
-        session.introduce(agent)
-        identity = self._services.catalog.identity("legacy")
+    def initialize(self, session: LiveSession, message: Message, introduced: Agent) -> bytes:
+        """Make `introduced` the agent of `session`; returns the response.
+
+        Raises `RpcError(OVERLOADED)` while the gateway is stopping or short of memory.
+        """
+        self._sessions.check_open()
+        self._sessions.introduce(session, introduced)
+        identity = self._catalog.identity("legacy")
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 
     def request(
-        self, session: Session, message: Message, meta: Mapping[str, Raw], back: BackChannel
+        self, session: LiveSession, message: Message, meta: Mapping[str, Raw], back: BackChannel
     ) -> bytes | Running[CallResult]:
         """The response to a request other than `initialize`, or the call in flight that serves it."""
         try:
@@ -86,43 +84,39 @@ class Legacy:
                 raise RpcError.of_gateway(INVALID_REQUEST, "the first request must be initialize")
             if message.method in _ABOUT_NOTIFICATIONS:
                 return self._about_notifications(session, session.agent, message, message.members)
-            exchange = exchange_for(session.agent, message, meta, back, log_level=session.log_level)
-            return start_call(self._services, session, message, exchange)
+            exchange = exchange_for(session.agent, message, meta, back, log_level=session.record.log_level)
+            return self._calls.begin(exchange, message, session)
         except RpcError as error:
             return jsonrpc.error(message.id, error)
 
     def _about_notifications(
-        self, session: Session, agent: Agent, message: Message, params: dict[str, Raw]
+        self, session: LiveSession, agent: Agent, message: Message, params: dict[str, Raw]
     ) -> bytes | Running[CallResult]:
         """Serve `logging/setLevel`, `resources/subscribe` or `resources/unsubscribe`. Raises `RpcError`."""
         if message.method == SET_LEVEL:
-            session.log_level = level_of(params.get("level", Raw(b"null")), "params.level")
-            self._services.on_log_level(session.id, session.log_level)
+            self._sessions.set_log_level(session, level_of(params.get("level", Raw(b"null")), "params.level"))
             return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
         uri = jsonrpc.text(params.get("uri", Raw(b"null")), "params.uri")
-        if session.watched is None:
-            session.watched = Watched(self._services.catalog, agent, session.updated)
-        watched = session.watched
         if message.method == UNSUBSCRIBE:
-            watched.remove(uri)
+            self._sessions.unsubscribe(session, uri)
             return jsonrpc.result(message.id, jsonrpc.EMPTY_OBJECT)
-        self._services.gate.check_open()
+        self._sessions.check_open()
 
         async def subscribe() -> CallResult:
             try:
-                await watched.add(uri)
+                await self._sessions.subscribe(session, uri)
             except RpcError as error:
                 return CallResult.failed(bridge_error(error, agent.era))
             return CallResult(raw=b"{}")
 
-        return start(self._services, session, message, subscribe())
+        return self._calls.begin_task(session, message, subscribe())
 
-    def notification(self, session: Session, message: Message) -> None:
+    def notification(self, session: LiveSession, message: Message) -> None:
         """Process a notification; ignores unknown ones, and cancellations of requests that are not in flight."""
         if message.method == "notifications/initialized":
-            session.ready = session.agent is not None
+            self._sessions.initialized(session)
         elif message.method == ROOTS_CHANGED:
-            self._services.on_roots_changed(session.id)
+            self._sessions.roots_changed(session)
         elif message.method == CANCELLED_NOTICE:
             cancelled = cancelled_key(message)
             task = session.calls.get(cancelled) if cancelled is not None else None

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from gateway_core.api import CallResult
-from gateway_core.downstream.agents import meta_of, response_to
+from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.batch import PendingBatch, decode_batch
+from gateway_core.downstream.calls.calls import response_to
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADER, accepts, require_stream, session_of
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.live import LiveSession
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.event_store import StoredStream
 from gateway_core.downstream.streams.stream import PostResponse
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
@@ -35,9 +36,9 @@ MAX_STREAMS: Final = 8
 class LegacyHttp:
     """Serves the requests of legacy agents to `/mcp`."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._legacy = Legacy(services)
+    def __init__(self, legacy: Legacy, sessions: Sessions) -> None:
+        self._legacy = legacy
+        self._sessions = sessions
 
     def post(self, post: Post) -> Response | PendingCall:
         """Answer a message. Raises `HttpError`.
@@ -79,7 +80,7 @@ class LegacyHttp:
         answers = [(message, self._legacy.request(session, message, meta, reply)) for message, meta in requests]
         return PendingBatch(reply, answers, _respond)
 
-    def _take(self, session: Session, message: Message) -> None:
+    def _take(self, session: LiveSession, message: Message) -> None:
         """Process a notification or a response."""
         session.touch()
         if message.is_response:
@@ -95,26 +96,25 @@ class LegacyHttp:
         """
         require_stream(head)
         session = self._session(head, client.address)
-        self._services.gate.check_open()
+        self._sessions.check_open()
         stream, after = self._stream(session, head.once(LAST_EVENT_HEADER.lower()))
-        session.streams += 1
+        session.stream_opened()
         return PendingStream(self._write(session, stream, after, client))
 
     @staticmethod
-    async def _write(session: Session, stream: StoredStream, after: int | None, client: Client) -> None:
+    async def _write(session: LiveSession, stream: StoredStream, after: int | None, client: Client) -> None:
         try:
             await stream.serve(await client.begin_stream(SSE_HEADERS), after)
         finally:
-            session.streams -= 1
-            session.touch()
+            session.stream_ended()
 
-    def _stream(self, session: Session, last_event: str | None) -> tuple[StoredStream, int | None]:
+    def _stream(self, session: LiveSession, last_event: str | None) -> tuple[StoredStream, int | None]:
         """The stream that a GET requests, and the number of the last event that the agent has. Raises `HttpError`.
 
         400 for an event that no stream can be resumed from: 404 would mean that the session has ended.
         """
         if not last_event:
-            if session.streams >= MAX_STREAMS:
+            if session.record.streams >= MAX_STREAMS:
                 raise busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
             return session.keep(session.mailbox), None
         found = session.kept.find(last_event)
@@ -125,13 +125,13 @@ class LegacyHttp:
 
     def delete(self, client: Client, head: RequestHead, _: bytes) -> Response:
         """End a session; its calls in flight are cancelled. Raises `HttpError`."""
-        self._services.end_session(self._session(head, client.address))
+        self._sessions.end(self._session(head, client.address))
         return Response(status=204)
 
     def _initialize(self, post: Post) -> Response:
         head, message, address = post.head, post.message, post.client.address
         stale = head.once(SESSION_FIELD)
-        if stale is not None and self._find(address, stale) is not None:
+        if stale is not None and self._sessions.get(address, stale) is not None:
             problem = RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
             raise RpcHttpError(400, problem, message=message)
         try:
@@ -139,12 +139,12 @@ class LegacyHttp:
         except RpcError as error:
             return Response(jsonrpc.error(message.id, error))
         try:
-            session = self._services.open_session(address, agent.principal.id)
+            session = self._sessions.open(address, agent.principal.id)
         except RpcError as error:
             raise RpcHttpError.of(error, message) from None
-        return Response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.id})
+        return Response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.record.id})
 
-    def _session(self, head: RequestHead, address: str) -> Session:
+    def _session(self, head: RequestHead, address: str) -> LiveSession:
         """The session of a request.
 
         Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this address has no such session.
@@ -152,17 +152,12 @@ class LegacyHttp:
         session_id, version_known = session_of(head)
         if session_id is None:
             raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
-        session = self._find(address, session_id)
+        session = self._sessions.get(address, session_id)
         if session is None:
             raise HttpError(404, "no such session; begin a new one with initialize")
         if not version_known:
             raise HttpError(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")
         return session
-
-    def _find(self, address: str, session_id: str) -> Session | None:
-        """The session with that id; None unless this address opened it over Streamable HTTP."""
-        session = self._services.sessions.get(address, session_id)
-        return None if session is None or session.own_channel else session
 
 
 def _respond(message: Message, running: Running[CallResult]) -> Response:

@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import require_tasks
+from gateway_core.catalog import Catalog, require_tasks
 from gateway_core.downstream import admission
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object, response_to
+from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
 from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -28,9 +29,8 @@ from gateway_core.downstream.request_headers import (
     param_headers,
     require_stream,
 )
-from gateway_core.downstream.services import Services
 from gateway_core.downstream.streams.stream import Mailbox, PostResponse, write_events
-from gateway_core.downstream.subscriptions.subscription import Subscription
+from gateway_core.downstream.subscriptions.subscription import Subscription, Subscriptions
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent
 from gateway_core.http1.application import Client
@@ -152,14 +152,14 @@ _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
 """Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
-def discover(services: Services) -> bytes:
+def discover(catalog: Catalog) -> bytes:
     """The result of `server/discover`."""
-    identity = services.catalog.identity("modern")
+    identity = catalog.identity("modern")
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(MODERN_PROTOCOL_VERSIONS),
         "capabilities": identity["capabilities"],
-        **services.catalog.discover_hint().members(),
+        **catalog.discover_hint().members(),
         "_meta": {SERVER_INFO_KEY: identity["serverInfo"]},
     }
     if "instructions" in identity:
@@ -170,8 +170,10 @@ def discover(services: Services) -> bytes:
 class ModernHttp:
     """Serves the POST requests of modern agents."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions) -> None:
+        self._catalog = catalog
+        self._calls = calls
+        self._subscriptions = subscriptions
 
     def post(self, post: Post) -> Response | PendingCall | PendingStream:
         """Answer a message. Raises `HttpError`."""
@@ -185,14 +187,13 @@ class ModernHttp:
             check_routing(head)
             agent, log_level = admit(message, message.members, post.meta, client.address, head.fields)
             if message.method == DISCOVER:
-                return Response(jsonrpc.result(message.id, discover(self._services)))
+                return Response(jsonrpc.result(message.id, discover(self._catalog)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
             reply = PostResponse(client.begin_stream, accepted)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
-            self._services.gate.enter(message)
-            running = self._services.begin(exchange, message.members, self._services.left)
+            running = self._calls.begin(exchange, message)
             return PendingCall(running, reply, message, _respond, False)
         except RpcError as error:
             raise RpcHttpError.of(error, message) from None
@@ -202,7 +203,7 @@ class ModernHttp:
         require_stream(post.head)
         mailbox = Mailbox()
         message = post.message
-        subscription = self._services.subscribe(agent, message, message.members, mailbox, ended=mailbox.close)
+        subscription = self._subscriptions.open(agent, message, mailbox, ended=mailbox.close)
         return PendingStream(_write(post.client, subscription, mailbox))
 
 

@@ -12,10 +12,10 @@ from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.http_errors import RpcHttpError, busy
+from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.downstream.request_headers import require_stream
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.stream import write_events
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client
@@ -32,28 +32,31 @@ MAX_UNREAD: Final = 1024
 class SseHttp:
     """Serves `GET /sse` and `POST /messages`."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, legacy: Legacy, sessions: Sessions) -> None:
+        self._legacy = legacy
+        self._sessions = sessions
         self._channels: dict[str, Duplex] = {}
 
     def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
         """Open a session and its stream. Raises `HttpError`, `RpcError`."""
         require_stream(head)
-        session = self._services.open_session(client.address, principal_of(b"", client.address).id)
-        channel = self._channels[session.id] = Duplex(self._services, session, modern=False)
-        session.streams += 1
-        return PendingStream(self._write(client, session, channel, _endpoint(head.path, session.id)))
+        session = self._sessions.open(client.address, principal_of(b"", client.address).id, on_channel=True)
+        session_id = session.record.id
+        channel = self._channels[session_id] = Duplex(session, self._legacy)
+        session.stream_opened()
+        return PendingStream(self._write(client, channel, _endpoint(head.path, session_id)))
 
-    async def _write(self, client: Client, session: Session, channel: Duplex, endpoint: str) -> None:
+    async def _write(self, client: Client, channel: Duplex, endpoint: str) -> None:
+        session = channel.session
         try:
             stream = await client.begin_stream(SSE_HEADERS)
             await stream.write(event(endpoint.encode(), "endpoint"))
             await write_events(stream, session.mailbox)
         finally:
-            session.streams -= 1
-            del self._channels[session.id]
+            session.stream_ended()
+            del self._channels[session.record.id]
             channel.close()
-            self._services.end_session(session)
+            self._sessions.end(session)
 
     def check(self, client: Client, head: RequestHead) -> None:
         """Check a POST before its body is read. Raises `HttpError`."""
@@ -61,7 +64,8 @@ class SseHttp:
 
     def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
         """Receive a message or a batch; each response goes over the stream by itself. Raises `HttpError`."""
-        session, channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
+        channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
+        session = channel.session
         try:
             messages = decode_all(body, session.agent)
         except RpcError as error:
@@ -72,13 +76,12 @@ class SseHttp:
             channel.receive(message)
         return Response(status=202)
 
-    def _open(self, address: str, session_id: str) -> tuple[Session, Duplex]:
-        """The session of an open stream, and its channel. Raises `HttpError` (404)."""
-        session = self._services.sessions.get(address, session_id)
+    def _open(self, address: str, session_id: str) -> Duplex:
+        """The channel of an open stream. Raises `HttpError` (404) if this address has no such session."""
         channel = self._channels.get(session_id)
-        if session is None or channel is None:
+        if channel is None or channel.session.record.address != address:
             raise HttpError(404, f"no such session; begin a new one with GET {STREAM_PATH}")
-        return session, channel
+        return channel
 
 
 def _endpoint(path: str, session_id: str) -> str:

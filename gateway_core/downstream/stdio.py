@@ -15,11 +15,13 @@ from typing import Final
 
 from loguru import logger
 
+from gateway_core.catalog import Catalog
+from gateway_core.config import ProxyConfig
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.batch import decode_all
-from gateway_core.downstream.duplex import Duplex
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.duplex import Duplex, ModernRequests
+from gateway_core.downstream.legacy import Legacy
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.inline.driver import task_of
 from gateway_core.internal_errors import internal_error, where
@@ -39,12 +41,23 @@ Close = Callable[[], None]
 class StdioServer:
     """Serves one agent on stdin and stdout until it closes its end."""
 
-    def __init__(self, services: Services, stdin: int | None = None, stdout: int | None = None) -> None:
-        """`stdin`, `stdout`: descriptors to use; None for those of the process."""
-        self._services = services
-        self._descriptors = (stdin, stdout)
-        self._session = Session(ADDRESS, principal_of(b"", ADDRESS).id)
-        self._channel = Duplex(services, self._session, modern=True)
+    def __init__(
+        self,
+        config: ProxyConfig,
+        descriptors: tuple[int | None, int | None],
+        *,
+        catalog: Catalog,
+        sessions: Sessions,
+        legacy: Legacy,
+        modern: ModernRequests,
+    ) -> None:
+        """`descriptors`: those to use as stdin and stdout; None for those of the process."""
+        self._config = config
+        self._catalog = catalog
+        self._sessions = sessions
+        self._descriptors = descriptors
+        self._session = sessions.open_unstored(ADDRESS, principal_of(b"", ADDRESS).id)
+        self._channel = Duplex(self._session, legacy, modern)
         self._reading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -59,7 +72,7 @@ class StdioServer:
             loop = asyncio.get_running_loop()
             self._reading = loop.create_task(self._read(read))
             writing = loop.create_task(self._write(write))
-            forget_changes = self._services.catalog.listen(self._session.changed)
+            forget_changes = self._catalog.listen(self._session.changed)
             try:
                 await asyncio.wait([self._reading, writing], return_when=asyncio.FIRST_COMPLETED)
                 if not writing.done():
@@ -73,8 +86,8 @@ class StdioServer:
                         logger.error("{} while serving stdin and stdout\n{}", type(failed).__name__, where(failed))
                         failures.append(failed)
                 self._channel.close()
-                self._services.end_session(self._session)
-                await self._services.wait_sessions_closed(1.0)
+                self._sessions.end(self._session)
+                await self._sessions.wait_closed(1.0)
                 close_reader()
                 close_writer()
         if failures:
@@ -89,13 +102,13 @@ class StdioServer:
         self._session.questions.end()  # reading has ended, so no answer can arrive
         calls = [task_of(call) for call in self._session.calls.values()]
         if calls:
-            await asyncio.wait(calls, timeout=self._services.config.drain_timeout)
+            await asyncio.wait(calls, timeout=self._config.drain_timeout)
         self._channel.end_subscriptions()
         self._session.mailbox.close()
         await asyncio.wait([writing], timeout=WRITE_TIMEOUT)
 
     async def _read(self, read: Read) -> None:
-        limit = self._services.config.limits.request_body
+        limit = self._config.limits.request_body
         async with contextlib.aclosing(_lines(read, limit)) as lines:
             async for line in lines:
                 if line is None:

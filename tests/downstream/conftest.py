@@ -15,8 +15,9 @@ from gateway_core.api import CallResult, Outcome
 from gateway_core.budget import MemoryBudget
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import DataPlane
-from gateway_core.downstream.services import Services
-from gateway_core.downstream.sessions.store import InMemorySessions
+from gateway_core.downstream.downstream import Downstream
+from gateway_core.downstream.sessions.sessions import SessionEvents
+from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
@@ -132,13 +133,21 @@ class FakeCatalog:
 
 @dataclass
 class World:
-    services: Services
+    downstream: Downstream
     pipeline: FakePipeline
     catalog: FakeCatalog
     server: DataPlane
     http: aiohttp.ClientSession
-    ended: list[str]
+    budget: MemoryBudget
+    store: SessionStore
+    ended: list[str] = field(default_factory=list)
+    """The ids of the sessions that have ended."""
+    on_session_end: Callable[[str], Awaitable[None] | None] | None = None
+    """Called instead of adding to `ended`."""
     ready: bool = True
+
+    def session_ended(self, session_id: str) -> Awaitable[None] | None:
+        return (self.on_session_end or self.ended.append)(session_id)
 
     @property
     def base(self) -> str:
@@ -236,19 +245,24 @@ def modern_request(
     return headers, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**params, "_meta": meta}}
 
 
-def services_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Services, FakePipeline, FakeCatalog]:
+def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Downstream, FakePipeline, FakeCatalog]:
+    """The agents' side over the small pipeline; `ended` gets the ids of the sessions that end."""
     pipeline, catalog = FakePipeline(), FakeCatalog()
-    limits = config.limits
-    services = Services(
-        config=config,
+    downstream = Downstream(
+        config,
         budget=MemoryBudget(),
         pipeline=pipeline,
         catalog=catalog,
-        sessions=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
+        store=store_for(config),
+        events=SessionEvents(([] if ended is None else ended).append),
         ready=lambda: True,
-        on_session_end=([] if ended is None else ended).append,
     )
-    return services, pipeline, catalog
+    return downstream, pipeline, catalog
+
+
+def store_for(config: ProxyConfig) -> InMemorySessions:
+    limits = config.limits
+    return InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
 
 
 Start = Callable[..., Awaitable[World]]
@@ -267,7 +281,7 @@ def helpers() -> Any:
     class Helpers:
         initialize = staticmethod(initialize_request)
         modern = staticmethod(modern_request)
-        services = staticmethod(services_for)
+        downstream = staticmethod(downstream_for)
 
     return Helpers
 
@@ -275,14 +289,27 @@ def helpers() -> Any:
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
+    store = settings.pop("store", None)
     config = ProxyConfig(limits=limits, **settings)
-    ended: list[str] = []
-    services, pipeline, catalog = services_for(config, ended)
-    server = DataPlane(services)
+    pipeline, catalog, budget = FakePipeline(), FakeCatalog(), MemoryBudget()
+    store = store or store_for(config)
+
+    def ended(session_id: str) -> Awaitable[None] | None:
+        return world.session_ended(session_id)
+
+    downstream = Downstream(
+        config,
+        budget=budget,
+        pipeline=pipeline,
+        catalog=catalog,
+        store=store,
+        events=SessionEvents(ended),
+        ready=lambda: world.ready,
+    )
+    server = downstream.http_server()
     await server.start("127.0.0.1", 0)
     async with aiohttp.ClientSession() as http:
-        world = World(services, pipeline, catalog, server, http, ended)
-        services.ready = lambda: world.ready
+        world = World(downstream, pipeline, catalog, server, http, budget, store)
         try:
             yield world
         finally:

@@ -5,12 +5,11 @@ import asyncio
 import conftest
 
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.stdio import StdioServer
 
 
 async def main() -> None:
-    services, _, catalog = conftest.services_for(ProxyConfig(drain_timeout=2.0))
-    server = StdioServer(services)
+    downstream, _, catalog = conftest.downstream_for(ProxyConfig(drain_timeout=2.0))
+    server = downstream.stdio_server()
     serving = asyncio.ensure_future(server.run())
     await asyncio.sleep(0)
     print("noise on stdout", flush=True)

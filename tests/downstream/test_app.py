@@ -412,10 +412,8 @@ async def test_a_flood_of_silent_connections_is_cut_off(start: Any) -> None:
 
 
 async def test_a_port_in_use_is_an_os_error(world: Any, start: Any) -> None:
-    from gateway_core.downstream.app import DataPlane
-
     with pytest.raises(OSError, match="address already in use"):
-        await DataPlane(world.services).start("127.0.0.1", world.server.port)
+        await world.downstream.http_server().start("127.0.0.1", world.server.port)
 
 
 async def test_requests_on_one_connection_are_of_whatever_era(world: Any, helpers: Any) -> None:
@@ -456,13 +454,13 @@ async def test_house_is_kept_on_after_a_chore_has_failed(start: Any, monkeypatch
     sink = logger.add(lines.append, level="ERROR", diagnose=False)
     monkeypatch.setattr("gateway_core.downstream.app.HOUSEKEEPING_INTERVAL", 0.05)
     world = await start(limits={"session_idle": 0.2})
-    expire = world.services.sessions.expire
+    expire = world.store.expire
 
-    def fail() -> None:
-        monkeypatch.setattr(world.services.sessions, "expire", expire)
+    def fail(_: Any) -> None:
+        monkeypatch.setattr(world.store, "expire", expire)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(world.services.sessions, "expire", fail)
+    monkeypatch.setattr(world.store, "expire", fail)
     session = await world.initialize()
     async with asyncio.timeout(5):
         while not world.ended:
@@ -504,7 +502,7 @@ async def test_an_error_that_is_no_json_is_answered_as_a_bug(world: Any, monkeyp
 
 async def test_no_new_work_begins_when_memory_is_short(world: Any, helpers: Any) -> None:
     session = await world.initialize()
-    budget = world.services.budget
+    budget = world.budget
     budget.level, budget.tight = 0.93, True
     calls = [
         await world.modern("tools/call", {"name": "echo", "arguments": {}}),
@@ -522,7 +520,7 @@ async def test_no_new_work_begins_when_memory_is_short(world: Any, helpers: Any)
 
 async def test_the_idlest_sessions_end_when_memory_is_nearly_full(world: Any) -> None:
     sessions = [await world.initialize() for _ in range(20)]
-    world.services.end_idle_sessions()
+    world.downstream.sessions.end_idle()
     answers = [await world.post(PING, session) for session in sessions]
     assert [answer.status for answer in answers] == [404, 404] + [200] * 18
 
@@ -533,4 +531,4 @@ async def test_what_an_agent_says_of_itself_is_bounded(world: Any, helpers: Any,
     request["params"][member] = {"name": "x", "version": "1", "more": "y" * 70_000}
     answer = await world.post(request)
     assert answer.json["error"]["message"] == f"{member} is larger than 65536 bytes"
-    assert len(world.services.sessions) == 0
+    assert len(world.downstream.sessions) == 0

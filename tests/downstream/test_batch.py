@@ -59,7 +59,7 @@ async def test_the_version_header_of_later_clients_does_no_harm(world: Any, sess
 async def test_each_message_passes_the_pipeline_with_its_own_exchange(world: Any, session: dict[str, str]) -> None:
     await world.post([call(request_id=number) for number in range(5)], session)
     assert len(world.pipeline.exchanges) == 5
-    assert world.services.gate.in_flight == 0
+    assert world.downstream.gate.in_flight == 0
 
 
 async def test_a_batch_without_requests_is_accepted_without_a_body(world: Any, session: dict[str, str]) -> None:
@@ -154,12 +154,12 @@ async def test_a_batch_whose_agent_leaves_goes_on_and_keeps_nothing(world: Any, 
     await world.pipeline.started.wait()
     response.cancel()
     await asyncio.sleep(0.05)
-    assert world.services.gate.in_flight == 1
+    assert world.downstream.gate.in_flight == 1
     world.pipeline.released.set()
     async with asyncio.timeout(5):
-        while world.services.gate.in_flight:
+        while world.downstream.gate.in_flight:
             await asyncio.sleep(0.01)
-    assert not next(iter(world.services.sessions)).kept._streams
+    assert not next(iter(world.downstream.sessions)).kept._streams
 
 
 async def test_a_malformed_message_refuses_the_batch_before_anything_runs(world: Any, session: dict[str, str]) -> None:
@@ -194,7 +194,7 @@ async def test_initialize_is_never_in_a_batch(world: Any, session: dict[str, str
     for headers in (session, BOTH):
         answer = await world.post([helpers.initialize(version=VERSION)], headers)
         assert answer.status == 400
-    assert len(world.services.sessions) == 1
+    assert len(world.downstream.sessions) == 1
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-06-18", "2025-11-25"])
@@ -234,7 +234,7 @@ async def test_a_batch_above_the_limit_of_calls_is_refused_in_part(start: Any) -
     world.pipeline.released.set()
     answers = by_id((await posting).json)
     assert [number for number in answers if "error" in answers[number]] == [2, 3]
-    assert world.services.gate.in_flight == 0
+    assert world.downstream.gate.in_flight == 0
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def test_a_malformed_initialize_opens_no_session(world: Any, helpers: Any,
     request["params"].update(change)
     answer = await world.post(request)
     assert answer.json["error"]["code"] == -32602
-    assert len(world.services.sessions) == 0
+    assert len(world.downstream.sessions) == 0
 
 
 async def test_both_paths_serve(world: Any) -> None:
@@ -114,7 +114,7 @@ async def test_initialize_in_a_session_is_refused(world: Any, helpers: Any) -> N
     session = await world.initialize()
     known = await world.post(helpers.initialize(), session)
     assert known.status == 400
-    assert len(world.services.sessions) == 1
+    assert len(world.downstream.sessions) == 1
 
 
 @pytest.mark.parametrize("stale", ["ended", "unknown", "of another transport", "of another address"])
@@ -128,13 +128,12 @@ async def test_initialize_with_a_stale_session_header_opens_a_new_session(start:
     elif stale == "unknown":
         session_id = "x" * 43
     elif stale == "of another address":
-        (known,) = world.services.sessions
-        world.services.sessions._sessions["10.0.0.1", session_id] = world.services.sessions._sessions.pop(
-            (known.address, session_id)
-        )
+        (known,) = world.downstream.sessions
+        for table in (world.downstream.sessions._live, world.store._sessions):
+            table["10.0.0.1", session_id] = table.pop((known.record.address, session_id))
     else:
-        (known,) = world.services.sessions
-        known.own_channel = True
+        (known,) = world.downstream.sessions
+        known.record.on_channel = True
     answer = await world.post(helpers.initialize(), {**session, "Mcp-Session-Id": session_id})
     assert answer.status == 200
     opened = answer.headers["Mcp-Session-Id"]
@@ -185,8 +184,8 @@ async def test_a_disconnect_does_not_cancel_the_call(world: Any) -> None:
     async with asyncio.timeout(2):
         await world.pipeline.finished.wait()
     assert not world.pipeline.cancelled.is_set()
-    await world.services.gate.wait_empty(1)
-    assert world.services.gate.in_flight == 0
+    await world.downstream.gate.wait_empty(1)
+    assert world.downstream.gate.in_flight == 0
 
 
 async def test_a_disconnect_in_the_middle_of_a_stream_does_not_cancel_the_call(world: Any) -> None:
@@ -248,7 +247,7 @@ async def test_delete_ends_the_session_and_what_hangs_on_it(world: Any) -> None:
             assert response.status == 204
         assert (await posting).json["error"]["code"] == -31006
         assert b"event: message" not in await asyncio.wait_for(stream.content.read(), 2)
-    await world.services.wait_sessions_closed(1)
+    await world.downstream.sessions.wait_closed(1)
     assert world.ended == [session["Mcp-Session-Id"]]
     assert (await world.post(call("echo"), session)).status == 404
 
@@ -261,12 +260,12 @@ async def test_what_hangs_on_a_session_may_take_its_time_to_end(world: Any) -> N
         told.append(session_id)
         raise ValueError("broken upstream")
 
-    world.services.on_session_end = slowly
+    world.on_session_end = slowly
     session = await world.initialize()
     async with world.http.delete(world.url, headers=session) as response:
         assert response.status == 204
     assert not told
-    await world.services.wait_sessions_closed(2)
+    await world.downstream.sessions.wait_closed(2)
     assert told == [session["Mcp-Session-Id"]]
 
 
@@ -386,8 +385,8 @@ async def test_the_session_limit_of_one_agent_is_no_other_agents_business(start:
 async def test_retry_after_is_the_time_of_the_calls_whatever_else_their_agents_send(start: Any, helpers: Any) -> None:
     world = await start(limits={"sessions_per_principal": 1})
     session, nap = await in_use(world, "talkative")
-    for each in world.services.sessions:
-        each.busy_since -= 20
+    for each in world.downstream.sessions:
+        each.record.busy_since -= 20
     notification = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
     for message in ({"jsonrpc": "2.0", "id": "p", "method": "ping"}, call("echo", request_id="e"), notification):
         assert (await world.post(message, session)).status in {200, 202}
@@ -417,7 +416,7 @@ async def test_clients_that_never_delete_their_sessions_get_new_ones(start: Any)
     first = await world.initialize("forgetful")
     for _ in range(20):
         last = await world.initialize("forgetful")
-    assert len(world.services.sessions) == 4
+    assert len(world.downstream.sessions) == 4
     assert (await world.post(call("echo"), first)).status == 404
     assert len(world.ended) == 19, "what hangs on the sessions that ended is told"
     for session in (quiet, used, last):

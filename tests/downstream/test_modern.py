@@ -214,8 +214,8 @@ async def test_a_disconnect_cancels_the_call(world: Any) -> None:
     call.cancel()
     async with asyncio.timeout(1):
         await world.pipeline.cancelled.wait()
-        await world.services.gate.wait_empty(1)
-    assert world.services.gate.in_flight == 0
+        await world.downstream.gate.wait_empty(1)
+    assert world.downstream.gate.in_flight == 0
 
 
 async def test_closing_a_stream_cancels_the_call(world: Any, helpers: Any) -> None:
@@ -318,7 +318,7 @@ async def test_an_idle_listener_is_kept_alive(world: Any, helpers: Any, monkeypa
         while not (line := await response.content.readline()).startswith(b":"):
             assert line, "the stream has ended"
     async with asyncio.timeout(5):
-        while world.services.subscriptions or len(world.catalog.listeners) > 1:
+        while world.downstream.subscriptions or len(world.catalog.listeners) > 1:
             await asyncio.sleep(0.01)
 
 
@@ -332,7 +332,7 @@ async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: 
         refused = await world.modern(method, params, 5)
         assert (refused.status, refused.json["error"]["code"], refused.json["id"]) == (503, -31005, 5)
         assert refused.headers["Retry-After"] == "1"
-    assert not world.services.subscriptions
+    assert not world.downstream.subscriptions
     assert "result" in (await world.modern(LIST)).json
     assert "result" in (await world.modern("server/discover")).json
 

@@ -132,8 +132,8 @@ async def test_an_agent_that_leaves_cancels_a_modern_call(world: Any, helpers: A
     writer.close()
     async with asyncio.timeout(5):
         await world.pipeline.cancelled.wait()
-        await world.services.gate.wait_empty(5)
-    assert world.services.gate.in_flight == 0
+        await world.downstream.gate.wait_empty(5)
+    assert world.downstream.gate.in_flight == 0
 
 
 async def test_an_agent_that_leaves_at_once_leaves_nothing_behind(world: Any, helpers: Any) -> None:
@@ -142,7 +142,7 @@ async def test_an_agent_that_leaves_at_once_leaves_nothing_behind(world: Any, he
         writer.write(modern(helpers, "sleep"))
         writer.transport.abort()
     async with asyncio.timeout(5):
-        while world.services.gate.in_flight or connections(world):
+        while world.downstream.gate.in_flight or connections(world):
             await asyncio.sleep(0.01)
 
 
@@ -185,7 +185,7 @@ async def initialized(responses: Responses, writer: asyncio.StreamWriter) -> str
 
 
 def only_session(world: Any) -> Any:
-    (session,) = world.services.sessions._sessions.values()
+    (session,) = world.downstream.sessions
     return session
 
 
@@ -200,7 +200,7 @@ async def test_a_request_that_comes_behind_a_stream_is_served_once_it_ends(world
     session_id = await initialized(responses, writer)
     session = only_session(world)
     writer.write(get(session_id) + modern(helpers))
-    await until(lambda: session.streams == 1)
+    await until(lambda: session.record.streams == 1)
     session.mailbox.put(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', 1)
     session.mailbox.close()
     status, headers, body = await responses.next()
@@ -208,7 +208,7 @@ async def test_a_request_that_comes_behind_a_stream_is_served_once_it_ends(world
     assert b"list_changed" in body
     status, _, body = await responses.next()
     assert (status, json.loads(body)["id"]) == (200, 7)
-    assert session.streams == 0
+    assert session.record.streams == 0
     writer.close()
 
 
@@ -224,8 +224,8 @@ async def test_an_agent_that_leaves_its_stream_at_any_moment_leaves_no_trace(wor
             await asyncio.sleep(pause)
         other.transport.abort()
     await asyncio.sleep(0.05)
-    await until(lambda: session.streams == 0 and len(connections(world)) <= 1)
-    assert session.streams == 0, "each was counted out again"
+    await until(lambda: session.record.streams == 0 and len(connections(world)) <= 1)
+    assert session.record.streams == 0, "each was counted out again"
     writer.close()
 
 
@@ -252,9 +252,9 @@ async def test_no_more_streams_than_allowed_however_fast_they_are_asked_for(worl
     for _, one in dialled:
         one.write(get(session_id))
     session = only_session(world)
-    await until(lambda: session.streams == 8)
+    await until(lambda: session.record.streams == 8)
     await asyncio.sleep(0.05)
-    assert session.streams == 8
+    assert session.record.streams == 8
     for _, one in (*dialled, (responses, writer)):
         one.close()
 

@@ -114,7 +114,7 @@ async def test_a_legacy_client_is_told_that_lists_changed(sse_world: Any, transp
     server: Any = sse_world.url if transport == "http" else sse_client(f"{sse_world.base}/sse")
     async with Client(server, mode="legacy", message_handler=on_message) as client:
         await client.list_tools()
-        await eventually(lambda: any(session.streams for session in sse_world.services.sessions))
+        await eventually(lambda: any(session.record.streams for session in sse_world.downstream.sessions))
         sse_world.catalog.change("tools")
         async with asyncio.timeout(5):
             await told.wait()

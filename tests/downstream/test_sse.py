@@ -167,7 +167,7 @@ async def test_the_end_of_the_stream_ends_the_session(open_stream: Any, helpers:
         while not stream.world.ended:
             await asyncio.sleep(0.01)
     assert (await stream.send(call("echo"))).status == 404
-    assert len(stream.world.services.sessions) == 0
+    assert len(stream.world.downstream.sessions) == 0
 
 
 async def test_messages_need_the_session_of_an_open_stream(sse_world: Any) -> None:

@@ -49,7 +49,7 @@ class Peer:
 @asynccontextmanager
 async def connected(helpers: Any, ended: list[str] | None = None, **settings: Any) -> AsyncIterator[Peer]:
     limits = LimitsConfig(**settings.pop("limits", {}))
-    services, pipeline, catalog = helpers.services(ProxyConfig(limits=limits, **settings), ended)
+    downstream, pipeline, catalog = helpers.downstream(ProxyConfig(limits=limits, **settings), ended)
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
     answers = asyncio.StreamReader(limit=32 * 1024 * 1024)
@@ -57,7 +57,7 @@ async def connected(helpers: Any, ended: list[str] | None = None, **settings: An
     transport, _ = await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(out_read, "rb", buffering=0)
     )
-    peer = Peer(pipeline, catalog, StdioServer(services, in_read, out_write), in_write, answers)
+    peer = Peer(pipeline, catalog, downstream.stdio_server(in_read, out_write), in_write, answers)
     try:
         yield peer
     finally:
@@ -269,9 +269,9 @@ async def test_files_serve_as_well_as_pipes(helpers: Any, tmp_path: Path) -> Non
     source, target = tmp_path / "in", tmp_path / "out"
     lines = [helpers.initialize(), call("echo", 1), ping(2)]
     source.write_text("\n".join(json.dumps(line) for line in lines))  # the last without its newline
-    services, _, _ = helpers.services(ProxyConfig(drain_timeout=5.0))
+    downstream, _, _ = helpers.downstream(ProxyConfig(drain_timeout=5.0))
     with source.open("rb") as stdin, target.open("wb") as stdout:
-        await asyncio.wait_for(StdioServer(services, stdin.fileno(), stdout.fileno()).run(), 5)
+        await asyncio.wait_for(downstream.stdio_server(stdin.fileno(), stdout.fileno()).run(), 5)
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert sorted(answer["id"] for answer in answers) == [0, 1, 2]
 
@@ -313,9 +313,9 @@ async def test_a_call_that_ends_in_an_exception_is_answered(
 
 
 async def test_a_reader_that_breaks_is_an_error(helpers: Any, tmp_path: Path) -> None:
-    services, _, catalog = helpers.services(ProxyConfig(drain_timeout=1.0))
+    downstream, _, catalog = helpers.downstream(ProxyConfig(drain_timeout=1.0))
     folder = os.open(tmp_path, os.O_RDONLY)  # cannot be read like a file
     with (tmp_path / "out").open("wb") as stdout, pytest.raises(IsADirectoryError):
-        await asyncio.wait_for(StdioServer(services, folder, stdout.fileno()).run(), 5)
+        await asyncio.wait_for(downstream.stdio_server(folder, stdout.fileno()).run(), 5)
     os.close(folder)
     assert not catalog.listeners

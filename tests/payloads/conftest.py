@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from gateway_core.config import loads
-from gateway_core.downstream.stdio import StdioServer
 from gateway_core.gateway import Gateway
 
 ENDS = Path(__file__).with_name("ends.py")
@@ -287,7 +286,7 @@ class StdioAgent(Agent):
             asyncio.streams.FlowControlMixin, os.fdopen(out, "wb", buffering=0)
         )
         self.writer = asyncio.StreamWriter(transport, protocol, None, loop)
-        self.serving = asyncio.create_task(StdioServer(self.gateway._services, stdin, stdout).run())
+        self.serving = asyncio.create_task(self.gateway.downstream.stdio_server(stdin, stdout).run())
         if self.era == "legacy":
             await self.send(self.initialize())
             await self.receive()

@@ -36,6 +36,10 @@ class Gate:
             raise overloaded("the gateway is stopping")
         self.budget.check()
 
+    def close(self) -> None:
+        """Admit no new work from now on: the gateway is stopping."""
+        self.closing = True
+
     def leave(self) -> None:
         self.in_flight -= 1
         if not self.in_flight and self._emptied is not None and not self._emptied.done():

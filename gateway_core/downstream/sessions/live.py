@@ -1,19 +1,23 @@
-"""The state of a legacy agent between its requests: identity, calls in flight, queued messages, resumable streams.
+"""What this process holds of a legacy session: calls in flight, queued messages, questions, resumable streams.
 
-A session is looked up by its id and the address that opened it: to others it looks as if it did not exist. A session
-id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
+A `LiveSession` is built around a `SessionRecord`, which holds everything that may leave the process. It can be built
+from that record alone. A session is looked up by its id and the address that opened it: to others it looks as if it did
+not exist. A session id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Raw
 
 from gateway_core.api import CallResult
+from gateway_core.catalog import Catalog
+from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.streams.event_store import EventStore, StoredStream
 from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.downstream.streams.stream import Keep, Mailbox
@@ -42,94 +46,106 @@ def request_key(raw_id: Raw) -> RequestKey:
         return key
 
 
-class Session:
+class LiveSession:
     """The session of one agent: identified by its id over HTTP, or bound to its channel (SSE, stdio)."""
 
     __slots__ = (
-        "address",
+        "_clock",
+        "_question_timeout",
+        "_watched",
         "agent",
-        "busy_since",
         "calls",
-        "id",
         "kept",
-        "log_level",
         "mailbox",
-        "own_channel",
-        "owner",
         "primed",
         "questions",
-        "ready",
-        "streams",
+        "record",
         "subscriptions",
-        "used",
-        "watched",
     )
 
-    def __init__(self, address: str, owner: str) -> None:
-        """`owner`: the principal's id for session limits; a later `initialize` does not change it."""
-        self.id = secrets.token_urlsafe(32)
-        self.address = address
-        self.owner = owner
+    def __init__(
+        self,
+        record: SessionRecord,
+        clock: Callable[[], float] = time.monotonic,
+        question_timeout: float | None = None,
+    ) -> None:
+        """`clock`: the clock of the record's times. `question_timeout`: seconds that the agent has to answer a question
+        outside of a call; None for no limit.
+        """
+        self.record: Final = record
+        self._clock = clock
+        self._question_timeout = question_timeout
         self.agent: Agent | None = None
         """None before `initialize`; see `introduce`."""
         self.primed = False
         """Whether this agent's streams begin with an event without data."""
-        self.ready = False
-        """Whether the agent has sent `notifications/initialized`; before that it gets no change notifications."""
         self.mailbox = Mailbox()
         """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
-        self.streams = 0
-        """The number of open GET streams."""
         self.kept = EventStore()
         """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
-        """Requests in flight, by the agent's request ids; `ended` removes them."""
-        self.busy_since = 0.0
-        """Monotonic time since which it has always had requests in flight; meaningless without any."""
+        """Requests in flight, by the agent's request ids; `began` adds and `ended` removes them."""
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Open listen requests on this agent's channel, by the agent's request ids."""
         self.questions = AgentQuestions()
-        self.watched: Watched | None = None
+        self._watched: Watched | None = None
         """The resources that the agent has subscribed to; None before the first subscription."""
-        self.log_level = ""
-        """The lowest log level that the agent wants; empty (no log messages) until it sets one."""
-        self.used = time.monotonic()
-        """Monotonic time of the last use: a message came in, or a request or a GET stream ended."""
-        self.own_channel = False
-        """Whether it is bound to a two-way channel, the only way to reach its agent."""
+        if record.protocol_version:
+            self._create_agent()
 
     def introduce(self, agent: Agent) -> None:
-        """Set the agent of the session."""
-        self.agent = agent
-        self.primed = agent.protocol_version >= PRIMED_SINCE
+        """Make `agent`, as its `initialize` request described it, the agent of the session."""
+        self.record.introduce(agent.protocol_version, agent.client_info, agent.capabilities)
+        self._create_agent()
+
+    def _create_agent(self) -> None:
+        record = self.record
+        self.agent = Agent(
+            principal=principal_of(record.client_info, record.address),
+            era="legacy",
+            protocol_version=record.protocol_version,
+            client_info=record.client_info,
+            capabilities=record.capabilities,
+            session_id=record.id,
+            standalone=SessionBack(self, limit=self._question_timeout),
+        )
+        self.primed = record.protocol_version >= PRIMED_SINCE
 
     def touch(self) -> None:
-        self.used = time.monotonic()
+        self.record.touch(self._clock())
 
     def new_key(self, raw_id: Raw) -> RequestKey:
         """The key of a new request. Raises `RpcError` if its id is already in flight (basic/index, Requests)."""
         key = request_key(raw_id)
         if key in self.calls or key in self.subscriptions:
             raise RpcError.of_gateway(INVALID_REQUEST, "a request with this id is still in flight")
-        self.used = time.monotonic()
-        if not self.calls:
-            self.busy_since = self.used
         return key
+
+    def began(self, key: RequestKey, running: Running[CallResult]) -> None:
+        """Add a request to those in flight."""
+        if not self.calls:
+            self.record.calls_begun(self._clock())
+        self.calls[key] = running
 
     def ended(self, key: RequestKey) -> None:
         """Remove a request that has ended from those in flight."""
         del self.calls[key]
-        self.used = time.monotonic()
+        if not self.calls:
+            self.record.calls_ended(self._clock())
 
-    @property
-    def busy(self) -> bool:
-        """Whether it has open streams or calls in flight; if so, it does not expire."""
-        return self.streams > 0 or bool(self.calls)
+    def stream_opened(self) -> None:
+        """Count a new GET stream; the caller must call `stream_ended` exactly once."""
+        self.record.stream_opened()
 
-    @property
-    def gives_way(self) -> bool:
-        """Whether it may be evicted for a new one. After a 404 its agent initializes again; on a channel it cannot."""
-        return not self.calls and not self.own_channel
+    def stream_ended(self) -> None:
+        self.record.stream_ended(self._clock())
+
+    def watched(self, catalog: Catalog) -> Watched:
+        """The resources that the agent watches, found in `catalog`. Only after `initialize`."""
+        if self._watched is None:
+            assert self.agent is not None
+            self._watched = Watched(catalog, self.agent, self.updated)
+        return self._watched
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
         """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
@@ -137,22 +153,22 @@ class Session:
 
     def changed(self, kinds: frozenset[str]) -> None:
         """Notify the agent that lists have changed, unless the same notification is already queued."""
-        if self.ready:
+        if self.record.ready:
             for kind in LIST_CHANGED.keys() & kinds:
                 self.mailbox.put(LIST_CHANGED[kind], Keep.NOTICE, once=True)
 
     def updated(self, uri: str) -> None:
         """Notify the agent that a resource was updated, unless the same notification is already queued."""
-        if self.ready:
+        if self.record.ready:
             self.mailbox.put(jsonrpc.notification(UPDATED, {"uri": uri}), Keep.NOTICE, once=True)
 
     def end(self) -> None:
-        """Cancel calls in flight and close the streams. Use `Services.end_session`: it also removes the session."""
+        """Cancel calls in flight and close the streams. Use `Sessions.end`: it also removes the session."""
         for task in list(self.calls.values()):
             task.cancel()
         self.questions.end()
-        if self.watched is not None:
-            self.watched.close()
+        if self._watched is not None:
+            self._watched.close()
         self.mailbox.close()
         self.kept.close()
 
@@ -162,7 +178,7 @@ class SessionBack:
 
     __slots__ = ("_can_ask", "_limit", "_session")
 
-    def __init__(self, session: Session, *, can_ask: bool = True, limit: float | None = None) -> None:
+    def __init__(self, session: LiveSession, *, can_ask: bool = True, limit: float | None = None) -> None:
         """`limit`: seconds that the agent has to answer a question; None if the exchange bounds them."""
         self._session = session
         self._can_ask = can_ask
@@ -173,7 +189,7 @@ class SessionBack:
 
     async def ask(self, method: str, params: bytes) -> bytes:
         session = self._session
-        if not self._can_ask or not (session.own_channel or session.streams):
+        if not self._can_ask or not (session.record.on_channel or session.record.streams):
             return await NO_BACK.ask(method, params)
         try:
             async with asyncio.timeout(self._limit):

@@ -1,5 +1,9 @@
 """The store of legacy agents' sessions, its limits, and the choice of the session to evict.
 
+A store keeps records, not sessions: nothing in its protocol is bound to one process. `sessions.py`, its only user, asks
+it about new sessions, about sessions that this process does not serve yet, and once a second. A usual call does not
+reach it.
+
 Many clients never send DELETE, so at a limit the idlest session is evicted. At the limit of a principal it is one of
 that principal; at the overall limit it is one of the principal with the most sessions. A new session is refused only
 if all candidates have calls in flight or a two-way channel.
@@ -8,11 +12,11 @@ if all candidates have calls in flight or a two-way channel.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Final, Protocol
 
-from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.errors import RETRY_AFTER, TooManySessions
 
 LOOKED_AT: Final = 128
@@ -22,43 +26,57 @@ MAX_WAIT: Final = 60.0
 
 
 class SessionStore(Protocol):
-    """Keeps the live sessions of legacy agents, within limits."""
+    """Keeps the records of legacy sessions, within limits.
 
-    def in_the_way(self, owner: str) -> Session | None:
+    Several processes may share one. Each session is served by one of them at a time, and another one goes on from its
+    record.
+    """
+
+    clock: Callable[[], float]
+    """The clock of all times in the records, in seconds; the same for all processes that share the store."""
+
+    def in_the_way(self, owner: str) -> SessionRecord | None:
         """The session to end before `create`; None if there is room. Raises `TooManySessions` if all are in use."""
 
-    def create(self, address: str, owner: str) -> Session:
+    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
         """Create a session. Raises `TooManySessions` at a limit."""
 
-    def get(self, address: str, session_id: str) -> Session | None:
+    def get(self, address: str, session_id: str) -> SessionRecord | None:
         """The session with that id; None unless that address opened it."""
 
-    def delete(self, session: Session) -> None:
+    def save(self, record: SessionRecord) -> None:
+        """Store a record that has changed.
+
+        No effect if the session is unknown, because it was deleted, or if the stored record has a later `used`.
+        """
+
+    def delete(self, record: SessionRecord) -> None:
         """Remove a session; no effect if it is unknown."""
 
-    def expire(self) -> list[Session]:
-        """Remove the sessions that have been unused for too long, and return them."""
+    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
+        """Remove the sessions that have been unused for too long.
 
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Session]: ...
+        `served`: all sessions that this process serves, as they are now. Returns those of them that the store no
+        longer has, because they expired or another process deleted them.
+        """
 
 
 class InMemorySessions:
-    """Stores sessions in this process. Idle times use the monotonic clock."""
+    """Keeps records in this process, on the monotonic clock."""
 
     def __init__(self, limit: int, per_principal: int, idle: float) -> None:
         """At most `limit` sessions in all and `per_principal` of one owner; they expire after `idle` seconds."""
         self._limit = limit
         self._per_principal = per_principal
         self._idle = idle
-        self._sessions: dict[tuple[str, str], Session] = {}
-        self._owned: dict[str, dict[str, Session]] = {}
+        self.clock: Callable[[], float] = time.monotonic
+        self._sessions: dict[tuple[str, str], SessionRecord] = {}
+        self._owned: dict[str, dict[str, SessionRecord]] = {}
         """Owner -> its sessions, by session id."""
         self._holders: dict[int, dict[str, None]] = {}
         """Number of sessions -> the owners that have that many, the least recently examined first."""
 
-    def in_the_way(self, owner: str) -> Session | None:
+    def in_the_way(self, owner: str) -> SessionRecord | None:
         own = self._owned.get(owner, {})
         if len(own) >= self._per_principal:
             found = _idlest(own.values())
@@ -72,7 +90,7 @@ class InMemorySessions:
             return found
         return None
 
-    def _of_the_largest(self, owner: str, number: int) -> Session | None:
+    def _of_the_largest(self, owner: str, number: int) -> SessionRecord | None:
         """The session to evict for one of `owner`, who has `number`: from an owner with more, else from `owner`."""
         for held in sorted(self._holders, reverse=True):
             if held <= number:
@@ -82,9 +100,9 @@ class InMemorySessions:
                 return found
         return _idlest(self._owned[owner].values()) if number else None
 
-    def _idlest_among(self, holders: dict[str, None], held: int) -> Session | None:
+    def _idlest_among(self, holders: dict[str, None], held: int) -> SessionRecord | None:
         """The idlest session of the first `holders`, who have `held` each; those move to the end of the order."""
-        found: Session | None = None
+        found: SessionRecord | None = None
         looked_at: list[str] = []
         for holder in holders:
             candidates = self._owned[holder].values()
@@ -97,36 +115,36 @@ class InMemorySessions:
             holders[holder] = None
         return found
 
-    def _full(self, owner: str | None, sessions: Iterable[Session]) -> TooManySessions:
+    def _full(self, owner: str | None, sessions: Iterable[SessionRecord]) -> TooManySessions:
         """The error at the limit of `owner`, or at the overall limit (None), when all `sessions` are in use."""
-        wait = _until_one_is_free(sessions)
+        wait = _until_one_is_free(sessions, self.clock())
         if owner is not None:
             problem = f"{owner} has {self._per_principal} sessions open, its limit, and all of them are in use"
             return TooManySessions(problem, everybody=False, wait=wait)
         problem = f"{self._limit} sessions are open, which is the limit, and all that could end are in use"
         return TooManySessions(problem, everybody=True, wait=wait)
 
-    def create(self, address: str, owner: str) -> Session:
+    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
         owned = self._owned.get(owner, {})
         if len(owned) >= self._per_principal:
             raise self._full(owner, owned.values())
         if len(self._sessions) >= self._limit:
             raise self._full(None, self._sessions.values())
-        session = Session(address, owner)
+        session = new_record(address, owner, self.clock(), on_channel=on_channel)
         self._sessions[address, session.id] = session
         self._owned.setdefault(owner, owned)[session.id] = session
         self._moved(owner, len(owned) - 1)
         return session
 
-    def get(self, address: str, session_id: str) -> Session | None:
+    def get(self, address: str, session_id: str) -> SessionRecord | None:
         return self._sessions.get((address, session_id))
 
-    def delete(self, session: Session) -> None:
-        if self._sessions.pop((session.address, session.id), None) is None:
+    def delete(self, record: SessionRecord) -> None:
+        if self._sessions.pop((record.address, record.id), None) is None:
             return
-        owner = session.owner
+        owner = record.owner
         owned = self._owned[owner]
-        del owned[session.id]
+        del owned[record.id]
         if not owned:
             del self._owned[owner]
         self._moved(owner, len(owned) + 1)
@@ -140,31 +158,33 @@ class InMemorySessions:
         if owner in self._owned:
             self._holders.setdefault(len(self._owned[owner]), {})[owner] = None
 
-    def expire(self) -> list[Session]:
-        oldest = time.monotonic() - self._idle
-        expired = [session for session in self if session.used < oldest and not session.busy]
-        for session in expired:
-            self.delete(session)
-        return expired
+    def save(self, record: SessionRecord) -> None:
+        known = self._sessions.get((record.address, record.id))
+        if known is not None and known.used <= record.used:
+            self._sessions[record.address, record.id] = self._owned[record.owner][record.id] = record
+
+    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
+        oldest = self.clock() - self._idle
+        for session in list(self._sessions.values()):
+            if session.used < oldest and not session.busy:
+                self.delete(session)
+        return [session for session in served if (session.address, session.id) not in self._sessions]
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._sessions.values()))
 
-
-def _idlest(sessions: Iterable[Session]) -> Session | None:
+def _idlest(sessions: Iterable[SessionRecord]) -> SessionRecord | None:
     """The session to evict first: the idlest without an open stream, else the idlest. None if none may end."""
     candidates = [session for session in sessions if session.gives_way]
     return min(candidates, key=lambda session: (session.streams > 0, session.used), default=None)
 
 
-def _until_one_is_free(sessions: Iterable[Session]) -> float | None:
+def _until_one_is_free(sessions: Iterable[SessionRecord], now: float) -> float | None:
     """Estimated seconds until one of `sessions` has no calls; None if only the end of a connection makes room.
 
     A session is expected to stay busy for as long as it has been, so this is the shortest time since `busy_since`.
     Messages of its agent do not end its calls, so `used` does not count.
     """
-    begun = [session.busy_since for session in sessions if session.calls and not session.own_channel]
-    return min(max(RETRY_AFTER, time.monotonic() - max(begun)), MAX_WAIT) if begun else None
+    begun = [it.busy_since for it in sessions if it.busy_since is not None and not it.on_channel]
+    return min(max(RETRY_AFTER, now - max(begun)), MAX_WAIT) if begun else None

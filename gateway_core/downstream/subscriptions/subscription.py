@@ -84,7 +84,7 @@ class Subscription:
         everyone: set[Subscription],
         ended: Callable[[], None],
     ) -> None:
-        """`call`: see `Services.call`. `everyone`: all open subscriptions. `ended` is called after `end` has queued
+        """`call`: see `Calls.call`. `everyone`: all open subscriptions. `ended` is called after `end` has queued
         the final response.
 
         Raises `RpcError(INVALID_PARAMS)`.
@@ -169,3 +169,39 @@ class Subscription:
         result = jsonrpc.encode({"resultType": "complete", "_meta": self._meta})
         self._mailbox.put(jsonrpc.result(self._id, result), Keep.ALWAYS)
         self._ended()
+
+
+class Subscriptions:
+    """All open subscriptions of modern agents."""
+
+    def __init__(self, catalog: Catalog, call: Ask, check_open: Callable[[], None]) -> None:
+        """`call`: see `Calls.call`. `check_open` raises `RpcError` while no subscription may begin."""
+        self._catalog = catalog
+        self._call = call
+        self._check_open = check_open
+        self._open: set[Subscription] = set()
+
+    def open(self, agent: Agent, message: Message, mailbox: Mailbox, ended: Callable[[], None]) -> Subscription:
+        """Begin a subscription; see `Subscription`.
+
+        Raises `RpcError`: `INVALID_PARAMS`, or `OVERLOADED` if the gateway is stopping.
+        """
+        self._check_open()
+        return Subscription(
+            agent,
+            message,
+            message.members,
+            mailbox,
+            catalog=self._catalog,
+            call=self._call,
+            everyone=self._open,
+            ended=ended,
+        )
+
+    def end_all(self) -> None:
+        """End all subscriptions, each with its final response."""
+        for subscription in list(self._open):
+            subscription.end()
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -33,7 +33,7 @@ _GET: Final = "tasks/get"
 
 
 class Ask(Protocol):
-    """The signature of `Services.call`."""
+    """The signature of `Calls.call`."""
 
     def __call__(
         self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None

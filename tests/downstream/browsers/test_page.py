@@ -41,7 +41,7 @@ async def test_a_browser_gets_a_page(sse_world: Any, path: str) -> None:
     config = json.loads(next(text for text in elements.text["pre"] if "{" in text))
     assert config["mcpServers"]["radium"]["url"] == sse_world.url
     assert f"{sse_world.base}/sse" in page
-    assert not sse_world.services.sessions, "no session was opened"
+    assert not sse_world.downstream.sessions, "no session was opened"
 
 
 async def test_the_page_does_not_name_a_transport_that_is_off(world: Any) -> None:

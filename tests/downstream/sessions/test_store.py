@@ -1,17 +1,15 @@
 """The session store: ownership, limits, idleness, and which session ends for a new one."""
 
-import asyncio
 import time
 
 import pytest
-from msgspec import Raw
 
-from gateway_core.downstream.sessions.live import Session
+from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import LOOKED_AT, MAX_WAIT, InMemorySessions
 from gateway_core.errors import TooManySessions
 
 
-def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: int = 0) -> Session:
+def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: int = 0) -> SessionRecord:
     """A new session, unused for `idle` seconds, with so many open streams."""
     session = store.create("h", owner)
     session.used -= idle
@@ -19,19 +17,17 @@ def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: i
     return session
 
 
-def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> Session:
+def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> SessionRecord:
     """A session with a call in flight, begun so many seconds ago."""
-    session = opened(store, owner)
-    session.calls[session.new_key(Raw(b"1"))] = asyncio.get_running_loop().create_future()
-    session.busy_since -= since
-    session.used -= since
+    session = opened(store, owner, idle=since)
+    session.calls_begun(store.clock() - since)
     return session
 
 
-def on_channel(store: InMemorySessions, owner: str) -> Session:
+def on_channel(store: InMemorySessions, owner: str) -> SessionRecord:
     """A session that lives on a channel, as those of HTTP+SSE do."""
-    session = opened(store, owner, streams=1)
-    session.own_channel = True
+    session = store.create("h", owner, on_channel=True)
+    session.stream_opened()
     return session
 
 
@@ -41,7 +37,7 @@ async def test_a_session_is_found_by_address_and_id() -> None:
     assert store.get("10.0.0.1", session.id) is session
     assert store.get("10.0.0.2", session.id) is None
     assert store.get("10.0.0.1", session.id + "x") is None
-    assert list(store) == [session]
+    assert len(store) == 1
 
 
 async def test_caps_count_per_owner_and_in_all_and_are_given_back() -> None:
@@ -70,14 +66,33 @@ async def test_ids_are_long_and_different() -> None:
 
 async def test_only_what_is_unused_expires() -> None:
     store = InMemorySessions(10, 10, 60.0)
-    idle, streaming, calling, fresh = (store.create("h", "a@h") for _ in range(4))
+    idle, streaming, calling, fresh = records = [store.create("h", "a@h") for _ in range(4)]
     for session in (idle, streaming, calling):
         session.used = time.monotonic() - 61
-    streaming.streams = 1
-    calling.calls[1] = asyncio.ensure_future(asyncio.sleep(0, b""))
-    assert store.expire() == [idle]
-    assert list(store) == [streaming, calling, fresh]
-    await calling.calls[1]
+    streaming.stream_opened()
+    calling.calls_begun(time.monotonic() - 61)
+    assert store.expire(records) == [idle]
+    assert [store.get("h", session.id) for session in records] == [None, streaming, calling, fresh]
+
+
+async def test_expire_names_a_session_that_was_deleted_elsewhere() -> None:
+    store = InMemorySessions(10, 10, 60.0)
+    deleted, known = store.create("h", "a@h"), store.create("h", "a@h")
+    store.delete(deleted)
+    assert store.expire([deleted, known]) == [deleted]
+
+
+async def test_a_saved_record_replaces_the_stored_one_and_a_deleted_one_stays_away() -> None:
+    store = InMemorySessions(10, 1, 60.0)
+    first = store.create("h", "a")
+    changed = SessionRecord(first.id, "h", "a", first.used, log_level="error")
+    store.save(SessionRecord(first.id, "h", "a", first.used - 1))
+    assert store.get("h", first.id) is first, "a stale record replaces nothing"
+    store.save(changed)
+    assert store.get("h", first.id) is store.in_the_way("a") is changed
+    store.delete(changed)
+    store.save(changed)
+    assert (store.get("h", first.id), store.in_the_way("a"), len(store)) == (None, None, 0)
 
 
 async def test_at_the_limit_of_a_principal_its_idlest_session_is_in_the_way() -> None:
@@ -115,10 +130,7 @@ async def test_a_principal_whose_sessions_are_all_in_use_is_refused_for_as_long_
 
 async def test_messages_during_a_call_do_not_shorten_the_wait() -> None:
     store = InMemorySessions(10, 1, 60.0)
-    session = calling(store, "a", since=30)
-    session.touch()
-    session.calls[session.new_key(Raw(b"2"))] = asyncio.get_running_loop().create_future()
-    session.ended(2)
+    calling(store, "a", since=30).touch(store.clock())
     with pytest.raises(TooManySessions) as refused:
         store.in_the_way("a")
     assert 30_000 <= refused.value.data["retryAfterMs"] < 60_000
@@ -127,8 +139,8 @@ async def test_messages_during_a_call_do_not_shorten_the_wait() -> None:
 async def test_a_session_that_was_free_in_between_is_busy_since_its_last_call() -> None:
     store = InMemorySessions(10, 1, 60.0)
     session = calling(store, "a", since=30)
-    session.ended(1)
-    session.calls[session.new_key(Raw(b"2"))] = asyncio.get_running_loop().create_future()
+    session.calls_ended(store.clock())
+    session.calls_begun(store.clock())
     with pytest.raises(TooManySessions) as refused:
         store.in_the_way("a")
     assert refused.value.data["retryAfterMs"] == 1000
@@ -160,7 +172,7 @@ async def test_at_the_limit_of_all_the_largest_holder_gives_way() -> None:
     assert store.in_the_way("small") is large[1]
     assert store.in_the_way("large") is large[1]
     for session in large:
-        session.calls[1] = asyncio.get_running_loop().create_future()
+        session.calls_begun(store.clock())
     assert store.in_the_way("new") is middle[1], "the next one, where nothing of the largest can end"
 
 

@@ -349,7 +349,7 @@ async def test_an_answer_that_came_while_nobody_read_is_kept(world: Any) -> None
     session = await world.initialize()
     (priming,) = await broken_call(world, session, 1)
     world.pipeline.released.set()
-    await world.services.gate.wait_empty(2)
+    await world.downstream.gate.wait_empty(2)
     for _ in range(2):  # the connection of the resumption may break, too
         async with resume(world, session, priming["id"]) as response:
             events = await read_rest(response)
@@ -402,7 +402,7 @@ async def test_what_is_kept_no_longer_is_a_bad_request(world: Any, room: Callabl
     session = await world.initialize()
     (priming,) = await broken_call(world, session, 1)
     world.pipeline.released.set()
-    kept = next(iter(world.services.sessions)).kept
+    kept = next(iter(world.downstream.sessions)).kept
     async with asyncio.timeout(5):
         while kept.find(priming["id"]) is not None:
             await asyncio.sleep(0.01)
@@ -454,7 +454,7 @@ async def test_an_answer_in_one_piece_keeps_nothing(world: Any) -> None:
     session = await world.initialize()
     answer = await world.post(call("echo"), session)
     assert answer.headers["Content-Type"] == "application/json"
-    assert not next(iter(world.services.sessions)).kept._streams
+    assert not next(iter(world.downstream.sessions)).kept._streams
 
 
 async def test_a_call_that_takes_its_time_can_be_resumed(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

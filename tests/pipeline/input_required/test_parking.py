@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 
 from gateway_core.config import Config, ProxyConfig, UpstreamConfig
-from gateway_core.downstream.stdio import StdioServer
 from gateway_core.gateway import Gateway
 
 VERSION = "2026-07-28"
@@ -257,9 +256,10 @@ async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
     asker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (stdin, to), (answers, stdout) = os.pipe(), os.pipe()
-    monkeypatch.setattr("gateway_core.gateway.StdioServer", lambda services: StdioServer(services, stdin, stdout))
     upstream = UpstreamConfig(**{"name": "asker", **asker("stdio", "legacy")})
     gateway = Gateway(Config(None, ProxyConfig(enable=True, upstreams=(upstream,), drain_timeout=60)))
+    server = gateway.downstream.stdio_server(stdin, stdout)
+    monkeypatch.setattr(gateway.downstream, "stdio_server", lambda: server)
     await gateway.start(listen=False)
     await gateway.wait_first_discovery(20)
     serving = asyncio.create_task(gateway.serve_stdio())

@@ -1,0 +1,78 @@
+"""Builds the agents' side from its parts. Each part gets what it uses and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway_core.budget import MemoryBudget
+from gateway_core.catalog import Catalog
+from gateway_core.config import ProxyConfig
+from gateway_core.downstream.app import App, DataPlane
+from gateway_core.downstream.calls.calls import Calls
+from gateway_core.downstream.calls.gate import Gate
+from gateway_core.downstream.duplex import ModernRequests
+from gateway_core.downstream.legacy import Legacy
+from gateway_core.downstream.legacy_http import LegacyHttp
+from gateway_core.downstream.modern import ModernHttp
+from gateway_core.downstream.sessions.sessions import SessionEvents, Sessions
+from gateway_core.downstream.sessions.store import SessionStore
+from gateway_core.downstream.sse import SseHttp
+from gateway_core.downstream.stdio import StdioServer
+from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.pipeline.pipeline import Pipeline
+
+
+class Downstream:
+    """The agents' side of one gateway. All transports share the gate, the sessions and the subscriptions."""
+
+    def __init__(
+        self,
+        config: ProxyConfig,
+        *,
+        budget: MemoryBudget,
+        pipeline: Pipeline,
+        catalog: Catalog,
+        store: SessionStore,
+        events: SessionEvents,
+        ready: Callable[[], bool],
+    ) -> None:
+        """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
+        self._config = config
+        self._catalog = catalog
+        self._ready = ready
+        self.gate = Gate(config.limits.in_flight, budget)
+        self.sessions = Sessions(store, catalog, events, self.gate.check_open, config.question_timeout)
+        self._calls = Calls(pipeline, self.gate)
+        self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)
+        self._legacy = Legacy(catalog, self._calls, self.sessions)
+
+    def http_server(self) -> DataPlane:
+        """The HTTP server for agents, not started yet."""
+        sessions, subscriptions = self.sessions, self.subscriptions
+        app = App(
+            self._config,
+            self._ready,
+            ModernHttp(self._catalog, self._calls, subscriptions),
+            LegacyHttp(self._legacy, sessions),
+            SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
+        )
+        return DataPlane(
+            app,
+            self._config,
+            catalog=self._catalog,
+            gate=self.gate,
+            sessions=sessions,
+            subscriptions=subscriptions,
+        )
+
+    def stdio_server(self, stdin: int | None = None, stdout: int | None = None) -> StdioServer:
+        """The server of one agent on stdin and stdout, or on other descriptors; not started yet."""
+        modern = ModernRequests(self._catalog, self._calls, self.subscriptions)
+        return StdioServer(
+            self._config,
+            (stdin, stdout),
+            catalog=self._catalog,
+            sessions=self.sessions,
+            legacy=self._legacy,
+            modern=modern,
+        )

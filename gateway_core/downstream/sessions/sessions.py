@@ -1,0 +1,222 @@
+"""The legacy sessions that this process serves: their opening, their use, and every way in which they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loguru import logger
+
+from gateway_core.catalog import Catalog
+from gateway_core.downstream.sessions.live import LiveSession
+from gateway_core.downstream.sessions.record import SessionRecord, new_record
+from gateway_core.downstream.sessions.store import SessionStore
+from gateway_core.errors import RpcError, TooManySessions
+from gateway_core.exchange.exchange import Agent
+from gateway_core.internal_errors import where
+from gateway_core.log.sparing import Sparing
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvents:
+    """What the upstreams' side must know of legacy sessions. Each is called with the id of a session first."""
+
+    ended: Callable[[str], Awaitable[None] | None]
+    """Closes the upstream sessions that depend on it."""
+    log_level: Callable[[str, str], None] = lambda session_id, level: None
+    """Called with its new log level."""
+    roots_changed: Callable[[str], None] = lambda session_id: None
+    """Called when its agent has changed its roots."""
+
+
+class Sessions:
+    """Opens, finds and ends legacy sessions, and keeps their records in the store up to date."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        catalog: Catalog,
+        events: SessionEvents,
+        check_open: Callable[[], None],
+        question_timeout: float,
+    ) -> None:
+        """`check_open` raises `RpcError` while no session may begin. `question_timeout`: see `LiveSession`."""
+        self._store = store
+        self._catalog = catalog
+        self._events = events
+        self.check_open: Final = check_open
+        self._question_timeout = question_timeout
+        self._live: dict[tuple[str, str], LiveSession] = {}
+        """By address and id."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spoken = Sparing()
+
+    def open(self, address: str, owner: str, *, on_channel: bool = False) -> LiveSession:
+        """Open a session; at a limit, end the idlest session that may end. `on_channel`: see `SessionRecord`.
+
+        Raises `RpcError(OVERLOADED)` if all of them are in use, or if the gateway is stopping.
+        """
+        self.check_open()
+        try:
+            old = self._store.in_the_way(owner)
+        except TooManySessions as error:
+            if self._spoken.due(f"refused {owner}"):
+                logger.warning("no session for {}: {}; logged once a minute", owner, error.message)
+            raise
+        if old is not None:
+            self._evict(old, owner)
+        return self._serve(self._store.create(address, owner, on_channel=on_channel))
+
+    def _evict(self, old: SessionRecord, owner: str) -> None:
+        """End the session `old` for a new one of `owner`."""
+        if self._spoken.due(f"ended {old.owner}"):
+            logger.warning(
+                "a session of {} ended for a new one of {}, unused for {:.0f} s: too many are open "
+                "(limits.sessions, limits.sessions_per_principal), its clients may never send DELETE; "
+                "logged once a minute",
+                old.owner,
+                owner,
+                self._store.clock() - old.used,
+            )
+        session = self._live.get((old.address, old.id))
+        if session is not None:
+            self.end(session)
+        else:
+            self._store.delete(old)
+
+    def open_unstored(self, address: str, owner: str) -> LiveSession:
+        """Open the session of an agent on stdio: no limit applies to it, and it ends with its channel."""
+        record = new_record(address, owner, self._store.clock(), on_channel=True)
+        return LiveSession(record, self._store.clock, self._question_timeout)
+
+    def _serve(self, record: SessionRecord) -> LiveSession:
+        session = LiveSession(record, self._store.clock, self._question_timeout)
+        self._live[record.address, record.id] = session
+        return session
+
+    def get(self, address: str, session_id: str) -> LiveSession | None:
+        """The session with that id; None unless that address opened it over Streamable HTTP."""
+        session = self._live.get((address, session_id))
+        if session is None:
+            session = self._restored(address, session_id)
+        return None if session is None or session.record.on_channel else session
+
+    def _restored(self, address: str, session_id: str) -> LiveSession | None:
+        """A session that the store has and this process does not serve yet, with its log level and subscriptions."""
+        record = self._store.get(address, session_id)
+        if record is None or record.on_channel:
+            return None
+        session = self._serve(record)
+        if record.log_level:
+            self._events.log_level(record.id, record.log_level)
+        for uri in record.uris:
+            self._run(self._subscribe_again(session, uri))
+        return session
+
+    async def _subscribe_again(self, session: LiveSession, uri: str) -> None:
+        try:
+            await session.watched(self._catalog).add(uri)
+        except RpcError as error:
+            logger.debug("a session of {} lost a subscription: {}", session.record.owner, error.message)
+            session.record.unsubscribed(uri)
+            self._store.save(session.record)
+
+    def introduce(self, session: LiveSession, agent: Agent) -> None:
+        """Make `agent` the agent of the session."""
+        session.introduce(agent)
+        self._save(session)
+
+    def initialized(self, session: LiveSession) -> None:
+        """Let the session get notifications from now on; no effect before `introduce`."""
+        session.record.initialized()
+        self._save(session)
+
+    def set_log_level(self, session: LiveSession, level: str) -> None:
+        session.record.set_log_level(level)
+        self._save(session)
+        self._events.log_level(session.record.id, level)
+
+    def roots_changed(self, session: LiveSession) -> None:
+        self._events.roots_changed(session.record.id)
+
+    async def subscribe(self, session: LiveSession, uri: str) -> None:
+        """Subscribe to a resource. Raises `RpcError` as `Watched.add`."""
+        await session.watched(self._catalog).add(uri)
+        session.record.subscribed(uri)
+        self._save(session)
+
+    def unsubscribe(self, session: LiveSession, uri: str) -> None:
+        """End the subscription to a resource; no effect without one."""
+        session.watched(self._catalog).remove(uri)
+        session.record.unsubscribed(uri)
+        self._save(session)
+
+    def _save(self, session: LiveSession) -> None:
+        session.touch()
+        self._store.save(session.record)
+
+    def changed(self, kinds: frozenset[str]) -> None:
+        """Notify all agents that lists have changed."""
+        for session in self:
+            session.changed(kinds)
+
+    def end(self, session: LiveSession) -> None:
+        """End a session: cancel its calls, end its streams, close its upstream sessions.
+
+        Upstream sessions close in the background; `wait_closed` waits for that.
+        """
+        record = session.record
+        self._live.pop((record.address, record.id), None)
+        self._store.delete(record)
+        session.end()
+        self._run(self._tell_ended(record.id))
+
+    def end_all(self) -> None:
+        """End all sessions of this process."""
+        for session in self:
+            self.end(session)
+
+    def end_idle(self) -> None:
+        """End the idlest tenth of the sessions without a call, at least one, because memory is short."""
+        idle = sorted(
+            (it for it in self if it.record.gives_way), key=lambda session: (session.record.busy, session.record.used)
+        )
+        ended = idle[: max(1, len(idle) // 10)]
+        if ended and self._spoken.due("memory"):
+            logger.warning(
+                "{} idle sessions end, because memory is short (limits.memory); logged once a minute", len(ended)
+            )
+        for session in ended:
+            self.end(session)
+
+    def end_expired(self) -> None:
+        """End the sessions that were unused for too long, and those that the store no longer has."""
+        for record in self._store.expire(session.record for session in self._live.values()):
+            logger.debug("session of {} ended: unused for too long", record.owner)
+            self.end(self._live[record.address, record.id])
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_ended(self, session_id: str) -> None:
+        try:
+            waiting = self._events.ended(session_id)
+            if waiting is not None:
+                await waiting
+        except Exception as error:  # noqa: BLE001 - no caller waits for this task
+            logger.error("{} after the end of a session\n{}", type(error).__name__, where(error))
+
+    async def wait_closed(self, seconds: float) -> None:
+        """Wait until `SessionEvents.ended` has finished for all ended sessions, `seconds` at most."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=seconds)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        return iter(list(self._live.values()))

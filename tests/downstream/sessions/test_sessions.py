@@ -1,0 +1,159 @@
+"""The sessions of a process, over stores that other processes share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway_core.downstream.sessions.record import SessionRecord
+from gateway_core.downstream.sessions.store import InMemorySessions
+
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+SET_LEVEL = {"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "error"}}
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "tester", "version": "1"},
+    },
+}
+ECHO = {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "echo"}}
+
+
+class RemoteSessions:
+    """A store as another process would keep it: each record crosses the border as bytes, both ways."""
+
+    def __init__(self, **limits: Any) -> None:
+        self._stored = InMemorySessions(**{"limit": 10, "per_principal": 10, "idle": 60.0, **limits})
+        self.clock = self._stored.clock
+
+    def in_the_way(self, owner: str) -> SessionRecord | None:
+        return sent(self._stored.in_the_way(owner))
+
+    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
+        record = sent(self._stored.create(address, owner, on_channel=on_channel))
+        assert record is not None
+        return record
+
+    def get(self, address: str, session_id: str) -> SessionRecord | None:
+        return sent(self._stored.get(address, session_id))
+
+    def save(self, record: SessionRecord) -> None:
+        self._stored.save(sent(record) or record)
+
+    def delete(self, record: SessionRecord) -> None:
+        self._stored.delete(sent(record) or record)
+
+    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
+        records = [sent(record) or record for record in served]
+        for record in records:
+            self._stored.save(record)
+        return [sent(record) or record for record in self._stored.expire(records)]
+
+
+def sent(record: SessionRecord | None) -> SessionRecord | None:
+    return None if record is None else msgspec.json.decode(msgspec.json.encode(record), type=SessionRecord)
+
+
+class Watching:
+    """The URIs that were subscribed to: every resource can be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.added: list[str] = []
+
+        async def watch(watched: Any, uri: str) -> Any:
+            self.added.append(uri)
+            return lambda: self.added.remove(uri)
+
+        monkeypatch.setattr("gateway_core.downstream.subscriptions.resources.Watched._watch", watch)
+
+
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> Watching:
+    return Watching(monkeypatch)
+
+
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    async with asyncio.timeout(10):
+        yield
+
+
+async def test_a_session_goes_on_in_another_process(start: Any, watching: Watching) -> None:
+    store = RemoteSessions()
+    here, there = await start(store=store), await start(store=store)
+    session = await here.initialize()
+    subscribe = {"jsonrpc": "2.0", "id": 4, "method": "resources/subscribe", "params": {"uri": "test://a"}}
+    for message in (SET_LEVEL, subscribe):
+        assert "result" in (await here.post(message, session)).json
+    assert watching.added == ["test://a"]
+    assert "result" in (await there.post(ECHO, session)).json
+    agent = there.pipeline.exchanges[-1].agent
+    (opened,) = here.downstream.sessions
+    assert agent == opened.agent
+    assert there.pipeline.exchanges[-1].log_level == "error"
+    async with patience():
+        while watching.added != ["test://a", "test://a"]:
+            await asyncio.sleep(0.01)
+    (restored,) = there.downstream.sessions
+    assert restored.record.ready
+    assert restored.record.uris == ["test://a"]
+
+
+async def test_a_session_that_another_process_ended_ends_here_too(start: Any) -> None:
+    store = RemoteSessions()
+    here, there = await start(store=store), await start(store=store)
+    session = await here.initialize()
+    assert (await there.post(PING, session)).status == 200
+    async with there.http.delete(there.url, headers=session) as response:
+        assert response.status == 204
+    async with patience():
+        while not here.ended:
+            await asyncio.sleep(0.05)
+    assert here.ended == there.ended == [session["Mcp-Session-Id"]]
+    assert [(await world.post(PING, session)).status for world in (here, there)] == [404, 404]
+
+
+async def test_a_session_of_another_process_gives_way(start: Any) -> None:
+    store = RemoteSessions(per_principal=1)
+    here, there = await start(store=store), await start(store=store)
+    session = await here.initialize()
+    await there.initialize()
+    async with patience():
+        while not here.ended:
+            await asyncio.sleep(0.05)
+    assert (await here.post(PING, session)).status == 404
+
+
+async def test_a_session_of_another_process_is_kept_while_it_is_in_use(start: Any) -> None:
+    store = RemoteSessions(per_principal=1)
+    here, there = await start(store=store), await start(store=store)
+    session = await here.initialize()
+    nap = asyncio.create_task(here.post({**ECHO, "params": {"name": "nap"}}, session))
+    async with patience():
+        while store.get("127.0.0.1", session["Mcp-Session-Id"]).busy_since is None:
+            await asyncio.sleep(0.05)
+    assert (await there.post(INITIALIZE)).status == 429
+    here.pipeline.released.set()
+    assert (await nap).status == 200
+
+
+async def test_the_session_of_a_channel_is_no_session_of_streamable_http_anywhere(start: Any) -> None:
+    store = RemoteSessions()
+    here, there = await start(store=store, transport="sse"), await start(store=store, transport="sse")
+    async with here.http.get(f"{here.base}/sse") as stream:
+        while not (line := (await stream.content.readline()).decode()).startswith("data: "):
+            pass
+        session = {"Mcp-Session-Id": line.strip().partition("session_id=")[2]}
+        for world in (here, there):
+            assert (await world.post(PING, session)).status == 404
+        async with there.http.post(
+            f"{there.base}/messages?session_id={session['Mcp-Session-Id']}", json=PING
+        ) as answer:
+            assert answer.status == 404
