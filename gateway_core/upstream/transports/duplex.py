@@ -200,10 +200,9 @@ class DuplexConnection(Connection):
             raise
 
     def _tell_cancelled(self, pending: Pending) -> None:
-        self.excuse(pending.exchange)
-        if pending.exchange is not None:
-            self._unanswered[pending.number] = unanswered = Unanswered()
-            pending.exchange.give_up(unanswered)
+        unanswered = self.excuse(pending.exchange)
+        if unanswered is not None:
+            self._unanswered[pending.number] = unanswered
             if len(self._unanswered) > MAX_UNANSWERED:
                 del self._unanswered[next(iter(self._unanswered))]
         reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}

@@ -22,7 +22,6 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
@@ -205,9 +204,7 @@ class HttpConnection(Connection):
         except asyncio.CancelledError:
             # Modern: closing the stream cancels the request. Legacy: it does not, so a notification is needed;
             # `initialize` must not be cancelled.
-            if pending.sent and not pending.done and pending.exchange is not None:
-                pending.exchange.give_up(Unanswered())
-                self.excuse(pending.exchange)
+            self.excuse(pending.exchange if pending.sent and not pending.done else None)
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
