@@ -9,6 +9,7 @@ A call that is given up after it was sent keeps its slot while its server may st
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -108,8 +109,7 @@ class ConcurrencyLimiter:
         deadline, unanswered = exchange.deadline, exchange.unanswered
         if unanswered is None or unanswered.over or deadline is None or deadline.passed or exchange.away:
             return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         longest = max(0.0, deadline.hard_limit - now)
         seconds = min(longest, GRACE) if now >= self._works_on_until else longest
         principal = exchange.agent.principal
@@ -117,7 +117,7 @@ class ConcurrencyLimiter:
         self._taken += 1
         self._given_up.add(kept.network, kept.name, kept)
         self._at_once = 0
-        kept.timer = loop.call_later(seconds, self._over, kept)
+        kept.arm(seconds, self._over)
         unanswered.add_callback(partial(self._ended, kept))
 
     def _ended(self, kept: _Kept, answered: bool) -> None:
@@ -128,8 +128,7 @@ class ConcurrencyLimiter:
 
     def _over(self, kept: _Kept) -> None:
         """Release the slot of a given-up call, unless that has happened."""
-        if kept.timer is not None:
-            kept.timer.cancel()
+        kept.disarm()
         if self._given_up.remove(kept.network, kept.name, kept):
             if not self._given_up.size:
                 self._at_once = self._limit
@@ -151,7 +150,7 @@ class ConcurrencyLimiter:
 class _Kept:
     """The slot of a given-up call."""
 
-    __slots__ = ("name", "network", "obeyed_at", "timer", "until")
+    __slots__ = ("_timer", "name", "network", "obeyed_at", "until")
 
     def __init__(self, network: str, name: str, obeyed_at: float, until: float) -> None:
         self.network = network
@@ -160,4 +159,13 @@ class _Kept:
         """Loop time from which an answer shows that the server did not obey the cancellation."""
         self.until = until
         """Loop time at which the slot is released."""
-        self.timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, seconds: float, over: Callable[[_Kept], object]) -> None:
+        """Call `over` after `seconds`."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, over, self)
+
+    def disarm(self) -> None:
+        """Do not call it any more."""
+        if self._timer is not None:
+            self._timer.cancel()

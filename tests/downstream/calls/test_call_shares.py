@@ -81,9 +81,10 @@ async def test_an_address_has_three_quarters_while_others_want_places(
 
 async def test_what_was_admitted_since_the_last_count_counts(deadlines: Deadlines) -> None:
     shares = CallShares(LIMIT, lambda: deadlines.running)
+    for _ in range(LIMIT // 4 + 1):
+        shares.check(FLOOD)
     with pytest.raises(TooManyCalls):
-        for _ in range(LIMIT):
-            shares.check(FLOOD)
+        shares.check(FLOOD)
 
 
 async def test_a_flooder_gets_429_and_others_are_served(start: Any, helpers: Any) -> None:
