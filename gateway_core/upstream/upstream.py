@@ -156,7 +156,7 @@ class Upstream:
     async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
         """Call `on_update` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self.connections.usable_main())
-        return await self._announced.watches.add(agent if own else None, uri, on_update)
+        return await self._announced.watches.add(agent if own else None, uri, on_update, agent.principal)
 
     async def _connection_of(self, owner: Agent | None) -> Connection:
         return await self.connections.of(owner)
