@@ -240,7 +240,7 @@ class Watches:
             raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
 
     def _check_share(self, network: str, name: str) -> None:
-        """Raise `RpcError` if the principal has its share, or, while more than half is used, its network has its own."""
+        """Raise `RpcError` if the principal has its share, or if its network has while more than half is in use."""
         held, own = self._shares.of_network(network), len(self._shares.of(network, name))
         if own >= max(LEAST_SHARE, MAX_WATCHED // 4):
             raise overloaded(f"{name} has {own} subscriptions at upstream {self._upstream}, which is its share", None)
