@@ -23,7 +23,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.exchange.unanswered import Unanswered
+from gateway_core.exchange.unanswered import UnansweredRequests
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
@@ -42,8 +42,6 @@ MAX_BACKGROUND: Final = 64
 """Maximum number of cancellations and answers that wait for the channel; more are dropped."""
 BACKGROUND_TIMEOUT: Final = 10.0
 """Seconds until a background message is dropped."""
-MAX_UNANSWERED: Final = 1024
-"""Maximum number of cancelled requests whose late answer is recognized."""
 FAREWELL: Final = 1.0
 """Seconds that `close` waits for background messages, so that cancellations reach the server."""
 
@@ -64,8 +62,7 @@ class DuplexConnection(Connection):
         self._pending: dict[int, Pending] = {}
         self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
         """Cancelled requests of the gateway itself; a late response to one is expected."""
-        self._unanswered: dict[int, Unanswered] = {}
-        """Agents' requests that were cancelled, the oldest first, at most `MAX_UNANSWERED`."""
+        self._unanswered = UnansweredRequests()
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """The tasks in `_background` that send a message."""
@@ -113,7 +110,7 @@ class DuplexConnection(Connection):
             raise
         if self.info.era == "modern":
             self.watcher = watcher = ModernWatcher(self.info, self._context, self.listen)
-            self._keep(watcher.run())
+            self._keep(watcher.run()).add_done_callback(self._listened)
         else:
             self.watcher = LegacyWatcher(self.info, self._context, self.request)
         return self.info
@@ -200,11 +197,7 @@ class DuplexConnection(Connection):
             raise
 
     def _tell_cancelled(self, pending: Pending) -> None:
-        unanswered = self.excuse(pending.exchange)
-        if unanswered is not None:
-            self._unanswered[pending.number] = unanswered
-            if len(self._unanswered) > MAX_UNANSWERED:
-                del self._unanswered[next(iter(self._unanswered))]
+        self._unanswered.add(pending.number, self.excuse(pending.exchange))
         reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
         self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
 
@@ -254,7 +247,14 @@ class DuplexConnection(Connection):
         except Exception as error:  # noqa: BLE001 - one message must not fail the ones after it
             self._failed_at(error)
 
-    def _failed_at(self, error: Exception) -> None:
+    def _listened(self, listener: asyncio.Task[None]) -> None:
+        """End the connection if the task that listens to the server failed: its messages would get lost."""
+        error = None if listener.cancelled() else listener.exception()
+        if error is not None:
+            self._failed_at(error)
+            self._lost("sent something that the gateway failed to read")
+
+    def _failed_at(self, error: BaseException) -> None:
         """Log an internal error that occurred while the gateway read a message."""
         kind = type(error).__name__
         self.unexpected.note("message that the gateway failed to read", kind)
@@ -295,8 +295,7 @@ class DuplexConnection(Connection):
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
         pending = self._pending.get(number)
-        if pending is None and number in self._unanswered:
-            self._unanswered.pop(number).end(answered=True)
+        self._unanswered.answered(number)
         if number in self._given_up:
             self._given_up.remove(number)
         elif pending is None or not pending.sent:
@@ -339,9 +338,7 @@ class DuplexConnection(Connection):
         for pending in list(self._pending.values()):  # a copy: a request that fails removes itself
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
-        for unanswered in self._unanswered.values():
-            unanswered.end(answered=False)
-        self._unanswered.clear()
+        self._unanswered.lost()
         self._questions.end()
         for task in self._background:
             task.cancel()
