@@ -6,9 +6,9 @@ A **message** arrives over one of three transports. `app.py` routes the requests
 HTTP+SSE transport, `stdio.py` serves one agent on stdin and stdout. Both are one two-way channel per agent, which
 `duplex.py` drives.
 
-The transports share these parts. `legacy.py` and `modern.py` implement a request in their era; `agents.py` identifies
-an agent and turns its request into a call. `sessions/` keeps legacy agents, and `subscriptions/` keeps the change
-streams of modern agents. `streams/` has the bounded mailbox of each agent, the response to one POST, questions to
-agents, and the event store that resumes legacy streams. `services.py` lists what this side needs from the rest of the
-gateway, and admits requests, sessions and subscriptions.
+The transports share these parts, which `downstream.py` builds. `legacy.py` and `modern.py` implement a request in their
+era; `agents.py` identifies an agent and creates the exchange of its request. `calls/` admits requests and runs them in
+the pipeline. `sessions/` keeps legacy agents, and `subscriptions/` the change streams of modern agents. `streams/` has
+the bounded mailbox of each agent, the response to one POST, questions to agents, and the event store that resumes
+legacy streams.
 """

@@ -19,7 +19,7 @@ from gateway_core.mcp.names import METHODS, TASKS
 MAX_NAME: Final = 64
 MAX_CLAIM: Final = 64 * 1024
 """Maximum bytes of `clientInfo`, and of the capabilities."""
-_NO_META: Final[Mapping[str, Raw]] = {}
+NO_META: Final[Mapping[str, Raw]] = {}
 
 
 class _ClientInfo(msgspec.Struct):
@@ -78,7 +78,7 @@ def require_object(raw: Raw | bytes | None, what: str) -> bytes:
 def meta_of(params: Mapping[str, Raw]) -> Mapping[str, Raw]:
     """The members of `_meta`; empty if it is absent or not an object. Raises `RpcError` if it is malformed."""
     data = bytes(params.get("_meta", b""))
-    return jsonrpc.members(data) if data[:1] == b"{" else _NO_META
+    return jsonrpc.members(data) if data[:1] == b"{" else NO_META
 
 
 def exchange_for(

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from loguru import logger
+from msgspec import Raw
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
-from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.calls.gate import Gate
@@ -93,9 +94,7 @@ class App:
             return self._operators
         if not client.admit():
             limit = self._config.max_connections
-            refusal = busy(f"{limit} connections are open, which is the limit")
-            refusal.close = True
-            raise refusal
+            raise busy(f"{limit} connections are open, which is the limit", close=True)
         if path in MCP_PATHS:
             return self._page if page.is_for_people(head) else self._mcp(head)
         return self._older(client, head, path) if methods else _not_found
@@ -135,7 +134,7 @@ class App:
         message = None
         try:
             message = message_of(body)
-            found = self._serve(Post(head, message, client))
+            found = self._serve(client, head, message)
             if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
@@ -146,15 +145,16 @@ class App:
             return self.failed(error, message)
         return found
 
-    def _serve(self, post: Post) -> Response | PendingResponse:
+    def _serve(self, client: Client, head: RequestHead, message: Message) -> Response | PendingResponse:
         """Serve a message in its era. Raises `HttpError`, `RpcError`."""
-        message = post.message
+        meta: Mapping[str, Raw] = NO_META
         if "_meta" in message.members:
             try:
-                post.meta = meta_of(message.members)
+                meta = meta_of(message.members)
             except RpcError as error:
                 raise RpcHttpError(400, error, message=message) from None
-        legacy = is_legacy(post.head)
+        post = Post(head, message, client, meta)
+        legacy = is_legacy(head)
         if (legacy and not post.meta) or not _speaks_modern(post, legacy=legacy):
             return self._legacy.post(post)
         return self._modern.post(post)

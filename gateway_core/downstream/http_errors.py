@@ -59,12 +59,14 @@ class RpcHttpError(HttpError):
         return cls(STATUS_OF.get(error.code, 400), error, message=message)
 
 
-def busy(problem: RpcError | str, status: int = 503, *, message: Message | None = None) -> RpcHttpError:
+def busy(
+    problem: RpcError | str, status: int = 503, *, message: Message | None = None, close: bool = False
+) -> RpcHttpError:
     """The error for a limit of the gateway. `Retry-After` is `retryAfterMs` of the error, rounded up to seconds."""
     error = overloaded(problem) if isinstance(problem, str) else problem
     wait = error.data.get("retryAfterMs") if isinstance(error.data, dict) else None
     headers = {} if wait is None else {"Retry-After": str(math.ceil(wait / 1000))}
-    return RpcHttpError(status, error, message=message, headers=headers)
+    return RpcHttpError(status, error, message=message, headers=headers, close=close)
 
 
 def response_of(error: HttpError) -> Response:

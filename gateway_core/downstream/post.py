@@ -21,7 +21,7 @@ class Post(msgspec.Struct, eq=False):
     head: RequestHead
     message: Message
     client: Client
-    meta: Mapping[str, Raw] = {}
+    meta: Mapping[str, Raw]
     """The members of `_meta` in the message's params."""
 
 

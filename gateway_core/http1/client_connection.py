@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+import time
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -49,7 +50,7 @@ class WireConnection(asyncio.Protocol):
         self._stream: StreamParser | None = None
         self._collected: _Collection | None = None
         self._lingering: asyncio.TimerHandle | None = None
-        self.last = False
+        self._last = False
         """Whether the connection closes after the current request."""
         self.unused_since = 0.0
         """Start of the idle time, on the monotonic clock."""
@@ -71,14 +72,17 @@ class WireConnection(asyncio.Protocol):
         if sock is not None:
             self._poll.register(sock.fileno(), select.POLLIN)
 
-    def ask(self, head: bytes, body: bytes) -> Completion[ClientResponse]:
-        """Send a request on a usable connection. The completion fails with `OSError` if no response arrives."""
+    def ask(self, head: bytes, body: bytes, *, last: bool = False) -> Completion[ClientResponse]:
+        """Send a request on a usable connection. The completion fails with `OSError` if no response arrives.
+
+        `last`: close the connection after this request.
+        """
         answer: Completion[ClientResponse] = Completion()
         transport = self._transport
         if transport is None or transport.is_closing():
             answer.fail(Closed("closed before it was used"))
             return answer
-        self._answer = answer
+        self._answer, self._last = answer, last
         if len(body) < MAX_HEAD:
             transport.write(head + body)
         else:
@@ -177,7 +181,8 @@ class WireConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if reusable and not self.last and not transport.get_write_buffer_size():
+        if reusable and not self._last and not transport.get_write_buffer_size():
+            self.unused_since = time.monotonic()
             self._idle(self)
         else:
             self.close()

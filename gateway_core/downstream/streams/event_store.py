@@ -61,7 +61,7 @@ class StoredStream:
         self._writer: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         if not standalone:
-            mailbox.on_put = self._weigh
+            mailbox.call_on_put(self._weigh)
 
     @property
     def size(self) -> int:

@@ -50,7 +50,7 @@ _KEPT: Final[Mapping[str, Keep]] = {PROGRESS: Keep.PROGRESS, LOG_MESSAGE: Keep.L
 class Mailbox:
     """A bounded queue of messages to one agent. `put` never blocks; several streams may take from it."""
 
-    __slots__ = ("_bytes", "_changed", "_dropped", "_items", "_taken", "closed", "kept", "on_put")
+    __slots__ = ("_bytes", "_changed", "_dropped", "_items", "_on_put", "_taken", "closed", "kept")
 
     def __init__(self) -> None:
         # Each idle session has a mailbox: a list, and events made on demand, keep it small.
@@ -63,8 +63,7 @@ class Mailbox:
         self.closed = False
         self.kept = 0
         """The number of queued messages that are never dropped (`Keep.ALWAYS`): answers and questions."""
-        self.on_put: Callable[[], None] | None = None
-        """Called after each `put` of a message."""
+        self._on_put: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -82,8 +81,12 @@ class Mailbox:
             if not self._drop():
                 break
         _wake(self._changed)
-        if self.on_put is not None:
-            self.on_put()
+        if self._on_put is not None:
+            self._on_put()
+
+    def call_on_put(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each `put` of a message."""
+        self._on_put = callback
 
     def notify(self, method: str, params: bytes) -> None:
         """Queue a notification, with the drop priority of its method."""

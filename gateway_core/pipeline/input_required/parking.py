@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -51,8 +50,22 @@ class ParkedCall:
     questions: dict[str, _Question] = field(default_factory=dict)
     news: asyncio.Future[None] = field(default_factory=_future)
     """Done when the call has ended or has a new question."""
-    lapse: asyncio.TimerHandle | None = None
+    _lapse: asyncio.TimerHandle | None = None
+    """The timer of a parked call."""
     _numbers: int = 0
+
+    def start(self, request: Request) -> None:
+        """Send the request in a task; questions of the server then go to `ask`."""
+        upstream, exchange = self.upstream, self.exchange
+        exchange.divert_questions(self.ask)
+        self.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Reply]) -> None:
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not report an abandoned call
+        self.refuse(_over())
+        self.tell()
 
     async def ask(self, method: str, params: bytes) -> bytes:
         """Wait for the agent's answer (this is `Exchange.asker`). Raises `RpcError` if there will be none."""
@@ -66,6 +79,18 @@ class ParkedCall:
             return await question.answer
         finally:
             self.questions.pop(key, None)
+
+    def await_news(self) -> None:
+        """Replace `news` by a future that is not done."""
+        self.news = _future()
+
+    def set_lapse(self, seconds: float, lapsed: Callable[[str], None], key: str) -> None:
+        """Call `lapsed` with `key` after `seconds`, unless `clear_lapse` is called before."""
+        self._lapse = asyncio.get_running_loop().call_later(seconds, lapsed, key)
+
+    def clear_lapse(self) -> None:
+        if self._lapse is not None:
+            self._lapse.cancel()
 
     def tell(self) -> None:
         """Complete `news`."""
@@ -100,9 +125,7 @@ class Parking:
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply | ParkedCall:
         """Begin a call. Returns its reply, or the call if it has questions. Raises as `Upstream.request`."""
         call = ParkedCall(upstream, exchange)
-        exchange.divert_questions(call.ask)
-        call.task = asyncio.create_task(upstream.request(exchange, request), name=f"call of {upstream.name}")
-        call.task.add_done_callback(partial(_ended, call))
+        call.start(request)
         return await self._round(call)
 
     async def rejoin(self, key: str, exchange: Exchange, answers: Mapping[str, Raw]) -> Reply | ParkedCall | None:
@@ -117,7 +140,7 @@ class Parking:
         for name, question in call.open_questions().items():
             if name in answers:
                 question.answer.set_result(bytes(answers[name]))
-        call.news = _future()
+        call.await_news()
         if call.task.done() or call.open_questions():
             call.tell()
         try:
@@ -132,7 +155,7 @@ class Parking:
         self._owners[call.exchange.agent.principal.id] += 1
         self._emptied.clear()
         call.exchange.leave()
-        call.lapse = asyncio.get_running_loop().call_later(self._wait, self._lapsed, key)
+        call.set_lapse(self._wait, self._lapsed, key)
         return key
 
     async def wait_empty(self, seconds: float) -> None:
@@ -163,7 +186,7 @@ class Parking:
                     return call.task.result()
                 if call.open_questions() and not self._refuse(call):
                     return call
-                call.news = _future()
+                call.await_news()
         except asyncio.CancelledError:
             self._give_up(call)
             raise
@@ -186,8 +209,7 @@ class Parking:
             del self._owners[owner]
         if not self._parked:
             self._emptied.set()
-        if call.lapse is not None:
-            call.lapse.cancel()
+        call.clear_lapse()
         return call
 
     def _lapsed(self, key: str) -> None:
@@ -215,10 +237,3 @@ def answers_in(raw: Raw) -> Mapping[str, Raw]:
 
 def _over() -> RpcError:
     return RpcError.of_gateway(CANCELLED, "the call that asked is over")
-
-
-def _ended(call: ParkedCall, task: asyncio.Task[Reply]) -> None:
-    if not task.cancelled():
-        task.exception()  # retrieved, so that asyncio does not report an abandoned call
-    call.refuse(_over())
-    call.tell()

@@ -58,6 +58,10 @@ class Lease:
     def usable(self) -> bool:
         return not self.retired and not self.connection.closed
 
+    def retire(self) -> None:
+        """Give the connection to no more calls."""
+        self.retired = True
+
 
 @dataclass(slots=True)
 class _Opening:
@@ -307,7 +311,7 @@ class SessionConnections:
 
     def _retire(self, lease: Lease) -> None:
         if not lease.retired:
-            lease.retired = True
+            lease.retire()
             if not lease.users:
                 self.discard(lease.connection)
 

@@ -105,7 +105,6 @@ class HostConnections:
         return connection
 
     def _freed(self, connection: WireConnection) -> None:
-        connection.unused_since = time.monotonic()
         self._idle.append(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(KEEPALIVE, self._sweep)

@@ -56,6 +56,12 @@ class _Watch:
         for on_update in list(self.listeners.values()):
             on_update(uri)
 
+    def agree(self, connection: Connection) -> None:
+        """Record that the server agreed on `connection`."""
+        self.connection = connection
+        if not self.agreed.done():
+            self.agreed.set_result(None)
+
     def refuse(self, error: Exception) -> None:
         if not self.agreed.done():
             self.agreed.set_exception(error)
@@ -140,9 +146,7 @@ class _Conversation:
                     )
                     watch.tell(uri)  # agents that read it again see its current state
                 continue
-            watch.connection = connection
-            if not watch.agreed.done():
-                watch.agreed.set_result(None)
+            watch.agree(connection)
             if missed:
                 watch.tell(uri)
 

@@ -162,10 +162,9 @@ class HttpClient:
         if connection is None:
             await in_task()
             connection = await self.connections.connected()
-        connection.last = last
         if before_send is not None:
             before_send()
-        answer = connection.ask(head, body)
+        answer = connection.ask(head, body, last=last)
         try:
             response = await answer
         except OSError as error:

@@ -166,9 +166,7 @@ class HttpConnection(Connection):
 
     def adopt(self, protocol_version: str) -> None:
         """Use this protocol version from now on; see `handshakes.Wire`."""
-        self._session.version = protocol_version
-        if self._session.modern:
-            self._session.id = None
+        self._session.adopt(protocol_version)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         try:

@@ -83,6 +83,12 @@ class HttpSession:
         session_id = response.headers.get(SESSION_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
 
+    def adopt(self, protocol_version: str) -> None:
+        """Use this protocol version from now on. A modern one has no session id."""
+        self.version = protocol_version
+        if self.modern:
+            self.id = None
+
     def end(self, why: str) -> None:
         if not self.ended.is_set():
             self.why_ended = why

@@ -17,6 +17,12 @@ REFUSED = "requestState is not valid for this request, or not any more; send the
 ANSWER = {"action": "accept", "content": {"name": "ann"}}
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is silent while a slow machine starts its server still gets a plain response."""
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 60.0)
+
+
 class Agent:
     """A modern agent by hand: what it sends is the test's business."""
 
