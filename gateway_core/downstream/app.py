@@ -37,6 +37,7 @@ from gateway_core.http1.response import Response
 from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
@@ -94,7 +95,7 @@ class App:
             return self._operators
         if not client.admit():
             limit = self._config.max_connections
-            raise busy(f"{limit} connections are open, which is the limit", close=True)
+            raise busy(f"the limit of {count(limit, 'connection')} is reached", close=True)
         if path in MCP_PATHS:
             return self._page if page.is_for_people(head) else self._mcp(head)
         return self._older(client, head, path) if methods else _not_found

@@ -9,6 +9,7 @@ from gateway_core.api import Principal
 from gateway_core.budget import MemoryBudget
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.errors import overloaded
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import LISTS, MAY_ASK, STATE
@@ -35,7 +36,7 @@ class Gate:
         if self.in_flight * 2 > self.limit:
             self.shares.check(principal)
         if self.in_flight >= self.limit:
-            raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
+            raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
         self.in_flight += 1
 
     def check_open(self) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from gateway_core.api import Principal
 from gateway_core.errors import Busy
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.log.wording import count
 from gateway_core.shares import Shares, network_of
 
 GRACE: Final = 5.0
@@ -31,7 +32,7 @@ class ConcurrencyLimiter:
         """`queue`: twice `limit` by default. `full`: message of the `Busy` error when the queue is full."""
         self._limit = limit
         self._queue_limit = 2 * limit if queue is None else queue
-        self._full = full or f"{limit} calls in flight, and {self._queue_limit} waiting"
+        self._full = full or f"{count(limit, 'call')} in flight, and {self._queue_limit} waiting"
         self._taken = 0
         self._waiting: Shares[asyncio.Future[None]] = Shares()
         self._turns = self._waiting.held
