@@ -38,8 +38,8 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing", "_reader"),
-        *("_server", "_since", "_stream", "_transport", "_writer", "address", "network", "secure"),
+        *("_admitted", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing"),
+        *("_reader", "_server", "_since", "_stream", "_transport", "_writer", "address", "network", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
@@ -52,7 +52,7 @@ class ServerConnection(asyncio.Protocol):
         """The handler of the request whose body is incomplete."""
         self._pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
-        self._processing = False
+        self._processing = self._admitted = False
         self._ending = False
         """Whether further input is dropped instead of read as requests."""
         self._since: float | None = None
@@ -247,7 +247,8 @@ class ServerConnection(asyncio.Protocol):
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""
-        return self._server.admit(self)
+        self._admitted = self._admitted or self._server.admit(self)
+        return self._admitted
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""

@@ -39,12 +39,8 @@ class ConnectionLimit:
     def __len__(self) -> int:
         return self._shares.size
 
-    def holds(self, connection: Holder) -> bool:
-        """Whether the connection holds a place."""
-        return connection in self._shares.of(connection.network, "")
-
     def admit(self, connection: Holder) -> bool:
-        """Give the connection a place; False if all are taken and none gives way."""
+        """Give the connection a place, which it must not have yet; False if all are taken and none gives way."""
         network = connection.network
         if self._shares.size >= self._limit:
             idle = self._idlest(network)

@@ -97,7 +97,7 @@ class HttpServer:
         A connection counts from its first request that needs admission: one that says nothing holds no place. Above the
         limit, a connection still gets responses that need no admission, and is admitted once there is room.
         """
-        return self._admitted.holds(connection) or self._admitted.admit(connection)
+        return self._admitted.admit(connection)
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""
