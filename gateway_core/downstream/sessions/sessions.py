@@ -17,6 +17,7 @@ from gateway_core.errors import RpcError, TooManySessions
 from gateway_core.exchange.exchange import Agent
 from gateway_core.internal_errors import where
 from gateway_core.log.sparing import Sparing
+from gateway_core.log.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Sessions:
         ended = idle[: max(1, len(idle) // 10)]
         if ended and self._spoken.due("memory"):
             logger.warning(
-                "{} idle sessions end, because memory is short (limits.memory); logged once a minute", len(ended)
+                "ending {}: memory is short (limits.memory); logged once a minute", count(len(ended), "idle session")
             )
         for session in ended:
             self.end(session)
