@@ -185,6 +185,15 @@ class RefusedUpstream(DeliveryError):
         self.retry_after = retry_after
 
 
+class TooManyCalls(RpcError):
+    """The principal has its share of the requests in flight already."""
+
+    def __init__(self, message: str, wait: float) -> None:
+        """`wait`: seconds after which a retry may succeed."""
+        error = overloaded(message, wait)
+        super().__init__(error.code, error.message, error.data)
+
+
 class TooManySessions(RpcError):
     """A limit on sessions is reached. `everybody`: the limit on all sessions, not the principal's own."""
 

@@ -55,6 +55,7 @@ TESTED_IN = {
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
+    "exchange/test_exchange.py": ("exchange/pace.py",),
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
     "cli/test_app.py": ("cli/status.py",),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py",),
@@ -75,6 +76,7 @@ TESTED_IN = {
     ),
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
+    "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": ("control/report.py",),
     "demo/test_tour.py": (
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),

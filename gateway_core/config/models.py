@@ -262,7 +262,9 @@ class ProxyConfig(Section):
     transport: Literal["http", "sse"] = Field(
         default="http", description="What agents speak: Streamable HTTP, or the older HTTP with SSE."
     )
-    max_connections: int = Field(default=100, gt=0, description="Agents' connections at a time.")
+    max_connections: int = Field(
+        default=100, gt=0, description="Agents' connections at a time, from their first request on."
+    )
     separator: Separator = Field(default="__", description="Stands between upstream and tool in prefixed names.")
     replicas: Literal["intent", "declared", "schema"] = Field(
         default="intent",

@@ -8,6 +8,7 @@ from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.app import App, DataPlane
+from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.duplex import ModernRequests
@@ -40,7 +41,8 @@ class Downstream:
         self._config = config
         self._catalog = catalog
         self._ready = ready
-        self.gate = Gate(config.limits.in_flight, budget)
+        in_flight = config.limits.in_flight
+        self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
         self.sessions = Sessions(store, catalog, events, self.gate.check_open, config.question_timeout)
         self._calls = Calls(pipeline, self.gate)
         self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)

@@ -16,6 +16,7 @@ from gateway_core.errors import (
     PARSE_ERROR,
     UNSUPPORTED_PROTOCOL_VERSION,
     RpcError,
+    TooManyCalls,
     TooManySessions,
     overloaded,
 )
@@ -53,7 +54,7 @@ class RpcHttpError(HttpError):
     def of(cls, error: RpcError, message: Message | None = None) -> RpcHttpError:
         """Choose the status: 429 for the agent's own limit, 503 for any other limit, else by `STATUS_OF` or 400."""
         if error.code == OVERLOADED:
-            own = isinstance(error, TooManySessions) and not error.everybody
+            own = isinstance(error, TooManyCalls) or (isinstance(error, TooManySessions) and not error.everybody)
             return busy(error, 429 if own else 503, message=message)
         return cls(STATUS_OF.get(error.code, 400), error, message=message)
 

@@ -109,7 +109,7 @@ class Legacy:
                 return CallResult.failed(bridge_error(error, agent.era))
             return CallResult(raw=b"{}")
 
-        return self._calls.begin_task(session, message, subscribe())
+        return self._calls.begin_task(session, agent, message, subscribe())
 
     def notification(self, session: LiveSession, message: Message) -> None:
         """Process a notification; ignores unknown ones, and cancellations of requests that are not in flight."""

@@ -18,18 +18,14 @@ from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange.pace import Pace
+from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
 from gateway_core.mcp.reserved import allowed, without_reserved
 
 _IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
-
-PROGRESS_BURST: Final = 64
-"""Progress notifications of one request that may be passed on in a burst, without delay."""
-PROGRESS_SPACING: Final = 0.05
-"""Seconds between progress notifications after a burst; only the last of each interval is sent
-(basic/patterns/progress)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +80,6 @@ class NoBackChannel:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
 
 
-class _Pace:
-    """Limits the rate of one request's progress: a burst passes at once, then the last of each interval."""
-
-    __slots__ = ("_held", "_left", "_since", "_timer")
-
-    def __init__(self) -> None:
-        self._left = float(PROGRESS_BURST)
-        self._since = 0.0
-        self._held: dict[str, Raw] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def put(self, members: dict[str, Raw], send: Callable[[dict[str, Raw]], None]) -> None:
-        loop = asyncio.get_running_loop()
-        if self._timer is not None:
-            self._held = members
-            return
-        now = loop.time()
-        self._left = min(PROGRESS_BURST, self._left + (now - self._since) / PROGRESS_SPACING)
-        self._since = now
-        if self._left >= 1:
-            self._left -= 1
-            send(members)
-        else:
-            self._held = members
-            self._timer = loop.call_later(PROGRESS_SPACING, self.flush, send)
-
-    def flush(self, send: Callable[[dict[str, Raw]], None]) -> None:
-        """Send the held notification now, if there is one."""
-        held, self._held = self._held, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._since += PROGRESS_SPACING  # the held notification uses up this interval
-        if held is not None:
-            send(held)
-
-
 NO_BACK: Final = NoBackChannel()
 
 
@@ -163,8 +122,10 @@ class Exchange(msgspec.Struct, eq=False):
     """The limiters that it holds a slot of, in order of acquisition."""
     away: bool = False
     """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
+    unanswered: Unanswered | None = None
+    """Its request, if that was given up after it was sent. Set by the connection."""
     _progress: float = float("-inf")
-    _pace: _Pace | None = None
+    _pace: Pace | None = None
     _resumed: Exchange | None = None
     """The parked exchange that this one resumes."""
     waited: float = 0.0
@@ -213,6 +174,10 @@ class Exchange(msgspec.Struct, eq=False):
         if not self.away:
             limiter.release()
 
+    def give_up(self, unanswered: Unanswered) -> None:
+        """Set `unanswered`."""
+        self.unanswered = unanswered
+
     def mark_sent(self) -> None:
         """Set `sent`. A connection calls this just before it writes the first byte of the request."""
         self.sent = True
@@ -236,7 +201,7 @@ class Exchange(msgspec.Struct, eq=False):
         if "_meta" in members:
             members = jsonrpc.members(without_reserved(bytes(params)))
         if self._pace is None:
-            self._pace = _Pace()
+            self._pace = Pace()
         self._pace.put(members, self._tell_progress)
 
     def _flush_progress(self) -> None:

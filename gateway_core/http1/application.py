@@ -1,4 +1,4 @@
-"""The interface between the HTTP server and its application."""
+"""The interfaces between the HTTP server, its connections, and its application."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.response import Response
+from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.http1.writer import ResponseStream
 
 
@@ -67,3 +67,21 @@ class Application(Protocol):
 
     def failed(self, error: BaseException) -> Response:
         """Log a bug and return the response to the request that it broke."""
+
+
+class ServerContext(Protocol):
+    """The part of `server.HttpServer` that a connection uses."""
+
+    application: Application
+    heads: ResponseHeads
+    max_body: int
+    draining: bool
+
+    def opened(self, connection: Any) -> bool:
+        """Register a new connection; False if there are too many even to refuse it with a response."""
+
+    def admit(self, connection: Any) -> bool:
+        """Count a connection against the limit; False if the limit is reached."""
+
+    def closed(self, connection: Any) -> None:
+        """Forget a connection."""

@@ -8,17 +8,19 @@ connection waits for. Meanwhile the connection reads a bounded part of later req
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from gateway_core.http1.address import canonical_address
-from gateway_core.http1.application import Application, Handler, PendingResponse
+from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
-from gateway_core.http1.response import Response, ResponseHeads
+from gateway_core.http1.response import Response
 from gateway_core.http1.writer import ResponseStream, ResponseWriter
+from gateway_core.shares import network_of
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request, or from connecting, to the end of its head."""
@@ -32,25 +34,12 @@ MAX_AHEAD: Final = 64 * 1024
 """Bytes of later requests that are buffered while one is being served."""
 
 
-class ServerContext(Protocol):
-    """The part of `server.HttpServer` that a connection uses."""
-
-    application: Application
-    heads: ResponseHeads
-    max_body: int
-    draining: bool
-
-    def opened(self, connection: ServerConnection) -> bool: ...
-    def admit(self) -> bool: ...
-    def closed(self, connection: ServerConnection) -> None: ...
-
-
 class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing", "_reader"),
-        *("_server", "_since", "_stream", "_transport", "_writer", "address", "admitted", "secure"),
+        *("_admitted", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing"),
+        *("_reader", "_server", "_since", "_stream", "_transport", "_writer", "address", "network", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
@@ -63,7 +52,7 @@ class ServerConnection(asyncio.Protocol):
         """The handler of the request whose body is incomplete."""
         self._pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
-        self._processing = False
+        self._processing = self._admitted = False
         self._ending = False
         """Whether further input is dropped instead of read as requests."""
         self._since: float | None = None
@@ -75,16 +64,17 @@ class ServerConnection(asyncio.Protocol):
         self._paused = False
         self.address = ""
         """The client's address in its canonical form."""
+        self.network = ""
+        """The network that its place counts for."""
         self.secure = False
         """Whether the connection uses TLS."""
-        self.admitted = False
-        """Whether the connection counts against the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
         self._writer = ResponseWriter(wire, self._server.heads)
         peer = wire.get_extra_info("peername")
         self.address = canonical_address(str(peer[0]) if peer else "")
+        self.network = network_of(self.address)
         self.secure = wire.get_extra_info("sslcontext") is not None
         sock = wire.get_extra_info("socket")
         if sock is not None:
@@ -257,8 +247,8 @@ class ServerConnection(asyncio.Protocol):
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""
-        self.admitted = self.admitted or self._server.admit()
-        return self.admitted
+        self._admitted = self._admitted or self._server.admit(self)
+        return self._admitted
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
@@ -282,6 +272,16 @@ class ServerConnection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request is being served, or its response is being sent."""
         return self._pending is not None
+
+    @property
+    def idle_since(self) -> float | None:
+        """When it became idle, on the monotonic clock; None while a request is served or a response is sent.
+
+        A connection whose request is incomplete is idle, too. The idle time between requests is known to the second.
+        """
+        if self._pending is not None or (self._writer is not None and self._writer.unsent):
+            return None
+        return self._since if self._since is not None else math.inf if self._fresh else self._idle_since
 
     def poll(self, now: float) -> None:
         """End the connection if it stalls or has been idle for too long; `now` on the monotonic clock."""
@@ -337,6 +337,10 @@ class ServerConnection(asyncio.Protocol):
         elif self._transport is not None:
             self._ending = True
             self._transport.close()
+
+    def give_way(self) -> None:
+        """Close an idle connection at once, because another one needs its place."""
+        (self.abort if self.secure else self.close)()  # closing TLS waits for the peer
 
     def abort(self) -> None:
         """Close without sending the rest."""

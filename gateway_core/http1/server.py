@@ -10,10 +10,11 @@ from typing import Final
 from gateway_core.http1 import connection as connections
 from gateway_core.http1.application import Application
 from gateway_core.http1.connection import ServerConnection
+from gateway_core.http1.connection_limit import ConnectionLimit
 from gateway_core.http1.response import ResponseHeads
 
 SPARE: Final = 64
-"""Least number of connections above the limit that stay open to get a rejection."""
+"""Least number of connections that may be open besides those that count against the limit."""
 
 
 class HttpServer:
@@ -26,12 +27,11 @@ class HttpServer:
         self.heads = ResponseHeads(name)
         self.draining = False
         """Whether connections close after their current response."""
-        self.admitted = 0
-        """Connections that count against the limit."""
         self.port = 0
         """The listening port, set by `start`."""
-        self._max_connections = max_connections
         self._open: set[ServerConnection] = set()
+        self._admitted = ConnectionLimit(max_connections)
+        self._sockets = ConnectionLimit(max_connections + max(max_connections * 3, SPARE))
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
@@ -81,26 +81,28 @@ class HttpServer:
         for connection in list(self._open):
             connection.poll(now)
 
+    @property
+    def admitted(self) -> int:
+        """Connections that count against the limit."""
+        return len(self._admitted)
+
     def opened(self, connection: ServerConnection) -> bool:
         """Register a new connection; False if there are too many even to refuse it with a response."""
         self._open.add(connection)
-        connection.admit()
-        return len(self._open) <= self._max_connections + max(self._max_connections * 3, SPARE)
+        return self._sockets.admit(connection)
 
-    def admit(self) -> bool:
-        """Count one more connection against the limit; False if the limit is reached.
+    def admit(self, connection: ServerConnection) -> bool:
+        """Count a connection against the limit; False if the limit is reached and no idle connection gives way.
 
-        Above the limit, a connection still gets responses that need no admission. It is admitted once there is room.
+        A connection counts from its first request that needs admission: one that says nothing holds no place. Above the
+        limit, a connection still gets responses that need no admission, and is admitted once there is room.
         """
-        if self.admitted >= self._max_connections:
-            return False
-        self.admitted += 1
-        return True
+        return self._admitted.admit(connection)
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""
         self._open.discard(connection)
-        if connection.admitted:
-            self.admitted -= 1
+        self._admitted.leave(connection)
+        self._sockets.leave(connection)
         if not self._open:
             self._emptied.set()

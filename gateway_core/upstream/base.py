@@ -22,6 +22,7 @@ from msgspec import Raw
 from gateway_core.api import Era
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.requests import Reply, Request, Template
 
@@ -176,10 +177,18 @@ class Connection(ABC):
         """The exchanges whose requests were sent and not yet answered, newest last."""
         return []
 
-    def excuse(self, exchange: Exchange | None) -> None:
-        """Record that an agent cancelled a request. The server may work on it until the request's deadline."""
-        if exchange is not None and exchange.deadline is not None and not exchange.deadline.passed:
+    def excuse(self, exchange: Exchange | None) -> Unanswered | None:
+        """Record that an agent's request was cancelled after it was sent. The server may work on it until its deadline.
+
+        Returns what the connection ends when the server answers after all; None without an exchange.
+        """
+        if exchange is None:
+            return None
+        if exchange.deadline is not None and not exchange.deadline.passed:
             self.excused_until = max(self.excused_until, exchange.deadline.when)
+        unanswered = Unanswered()
+        exchange.give_up(unanswered)
+        return unanswered
 
     @property
     def died(self) -> bool:

@@ -156,7 +156,7 @@ class Upstream:
     async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
         """Call `on_update` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
         own = has_own(self.config, self.facts.era, agent, await self.connections.usable_main())
-        return await self._announced.watches.add(agent if own else None, uri, on_update)
+        return await self._announced.watches.add(agent if own else None, uri, on_update, agent.principal)
 
     async def _connection_of(self, owner: Agent | None) -> Connection:
         return await self.connections.of(owner)
@@ -178,7 +178,7 @@ class Upstream:
         facts.in_flight += 1
         try:
             if not limiter.acquire_now():
-                await limiter.acquire()
+                await limiter.acquire(exchange.agent.principal)
             exchange.hold(limiter)
             try:
                 started = time.monotonic()
@@ -186,6 +186,9 @@ class Upstream:
                 if reply.error is not None and reply.error.code == HEADER_MISMATCH and facts.era == "modern":
                     reply = await self._corrected(exchange, request, reply)
                 facts.took(time.monotonic() - started - exchange.waited)
+            except asyncio.CancelledError:
+                limiter.keep(exchange)
+                raise
             finally:
                 exchange.let_go(limiter)
         except DeliveryError as problem:

@@ -20,6 +20,7 @@ from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.inline.deadlines import Deadline, Deadlines
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 
@@ -33,6 +34,7 @@ class FakePipeline:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
     async def call(
         self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: CallResult | None = None
@@ -57,7 +59,12 @@ class FakePipeline:
             exchange.close()
 
     def begin(self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw]) -> asyncio.Task[CallResult]:
-        return asyncio.get_running_loop().create_task(self.call(exchange, params))
+        now = asyncio.get_running_loop().time()
+        deadline = Deadline(self.deadlines, exchange, when=now + 60.0)
+        deadline.begin()
+        task = asyncio.get_running_loop().create_task(self.call(exchange, params))
+        task.add_done_callback(lambda _: deadline.end())
+        return task
 
     async def _tool(self, exchange: Exchange, params: dict[str, Any]) -> dict[str, Any]:
         arguments = params.get("arguments", {})

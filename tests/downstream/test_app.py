@@ -360,10 +360,30 @@ async def test_an_agent_that_does_not_read_is_hung_up_on_alone(world: Any, monke
     raw.close()
 
 
-async def test_too_many_connections_are_told_to_come_back_while_operators_get_in(start: Any) -> None:
+async def listening(world: Any, helpers: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection with an open stream."""
+    headers, message = helpers.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    body = json.dumps(message).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    lines = "\n".join(f"{name}: {value}" for name, value in headers.items())
+    writer.write(request(f"{POST}{lines}\nAccept: text/event-stream\nContent-Length: {len(body)}", body))
+    assert b" 200 " in await reader.readline()
+    return reader, writer
+
+
+async def test_silent_connections_keep_no_agent_out(start: Any) -> None:
     world = await start(max_connections=2)
-    held = [await asyncio.open_connection("127.0.0.1", world.server.port) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    silent = [await asyncio.open_connection("127.0.0.1", world.server.port) for _ in range(66)]
+    assert world.server.connections == 0
+    for _ in range(3):
+        assert status(await world.raw(request(POST + f"Content-Length: {len(PING)}", PING), read_for=0.3)) == 400
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_too_many_connections_are_told_to_come_back_while_operators_get_in(start: Any, helpers: Any) -> None:
+    world = await start(max_connections=2)
+    held = [await listening(world, helpers) for _ in range(2)]
     assert world.server.connections == 2
     answers = await asyncio.gather(*(world.raw(request(POST + f"Content-Length: {len(PING)}", PING)) for _ in range(6)))
     for answer in answers:

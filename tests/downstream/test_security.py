@@ -1,6 +1,7 @@
 """Who may talk to the server at all."""
 
 import http.client
+import json
 from typing import Any
 
 import pytest
@@ -27,3 +28,23 @@ async def test_a_forged_host_does_not_move_the_path(world: Any) -> None:
     answer = await world.raw(b"POST /mcp HTTP/1.1\r\nHost: x/healthz?\r\nContent-Length: 0\r\n\r\n", read_for=1)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert http.client.responses[400].encode() in answer
+
+
+@pytest.mark.parametrize("value", [b"\xff", "ä".encode()], ids=["xff", "utf8"])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *[(name, 400) for name in ("Host", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Param-a")],
+        *[("Origin", 403), ("Accept", 406), ("Content-Type", 415), ("X-Other", 200)],
+    ],
+)
+async def test_bytes_beyond_ascii_are_refused_in_headers_that_the_gateway_reads(
+    world: Any, helpers: Any, name: str, expected: int, value: bytes
+) -> None:
+    headers, message = helpers.modern("tools/call", {"name": "echo"})
+    body = json.dumps(message).encode()
+    usual = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    fields = {key: text.encode() for key, text in {**usual, **headers, "Connection": "close"}.items()} | {name: value}
+    lines = b"".join(b"%b: %b\r\n" % (key.encode(), text) for key, text in fields.items())
+    answer = await world.raw(b"POST /mcp HTTP/1.1\r\n%b\r\n%b" % (lines, body))
+    assert answer.startswith(b"HTTP/1.1 %d " % expected)

@@ -48,8 +48,10 @@ class Echo:
             return self.stream
         if head.path == "/wait":
             return self.wait
-        if head.path == "/full" and not client.admit():
+        if head.path in {"/full", "/held"} and not client.admit():
             raise HttpError(503, "too many connections", close=True)
+        if head.path == "/held":
+            return self.wait
         return self.echo
 
     def echo(self, client: Client, head: RequestHead, body: bytes) -> Response:

@@ -44,6 +44,16 @@ def test_repeated_fields_are_joined_and_named() -> None:
         head.once("accept")
 
 
+@pytest.mark.parametrize(
+    "lines", [b"", b"X-\xff: a\r\nHost: a\r\n", b"Host: a\r\nX-\xc3\xa4: a\r\n"], ids=["none", "xff", "utf8"]
+)
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_no_header_and_header_names_beyond_ascii_are_bad_requests(lines: bytes, version: bytes) -> None:
+    with pytest.raises(HttpError) as refused:
+        read_head(b"GET / HTTP/%b\r\n%b\r\n" % (version, lines))
+    assert (refused.value.status, refused.value.close) == (400, True)
+
+
 def test_values_beyond_ascii_are_utf8_with_what_is_not_kept() -> None:
     head = read_head("GET / HTTP/1.1\r\nHost: a\r\nX: grün\r\nY: ".encode() + b"\xff\r\n\r\n")
     assert (head.fields["x"], head.fields["y"]) == ("grün", "\udcff")

@@ -10,32 +10,66 @@ from gateway_core.http1.response import Response
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 async def test_connections_above_the_limit_are_refused_until_there_is_room(start: Any) -> None:
     world = await start(max_connections=2)
     held = [await world.dial() for _ in range(2)]
-    await asyncio.sleep(0.05)
-    assert world.server.admitted == 2
+    for _, writer in held:
+        writer.write(GET % b"/held")
+    await until(lambda: world.server.admitted == 2)
     assert (await world.exchange(GET % b"/full")).startswith(b"HTTP/1.1 503 ")
     assert (await world.exchange(GET % b"/", until_closed=False)).startswith(b"HTTP/1.1 200 "), (
         "it asks for no admission"
     )
     reader, writer = await world.dial()
-    await asyncio.sleep(0.05)
     held[0][1].close()
-    await asyncio.sleep(0.05)
+    await until(lambda: world.server.admitted == 1)
     writer.write(GET % b"/full")
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     for _, one in (*held, (reader, writer)):
         one.close()
-    await asyncio.sleep(0.05)
-    assert world.server.admitted == 0
+    await until(lambda: world.server.admitted == 0)
 
 
-async def test_a_flood_of_connections_is_cut_off(start: Any) -> None:
+async def test_connections_that_say_nothing_keep_no_new_one_out(start: Any) -> None:
+    world = await start(max_connections=2)
+    silent = [await world.dial() for _ in range(66)]
+    for _ in range(4):
+        assert (await world.exchange(GET % b"/full", until_closed=False)).startswith(b"HTTP/1.1 200 ")
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_the_longest_idle_connection_gives_way_and_no_busy_one(start: Any) -> None:
+    world = await start(max_connections=3)
+    busy, idle, half = [await world.dial() for _ in range(3)]
+    for (_, writer), path in ((busy, b"/held"), (idle, b"/full"), (half, b"/full")):
+        writer.write(GET % path)
+        await asyncio.sleep(0.1)
+    await until(lambda: world.server.admitted == 3)
+    half[1].write(b"GET /full HTTP/1.1\r\n")
+    await asyncio.sleep(0.1)
+    assert (await world.exchange(GET % b"/full", until_closed=False)).startswith(b"HTTP/1.1 200 ")
+    assert (await asyncio.wait_for(idle[0].read(), 5)).startswith(b"HTTP/1.1 200 ")
+    half[1].write(b"Host: a\r\n\r\n")
+    await asyncio.wait_for(half[0].readuntil(b"nothing"), 5)
+    await asyncio.wait_for(half[0].readuntil(b"nothing"), 5)
+    world.application.pending[0].running.set_result(Response(b"done"))
+    assert (await asyncio.wait_for(busy[0].readuntil(b"done"), 5)).startswith(b"HTTP/1.1 200 ")
+    for _, writer in (busy, idle, half):
+        writer.close()
+
+
+async def test_a_flood_of_connections_is_cut_off_at_the_oldest(start: Any) -> None:
     world = await start(max_connections=2)
     opened = [await world.dial() for _ in range(90)]
-    await asyncio.sleep(0.2)
-    assert sum(reader.at_eof() or reader.exception() is not None for reader, _ in opened) == 90 - 66
+    await until(lambda: sum(reader.at_eof() or reader.exception() is not None for reader, _ in opened) == 90 - 66)
+    assert all(reader.at_eof() or reader.exception() is not None for reader, _ in opened[:24])
     for _, writer in opened:
         writer.close()
 

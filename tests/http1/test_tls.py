@@ -96,7 +96,7 @@ def test_many_requests_share_a_connection(run: Run) -> None:
         async with dialled(world, client) as (reader, peer):
             for number in range(50):
                 payload = b"x" * number
-                peer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (number, payload))
+                peer.write(b"POST /full HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (number, payload))
                 _, answer = await read_response(reader)
                 assert answer == (payload or b"nothing")
             assert world.server.admitted == 1
@@ -198,7 +198,7 @@ def test_a_client_that_still_sends_gets_the_refusal(run: Run) -> None:
     async def body(world: Any, client: ssl.SSLContext) -> None:
         for _ in range(5):
             async with dialled(world, client) as (reader, peer):
-                peer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
+                peer.write(b"POST /full HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
                 for _ in range(200):
                     peer.write(b"x" * 100_000)
                     await peer.drain()
@@ -214,7 +214,7 @@ def test_a_refused_client_that_never_stops_sending_is_cut_off(run: Run, monkeypa
 
     async def body(world: Any, client: ssl.SSLContext) -> None:
         async with dialled(world, client) as (_, peer):
-            peer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
+            peer.write(b"POST /full HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n")
             with contextlib.suppress(ConnectionError):
                 while world.server._open or not world.application.refusals:
                     peer.write(b"x" * 1000)

@@ -15,7 +15,7 @@ from gateway_core.api import CallResult
 from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey
 from gateway_core.errors import RpcError
-from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
@@ -41,7 +41,7 @@ class Calls:
         if session is not None:
             key = session.new_key(message.id)
             ended = partial(self._ended, session=session, key=key)
-        self._gate.enter(message)
+        self._gate.enter(message, exchange.agent.principal)
         try:
             running = self._pipeline.begin(exchange, message.members)
         except BaseException:
@@ -53,15 +53,17 @@ class Calls:
         return running
 
     def begin_task(
-        self, session: LiveSession, message: Message, serve: Coroutine[Any, Any, CallResult]
+        self, session: LiveSession, agent: Agent, message: Message, serve: Coroutine[Any, Any, CallResult]
     ) -> Running[CallResult]:
         """Run `serve`, which returns the result of a request of `session`, in a task that outlives the connection.
+
+        `agent`: the agent of the session.
 
         Raises `RpcError` as `begin`.
         """
         try:
             key = session.new_key(message.id)
-            self._gate.enter(message)
+            self._gate.enter(message, agent.principal)
         except RpcError:
             serve.close()
             raise

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from gateway_core.api import Principal
 from gateway_core.budget import MemoryBudget
+from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.errors import overloaded
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
@@ -19,14 +21,20 @@ class Gate:
 
     limit: int
     budget: MemoryBudget
+    shares: CallShares
     in_flight: int = 0
     closing: bool = False
     _emptied: asyncio.Future[None] | None = None
 
-    def enter(self, message: Message) -> None:
-        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected."""
+    def enter(self, message: Message, principal: Principal) -> None:
+        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected.
+
+        While more than half of `limit` is in flight, a principal with more than its share is rejected.
+        """
         if (self.closing or self.budget.tight) and not _finishes(message):
             self.check_open()
+        if self.in_flight * 2 > self.limit:
+            self.shares.check(principal)
         if self.in_flight >= self.limit:
             raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
         self.in_flight += 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +20,7 @@ from msgspec import Raw
 from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
+from gateway_core.shares import Shares, network_of
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
@@ -110,12 +110,14 @@ class Parking:
     """The parked calls of this process. A retry at another process is rejected."""
 
     def __init__(self, limit: int, per_principal: int, wait: float) -> None:
-        """`limit`: calls in total. `per_principal`: calls of one principal. `wait`: seconds for the answers."""
+        """`limit`: calls in total. `per_principal`: calls of one principal; one address has at
+        most three quarters of `limit`. `wait`: seconds for the answers."""
         self._limit = limit
         self._per_principal = per_principal
         self._wait = wait
         self._parked: dict[str, ParkedCall] = {}
-        self._owners: Counter[str] = Counter()
+        self._shares: Shares[str] = Shares()
+        """The keys of the parked calls, by their agents."""
         self._ending: set[asyncio.Task[Reply]] = set()
         self._emptied: asyncio.Event = asyncio.Event()
 
@@ -152,7 +154,7 @@ class Parking:
         """Keep `call` until its agent retries; returns its key."""
         key = secrets.token_hex(16)
         self._parked[key] = call
-        self._owners[call.exchange.agent.principal.id] += 1
+        self._shares.add(*_holder(call), key)
         self._emptied.clear()
         call.exchange.leave()
         call.set_lapse(self._wait, self._lapsed, key)
@@ -193,8 +195,10 @@ class Parking:
 
     def _refuse(self, call: ParkedCall) -> bool:
         """If a limit is reached, answer the call's questions with an error and return True."""
-        owner = call.exchange.agent.principal.id
-        if len(self._parked) < self._limit and self._owners[owner] < self._per_principal:
+        network, name = _holder(call)
+        own, near = len(self._shares.of(network, name)), self._shares.of_network(network)
+        of_network = max(self._per_principal, self._limit * 3 // 4)
+        if len(self._parked) < self._limit and own < self._per_principal and near < of_network:
             return False
         call.refuse(overloaded("too many calls wait for answers of clients already; ask again later"))
         return True
@@ -203,10 +207,7 @@ class Parking:
         call = self._parked.pop(key, None)
         if call is None:
             return None
-        owner = call.exchange.agent.principal.id
-        self._owners[owner] -= 1
-        if not self._owners[owner]:
-            del self._owners[owner]
+        self._shares.remove(*_holder(call), key)
         if not self._parked:
             self._emptied.set()
         call.clear_lapse()
@@ -225,6 +226,12 @@ class Parking:
         call.task.cancel()
         self._ending.add(call.task)
         call.task.add_done_callback(self._ending.discard)
+
+
+def _holder(call: ParkedCall) -> tuple[str, str]:
+    """The network and the principal that a call counts for."""
+    principal = call.exchange.agent.principal
+    return network_of(principal.address), principal.id
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:

@@ -13,6 +13,6 @@ Only the client-credentials grant is supported (RFC 6749, section 4.4): no user 
 """
 
 from gateway_core.upstream.auth.challenge import Challenge
-from gateway_core.upstream.auth.tokens import ATTEMPTS, TokenSource
+from gateway_core.upstream.auth.tokens import TokenSource
 
-__all__ = ["ATTEMPTS", "Challenge", "TokenSource"]
+__all__ = ["Challenge", "TokenSource"]

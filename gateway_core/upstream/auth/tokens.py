@@ -34,8 +34,6 @@ AHEAD: Final = 60.0
 """Seconds before expiry at which a token is renewed; at half its lifetime if that is less than two minutes."""
 DISCOVERY: Final = 20.0
 """Seconds for the entire discovery of an authorization server."""
-ATTEMPTS: Final = 3
-"""Maximum number of tokens fetched for one request; after that its refusal is final."""
 MAX_BACKOFF: Final = 30.0
 """Maximum seconds between attempts; the delay after failures doubles: 1, 2, 4, …"""
 REFUSED_AGAIN: Final = 30.0

@@ -2,20 +2,31 @@
 
 A call that waits for its agent's answer to a question releases its slot, so that a slow answer does not block other
 calls. When the answer arrives, the call reacquires a slot at once, even above the limit.
+
+A call that is given up after it was sent keeps its slot while its server may still work on it: see `keep`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
+from gateway_core.api import Principal
 from gateway_core.errors import Busy
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.log.wording import count
+from gateway_core.shares import Shares, network_of
+
+GRACE: Final = 5.0
+"""Seconds that a given-up call keeps its slot, if its server is not known to work on after a cancellation."""
+REMEMBERED: Final = 600.0
+"""Seconds for which a server is known to work on after a cancellation."""
 
 
 class ConcurrencyLimiter:
-    """`limit` slots, and a FIFO queue of at most `queue` waiting calls."""
+    """`limit` slots, and a queue of at most `queue` waiting calls, in which networks and principals take turns."""
 
     def __init__(self, limit: int, queue: int | None = None, full: str = "") -> None:
         """`queue`: twice `limit` by default. `full`: message of the `Busy` error when the queue is full."""
@@ -23,37 +34,48 @@ class ConcurrencyLimiter:
         self._queue_limit = 2 * limit if queue is None else queue
         self._full = full or f"{count(limit, 'call')} in flight, and {self._queue_limit} waiting"
         self._taken = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._waiting: Shares[asyncio.Future[None]] = Shares()
+        self._turns = self._waiting.held
+        self._given_up: Shares[_Kept] = Shares()
+        self._at_once = limit
+        """Slots that `acquire_now` gives without asking whose call it is; 0 while given-up calls keep slots."""
+        self._works_on_until = 0.0
+        """Loop time until which the server is known to work on after a cancellation."""
 
     def acquire_now(self) -> bool:
-        """Take a slot if one is free and the queue is empty. Returns whether it did."""
-        if self._taken < self._limit and not self._queue:
+        """Take a slot if one is free for any call and the queue is empty. If this returns False, use `acquire`."""
+        if self._taken < self._at_once and not self._turns:
             self._taken += 1
             return True
         return False
 
-    async def acquire(self) -> None:
-        """Wait for a slot. Raises `Busy` when the queue is full."""
-        if self.acquire_now():
+    async def acquire(self, principal: Principal) -> None:
+        """Wait for a slot. Raises `Busy` when the queue is full, or when `principal` has given up too many calls.
+
+        A full queue drops the newest call of the principal with most, for a call of a principal with fewer.
+        """
+        network = network_of(principal.address)
+        if self._given_up.size:
+            self._check_given_up(network, principal.id)
+        if self._taken < self._limit and not self._turns:
+            self._taken += 1
             return
-        if len(self._queue) >= self._queue_limit:
-            raise Busy(self._full, retry_after=1.0)
+        if self._waiting.size >= self._queue_limit:
+            self._make_room(network, principal.id)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        self._waiting.add(network, principal.id, turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                with contextlib.suppress(ValueError):  # `release` may have skipped and removed it
-                    self._queue.remove(turn)
-            else:
+            self._waiting.remove(network, principal.id, turn)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()  # the slot was handed over just before the cancellation
             raise
 
     def release(self) -> None:
         """Release a slot. Hands it to the next in the queue, unless more than `limit` are taken."""
-        while self._queue and self._taken <= self._limit:
-            turn = self._queue.popleft()
+        while self._turns and self._taken <= self._limit:
+            turn = self._waiting.take_turn()
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -62,3 +84,89 @@ class ConcurrencyLimiter:
     def reacquire(self) -> None:
         """Take a temporarily released slot again, without waiting and even above the limit."""
         self._taken += 1
+
+    def _make_room(self, network: str, name: str) -> None:
+        """Drop the newest waiting call of a holder with more than this one. Raises `Busy` if there is none."""
+        for holder in self._waiting.above(network, name, 2):
+            turn = next(reversed(self._waiting.of(*holder)))
+            self._waiting.remove(*holder, turn)
+            if not turn.done():
+                turn.set_exception(self._busy())
+            return
+        raise self._busy()
+
+    def _busy(self) -> Busy:
+        return Busy(self._full, retry_after=1.0)
+
+    # -- calls that were given up ---------------------------------------------------------------------------------
+
+    def keep(self, exchange: Exchange) -> None:
+        """Take a slot for a call that is being cancelled, if its server may still work on it.
+
+        The slot is released when the server answers, when the connection is lost, or at the hard deadline of the call.
+        A server that obeys a cancellation usually answers nothing, so the slot is released after `GRACE`. Only for a
+        server that answered a cancelled call later than that, the slot is kept until the hard deadline.
+        """
+        deadline, unanswered = exchange.deadline, exchange.unanswered
+        if unanswered is None or unanswered.over or deadline is None or deadline.passed or exchange.away:
+            return
+        now = asyncio.get_running_loop().time()
+        longest = max(0.0, deadline.hard_limit - now)
+        seconds = min(longest, GRACE) if now >= self._works_on_until else longest
+        principal = exchange.agent.principal
+        kept = _Kept(network_of(principal.address), principal.id, now + GRACE, now + seconds)
+        self._taken += 1
+        self._given_up.add(kept.network, kept.name, kept)
+        self._at_once = 0
+        kept.arm(seconds, self._over)
+        unanswered.add_callback(partial(self._ended, kept))
+
+    def _ended(self, kept: _Kept, answered: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        if answered and now >= kept.obeyed_at:
+            self._works_on_until = now + REMEMBERED
+        self._over(kept)
+
+    def _over(self, kept: _Kept) -> None:
+        """Release the slot of a given-up call, unless that has happened."""
+        kept.disarm()
+        if self._given_up.remove(kept.network, kept.name, kept):
+            if not self._given_up.size:
+                self._at_once = self._limit
+            self.release()
+
+    def _check_given_up(self, network: str, name: str) -> None:
+        """Raise `Busy` if given-up calls keep half of the slots for this principal, or 3/4 of them for its network."""
+        own = self._given_up.of(network, name)
+        if len(own) >= max(2, self._limit // 2):
+            until = min(kept.until for kept in own)
+        elif self._given_up.of_network(network) >= max(2, self._limit * 3 // 4):
+            until = min(kept.until for items in self._given_up.held[network].values() for kept in items)
+        else:
+            return
+        wait = max(0.0, until - asyncio.get_running_loop().time())
+        raise Busy("it may still work on calls that were cancelled", retry_after=wait)
+
+
+class _Kept:
+    """The slot of a given-up call."""
+
+    __slots__ = ("_timer", "name", "network", "obeyed_at", "until")
+
+    def __init__(self, network: str, name: str, obeyed_at: float, until: float) -> None:
+        self.network = network
+        self.name = name
+        self.obeyed_at = obeyed_at
+        """Loop time from which an answer shows that the server did not obey the cancellation."""
+        self.until = until
+        """Loop time at which the slot is released."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self, seconds: float, over: Callable[[_Kept], object]) -> None:
+        """Call `over` after `seconds`."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, over, self)
+
+    def disarm(self) -> None:
+        """Do not call it any more."""
+        if self._timer is not None:
+            self._timer.cancel()

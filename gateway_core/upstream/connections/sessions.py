@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.api import Principal
 from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.shares import Shares, network_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.connections.await_shared import await_shared
@@ -35,7 +37,11 @@ POOL_WAIT: Final = 10.0
 TELL_TIMEOUT: Final = 5.0
 """Seconds for a notification sent in the background."""
 MAX_SESSIONS: Final = 1024
-"""Agent sessions with a connection. Beyond this, the least recently used connection is retired."""
+"""Agent sessions with a connection to a server over HTTP. Beyond this, one without calls is retired."""
+MAX_CHILDREN: Final = 128
+"""The same for a server on stdio, where each connection is a child process."""
+LEAST_SHARE: Final = 8
+"""Connections that every principal may have; its share is a quarter of the maximum."""
 
 
 @dataclass(slots=True)
@@ -96,6 +102,11 @@ class SessionConnections:
         self._failed_openings: dict[str | None, _Opening] = {}
         """Session (None: the pool) -> its failed attempts to open a connection, since the last that succeeded."""
         self._sessions: dict[str, asyncio.Task[Lease]] = {}
+        """In the order of use, the least recent first."""
+        self._shares: Shares[str] = Shares()
+        """The sessions in `_sessions`, by their agents."""
+        self._holders: dict[str, tuple[str, str]] = {}
+        """Session -> network and principal of its agent."""
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
@@ -151,7 +162,7 @@ class SessionConnections:
         await in_task()
         try:
             async with asyncio.timeout(POOL_WAIT):
-                await self._limiter.acquire()
+                await self._limiter.acquire(exchange.agent.principal)
         except TimeoutError:
             raise Busy(f"all {POOL_SIZE} isolated connections are in use", retry_after=1.0) from None
         exchange.hold(self._limiter)
@@ -162,7 +173,8 @@ class SessionConnections:
                 yield lease.connection
             finally:
                 self.left(lease)
-                if lease.usable and len(self._idle) < POOL_SIZE:
+                # A server that may still work on a cancelled call must not get the call of another agent.
+                if exchange.unanswered is None and lease.usable and len(self._idle) < POOL_SIZE:
                     self._idle.append(lease)
                 else:
                     self._retire(lease)
@@ -190,6 +202,9 @@ class SessionConnections:
     def retire(self, session_id: str) -> None:
         """Retire the connection of an agent's session that has ended."""
         task = self._sessions.pop(session_id, None)
+        holder = self._holders.pop(session_id, None)
+        if holder is not None:
+            self._shares.remove(*holder, session_id)
         self._failed_openings.pop(session_id, None)
         lease = _opened(task)
         if lease is not None:
@@ -229,11 +244,37 @@ class SessionConnections:
                 if lease is not None:
                     self._retire(lease)
         if task is None:
-            if len(self._sessions) >= MAX_SESSIONS:
-                self.retire(next(iter(self._sessions)))
+            if session_id not in self._holders:
+                self._take_place(agent.principal, session_id)
             task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
         self._sessions[session_id] = task
         return await await_shared(task, "its session was ended while it was being opened")
+
+    def _take_place(self, principal: Principal, session_id: str) -> None:
+        """Count one more session of `principal`. At a limit, a connection without calls is retired.
+
+        At the share of the principal it is its own; at the limit of all, one of the principal with most. Raises `Busy`
+        if all of them have calls.
+        """
+        holder = (network_of(principal.address), principal.id)
+        limit = MAX_CHILDREN if self._backoff else MAX_SESSIONS
+        if len(self._shares.of(*holder)) >= max(LEAST_SHARE, limit // 4):
+            self._make_room([holder])
+        elif self._shares.size >= limit:
+            self._make_room([*self._shares.above(*holder), holder])
+        self._shares.add(*holder, session_id)
+        self._holders[session_id] = holder
+
+    def _make_room(self, holders: Iterable[tuple[str, str]]) -> None:
+        """Retire the least recently used connection without calls of the first holder that has one."""
+        for holder in holders:
+            own = self._shares.of(*holder)
+            for session_id, task in self._sessions.items():
+                lease = _opened(task)
+                if session_id in own and (lease is None or not lease.users) and task.done():
+                    self.retire(session_id)
+                    return
+        raise Busy("all connections that this client may have are in use", retry_after=1.0)
 
     async def _pool_lease(self, wanted: Mapping[str, Any]) -> Lease:
         """An idle connection with the capabilities `wanted`, or a new one, which may replace an idle one."""

@@ -17,9 +17,11 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
+from gateway_core.api import Principal
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange.exchange import Agent
 from gateway_core.mcp import jsonrpc
+from gateway_core.shares import Shares, network_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
 
@@ -31,6 +33,8 @@ ASK_AGAIN: Final = 30.0
 """Seconds until the keeper asks again, if a server that had agreed does not answer on a new connection."""
 MAX_WATCHED: Final = 4096
 """Maximum number of watched resources of one upstream; a resource counts once for each connection."""
+LEAST_SHARE: Final = 256
+"""Subscriptions that every principal may have at one upstream. Its share is a quarter of `MAX_WATCHED`."""
 MAX_LEVELS: Final = 64
 """Maximum number of parent URIs of an updated resource that are searched for subscriptions."""
 
@@ -162,13 +166,17 @@ class Watches:
         self._upstream = upstream
         self._connect = connect
         self._conversations: dict[str, _Conversation] = {}
+        self._shares: Shares[object] = Shares()
+        """The listeners of all watched resources, by their agents."""
 
-    async def add(self, owner: Agent | None, uri: str, on_update: OnUpdate) -> Release:
+    async def add(self, owner: Agent | None, uri: str, on_update: OnUpdate, principal: Principal) -> Release:
         """Call `on_update` when a resource is updated; `owner`: the agent whose own connection is used, if any.
 
-        Returns a function that ends the subscription. Raises `RpcError` if the upstream refuses or the limit is
-        reached, `NotSent` if it cannot be reached in time.
+        `principal`: whom the subscription counts for. Returns a function that ends the subscription. Raises `RpcError`
+        if the upstream refuses or a limit is reached, `NotSent` if it cannot be reached in time.
         """
+        holder = (network_of(principal.address), principal.id)
+        self._check_share(*holder)
         key = owner.session_id or "" if owner is not None else ""
         conversation = self._conversations.get(key)
         if conversation is None or uri not in conversation.wanted:
@@ -179,10 +187,12 @@ class Watches:
         watch = conversation.wanted.setdefault(uri, _Watch())
         mark = object()
         watch.listeners[mark] = on_update
+        self._shares.add(*holder, mark)
         conversation.start()
 
         def release() -> None:
             watch.listeners.pop(mark, None)
+            self._shares.remove(*holder, mark)
             if not watch.listeners and conversation.wanted.get(uri) is watch:
                 del conversation.wanted[uri]
                 conversation.changed.set()
@@ -232,6 +242,14 @@ class Watches:
     def _check_limit(self) -> None:
         if sum(len(conversation.wanted) for conversation in self._conversations.values()) >= MAX_WATCHED:
             raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
+
+    def _check_share(self, network: str, name: str) -> None:
+        """Raise `RpcError` if the principal has its share, or if its network has while more than half is in use."""
+        held, own = self._shares.of_network(network), len(self._shares.of(network, name))
+        if own >= max(LEAST_SHARE, MAX_WATCHED // 4):
+            raise overloaded(f"{name} has {own} subscriptions at upstream {self._upstream}, which is its share", None)
+        if self._shares.size * 2 > MAX_WATCHED and held >= max(LEAST_SHARE, MAX_WATCHED * 3 // 4):
+            raise overloaded(f"{network} has {held} subscriptions at upstream {self._upstream}, its share", None)
 
     def _forget(self, key: str, conversation: _Conversation) -> None:
         if self._conversations.get(key) is conversation:

@@ -24,7 +24,7 @@ from gateway_core.http1.client_response import ClientResponse
 from gateway_core.http1.dial import refused_by
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import IMPLEMENTATION
-from gateway_core.upstream.auth import ATTEMPTS, Challenge, TokenSource
+from gateway_core.upstream.auth import Challenge, TokenSource
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.codings import UnknownCoding, decoded
 from gateway_core.upstream.network.cookies import Cookies
@@ -104,8 +104,8 @@ class HttpClient:
         """Send a request and wait for the head of the response; the caller reads and closes it.
 
         The configured headers and the access token are added to `headers`. `url` must have the same origin. After a
-        401, or a 403 for missing scopes, the request is sent again with another token if there is one, at most
-        `ATTEMPTS` times. `before_send` is called just before the first byte may leave. Raises `NotSent` for earlier
+        401, or a 403 for missing scopes, the request is sent once more with another token if there is one.
+        `before_send` is called just before the first byte may leave. Raises `NotSent` for earlier
         failures, `OutcomeUnknown` for later ones. `last`: close the connection after this request. `cookies`: those of
         the session, which are sent and updated.
         """
@@ -115,16 +115,16 @@ class HttpClient:
         if self._tokens is None:
             return await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
         await in_task()
-        attempts = 0
+        repeated = False
         while True:
             authorization = await self._tokens.authorization()
             if authorization is not None:
                 headers = {**headers, hdrs.AUTHORIZATION: authorization}
             response = await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
-            if attempts == ATTEMPTS or not await _worth_another(self._tokens, authorization, response):
+            if repeated or not await _worth_another(self._tokens, authorization, response):
                 return response
             response.close()
-            attempts += 1
+            repeated = True
 
     async def _send(
         self,

@@ -23,6 +23,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.unanswered import UnansweredRequests
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
@@ -61,6 +62,7 @@ class DuplexConnection(Connection):
         self._pending: dict[int, Pending] = {}
         self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
         """Cancelled requests of the gateway itself; a late response to one is expected."""
+        self._unanswered = UnansweredRequests()
         self._background: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         """The tasks in `_background` that send a message."""
@@ -108,7 +110,7 @@ class DuplexConnection(Connection):
             raise
         if self.info.era == "modern":
             self.watcher = watcher = ModernWatcher(self.info, self._context, self.listen)
-            self._keep(watcher.run())
+            self._keep(watcher.run()).add_done_callback(self._listened)
         else:
             self.watcher = LegacyWatcher(self.info, self._context, self.request)
         return self.info
@@ -195,7 +197,7 @@ class DuplexConnection(Connection):
             raise
 
     def _tell_cancelled(self, pending: Pending) -> None:
-        self.excuse(pending.exchange)
+        self._unanswered.add(pending.number, self.excuse(pending.exchange))
         reason = {"requestId": pending.number, "reason": "the request was cancelled or timed out"}
         self._in_background(jsonrpc.notification(CANCELLED_NOTICE, reason))
 
@@ -245,7 +247,14 @@ class DuplexConnection(Connection):
         except Exception as error:  # noqa: BLE001 - one message must not fail the ones after it
             self._failed_at(error)
 
-    def _failed_at(self, error: Exception) -> None:
+    def _listened(self, listener: asyncio.Task[None]) -> None:
+        """End the connection if the task that listens to the server failed: its messages would get lost."""
+        error = None if listener.cancelled() else listener.exception()
+        if error is not None:
+            self._failed_at(error)
+            self._lost("sent something that the gateway failed to read")
+
+    def _failed_at(self, error: BaseException) -> None:
         """Log an internal error that occurred while the gateway read a message."""
         kind = type(error).__name__
         self.unexpected.note("message that the gateway failed to read", kind)
@@ -286,6 +295,7 @@ class DuplexConnection(Connection):
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
         pending = self._pending.get(number)
+        self._unanswered.answered(number)
         if number in self._given_up:
             self._given_up.remove(number)
         elif pending is None or not pending.sent:
@@ -328,6 +338,7 @@ class DuplexConnection(Connection):
         for pending in list(self._pending.values()):  # a copy: a request that fails removes itself
             text = f"the server {reason}"
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
+        self._unanswered.lost()
         self._questions.end()
         for task in self._background:
             task.cancel()

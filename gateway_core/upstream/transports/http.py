@@ -203,7 +203,7 @@ class HttpConnection(Connection):
         except asyncio.CancelledError:
             # Modern: closing the stream cancels the request. Legacy: it does not, so a notification is needed;
             # `initialize` must not be cancelled.
-            self.excuse(pending.exchange if pending.sent else None)
+            self.excuse(pending.exchange if pending.sent and not pending.done else None)
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.

@@ -57,6 +57,18 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
         file.write("max_connections = 1\n")
     spawn("start")
     held = []
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "holder", "version": "1"},
+    }
+    params = {"notifications": {"toolsListChanged": True}, "_meta": meta}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}).encode()
+    head = (
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nAccept: text/event-stream\r\n"
+        "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
 
     def connected():
         with contextlib.suppress(OSError):
@@ -64,6 +76,8 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
         return held
 
     wait_for(connected)
+    held[0].sendall(head.encode() + body)
+    assert held[0].recv(100).startswith(b"HTTP/1.1 200 ")
     found = rad("call", "add")
     held[0].close()
     assert found.returncode == 1

@@ -152,16 +152,18 @@ async def test_errors_can_be_read_too(
         assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
-async def test_a_full_gateway_tells_pages_so(start: Any) -> None:
+async def test_a_full_gateway_tells_pages_so(start: Any, helpers: Any) -> None:
     world = await start(max_connections=1)
-    _, first = await asyncio.open_connection("127.0.0.1", world.server.port)
-    await asyncio.sleep(0.05)
+    headers, body = helpers.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    stream = {**headers, "Accept": "text/event-stream"}
+    held = await world.http.post(world.url, json=body, headers=stream)
+    assert held.status == 200
     async with world.http.options(world.url, headers=preflight()) as response:
         assert response.status == 204
     async with world.http.get(world.url, headers={"Origin": ORIGIN}) as response:
         assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (503, ORIGIN)
         assert "Retry-After" in response.headers
-    first.close()
+    held.close()
 
 
 async def test_a_bug_can_be_read_too(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,17 @@ async def test_parked_calls_are_bounded_per_agent_and_the_others_are_served(
         assert said(back) == "bob: ann"
 
 
+async def test_names_of_one_address_park_no_more_than_three_quarters_of_all(
+    world: Any, asker: Any, http: aiohttp.ClientSession
+) -> None:
+    limits = {"parked_per_principal": 1, "parked_calls": 4}
+    async with world(asker("http", "legacy"), limits=limits) as w:
+        for name in ("a", "b", "c"):
+            assert await Agent(w, http, name).asked()
+        refused = await Agent(w, http, "d").call("greet", {"who": "bob"})
+        assert "too many calls wait" in json.dumps(refused)
+
+
 async def test_a_parked_call_keeps_nobody_from_being_served(
     world: Any, asker: Any, http: aiohttp.ClientSession
 ) -> None:

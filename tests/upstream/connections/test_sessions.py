@@ -68,9 +68,12 @@ class Maker:
         return self.made[-1]
 
 
-def agent(session: str | None = None, capabilities: bytes = b"{}") -> Agent:
+ANYONE = Principal("a")
+
+
+def agent(session: str | None = None, capabilities: bytes = b"{}", principal: Principal = ANYONE) -> Agent:
     era: Era = "modern" if session is None else "legacy"
-    return Agent(Principal("a"), era, "2025-11-25", capabilities=capabilities, session_id=session)
+    return Agent(principal, era, "2025-11-25", capabilities=capabilities, session_id=session)
 
 
 def an_exchange(capabilities: bytes = b"{}") -> Exchange:
@@ -340,3 +343,53 @@ async def failing(own: SessionConnections, one: Agent) -> Exception:
     with pytest.raises(NotSent) as failure:
         await own.lease_of(one)
     return failure.value
+
+
+# -- shares -----------------------------------------------------------------------------------------------------
+
+
+async def use(own: SessionConnections, session: str, principal: Principal = ANYONE) -> Plain:
+    async with own.of_session(agent(session, principal=principal)) as connection:
+        assert isinstance(connection, Plain)
+        return connection
+
+
+async def test_an_agent_with_many_sessions_gives_up_its_own_least_recently_used_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    own = SessionConnections(Maker(), backoff=True)
+    other = await use(own, "other", Principal("b"))
+    first = await use(own, "0")
+    rest = [await use(own, str(number)) for number in range(1, 8)]
+    assert await use(own, "0") is first
+    await use(own, "8")
+    await own.closed()
+    assert [it.ended for it in (other, first, *rest)] == [False, False, True] + [False] * 6
+
+
+async def test_invented_names_start_no_more_children_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    maker = Maker()
+    own = SessionConnections(maker, backoff=True)
+    honest = await use(own, "honest", Principal("h", address="10.0.0.2"))
+    for name in range(20):
+        for number in range(8):
+            await use(own, f"{name}-{number}", Principal(f"{name}@1", address="10.0.0.1"))
+    await own.closed()
+    assert sum(not it.ended for it in maker.made) == 32
+    assert not honest.ended, "the address with most gives way"
+
+
+async def test_a_child_with_a_call_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    own = SessionConnections(Maker(), backoff=True)
+    leases = [await own.lease_of(agent(str(number))) for number in range(8)]
+    with pytest.raises(Busy, match="in use"):
+        await use(own, "8")
+    own.left(leases[3])
+    await use(own, "8")
+    await own.closed()
+    assert [lease.connection.closed for lease in leases] == [number == 3 for number in range(8)]
+    own.retire("8")
+    await use(own, "9")

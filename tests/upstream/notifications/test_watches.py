@@ -19,6 +19,8 @@ from gateway_core.upstream.notifications.subscription import LegacyWatcher
 from gateway_core.upstream.notifications.watches import Watches
 from gateway_core.upstream.requests import Reply
 
+ANYONE = Principal("a")
+
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +81,8 @@ async def until(condition: Callable[[], Any]) -> None:
 async def test_two_share_one_subscription_and_the_last_ends_it(world: World) -> None:
     first: list[str] = []
     second: list[str] = []
-    release = await world.watches.add(None, "x:a", first.append)
-    again = await world.watches.add(None, "x:a", second.append)
+    release = await world.watches.add(None, "x:a", first.append, ANYONE)
+    again = await world.watches.add(None, "x:a", second.append, ANYONE)
     world.watches.updated("", updated("x:a"))
     await asyncio.sleep(0.02)  # the keeper has nothing left to do: only what follows can wake it
     release()
@@ -103,7 +105,9 @@ async def test_what_is_let_go_of_while_the_server_is_asked_is_ended_too(world: W
         return await watch(uris)
 
     link.watch = slow  # type: ignore[method-assign]
-    first, second = await asyncio.gather(*(world.watches.add(None, uri, lambda _: None) for uri in ("x:a", "x:b")))
+    first, second = await asyncio.gather(
+        *(world.watches.add(None, uri, lambda _: None, ANYONE) for uri in ("x:a", "x:b"))
+    )
     first()
     await asked.wait()
     second()
@@ -113,7 +117,7 @@ async def test_what_is_let_go_of_while_the_server_is_asked_is_ended_too(world: W
 
 async def test_on_a_new_connection_all_is_asked_for_again_and_counts_as_updated(world: World) -> None:
     told: list[str] = []
-    await world.watches.add(None, "x:a", told.append)
+    await world.watches.add(None, "x:a", told.append, ANYONE)
     world.away = True
     world.links.append(Link())
     world.links[0].end.set()
@@ -129,8 +133,8 @@ async def test_what_the_server_refuses_is_not_watched_and_others_are(world: Worl
     world.links[0].refused["x:b"] = RpcError(-32002, "no such thing")
     told: list[str] = []
     ends = await asyncio.gather(
-        world.watches.add(None, "x:a", told.append),
-        world.watches.add(None, "x:b", told.append),
+        world.watches.add(None, "x:a", told.append, ANYONE),
+        world.watches.add(None, "x:b", told.append, ANYONE),
         return_exceptions=True,
     )
     assert isinstance(ends[1], RpcError)
@@ -141,7 +145,7 @@ async def test_what_the_server_refuses_is_not_watched_and_others_are(world: Worl
 
 async def test_who_is_refused_on_a_new_connection_is_told_once_more(world: World) -> None:
     told: list[str] = []
-    release = await world.watches.add(None, "x:a", told.append)
+    release = await world.watches.add(None, "x:a", told.append, ANYONE)
     world.links.append(Link())
     world.links[1].refused["x:a"] = RpcError(-32002, "gone")
     world.links[0].end.set()
@@ -152,7 +156,7 @@ async def test_who_is_refused_on_a_new_connection_is_told_once_more(world: World
 async def test_an_upstream_that_is_away_is_a_failure_at_once(world: World) -> None:
     world.away = True
     with pytest.raises(NotSent, match="not connected"):
-        await world.watches.add(None, "x:a", lambda uri: None)
+        await world.watches.add(None, "x:a", lambda uri: None, ANYONE)
 
 
 async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +168,7 @@ async def test_a_silent_upstream_is_a_failure_in_time(world: World, monkeypatch:
 
     world.links[0].watch = watch  # type: ignore[method-assign]
     with pytest.raises(NotSent, match="no answer"):
-        await world.watches.add(None, "x:a", lambda uri: None)
+        await world.watches.add(None, "x:a", lambda uri: None, ANYONE)
 
 
 async def test_a_resource_that_a_legacy_server_never_answers_for_costs_no_other_one(
@@ -181,8 +185,8 @@ async def test_a_resource_that_a_legacy_server_never_answers_for_costs_no_other_
     watcher = LegacyWatcher(ServerInfo("legacy", "2025-11-25"), ClientContext(lambda *_: None, {}), request)
     world.links[0].watch = watcher.watch  # type: ignore[method-assign]
     silent, good = await asyncio.gather(
-        world.watches.add(None, "x:silent", lambda uri: None),
-        world.watches.add(None, "x:good", lambda uri: None),
+        world.watches.add(None, "x:silent", lambda uri: None, ANYONE),
+        world.watches.add(None, "x:good", lambda uri: None, ANYONE),
         return_exceptions=True,
     )
     assert isinstance(silent, NotSent)
@@ -198,7 +202,7 @@ async def test_what_was_agreed_on_is_asked_for_again_where_a_new_connection_give
 ) -> None:
     monkeypatch.setattr(watches, "ASK_AGAIN", 0.02)
     told: list[str] = []
-    await world.watches.add(None, "x:a", told.append)
+    await world.watches.add(None, "x:a", told.append, ANYONE)
     world.links.append(Link())
     world.links[1].refused["x:a"] = NotSent("no answer")
     world.links[0].end.set()
@@ -211,35 +215,35 @@ async def test_what_was_agreed_on_is_asked_for_again_where_a_new_connection_give
 async def test_there_is_a_limit_on_what_is_watched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "MAX_WATCHED", 2)
     for uri in ("x:a", "x:b"):
-        await world.watches.add(None, uri, lambda uri: None)
+        await world.watches.add(None, uri, lambda uri: None, ANYONE)
     with pytest.raises(RpcError, match="limit"):
-        await world.watches.add(None, "x:c", lambda uri: None)
-    await world.watches.add(None, "x:b", lambda uri: None)  # which is watched already
+        await world.watches.add(None, "x:c", lambda uri: None, ANYONE)
+    await world.watches.add(None, "x:b", lambda uri: None, ANYONE)  # which is watched already
 
 
 async def test_nothing_is_kept_of_a_conversation_that_is_over(world: World) -> None:
     for _ in range(2):
-        release = await world.watches.add(agent("s"), "x:a", lambda uri: None)
+        release = await world.watches.add(agent("s"), "x:a", lambda uri: None, ANYONE)
         assert world.watches._conversations
         release()
         await until(lambda: not world.watches._conversations)
     world.links[0].refused["x:a"] = RpcError(-32002, "no such thing")
     with pytest.raises(RpcError):
-        await world.watches.add(agent("s"), "x:a", lambda uri: None)
+        await world.watches.add(agent("s"), "x:a", lambda uri: None, ANYONE)
     await until(lambda: not world.watches._conversations)
 
 
 async def test_updates_go_to_who_watches_the_resource_or_what_it_is_part_of(world: World) -> None:
     told: dict[str, list[str]] = {"f:///a": [], "f:///a/b": [], "f:///a/": [], "f:///ab": []}
     for uri, heard in told.items():
-        await world.watches.add(None, uri, heard.append)
+        await world.watches.add(None, uri, heard.append, ANYONE)
     world.watches.updated("", updated("f:///a/b"))
     assert told == {"f:///a": ["f:///a/b"], "f:///a/b": ["f:///a/b"], "f:///a/": ["f:///a/b"], "f:///ab": []}
 
 
 async def test_conversations_are_kept_apart_and_end_with_their_sessions(world: World) -> None:
     told: list[str] = []
-    release = await world.watches.add(agent("s"), "x:a", told.append)
+    release = await world.watches.add(agent("s"), "x:a", told.append, ANYONE)
     for conversation in ("", "t", None):
         world.watches.updated(conversation, updated("x:a"))
     assert told == []
@@ -378,3 +382,20 @@ async def test_an_agent_that_alternates_levels_leaves_one_task_and_the_last_leve
     shared.let.set()
     await until(lambda: shared.levels == ["error", "debug"] and asyncio.all_tasks() == before)
     assert silent.levels == []
+
+
+async def test_one_agent_watches_no_more_than_its_share(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "MAX_WATCHED", 16)
+    monkeypatch.setattr(watches, "LEAST_SHARE", 2)
+    flood = Principal("flood", address="10.0.0.1")
+    releases = [await world.watches.add(None, f"x:{number}", lambda _: None, flood) for number in range(4)]
+    with pytest.raises(RpcError, match="its share"):
+        await world.watches.add(None, "x:0", lambda _: None, flood)
+    for number in range(8):
+        await world.watches.add(None, "x:0", lambda _: None, Principal(f"{number}", address="10.0.0.1"))
+    with pytest.raises(RpcError, match=r"10\.0\.0\.1 has 12"):
+        await world.watches.add(None, "x:0", lambda _: None, Principal("new", address="10.0.0.1"))
+    await world.watches.add(None, "x:far", lambda _: None, Principal("far", address="10.0.0.2"))
+    releases[0]()
+    releases[0]()
+    await world.watches.add(None, "x:0", lambda _: None, flood)

@@ -245,6 +245,18 @@ async def test_a_bug_at_one_message_costs_that_message_alone(
     assert faulty.unexpected.counts["message that the gateway failed to read"] == 1
 
 
+async def test_a_listener_that_fails_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(watcher: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway_core.upstream.notifications.subscription.ModernWatcher.run", broken)
+    connection = make("faulty.py", "modern")
+    await connection.open(None)
+    async with asyncio.timeout(5):
+        assert "failed to read" in await connection.wait_closed()
+    await connection.close()
+
+
 async def test_a_result_that_is_no_object_leaves_the_outcome_unknown(faulty: StdioConnection) -> None:
     with pytest.raises(OutcomeUnknown, match="not an object"):
         await call(faulty, "no_object")
