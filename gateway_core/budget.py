@@ -1,8 +1,8 @@
 """The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
 
 Two measures work together. `poll` reads how much memory the process uses, several times a second, whatever uses it.
-`reserve` counts the bytes of large payloads (`LARGE` and more) from their announcement on, because many can arrive
-between two polls. Small payloads are not counted: the limits on their number bound them.
+`reserve` counts the bytes of large payloads from their announcement on, because many can arrive between two polls.
+Payloads that arrive in one piece are not counted: the limits on their number bound them.
 
 - From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
   it. Work in flight goes on.
@@ -24,8 +24,6 @@ from typing import Final
 
 from gateway_core.errors import overloaded
 
-LARGE: Final = 64 * 1024
-"""Bytes from which a payload is counted."""
 TIGHT: Final = 0.9
 FULL: Final = 0.95
 SHARE: Final = 0.25
@@ -107,12 +105,10 @@ class MemoryBudget:
             raise overloaded(f"the gateway uses {self.level:.0%} of its memory (limits.memory)", RETRY_AFTER)
 
     def reserve(self, owner: str, size: int) -> None:
-        """Count a payload of `size` bytes that `owner` sends; the caller must call `release` with the same values.
+        """Count `size` bytes of a payload that `owner` sends; the caller must `release` them.
 
-        Raises `RpcError(OVERLOADED)`. Has no effect for a payload smaller than `LARGE`.
+        Raises `RpcError(OVERLOADED)`.
         """
-        if size < LARGE:
-            return
         held = self._owners.get(owner, 0) + size
         if held * COPIES > self.limit * SHARE:
             raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
@@ -123,9 +119,7 @@ class MemoryBudget:
         self._reserved += size
 
     def release(self, owner: str, size: int) -> None:
-        """Forget a payload that `reserve` has counted."""
-        if size < LARGE:
-            return
+        """Forget bytes that `reserve` has counted."""
         self._reserved -= size
         left = self._owners[owner] - size
         if left:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway_core.budget import LARGE, MemoryBudget, default_limit, trim
+from gateway_core.budget import MemoryBudget, default_limit, trim
 from gateway_core.errors import OVERLOADED, RpcError
 
 MB = 1024 * 1024
@@ -90,11 +90,10 @@ def test_one_owner_has_a_share_only(used: Used) -> None:
 
 def test_everything_is_given_back(used: Used) -> None:
     budget = MemoryBudget(1000 * MB, used)
-    for size in (1, LARGE - 1, LARGE, MB):
+    for size in (1, 1000, MB):
         budget.reserve("a", size)
-    assert budget.reserved == LARGE + MB
-    for size in (1, LARGE - 1, LARGE, MB):
-        budget.release("a", size)
+    assert budget.reserved == MB + 1001
+    budget.release("a", MB + 1001)
     assert budget.reserved == 0
     assert budget._owners == {}
 
