@@ -49,8 +49,19 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_claimed", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing", "_reader"),
-        *("_server", "_since", "_stream", "_transport", "_writer", "address", "admitted", "secure"),
+        *(
+            "_claimed",
+            "_ending",
+            "_fresh",
+            "_handler",
+            "_head",
+            "_idle_since",
+            "_paused",
+            "_pending",
+            "_processing",
+            "_reader",
+        ),
+        *("_reader", "_server", "_since", "_stream", "_transport", "_writer", "address", "admitted", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
