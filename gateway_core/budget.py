@@ -1,8 +1,8 @@
 """The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
 
 Two measures work together. `poll` reads how much memory the process uses, several times a second, whatever uses it.
-`reserve` counts the bytes of large payloads (`LARGE` and more) from their announcement on, because many can arrive
-between two polls. Small payloads are not counted: the limits on their number bound them.
+`reserve` counts the bytes of large payloads from their announcement on, because many can arrive between two polls.
+Payloads that arrive in one piece are not counted: the limits on their number bound them.
 
 - From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
   it. Work in flight goes on.
@@ -24,8 +24,6 @@ from typing import Final
 
 from gateway_core.errors import overloaded
 
-LARGE: Final = 64 * 1024
-"""Bytes from which a payload is counted."""
 TIGHT: Final = 0.9
 FULL: Final = 0.95
 SHARE: Final = 0.25
@@ -37,13 +35,13 @@ COPIES: Final = 3
 RETRY_AFTER: Final = 2.0
 POLL: Final = 0.25
 """Seconds between two polls."""
+GROWTH: Final = 64 * 1024 * 1024
+"""Bytes by which the used memory has to exceed the needed memory before free memory is returned to the system."""
 TRIM_INTERVAL: Final = 5.0
 """Seconds between two attempts to return free memory to the system."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _CGROUPS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
 
 
 class MemoryBudget:
@@ -66,6 +64,8 @@ class MemoryBudget:
         self.tight = self.level >= TIGHT
         """Whether no new work may begin; see `check`."""
         self._trimmed = 0.0
+        self._needed = self._base
+        """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
 
     @property
     def reserved(self) -> int:
@@ -82,6 +82,7 @@ class MemoryBudget:
         self.level = used / self.limit
         if not self._reserved:
             self._base = used
+            self._give_back(used)
         self.tight = self.level >= TIGHT
         if not self.tight:
             return
@@ -95,6 +96,15 @@ class MemoryBudget:
             for give_up in self._on_full:
                 give_up()
 
+    def _give_back(self, used: int) -> None:
+        """Return free memory to the system if much of `used` may be free."""
+        now = time.monotonic()
+        self._needed = min(self._needed, used)
+        if used > self._needed + GROWTH and now - self._trimmed >= TRIM_INTERVAL:
+            self._trimmed = now
+            trim()
+            self._needed = self._used()
+
     async def keep_polling(self) -> None:
         """Poll until the task is cancelled."""
         while True:
@@ -107,12 +117,10 @@ class MemoryBudget:
             raise overloaded(f"the gateway uses {self.level:.0%} of its memory (limits.memory)", RETRY_AFTER)
 
     def reserve(self, owner: str, size: int) -> None:
-        """Count a payload of `size` bytes that `owner` sends; the caller must call `release` with the same values.
+        """Count `size` bytes of a payload that `owner` sends; the caller must `release` them.
 
-        Raises `RpcError(OVERLOADED)`. Has no effect for a payload smaller than `LARGE`.
+        Raises `RpcError(OVERLOADED)`.
         """
-        if size < LARGE:
-            return
         held = self._owners.get(owner, 0) + size
         if held * COPIES > self.limit * SHARE:
             raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
@@ -123,9 +131,7 @@ class MemoryBudget:
         self._reserved += size
 
     def release(self, owner: str, size: int) -> None:
-        """Forget a payload that `reserve` has counted."""
-        if size < LARGE:
-            return
+        """Forget bytes that `reserve` has counted."""
         self._reserved -= size
         left = self._owners[owner] - size
         if left:
@@ -171,18 +177,6 @@ def _used() -> int:
     return (int(resident) if _address_space() is None else int(size)) * _PAGE
 
 
-def prepare() -> None:
-    """Set up the allocator of the C library so that large payloads return to the system when they are freed.
-
-    Without a fixed threshold, glibc moves blocks of up to 32 MB to its heap after the first one was freed, where they
-    leave holes; and each thread reserves an arena of 64 MB of address space. No effect with other C libraries.
-    """
-    library = _glibc()
-    if library is not None:
-        library.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
-        library.mallopt(_M_ARENA_MAX, 2)
-
-
 def trim() -> None:
     """Collect garbage, and return free memory to the system."""
     gc.collect()
@@ -195,4 +189,4 @@ def _glibc() -> ctypes.CDLL | None:
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)
-    return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
+    return library if hasattr(library, "malloc_trim") else None

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway_core.budget import LARGE, MemoryBudget, default_limit, trim
+from gateway_core.budget import MemoryBudget, default_limit, trim
 from gateway_core.errors import OVERLOADED, RpcError
 
 MB = 1024 * 1024
@@ -66,6 +66,23 @@ def test_free_memory_is_returned_to_the_system_before_anything_is_given_up(
     budget.check()
 
 
+def test_free_memory_is_returned_when_much_more_is_used_than_was_needed(
+    used: Used, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trimmed() -> None:
+        trims.append(used.megabytes)
+        used.megabytes = 60
+
+    trims: list[float] = []
+    monkeypatch.setattr("gateway_core.budget.trim", trimmed)
+    monkeypatch.setattr("gateway_core.budget.TRIM_INTERVAL", 0.0)
+    budget = MemoryBudget(1000 * MB, used)
+    for megabytes in (110, 115, 110, 125, 124):
+        used.megabytes = megabytes
+        budget.poll()
+    assert trims == [115, 125]
+
+
 def test_large_payloads_are_refused_before_they_arrive(used: Used) -> None:
     budget = MemoryBudget(200 * MB, used)
     taken = 0
@@ -90,11 +107,10 @@ def test_one_owner_has_a_share_only(used: Used) -> None:
 
 def test_everything_is_given_back(used: Used) -> None:
     budget = MemoryBudget(1000 * MB, used)
-    for size in (1, LARGE - 1, LARGE, MB):
+    for size in (1, 1000, MB):
         budget.reserve("a", size)
-    assert budget.reserved == LARGE + MB
-    for size in (1, LARGE - 1, LARGE, MB):
-        budget.release("a", size)
+    assert budget.reserved == MB + 1001
+    budget.release("a", MB + 1001)
     assert budget.reserved == 0
     assert budget._owners == {}
 

@@ -120,6 +120,19 @@ class App:
             _require_method(head, "POST")
         return self._legacy.get if head.method == "GET" else self._legacy.delete
 
+    def claim(self, client: Client, size: int) -> None:
+        """Count `size` more bytes of a body against the memory budget, or give them back. Raises `HttpError` (503)."""
+        budget = self._services.budget
+        if size < 0:
+            budget.release(client.address, -size)
+            return
+        try:
+            budget.reserve(client.address, size)
+        except RpcError as error:
+            refusal = busy(error)
+            refusal.close = True
+            raise refusal from None
+
     def refused(self, error: HttpError) -> Response:
         """The response to a request that is refused."""
         return response_of(error)

@@ -62,6 +62,12 @@ class Application(Protocol):
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
 
+    def claim(self, client: Client, size: int) -> None:
+        """Count `size` more bytes of a body that arrives in pieces; negative once they are no longer needed.
+
+        Raises `HttpError` if there is no room for them.
+        """
+
     def refused(self, error: HttpError) -> Response:
         """The response to a rejected request."""
 

@@ -30,6 +30,9 @@ class BodyReader(Protocol):
     def body(self) -> bytes:
         """The complete body."""
 
+    def __len__(self) -> int:
+        """The bytes that have arrived."""
+
 
 class LengthBody:
     """A body with a known length."""
@@ -49,6 +52,9 @@ class LengthBody:
 
     def body(self) -> bytes:
         return bytes(self._body)
+
+    def __len__(self) -> int:
+        return len(self._body)
 
 
 class ChunkedBody:
@@ -93,6 +99,9 @@ class ChunkedBody:
 
     def body(self) -> bytes:
         return bytes(self._body)
+
+    def __len__(self) -> int:
+        return len(self._body)
 
     def _take(self, line: bytes) -> bool:
         """Process a framing line without its line end; return whether it is the last one."""

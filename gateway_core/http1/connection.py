@@ -38,8 +38,9 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_admitted", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing"),
-        *("_reader", "_server", "_since", "_stream", "_transport", "_writer", "address", "network", "secure"),
+        *("_admitted", "_claimed", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending"),
+        *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer"),
+        *("address", "network", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
@@ -62,6 +63,8 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
         self._paused = False
+        self._claimed = 0
+        """Bytes of the current body that the application has granted."""
         self.address = ""
         """The client's address in its canonical form."""
         self.network = ""
@@ -87,6 +90,7 @@ class ServerConnection(asyncio.Protocol):
         self._ending = True
         self._transport = self._handler = self._head = self._stream = None
         self._reader.drop()
+        self._unclaim()
         self._server.closed(self)
         if self._writer is not None:
             self._writer.lost()
@@ -159,6 +163,11 @@ class ServerConnection(asyncio.Protocol):
             found.running.add_done_callback(self._completed)
 
     def _await_body(self, head: RequestHead, handler: Handler) -> None:
+        """Wait for the rest of a body. Raises `HttpError` if the application does not grant its bytes."""
+        size = head.length or self._reader.held
+        if size > self._claimed:
+            self._server.application.claim(self, size - self._claimed)
+            self._claimed = size
         if self._handler is not None:
             return
         self._handler = handler
@@ -181,10 +190,18 @@ class ServerConnection(asyncio.Protocol):
     def _send(self, response: Response, *, close: bool = False) -> None:
         writer, head = self._usable(), self._head
         self._head = None
+        if self._claimed:
+            self._unclaim()
         if writer is None:
             self._ending = True
         elif writer.send(response, head, close=close) or self._server.draining:
             self._linger(unread=close)
+
+    def _unclaim(self) -> None:
+        """Give the bytes of the current body back."""
+        claimed, self._claimed = self._claimed, 0
+        if claimed:
+            self._server.application.claim(self, -claimed)
 
     def _usable(self) -> ResponseWriter | None:
         """The writer; None if the connection is closing."""
@@ -229,6 +246,7 @@ class ServerConnection(asyncio.Protocol):
     def _end_stream(self) -> None:
         writer, stream = self._usable(), self._stream
         self._stream = self._pending = self._head = None
+        self._unclaim()
         if writer is None or stream is None:
             self.abort()
             return

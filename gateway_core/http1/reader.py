@@ -64,6 +64,11 @@ class RequestReader:
         body, self._body = self._body.body(), None
         return body
 
+    @property
+    def held(self) -> int:
+        """Bytes of an incomplete body that have arrived."""
+        return 0 if self._body is None else len(self._body)
+
     def skip(self, head: RequestHead) -> bool:
         """Skip the body after `head` if it is complete; otherwise return False, and nothing more can be read."""
         if self._body is not None or head.chunked or len(self.buffer) < head.length:

@@ -38,6 +38,10 @@ class Echo:
         self.pending: list[Pending] = []
         self.failures: list[BaseException] = []
         self.refusals: list[HttpError] = []
+        self.room = 1_000_000
+        """Bytes of bodies that may be on their way."""
+        self.claimed = 0
+        self.claims: list[int] = []
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         if head.path == "/refused":
@@ -77,6 +81,12 @@ class Echo:
 
         self.pending.append(Pending(asyncio.get_running_loop().create_task(write())))
         return self.pending[-1]
+
+    def claim(self, client: Client, size: int) -> None:
+        if self.claimed + size > self.room:
+            raise HttpError(503, "no room", close=True)
+        self.claimed += size
+        self.claims.append(size)
 
     def refused(self, error: HttpError) -> Response:
         self.refusals.append(error)

@@ -233,6 +233,48 @@ async def test_a_body_above_the_limit_is_refused_unread(world: Any) -> None:
     assert statuses(await world.exchange(head + b"20000\r\n")) == [413]
 
 
+CHUNK = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("framing", "pieces", "claims"),
+    [
+        ("Content-Length: 30000", [b"x" * 10_000] * 3, [30_000, -30_000]),
+        ("Transfer-Encoding: chunked", [CHUNK, CHUNK, b"0\r\n\r\n"], [10_000, 10_000, -20_000]),
+        ("Content-Length: 3", [b"abc"], []),
+    ],
+    ids=["length", "chunked", "at once"],
+)
+async def test_a_body_that_arrives_in_pieces_is_claimed_and_given_back(
+    world: Any, framing: str, pieces: list[bytes], claims: list[int]
+) -> None:
+    reader, writer = await world.dial()
+    head = get("/", framing, method="POST")
+    if claims:
+        writer.write(head)
+        head = b""
+        await _until(lambda: len(world.application.claims) > 0 or "chunked" in framing)
+    for piece in pieces:
+        writer.write(head + piece)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+    await reader.readuntil(b"\r\n\r\n")
+    await _until(lambda: world.application.claims == claims)
+    assert world.application.claimed == 0
+    writer.close()
+
+
+async def test_a_body_without_room_is_refused_and_a_lost_client_gives_its_room_back(world: Any) -> None:
+    world.application.room = 50_000
+    _, writer = await world.dial()
+    writer.write(get("/", "Content-Length: 40000", method="POST"))
+    await _until(lambda: world.application.claimed == 40_000)
+    assert statuses(await world.exchange(get("/", "Content-Length: 20000", method="POST"))) == [503]
+    assert world.application.claimed == 40_000
+    writer.close()
+    await _until(lambda: world.application.claimed == 0)
+
+
 async def test_a_client_that_waits_for_100_gets_it(world: Any) -> None:
     reader, writer = await world.dial()
     writer.write(get("/", "Content-Length: 2", "Expect: 100-continue", method="POST"))

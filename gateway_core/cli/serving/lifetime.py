@@ -39,12 +39,15 @@ if TYPE_CHECKING:
 
 KEPT_FREE: Final = 16 * 1024 * 1024
 """Free bytes at the end of the heap that the C library keeps (M_TRIM_THRESHOLD)."""
-MAPPED_FROM: Final = 8 * 1024 * 1024
+MAPPED_FROM: Final = 2 * 1024 * 1024
 """Minimum bytes of a block that is mapped outside of the heap, and unmapped when freed (M_MMAP_THRESHOLD)."""
 _MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
 """Environment variables that may set these thresholds, and then take precedence (mallopt(3))."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+ARENAS: Final = 2
+"""Heaps of the C library: each thread may reserve one of 64 MB of address space (M_ARENA_MAX)."""
 NOW_GRACE: Final = 5.0
 """Seconds to close connections and children without waiting for calls."""
 WATCHDOG_GRACE: Final = 10.0
@@ -174,6 +177,7 @@ def _keep_freed_memory() -> None:
     if mallopt is not None and _MALLOC_SETTINGS.isdisjoint(os.environ):
         mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM)
         mallopt(_M_TRIM_THRESHOLD, KEPT_FREE)
+        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], signals: Signals) -> bool:

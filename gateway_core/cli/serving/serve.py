@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway_core import budget
 from gateway_core.cli.instance import Hold, acquire, locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.serving import port
@@ -87,7 +86,6 @@ async def _serve(config: Config, hold: Hold | None, starter: Starter | None) -> 
     early = EarlyChildren(config.proxy.upstreams)
     try:
         await early.start()
-        budget.prepare()
         from gateway_core.cli.serving import lifetime  # noqa: PLC0415 - loads the log, and then the gateway
 
         if hold is None:
