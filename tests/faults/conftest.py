@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import resource
@@ -57,6 +58,7 @@ def over_http(name: str, url: str, **more: Any) -> dict[str, Any]:
 def request(method: str, params: dict[str, Any], number: Any = 1) -> tuple[dict[str, str], dict[str, Any]]:
     """Headers and body of a modern request."""
     headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method, "Accept": "application/json, text/event-stream"}
+    headers["Content-Type"] = "application/json"
     if "name" in params:
         headers["Mcp-Name"] = params["name"]
     meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
@@ -95,6 +97,8 @@ class Rad:
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    inside: tuple[str, ...] = ()
+    """The command that enters its network namespace; empty for that of the tests."""
 
     @property
     def url(self) -> str:
@@ -115,11 +119,27 @@ class Rad:
         except OSError:
             return 0
 
+    def command(self, *arguments: str) -> Any:
+        """The JSON that one of the gateway's commands prints."""
+        command = [*self.inside, str(RAD), "mcp", "proxy", *arguments, "--json", "--config", str(self.config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.startswith(("{", "[")), done.stderr
+        return json.loads(done.stdout)
+
+    def is_ready(self) -> bool:
+        if not self.inside:
+            return self.answers() == 200
+        found = subprocess.run(
+            [*self.inside, str(RAD), "mcp", "proxy", "status", "--config", str(self.config)],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return found.returncode == 0
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Name of each upstream -> its state and counters."""
-        command = [str(RAD), "mcp", "proxy", "status", "--json", "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return {each["name"]: each for each in json.loads(done.stdout)["upstreams"]}
+        return {each["name"]: each for each in self.command("status")["upstreams"]}
 
     def wait_for(self, *names: str, state: str = "healthy") -> None:
         wait_until(lambda: all(self.status()[name]["state"] == state for name in names), f"{names} {state}")
@@ -127,10 +147,11 @@ class Rad:
     async def call(self, tool: str, http: aiohttp.ClientSession | None = None, **arguments: Any) -> Answer:
         """Call a tool as a modern agent, on a connection that this call opens unless `http` is given."""
         headers, body = request("tools/call", {"name": tool, "arguments": arguments})
+        data: Any = io.BytesIO(json.dumps(body).encode())
         async with contextlib.AsyncExitStack() as stack:
             if http is None:
                 http = await stack.enter_async_context(aiohttp.ClientSession())
-            response = await stack.enter_async_context(http.post(self.url, headers=headers, json=body))
+            response = await stack.enter_async_context(http.post(self.url, headers=headers, data=data))
             data = await response.read()
         if response.content_type == "text/event-stream":
             data = next(line[5:] for line in reversed(data.splitlines()) if line.startswith(b"data:"))
@@ -195,19 +216,29 @@ class Started:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.running: list[subprocess.Popen[bytes]] = []
+        self._servers: dict[int, subprocess.Popen[bytes]] = {}
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, start_new_session=True, **options)
         self.running.append(process)
         return process
 
-    def server(self, name: str, port: int = 0) -> tuple[str, Path]:
+    def server(
+        self, name: str, port: int = 0, host: str = "127.0.0.1", inside: tuple[str, ...] = ()
+    ) -> tuple[str, Path]:
         """Start a wild server over HTTP: (its URL, its journal)."""
         journal = self.folder / f"{name}.journal"
-        process = self.popen(sys.executable, str(WILD), "http", str(port), str(journal), stdout=subprocess.PIPE)
+        command = (*inside, sys.executable, str(WILD), "http", str(port), str(journal), host)
+        process = self.popen(*command, stdout=subprocess.PIPE)
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        return f"http://127.0.0.1:{port}/mcp", journal
+        self._servers[port] = process
+        return f"http://{host}:{port}/mcp", journal
+
+    def stop_server(self, port: int) -> None:
+        """Kill the server at a port."""
+        self._servers[port].kill()
+        self._servers[port].wait(10)
 
     def gateway(
         self,
@@ -215,15 +246,15 @@ class Started:
         *,
         of_process: dict[int, int] | None = None,
         env: dict[str, str] | None = None,
-        prefix: tuple[str, ...] = (),
+        inside: tuple[str, ...] = (),
         **settings: Any,
     ) -> Rad:
-        """Start a gateway that prefixes every tool. `of_process`: its resource limits; `prefix`: of its command."""
+        """Start a gateway that prefixes every tool. `of_process`: its resource limits; `inside`: see `Rad`."""
         folder = self.folder / f"gateway{len(self.running)}" / ".radium"
         folder.mkdir(parents=True)
         config, log, port = folder / "mcp-proxy.toml", folder / "output.log", free_port()
-        plugins = [{"name": "conflict_autoprefix", "prefix": "always"}, {"name": "routing_priority"}]
-        proxy = {"enable": True, "port": port, "plugins": plugins, **settings, "upstreams": upstreams}
+        settings = {"plugins": [{"name": "conflict_autoprefix", "prefix": "always"}], **settings}
+        proxy = {"enable": True, "port": port, **settings, "upstreams": upstreams}
         config.write_text(tomli_w.dumps({"mcp": {"proxy": proxy}}))
         config.chmod(0o600)
 
@@ -233,14 +264,14 @@ class Started:
 
         with log.open("wb") as output:
             process = self.popen(
-                *(*prefix, str(RAD), "mcp", "proxy", "start", "--config", str(config)),
+                *(*inside, str(RAD), "mcp", "proxy", "start", "--config", str(config)),
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **(env or {})},
                 preexec_fn=limit,
             )
-        rad = Rad(config, port, process, log)
-        wait_until(lambda: rad.answers() == 200 or process.poll() is not None, "the gateway is ready")
+        rad = Rad(config, port, process, log, inside)
+        wait_until(lambda: rad.is_ready() or process.poll() is not None, "the gateway is ready")
         assert process.poll() is None, rad.text
         return rad
 
