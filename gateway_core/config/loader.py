@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +23,7 @@ from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
 from gateway_core.errors import ConfigError
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
@@ -87,10 +88,13 @@ def loads(
     proxy, problems = _validate(filled, lines)
     if problems or proxy is None:
         raise ConfigError(_formatted(problems, path, raw, lines, options))
+    proxy = _with_absolute_paths(proxy, folder, state or folder)
+    if problems := list(_tls_files(proxy)):
+        raise ConfigError(_formatted(problems, path, raw, lines, options))
     enabled = tuple(upstream for upstream in proxy.upstreams if upstream.enabled)
     disabled = tuple(upstream for upstream in proxy.upstreams if not upstream.enabled)
     proxy = expand(proxy.model_copy(update={"upstreams": enabled}), lines)
-    return Config(path.absolute(), _with_absolute_paths(proxy, folder, state or folder), disabled)
+    return Config(path.absolute(), proxy, disabled)
 
 
 def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +237,22 @@ def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath, state: FilePath) 
         # A "~" that cannot be expanded stays; using the path then fails.
         return None if name is None else str(start / os.path.expanduser(name))
 
-    upstreams = tuple(item.model_copy(update={"cwd": absolute(item.cwd)}) for item in proxy.upstreams)
+    def tls(found: TlsConfig | None) -> TlsConfig | None:
+        return None if found is None else found.model_copy(update={key: absolute(at) for key, at in found.files})
+
+    upstreams = tuple(
+        item.model_copy(update={"cwd": absolute(item.cwd), "tls": tls(item.tls)}) for item in proxy.upstreams
+    )
     log = proxy.log.model_copy(update={"file": absolute(proxy.log.file, state)})
     named = absolute(proxy.state_dir)
     return proxy.model_copy(update={"upstreams": upstreams, "log": log, "state_dir": named})
+
+
+def _tls_files(proxy: ProxyConfig) -> Iterator[Problem]:
+    """Yield the problems of the files that the tables `tls` name, of the upstreams that are used."""
+    for index, upstream in enumerate(proxy.upstreams):
+        if upstream.tls is not None and upstream.enabled and not upstream.misconfigured:
+            try:
+                context_of(upstream.tls)
+            except TlsFileError as problem:
+                yield Problem(("mcp", "proxy", "upstreams", index, "tls", problem.key), str(problem))

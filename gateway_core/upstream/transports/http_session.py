@@ -30,9 +30,10 @@ from gateway_core.mcp.names import (
     MODERN_PROTOCOL_VERSIONS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
+from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.questions import ServerQuestions
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
@@ -45,6 +46,7 @@ MAX_ASIDE: Final = 2048
 """Maximum number of running and queued background sends, as many calls may be cancelled at once; more are dropped."""
 
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
+LOST: Final = "the server has ended the session"
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -62,10 +64,11 @@ class HttpSession:
         self.ended = asyncio.Event()
         self.over = False
         self.why_ended = ""
+        self.cookies: Final = Cookies()
         self.unexpected: Final = UnexpectedMessages(name)
         self._name = name
         self._http = http
-        self._context = context
+        self.context = context
         self._in_flight = in_flight
         self._questions = ServerQuestions(name, context, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
@@ -129,7 +132,9 @@ class HttpSession:
         Raises `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)
-        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
+        return await self._http.open(
+            verb, {**headers, **own}, body=body, before_send=before_send, last=last, cookies=self.cookies
+        )
 
     def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
@@ -150,9 +155,8 @@ class HttpSession:
         """
         headers = self.headers_of(method, name)
         if own and self.modern:
-            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
-            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
-        return await self._http.open("POST", headers, body=body, before_send=before_send)
+            headers |= {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+        return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
     def headers_of(self, method: str, name: str | None) -> dict[str, str]:
         """The headers of a request that `ask` sends, without `Mcp-Param-*`."""
@@ -173,7 +177,10 @@ class HttpSession:
             if 200 <= response.status <= 299:
                 await read_body(response, MAX_ERROR_BODY)
                 return
-            reply = await read_failure(response, None, in_session=self.id is not None)
+            failure = await failure_in(response, None, in_session=self.id is not None)
+            if failure.ends_session and self.id is not None:
+                raise SessionEnded(LOST)
+            reply = reply_to(response, failure)
             assert reply.error is not None
             raise reply.error
         except SessionEnded as end:
@@ -209,7 +216,7 @@ class HttpSession:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.unexpected.note("cancellation of what only the gateway may cancel")
         else:
-            self._context.on_notification(
+            self.context.on_notification(
                 message.method, message.params, exchange or whose(message.method, self._in_flight())
             )
         return False
