@@ -295,7 +295,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
     processes.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def started_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     processes = Started(tmp_path_factory.mktemp("faults"))
     yield processes

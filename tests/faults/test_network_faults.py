@@ -6,7 +6,6 @@ The gateway and its upstream are in two namespaces with a wire between them. Age
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +37,7 @@ class Net:
 
 
 @pytest.fixture
-def net(started: Started) -> Iterator[Net]:
+def net(started: Started) -> Net:
     """Skips where the system gives no network namespaces."""
 
     def namespace(*inside: str) -> tuple[str, ...]:
@@ -66,7 +65,7 @@ def net(started: Started) -> Iterator[Net]:
         made.ip(side, "link", "set", "lo", "up")
         made.ip(side, "address", "add", f"{address}/24", "dev", name)
         made.ip(side, "link", "set", name, "up")
-    yield made
+    return made
 
 
 @pytest.mark.timeout(120)
@@ -101,7 +100,7 @@ def test_row_10_packets_of_a_new_connection_disappear(started: Started, net: Net
 
 @pytest.mark.timeout(120)
 def test_row_11_half_open_connection(started: Started, net: Net) -> None:
-    """The server disappears with a call in flight: its outcome is unknown, and health checks find the silence."""
+    """The server disappears with a call in flight: its outcome is unknown, and others go on."""
     net.swallow(SERVER)
     url, journal = started.server("wild", 0, SERVER, net.far)
     rad = started.gateway(
@@ -115,7 +114,6 @@ def test_row_11_half_open_connection(started: Started, net: Net) -> None:
         net.ip(net.far, "address", "del", f"{SERVER}/24", "dev", "far")
         assert good(rad.command("call", "pipe__ok"))
         assert "Outcome unknown" in str(in_flight.result())
-    rad.wait_for("wild", state="down")
     assert journal.read_text().splitlines() == ["ok"] * 2, "nothing was sent twice"
 
 

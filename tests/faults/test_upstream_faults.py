@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.faults.conftest import Answer, Bystanders, Rad, Started, over_http, over_stdio, wait_until
@@ -61,26 +61,27 @@ class Stage:
         wait_until(nothing_is_left, f"{self.children} children, {self.descriptors} descriptors, and nothing in flight")
 
 
-@pytest.fixture(scope="module")
-def stage(started_once: Started) -> Iterator[Stage]:
+@pytest.fixture(scope="session")
+def stage(started_once: Started) -> Stage:
     url, journal = started_once.server("wild")
     rad = started_once.gateway(
         [
             over_http("wild", url),
+            over_http("slow", url, max_in_flight=2),
             over_stdio("pipe"),
             *(over_stdio(name, health_check_interval=1) for name in FRAGILE),
         ],
         timeout=TIMEOUT,
         limits={"response_body": BODY},
     )
-    rad.wait_for("wild", "pipe", *FRAGILE)
+    rad.wait_for("wild", "slow", "pipe", *FRAGILE)
     asyncio.run(warm(rad))
-    yield Stage(rad, journal)
+    return Stage(rad, journal)
 
 
 async def warm(rad: Rad) -> None:
     """Open the connections to the upstreams, which stay open."""
-    async with Bystanders(rad, ("wild__ok", "pipe__ok"), each=20):
+    async with Bystanders(rad, ("wild__ok", "pipe__ok"), each=20), Bystanders(rad, ("slow__ok",), each=2):
         pass
 
 
@@ -140,9 +141,8 @@ async def test_row_14_malformed_json(stage: Stage) -> None:
     assert (await stage.breaks("pipe__malformed")).unknown
 
 
-@pytest.mark.parametrize("tool", ["wild__wrong_id", "wild__other_id"])
-async def test_row_15_wrong_id(stage: Stage, tool: str) -> None:
-    answer = await stage.breaks(tool)
+async def test_row_15_wrong_id(stage: Stage) -> None:
+    answer = await stage.breaks("wild__wrong_id")
     assert answer.unknown
     assert "forged" not in str(answer.message)
 
@@ -154,7 +154,7 @@ async def test_row_16_duplicate_response(stage: Stage, tool: str) -> None:
 
 
 async def test_row_17_response_to_the_id_of_another_agent(stage: Stage) -> None:
-    """The child answers calls before and after its own; those of others that are in flight stay theirs."""
+    """The child also answers calls before and after its own."""
     async with stage.bystanders("wild__ok"):
         answer = await stage.rad.call("pipe__other_id")
     assert answer.text == "ok"
@@ -223,3 +223,19 @@ async def test_row_28_ambiguous_members_and_long_numbers(stage: Stage) -> None:
     assert answer.unknown
     answer = await stage.breaks("wild__numbers")
     assert answer.message["result"]["n"] == [123456789012345678901234567890, 1.0]
+
+
+@pytest.mark.xfail(reason="a call that its agent gave up does not keep the place that it has at its upstream")
+async def test_row_36_upstream_ignores_a_cancellation(stage: Stage) -> None:
+    """Calls that agents gave up count in flight until their deadline, and their late answers reach no other call."""
+    async with aiohttp.ClientSession() as http:
+        calls = [asyncio.create_task(stage.rad.call("slow__ok", http, seconds=2)) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+    async with stage.bystanders("wild__ok"):
+        assert (await stage.rad.call("pipe__ok")).text == "ok"
+        assert stage.rad.status()["slow"]["in_flight"] == 2
+    assert (await stage.rad.call("slow__ok")).text == "ok"
+    stage.settled()

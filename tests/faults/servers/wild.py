@@ -1,6 +1,7 @@
-"""A legacy server that breaks in the way that the called tool names: `wild.py stdio`, or `wild.py http PORT FILE [HOST]`.
+"""A legacy server that breaks in the way that the called tool names.
 
-Over HTTP it answers at any path. FILE gets one line for each call that it received.
+Started as `wild.py stdio` or `wild.py http PORT FILE [HOST]`. Over HTTP it answers at any path, and FILE gets a line
+for each call that it received.
 """
 
 import asyncio
@@ -10,14 +11,27 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
-OVER_HTTP = (
-    "ok hang_up trickle never malformed wrong_id other_id twice html_502 html_200 redirect giant gzip comments "
-    "endless_event ends not_utf8 deep duplicates numbers cancelled"
-).split()
-OVER_STDIO = "ok die orphan noise flood stop twice other_id not_utf8 malformed never".split()
+OVER_HTTP = [
+    *(
+        "ok",
+        "hang_up",
+        "trickle",
+        "never",
+        "malformed",
+        "wrong_id",
+        "twice",
+        "html_502",
+        "html_200",
+        "redirect",
+        "giant",
+    ),
+    *("gzip", "comments", "endless_event", "ends", "not_utf8", "deep", "duplicates", "numbers"),
+]
+OVER_STDIO = ["ok", "die", "orphan", "noise", "flood", "stop", "twice", "other_id", "not_utf8", "malformed", "never"]
 BLOCK = b"0" * 65536
 
 
@@ -69,7 +83,7 @@ def misbehave(tool: str, number: int, arguments: dict[str, Any]) -> None:
     elif tool == "twice":
         write(result(number, "ok") + b"\n" + result(number, "second") + b"\n")
     elif tool == "other_id":
-        for other in (number - 1, number + 1, 777, str(number)):
+        for other in (number - 1, number + 1, str(number + 1), 777):
             write(result(other, "forged") + b"\n")
         time.sleep(0.3)
     elif tool == "not_utf8":
@@ -123,7 +137,6 @@ class Connection:
         plain = {
             "malformed": b"{oops",
             "wrong_id": result(777, "forged"),
-            "other_id": result(str(number), "forged"),
             "not_utf8": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"\xff"}]}}' % number,
             "deep": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[],"a":%b%b}}'
             % (number, b"[" * 100_000, b"]" * 100_000),
@@ -150,7 +163,10 @@ class Connection:
         elif tool == "giant":
             await self.endless(b'{"jsonrpc":"2.0","result":"', BLOCK, "application/json")
         elif tool == "gzip":
-            await self.endless(b"\x1f\x8b", BLOCK, "application/json", "Content-Encoding: gzip\r\n")
+            packer = zlib.compressobj(9, wbits=31)
+            first = packer.compress(b'{"jsonrpc":"2.0","result":"')
+            bomb = first + b"".join(packer.compress(BLOCK) for _ in range(1500)) + packer.flush()
+            await self.send(bomb, more="Content-Encoding: gzip\r\n")
         elif tool == "comments":
             await self.begin()
             while True:
