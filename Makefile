@@ -1,6 +1,6 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fix docs e2e soak conformance compatibility bench peers guard clean
+.PHONY: help install demo test faults fuzz check fix docs e2e soak conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -19,6 +19,14 @@ demo: install  ## run the main job on bundled demonstration servers, in under 20
 
 test: install  ## run the tests of the core and of the plugins
 	.venv/bin/pytest -n auto $(ARGS)
+
+faults: install  ## run the fault matrix: what breaks, what must hold, what must not be left behind
+	.venv/bin/pytest -n auto --dist loadfile $$(.venv/bin/python -m tests.faults.rows) $(ARGS)
+
+fuzz: fuzz/.venv/.installed  ## search for inputs that break a reader; FUZZ=seconds for each, ARGS="request events" for some
+	set -e; for check in $(or $(ARGS),$(notdir $(wildcard fuzz/corpus/*))); do mkdir -p fuzz/found/$$check; \
+		fuzz/.venv/bin/python -m fuzz.run $$check -max_total_time=$(or $(FUZZ),60) -artifact_prefix=fuzz/found/ \
+		fuzz/found/$$check fuzz/corpus/$$check; done
 
 check: install  ## lint, formatting, types, import directions, declared dependencies, the lock
 	.venv/bin/ruff check
@@ -61,7 +69,7 @@ guard: install  ## fail if a hot path got slower than the recorded baseline; ARG
 
 clean:  ## remove what the other targets made
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
-		benchmarks/.venv-* benchmarks/node/node_modules tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
+		benchmarks/.venv-* benchmarks/node/node_modules fuzz/.venv fuzz/found tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # Stamps: each is newer than its inputs, so a second run does nothing.
 .venv/.installed: pyproject.toml uv.lock $(wildcard plugins/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))

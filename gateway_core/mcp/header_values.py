@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from typing import Final
 
@@ -27,6 +26,6 @@ def decode_header_value(value: str | None) -> str | None:
     try:
         data = base64.b64decode(found[1], validate=True)
         text = data.decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not ASCII, not base64, not UTF-8
         return None
     return text if base64.b64encode(data).decode() == found[1] else None
