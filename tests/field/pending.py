@@ -9,7 +9,6 @@ import pytest
 
 SERVERS: Final[Mapping[str, str]] = {
     "encoding-no-trailer": "a compressed answer without its checksum",
-    "headers-201": "HTTP 201 with an answer",
 }
 
 
