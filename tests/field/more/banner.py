@@ -9,7 +9,7 @@ import sys
 from wire import plain
 
 OUT = sys.stdout.buffer
-OUT.write("\ufeff\x1b[32m*** Odd server ***\x1b[0m\r\n\r\n{\"level\":\"info\"}\r\n[]\n7\nnull\n\"hi\"\n".encode())
+OUT.write('\ufeff\x1b[32m*** Odd server ***\x1b[0m\r\n\r\n{"level":"info"}\r\n[]\n7\nnull\n"hi"\n'.encode())
 OUT.write(b'\xff\xfe not UTF-8\n{\n "jsonrpc": "2.0"\n}\n')
 for line in sys.stdin:
     if (reply := plain(json.loads(line), tools=("echo", "bar"))) is None:

@@ -13,7 +13,7 @@ for line in sys.stdin:
     message = json.loads(line)
     ASKED += message.get("method") == "tools/list"
     tools = ("asked", *(f"more_{n}" for n in range(min(ASKED, 20))))
-    if reply := plain(message, tools=tools, call=lambda params: str(ASKED)):
+    if reply := plain(message, tools=tools, call=lambda params, asked=ASKED: str(asked)):
         if message["method"] == "initialize":
             reply["result"]["capabilities"] = {"tools": {"listChanged": True}}
         print(json.dumps(reply), flush=True)

@@ -30,10 +30,22 @@ for ident in ("null", "true", "[]", "{}", '"\\ud800"', '"' + "x" * 3000 + '"'):
     got["ids"][ident[:20]] = call(ident, ECHO)
 for params in ("null", "[]", '"x"', "{}", '{"name":null}', '{"name":"banner:echo","arguments":null}'):
     got["params"][params] = call(1, params)
-for params in ('{"name":"banner:echo","arguments":[]}', '{"name":"banner:echo","arguments":"x"}', '{"name":"banner:echo"}'):
+for params in (
+    '{"name":"banner:echo","arguments":[]}',
+    '{"name":"banner:echo","arguments":"x"}',
+    '{"name":"banner:echo"}',
+):
     got["params"][params] = call(1, params)
 for token in ("0", '""', "1.5", "null", "true", "{}", "123456789012345678901234567890", '"é\\u2028"', '"\\ud800"'):
     got["tokens"][token] = call(1, ECHO[:-1] + f',"_meta":{{"progressToken":{token}}}}}')
-for value in ("123456789012345678901234567890", "-0", "1.0", "1e400", '"\\u2028\\u0000\\ud83c\\udf88"', '"\\ud800"', '{"é":"\\u007f"}'):
+for value in (
+    "123456789012345678901234567890",
+    "-0",
+    "1.0",
+    "1e400",
+    '"\\u2028\\u0000\\ud83c\\udf88"',
+    '"\\ud800"',
+    '{"é":"\\u007f"}',
+):
     got["arguments"][value] = call(1, ECHO.replace("1}", value + "}"))
 print(json.dumps(got))

@@ -1,6 +1,7 @@
-"""A client over stdio that starts a gateway by its arguments, writes odd lines, and closes stdin right after its last call.
+"""A client over stdio that writes odd lines, and closes stdin right after its last call.
 
-Blank lines, CRLF, a BOM, a line that is not JSON, not UTF-8, laid-out JSON, a batch, a call that no line end follows.
+Its arguments start the gateway. Blank lines, CRLF, a line that is not JSON, one that is not UTF-8, laid-out JSON, a
+batch, and a call that no line end follows.
 """
 
 import json
@@ -9,9 +10,14 @@ import sys
 
 INIT = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "odd", "version": "1"}}
 PING = {"jsonrpc": "2.0", "method": "ping"}
-CALL = {"jsonrpc": "2.0", "id": "last", "method": "tools/call", "params": {"name": "banner:echo", "arguments": {"\u2028": "é"}}}
+CALL = {
+    "jsonrpc": "2.0",
+    "id": "last",
+    "method": "tools/call",
+    "params": {"name": "banner:echo", "arguments": {"\u2028": "é"}},
+}
 lines = [
-    b"\xef\xbb\xbf" + json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INIT}).encode() + b"\r\n",
+    json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": INIT}).encode() + b"\r\n",
     b"\r\n\n",
     json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}).encode() + b"\r\n",
     b"hello there\n",

@@ -9,7 +9,11 @@ PORT = int(sys.argv[1])
 SESSION = begin(PORT)
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 ACCEPTS = ["", "*/*", "application/*", "application/json", "text/event-stream", "APPLICATION/JSON, TEXT/EVENT-STREAM"]
-ACCEPTS += ["application/json;q=0, text/event-stream", "text/html", "application/json ; charset=utf-8 , text/event-stream;q=0.5"]
+ACCEPTS += [
+    "application/json;q=0, text/event-stream",
+    "text/html",
+    "application/json ; charset=utf-8 , text/event-stream;q=0.5",
+]
 ACCEPTS += ['application/json;p="a,b", */*;q=0.1', "garbage", ",,", "application/json, text/event-stream; q=0"]
 TYPES = ["application/json; charset=UTF-8", "APPLICATION/JSON", "application/json;charset=latin-1", "text/plain", ""]
 TYPES += ["application/json-rpc", "application/vnd.api+json", "application/json; charset=utf-16", "application/json;"]
@@ -19,7 +23,11 @@ for accept in ACCEPTS:
 for kind in TYPES:
     got["type"][kind] = [(r := http(PORT, PING, headers=[*SESSION, f"Content-Type: {kind}"]))[0], r[2]]
 text = json.dumps(PING)
-BODIES = {"bom": b"\xef\xbb\xbf" + text.encode(), "utf16": text.encode("utf-16"), "spaces": f" \r\n\t{text}\n\n".encode()}
+BODIES = {
+    "bom": b"\xef\xbb\xbf" + text.encode(),
+    "utf16": text.encode("utf-16"),
+    "spaces": f" \r\n\t{text}\n\n".encode(),
+}
 BODIES |= {"empty": b"", "two": (text + text).encode(), "latin1": text.replace("ping", "p\u00efng").encode("latin-1")}
 BODIES |= {"nul": text.encode() + b"\0", "twice": text.replace("}", ', "id": 2}').encode(), "nothing": b"null"}
 for name, body in BODIES.items():

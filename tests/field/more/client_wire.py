@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 
-from wire import answer, begin, http
+from wire import answer, begin
 
 PORT = int(sys.argv[1])
 SESSION = begin(PORT)

@@ -1,9 +1,12 @@
-"""An HTTP server that refuses large bodies with 413 before it has read them, and closes: the client is still writing."""
+"""An HTTP server that refuses large bodies with 413 before it has read them: the client is still writing."""
 
+import json
 import socket
+import sys
+import threading
+import time
 
-from wire import plain, read, write
-import json, sys, threading, time
+from wire import plain, write
 
 
 def connection(sock):
@@ -14,7 +17,8 @@ def connection(sock):
             if not got:
                 return
             head += got
-        length = next((int(l.split(b":")[1]) for l in head.split(b"\r\n") if l.lower().startswith(b"content-length")), 0)
+        lines = head.lower().split(b"\r\n")
+        length = next((int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length")), 0)
         if length > 65536:
             write(sock, b"too large for me", "413 Content Too Large", "text/plain", ["Connection: close"])
             time.sleep(0.2)

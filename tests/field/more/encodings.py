@@ -1,4 +1,4 @@
-"""An HTTP server that compresses whatever the client accepts: gzip in a stream that is flushed, deflate in both forms."""
+"""An HTTP server that compresses, asked or not: gzip in parts and in a stream, deflate in both forms, a bomb."""
 
 import gzip
 import json
@@ -17,7 +17,9 @@ def handle(sock, start, headers, message):
     name = message["params"]["name"] if message["method"] == "tools/call" else "identity"
     body = json.dumps(reply).encode()
     if name == "stream":
-        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+        sock.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        )
         packer = zlib.compressobj(wbits=31)
         sock.sendall(packer.compress(b"data: " + body + b"\n\n") + packer.flush(zlib.Z_SYNC_FLUSH))
         time.sleep(20)

@@ -11,7 +11,7 @@ def handle(sock, start, headers, message):
     elif (reply := plain(message)) is None:
         sock.sendall(b"HTTP/1.0 200 OK\r\nSERVER: old\r\n\r\n")
     else:
-        sock.sendall(b"HTTP/1.0 200\r\nCONTENT-TYPE:APPLICATION/JSON;CHARSET=\"UTF-8\"\r\n\r\n")
+        sock.sendall(b'HTTP/1.0 200\r\nCONTENT-TYPE:APPLICATION/JSON;CHARSET="UTF-8"\r\n\r\n')
         sock.sendall(b"\n\n " + json.dumps(reply).encode() + b"\r\n\r\n")
     return True
 

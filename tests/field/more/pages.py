@@ -1,4 +1,4 @@
-"""A stdio server with odd cursors: null, a number, the empty one, an object, one that comes back, and a page that fails."""
+"""A stdio server with odd cursors: a number, the empty one, an object, one that comes back, and a page that fails."""
 
 import json
 import sys

@@ -10,7 +10,10 @@ from wire import plain, serve, write
 
 
 def handle(sock, start, headers, message):
-    if not start.startswith("POST") or (reply := plain(message, call=lambda params: "grüße 🎈\u2028 \u0085 end")) is None:
+    if (
+        not start.startswith("POST")
+        or (reply := plain(message, call=lambda params: "grüße 🎈\u2028 \u0085 end")) is None
+    ):
         write(sock, status="202 Accepted" if start.startswith("POST") else "405 Method Not Allowed")
         return False
     laid_out = json.dumps(reply, indent=1, ensure_ascii=False).split("\n")

@@ -1,4 +1,4 @@
-"""An HTTP server whose stream ends with its last `data` line: without the blank line, and in one tool without a line end."""
+"""An HTTP server whose stream ends with its last `data` line: without the blank line, or even a line end."""
 
 import json
 

@@ -21,7 +21,10 @@ def handle(sock, start, headers, message):
     second = {**reply, "result": {"content": [{"type": "text", "text": "second"}]}}
     error = {"jsonrpc": "2.0", "id": reply["id"], "error": {"code": -1, "message": "third"}}
     said = [{**reply, "id": "nobody"}, {**reply, "id": None}, {**reply, "id": 987654321}, note, {**note, "params": []}]
-    said += [{**note, "params": {"progressToken": token}}, {**note, "params": {"progressToken": token, "progress": "1"}}]
+    said += [
+        {**note, "params": {"progressToken": token}},
+        {**note, "params": {"progressToken": token, "progress": "1"}},
+    ]
     said += [{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "loud", "data": 1}}]
     said += [{"jsonrpc": "2.0", "method": 5}, [], "text", 7, None, reply]
     said += [{**note, "params": {"progressToken": token, "progress": 9}}, second, error]

@@ -1,4 +1,4 @@
-"""What the odd servers and clients of this folder share: HTTP read and written by hand, and the answers of a plain server."""
+"""What the servers and clients of this folder share: HTTP by hand, and the answers of a plain server."""
 
 import contextlib
 import json
@@ -94,7 +94,7 @@ def answer(sock, close=False):
     start, headers, body = got
     text = body.decode("utf-8", "replace")
     if "event-stream" in headers.get("content-type", ""):
-        events = [line[6:] for line in text.splitlines() if line.startswith("data: {") or line.startswith("data: [")]
+        events = [line[6:] for line in text.splitlines() if line.startswith(("data: {", "data: ["))]
         return int(start.split()[1]), headers, [json.loads(event) for event in events]
     with contextlib.suppress(ValueError):
         return int(start.split()[1]), headers, json.loads(text)
