@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import tomli_w
 from tests.field.more import wire
 
 MORE = Path(__file__).with_name("more")
-STDIO = ("banner", "reborn", "changing", "clashing", "blocking", "asks_first", "pages")
+STDIO = ("banner", "reborn", "changing", "clashing", "blocking", "asks_first", "pages", "half")
 CLIENTS = ("client_wire", "client_ids", "client_types", "client_eras", "client_leaves", "client_stdio")
 HTTP = tuple(sorted(file.stem for file in MORE.glob("*.py") if file.stem not in {"wire", "__init__", *STDIO, *CLIENTS}))
 
@@ -69,8 +70,15 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
         upstreams.append({"name": name, "transport": "stdio", "command": sys.executable, "args": args})
     upstreams[STDIO.index("blocking")]["health_check_interval"] = 1
     for name in HTTP:
-        upstreams.append({"name": name, "transport": "http", "url": f"http://127.0.0.1:{ports[name]}/mcp"})
-    proxy = {"enable": True, "port": free_port(), "security": {"rate_limit_per_minute": 0}, "upstreams": upstreams}
+        transport = "sse" if name == "old_sse" else "http"
+        upstreams.append({"name": name, "transport": transport, "url": f"http://127.0.0.1:{ports[name]}/mcp"})
+    proxy = {
+        "enable": True,
+        "drain_timeout": 1,
+        "port": free_port(),
+        "security": {"rate_limit_per_minute": 0},
+        "upstreams": upstreams,
+    }
     config = folder / "mcp-proxy.toml"
     config.write_text(tomli_w.dumps({"mcp": {"proxy": proxy}}))
     config.chmod(0o600)
@@ -107,7 +115,7 @@ def run(client: str, *args: object) -> dict[str, Any]:
 # -- servers over HTTP --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["sse_cr", "early", "http10", "chunks", "sticky", "twice"])
+@pytest.mark.parametrize("name", ["sse_cr", "early", "http10", "chunks", "sticky", "twice", "old_sse"])
 def test_the_answer_is_found(gate: Gate, name: str) -> None:
     started = time.monotonic()
     assert gate.text(f"{name}:echo", a=1) == '{"a": 1}'
@@ -225,6 +233,14 @@ def test_a_compressed_bomb_is_refused(gate: Gate) -> None:
 # -- servers over stdio -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("tool", "reason"), [("half_line", "the server exited with status 0"), ("closes", "the server closed its stdout")]
+)
+def test_an_answer_cut_short_says_why_and_the_server_comes_back(gate: Gate, tool: str, reason: str) -> None:
+    assert reason in gate.text(f"half:{tool}")
+    until(lambda: "result" in gate.call("half:echo"))
+
+
 @pytest.mark.parametrize("tool", ["echo", "bar"])
 def test_what_a_server_prints_besides_is_skipped(gate: Gate, tool: str) -> None:
     assert gate.text(f"banner:{tool}", a=1) == '{"a": 1}'
@@ -240,7 +256,7 @@ def test_a_change_announced_right_after_the_first_list_is_seen_and_fetched_at_a_
 def test_every_name_leads_to_its_own_tool(gate: Gate) -> None:
     reached = {}
     for name in gate.tools():
-        if name.startswith(("page_", "more_")) or name in {"update", "block"}:
+        if name.startswith(("page_", "more_")) or name in {"update", "block", "half_line", "closes", "deaf"}:
             continue
         result = gate.call(name).get("result", {})
         match result.get("content"):
@@ -277,6 +293,27 @@ def test_a_server_that_comes_back_as_another_version_has_its_new_tools(gate: Gat
 
 
 # -- clients ------------------------------------------------------------------------------------------------------
+
+
+def test_odd_hints_of_a_modern_server_make_its_lists_short_lived_and_private(gate: Gate) -> None:
+    assert gate.text("modern_hints:echo") == "fine"
+    assert call_modern(gate.port, "modern_hints:echo")["result"]["content"][0]["text"] == "fine"
+
+
+def test_a_server_that_does_not_read_holds_up_no_other(gate: Gate) -> None:
+    session = wire.begin(gate.port)
+    params = {"name": "half:deaf", "arguments": {"x": "y" * 1_000_000}}
+    bodies = [{"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": params} for n in range(3)]
+    stuck = [
+        threading.Thread(target=wire.http, args=(gate.port, body), kwargs={"headers": session}, daemon=True)
+        for body in bodies
+    ]
+    for thread in stuck:
+        thread.start()
+    time.sleep(0.5)
+    started = time.monotonic()
+    assert gate.text("banner:echo") == "{}"
+    assert time.monotonic() - started < 1
 
 
 def call_modern(port: int, name: str) -> dict[str, Any]:
