@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway_core import Reject
 from gateway_core.cli.app import app
+from gateway_core.cli.importing.client_file import read
+from gateway_core.cli.importing.convert import convert
 from gateway_core.config import loads
 from gateway_core.errors import ConfigError
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MINIMAL = "[mcp.proxy]\nenable = true\n\n"
 PEM = (
     ec.generate_private_key(ec.SECP256R1())
@@ -111,8 +113,11 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
             arguments = rest.split("  ")[0].rstrip(".,")
             found += [f"{snippet!r}: {problem}" for problem in problems_of(name, arguments)]
     for block in blocks(path, "json"):
-        for server in json.loads(block).get("mcpServers", {}).values():
-            if "args" in server:
+        tables = json.loads(block)
+        for server in [
+            one for key in ("mcpServers", "servers", "context_servers") for one in tables.get(key, {}).values()
+        ]:
+            if server.get("command", "").endswith("/rad"):
                 assert server["args"][:2] == ["mcp", "proxy"]
                 found += [
                     f"{block}: {problem}" for problem in problems_of(server["args"][2], shlex.join(server["args"][3:]))
@@ -197,6 +202,23 @@ def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name == "README.md" or f"]({path.name})" in index, path.name
+    assert "](clients/README.md)" in index
+    clients = (ROOT / "docs" / "clients" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs" / "clients").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in clients, path.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "clients").glob("*.md")), ids=page_id)
+def test_every_settings_block_of_a_client_can_be_imported(path: Path, tmp_path: Path) -> None:
+    """What a page writes for a client has the shape that `rad mcp proxy import` reads from that client."""
+    for block in blocks(path, "json"):
+        source = tmp_path / "settings.json"
+        source.write_text(block, encoding="utf-8")
+        found = convert(read(source))
+        assert [one["url"] for one in found.upstreams if "url" in one] == ["http://localhost:3000/mcp"] * (
+            "mcp-remote" not in block and "http://localhost:3000/mcp" in block
+        )
+        assert [reason.partition(": ")[2] for reason in found.left_out] == ["is this gateway"] * ("/rad" in block)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)

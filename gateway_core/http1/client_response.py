@@ -84,11 +84,6 @@ class ClientResponse(msgspec.Struct, eq=False):
         return self.head.content_type
 
     @property
-    def is_success(self) -> bool:
-        """Whether the status allows an answer in the body. Some servers answer with 201."""
-        return 200 <= self.status <= 299 and self.status not in {202, 204, 205}
-
-    @property
     def is_json(self) -> bool:
         """Whether the body is JSON, also by its older names."""
         return self.content_type in {JSON, "application/json-rpc", "application/jsonrpc"}

@@ -32,6 +32,8 @@ REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that a server sends before it executes anything (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
+ANSWERS: Final = frozenset({200, 201, 203, 206})
+"""HTTP statuses with an answer to a request. Some frameworks say 201 for each POST."""
 
 
 class _ErrorBody(msgspec.Struct):

@@ -41,6 +41,7 @@ from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
 from gateway_core.upstream.requests import Reply, Request, Template
 from gateway_core.upstream.transports.answers import (
+    ANSWERS,
     REFUSALS,
     failure_in,
     read_events,
@@ -241,7 +242,7 @@ class HttpConnection(Connection):
     async def _read(self, response: ClientResponse, pending: Pending, starts: bool, *, probes: bool) -> None:
         """Complete `pending` with the response. `starts`: the request was `initialize`."""
         session = self._session
-        if not response.is_success:
+        if response.status not in ANSWERS:
             in_session = not (starts or session.modern)
             failure = await failure_in(response, pending.number, in_session=in_session)
             if in_session and session.id is not None and failure.ends_session:
