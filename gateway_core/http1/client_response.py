@@ -84,6 +84,11 @@ class ClientResponse(msgspec.Struct, eq=False):
         return self.head.content_type
 
     @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON, also by its older names."""
+        return self.content_type in {JSON, "application/json-rpc", "application/jsonrpc"}
+
+    @property
     def at_eof(self) -> bool:
         """Whether the body has ended and was read."""
         return self._carrier is None and not self._chunks and not self.body

@@ -60,7 +60,7 @@ class _Response(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 _encode: Final = msgspec.json.Encoder().encode
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
-_TEXT: Final = msgspec.json.Decoder(str)
+_TEXT: Final = msgspec.json.Decoder(str | None)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _REQUEST_SIZE: Final = len('{"jsonrpc":"2.0","method":""}')
 _ID_SIZE: Final = len(',"id":')
@@ -74,6 +74,7 @@ _QUOTE: Final = ord('"')
 _SMALL: Final = 1 << 16
 """Bytes up to which copying a message costs less than a loop in Python that avoids it."""
 _ABSENT: Final = (b"", b"null")
+_NULL: Final = Raw(b"null")
 _NO_PARAMS: Final = (b"null", b"[]")
 """How some peers write that a message has no params."""
 _NOTIFICATIONS: Final = "notifications/"
@@ -169,7 +170,7 @@ def _general(data: bytes) -> Message:
     """Decode any message without white space between tokens. Raises `RpcError` (see `decode_request`)."""
     try:
         envelope = _MEMBERS.decode(data)
-        texts = [_TEXT.decode(envelope[name]) if name in envelope else "" for name in ("jsonrpc", "method")]
+        version, method = (_TEXT.decode(envelope.get(name, _NULL)) or "" for name in ("jsonrpc", "method"))
     except msgspec.ValidationError as error:
         what = "a JSON array, where one message is expected" if data.lstrip()[:1] == b"[" else str(error)
         raise RpcError.of_gateway(INVALID_REQUEST, f"not a JSON-RPC message: {what}") from None
@@ -177,15 +178,15 @@ def _general(data: bytes) -> Message:
         not_json(error)
     except RecursionError:
         too_deep()
-    version, method = texts
     absent = Raw()
     raw_id, raw_params = envelope.get("id", absent), bytes(envelope.get("params", absent))
     if raw_params in _NO_PARAMS:
         raw_params = b""
     if bytes(raw_id) == b"null" and (method.startswith(_NOTIFICATIONS) or (not method and "error" in envelope)):
         raw_id = absent
-    members = _MEMBERS.decode(raw_params) if raw_params[:1] == b"{" else {}
-    if not (_are_all(envelope, data) and (not method or _are_all(members, raw_params))):
+    has_members = raw_params[:1] == b"{"
+    members = _MEMBERS.decode(raw_params) if has_members else {}
+    if not (_are_all(envelope, data) and (not (method and has_members) or _are_all(members, raw_params))):
         raise RpcError.of_gateway(INVALID_REQUEST, "a member is given twice, or its name is written with escapes")
     if method:
         check_depth(raw_params, MAX_DEPTH - 1)  # other members are dropped
@@ -215,7 +216,7 @@ def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: 
     if message.jsonrpc != "2.0":
         return 'the member "jsonrpc" must be "2.0"'
     if raw_id and not _is_id(raw_id):
-        return 'the member "id" must be a string or an integer'
+        return f'the member "id" must be a string or an integer of at most {MAX_ID_BYTES} bytes'
     if raw_params and raw_params[:1] != b"{":
         return 'the member "params" must be an object'
     if message.method:

@@ -142,12 +142,20 @@ def text(raw: Raw | bytes, what: str) -> str:
 
 
 def error_of(raw: Raw | bytes) -> RpcError:
-    """Decode an upstream's error object; a malformed one becomes an error with code -32603."""
+    """Decode the error object of a peer. One without a valid code gets -32603 and keeps its message."""
     try:
         found = _ERROR.decode(raw)
     except (msgspec.DecodeError, RecursionError):
-        return RpcError(-32603, "the upstream answered with a malformed error object")
-    return RpcError(found.code, found.message, found.data)
+        return RpcError(-32603, _message_in(raw) or "the upstream answered with a malformed error object")
+    return RpcError(found.code, found.message or "the upstream answered with an error without a message", found.data)
+
+
+def _message_in(raw: Raw | bytes) -> str:
+    """The message in a malformed error object, or the text sent in its place; empty if there is none."""
+    try:
+        return _TEXT.decode(members(raw).get("message", Raw(b'""')) if bytes(raw)[:1] == b"{" else raw)
+    except (msgspec.DecodeError, RecursionError, RpcError):
+        return ""
 
 
 def encode(obj: Any) -> bytes:

@@ -40,7 +40,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, TASKS
 from gateway_core.pipeline.params import Params, check_headers, find, read, request_for, unknown
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.router import Router, unknown_outcome
+from gateway_core.pipeline.router import Router, is_untried, unknown_outcome
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.requests import Reply
@@ -232,7 +232,8 @@ class Delivery(msgspec.Struct, eq=False):
         if catalog.snapshot.private:
             await catalog.prepare(exchange)
         target = find(catalog, method, params.name, principal, params)
-        if target is not None and method not in TASKS:  # tasks may be older than this process
+        # Tasks may be older than this process.
+        if target is not None and method not in TASKS and not is_untried(target):
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it.
         if not await self.pipeline.wait_first_lists():

@@ -1,8 +1,9 @@
 """Call plans: the data that all plain calls of one tool by one agent share.
 
 A **plan** holds the tool's target, the shared bytes for each upstream, and the log line. It is valid while the agent's
-view of the catalog is unchanged. A call is plain if its params have only `name`, `arguments` and `_meta`, and the tool
-mirrors no argument in headers. Other calls run through the same pipeline without a plan.
+view of the catalog is unchanged. A call is plain if its params have only `name`, `arguments` and `_meta`, the tool
+mirrors no argument in headers, and one of its upstreams was tried before. Other calls run through the same pipeline
+without a plan.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway_core.log.lines import Differs, Line
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import TOOLS_CALL
 from gateway_core.pipeline.params import Params
+from gateway_core.pipeline.router import is_untried
 from gateway_core.upstream.requests import Request, Template
 
 MAX_PLANS: Final = 64
@@ -102,7 +104,8 @@ class CallPlans:
         except RpcError:
             text = ""
         target = self._catalog.tool(text, exchange.agent.principal.id) if text else None
-        plan = CallPlan(seen, text, None if target is None or target.mirrored else target)
+        planned = target is not None and not target.mirrored and not is_untried(target)
+        plan = CallPlan(seen, text, target if planned else None)
         if len(name) <= MAX_NAME:
             plans = exchange.agent.plans
             if len(plans) >= MAX_PLANS:

@@ -202,6 +202,11 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
     return [min(ejected, key=lambda upstream: upstream.status.retry_in() or 0.0)] if ejected else []
 
 
+def is_untried(target: Target) -> bool:
+    """Whether none of the target's upstreams was reached or has failed since the start."""
+    return all(upstream.facts.state is UpstreamState.CONNECTING for upstream in target.upstreams)
+
+
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
     """The result of a call from an upstream's reply."""
     if reply.error is not None:

@@ -143,7 +143,7 @@ def _made_meta(raw: bytes, server: bytes | None, foreign: bool) -> Raw | None:
     `foreign`: an upstream wrote it, so the keys reserved for the gateway are removed, too.
     """
     try:
-        meta = jsonrpc.members(raw)
+        meta = {} if raw == b"null" else jsonrpc.members(raw)  # some servers write null for an absent member
     except RpcError:
         raise _invalid("its _meta is not an object") from None
     own = {key: value for key, value in meta.items() if key not in HOP_KEYS and not (foreign and is_own(key))}

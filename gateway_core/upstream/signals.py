@@ -101,9 +101,9 @@ class Signals:
         self._stale = False
 
     def connected(self) -> None:
-        """Forget what was said about the previous connection."""
+        """Forget what calls said about the previous connection."""
         self._passive.clear()
-        self._stale = self._doubt = False
+        self._doubt = False
 
     def check_failed(self) -> None:
         self._rises = 0

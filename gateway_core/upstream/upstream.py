@@ -112,6 +112,7 @@ class Upstream:
         Raises `DeliveryError` or `RpcError` with the reason, and closes what was opened.
         """
         connection = await self.connections.open()
+        self.signals.refreshing()
         try:
             await self.published.fetch(connection)
         except BaseException:

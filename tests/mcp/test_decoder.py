@@ -150,6 +150,29 @@ def test_half_surrogate_pairs_are_mended_where_that_is_asked_for(sent: bytes, re
     assert jsonrpc.value(decode_response(data).params) == {"t": read}
 
 
+def test_members_that_are_null_are_absent() -> None:
+    data = b'{"jsonrpc":"2.0","id":1,"method":null,"params":null,"result":{"a":1},"error":null}'
+    message = decode_response(data)
+    assert message.is_response
+    assert not message.failed
+    assert bytes(message.result) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"method":"m","params":"x"}', "params"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"m","params":7}', "params"),
+        (b'{"jsonrpc":"2.0","id":"%b","method":"m"}' % (b"x" * 2000), "1024 bytes"),
+        (b'{"jsonrpc":null,"id":1,"method":"m"}', "jsonrpc"),
+        (b'{"jsonrpc":"2.0","id":1,"method":null}', "neither a request"),
+    ],
+)
+def test_the_error_names_what_is_wrong(data: bytes, reason: str) -> None:
+    with pytest.raises(RpcError, match=reason):
+        decode_request(data)
+
+
 def test_a_number_of_any_length_passes_whatever_else_is_in_the_message() -> None:
     params = b'{"arguments":{"a":1%b,"b":"\\u0041"}}' % (b"0" * 5000)
     assert bytes(decode_request(request(params)).params) == params

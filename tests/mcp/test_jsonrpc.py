@@ -22,5 +22,19 @@ def test_a_malformed_error_object_of_an_upstream_is_still_an_error() -> None:
     assert jsonrpc.error_of(b'{"code":-5,"message":"m","data":[1]}').data == [1]
 
 
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b'{"code":"E42","message":"in words"}', "in words"),
+        (b'{"code":-1.0,"message":"in words"}', "in words"),
+        (b'"in words"', "in words"),
+        (b'{"code":"x","message":7}', "the upstream answered with a malformed error object"),
+        (b'{"code":-5}', "the upstream answered with an error without a message"),
+    ],
+)
+def test_an_error_keeps_its_words_and_never_has_none(raw: bytes, message: str) -> None:
+    assert jsonrpc.error_of(raw).message == message
+
+
 def test_an_error_without_a_readable_id_has_none() -> None:
     assert b'"id"' not in jsonrpc.error(None, RpcError(PARSE_ERROR, "bad"))

@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.http1.client_head import Malformed
-from gateway_core.http1.client_response import JSON, ClientResponse
+from gateway_core.http1.client_response import ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import ClientContext, NoMcpAnswer
@@ -32,7 +32,7 @@ REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that a server sends before it executes anything (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
-ANSWERS: Final = frozenset({200, 201})
+ANSWERS: Final = frozenset({200, 201, 203, 206})
 """HTTP statuses with an answer to a request. Some frameworks say 201 for each POST."""
 
 
@@ -104,14 +104,14 @@ def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:
 
 
 async def failure_in(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Failure:
-    """The failure in a response whose status is not 200. `in_session`: read what it says about the session.
+    """The failure in a response whose status is no success. `in_session`: read what it says about the session.
 
     A body that is not a JSON-RPC error is never shown: it may contain arbitrary content.
     """
     status = response.status
     error, ours, body = None, False, b""
     if 400 <= status <= 599:
-        if response.content_type == JSON:
+        if response.is_json:
             body = await read_body(response, MAX_ERROR_BODY)
             error, ours = _error_of(body, request_id)
         elif in_session:
@@ -123,7 +123,7 @@ async def failure_in(response: ClientResponse, request_id: int | None, *, in_ses
 
 
 def reply_to(response: ClientResponse, failure: Failure) -> Reply:
-    """The reply in a response whose status is not 200. Without one, raises the `DeliveryError` for the status."""
+    """The reply in a response whose status is no success. Without one, raises the `DeliveryError` for the status."""
     status, error = failure.status, failure.error if failure.status != 401 else None
     retry_after = _retry_after(response.headers.get(hdrs.RETRY_AFTER, ""))
     refused = status in REFUSALS or (status == 503 and retry_after is not None)

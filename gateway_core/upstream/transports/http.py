@@ -22,7 +22,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.http1.client_response import EVENT_STREAM, ClientResponse
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -252,14 +252,14 @@ class HttpConnection(Connection):
             return
         if starts:
             session.begin(response)
-        if response.content_type == JSON:
+        if response.is_json:
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
             parser = EventParser(self._limit)
             if not await read_events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
-            raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
+            raise NoMcpAnswer(f"HTTP {response.status}, but neither JSON nor an event stream")
 
     async def _resume(self, parser: EventParser, pending: Pending) -> None:
         """Resume a response stream that ended without the response (2025-11-25, Resumability and Redelivery).

@@ -20,7 +20,7 @@ PROBES: Final = ("ping", "tools/list")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A response whose status is not 200, as far as sessions are concerned."""
+    """A response whose status is no success, as far as sessions are concerned."""
 
     status: int
     error: RpcError | None

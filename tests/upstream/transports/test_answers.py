@@ -216,6 +216,19 @@ async def test_an_answer_with_another_id_is_not_accepted(scripted: Any, connect:
         await link.connection.request(*CALL)
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(201, "application/json"), (203, "application/json"), (200, "application/json-rpc")]
+)
+async def test_other_statuses_of_success_and_names_of_json_carry_an_answer(
+    scripted: Any, connect: Any, status: int, kind: str
+) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        writer.write(http(status, json.dumps(answer(seen)), kind))
+
+    link = await connect((await scripted(script)).url)
+    assert json.loads((await link.connection.request(*CALL)).result) == {"ok": True}
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_result_must_be_an_object_and_an_error_that_is_null_is_none(
     scripted: Any, connect: Any, streamed: bool
