@@ -242,6 +242,7 @@ class _Place:
     """The upstream of every `Target` of the fake catalog."""
 
     name: Final = "upstream"
+    facts: Final = UpstreamFacts("upstream", "http", state=UpstreamState.HEALTHY)
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
