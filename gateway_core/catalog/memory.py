@@ -235,7 +235,7 @@ def _read(path: Path) -> _Content | None:
         return None
     except (OSError, _UselessError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        logger.warning("ignoring {}: {}; the file order decides which upstream gets a name", path, reason)
+        logger.warning("{} is ignored: {}; the file order decides which upstream gets a name", path, reason)
         return None
 
 
