@@ -173,8 +173,7 @@ class SessionConnections:
                 yield lease.connection
             finally:
                 self.left(lease)
-                # A server that may still work on a cancelled call must not get the call of another agent.
-                if exchange.unanswered is None and lease.usable and len(self._idle) < POOL_SIZE:
+                if lease.usable and len(self._idle) < POOL_SIZE:
                     self._idle.append(lease)
                 else:
                     self._retire(lease)
