@@ -14,6 +14,7 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
+from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
@@ -56,6 +57,8 @@ class App:
         self,
         config: ProxyConfig,
         ready: Callable[[], bool],
+        budget: MemoryBudget,
+        *,
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
@@ -63,6 +66,7 @@ class App:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled."""
         self._config = config
         self._ready = ready
+        self._budget = budget
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
         self._modern = modern
         self._legacy = legacy
@@ -122,16 +126,13 @@ class App:
 
     def claim(self, client: Client, size: int) -> None:
         """Count `size` more bytes of a body against the memory budget, or give them back. Raises `HttpError` (503)."""
-        budget = self._services.budget
         if size < 0:
-            budget.release(client.address, -size)
+            self._budget.release(client.address, -size)
             return
         try:
-            budget.reserve(client.address, size)
+            self._budget.reserve(client.address, size)
         except RpcError as error:
-            refusal = busy(error)
-            refusal.close = True
-            raise refusal from None
+            raise busy(error, close=True) from None
 
     def refused(self, error: HttpError) -> Response:
         """The response to a request that is refused."""

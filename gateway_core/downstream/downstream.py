@@ -54,9 +54,10 @@ class Downstream:
         app = App(
             self._config,
             self._ready,
-            ModernHttp(self._catalog, self._calls, subscriptions),
-            LegacyHttp(self._legacy, sessions),
-            SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
+            self.gate.budget,
+            modern=ModernHttp(self._catalog, self._calls, subscriptions),
+            legacy=LegacyHttp(self._legacy, sessions),
+            sse=SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
         )
         return DataPlane(
             app,

@@ -12,6 +12,7 @@ import math
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 from gateway_core.http1.address import canonical_address
@@ -38,7 +39,7 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_admitted", "_claimed", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending"),
+        *("_admitted", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending"),
         *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer"),
         *("address", "network", "secure"),
     )
@@ -46,14 +47,14 @@ class ServerConnection(asyncio.Protocol):
     def __init__(self, server: ServerContext) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._reader = RequestReader()
+        self._reader = RequestReader(partial(server.application.claim, self))
         self._head: RequestHead | None = None
         """The head of the request being read or served."""
         self._handler: Handler | None = None
         """The handler of the request whose body is incomplete."""
         self._pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
-        self._processing = self._admitted = False
+        self._processing = self._admitted = self._paused = False
         self._ending = False
         """Whether further input is dropped instead of read as requests."""
         self._since: float | None = None
@@ -62,9 +63,6 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request came since the last poll; otherwise the connection is idle since `_idle_since`."""
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
-        self._paused = False
-        self._claimed = 0
-        """Bytes of the current body that the application has granted."""
         self.address = ""
         """The client's address in its canonical form."""
         self.network = ""
@@ -90,7 +88,6 @@ class ServerConnection(asyncio.Protocol):
         self._ending = True
         self._transport = self._handler = self._head = self._stream = None
         self._reader.drop()
-        self._unclaim()
         self._server.closed(self)
         if self._writer is not None:
             self._writer.lost()
@@ -147,8 +144,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
         self._handler = None
-        self._fresh = True
-        self._since = None
+        self._fresh, self._since = True, None
         application = self._server.application
         try:
             found = handler(self, head, body)
@@ -163,15 +159,9 @@ class ServerConnection(asyncio.Protocol):
             found.running.add_done_callback(self._completed)
 
     def _await_body(self, head: RequestHead, handler: Handler) -> None:
-        """Wait for the rest of a body. Raises `HttpError` if the application does not grant its bytes."""
-        size = head.length or self._reader.held
-        if size > self._claimed:
-            self._server.application.claim(self, size - self._claimed)
-            self._claimed = size
         if self._handler is not None:
             return
-        self._handler = handler
-        self._since = time.monotonic()
+        self._handler, self._since = handler, time.monotonic()
         if head.expects_continue and self._writer is not None:
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -181,8 +171,7 @@ class ServerConnection(asyncio.Protocol):
         if head is None or error.close or not self._reader.skip(head):
             self._send(response, close=True)
         else:
-            self._fresh = True
-            self._since = None
+            self._fresh, self._since = True, None
             self._send(response)
 
     # -- responses ----------------------------------------------------------------------------------------------
@@ -190,18 +179,12 @@ class ServerConnection(asyncio.Protocol):
     def _send(self, response: Response, *, close: bool = False) -> None:
         writer, head = self._usable(), self._head
         self._head = None
-        if self._claimed:
-            self._unclaim()
+        if self._reader.claimed:
+            self._reader.give_back()
         if writer is None:
             self._ending = True
         elif writer.send(response, head, close=close) or self._server.draining:
             self._linger(unread=close)
-
-    def _unclaim(self) -> None:
-        """Give the bytes of the current body back."""
-        claimed, self._claimed = self._claimed, 0
-        if claimed:
-            self._server.application.claim(self, -claimed)
 
     def _usable(self) -> ResponseWriter | None:
         """The writer; None if the connection is closing."""
@@ -246,7 +229,7 @@ class ServerConnection(asyncio.Protocol):
     def _end_stream(self) -> None:
         writer, stream = self._usable(), self._stream
         self._stream = self._pending = self._head = None
-        self._unclaim()
+        self._reader.give_back()
         if writer is None or stream is None:
             self.abort()
             return
