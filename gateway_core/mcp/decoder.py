@@ -87,8 +87,8 @@ def decode_request(data: bytes) -> Message:
     """Decode one message of an agent: a request, a notification, or the response to a server's question.
 
     Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0 message,
-    deeper than `MAX_DEPTH`, more than `MAX_MEMBERS` members, a member given twice or a watched name in another case). A rejected envelope has no
-    trustworthy id, so the error response carries none.
+    deeper than `MAX_DEPTH`, more than `MAX_MEMBERS` members, a member given twice or a watched name in another case).
+    A rejected envelope has no trustworthy id, so the error response carries none.
     """
     if not data.isascii():
         require_utf8(data)
