@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.response import Response
+from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.http1.writer import ResponseStream
+
+if TYPE_CHECKING:
+    from gateway_core.http1.connection import ServerConnection
 
 
 class Client(Protocol):
@@ -67,3 +70,16 @@ class Application(Protocol):
 
     def failed(self, error: BaseException) -> Response:
         """Log a bug and return the response to the request that it broke."""
+
+
+class ServerContext(Protocol):
+    """The part of `server.HttpServer` that a connection uses."""
+
+    application: Application
+    heads: ResponseHeads
+    max_body: int
+    draining: bool
+
+    def opened(self, connection: ServerConnection) -> bool: ...
+    def admit(self) -> bool: ...
+    def closed(self, connection: ServerConnection) -> None: ...

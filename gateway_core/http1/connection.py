@@ -11,13 +11,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from gateway_core.http1.address import canonical_address
-from gateway_core.http1.application import Application, Handler, PendingResponse
+from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
-from gateway_core.http1.response import Response, ResponseHeads
+from gateway_core.http1.response import Response
 from gateway_core.http1.writer import ResponseStream, ResponseWriter
 
 HEAD_TIMEOUT: Final = 10.0
@@ -30,19 +30,8 @@ LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
 MAX_AHEAD: Final = 64 * 1024
 """Bytes of later requests that are buffered while one is being served."""
-
-
-class ServerContext(Protocol):
-    """The part of `server.HttpServer` that a connection uses."""
-
-    application: Application
-    heads: ResponseHeads
-    max_body: int
-    draining: bool
-
-    def opened(self, connection: ServerConnection) -> bool: ...
-    def admit(self) -> bool: ...
-    def closed(self, connection: ServerConnection) -> None: ...
+MAX_TURN: Final = 4
+"""Requests that are served in one turn of the event loop; then other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -50,7 +39,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         *("_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending", "_processing", "_reader"),
-        *("_server", "_since", "_stream", "_transport", "_writer", "address", "admitted", "secure"),
+        *("_server", "_since", "_stream", "_transport", "_writer", "_yielded", "address", "admitted", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
@@ -73,6 +62,8 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
         self._paused = False
+        self._yielded = False
+        """Whether buffered requests wait for the next turn of the event loop."""
         self.address = ""
         """The client's address in its canonical form."""
         self.secure = False
@@ -109,15 +100,11 @@ class ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
-        reader = self._reader
-        reader.feed(data)
-        if self._pending is None:
+        self._reader.feed(data)
+        if self._pending is None and not self._yielded:
             self._process()
-        elif len(reader.buffer) > MAX_AHEAD and not self._paused:
-            transport = self._transport
-            if transport is not None and not transport.is_closing():
-                self._paused = True
-                transport.pause_reading()
+        elif len(self._reader.buffer) > MAX_AHEAD:
+            self._pause()
 
     def _process(self) -> None:
         """Serve buffered requests until one is incomplete or its response is pending."""
@@ -127,7 +114,9 @@ class ServerConnection(asyncio.Protocol):
         reader, server = self._reader, self._server
         application = server.application
         try:
-            while self._pending is None and not self._ending:
+            for _ in range(MAX_TURN):
+                if self._pending is not None or self._ending:
+                    return
                 head, handler = self._head, self._handler
                 try:
                     if head is None or handler is None:
@@ -148,8 +137,28 @@ class ServerConnection(asyncio.Protocol):
                     self._send(application.failed(error), close=True)
                     continue
                 self._serve(handler, head, body)
+            self._yield()
         finally:
             self._processing = False
+
+    def _yield(self) -> None:
+        """Go on in the next turn of the event loop, and read nothing more until then."""
+        if self._pending is None and not self._ending:
+            self._pause()
+            self._yielded = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _pause(self) -> None:
+        transport = self._transport
+        if not self._paused and transport is not None and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if self._paused and transport is not None and not transport.is_closing():
+            self._paused = False
+            transport.resume_reading()
 
     def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
         self._handler = None
@@ -248,10 +257,8 @@ class ServerConnection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        transport = self._transport
-        if self._paused and transport is not None and not transport.is_closing():
-            self._paused = False
-            transport.resume_reading()
+        self._yielded = False
+        self._resume()
         if self._reader.buffer:
             self._process()
 
@@ -326,9 +333,7 @@ class ServerConnection(asyncio.Protocol):
         elif not (unread or writer.unsent):  # TLS has no half-close; otherwise `poll` closes
             transport.close()
             return
-        if self._paused:
-            self._paused = False
-            transport.resume_reading()
+        self._resume()
 
     def close(self) -> None:
         """Close once everything is sent."""
