@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent, Permanent
+from gateway_core.pace import Pace
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
@@ -36,6 +37,9 @@ HANGUP_GRACE: Final = 0.5
 FLUSH_GRACE: Final = 0.1
 """Seconds after an exit to read the rest of the pipes."""
 
+STDERR_RATE: Final = 1024 * 1024
+STDERR_BURST: Final = 4 * 1024 * 1024
+"""Bytes per second, and at once, that are read from stderr."""
 MAX_UNHEARD: Final = 1024 * 1024
 """Maximum bytes that a server may write before `hear` is called."""
 
@@ -63,6 +67,9 @@ class Child(asyncio.SubprocessProtocol):
         self._reports: dict[bytes, int] = {}
         self._starting: asyncio.Future[Any] | None = None
         self._stderr = StderrTail(config.name, Concealer.of(config))
+        self._stderr_pace = Pace(STDERR_RATE, STDERR_BURST)
+        self._paused: set[int] = set()
+        """The pipes that are not read."""
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
         self._ended = False
@@ -192,8 +199,40 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
             self._stderr.feed(data)
+            pause = self._stderr_pace.pause(len(data))
+            if pause:
+                self._pause(2)
+                asyncio.get_running_loop().call_later(pause, self._resume, 2)
         elif not self._ended:
             self._on_output(data)
+
+    def pause_output(self) -> None:
+        """Read nothing more from stdout until `resume_output`; the pipe then stops the server."""
+        self._pause(1)
+
+    def resume_output(self) -> None:
+        """Read stdout again; no effect unless it is paused."""
+        self._resume(1)
+
+    def _pause(self, fd: int) -> None:
+        pipe = self._readable(fd)
+        if fd not in self._paused and pipe is not None:
+            self._paused.add(fd)
+            pipe.pause_reading()
+
+    def _resume(self, fd: int) -> None:
+        if fd in self._paused:
+            self._paused.discard(fd)
+            pipe = self._readable(fd)
+            if pipe is not None:
+                pipe.resume_reading()
+
+    def _readable(self, fd: int) -> asyncio.ReadTransport | None:
+        """The server's end of a pipe; None once it is closed."""
+        if self._transport is None or fd not in self._open_pipes:
+            return None
+        pipe = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
+        return None if pipe is None or pipe.is_closing() else pipe
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open_pipes.discard(fd)

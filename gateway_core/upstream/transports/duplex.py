@@ -155,6 +155,10 @@ class DuplexConnection(Connection):
         await self._ended.wait()
         return self._reason
 
+    @property
+    def noisy(self) -> bool:
+        return self.unexpected.noise.given_up
+
     # Wire
 
     async def send(self, method: str, params: Mapping[str, Any]) -> Reply:
@@ -296,6 +300,7 @@ class DuplexConnection(Connection):
             pending.resolve(message)
 
     def _told(self, method: str, params: Raw) -> None:
+        self.unexpected.noise.notified(method)
         if method == PROGRESS:
             pending = self._pending.get(id_in(params, "progressToken"))
             if pending is None or not pending.progress(params):

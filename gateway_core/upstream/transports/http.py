@@ -43,6 +43,7 @@ from gateway_core.upstream.transports.events import EventParser
 from gateway_core.upstream.transports.http_session import HttpSession
 from gateway_core.upstream.transports.listen import listen
 from gateway_core.upstream.transports.negotiation import negotiate
+from gateway_core.upstream.transports.noise import Noisy
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, read
 
 RESUMPTIONS: Final = 3
@@ -106,6 +107,10 @@ class HttpConnection(Connection):
     @property
     def closed(self) -> bool:
         return self._session.over
+
+    @property
+    def noisy(self) -> bool:
+        return self.unexpected.noise.given_up
 
     async def wait_closed(self) -> str:
         await self._session.ended.wait()
@@ -210,7 +215,7 @@ class HttpConnection(Connection):
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
             parser = EventParser(self._limit)
-            if not await read_events(response, parser, lambda data: self._heard(data, pending)):
+            if not await self._events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
@@ -232,7 +237,7 @@ class HttpConnection(Connection):
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                if await read_events(response, parser, lambda data: self._heard(data, pending)):
+                if await self._events(response, parser, lambda data: self._heard(data, pending)):
                     return
             finally:
                 response.close()
@@ -248,6 +253,14 @@ class HttpConnection(Connection):
         else:
             response.spend()
 
+    async def _events(self, response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+        """`read_events`; ends the session if the server is noisy."""
+        try:
+            return await read_events(response, parser, take, self.unexpected)
+        except Noisy as noisy:
+            self._session.end(noisy.reason)
+            raise
+
     # -- what the server says -----------------------------------------------------------------------------------
 
     def _heard(self, data: bytes, pending: Pending) -> bool:
@@ -260,6 +273,7 @@ class HttpConnection(Connection):
             return True
         if message.method != PROGRESS or not message.is_notification:
             return self._session.other(message, pending.exchange)
+        self._session.unexpected.noise.notified(PROGRESS)
         if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
             self._session.unexpected.note("progress of no request")
         return False
@@ -287,7 +301,7 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await read_events(response, EventParser(self._limit), heard)
+            await self._events(response, EventParser(self._limit), heard)
         finally:
             response.close()
 
@@ -317,7 +331,7 @@ class HttpConnection(Connection):
             message = read(data, self._context, session.unexpected)
             return message is not None and session.other(message)
 
-        await listen(open_stream, heard, gap, self._limit)
+        await listen(open_stream, self._events, heard, gap, self._limit)
 
 
 def _name(method: str, params: Mapping[str, Any]) -> str | None:

@@ -201,6 +201,8 @@ class HttpSession:
 
         Returns False, because such a message never ends a stream.
         """
+        if message.is_notification:
+            self.unexpected.noise.notified(message.method)
         if message.is_response:
             self.unexpected.note("response to no request")
         elif message.is_request:

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 from gateway_core.errors import DeliveryError
 from gateway_core.http1.client_response import ClientResponse
 from gateway_core.upstream.notifications.pauses import Pauses
-from gateway_core.upstream.transports.answers import read_events
 from gateway_core.upstream.transports.events import EventParser
+from gateway_core.upstream.transports.noise import Noisy
 
 
 async def listen(
     open_stream: Callable[[str], Awaitable[ClientResponse | None]],
+    read_events: Callable[[ClientResponse, EventParser, Callable[[bytes], bool]], Awaitable[bool]],
     on_message: Callable[[bytes], bool],
     on_gap: Callable[[], None],
     limit: int,
@@ -25,7 +26,8 @@ async def listen(
     """Keep a stream open and pass its messages on, until cancelled or the server has no such stream.
 
     `open_stream` gets the last event id (empty for none) and returns the response, or None if the server has no such
-    stream. `on_gap` is called when a stream was reopened without an event id. `limit`: bytes of one event.
+    stream. `read_events` passes the messages of one stream to `on_message`. `on_gap` is called when a stream was
+    reopened without an event id. `limit`: bytes of one event.
     """
     last_id = ""
     pauses = Pauses()
@@ -44,6 +46,8 @@ async def listen(
                 await read_events(response, parser, on_message)
             finally:
                 response.close()
+        except Noisy:
+            return  # `read_events` has ended the session
         except DeliveryError:
             pass  # retried below; health checks report the outage
         last_id = parser.last_id or last_id

@@ -21,6 +21,7 @@ from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, 
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
+from gateway_core.upstream.transports.noise import Noisy, pieces
 
 ENDPOINT_SHARE: Final = 0.8
 """Share of `start_timeout` within which the stream must name its endpoint."""
@@ -70,11 +71,19 @@ class SseConnection(DuplexConnection):
 
     async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
-        reason = "ended its event stream"
+        noise, reason = self.unexpected.noise, "ended its event stream"
         try:
             while (chunk := await stream.read()) is not None:
-                for event in parser.feed(chunk):
-                    self._take(event, endpoint)
+                for piece in pieces(chunk):
+                    for event in parser.feed(piece):
+                        self._take(event, endpoint)
+                        if noise.due:
+                            await noise.settle(self.unexpected.slowed)
+                    noise.lines(piece.count(b"\n"))
+                    if noise.due:
+                        await noise.settle(self.unexpected.slowed)
+        except Noisy as noisy:
+            reason = noisy.reason
         except EventTooLarge:
             reason = f"sent an event larger than {self._limits.response_body} bytes"
         except OSError:
