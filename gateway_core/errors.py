@@ -7,6 +7,7 @@ to another upstream or must never be sent again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -102,16 +103,41 @@ class GatewayError(Exception):
     """An error that the operator has to fix. The text says what happened, to what, and what to do."""
 
 
+class FileProblem(str):
+    """One problem in a file as text, `file:line: key: message`, and its parts."""
+
+    __slots__ = ("file", "key", "line", "message")
+
+    def __new__(
+        cls, file: str, line: int | None, key: str | None, message: str, *, shown_key: str | None = None
+    ) -> FileProblem:
+        place = file if line is None else f"{file}:{line}"
+        return super().__new__(cls, ": ".join(part for part in (place, shown_key or key, message) if part))
+
+    def __init__(
+        self, file: str, line: int | None, key: str | None, message: str, *, shown_key: str | None = None
+    ) -> None:
+        """`line` and `key` are None for a problem of the whole file. `shown_key`: the key as the text has it."""
+        self.file = file
+        self.line = line
+        self.key = key
+        self.message = message
+
+
 class ConfigError(GatewayError):
     """The configuration file is invalid. `problems` holds every problem, each `file:line: path: what`."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = list(problems)
 
 
 class PluginError(GatewayError):
-    """A plugin is missing, ambiguous or broken, or its settings are invalid."""
+    """A plugin is missing, ambiguous or broken, or its settings are invalid. `problems` as in `ConfigError`."""
+
+    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.problems = list(problems)
 
 
 class DeliveryError(Exception):

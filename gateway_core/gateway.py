@@ -32,6 +32,7 @@ from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.log.loop_lag import LoopLag
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
@@ -182,7 +183,7 @@ class Gateway:
         The port stays open meanwhile: an agent may answer an input request on a new connection.
         """
         self.draining = True
-        logger.info("stopping: {} calls in flight", self.pipeline.in_flight)
+        logger.info("stopping: {} in flight", count(self.pipeline.in_flight, "call"))
         gate = self._services.gate
         gate.closing = True
         clock, parking = asyncio.get_running_loop().time, self.input_required.parking
@@ -193,7 +194,7 @@ class Gateway:
         if self._server is not None:
             await self._server.stop_accepting()
         if unfinished := gate.in_flight + len(parking):
-            logger.warning("{} calls did not finish in time and are ended", unfinished)
+            logger.warning("ending what did not finish in time: {}", count(unfinished, "call"))
         if self._stdio is not None:
             self._stdio.stop()
             with contextlib.suppress(TimeoutError):
@@ -275,3 +276,7 @@ class Gateway:
     def tools(self) -> dict[str, Any]:
         """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
         return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())
+
+    def tool(self, name: str) -> dict[str, Any]:
+        """The data of `rad mcp proxy tools NAME`: one tool by its published name, or as `upstream:tool`."""
+        return report.tool(name, self.catalog.tool(name))

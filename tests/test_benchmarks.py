@@ -528,5 +528,5 @@ def test_one_call_is_traced_from_the_agent_to_the_upstream_and_back():
         first, *calls = [line.strip() for line in trace.splitlines() if line.startswith(("  ", "HTTP", "stdio"))]
         assert first.split()[1] == str(len(calls))
         assert calls[0] == "http1/connection.py: ServerConnection.data_received"
-        for once in ("Pipeline._run", "Pipeline._serve", "Router.dispatch", "Upstream.request"):
+        for once in ("Delivery._run", "Delivery._serve", "Router.dispatch", "Upstream.request"):
             assert calls.count(next(call for call in calls if call.endswith(f": {once}"))) == 1, "resumed, not called"

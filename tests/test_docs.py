@@ -11,24 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway_core import Reject
 from gateway_core.cli.app import app
+from gateway_core.cli.importing.client_file import read
+from gateway_core.cli.importing.convert import convert
 from gateway_core.config import loads
 from gateway_core.errors import ConfigError
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MINIMAL = "[mcp.proxy]\nenable = true\n\n"
 PEM = (
     ec.generate_private_key(ec.SECP256R1())
     .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     .decode("ascii")
 )
+AUTHORITY = trustme.CA()
+CLIENT = AUTHORITY.issue_cert("gateway.example.com")
+CERTIFICATES = {"ca": AUTHORITY.cert_pem, "cert": CLIENT.cert_chain_pems[0], "key": CLIENT.private_key_pem}
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
@@ -107,8 +113,11 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
             arguments = rest.split("  ")[0].rstrip(".,")
             found += [f"{snippet!r}: {problem}" for problem in problems_of(name, arguments)]
     for block in blocks(path, "json"):
-        for server in json.loads(block).get("mcpServers", {}).values():
-            if "args" in server:
+        tables = json.loads(block)
+        for server in [
+            one for key in ("mcpServers", "servers", "context_servers") for one in tables.get(key, {}).values()
+        ]:
+            if server.get("command", "").endswith("/rad"):
                 assert server["args"][:2] == ["mcp", "proxy"]
                 found += [
                     f"{block}: {problem}" for problem in problems_of(server["args"][2], shlex.join(server["args"][3:]))
@@ -144,6 +153,8 @@ def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
     for name in re.findall(r"\$\{file:([\w.]+)\}", text):
         (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
+    for key, name in re.findall(r'\b(ca|cert|key) = "([\w-]+\.pem)"', text):
+        CERTIFICATES[key].write_to_path(str(folder / name))
     try:
         loads(text, folder / "mcp-proxy.toml", AnyVariable())
     except ConfigError as whole:
@@ -191,6 +202,23 @@ def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "docs").glob("*.md"):
         assert path.name == "README.md" or f"]({path.name})" in index, path.name
+    assert "](clients/README.md)" in index
+    clients = (ROOT / "docs" / "clients" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs" / "clients").glob("*.md"):
+        assert path.name == "README.md" or f"]({path.name})" in clients, path.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "clients").glob("*.md")), ids=page_id)
+def test_every_settings_block_of_a_client_can_be_imported(path: Path, tmp_path: Path) -> None:
+    """What a page writes for a client has the shape that `rad mcp proxy import` reads from that client."""
+    for block in blocks(path, "json"):
+        source = tmp_path / "settings.json"
+        source.write_text(block, encoding="utf-8")
+        found = convert(read(source))
+        assert [one["url"] for one in found.upstreams if "url" in one] == ["http://localhost:3000/mcp"] * (
+            "mcp-remote" not in block and "http://localhost:3000/mcp" in block
+        )
+        assert [reason.partition(": ")[2] for reason in found.left_out] == ["is this gateway"] * ("/rad" in block)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)

@@ -49,7 +49,7 @@ def test_a_name_that_is_not_exported_is_an_error() -> None:
 
 def test_every_exported_name_is_in_the_table_for_plugin_authors() -> None:
     page = (Path(__file__).parents[1] / "docs" / "writing-a-plugin.md").read_text()
-    table = page.partition("### What can be imported\n")[2].partition("\n### ")[0]
+    table = page.partition("## What can be imported\n")[2].partition("\n## ")[0]
     first_columns = re.findall(r"^\| (`[^|]*) \|", table, re.M)
     assert {name for column in first_columns for name in re.findall(r"`(\w+)`", column)} == EXPORTED
 

@@ -54,12 +54,12 @@ _INSPECTOR: Final = Package("@modelcontextprotocol/inspector")
 CLIENTS: Final = (
     Client("Python 1", "Python SDK, version 1", Package("mcp", LEGACY_PYTHON), "python1.py"),
     Client("Python 2", "Python SDK, version 2", _PYTHON2, "python2.py", "auto"),
-    Client("Python 2 legacy", 'Python SDK, version 2, told `mode="legacy"`', _PYTHON2, "python2.py", "legacy"),
+    Client("Python 2 legacy", 'Python SDK, version 2, with `mode="legacy"`', _PYTHON2, "python2.py", "legacy"),
     Client("TypeScript 1", "TypeScript SDK, version 1", _TYPESCRIPT1, "typescript1.mjs"),
-    Client("TypeScript 2", "TypeScript SDK, version 2, told `auto`", _TYPESCRIPT2, "typescript2.mjs", "auto"),
-    Client("TypeScript 2 legacy", "TypeScript SDK, version 2, as it is", _TYPESCRIPT2, "typescript2.mjs", "legacy"),
+    Client("TypeScript 2", "TypeScript SDK, version 2, with the mode `auto`", _TYPESCRIPT2, "typescript2.mjs", "auto"),
+    Client("TypeScript 2 legacy", "TypeScript SDK, version 2, by default", _TYPESCRIPT2, "typescript2.mjs", "legacy"),
     Client("Inspector", "MCP Inspector's command line, `--protocol-era auto`", _INSPECTOR, "inspector.mjs", "auto"),
-    Client("Inspector legacy", "MCP Inspector's command line, as it is", _INSPECTOR, "inspector.mjs", "legacy"),
+    Client("Inspector legacy", "MCP Inspector's command line, by default", _INSPECTOR, "inspector.mjs", "legacy"),
     Client("FastMCP 3", "FastMCP's client, version 3", Package("fastmcp", LEGACY_PYTHON), "fastmcp_client.py"),
     Client("FastMCP 4", "FastMCP's client, version 4", Package("fastmcp", MODERN_PYTHON), "fastmcp_client.py"),
     Client(

@@ -1,10 +1,12 @@
-"""The page that the matrix becomes, and the comparison of two such pages."""
+"""Writes the matrix as a page, and compares two such pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from tests.field import table
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Connect": ("connect",),
@@ -20,18 +22,18 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "Resource subscriptions": ("resources/updated",),
 }
 ABOUT: Final[Mapping[str, str]] = {
-    "Connect": "`initialize` or `server/discover`, whichever the client begins with.",
-    "Tools": "`tools/list` has the server's tools, `tools/call` gives the right answer.",
-    "Progress": "A call's `notifications/progress` come, all of them, in order; of `mcp-remote` all but the last are "
-    "asked, because its SDK drops what it reads together with the answer.",
+    "Connect": "`initialize` or `server/discover`, depending on the client.",
+    "Tools": "`tools/list` has the tools of the server, and `tools/call` returns the right answer.",
+    "Progress": "All `notifications/progress` of a call arrive, in order. With `mcp-remote` the last may be missing, "
+    "because its SDK drops what it reads together with the answer.",
     "Resources": "`resources/list`, `resources/templates/list`, and `resources/read` with the right text.",
     "Prompts": "`prompts/list`, and `prompts/get` with the right text.",
-    "Completion": "`completion/complete` gives the values that the server has.",
-    "Elicitation": "The server asks the user in the middle of a call, and gets the client's answer.",
-    "Sampling": "The server asks the client's model in the middle of a call, and gets its answer.",
-    "Log messages": "`logging/setLevel`, or the level in `_meta`, and then a message of the server.",
-    "Changed lists": "`notifications/tools/list_changed` comes after the server changed its list.",
-    "Resource subscriptions": "A subscription, and then `notifications/resources/updated`.",
+    "Completion": "`completion/complete` returns the values of the server.",
+    "Elicitation": "The server asks the user during a call, and receives the answer of the client.",
+    "Sampling": "The server asks the model of the client during a call, and receives its answer.",
+    "Log messages": "After `logging/setLevel`, or with the level in `_meta`, a log message of the server arrives.",
+    "Changed lists": "`notifications/tools/list_changed` arrives after the server changed its list.",
+    "Resource subscriptions": "After a subscription, `notifications/resources/updated` arrives.",
 }
 NOT_APPLICABLE: Final = "–"  # noqa: RUF001
 
@@ -56,13 +58,13 @@ def render(
     parts = [
         "# Compatibility",
         "",
-        "Real clients, through the gateway, with real servers. This page is written by `make compatibility`, which "
-        "starts every one of these servers behind a gateway of its own, lets every one of these clients use it, and "
-        "compares what comes with what should. Nobody edits it; `make compatibility ARGS=--check` fails where a cell "
-        "that says yes here no longer holds.",
+        "This page shows which clients work with which servers through the gateway. `make compatibility` writes it: it "
+        "starts each server behind its own gateway, lets each client use it, and compares the answers with the right "
+        "ones. Do not edit the page. `make compatibility ARGS=--check` fails if a cell that says yes here no longer "
+        "holds.",
         "",
-        f"**yes**: done, and the answer is right. **no** with a number: the reason stands below the table. "
-        f"**{NOT_APPLICABLE}**: the server does not have it, or the client has no way to use it.",
+        f"**yes**: the answer is right. **no** with a number: the reason is below the table. "
+        f"**{NOT_APPLICABLE}**: the server does not have this feature, or the client cannot use it.",
         "",
         f"The gateway is {gateway}, with its defaults.",
         "",
@@ -76,6 +78,7 @@ def render(
         lines = list(_group(steps, [row.title for row in clients], [row.title for row in servers], cells))
         if lines:
             parts += ["", f"## {group}", "", ABOUT[group], "", *lines]
+    parts += ["", *table.render()]
     return "\n".join(parts) + "\n"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace as _replace
 
+from gateway_core.api.definition import Definition, decoded
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, drop_traceback
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era
@@ -35,24 +36,39 @@ class Principal:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(msgspec.Struct, frozen=True, eq=False):
     """A published tool: its definition for agents, and the upstreams that serve it."""
 
     name: str
     """The name agents use."""
     original_name: str
     """The name its upstreams use."""
-    definition: Mapping[str, Any]
-    """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
+    _definition: Definition
     upstreams: tuple[str, ...]
     """Names of the upstreams that serve it, in file order."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
+        return decoded(self)
 
     @property
     def annotations(self) -> Mapping[str, Any]:
         """The tool's hints (`readOnlyHint`, …), claimed by its server and untrusted (server/tools, Annotations)."""
         found = self.definition.get("annotations")
         return found if isinstance(found, dict) else {}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tool):
+            return NotImplemented
+        mine, theirs = (
+            (self.name, self.original_name, self.upstreams),
+            (other.name, other.original_name, other.upstreams),
+        )
+        return mine == theirs and self.definition == other.definition
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.original_name, self.upstreams))
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):

@@ -6,20 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from gateway_core.api.definition import Definition, decoded
 from gateway_core.api.upstream import UpstreamView
 from gateway_core.mcp.literals import Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, eq=False):
     """One definition of a name, and the upstreams that share it (replicas of one tool)."""
 
     name: str
     """The upstreams' own name: a tool's or prompt's name, a resource's URI, a URI template."""
-    definition: Mapping[str, Any]
-    """Read-only."""
+    _definition: Definition
     upstreams: tuple[UpstreamView, ...]
     """In file order; never empty."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The definition as its upstreams sent it, read-only."""
+        return decoded(self)
 
     @property
     def owner(self) -> UpstreamView:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace as _replace
 from typing import Final
 
-from gateway_core.api import Kind
+from gateway_core.api import Kind, Tool
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.naming import Names
@@ -18,7 +18,6 @@ from gateway_core.catalog.uris.links import UI_KEY, published_definition, scheme
 from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.config import ProxyConfig
 from gateway_core.mcp.cache_hints import Hint
-from gateway_core.mcp.jsonrpc import value
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 from gateway_core.upstream.upstream import Upstream
 
@@ -108,7 +107,7 @@ def _linked(entry: Entry, snapshot: Snapshot, efforts: Mapping[str, Effort]) -> 
     raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri, effort=efforts[owner]))
     if raw is entry.raw:
         return entry
-    return _replace(entry, raw=raw, tool=_replace(entry.tool, definition=value(raw, frozen=True)))
+    return _replace(entry, raw=raw, tool=Tool(entry.tool.name, entry.tool.original_name, raw, entry.tool.upstreams))
 
 
 def _hint(kind: Kind, all_fetched: FetchedByUpstream, *, complete: bool) -> Hint:

@@ -316,5 +316,5 @@ def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, princi
     item = fetched.find("tool", original) if fetched is not None else None
     if item is None:
         return Target(original, (upstream,))
-    tool = Tool(f"{upstream.name}:{original}", original, item.definition, (upstream.name,))
+    tool = Tool(f"{upstream.name}:{original}", original, item.raw or {}, (upstream.name,))
     return Target(original, (upstream,), tool, item.header_map)

@@ -9,6 +9,7 @@ from loguru import logger
 
 from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.log.wording import count
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 
 MAX_LOGGED: Final = 20
@@ -26,7 +27,7 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
     for warning in new[:MAX_LOGGED]:
         logger.warning("{}", warning)
     if len(new) > MAX_LOGGED:
-        logger.warning("the catalog has {} more new warnings: rad mcp proxy tools", len(new) - MAX_LOGGED)
+        logger.warning("the catalog has {}: rad mcp proxy tools", count(len(new) - MAX_LOGGED, "more new warning"))
     known_sets = {found.upstreams for found in before.replicas}
     for found in after.replicas:
         if found.upstreams not in known_sets:

@@ -27,7 +27,6 @@ from gateway_core.api import Kind
 from gateway_core.catalog.owners import Held, Owners
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.read_only import read_only
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.lists.listing import MAX_ITEMS
 
@@ -194,9 +193,7 @@ class Memory:
 def _items(kind: Kind, names: Names, config: UpstreamConfig) -> tuple[Item, ...]:
     allowed = config.tools if kind == "tool" else None
     return tuple(
-        Item(kind, name, b"", read_only({}), identity)
-        for name, identity in names[:MAX_ITEMS]
-        if allowed is None or name in allowed
+        Item(kind, name, b"", identity) for name, identity in names[:MAX_ITEMS] if allowed is None or name in allowed
     )
 
 

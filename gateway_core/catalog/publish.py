@@ -19,7 +19,6 @@ from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
 from gateway_core.config import UpstreamConfig
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.read_only import read_only
 from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, FetchedLists, Item
 from gateway_core.upstream.upstream import Upstream
 
@@ -62,7 +61,7 @@ class _Group:
         return [upstream.config for upstream in self.upstreams]
 
     def claim(self) -> Claim:
-        return Claim(self.item.name, self.item.definition, tuple(upstream.view for upstream in self.upstreams))
+        return Claim(self.item.name, self.item.raw or {}, tuple(upstream.view for upstream in self.upstreams))
 
 
 @dataclass(slots=True)
@@ -220,17 +219,15 @@ def _described(kind: Kind, group: _Group) -> str:
 
 def _entry(kind: Kind, name: str, group: _Group) -> Entry:
     raw = group.item.raw
-    definition = group.item.definition
     if raw and name != group.item.name:
         key = NAME_KEYS[kind]
         members = jsonrpc.members(raw)
         members[key] = Raw(jsonrpc.encode(name))
         raw = jsonrpc.encode(members)
-        definition = read_only({**definition, key: name})
     upstreams = tuple(group.upstreams)
     tool = None
     if kind == "tool" and raw:
-        tool = Tool(name, group.item.name, definition, tuple(upstream.name for upstream in upstreams))
+        tool = Tool(name, group.item.name, raw, tuple(upstream.name for upstream in upstreams))
     return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map, group.item.legacy)
 
 

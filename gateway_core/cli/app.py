@@ -5,11 +5,12 @@ Annotations are not postponed here, because typer would evaluate all of them at 
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gateway_core.cli.exit_codes import ExitCode
+from gateway_core.cli.instance import UsageError
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
 from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE
@@ -102,6 +103,25 @@ def init(
     run(path, force=force)
 
 
+@proxy.command("import", cls=Command)
+def import_servers(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="The settings file of the client (JSON).")],
+    write_it: Annotated[bool, typer.Option("--write", help="Add the upstreams to the configuration.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn the MCP servers of a client's settings into upstreams.
+
+    Reads mcpServers (Claude, Cursor, Windsurf, Cline and others), servers (VS Code) and context_servers (Zed). Prints
+    TOML, or adds it to the configuration. Variables take the place of secrets, and are listed.
+
+    Example: rad mcp proxy import ~/.cursor/mcp.json --write
+    """
+    from gateway_core.cli.importing.command import import_servers as run  # noqa: PLC0415
+
+    run(source, config, write_it=write_it, as_json=as_json)
+
+
 @proxy.command(cls=Command)
 def start(
     *,
@@ -176,22 +196,28 @@ def check(
 
     Example: rad mcp proxy check --connect
     """
-    from gateway_core.cli.views import check as run  # noqa: PLC0415
+    from gateway_core.cli.inspecting.check import check as run  # noqa: PLC0415
 
     run(config, connect=connect, as_json=as_json)
 
 
 @proxy.command(cls=Command)
-def tools(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:
+def tools(
+    name: Annotated[str | None, typer.Argument(help="One tool: show its arguments and how to call it.")] = None,
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the tools that agents see, which upstreams serve them, and how name conflicts were resolved.
 
-    Asks the running gateway; if none is running, connects to the upstreams itself.
+    With a name, show the arguments of that tool and a call to paste. Asks the running gateway; if none is running,
+    connects to the upstreams itself.
 
     Example: rad mcp proxy tools
     """
-    from gateway_core.cli.views import tools as run  # noqa: PLC0415
+    from gateway_core.cli.tools.listing import tools as run  # noqa: PLC0415
 
-    run(config, as_json=as_json)
+    run(config, name, as_json=as_json)
 
 
 @proxy.command(cls=Command)
@@ -199,7 +225,7 @@ def call(
     name: Annotated[str, typer.Argument(help="The tool, as `rad mcp proxy tools` lists it, or upstream:tool.")],
     arg: Annotated[
         list[str] | None,
-        typer.Option("--arg", metavar="KEY=VALUE", help="One argument; may be repeated. JSON, or else a string."),
+        typer.Option("--arg", metavar="KEY=VALUE", help="One argument, typed as the tool's schema says; repeatable."),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
@@ -215,18 +241,20 @@ def call(
 
     Example: rad mcp proxy call add --arg a=2 --arg b=3
     """
-    from gateway_core.cli.call import call as run  # noqa: PLC0415
+    from gateway_core.cli.tools.call import call as run  # noqa: PLC0415
 
     run(config, name, args=arg or [], data=data, as_json=as_json)
 
 
 @proxy.command(cls=Command)
 def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the plugins: the enabled ones in the order in which they run, then the others that are installed.
+    """List the plugins with their settings: the enabled ones in their order, then the other installed ones.
+
+    Imports every installed plugin to read its settings. A wrong configuration is reported after the list.
 
     Example: rad mcp proxy plugins
     """
-    from gateway_core.cli.views import list_plugins  # noqa: PLC0415
+    from gateway_core.cli.inspecting.plugins import list_plugins  # noqa: PLC0415
 
     list_plugins(config, as_json=as_json)
 
@@ -244,10 +272,27 @@ def demo() -> None:
     raise typer.Exit(run())
 
 
+def _parsed() -> Any:
+    """Run typer; its errors have the form of all others. Raises `UsageError`."""
+    try:
+        return app(prog_name="rad", standalone_mode=False)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's own errors; their classes are private to it
+        if message is None:
+            raise
+        context: Any = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            return ExitCode.USAGE
+        text = message().strip().rstrip(".")
+        path = "rad mcp proxy" if context is None else context.command_path
+        raise UsageError(f"{text[:1].lower()}{text[1:]}\n  for help: {path} --help") from error
+
+
 def run() -> int:
     """Run the command line and return the exit code."""
     try:
-        return guarded(lambda: app(prog_name="rad"))
+        return guarded(_parsed)
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or ExitCode.DONE

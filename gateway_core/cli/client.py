@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any, Final
 
+from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance, connectable
 from gateway_core.cli.running import NotAnswering
 
@@ -91,5 +92,5 @@ def _ended_at(wire: socket.socket, deadline: float) -> Iterator[threading.Event]
 def _not_answering(instance: Instance, reason: str) -> NotAnswering:
     return NotAnswering(
         f"running (pid {instance.pid}) but not answering at {instance.control_address}: {reason}\n"
-        "  it may still be starting, or be stuck; to end it: rad mcp proxy stop --now"
+        f"  it may still be starting, or be stuck; to end it: {command('stop --now')}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 from pathlib import Path
 
 from gateway_core.cli.instance import CONFIG_NAME, FOLDER
@@ -17,26 +18,13 @@ def init(path: Path | None, *, force: bool) -> None:
 
     Only its owner can read it, because it may hold secrets later. Raises `Failed` if it exists and `force` is false.
     """
-    target = path if path is not None else Path.cwd()
-    if target.is_dir():
-        target = target / FOLDER / CONFIG_NAME
-    target = Path(os.path.abspath(target))
-    if not target.parent.exists():
-        target.parent.mkdir(mode=0o700, parents=True)
+    target = default_path(path)
     if target.exists() and not force:
-        raise Failed(f"{target} exists; to overwrite it: rad mcp proxy init --force")
-    # Written to a draft and renamed, so that no process reads half a file.
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(default_file())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    if target.parent.name == FOLDER:
-        _keep_out_of_git(target.parent)
-    option = "" if path is None else f" --config {target}"
+        again = "" if path is None else f" --path {shlex.quote(str(path))}"
+        raise Failed(f"{target} exists; to overwrite it: rad mcp proxy init --force{again}")
+    write(target, default_file())
+    keep_out_of_git(target.parent)
+    option = "" if path is None else f" --config {shlex.quote(str(target))}"
     put(
         f"wrote {target}\n"
         "next:\n"
@@ -47,7 +35,33 @@ def init(path: Path | None, *, force: bool) -> None:
     )
 
 
-def _keep_out_of_git(folder: Path) -> None:
-    """Write a `.gitignore` for all of `folder`, which may hold secrets, a log and a token. Keeps an existing one."""
-    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
-        file.write("*\n")
+def default_path(path: Path | None) -> Path:
+    """The file that `path` means: itself, `.radium/mcp-proxy.toml` in that folder, or in the working directory."""
+    target = path if path is not None else Path.cwd()
+    if target.is_dir():
+        target = target / FOLDER / CONFIG_NAME
+    return Path(os.path.abspath(target))
+
+
+def write(target: Path, text: str) -> None:
+    """Write a file that only its owner can read, and its folder. No process reads half of it."""
+    if not target.parent.exists():
+        target.parent.mkdir(mode=0o700, parents=True)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """Write a `.gitignore` for all of a `.radium` folder, which may hold secrets, a log and a token.
+
+    Keeps an existing one, and does nothing in a folder of another name.
+    """
+    if folder.name == FOLDER:
+        with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+            file.write("*\n")

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+from gateway_core.cli.hints import command
 from gateway_core.cli.state.folder import ADVICE, identity, search_folders
 from gateway_core.cli.state.lock_file import holders_of, is_at, namespace, open_file, try_lock
 from gateway_core.errors import GatewayError
@@ -282,15 +283,15 @@ def other_file(config: Path, instance: Holder) -> str:
 def _already(config: Path, instance: Holder | Locked | None) -> str:
     if isinstance(instance, OtherVersion):
         return (
-            f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: rad mcp proxy stop"
+            f"already running (pid {instance.pid}), as another version of the gateway\n  to stop it: {command('stop')}"
         )
     if isinstance(instance, Instance) and (file := other_file(config, instance)):
         return f"the gateway of {file} (pid {instance.pid}) has the same state folder\n{ADVICE}"
     if isinstance(instance, Instance):
         return (
             f"already running (pid {instance.pid}, {instance.address})\n"
-            "  to look at it: rad mcp proxy status\n"
-            "  to stop it:    rad mcp proxy stop"
+            f"  to look at it: {command('status')}\n"
+            f"  to stop it:    {command('stop')}"
         )
     return str(instance) if instance is not None else "another start is under way, try again in a moment"
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from gateway_core.cli import hints
+
 FILES: Final = frozenset({"config", "path", "_state"})
 """Names of parameters that are file paths."""
 
@@ -50,7 +52,11 @@ class _WithOptions:
 
 
 class Command(_WithOptions, TyperCommand):
-    """A command whose options are `Option`s."""
+    """A command whose options are `Option`s, and whose messages repeat where its configuration is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        hints.remember(ctx.params)
+        return super().invoke(ctx)
 
 
 class Group(_WithOptions, TyperGroup):

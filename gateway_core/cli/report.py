@@ -17,6 +17,7 @@ from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import NotRunning, UsageError
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 from gateway_core.log.escaping import escape
+from gateway_core.log.wording import count
 
 DEBUG_VARIABLE = "RADIUM_DEBUG"
 
@@ -33,10 +34,9 @@ def exit_code(error: GatewayError) -> ExitCode:
 
 def describe(error: Exception) -> tuple[str, ExitCode]:
     """The message for `error` (escaped, one or more lines) and the exit code."""
-    if isinstance(error, ConfigError):
-        count = len(error.problems)
-        lines = [escape(problem) for problem in error.problems]
-        return "\n".join([f"{count} problem{'s' * (count != 1)} in the configuration:", *lines]), ExitCode.USAGE
+    if isinstance(error, ConfigError | PluginError) and error.problems:
+        lines = [f"  {escape(problem)}" for problem in error.problems]
+        return "\n".join([f"{count(len(error.problems), 'problem')} in the configuration:", *lines]), ExitCode.USAGE
     if isinstance(error, GatewayError):
         return "\n".join(escape(line) for line in str(error).splitlines()), exit_code(error)
     if isinstance(error, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway_core.cli.hints import command
 from gateway_core.cli.instance import (
     Holder,
     Instance,
@@ -34,7 +35,7 @@ def holder(config: Path | None) -> tuple[Path, Holder]:
         raise NotRunning(f"not running: {error}") from None
     found = _holder(path)
     if found is None:
-        raise NotRunning(f"not running (configuration {path})\n  to start it: rad mcp proxy start")
+        raise NotRunning(f"not running (configuration {path})\n  to start it: {command('start')}")
     return found
 
 
@@ -66,8 +67,8 @@ def _ready(found: Holder) -> Instance:
     if isinstance(found, OtherVersion):
         raise NotAnswering(
             f"running (pid {found.pid}), but as another version of the gateway, which this command cannot ask\n"
-            "  to stop it:            rad mcp proxy stop\n"
-            "  to start this version: rad mcp proxy start, after that"
+            f"  to stop it:            {command('stop')}\n"
+            f"  to start this version: {command('start')}, after that"
         )
     if not found.control_port:
         raise Failed(f"pid {found.pid} is starting and does not listen yet: try again in a moment")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway_core.cli.client import fetch
-from gateway_core.cli.render import show_status
+from gateway_core.cli.rendering.pages import show_status
 from gateway_core.cli.report import put_json
 from gateway_core.cli.running import instance
 

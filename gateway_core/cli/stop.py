@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Holder, Instance, Locked, read_instance
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.running import holder
@@ -38,7 +39,7 @@ def stop(config: Path | None, *, now: bool) -> None:
         if passed > limit:
             raise Failed(
                 f"pid {instance.pid} has not ended within {limit:g} s\n"
-                + ("" if now else "  without waiting for calls: rad mcp proxy stop --now\n")
+                + ("" if now else f"  without waiting for calls: {command('stop --now')}\n")
                 + f"  as a last resort:          kill -9 {instance.pid}"
             )
         if repeat and passed > SECOND_SIGNAL_AFTER:

@@ -128,6 +128,7 @@ name = "tickets"
 on_missing = "skip"
 transport = "http"
 url = "https://tickets.example.com/mcp"
+proxy = "http://proxy.example.com:3128"
 
 [mcp.proxy.upstreams.auth]
 issuer = "https://auth.example.com"
@@ -135,6 +136,12 @@ client_id = "gateway"
 private_key = "${file:gateway.pem}"
 key_id = "gateway-2026"
 signing_algorithm = "ES256"
+
+[mcp.proxy.upstreams.tls]
+ca = "company-ca.pem"
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+verify = true
 
 [[mcp.proxy.plugins]]
 name = "routing_priority"

@@ -129,6 +129,21 @@ def _url(value: str) -> str:
     return value
 
 
+def _proxy_url(value: str) -> str:
+    if value == "none":
+        return value
+    try:
+        url = urlsplit(value)
+        valid = url.scheme == "http" and bool(url.hostname) and url.port != 0
+    except ValueError:
+        valid = False
+    if not valid or url.path not in ("", "/") or url.query or url.fragment:
+        raise mistake('must be "http://HOST:PORT", with "USER:PASSWORD@" before the host if it wants that, or "none"')
+    if any(ord(char) <= 32 or ord(char) >= 127 for char in value):
+        raise mistake("must be ASCII without spaces; write other characters of a password as %XX")
+    return value
+
+
 def _token_url(value: str) -> str:
     url = split_url(value)
     if url.scheme != "https" and not leads_to_loopback(url.hostname or ""):
@@ -241,6 +256,7 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeV
 Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
 Url = Annotated[str, AfterValidator(_url)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Resource = Annotated[str, AfterValidator(_resource)]

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,7 +23,8 @@ from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.source import Path, line_of, scan, show
-from gateway_core.errors import ConfigError
+from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
+from gateway_core.errors import ConfigError, FileProblem
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
 """Path of the configuration file in a project."""
@@ -78,7 +79,7 @@ def loads(
         raw = tomllib.loads(text)
         lines = scan(text)
     except RecursionError:
-        raise ConfigError([f"{path}: is nested too deeply"]) from None
+        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
     except ValueError as error:
         raise ConfigError([_syntax(path, text, str(error))]) from None
 
@@ -87,10 +88,13 @@ def loads(
     proxy, problems = _validate(filled, lines)
     if problems or proxy is None:
         raise ConfigError(_formatted(problems, path, raw, lines, options))
+    proxy = _with_absolute_paths(proxy, folder, state or folder)
+    if problems := list(_tls_files(proxy)):
+        raise ConfigError(_formatted(problems, path, raw, lines, options))
     enabled = tuple(upstream for upstream in proxy.upstreams if upstream.enabled)
     disabled = tuple(upstream for upstream in proxy.upstreams if not upstream.enabled)
     proxy = expand(proxy.model_copy(update={"upstreams": enabled}), lines)
-    return Config(path.absolute(), _with_absolute_paths(proxy, folder, state or folder), disabled)
+    return Config(path.absolute(), proxy, disabled)
 
 
 def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,16 +112,16 @@ def _read(path: FilePath, *, trusted: bool) -> str:
                 _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file; `rad mcp proxy init` writes one"]) from None
+        raise ConfigError([_of_file(path, "no such file; `rad mcp proxy init` writes one")]) from None
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        raise ConfigError([_of_file(path, f"cannot be read: {error.strerror}")]) from None
     if len(content) > FILE_LIMIT:
-        raise ConfigError([f"{path}: is larger than {FILE_LIMIT // 1024} KiB"])
+        raise ConfigError([_of_file(path, f"is larger than {FILE_LIMIT // 1024} KiB")])
     try:
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from None
+        raise ConfigError([_of_file(path, "is not UTF-8 text; save the file as UTF-8", line)]) from None
 
 
 def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
@@ -129,19 +133,26 @@ def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
     elif status.st_uid not in (0, os.geteuid()):
         what = "belongs to another user, and its commands would run with your rights; make your own copy"
     if what:
-        raise ConfigError([f"{path}: {what}; where that is intended, as in a container: {TRUST_VARIABLE}=1"])
+        hint = f"where that is intended, as in a container: {TRUST_VARIABLE}=1"
+        raise ConfigError([_of_file(path, f"{what}; {hint}")])
 
 
-def _syntax(path: FilePath, text: str, message: str) -> str:
+def _of_file(path: FilePath, message: str, line: int | None = None) -> FileProblem:
+    """A problem that belongs to no key."""
+    return FileProblem(str(path), line, None, message)
+
+
+def _syntax(path: FilePath, text: str, message: str) -> FileProblem:
     """The message of `tomllib`, which never quotes a value, after file and line."""
     place = _TOML_PLACE.search(message)
     what = message[: place.start()] if place else message
     if place and place.group(1) is None:
         last = text.rstrip().count("\n") + 1
-        return f"{path}:{last}: is not valid TOML: {what} at the end of the file; is a bracket or a quote not closed?"
-    where, column = (f"{path}:{place.group(1)}", f" at column {place.group(2)}") if place else (str(path), "")
+        ending = "at the end of the file; is a bracket or a quote not closed?"
+        return _of_file(path, f"is not valid TOML: {what} {ending}", last)
+    line, column = (int(place.group(1)), f" at column {place.group(2)}") if place else (None, "")
     hint = next((f"; {hint}" for start, hint in _TOML_HINTS.items() if what.startswith(start)), "")
-    return f"{where}: is not valid TOML: {what}{column}{hint}"
+    return _of_file(path, f"is not valid TOML: {what}{column}{hint}", line)
 
 
 def _validate(filled: Interpolated, lines: dict[Path, int]) -> tuple[ProxyConfig | None, list[Problem]]:
@@ -202,13 +213,13 @@ def _formatted(
 ) -> list[str]:
     """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known.
 
-    A problem of a value from the command line begins with its option.
+    Each is a `FileProblem`, except that of a value from the command line, which begins with its option.
     """
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [
         f"--{problem.path[2]}: {problem.message}"
         if problem.path[:2] == _PROXY and problem.path[2:] and problem.path[2] in options
-        else f"{path}:{line}: {show(problem.path)}: {_of(problem.path, raw)}{problem.message}"
+        else FileProblem(str(path), line, show(problem.path), _of(problem.path, raw) + problem.message)
         for line, problem in placed
     ]
     return list(dict.fromkeys(texts))
@@ -233,7 +244,22 @@ def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath, state: FilePath) 
         # A "~" that cannot be expanded stays; using the path then fails.
         return None if name is None else str(start / os.path.expanduser(name))
 
-    upstreams = tuple(item.model_copy(update={"cwd": absolute(item.cwd)}) for item in proxy.upstreams)
+    def tls(found: TlsConfig | None) -> TlsConfig | None:
+        return None if found is None else found.model_copy(update={key: absolute(at) for key, at in found.files})
+
+    upstreams = tuple(
+        item.model_copy(update={"cwd": absolute(item.cwd), "tls": tls(item.tls)}) for item in proxy.upstreams
+    )
     log = proxy.log.model_copy(update={"file": absolute(proxy.log.file, state)})
     named = absolute(proxy.state_dir)
     return proxy.model_copy(update={"upstreams": upstreams, "log": log, "state_dir": named})
+
+
+def _tls_files(proxy: ProxyConfig) -> Iterator[Problem]:
+    """Yield the problems of the files that the tables `tls` name, of the upstreams that are used."""
+    for index, upstream in enumerate(proxy.upstreams):
+        if upstream.tls is not None and upstream.enabled and not upstream.misconfigured:
+            try:
+                context_of(upstream.tls)
+            except TlsFileError as problem:
+                yield Problem(("mcp", "proxy", "upstreams", index, "tls", problem.key), str(problem))

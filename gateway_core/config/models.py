@@ -24,6 +24,7 @@ from gateway_core.config.fields import (
     Name,
     Origins,
     Patterns,
+    ProxyUrl,
     Retry,
     Separator,
     StateKeys,
@@ -32,6 +33,7 @@ from gateway_core.config.fields import (
     as_tuple,
 )
 from gateway_core.config.sections import ControlConfig, NamesConfig, Section
+from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
 MIB = 1024 * 1024
@@ -192,6 +194,16 @@ class UpstreamConfig(Section):
         default=None, description="In place of `mcp.proxy.on_missing`, for this upstream.", examples=["skip"]
     )
     auth: AuthConfig | None = Field(default=None, description="OAuth for it (http and sse).")
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        description='HTTP proxy for it and for its access tokens (http and sse); `"none"`: no proxy. Without it, '
+        "`HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` of the environment decide, but never for loopback addresses.",
+        examples=["http://proxy.example.com:3128"],
+        repr=False,
+    )
+    tls: TlsConfig | None = Field(
+        default=None, description="Certificates for https (http and sse).", examples=[{"ca": "company-ca.pem"}]
+    )
 
     _misconfigured: str = PrivateAttr(default="")
 

@@ -18,7 +18,7 @@ from gateway_core.config.source import Path
 
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
-_HTTP_ONLY = ("url", "headers")
+_HTTP_ONLY = ("url", "headers", "proxy", "tls")
 _PROOFS = {
     "client_secret_basic": "client_secret",
     "client_secret_post": "client_secret",
@@ -41,6 +41,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         yield from _transport(upstream, path)
         if isinstance(auth := upstream.get("auth"), dict):
             yield from _auth(auth, (*path, "auth"))
+        if isinstance(tls := upstream.get("tls"), dict):
+            yield from _tls(tls, upstream.get("url"), (*path, "tls"))
         yield from _upstream_time(proxy, upstream, path, secret)
     plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
     yield from _names(plugins, PLUGINS, lines)
@@ -135,18 +137,7 @@ def _separator(
 def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
     transport = upstream.get("transport")
     if transport == "stdio":
-        if "command" not in upstream:
-            yield Problem((*path, "command"), 'is required for transport = "stdio"; for example: command = "uvx"')
-        for key in _HTTP_ONLY:
-            if key in upstream:
-                yield Problem(
-                    (*path, key), 'does not belong to transport = "stdio"; remove it, or write transport = "http"'
-                )
-        if "auth" in upstream:
-            yield Problem(
-                (*path, "auth"),
-                "is refused for stdio, which has no OAuth; remove it and hand credentials to the child through env",
-            )
+        yield from _stdio(upstream, path)
     elif transport in ("http", "sse"):
         if "url" not in upstream:
             yield Problem(
@@ -166,6 +157,21 @@ def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
                     yield Problem(
                         (*path, "headers", name), "is also written by this upstream's auth; remove one of the two"
                     )
+
+
+def _stdio(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    if "command" not in upstream:
+        yield Problem((*path, "command"), 'is required for transport = "stdio"; for example: command = "uvx"')
+    for key in _HTTP_ONLY:
+        if key in upstream:
+            yield Problem(
+                (*path, key), 'does not belong to transport = "stdio"; remove it, or write transport = "http"'
+            )
+    if "auth" in upstream:
+        yield Problem(
+            (*path, "auth"),
+            "is refused for stdio, which has no OAuth; remove it and hand credentials to the child through env",
+        )
 
 
 def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
@@ -188,6 +194,15 @@ def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
             if key != needed:
                 yield Problem((*path, key), f'is not used by token_endpoint_auth_method = "{method}"; remove one')
     yield from _signing(auth, path)
+
+
+def _tls(tls: dict[str, Any], url: Any, path: Path) -> Iterator[Problem]:
+    if isinstance(url, str) and url.startswith("http://"):
+        yield Problem(path, "has no effect for an http:// url; write https://, or remove it")
+    if "key" in tls and "cert" not in tls:
+        yield Problem((*path, "key"), "has no effect without cert, the certificate that it belongs to")
+    if "ca" in tls and tls.get("verify") is False:
+        yield Problem((*path, "verify"), "is false, so that ca has no effect; remove one of the two")
 
 
 def _signing(auth: dict[str, Any], path: Path) -> Iterator[Problem]:

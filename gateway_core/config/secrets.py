@@ -68,7 +68,7 @@ def private_values_of(config: UpstreamConfig) -> Iterator[str]:
 
 
 def secrets_of_upstream(config: UpstreamConfig) -> Iterator[Secret]:
-    """The secrets in an upstream's `env`, `args`, `headers`, `url` and `auth`."""
+    """The secrets in an upstream's `env`, `args`, `headers`, `url`, `proxy` and `auth`."""
     label = f"upstream {config.name}"
     for name, value in config.env.items():
         yield from _labelled(f"env.{name} of {label}", _of_value(name, value))
@@ -77,6 +77,8 @@ def secrets_of_upstream(config: UpstreamConfig) -> Iterator[Secret]:
         yield from _labelled(f"headers.{name} of {label}", _of_header(name, value))
     if config.url is not None:
         yield from _labelled(f"url of {label}", _of_url(config.url))
+    if config.proxy is not None:
+        yield from _labelled(f"proxy of {label}", _of_url(config.proxy))
     if config.auth is not None:
         for key in ("client_secret", "private_key"):
             secret = getattr(config.auth, key)

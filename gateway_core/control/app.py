@@ -20,7 +20,8 @@ HEALTH: Final = "/healthz"
 READINESS: Final = "/readyz"
 STATUS: Final = "/admin/status"
 TOOLS: Final = "/admin/tools"
-_ADDRESSES: Final = ", ".join((STATUS, TOOLS, HEALTH, READINESS))
+TOOL: Final = "/admin/tool"
+_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", HEALTH, READINESS))
 
 
 class Operations(Protocol):
@@ -30,6 +31,7 @@ class Operations(Protocol):
     def ready(self) -> bool: ...
     def status(self) -> dict[str, Any]: ...
     def tools(self) -> dict[str, Any]: ...
+    def tool(self, name: str) -> dict[str, Any]: ...
     def clean(self, data: bytes) -> bytes:
         """JSON without secrets of the gateway."""
 
@@ -43,11 +45,11 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
     async def readyz(_: web.Request) -> web.StreamResponse:
         return _json({"ready": operations.ready}, 200 if operations.ready else 503)
 
-    def with_token(page: Callable[[], dict[str, Any]]) -> Handler:
+    def with_token(page: Callable[[web.Request], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, {"WWW-Authenticate": "Bearer"})
-            return _json(page(), clean=operations.clean)
+            return _json(page(request), clean=operations.clean)
 
         return handler
 
@@ -63,8 +65,9 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
     app = web.Application(middlewares=[_answered, checked])
     app.router.add_get(HEALTH, healthz)
     app.router.add_get(READINESS, readyz)
-    app.router.add_get(STATUS, with_token(operations.status))
-    app.router.add_get(TOOLS, with_token(operations.tools))
+    app.router.add_get(STATUS, with_token(lambda _: operations.status()))
+    app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
+    app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
     return app
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_core.catalog import Snapshot
+from gateway_core.catalog import Snapshot, Target
 from gateway_core.config import UpstreamConfig
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
@@ -114,6 +114,17 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
             *snapshot.warnings,
             *(warning for of in upstreams for warning in _warnings(of)),
         ],
+    }
+
+
+def tool(name: str, target: Target | None) -> dict[str, Any]:
+    """One tool and its definition, which is None if no list of an upstream has the tool."""
+    known = None if target is None else target.tool
+    return {
+        "name": name,
+        "original_name": None if target is None else target.original,
+        "upstreams": [] if target is None else [upstream.name for upstream in target.upstreams],
+        "definition": None if known is None else known.definition,
     }
 
 

@@ -32,6 +32,7 @@ from gateway_core.http1.response import Response
 from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
@@ -81,7 +82,7 @@ class App:
             return self._operators
         if not client.admit():
             limit = self._services.config.max_connections
-            refusal = busy(f"{limit} connections are open, which is the limit")
+            refusal = busy(f"the limit of {count(limit, 'connection')} is reached")
             refusal.close = True
             raise refusal
         if path in MCP_PATHS:

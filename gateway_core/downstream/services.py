@@ -24,6 +24,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.log.sparing import Sparing
+from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import LISTS, MAY_ASK, STATE
@@ -45,7 +46,7 @@ class Gate:
         if (self.closing or self.budget.tight) and not _finishes(message):
             self.check_open()
         if self.in_flight >= self.limit:
-            raise overloaded(f"the gateway has {self.limit} requests in flight, which is its limit")
+            raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
         self.in_flight += 1
 
     def check_open(self) -> None:

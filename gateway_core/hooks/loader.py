@@ -23,7 +23,7 @@ from pydantic_core.core_schema import ErrorType
 
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry
-from gateway_core.errors import PluginError
+from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks import HOOKS, LoadedPlugin, manager
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.hookspecs import PROJECT
@@ -41,19 +41,23 @@ _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 class _Report:
     """Collects the problems of one plugin entry."""
 
-    problems: list[str]
+    problems: list[FileProblem]
     source: str
-    path: str
+    key: str
+    """Dotted path of the entry."""
     entry: PluginEntry
 
     def __call__(self, what: str, key: str = "") -> None:
         """`key`: dotted path of the invalid setting, if any; the message gives its line."""
+        setting = key
         line = self.entry.key_lines.get(key)
         while line is None and key:  # an inline table or a missing key has no line; use that of its parent
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
             line = self.entry.key_lines.get(key)
         line = self.entry.line if line is None else line
-        self.problems.append(f"{self.source}{'' if line is None else f':{line}'}: {self.path}: {what}")
+        full_key = self.key + (f".{setting}" if setting else "")
+        shown = f"{self.key} ({self.entry.name})"
+        self.problems.append(FileProblem(self.source, line, full_key, what, shown_key=shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,14 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
 
     `source`: the name of the configuration file, for messages. Raises `PluginError` with all problems.
     """
-    problems: list[str] = []
+    problems: list[FileProblem] = []
     registry = manager()
     found: dict[str, LoadedPlugin] = {}
     strategies: dict[str, str] = {}
     for index, entry in enumerate(entries):
         if not entry.enabled:
             continue
-        report = _Report(problems, source, f"mcp.proxy.plugins[{index}] ({entry.name})", entry)
+        report = _Report(problems, source, f"mcp.proxy.plugins[{index}]", entry)
         if entry.name in found:
             report("is enabled twice; remove one of the two tables")
             continue
@@ -100,7 +104,7 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
         except BaseException as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
             report(f"is refused by pluggy: {brief(error)}")
     if problems:
-        raise PluginError("\n".join(problems))
+        raise PluginError("\n".join(problems), problems)
     return tuple(found.values())
 
 
@@ -131,7 +135,7 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
         return None
     if "methods" in getattr(instance, "__dict__", {}):  # its settings may select fewer methods than its class
         methods &= _methods(instance, report) or frozenset()
-    hooks = tuple(name for name in HOOKS if name in dict(_implementations(plugin)))
+    hooks = tuple(name for name in HOOKS if name in dict(implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
 
 
@@ -237,7 +241,7 @@ def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
     return None if unknown else frozenset(given)
 
 
-def _implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
+def implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names of the methods marked `@hookimpl`, with the marker's options."""
     for name in dir(plugin):
         method = getattr(plugin, name, None)
@@ -247,7 +251,7 @@ def _implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _hook_problems(plugin: type) -> list[str]:
-    marked = dict(_implementations(plugin))
+    marked = dict(implementations(plugin))
     problems = [
         f"its method {name} has a hook's name but no @hookimpl above it"
         for name in HOOKS

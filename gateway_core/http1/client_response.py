@@ -21,7 +21,7 @@ MAX_SPENT: Final = 64 * 1024
 class ResponseHead:
     """Status and headers of a response."""
 
-    __slots__ = ("canonical", "content_type", "encoded", "events", "headers", "length", "reusable", "status")
+    __slots__ = ("canonical", "content_type", "events", "headers", "length", "reusable", "special", "status")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
         """`length`: bytes of the body, None if unknown. `reusable`: the connection stays open."""
@@ -30,9 +30,11 @@ class ResponseHead:
         self.length = length
         self.reusable = reusable
         self.content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        self.encoded = headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
-        """Whether the body has a content coding, such as gzip."""
-        plain = status == 200 and not self.encoded
+        codings = headers.getall("Content-Encoding", ())
+        coded = any(coding.strip().lower() not in {"", "identity"} for coding in codings)
+        self.special = coded or "Set-Cookie" in headers or 300 <= status <= 399 or status == 407
+        """Whether the client has to look at more: a content coding, cookies, a redirect, the refusal of a proxy."""
+        plain = status == 200 and not coded
         self.canonical = plain and self.content_type == JSON
         """Whether the body is plain JSON with status 200."""
         self.events = plain and self.content_type == EVENT_STREAM

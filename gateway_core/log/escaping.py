@@ -7,8 +7,16 @@ from typing import Final, TextIO
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal with colours and `NO_COLOR` is unset (no-color.org)."""
-    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    """Whether to write colours to `stream`: if it is a terminal that has some.
+
+    `NO_COLOR` (no-color.org) and `FORCE_COLOR` (force-color.org) take precedence, in this order; empty ones count as
+    unset, and so does `FORCE_COLOR=0`.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))

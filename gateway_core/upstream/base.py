@@ -15,12 +15,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
 from gateway_core.api import Era
-from gateway_core.errors import NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.requests import Reply, Request, Template
@@ -78,6 +78,10 @@ class SessionEnded(OutcomeUnknown):
 
     A 404 can arrive after the tool ran, so it is an `OutcomeUnknown` (rule R6).
     """
+
+
+ANSWERED: Final = (RefusedUpstream, UnusableAnswer, SessionEnded)
+"""Failures in which the server answered: they say nothing against its health."""
 
 
 class Connection(ABC):

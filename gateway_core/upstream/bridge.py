@@ -35,10 +35,12 @@ from gateway_core.mcp.names import (
     MAY_BECOME_TASKS,
     SERVER_INFO_KEY,
     TASKS,
+    TOOLS_CALL,
 )
 from gateway_core.mcp.reserved import HOP_KEYS, is_own, without_own
 
 _COMPLETE: Final = Raw(b'"complete"')
+_NO_CONTENT: Final = Raw(b"[]")
 _NEVER_FRESH: Final = Raw(b"0")
 _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
@@ -82,6 +84,8 @@ def bridge_result(
         _strip_modern(method, members)
     elif complete:
         members["resultType"] = _COMPLETE
+        if method == TOOLS_CALL and from_era == "legacy" and "content" not in members:
+            members["content"] = _NO_CONTENT  # clients of legacy servers do without it, those of modern ones do not
         if method in CACHEABLE:
             _complete_caching(members, trusted=from_era != "legacy")
     if from_era is not None and method in TASKS and "result" in members:

@@ -68,8 +68,15 @@ def reply_of(message: Message) -> Reply:
 
 
 def own_id(raw: Raw) -> int:
-    """An id that this gateway issued; 0, never issued, for any other JSON value (`"3"` is not `3`)."""
+    """An id that this gateway issued; 0, never issued, for any other JSON value.
+
+    `"3"` is `3`, as for the SDK clients: some servers write every id as a text.
+    """
     digits = bytes(raw)
+    if digits[:1] == b'"' and digits[-1:] == b'"':
+        digits = digits[1:-1]
+        if digits[:1] == b"0":
+            return 0
     return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else 0
 
 

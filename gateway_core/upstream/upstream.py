@@ -22,13 +22,12 @@ from gateway_core.errors import (
     Busy,
     DeliveryError,
     NotSent,
-    RefusedUpstream,
     RpcError,
 )
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
-from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
 from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
@@ -191,8 +190,8 @@ class Upstream:
                 exchange.let_go(limiter)
         except DeliveryError as problem:
             if not isinstance(problem, Busy):
-                refused, sent = isinstance(problem, RefusedUpstream), not isinstance(problem, NotSent)
-                self._failed(problem.reason, transport=not refused, sent=sent)
+                answered, sent = isinstance(problem, ANSWERED), not isinstance(problem, NotSent)
+                self._failed(problem.reason, transport=not answered, sent=sent)
             raise
         except asyncio.CancelledError:
             if exchange.deadline is not None and exchange.deadline.passed and exchange.sent:

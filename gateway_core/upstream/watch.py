@@ -26,6 +26,7 @@ from gateway_core.errors import (
 )
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
+from gateway_core.log.wording import count
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.ejection import BACKOFF_FIRST, Loss, ReconnectPolicy
@@ -118,7 +119,7 @@ class Watch:
         assert upstream.info is not None
         tools = len(upstream.fetched.of("tool")) if upstream.fetched is not None else 0
         logger.bind(upstream=upstream.name).info(
-            "upstream {} is up: {} tools, protocol {}", upstream.name, tools, upstream.info.protocol_version
+            "upstream {} is up: {}, protocol {}", upstream.name, count(tools, "tool"), upstream.info.protocol_version
         )
         self._on_change()
         return None

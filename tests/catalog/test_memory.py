@@ -26,9 +26,7 @@ CONFIG = ProxyConfig(
 
 
 def fetched(*names: str) -> FetchedLists:
-    return FetchedLists(
-        {"tool": tuple(Item("tool", name, b'{"name":"%b"}' % name.encode(), {}, "id") for name in names)}
-    )
+    return FetchedLists({"tool": tuple(Item("tool", name, b'{"name":"%b"}' % name.encode(), "id") for name in names)})
 
 
 async def written(path: Path, **fetched_lists: FetchedLists) -> None:

@@ -33,7 +33,7 @@ def always_prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:
 def item(text: str, kind: Kind) -> Item:
     name, _, identity = text.partition("|")
     definition = {"name": name, NAME_KEYS[kind]: name}
-    return Item(kind, name, json.dumps(definition).encode(), definition, identity)
+    return Item(kind, name, json.dumps(definition).encode(), identity)
 
 
 class World:

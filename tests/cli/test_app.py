@@ -6,7 +6,7 @@ import pytest
 
 from gateway_core.cli import app
 
-COMMANDS = ["init", "start", "stop", "status", "check", "tools", "call", "plugins", "demo"]
+COMMANDS = ["init", "import", "start", "stop", "status", "check", "tools", "call", "plugins", "demo"]
 HEAVY = ["mcp", "mcp_types", "aiohttp", "asyncio", "loguru", "pydantic", "uvloop", "rich"]
 
 
@@ -115,3 +115,22 @@ def test_whatever_leaves_by_itself_leaves_an_exit_code(monkeypatch, capsys, rais
     monkeypatch.setattr(app, "app", leave)
     assert app.run() == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["start", "--no-such-option"], "error: no such option: --no-such-option"),
+        (["call"], "error: missing argument 'name'"),
+        (["status", "extra"], "error: got unexpected extra argument"),
+        (["start", "--config"], "error: option '--config' requires an argument"),
+        (["no-such-command"], "error: no such command 'no-such-command'"),
+    ],
+)
+def test_wrong_usage_is_an_error_like_all_others(rad, arguments, said):
+    found = rad(*arguments)
+    assert found.returncode == 2
+    assert found.stdout == ""
+    first, hint = found.stderr.splitlines()
+    assert first.startswith(said)
+    assert hint in (f"  for help: rad mcp proxy {arguments[0]} --help", "  for help: rad mcp proxy --help")

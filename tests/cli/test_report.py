@@ -39,7 +39,7 @@ def test_a_command_that_returns_is_done():
 
 def test_every_problem_of_a_configuration_is_shown():
     text, _ = describe(ConfigError(["f:1: one", "f:2: two\x1b[2J"]))
-    assert text == "2 problems in the configuration:\nf:1: one\nf:2: two\\x1b[2J"
+    assert text == "2 problems in the configuration:\n  f:1: one\n  f:2: two\\x1b[2J"
 
 
 def test_a_bug_is_one_line_and_a_request_to_report_it(capsys, monkeypatch):

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -108,6 +109,11 @@ def test_the_complete_example_loads_and_has_every_key(tmp_path: Path) -> None:
     (tmp_path / "search.secret").write_text("k6\n")
     key = ec.generate_private_key(ec.SECP256R1())
     (tmp_path / "gateway.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "company-ca.pem"))
+    mine = authority.issue_cert("gateway.example.com")
+    mine.cert_chain_pems[0].write_to_path(str(tmp_path / "gateway-cert.pem"))
+    mine.private_key_pem.write_to_path(str(tmp_path / "gateway-key.pem"))
     loads(COMPLETE, tmp_path / "mcp-proxy.toml", ENV)
     written = set(re.findall(r"^(\w+) = ", COMPLETE, re.MULTILINE))
     tables = set(re.findall(r"^\[.*\]$", COMPLETE, re.MULTILINE))

@@ -23,6 +23,9 @@ class FakeOperations:
     def tools(self) -> dict[str, Any]:
         return {"tools": [1 / len(self.shown)]}
 
+    def tool(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
     def clean(self, data: bytes) -> bytes:
         return data.replace(b"hush", b"[REDACTED]")
 

@@ -22,6 +22,14 @@ async def test_status_and_tools_are_shown_with_the_token(plane: Any) -> None:
             assert answer.headers["Server"] == "radium-mcp-gateway"
 
 
+async def test_one_tool_is_shown_by_its_name_whatever_characters_it_has(plane: Any) -> None:
+    for name, query in [("files:read", "name=files%3Aread"), ("a b&c=ü", "name=a%20b%26c%3D%C3%BC"), ("", "")]:
+        async with plane.get(f"/admin/tool?{query}") as answer:
+            assert (answer.status, await answer.json()) == (200, {"name": name})
+    async with plane.get("/admin/tool?name=x", None) as answer:
+        assert answer.status == 401
+
+
 @pytest.mark.parametrize(
     "authorization", [None, "", "sesame", "Bearer", "Bearer wrong", "Bearer sesame2", "Basic sesame", "Bearer ä"]
 )

@@ -55,7 +55,14 @@ class Honest:
         client = {"name": name, "version": "1"}
         params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
         self._number = 0
-        self.request("initialize", params)
+        try:
+            self.request("initialize", params)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._client.close()
 
     def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         self._number += 1
@@ -108,11 +115,14 @@ class Gateway:
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
         deadline = time.monotonic() + 60
         while True:
+            agent = None
             try:
-                self.honest = Honest(self.port)
-                assert self.honest.calls(0.01)
+                agent = self.honest = Honest(self.port)
+                assert agent.calls(0.01)
                 break
             except (OSError, AssertionError, KeyError, http.client.HTTPException):
+                if agent is not None:
+                    agent.close()
                 assert self._processes[-1].poll() is None, self.log.read_text()
                 assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.1)
@@ -135,6 +145,7 @@ class Gateway:
         def keep_up() -> None:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
+                hostile = None
                 try:
                     hostile = Honest(self.port, "hostile")
                     while time.monotonic() < end:
@@ -143,6 +154,9 @@ class Gateway:
                             time.sleep(1)
                 except (OSError, AssertionError, http.client.HTTPException):
                     time.sleep(0.05)
+                finally:
+                    if hostile is not None:
+                        hostile.close()
 
         thread = threading.Thread(target=keep_up, daemon=True)
         thread.start()
@@ -154,6 +168,7 @@ class Gateway:
             process.wait(10)
 
     def stop(self) -> None:
+        self.honest.close()
         for process in reversed(self._processes):
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from gateway_core.http1.client_connection import WireConnection
 from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, HeadCache
 from gateway_core.http1.client_parser import MAX_INFORMATIONAL
 from gateway_core.http1.client_response import HIGH, ClientResponse
-from gateway_core.upstream.transports import client as module
+from gateway_core.upstream.network import host as module
 from gateway_core.upstream.transports.answers import read_body
 from gateway_core.upstream.transports.client import HttpClient
 
@@ -101,7 +101,7 @@ OLD = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 async def test_an_answer_is_read_however_it_is_framed_and_cut(answer: bytes, kept: bool, pieces: int) -> None:
     async with serving(answering(answer, pieces=pieces, then_close=not kept)) as client:
         assert await post(client) == (200, b"{}")
-        assert len(client._idle) == kept
+        assert len(client.connections._idle) == kept
 
 
 async def test_an_answer_without_a_body_leaves_the_connection_good() -> None:
@@ -111,7 +111,7 @@ async def test_an_answer_without_a_body_leaves_the_connection_good() -> None:
         assert await post(client) == (202, b"")
         assert await post(client) == (204, b"")
         assert await post(client) == (200, b"{}")
-        assert len(client._open) == 1
+        assert len(client.connections._open) == 1
 
 
 _BODIES = st.lists(st.binary(min_size=1, max_size=40), max_size=4)
@@ -133,7 +133,7 @@ def test_whatever_way_it_comes_the_answer_is_the_same(
     async def read(pieces: int) -> tuple[int, bytes]:
         async with serving(answering(answer, pieces=pieces)) as client:
             found = await post(client)
-            assert len(client._idle) == (not close)
+            assert len(client.connections._idle) == (not close)
             return found
 
     async def both() -> None:
@@ -164,8 +164,8 @@ async def test_what_is_not_http_or_too_large_ends_the_connection(answer: bytes, 
         with pytest.raises(OutcomeUnknown):
             await post(client)
         await asyncio.sleep(0.01)
-        assert not client._idle
-        assert not client._open
+        assert not client.connections._idle
+        assert not client.connections._open
 
 
 async def test_a_head_without_an_end_is_not_kept_for_ever() -> None:
@@ -209,7 +209,7 @@ async def test_what_comes_unasked_on_an_idle_connection_ends_it() -> None:
     async with serving(script) as client:
         assert await post(client) == (200, b"{}")
         await asyncio.sleep(0.1)
-        assert not client._open
+        assert not client.connections._open
         assert await post(client) == (200, b"{}")
 
 
@@ -258,7 +258,7 @@ async def test_a_body_that_nobody_reads_is_not_piled_up() -> None:
                 break
         response.close()
         await asyncio.sleep(0.01)
-        assert not client._open
+        assert not client.connections._open
 
 
 async def test_a_cancelled_request_takes_its_connection_along() -> None:
@@ -271,7 +271,7 @@ async def test_a_cancelled_request_takes_its_connection_along() -> None:
             async with asyncio.timeout(0.05):
                 await post(client)
         await asyncio.sleep(0.01)
-        assert not client._open
+        assert not client.connections._open
 
 
 async def test_an_answer_that_breaks_off_is_told_apart_from_one_that_ends() -> None:
@@ -325,9 +325,9 @@ async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "KEEPALIVE", 0.1)
     async with serving(answering(PLAIN)) as client:
         await asyncio.gather(*(post(client) for _ in range(5)))
-        assert len(client._open) == 5
+        assert len(client.connections._open) == 5
         await asyncio.sleep(0.4)
-        assert not client._open
+        assert not client.connections._open
 
 
 def test_only_so_many_heads_are_remembered() -> None:

@@ -41,7 +41,7 @@ class Scripted(Upstream):
 
     def offers(self, tool: str, annotations: dict[str, Any]) -> None:
         definition = {"name": tool, "annotations": annotations}
-        item = Item("tool", tool, json.dumps(definition).encode(), definition, "")
+        item = Item("tool", tool, json.dumps(definition).encode(), "")
         self.published.fetched = FetchedLists({"tool": (item,)})
 
     async def request(self, exchange: Exchange, request: Request) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -75,6 +76,8 @@ class Scripted:
     era: str
     session: str | None
     capabilities: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of the answer to `initialize`."""
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -120,6 +123,7 @@ class Scripted:
         if seen.method == "initialize" and self.era == "legacy":
             found = {"protocolVersion": "2025-11-25", "capabilities": self.capabilities, "serverInfo": {"name": "s"}}
             extra = {"Mcp_Session_Id": self.session} if self.session else {}
+            extra |= self.headers
             return http(200, json.dumps(result(seen, found)), **extra)
         if seen.method == "notifications/initialized":
             return http(202)
@@ -127,24 +131,30 @@ class Scripted:
 
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Listen = Callable[[Handler], Awaitable[int]]
+Listen = Callable[..., Awaitable[int]]
 
 
 @pytest.fixture
 async def listen_on() -> AsyncIterator[Listen]:
-    """Serve connections with a handler: `port = await listen_on(handler)`. What a handler raises fails the test."""
+    """Serve connections with a handler: `port = await listen_on(handler, tls=None)`.
+
+    What a handler raises fails the test.
+    """
     servers: list[asyncio.Server] = []
     handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def start(handler: Handler) -> int:
+    async def start(handler: Handler, tls: ssl.SSLContext | None = None) -> int:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            with (
+                contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError),
+                contextlib.closing(writer),
+            ):
                 await handler(reader, writer)
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             handlers[asyncio.create_task(handle(reader, writer))] = writer
 
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24)
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=2**24, ssl=tls)
         servers.append(server)
         port: int = server.sockets[0].getsockname()[1]
         return port
@@ -166,13 +176,19 @@ StartScripted = Callable[..., Awaitable[Scripted]]
 
 @pytest.fixture
 async def scripted(listen_on: Listen) -> StartScripted:
-    """Start a `Scripted` server on a free port: `await scripted(script, era="modern", session=None)`."""
+    """Start a `Scripted` server on a free port: `await scripted(script, era="modern", session=None, tls=None)`."""
 
     async def start(
-        script: Script, *, era: str = "modern", session: str | None = None, capabilities: dict[str, Any] | None = None
+        script: Script,
+        *,
+        era: str = "modern",
+        session: str | None = None,
+        capabilities: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Scripted:
-        found = Scripted(script, era, session, capabilities or {})
-        found.port = await listen_on(found.serve)
+        found = Scripted(script, era, session, capabilities or {}, dict(headers or {}))
+        found.port = await listen_on(found.serve, tls)
         return found
 
     return start

@@ -50,6 +50,13 @@ def test_a_legacy_servers_own_member_of_that_name_is_no_result_type() -> None:
     }
 
 
+def test_a_legacy_call_gets_the_content_that_modern_results_must_have() -> None:
+    structured = {"structuredContent": {"a": 1}}
+    assert bridge("tools/call", structured, "legacy", "modern")["content"] == []
+    assert bridge("tools/call", structured, "legacy", "legacy") == structured
+    assert "content" not in bridge("prompts/get", {"messages": []}, "legacy", "modern")
+
+
 def test_a_call_gets_no_caching_hints() -> None:
     assert bridge("tools/call", {"content": []}, "legacy", "modern") == {"content": [], "resultType": "complete"}
 
@@ -150,9 +157,10 @@ ERAS = st.sampled_from(["legacy", "modern"])
 @settings(max_examples=60)
 @given(st.dictionaries(KEYS, VALUES, max_size=4), ERAS, ERAS)
 def test_content_survives_every_bridge(content: dict[str, Any], source: str, target: str) -> None:
-    found = bridge("tools/call", content, source, target)
+    result = {"content": [], **content}
+    found = bridge("tools/call", result, source, target)
     found.pop("resultType", None)
-    assert found == content
+    assert found == result
 
 
 def test_not_found_changes_its_code_with_the_era() -> None:

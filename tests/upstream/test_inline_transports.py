@@ -265,7 +265,9 @@ async def test_a_late_cancellation_leaves_the_connection_to_the_call_that_has_it
     task = task_of(made.begin(value="never"))
     seen = await made.server.until("tools/call", 3)
     (wire,) = [
-        one for one in made.upstream.connections.http._open if one._answer is not None and one not in listeners(made)
+        one
+        for one in made.upstream.connections.http.connections._open
+        if one._answer is not None and one not in listeners(made)
     ]
     task.cancel()
     wire.data_received(http(response(seen)))  # the answer comes before the task has noticed
@@ -280,7 +282,7 @@ async def test_a_late_cancellation_leaves_the_connection_to_the_call_that_has_it
 
 def listeners(made: World) -> set[Any]:
     """The connections that streams stay open on."""
-    return {one for one in made.upstream.connections.http._open if one._response is not None}
+    return {one for one in made.upstream.connections.http.connections._open if one._response is not None}
 
 
 async def test_nothing_is_sent_on_the_connection_of_a_cancellation(world: Start) -> None:

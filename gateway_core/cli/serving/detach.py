@@ -1,6 +1,6 @@
 """`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports one JSON object over a pipe: `{"address", "control", "warnings"}` once it listens, or
+The child reports one JSON object over a pipe: `{"address", "control", "log", "warnings"}` once it listens, or
 `{"error", "code"}` with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` in the state folder.
 """
 
@@ -13,19 +13,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
+from gateway_core.cli import hints
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.instance import locate
-from gateway_core.cli.report import describe, put, say, say_error
+from gateway_core.cli.report import Failed, describe, put, say, say_error
 from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.log.escaping import escape
 
 READY_TIMEOUT: Final = 60.0
 """Seconds to wait for the report; plugins may open connections before the gateway listens."""
+END_PATIENCE: Final = 5.0
+"""Seconds that an interrupted start waits after each signal to the gateway."""
 MAX_REPORT: Final = 64 * 1024
 MAX_ERROR: Final = MAX_REPORT // 16
 """Characters of an error in a report. JSON may escape each with 12 bytes."""
@@ -53,19 +57,23 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
-    def ready(self, address: str, control: str, warnings: Sequence[str] = ()) -> None:
-        self._send({"address": address, "control": control, "warnings": list(warnings)})
+    def ready(self, address: str, control: str, log: str, warnings: Sequence[str] = ()) -> None:
+        """Report that the gateway listens. Raises `Failed` if the parent process ended: the start was interrupted."""
+        if not self._send({"address": address, "control": control, "log": log, "warnings": list(warnings)}):
+            raise Failed("the start was interrupted, so the gateway stops")
 
-    def _send(self, report: dict[str, Any]) -> None:
+    def _send(self, report: dict[str, Any]) -> bool:
+        """Whether the parent process got the report."""
         if self._fd < 0:
-            return
+            return True
         fd, self._fd = self._fd, -1
         try:
             os.write(fd, json.dumps(report).encode())
         except OSError:
-            return  # the parent process ended; the log has the error
+            return False
         finally:
             os.close(fd)
+        return True
 
 
 def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
@@ -79,7 +87,8 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
     log = log_file(path, folder)
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", "--config", str(path)]
+    # The same options, so that the messages of the child repeat them too.
+    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments()]
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [*command, *options, "--ready-fd", str(writer)],
@@ -93,7 +102,11 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
         os.close(fd)
         os.close(writer)
     try:
-        report = _report(reader)
+        with _signals_interrupt():
+            report = _report(reader)
+    except KeyboardInterrupt:
+        _end(child)
+        raise
     finally:
         os.close(reader)
     if "address" in report:
@@ -103,8 +116,8 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
         put(
             f"started: pid {child.pid}, {report['address']}\n"
             f"  control plane: {report['control']}\n"
-            f"  log: {log}\n"
-            "  to stop it: rad mcp proxy stop"
+            f"  log: {report.get('log', log)}\n"
+            f"  to stop it: {hints.command('stop')}"
         )
         return ExitCode.DONE
     if "error" in report:
@@ -112,6 +125,36 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
         child.wait()
         return int(report.get("code", ExitCode.FAILED))
     return _gave_no_report(child, log)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the command as Ctrl+C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a gateway that is starting; its guard ends its servers."""
+    say("interrupted: ending the gateway that was starting …")
+    try:
+        for patience in (END_PATIENCE, 2 * END_PATIENCE):  # the second signal does not wait for anything
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(patience)
+                return
+    except KeyboardInterrupt:
+        pass
+    child.kill()
+    child.wait()
 
 
 def _report(reader: int) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
-from gateway_core.cli import render
 from gateway_core.cli.instance import Hold
+from gateway_core.cli.rendering import pages
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
@@ -113,7 +113,7 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
                 return
         except OSError as error:
             raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
-        _announce(gateway, starter)
+        _announce(gateway, starter, log.file or "")
         await signals.stop.wait()
         await _unless_now(gateway.drain(), signals)
 
@@ -201,10 +201,10 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
     return True
 
 
-def _announce(gateway: Gateway, starter: Starter | None) -> None:
+def _announce(gateway: Gateway, starter: Starter | None, log: str) -> None:
     if starter is not None:
-        starter.ready(gateway.address, gateway.control.address, exposure(gateway.config.proxy))
+        starter.ready(gateway.address, gateway.control.address, log, exposure(gateway.config.proxy))
     if starter is None and sys.stderr.isatty():
-        say(render.start_summary(gateway.status()))
+        say(pages.start_summary(gateway.status()))
     else:
         logger.info("listening", address=gateway.address, control=gateway.control.address, pid=os.getpid())

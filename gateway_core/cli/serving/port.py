@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway_core.cli.hints import command
+
 LISTEN: Final = "0A"
 SEARCH_TIME: Final = 0.5
 """Maximum seconds of the search, so that the command reports its error within one second."""
@@ -32,8 +34,8 @@ def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -
     return (
         f"port {port} is already in use: cannot listen on {shown}\n"
         + (f"  held by:           {holder}\n" if holder else "")
-        + "  is it a gateway?   rad mcp proxy status\n"
-        "  to stop that one:  rad mcp proxy stop\n"
+        + f"  is it a gateway?   {command('status')}\n"
+        f"  to stop that one:  {command('stop')}\n"
         f"  or change the port in the configuration file: {key}"
     )
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from gateway_core.downstream.sessions.live import Session
 from gateway_core.errors import RETRY_AFTER, TooManySessions
+from gateway_core.log.wording import count
 
 LOOKED_AT: Final = 128
 """Sessions to search for the idlest at the overall limit, when many principals have equally many."""
@@ -101,9 +102,9 @@ class InMemorySessions:
         """The error at the limit of `owner`, or at the overall limit (None), when all `sessions` are in use."""
         wait = _until_one_is_free(sessions)
         if owner is not None:
-            problem = f"{owner} has {self._per_principal} sessions open, its limit, and all of them are in use"
+            problem = f"{owner} is at its limit of {count(self._per_principal, 'session')}, and all of them are in use"
             return TooManySessions(problem, everybody=False, wait=wait)
-        problem = f"{self._limit} sessions are open, which is the limit, and all that could end are in use"
+        problem = f"the limit of {count(self._limit, 'session')} is reached, and all that could end are in use"
         return TooManySessions(problem, everybody=True, wait=wait)
 
     def create(self, address: str, owner: str) -> Session:

@@ -4,6 +4,9 @@ Untrusted servers chose their URLs. So the scheme must be https (http only on lo
 loopback), redirects are not followed, and sizes and times are bounded. The check of an IP address applies to the very
 address that is connected to, which prevents DNS rebinding. Origins that the operator configured are exempt from the
 address check, and all of them but the upstream's also from the scheme check.
+
+A proxy connects in the gateway's place, to addresses that the gateway does not see. So names are resolved here too, and
+are refused if they lead to an address that is not allowed. Names that only the proxy can resolve are left to it.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import (
     AddrInfoType,
+    ClientConnectorCertificateError,
     ClientConnectorError,
     ClientError,
+    ClientHttpProxyError,
+    ClientProxyConnectionError,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
@@ -27,10 +33,14 @@ from aiohttp import (
 )
 from yarl import URL
 
+from gateway_core.errors import NotSent
 from gateway_core.http1.client_response import JSON
+from gateway_core.http1.dial import ProxyFailed
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.mcp.names import IMPLEMENTATION
 from gateway_core.upstream.auth import reach
+from gateway_core.upstream.network.access import Access
+from gateway_core.upstream.network.trust import why_untrusted
 
 TIMEOUT: Final = 10.0
 """Seconds for one request."""
@@ -61,18 +71,18 @@ class Fetcher:
         upstream: URL,
         named: Collection[URL],
         session: Callable[[], ClientSession],
-        addresses: Collection[str],
+        access: Access,
     ) -> None:
         """`named`: URLs that the operator configured. Their origins are allowed at any address.
 
-        `session` returns the upstream's HTTP session, which must not follow redirects or keep cookies. `addresses`
-        are those at which the upstream was reached.
+        `session` returns the upstream's HTTP session, which must not follow redirects or keep cookies. `access`
+        holds its proxies, its TLS, and the addresses at which it was reached.
         """
         self._local = leads_to_loopback(upstream.host or "")
         self._named = {url.origin() for url in named}
         self._own = {upstream.origin(), *self._named}
         self._session = session
-        self._addresses = addresses
+        self._access = access
         self._guarded: ClientSession | None = None
 
     def address(self, text: str) -> URL:
@@ -118,17 +128,23 @@ class Fetcher:
     async def _exchange(
         self, verb: str, url: URL, form: Mapping[str, str] | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        session = self._session() if url.origin() in self._own else self._strange()
+        strange = url.origin() not in self._own
         try:
+            options = self._access.options(url, {hdrs.ACCEPT: JSON, **headers})
+            proxied = "proxy" in options
+            session = self._strange() if strange and not proxied else self._session()
+            async with asyncio.timeout(TIMEOUT):
+                if strange and proxied:
+                    await self._check_name(url)
             async with (
                 asyncio.timeout(TIMEOUT),
                 session.request(
                     verb,
                     url,
                     data=form,
-                    headers={hdrs.ACCEPT: JSON, **headers},
                     allow_redirects=False,
                     timeout=ClientTimeout(),
+                    **options,
                 ) as response,
             ):
                 body = bytearray()
@@ -139,10 +155,10 @@ class Fetcher:
                 return response.status, bytes(body)
         except TimeoutError:
             raise Refused(f"no answer within {TIMEOUT:g} s") from None
+        except NotSent as problem:
+            raise Refused(problem.reason) from None
         except (ClientError, OSError) as error:
-            if isinstance(error, ClientConnectorError) and isinstance(error.os_error, _Forbidden):
-                raise Refused("at an address that this upstream must not lead to") from None
-            raise Refused(f"not reachable ({type(error).__name__})") from None
+            raise Refused(_explained(error, url)) from None
 
     def _strange(self) -> ClientSession:
         """A session that connects only to addresses allowed for this upstream."""
@@ -152,7 +168,6 @@ class Fetcher:
                     socket_factory=self._socket,
                     force_close=True,
                     use_dns_cache=False,
-                    ssl=ssl.create_default_context(),
                 ),
                 cookie_jar=DummyCookieJar(),
                 headers={
@@ -164,8 +179,36 @@ class Fetcher:
             )
         return self._guarded
 
+    async def _check_name(self, url: URL) -> None:
+        """Raise `_Forbidden` if the host resolves to an address that this upstream must not lead to."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return
+        if not all(reach.allowed(str(where[0]), self._access.addresses) for *_, where in found):
+            raise _Forbidden
+
     def _socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, where = address
-        if not reach.allowed(str(where[0]), self._addresses):
+        if not reach.allowed(str(where[0]), self._access.addresses):
             raise _Forbidden
         return socket.socket(family, kind, protocol)
+
+
+def _explained(error: Exception, url: URL) -> str:
+    """Why a host could not be asked, without secrets."""
+    cause = error.os_error if isinstance(error, ClientConnectorError) else error
+    match error:
+        case _ if isinstance(cause, _Forbidden):
+            return "at an address that this upstream must not lead to"
+        case ProxyFailed():
+            return str(error)
+        case ClientHttpProxyError():
+            return f"the proxy refused with HTTP {error.status}"
+        case ClientProxyConnectionError():
+            return "the proxy cannot be reached"
+        case ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as reason):
+            return f"its certificate is not trusted: {why_untrusted(reason, url.host or '')}"
+        case _:
+            return f"not reachable ({type(error).__name__})"

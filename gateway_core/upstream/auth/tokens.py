@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,7 @@ from gateway_core.upstream.auth.discovery import AuthorizationServer, canonical,
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import ask
 from gateway_core.upstream.connections.await_shared import await_shared
+from gateway_core.upstream.network.access import Access
 
 AHEAD: Final = 60.0
 """Seconds before expiry at which a token is renewed; at half its lifetime if that is less than two minutes."""
@@ -81,21 +82,21 @@ class TokenSource:
         url: URL,
         config: AuthConfig,
         session: Callable[[], ClientSession],
-        addresses: Collection[str],
+        access: Access,
         *,
         held: HeldSecrets,
     ) -> None:
         """`session` returns the upstream's HTTP session, which must not follow redirects or keep cookies.
 
-        `addresses` are those at which the upstream was reached; its metadata may name others of the same kind.
-        `held` learns each token.
+        `access` holds its proxies, its TLS and the addresses at which it was reached; its metadata may name others of
+        the same kind. `held` learns each token.
         """
         self._upstream = upstream
         self._url = url
         self._config = config
         self._credentials = Credentials(config)
         named = [URL(text) for text in (config.token_url, config.issuer) if text is not None]
-        self._fetcher = Fetcher(url, named, session, addresses)
+        self._fetcher = Fetcher(url, named, session, access)
         self._server = (
             AuthorizationServer(URL(config.token_url), config.issuer) if config.token_url is not None else None
         )

@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 
 from gateway_core.errors import Busy
+from gateway_core.log.wording import count
 
 
 class ConcurrencyLimiter:
@@ -20,7 +21,7 @@ class ConcurrencyLimiter:
         """`queue`: twice `limit` by default. `full`: message of the `Busy` error when the queue is full."""
         self._limit = limit
         self._queue_limit = 2 * limit if queue is None else queue
-        self._full = full or f"{limit} calls in flight, and {self._queue_limit} waiting"
+        self._full = full or f"{count(limit, 'call')} in flight, and {self._queue_limit} waiting"
         self._taken = 0
         self._queue: deque[asyncio.Future[None]] = deque()
 

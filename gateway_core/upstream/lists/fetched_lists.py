@@ -1,6 +1,6 @@
 """The fetched lists of one upstream: tools, resources, templates and prompts.
 
-An `Item` keeps the definition decoded and as the received bytes. Agents get these bytes unless the name changes or
+An `Item` keeps the definition as the received bytes. Agents get these bytes unless the name changes or
 strict clients would reject them. Two upstreams whose items share name and `Item.identity` count as replicas.
 """
 
@@ -45,12 +45,18 @@ class Item:
     name: str
     """A tool's or prompt's name, a resource's URI, a template's URI template."""
     raw: bytes
-    definition: Mapping[str, Any]
+    """The definition as agents of modern revisions get it under this name; empty for a remembered name."""
     identity: str
     header_map: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Property path of a tool's parameter -> name, after `Mcp-Param-`, of the header that mirrors it (SEP-2243)."""
     legacy: Mapping[str, bytes | None] = field(default_factory=dict)
     """Members that differ for legacy agents, as JSON; None: legacy agents do not get that member."""
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The decoded definition, read-only. It is not kept: decoded, it can take thirty times as much memory."""
+        found: Mapping[str, Any] = jsonrpc.value(self.raw, frozen=True) if self.raw else {}
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from gateway_core.api import Era, Kind
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint, hint_of
-from gateway_core.mcp.read_only import read_only
 from gateway_core.mcp.reserved import without_reserved
 from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
@@ -28,6 +27,8 @@ from gateway_core.upstream.requests import Reply
 MAX_PAGES: Final = 64
 MAX_ITEMS: Final = 10_000
 """Maximum entries of one list; a longer list is truncated."""
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Maximum size of all entries of one list."""
 MAX_ENTRY: Final = 512 * 1024
 """Maximum bytes of one entry; a larger one is omitted."""
 MAX_COMMAS: Final = 1_000_000
@@ -95,6 +96,7 @@ class _Walk:
         self._uncounted = 0
         self._found: dict[str, Item] = {}
         self._seen = 0
+        self._bytes = 0
         self._slice = SLICE
         self._hint: Hint | None = None
 
@@ -193,12 +195,13 @@ class _Walk:
     # -- entries ------------------------------------------------------------------------------------------------
 
     async def _take(self, entries: list[Raw]) -> bool:
-        """Add the entries of a page, in slices. Returns whether all were within `MAX_ITEMS`."""
+        """Add the entries of a page, in slices. Returns whether all were within `MAX_ITEMS` and `MAX_BYTES`."""
         for raw in entries:
-            if self._seen >= MAX_ITEMS:
-                return False
-            self._seen += 1
             data = bytes(raw)
+            self._seen += 1
+            self._bytes += len(data)
+            if self._seen > MAX_ITEMS or self._bytes > MAX_BYTES:
+                return False
             self._slice -= max(len(data), ENTRY_COST)
             if self._slice <= 0:
                 self._slice = SLICE
@@ -232,7 +235,7 @@ class _Walk:
         name = definition[NAME_KEYS[self._kind]]
         legacy = self._legacy(definition) if self._kind == "tool" else {}
         identity = _identity(self._kind, definition)
-        return Item(self._kind, name, raw, read_only(definition), identity, headers, legacy)
+        return Item(self._kind, name, raw, identity, headers, legacy)
 
     def _legacy(self, definition: Mapping[str, Any]) -> Mapping[str, bytes | None]:
         members = legacy_members(definition)

@@ -36,7 +36,8 @@ HANGUP_GRACE: Final = 0.5
 """Seconds to wait after a pipe closes for an exit status, which is a better reason to report."""
 FLUSH_GRACE: Final = 0.1
 """Seconds after an exit to read the rest of the pipes."""
-
+FLUSH_MAX: Final = 5.0
+"""The same while stdout is read in slices."""
 STDERR_RATE: Final = 1024 * 1024
 STDERR_BURST: Final = 4 * 1024 * 1024
 """Bytes per second, and at once, that are read from stderr."""
@@ -199,28 +200,21 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
             self._stderr.feed(data)
-            pause = self._stderr_pace.pause(len(data))
-            if pause:
-                self._pause(2)
-                asyncio.get_running_loop().call_later(pause, self._resume, 2)
+            if pause := self._stderr_pace.pause(len(data)):
+                self.pause(2)
+                asyncio.get_running_loop().call_later(pause, self.resume, 2)
         elif not self._ended:
             self._on_output(data)
 
-    def pause_output(self) -> None:
-        """Read nothing more from stdout until `resume_output`; the pipe then stops the server."""
-        self._pause(1)
-
-    def resume_output(self) -> None:
-        """Read stdout again; no effect unless it is paused."""
-        self._resume(1)
-
-    def _pause(self, fd: int) -> None:
+    def pause(self, fd: int) -> None:
+        """Read nothing more from stdout (1) or stderr (2) until `resume`; the pipe then stops the server."""
         pipe = self._readable(fd)
         if fd not in self._paused and pipe is not None:
             self._paused.add(fd)
             pipe.pause_reading()
 
-    def _resume(self, fd: int) -> None:
+    def resume(self, fd: int) -> None:
+        """Read again; no effect unless the pipe is paused."""
         if fd in self._paused:
             self._paused.discard(fd)
             pipe = self._readable(fd)
@@ -250,7 +244,14 @@ class Child(asyncio.SubprocessProtocol):
         self._read_reports()
         self._kill_orphans()
         if self._open_pipes:
-            asyncio.get_running_loop().call_later(FLUSH_GRACE, lambda: self._end(self._how_it_ended()))
+            asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush)
+        else:
+            self._end(self._how_it_ended())
+
+    def _flush(self, left: float = FLUSH_MAX) -> None:
+        """End, unless stdout is paused: then what it holds is still to be read."""
+        if 1 in self._paused and left > 0:
+            asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush, left - FLUSH_GRACE)
         else:
             self._end(self._how_it_ended())
 

@@ -5,6 +5,7 @@ Sources: transports/streamable-http (both revisions), rule R8 for statuses that 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC
@@ -15,21 +16,26 @@ import msgspec
 from aiohttp import hdrs
 from msgspec import Raw
 
-from gateway_core.errors import METHOD_NOT_FOUND, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
+from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
+from gateway_core.http1.client_head import Malformed
 from gateway_core.http1.client_response import JSON, ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
-from gateway_core.upstream.base import ClientContext, NoMcpAnswer, SessionEnded
+from gateway_core.upstream.base import ClientContext, NoMcpAnswer
 from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.transports.events import EventParser, EventTooLarge
+from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.noise import pieces
+from gateway_core.upstream.transports.session_loss import Failure
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that a server sends before it executes anything (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
+ANSWERS: Final = frozenset({200, 201})
+"""HTTP statuses with an answer to a request. Some frameworks say 201 for each POST."""
 
 
 class _ErrorBody(msgspec.Struct):
@@ -55,6 +61,8 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
             size += len(chunk)
             if size > limit:
                 raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+    except Malformed as error:
+        raise OutcomeUnknown(str(error)) from None
     except OSError:
         raise OutcomeUnknown("its answer broke off") from None
     return b"".join(pieces)
@@ -99,40 +107,43 @@ def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:
     try:
         message = decode_response(context.clean(body))
     except RpcError as error:
+        if request_answered(body) == number:
+            raise unreadable(body) from None
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
-    if message.method or bytes(message.id) != b"%d" % number:
+    if message.method or (bytes(message.id) != b"%d" % number and own_id(message.id) != number):
         raise UnusableAnswer("it answered another request than the one it was sent")
     return reply_of(message)
 
 
-async def read_failure(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Reply:
-    """The reply in a response whose status is not 200. Without one, raises the `DeliveryError` for the status.
+async def failure_in(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Failure:
+    """The failure in a response whose status is not 200. `in_session`: read what it says about the session.
 
-    `in_session`: the request carried a legacy session id, so that 404 means that the session ended. A body that is not
-    a JSON-RPC error is never shown: it may contain arbitrary content.
+    A body that is not a JSON-RPC error is never shown: it may contain arbitrary content.
     """
     status = response.status
-    error, ours = None, False
-    if 400 <= status <= 599 and status != 401 and response.content_type == JSON:
-        error, ours = _error_of(await read_body(response, MAX_ERROR_BODY), request_id)
-    if in_session and _ends_session(status, error, ours):
-        raise SessionEnded("the server has ended the session")
+    error, ours, body = None, False, b""
+    if 400 <= status <= 599:
+        if response.content_type == JSON:
+            body = await read_body(response, MAX_ERROR_BODY)
+            error, ours = _error_of(body, request_id)
+        elif in_session:
+            with contextlib.suppress(OutcomeUnknown):
+                body = await read_body(response, MAX_ERROR_BODY)
+    said = [] if not in_session else response.headers.getall(hdrs.WWW_AUTHENTICATE, ())
+    text = error.message if error is not None else " ".join([body.decode("utf-8", "replace"), *said])
+    return Failure(status, error, ours, text if in_session else "")
+
+
+def reply_to(response: ClientResponse, failure: Failure) -> Reply:
+    """The reply in a response whose status is not 200. Without one, raises the `DeliveryError` for the status."""
+    status, error = failure.status, failure.error if failure.status != 401 else None
     retry_after = _retry_after(response.headers.get(hdrs.RETRY_AFTER, ""))
     refused = status in REFUSALS or (status == 503 and retry_after is not None)
-    if error is not None and (ours or (status < 500 and not refused)):
+    if error is not None and (failure.ours or (status < 500 and not refused)):
         return Reply(error=error)
     if refused:
         raise RefusedUpstream(f"HTTP {status}", status=status, retry_after=retry_after)
-    if 300 <= status <= 399:
-        raise NoMcpAnswer(f"HTTP {status}: redirects are not followed")
     raise NoMcpAnswer(f"HTTP {status}" if status >= 400 else f"HTTP {status} without an answer")
-
-
-def _ends_session(status: int, error: RpcError | None, ours: bool) -> bool:
-    """Whether a 404 (2025-11-25, Session Management), or the 400 of some servers, ends the session."""
-    if status == 404:
-        return not (ours and error is not None and error.code == METHOD_NOT_FOUND)
-    return status == 400 and error is not None and not ours and "session" in error.message.lower()
 
 
 def _error_of(body: bytes, request_id: int | None) -> tuple[RpcError | None, bool]:

@@ -21,7 +21,7 @@ from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, UnusableAnswer
+from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
@@ -32,9 +32,10 @@ from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWat
 from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
 from gateway_core.upstream.requests import Reply, Request, Template
+from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.negotiation import negotiate
 from gateway_core.upstream.transports.questions import ServerQuestions
-from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to, read, salvaged_id
+from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to, read
 
 MAX_BACKGROUND: Final = 64
 """Maximum number of cancellations and answers that wait for the channel; more are dropped."""
@@ -282,9 +283,9 @@ class DuplexConnection(Connection):
 
     def _unreadable(self, data: bytes) -> None:
         """Fail the pending request whose id an invalid message carries, if there is one."""
-        pending = self._pending.get(own_id(salvaged_id(data)))
+        pending = self._pending.get(request_answered(data))
         if pending is not None and pending.sent:
-            pending.fail(UnusableAnswer("the server's answer cannot be used: malformed, or nested too deeply"))
+            pending.fail(unreadable(data))
 
     def _answered(self, message: jsonrpc.Message) -> None:
         number = own_id(message.id)
@@ -300,7 +301,6 @@ class DuplexConnection(Connection):
             pending.resolve(message)
 
     def _told(self, method: str, params: Raw) -> None:
-        self.unexpected.noise.notified(method)
         if method == PROGRESS:
             pending = self._pending.get(id_in(params, "progressToken"))
             if pending is None or not pending.progress(params):

@@ -10,6 +10,7 @@ A *modern* request is self-contained: its headers mirror its body, and closing i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -22,6 +23,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
     CANCELLED_NOTICE,
@@ -31,23 +33,34 @@ from gateway_core.mcp.names import (
     MCP_METHOD_HEADER,
     NAME_MEMBERS,
     PROGRESS,
+    TOOLS_CALL,
 )
 from gateway_core.upstream.base import ClientContext, Connection, NoMcpAnswer, ServerInfo, SessionEnded
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
 from gateway_core.upstream.requests import Reply, Request, Template
-from gateway_core.upstream.transports.answers import read_events, read_failure, read_json, reply_in
+from gateway_core.upstream.transports.answers import (
+    ANSWERS,
+    REFUSALS,
+    failure_in,
+    read_json,
+    reply_in,
+    reply_to,
+)
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.events import EventParser
-from gateway_core.upstream.transports.http_session import HttpSession
-from gateway_core.upstream.transports.listen import listen
+from gateway_core.upstream.transports.http_session import LOST, HttpSession
+from gateway_core.upstream.transports.listen import stand_by
+from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.negotiation import negotiate
-from gateway_core.upstream.transports.noise import Noisy
-from gateway_core.upstream.transports.unexpected import UnexpectedMessages, read
+from gateway_core.upstream.transports.session_loss import PROBES, speaks_of_session
+from gateway_core.upstream.transports.unexpected import read
 
 RESUMPTIONS: Final = 3
 """Consecutive attempts to resume a response stream without a new event id."""
+PROBE_TIMEOUT: Final = 2.0
+"""Seconds for each request that asks whether the server still knows the session."""
 RESUME_DELAY: Final = 1.0
 """Seconds before each attempt, unless the server sent `retry:`."""
 
@@ -62,6 +75,7 @@ class HttpConnection(Connection):
         self._context = context
         self._pending: dict[int, Pending] = {}
         self._session = HttpSession(config.name, http, context, self.in_flight)
+        self.unexpected: Final = self._session.unexpected
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
@@ -79,7 +93,7 @@ class HttpConnection(Connection):
         legacy = self.watcher = LegacyWatcher(info, self._context, self.request, self._listening)
         # A legacy server may send requests on the GET stream during a call, and wait for the answers.
         if legacy.kinds or self.stateful or announces_updates(info.capabilities):
-            self._listen_with(self._stand_by(legacy))
+            self._listen_with(stand_by(self._session, legacy, self._listening, self._is_lost, self._limit))
         else:
             self._listening.set()
         return info
@@ -96,11 +110,6 @@ class HttpConnection(Connection):
         await self._session.close()
 
     @property
-    def unexpected(self) -> UnexpectedMessages:
-        """Unexpected messages from the server."""
-        return self._session.unexpected
-
-    @property
     def stateful(self) -> bool:
         return self._session.id is not None
 
@@ -110,7 +119,7 @@ class HttpConnection(Connection):
 
     @property
     def noisy(self) -> bool:
-        return self.unexpected.noise.given_up
+        return self._session.unexpected.noise.given_up
 
     async def wait_closed(self) -> str:
         await self._session.ended.wait()
@@ -126,10 +135,12 @@ class HttpConnection(Connection):
         assert self.info is not None, "open() comes first"
         method, number = request.method, next(self._ids)
         pending = Pending(number, method, exchange)
-        template = None if headers else self.template(request, exchange)
+        cookies = self._session.cookies
+        template = None if headers or cookies.any else self.template(request, exchange)
         if template is not None:
             body = template.body % filling(request, number)
-            sending = self._http.send(b"%b%d\r\n\r\n" % (template.head, len(body)), body, pending.mark_sent)
+            head = b"%b%d\r\n\r\n" % (template.head, len(body))
+            sending = self._http.send(head, body, pending.mark_sent, cookies=cookies)
         else:
             # Always ask for progress, because it extends the deadline of the call.
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
@@ -152,10 +163,10 @@ class HttpConnection(Connection):
         session, pending = self._session, Pending(next(self._ids), method)
         body = jsonrpc.request(pending.number, method, params)
         if method == INITIALIZE:
-            return await self._answered(
-                session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True), pending
-            )
-        return await self._answered(session.ask(method, _name(method, params), {}, body, pending.mark_sent), pending)
+            sending = session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
+        else:
+            sending = session.ask(method, _name(method, params), {}, body, pending.mark_sent)
+        return await self._answered(sending, pending)
 
     def adopt(self, protocol_version: str) -> None:
         """Use this protocol version from now on; see `handshakes.Wire`."""
@@ -169,8 +180,11 @@ class HttpConnection(Connection):
         except RpcError as error:
             raise NoMcpAnswer(f"it refused {method}: {error.message}") from None
 
-    async def _answered(self, sending: Awaitable[ClientResponse], pending: Pending) -> Reply:
-        """Send a request and return its reply; the request is pending until then."""
+    async def _answered(self, sending: Awaitable[ClientResponse], pending: Pending, *, probes: bool = False) -> Reply:
+        """Send a request and return its reply; the request is pending until then.
+
+        `probes`: the request was sent to find out whether the server still knows the session.
+        """
         session, starts = self._session, pending.method == INITIALIZE
         negotiates = starts or pending.method == DISCOVER  # either may be abandoned once the other is answered
         self._pending[pending.number] = pending
@@ -178,12 +192,16 @@ class HttpConnection(Connection):
             response = await sending
             body = response.body
             if body is not None and response.head.canonical and len(body) <= self._limit and not starts:
-                return reply_in(body, pending.number, self._context)
-            try:
-                await self._read(response, pending, starts)
-            finally:
-                self._finish(response, pending)
-            return pending.result()
+                reply = reply_in(body, pending.number, self._context)
+            else:
+                try:
+                    await self._read(response, pending, starts, probes=probes)
+                finally:
+                    self._finish(response, pending)
+                reply = pending.result()
+            if reply.error is not None and not (starts or session.modern) and speaks_of_session(reply.error.message):
+                await self._suspect(final=pending.method == TOOLS_CALL, probes=probes)
+            return reply
         except SessionEnded as end:
             session.end(end.reason)
             raise
@@ -202,12 +220,40 @@ class HttpConnection(Connection):
     def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
-    async def _read(self, response: ClientResponse, pending: Pending, starts: bool) -> None:
+    async def _suspect(self, *, final: bool, probes: bool) -> None:
+        """Handle an answer that may mean that the session is gone. Raises `SessionEnded` if it is.
+
+        `final`: the answer says what became of the call. It is passed on even if the session is gone.
+        """
+        if probes or (await self._is_lost() and not final):
+            raise SessionEnded(LOST)
+
+    async def _is_lost(self) -> bool:
+        """Ask the server whether it still knows the session. If not, the session ends."""
+        await in_task()
+        for method in PROBES:
+            pending = Pending(next(self._ids), method)
+            body = jsonrpc.request(pending.number, method, {})
+            with contextlib.suppress(DeliveryError, TimeoutError):
+                async with asyncio.timeout(PROBE_TIMEOUT):
+                    sending = self._session.ask(method, None, {}, body, pending.mark_sent)
+                    await self._answered(sending, pending, probes=True)
+            if self._session.over:
+                return True
+        return False
+
+    async def _read(self, response: ClientResponse, pending: Pending, starts: bool, *, probes: bool) -> None:
         """Complete `pending` with the response. `starts`: the request was `initialize`."""
         session = self._session
-        if response.status != 200:
-            in_session = session.id is not None and not starts
-            pending.complete(await read_failure(response, pending.number, in_session=in_session))
+        if response.status not in ANSWERS:
+            in_session = not (starts or session.modern)
+            failure = await failure_in(response, pending.number, in_session=in_session)
+            if in_session and session.id is not None and failure.ends_session:
+                raise SessionEnded(LOST)
+            if in_session and failure.is_suspicious:
+                final = failure.status in REFUSALS or (failure.ours and pending.method == TOOLS_CALL)
+                await self._suspect(final=final, probes=probes)
+            pending.complete(reply_to(response, failure))
             return
         if starts:
             session.begin(response)
@@ -215,7 +261,7 @@ class HttpConnection(Connection):
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
             parser = EventParser(self._limit)
-            if not await self._events(response, parser, lambda data: self._heard(data, pending)):
+            if not await self._session.events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
             raise NoMcpAnswer("HTTP 200, but neither JSON nor an event stream")
@@ -237,7 +283,7 @@ class HttpConnection(Connection):
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                if await self._events(response, parser, lambda data: self._heard(data, pending)):
+                if await self._session.events(response, parser, lambda data: self._heard(data, pending)):
                     return
             finally:
                 response.close()
@@ -248,18 +294,7 @@ class HttpConnection(Connection):
 
     def _finish(self, response: ClientResponse, pending: Pending) -> None:
         """Release the connection. Read the rest of the stream if the reply has arrived, else close it."""
-        if not pending.done or response.at_eof:
-            response.close()  # at the end of the body, the connection stays open
-        else:
-            response.spend()
-
-    async def _events(self, response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
-        """`read_events`; ends the session if the server is noisy."""
-        try:
-            return await read_events(response, parser, take, self.unexpected)
-        except Noisy as noisy:
-            self._session.end(noisy.reason)
-            raise
+        (response.spend if pending.done and not response.at_eof else response.close)()
 
     # -- what the server says -----------------------------------------------------------------------------------
 
@@ -267,13 +302,15 @@ class HttpConnection(Connection):
         """Handle one message of a request's stream; True for the response, which completes the request."""
         message = read(data, self._context, self._session.unexpected)
         if message is None:
-            return False
+            if request_answered(data) != pending.number:
+                return False
+            pending.fail(unreadable(data))
+            return True
         if pending.is_answered_by(message):
             pending.resolve(message)
             return True
         if message.method != PROGRESS or not message.is_notification:
             return self._session.other(message, pending.exchange)
-        self._session.unexpected.noise.notified(PROGRESS)
         if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
             self._session.unexpected.note("progress of no request")
         return False
@@ -301,37 +338,9 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await self._events(response, EventParser(self._limit), heard)
+            await session.events(response, EventParser(self._limit), heard)
         finally:
             response.close()
-
-    async def _stand_by(self, watcher: LegacyWatcher) -> None:
-        """Keep the standalone GET stream of a legacy server open."""
-        session = self._session
-
-        async def open_stream(last_id: str) -> ClientResponse | None:
-            response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
-            if response.status == 200 and response.content_type == EVENT_STREAM:
-                self._listening.set()
-                return response
-            response.close()
-            if response.status == 404 and session.id is not None:
-                session.end("the server has ended the session")
-            if response.status >= 500 or response.status in {401, 429}:
-                raise OutcomeUnknown(f"HTTP {response.status}")
-            self._listening.set()
-            return None
-
-        def gap() -> None:
-            watcher.missed()
-            if session.id is None:
-                session.send_in_background(watcher.renew)
-
-        def heard(data: bytes) -> bool:
-            message = read(data, self._context, session.unexpected)
-            return message is not None and session.other(message)
-
-        await listen(open_stream, self._events, heard, gap, self._limit)
 
 
 def _name(method: str, params: Mapping[str, Any]) -> str | None:

@@ -30,10 +30,13 @@ from gateway_core.mcp.names import (
     MODERN_PROTOCOL_VERSIONS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
+from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, read_events, reply_to
 from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.transports.events import EventParser
+from gateway_core.upstream.transports.noise import Noisy
 from gateway_core.upstream.transports.questions import ServerQuestions
 from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
 
@@ -45,6 +48,7 @@ MAX_ASIDE: Final = 2048
 """Maximum number of running and queued background sends, as many calls may be cancelled at once; more are dropped."""
 
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
+LOST: Final = "the server has ended the session"
 SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
@@ -62,10 +66,11 @@ class HttpSession:
         self.ended = asyncio.Event()
         self.over = False
         self.why_ended = ""
+        self.cookies: Final = Cookies()
         self.unexpected: Final = UnexpectedMessages(name)
         self._name = name
         self._http = http
-        self._context = context
+        self.context = context
         self._in_flight = in_flight
         self._questions = ServerQuestions(name, context, in_flight, self.post)
         self._aside: set[asyncio.Task[None]] = set()
@@ -129,7 +134,9 @@ class HttpSession:
         Raises `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)
-        return await self._http.open(verb, {**headers, **own}, body=body, before_send=before_send, last=last)
+        return await self._http.open(
+            verb, {**headers, **own}, body=body, before_send=before_send, last=last, cookies=self.cookies
+        )
 
     def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
@@ -150,9 +157,8 @@ class HttpSession:
         """
         headers = self.headers_of(method, name)
         if own and self.modern:
-            mirrored = {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
-            return await self._http.open("POST", {**headers, **mirrored}, body=body, before_send=before_send)
-        return await self._http.open("POST", headers, body=body, before_send=before_send)
+            headers |= {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+        return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
     def headers_of(self, method: str, name: str | None) -> dict[str, str]:
         """The headers of a request that `ask` sends, without `Mcp-Param-*`."""
@@ -173,7 +179,10 @@ class HttpSession:
             if 200 <= response.status <= 299:
                 await read_body(response, MAX_ERROR_BODY)
                 return
-            reply = await read_failure(response, None, in_session=self.id is not None)
+            failure = await failure_in(response, None, in_session=self.id is not None)
+            if failure.ends_session and self.id is not None:
+                raise SessionEnded(LOST)
+            reply = reply_to(response, failure)
             assert reply.error is not None
             raise reply.error
         except SessionEnded as end:
@@ -196,13 +205,19 @@ class HttpSession:
                 async with asyncio.timeout(FAREWELL):
                     await work()
 
+    async def events(self, response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+        """`read_events`; ends the session if the server is noisy."""
+        try:
+            return await read_events(response, parser, take, self.unexpected)
+        except Noisy as noisy:
+            self.end(noisy.reason)
+            raise
+
     def other(self, message: Message, exchange: Exchange | None = None) -> bool:
         """Handle a message other than responses and progress; `exchange`: the call on whose stream it came.
 
         Returns False, because such a message never ends a stream.
         """
-        if message.is_notification:
-            self.unexpected.noise.notified(message.method)
         if message.is_response:
             self.unexpected.note("response to no request")
         elif message.is_request:
@@ -211,7 +226,7 @@ class HttpSession:
             if not self._questions.cancel(raw_id_in(message.params, "requestId")):
                 self.unexpected.note("cancellation of what only the gateway may cancel")
         else:
-            self._context.on_notification(
+            self.context.on_notification(
                 message.method, message.params, exchange or whose(message.method, self._in_flight())
             )
         return False

@@ -2,18 +2,70 @@
 
 When it ends, it is reopened after the server's `retry:` or the backoff, whichever is longer, with `Last-Event-ID` if
 the server sent ids. Without ids, messages in between are lost, so `on_gap` must assume that everything changed.
+
+A server may have no such stream. Whatever it answers to the GET, its session goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
-from gateway_core.errors import DeliveryError
-from gateway_core.http1.client_response import ClientResponse
+from aiohttp import hdrs
+
+from gateway_core.errors import DeliveryError, OutcomeUnknown
+from gateway_core.http1.client_response import EVENT_STREAM, ClientResponse
 from gateway_core.upstream.notifications.pauses import Pauses
+from gateway_core.upstream.notifications.subscription import LegacyWatcher
 from gateway_core.upstream.transports.events import EventParser
+from gateway_core.upstream.transports.http_session import HttpSession
 from gateway_core.upstream.transports.noise import Noisy
+from gateway_core.upstream.transports.unexpected import read
+
+HEAD_TIMEOUT: Final = 2.0
+"""Seconds after which a stream counts as open without a head: some servers send it with their first event."""
+
+
+async def stand_by(
+    session: HttpSession,
+    watcher: LegacyWatcher,
+    listening: asyncio.Event,
+    is_lost: Callable[[], Awaitable[bool]],
+    limit: int,
+) -> None:
+    """Keep the standalone stream of a session open, and pass its messages on.
+
+    `listening` is set once it is open, or is known not to exist. `is_lost` asks the server whether it still knows the
+    session.
+    """
+    opened = False
+    asyncio.get_running_loop().call_later(HEAD_TIMEOUT, listening.set)
+
+    async def open_stream(last_id: str) -> ClientResponse | None:
+        nonlocal opened
+        response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
+        listening.set()
+        if response.status == 200 and response.content_type == EVENT_STREAM:
+            opened = True
+            return response
+        response.close()
+        if opened and await is_lost():
+            return None
+        if response.status == 501 or not (response.status >= 500 or response.status in {401, 429}):
+            return None
+        raise OutcomeUnknown(f"HTTP {response.status}")
+
+    def gap() -> None:
+        watcher.missed()
+        if session.id is None:
+            session.send_in_background(watcher.renew)
+
+    def heard(data: bytes) -> bool:
+        message = read(data, session.context, session.unexpected)
+        return message is not None and session.other(message)
+
+    await listen(open_stream, session.events, heard, gap, limit)
 
 
 async def listen(

@@ -13,15 +13,17 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
+from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
 from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.upstream.base import ClientContext
+from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, read_body, read_failure
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.transports.noise import Noisy, pieces
+from gateway_core.upstream.transports.session_loss import speaks_of_session
 
 ENDPOINT_SHARE: Final = 0.8
 """Share of `start_timeout` within which the stream must name its endpoint."""
@@ -38,6 +40,7 @@ class SseConnection(DuplexConnection):
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, context: ClientContext, http: HttpClient) -> None:
         super().__init__(config, limits, context)
         self._http = http
+        self._cookies = Cookies()
         self._endpoint: asyncio.Future[URL] | None = None
         self._stream: ClientResponse | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -58,8 +61,10 @@ class SseConnection(DuplexConnection):
     async def _open_stream(self) -> ClientResponse:
         """The response to the GET. Raises `NotSent` for every failure: a GET executes nothing."""
         try:
-            response = await self._http.open("GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"})
-        except OutcomeUnknown as error:
+            response = await self._http.open(
+                "GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}, cookies=self._cookies
+            )
+        except (OutcomeUnknown, RefusedUpstream) as error:
             raise NotSent(error.reason) from None
         if response.status == 200 and response.content_type == EVENT_STREAM:
             return response
@@ -158,7 +163,9 @@ class SseConnection(DuplexConnection):
         """POST one message and check that the server accepted it. Raises `DeliveryError`."""
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
-        response = await self._http.open("POST", headers, body=data, url=endpoint, before_send=before_send)
+        response = await self._http.open(
+            "POST", headers, body=data, url=endpoint, before_send=before_send, cookies=self._cookies
+        )
         try:
             if 200 <= response.status <= 299:
                 with contextlib.suppress(OutcomeUnknown):  # accepted, even if the body breaks off
@@ -166,7 +173,10 @@ class SseConnection(DuplexConnection):
                 return
             if response.status in _GONE:
                 self._lost(f"has forgotten the session (HTTP {response.status})")
-            reply = await read_failure(response, pending.number if pending else None, in_session=False)
+            failure = await failure_in(response, pending.number if pending else None, in_session=True)
+            if failure.error is None and speaks_of_session(failure.text):
+                self._lost(f"does not know the session any more (HTTP {response.status})")
+            reply = reply_to(response, failure)
             if pending is not None and not pending.done:
                 pending.complete(reply)
         finally:

@@ -20,13 +20,11 @@ from gateway_core.upstream.liveness import busy_until
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.transports.duplex import DuplexConnection
+from gateway_core.upstream.transports.malformed import EDGE, id_at_the_edges
 from gateway_core.upstream.transports.noise import SLICE, Noisy
 
 MAX_QUEUED: Final = 256
 """Maximum number of messages that wait for a full pipe; more fail with `NotSent`."""
-
-_ID_AHEAD: Final = re.compile(rb'\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*,')
-_ID_BEHIND: Final = re.compile(rb'"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*([0-9]{1,18})\s*\}\s*$')
 
 _ENVELOPE: Final = re.compile(rb'\{\s*"(?:jsonrpc|id|result|error)"\s*:')
 """How a response begins."""
@@ -36,7 +34,7 @@ class TooLong:
     """The first and last bytes of a line that is longer than the limit."""
 
     __slots__ = ("head", "tail")
-    KEPT: Final = 256
+    KEPT: Final = EDGE
 
     def __init__(self, head: bytes) -> None:
         self.head = head[: self.KEPT]
@@ -48,8 +46,7 @@ class TooLong:
     @property
     def request_id(self) -> int | None:
         """The id of the request that the line answers, if it follows `jsonrpc` at the beginning or end."""
-        found = _ID_AHEAD.match(self.head) or _ID_BEHIND.search(self.tail)
-        return int(found[1]) if found else None
+        return id_at_the_edges(self.head, self.tail) or None
 
 
 class Lines:
@@ -221,10 +218,10 @@ class StdioConnection(DuplexConnection):
         if pause:
             self.unexpected.slowed()
         if unread or pause:
-            self._child.pause_output()
+            self._child.pause(1)
             self._later = asyncio.get_running_loop().call_later(pause, self._go_on)
         else:
-            self._child.resume_output()
+            self._child.resume(1)
 
     def _handle(self, line: bytes | TooLong) -> None:
         try:

@@ -6,14 +6,13 @@ and ignored; the first of each kind is logged as a warning.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from typing import Final
 
-import msgspec
 from loguru import logger
-from msgspec import Raw
 
-from gateway_core.errors import METHOD_NOT_FOUND, PARSE_ERROR, RpcError
+from gateway_core.errors import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
@@ -21,18 +20,9 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import PING
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.capabilities import QUESTIONS
+from gateway_core.upstream.transports.malformed import tolerated
 from gateway_core.upstream.transports.noise import Noise
 from gateway_core.upstream.transports.questions import ServerQuestions
-
-
-class _Response(msgspec.Struct):
-    """The id and method of an invalid response, undecoded."""
-
-    id: Raw = Raw()
-    method: Raw = Raw()
-
-
-_RESPONSE: Final = msgspec.json.Decoder(_Response)
 
 
 class UnexpectedMessages:
@@ -65,24 +55,26 @@ class UnexpectedMessages:
 
 
 def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) -> Message | None:
-    """Parse one message from a server, without secrets of the gateway. None if it is malformed, which is counted."""
+    """Parse one message from a server, without secrets of the gateway.
+
+    None if it is malformed, which is counted; see `malformed.py`.
+    """
     if data.lstrip()[:1] != b"{":
         unexpected.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
+    data = context.clean(data)
     try:
-        return decode_response(context.clean(data))
+        message = decode_response(data)
     except RpcError as error:
+        repaired = tolerated(data) if error.code == INVALID_REQUEST else None
+        if repaired is not None:
+            with contextlib.suppress(RpcError):
+                return decode_response(repaired)
         unexpected.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None
-
-
-def salvaged_id(data: bytes) -> Raw:
-    """The id of a response that `read` refused; empty for other messages and invalid JSON."""
-    try:
-        found = _RESPONSE.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Raw()
-    return Raw() if len(found.method) else found.id
+    if message.method and not message.is_request:
+        unexpected.noise.notified(message.method)
+    return message
 
 
 def answer_to(

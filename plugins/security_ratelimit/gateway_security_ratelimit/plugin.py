@@ -55,7 +55,8 @@ class RateLimit:
         if wait <= 0:
             return None
         seconds = math.ceil(wait * 10) / 10
+        calls = "1 call" if self._limit == 1 else f"{self._limit} calls"
         return Reject(
-            f"Rate limit exceeded: {self._limit} calls per minute for tool {tool!r}; try again in {seconds:g} s",
+            f"Rate limit exceeded: {calls} per minute for tool {tool!r}; try again in {seconds:g} s",
             retry_after=seconds,
         )

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -484,6 +485,80 @@ def test_a_broken_stdin_is_no_success(rad, project):
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_an_interrupted_detached_start_leaves_nothing_running(project, environment, pid_path, wait_for, number):
+    diary = with_diary(pid_path)
+    site = project / "site"
+    site.mkdir()
+    delay = "await asyncio.sleep(1000)" if number != signal.SIGKILL else "await asyncio.sleep(3)"
+    (site / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'gateway_core.cli.serving.lifetime':\n"
+        "            sys.meta_path.remove(self)\n"
+        "            import asyncio\n"
+        "            from gateway_core import gateway\n"
+        "            first = gateway.Gateway.start\n"
+        "            async def start(self, **options):\n"
+        "                open('starting', 'w').close()\n"
+        f"                {delay}\n"
+        "                await first(self, **options)\n"
+        "            gateway.Gateway.start = start\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", "--detach"]
+    starter = subprocess.Popen(
+        command, cwd=project, env={**environment, "PYTHONPATH": str(site)}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (project / "starting").exists() and diary.exists() and diary.read_text(), 40)
+        pid = read_instance(pid_path).pid
+        starter.send_signal(number)
+        _, said = starter.communicate(timeout=50)
+    finally:
+        if starter.poll() is None:
+            starter.kill()
+            starter.communicate()
+    wait_for(lambda: not pid_path.exists() and not _lives(pid), 40)
+    wait_for(lambda: not any(_lives(int(child)) for child in diary.read_text().split()))
+    assert starter.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
+    assert number == signal.SIGKILL or "interrupted" in said
+    assert "Traceback" not in said
+
+
+def _lives(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_the_log_that_is_printed_is_the_one_that_is_written(rad, pid_path):
+    with pid_path.with_suffix(".toml").open("a") as file:
+        file.write('[mcp.proxy.log]\nfile = "logs.txt"\n')
+    found = rad("start", "--detach")
+    try:
+        log = re.search(r"^  log: (.*)$", found.stdout, re.MULTILINE)[1]
+        assert log == str(pid_path.with_name("logs.txt"))
+        assert "listening" in Path(log).read_text()
+    finally:
+        rad("stop")
+
+
+def test_hints_repeat_the_configuration_that_was_given(rad, project, pid_path):
+    config = str(pid_path.with_suffix(".toml"))
+    started = rad("start", "--detach", "--config", config)
+    try:
+        assert f"to stop it: rad mcp proxy stop --config {config}" in started.stdout
+        for again in (rad("start", "--detach", "--config", config), rad("start", "--config", config)):
+            assert f"to stop it:    rad mcp proxy stop --config {config}" in again.stderr
+        assert "to stop it:    rad mcp proxy stop\n" in rad("start", "--detach").stderr
+    finally:
+        rad("stop", "--config", config)
+    assert f"to start it: rad mcp proxy start --config {config}" in rad("stop", "--config", config).stderr
+
+
 def test_an_address_beyond_loopback_is_warned_about_by_check_start_and_the_log(rad, project, pid_path):
     config = project / ".radium" / "mcp-proxy.toml"
     config.write_text(config.read_text() + 'host = "127.1"\n')  # no name of loopback, but leads there alone
@@ -497,6 +572,19 @@ def test_an_address_beyond_loopback_is_warned_about_by_check_start_and_the_log(r
         assert f"WARNING {warning}" in config.with_suffix(".log").read_text()
     finally:
         rad("stop")
+
+
+def test_hints_repeat_the_state_folder_that_was_given(rad, tmp_path):
+    option = ["--state-dir", str(tmp_path / "state")]
+    started = rad("start", "--detach", *option)
+    try:
+        hint = f"rad mcp proxy stop --state-dir {option[1]}\n"
+        assert f"to stop it: {hint}" in started.stdout
+        for again in (rad("start", "--detach", *option), rad("start", *option)):
+            assert f"to stop it:    {hint}" in again.stderr
+    finally:
+        rad("stop", *option)
+    assert f"to start it: rad mcp proxy start --state-dir {option[1]}" in rad("stop", *option).stderr
 
 
 @pytest.mark.parametrize("way", ["option", "variable", "key"])
@@ -518,6 +606,7 @@ def test_a_state_folder_holds_all_files_and_every_command_finds_it(
         assert "pid" in rad("status", *option).stdout
         assert rad("call", "add", "--arg", "a=2", "--arg", "b=3", *option).stdout == "5\n"
         assert "add" in rad("tools", *option).stdout
+        assert "a    " in rad("tools", "add", *option).stdout
         if way == "option":
             assert rad("status").returncode == 3
     finally:

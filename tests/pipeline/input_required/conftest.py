@@ -123,3 +123,9 @@ def world() -> Callable[..., Any]:
             await gateway.stop()
 
     return start
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine makes no streams of answers; these agents read JSON."""
+    monkeypatch.setattr("gateway_core.downstream.streams.stream.QUIET", 60.0)

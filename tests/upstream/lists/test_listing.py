@@ -11,7 +11,7 @@ from gateway_core.api import Era, Kind
 from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedList
-from gateway_core.upstream.lists.listing import MAX_ENTRY, MAX_ITEMS, MAX_PAGES, MAX_WARNINGS, fetch_list
+from gateway_core.upstream.lists.listing import MAX_BYTES, MAX_ENTRY, MAX_ITEMS, MAX_PAGES, MAX_WARNINGS, fetch_list
 from gateway_core.upstream.requests import Reply
 
 GOOD = {"name": "good", "inputSchema": {"type": "object"}}
@@ -167,6 +167,14 @@ async def test_a_page_of_empty_objects_is_cut_reported_in_few_lines_and_lets_oth
     assert len(found.warnings) <= MAX_WARNINGS + 3
     assert f"{MAX_ITEMS - MAX_WARNINGS} more entries are malformed" in found.warnings[-1]
     assert "too long" in found.warnings[0]
+
+
+async def test_a_list_is_cut_at_its_size_too() -> None:
+    entry = {"inputSchema": {"type": "object"}, "description": "x" * 500_000}
+    found = await listed(page(*({"name": f"t{number}", **entry} for number in range(40))))
+    assert sum(len(item.raw) for item in found.items) <= MAX_BYTES
+    assert len(found.items) == 33
+    assert "does not end, or is too long: kept the first 33 entries" in found.warnings[0]
 
 
 async def test_large_entries_let_others_work_too() -> None:

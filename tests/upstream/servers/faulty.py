@@ -7,6 +7,7 @@ a line, `compact` writes JSON without white space, `modern` speaks 2026-07-28 an
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
     elif tool == "banner":
         write(b"Welcome to the server!\n\n\x1b[31mred\n[1, 2]\n")
     elif tool == "raw":  # Latin-1 with N for the id, then the answer, in one write
-        before = arguments["text"].encode("latin-1").replace(b"N", b"%d" % number) + b"\n"
+        number_in = b"%d" % number
+        before = number_in.join(re.split(b"N(?!aN)(?<!aN)", arguments["text"].encode("latin-1"))) + b"\n"
         after = json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode() + b"\n"
         write(before + after if arguments["answer"] else before)
         return
@@ -95,7 +97,7 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         return
     elif tool == "wrong_ids":
         say(id=777, result={"tool": "to nobody"})
-        say(id=str(number), result={"tool": "to a string"})
+        say(id=f"0{number}", result={"tool": "to a string"})
         say(id=0, result={"tool": "to zero"})
     elif tool == "cancel_me":
         say(method="notifications/cancelled", params={"requestId": number})
@@ -130,7 +132,7 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
         result["answer"] = hear()
     elif tool == "progress":
         say(method="notifications/progress", params={"progressToken": number + 5, "progress": 1})
-        say(method="notifications/progress", params={"progressToken": str(number), "progress": 1})
+        say(method="notifications/progress", params={"progressToken": f"{number}.", "progress": 1})
         for step in (1, 3, 2, 4):
             say(method="notifications/progress", params={"progressToken": meta["progressToken"], "progress": step})
     elif tool == "notify":

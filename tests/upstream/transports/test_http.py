@@ -171,7 +171,7 @@ async def test_calls_share_connections(sdk_server: Any, connect: Any) -> None:
         for _ in range(30):
             await link.connection.request(*tool("add", a=1, b=1))
             await asyncio.sleep(0.01)  # the end of the last answer's stream arrives in its own time
-        assert 1 <= len(link.http._idle) <= 2
+        assert 1 <= len(link.http.connections._idle) <= 2
 
 
 async def test_an_answer_larger_than_the_limit_is_cut(sdk_server: Any, connect: Any) -> None:

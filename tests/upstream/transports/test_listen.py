@@ -142,13 +142,72 @@ async def test_a_server_that_is_away_is_tried_again_with_growing_pauses(
     assert pauses[2] > pauses[0]
 
 
-async def test_404_on_a_sessions_stream_ends_the_session(scripted: Any, connect: Any) -> None:
-    async def script(seen: Any, writer: Any) -> None:
-        writer.write(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n")
+def legacy_answer(seen: Any) -> bytes:
+    body = json.dumps({"jsonrpc": "2.0", "id": seen.message.get("id"), "result": {}})
+    return f"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
-    link = await connect((await scripted(script, era="legacy", session="s")).url)
-    async with asyncio.timeout(2):
-        assert "session" in await link.connection.wait_closed()
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 405, 406, 410, 429, 500, 501, 503])
+async def test_whatever_a_server_without_a_stream_answers_its_session_goes_on(
+    scripted: Any, connect: Any, status: int
+) -> None:
+    async def script(seen: Any, writer: Any) -> None:
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: "
+        error = '{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Session not found"}}'
+        body = "" if status == 204 else error
+        writer.write(f"{head}{len(body)}\r\n\r\n{body}".encode() if seen.verb == "GET" else legacy_answer(seen))
+
+    server = await scripted(script, era="legacy", session="s", capabilities={"resources": {"subscribe": True}})
+    link = await connect(server.url)
+    await server.until("GET")
+    async with asyncio.timeout(5):
+        assert await link.connection.watch(frozenset({"a://b"})) == {}  # nothing waits for the stream
+    assert (await link.connection.request("tools/call", {"name": "t"})).error is None
+    assert not link.connection.closed
+    assert [seen.method for seen in server.seen if seen.verb == "POST"].count("ping") == 0
+
+
+async def test_a_stream_whose_head_does_not_come_delays_no_subscription(
+    scripted: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.transports.listen.HEAD_TIMEOUT", 0.05)
+
+    async def script(seen: Any, writer: Any) -> None:
+        if seen.verb == "GET":
+            await seen.hang_up()
+        else:
+            writer.write(legacy_answer(seen))
+
+    server = await scripted(script, era="legacy", session="s", capabilities={"resources": {"subscribe": True}})
+    link = await connect(server.url)
+    async with asyncio.timeout(5):
+        assert await link.connection.watch(frozenset({"a://b"})) == {}
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_stream_that_is_gone_later_ends_the_session_only_if_the_server_says_so(
+    scripted: Any, connect: Any, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.notifications.pauses.FIRST_DELAY", 0.01)
+    streams = iter([STREAM])
+
+    async def script(seen: Any, writer: Any) -> None:
+        gone = b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n"
+        if seen.verb == "GET":
+            writer.write(next(streams, gone))
+            writer.close()
+        else:
+            writer.write(legacy_answer(seen) if known else gone)
+
+    server = await scripted(script, era="legacy", session="s")
+    link = await connect(server.url)
+    await server.until("ping")
+    if known:
+        assert (await link.connection.request("tools/call", {"name": "t"})).error is None
+        assert not link.connection.closed
+    else:
+        async with asyncio.timeout(5):
+            assert "session" in await link.connection.wait_closed()
 
 
 async def test_closing_ends_the_stream(scripted: Any, connect: Any) -> None:

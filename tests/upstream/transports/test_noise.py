@@ -101,7 +101,7 @@ for line in sys.stdin:
         error = {"code": -32601, "message": "no"}
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}), flush=True)
     elif message.get("method") == "ping":
-        sys.stdout.write((noise + "\n") * 50_000)
+        sys.stdout.write((noise + "\n") * 20_000)
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": {}}), flush=True)
         if len(sys.argv) > 2:
             sys.exit()

@@ -81,7 +81,7 @@ class Faulty:
         return web.Response(status=404)
 
     async def moved(self, request: web.Request) -> web.Response:
-        return web.Response(status=307, headers={"Location": "/sse"})
+        return web.Response(status=307, headers={"Location": "http://other.invalid/sse"})
 
     async def give_token(self, request: web.Request) -> web.Response:
         self.tokens_given += 1
@@ -145,7 +145,7 @@ class Faulty:
         elif name == "noise":
             assert self.stream is not None
             await self.stream.write(b"data: {oops\n\nevent: other\ndata: 1\n\n")
-            await self.say(id=str(number), result={})
+            await self.say(id=f"0{number}", result={})
             await self.say(id=number, result={"tool": name})
         elif name == "no_utf8":
             assert self.stream is not None
@@ -261,7 +261,12 @@ async def test_an_endpoint_of_the_same_origin_is_used(faulty: Faulty, endpoint: 
 
 @pytest.mark.parametrize(
     ("path", "text"),
-    [("/page", "not an event stream"), ("/gone", "HTTP 404"), ("/moved", "HTTP 307"), ("/nothing", "HTTP 404")],
+    [
+        ("/page", "not an event stream"),
+        ("/gone", "HTTP 404"),
+        ("/moved", "to http://other.invalid, another origin"),
+        ("/nothing", "HTTP 404"),
+    ],
 )
 async def test_what_is_no_event_stream_is_not_sent(faulty: Faulty, path: str, text: str) -> None:
     async with connecting(faulty.url.replace("/sse", path)) as connection:

@@ -404,7 +404,7 @@ def test_an_endless_line_is_not_kept() -> None:
     [
         (b'{"jsonrpc":"2.0","id":12,"result":{"t":"%b"}}', 12),
         (b'{"result":{"t":"%b"},"jsonrpc": "2.0", "id": 12}', 12),
-        (b'{"jsonrpc":"2.0","id":"12","result":{"t":"%b"}}', None),
+        (b'{"jsonrpc":"2.0","id":"12","result":{"t":"%b"}}', 12),
         (b'{"jsonrpc":"2.0","method":"x","params":{"t":"%b","jsonrpc":"2.0","id":12}}', None),
     ],
 )

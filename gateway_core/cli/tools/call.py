@@ -4,112 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from gateway_core.cli.client import fetch
-from gateway_core.cli.instance import Instance, UsageError, locate
+from gateway_core.cli.hints import command
+from gateway_core.cli.instance import Instance, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.cli.tools.arguments import Given, check_text, closest, read_arguments
+from gateway_core.cli.tools.listing import tool_page
 from gateway_core.config import Config
+from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
 
-MAX_STDIN: Final = 16 * 1024 * 1024
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
 """Seconds added to the gateway's `max_timeout`, for the handshake, the list of tools and the response."""
+CHECK_INTERVAL: Final = 2.0
+"""Seconds between two looks at whether the gateway still answers during a call."""
+MISSED_CHECKS: Final = 3
+"""Looks in a row without an answer after which the gateway counts as frozen."""
 
 
 def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
     """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
-    _check_text(name)
-    arguments = parse_arguments(args, data)
+    check_text(name)
+    given = read_arguments(args, data)
     path = locate(config)
     running = instance_of(path)
     if running is not None:
         limit = _limit(fetch(running, "status"))  # detects a hanging gateway before the call
+        arguments = given.for_tool(fetch(running, tool_page(name))["definition"])
         answer = asyncio.run(_through(running, name, arguments, limit))
+        if _is_unknown(answer):
+            _propose(answer, name, [one["name"] for one in fetch(running, "tools")["tools"]])
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
-        answer = asyncio.run(_directly(load_config(path), name, arguments))
+        answer = asyncio.run(_directly(load_config(path), name, given))
     if as_json:
         put_json(answer.get("result", {"error": answer.get("error")}))
     _finish(answer, quiet=as_json)
 
 
-def _stdin() -> str:
-    text = sys.stdin.read(MAX_STDIN + 1)
-    if len(text) > MAX_STDIN:
-        raise UsageError(f"--data -: stdin has more than {MAX_STDIN:,} characters; send smaller arguments")
-    return text
+def _is_unknown(answer: dict[str, Any]) -> bool:
+    """Whether the gateway says that no upstream has the tool."""
+    error = answer.get("error") or {}
+    data = error.get("data")
+    return error.get("code") == INVALID_PARAMS and isinstance(data, dict) and data.get("source") == "gateway"
 
 
-def parse_arguments(args: Sequence[str], data: str | None) -> dict[str, Any]:
-    """The arguments of `--data JSON` (`-` reads stdin), overridden by those of `--arg key=value`.
-
-    The value of an `--arg` is JSON if it parses, otherwise a string. Raises `UsageError`, also for numbers that are too
-    long or out of range.
-    """
-    arguments: dict[str, Any] = {}
-    if data is not None:
-        try:
-            found = _json(_stdin() if data == "-" else data)
-        except ValueError as error:
-            raise UsageError(f"--data is not valid JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise UsageError("""--data must be a JSON object, for example: --data '{"city": "Paris"}'""")
-        arguments = found
-    seen = set()
-    for arg in args:
-        key, equals, text = arg.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--arg {arg}: must be key=value, for example: --arg city=Paris")
-        if key in seen:
-            raise UsageError(f"--arg {key}: is given twice; a list is JSON: --arg '{key}=[1, 2]'")
-        seen.add(key)
-        try:
-            arguments[key] = _json(text)
-        except ValueError:
-            arguments[key] = text
-    _check_text(arguments)
-    return arguments
-
-
-def _check_text(value: Any) -> None:
-    """Raise `UsageError` for text that UTF-8 cannot encode: other bytes on the command line, a lone surrogate."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise UsageError("the tool's name, --arg and --data must be valid UTF-8") from None
-
-
-def _json(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")  # Python's parser accepts NaN and Infinity
-
-    try:
-        return json.loads(text, parse_constant=refuse, parse_int=_integer, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _integer(text: str) -> int:
-    if len(text) > jsonrpc.MAX_DIGITS:
-        raise UsageError(f"--arg, --data: a number has more than {jsonrpc.MAX_DIGITS} digits")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise UsageError(f"--arg, --data: the number {text[:40]} is out of range")
-    return number
+def _propose(answer: dict[str, Any], name: str, names: Iterable[str]) -> None:
+    """Add the most similar name to the error for an unknown tool."""
+    close = closest(name, names)
+    if close:
+        error = answer["error"]
+        answer["error"] = {**error, "message": f"{error['message']}; did you mean {close}?"}
 
 
 def _limit(status: dict[str, Any]) -> float:
@@ -119,10 +74,29 @@ def _limit(status: dict[str, Any]) -> float:
 
 
 async def _through(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
-    """Call as an agent of the running gateway, with the official client; returns `{"result"}` or `{"error"}`.
+    """Call as an agent of the running gateway; returns `{"result"}` or `{"error"}`.
 
-    Raises `NotAnswering` after `limit` seconds, and `Failed` for any other failure.
+    Raises `NotAnswering` after `limit` seconds, or earlier if the gateway no longer answers its control plane, and
+    `Failed` for any other failure.
     """
+    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit))
+    missed = 0
+    while not (await asyncio.wait({calling}, timeout=CHECK_INTERVAL))[0]:
+        try:
+            await asyncio.to_thread(fetch, instance, "status")
+            missed = 0
+        except NotAnswering as error:
+            missed += 1
+            if missed >= MISSED_CHECKS and not calling.done():
+                calling.cancel()
+                await asyncio.wait({calling}, timeout=CHECK_INTERVAL)
+                first, *hints = str(error).splitlines()
+                raise NotAnswering("\n".join([f"{first}; the call may have run", *hints])) from None
+    return calling.result()
+
+
+async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+    """The call with the official client."""
     import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
     from mcp import Client, MCPError  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
@@ -161,8 +135,7 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any], lim
             return {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
     except TimeoutError:
         raise NotAnswering(
-            f"{where}: no answer within {limit:g} s\n"
-            "  the call may have run; to see what is wrong: rad mcp proxy status"
+            f"{where}: no answer within {limit:g} s; the call may have run\n  to see what is wrong: {command('status')}"
         ) from None
     except ValidationError as error:
         raise Failed(f"the running gateway (pid {instance.pid}) did not answer with a tool result") from error
@@ -185,12 +158,17 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-async def _directly(config: Config, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _directly(config: Config, name: str, given: Given) -> dict[str, Any]:
     async with local_gateway(config) as gateway:
+        arguments = given.for_tool(gateway.tool(name)["definition"])
         answer = await gateway.call_once(name, arguments)
+        names = [one["name"] for one in gateway.tools()["tools"]]
     if answer.error is not None:
         error = answer.error
-        return {"error": {"code": error.code, "message": error.message, "data": error.data}}
+        found = {"error": {"code": error.code, "message": error.message, "data": error.data}}
+        if _is_unknown(found):
+            _propose(found, name, names)
+        return found
     return {"result": jsonrpc.value(answer.raw)}
 
 

@@ -1,0 +1,147 @@
+"""`rad mcp proxy import`: prints the servers of a client's settings as TOML, or adds them to the configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from gateway_core.cli.hints import command
+from gateway_core.cli.importing.client_file import read
+from gateway_core.cli.importing.convert import Conversion, convert
+from gateway_core.cli.init import default_path, keep_out_of_git, write
+from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.report import Failed, put, put_json, say
+from gateway_core.config import default_file, loads
+from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.log.escaping import escape
+from gateway_core.log.wording import count
+
+_STAND_INS: Final = ("x" * 40, "https://example.invalid/")
+"""Values with which the file is checked in place of those of the environment: one for texts, one for addresses."""
+_UPSTREAM: Final = re.compile(r"mcp\.proxy\.upstreams\[(\d+)\]")
+
+
+class AnySet(Mapping[str, str]):
+    """An environment in which every variable has one value: the file is checked, not this environment."""
+
+    def __init__(self, value: str = _STAND_INS[0]) -> None:
+        self._value = value
+
+    def __getitem__(self, name: str) -> str:
+        return self._value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def import_servers(source: Path, config: Path | None, *, write_it: bool, as_json: bool) -> None:
+    """Convert the servers of `source`. Raises `Failed` if one of them had to be left out."""
+    file = read(source)
+    if write_it:
+        path, text = _target(config)
+        before = loads(text, path, AnySet())
+        present = [upstream.name for upstream in (*before.proxy.upstreams, *before.disabled)]
+        found = convert(file, taken=present)
+        if found.upstreams:
+            _add(path, text, found, len(present))
+    else:
+        path = None
+        found = convert(file)
+    if as_json:
+        put_json(
+            {
+                "config": None if path is None else str(path),
+                "toml": found.toml() if found.upstreams else "",
+                "upstreams": [upstream["name"] for upstream in found.upstreams],
+                "left_out": found.left_out,
+                "variables": found.variables.purposes,
+                "notes": {name: comments[1:] for name, comments in found.comments.items() if comments[1:]},
+            }
+        )
+    else:
+        if path is None and found.upstreams:
+            put(found.toml())
+        _summarise(found, len(file.servers), path)
+    if found.left_out:
+        raise Failed(f"{len(found.left_out)} of {count(len(file.servers), 'server')} left out")
+
+
+def _target(config: Path | None) -> tuple[Path, str]:
+    """The configuration file to add to, and its text; that of `init` if there is none yet."""
+    try:
+        path = locate(config)
+    except UsageError:
+        path = default_path(config)
+        if path.exists():
+            raise
+    return path, path.read_text(encoding="utf-8-sig") if path.exists() else default_file()
+
+
+def _add(path: Path, text: str, found: Conversion, present: int) -> None:
+    """Append the upstreams to the file, after the `present` ones; leaves out those that it cannot have.
+
+    Raises `Failed` and writes nothing if the file would not be valid without these either.
+    """
+    problems = _problems(path, text, found)
+    wrong = {int(match[1]) - present: one for one in problems if (match := _UPSTREAM.match(one.key or ""))}
+    names = [upstream["name"] for upstream in found.upstreams]
+    for index, problem in wrong.items():
+        if 0 <= index < len(names):
+            found.leave_out(names[index], problem.message)
+    if problems and (problems := _problems(path, text, found) if wrong else problems):
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        raise Failed(f"the upstreams do not fit into this file, which stays as it is:\n{listed}")
+    if found.upstreams:
+        is_new = not path.exists()
+        write(path, _joined(text, found))
+        if is_new:
+            keep_out_of_git(path.parent)
+
+
+def _joined(text: str, found: Conversion) -> str:
+    return f"{text.rstrip()}\n\n{found.toml()}" if found.upstreams else text
+
+
+def _problems(path: Path, text: str, found: Conversion) -> list[FileProblem]:
+    """What is wrong with the file once the upstreams are in it, whatever the variables hold."""
+    by_value: list[list[FileProblem]] = []
+    for value in _STAND_INS:
+        try:
+            loads(_joined(text, found), path, AnySet(value))
+        except ConfigError as error:
+            by_value.append([one for one in error.problems if isinstance(one, FileProblem)])
+        else:
+            return []
+    first, second = by_value
+    keys = {problem.key for problem in second}
+    return [problem for problem in first if problem.key in keys]
+
+
+def _summarise(found: Conversion, servers: int, path: Path | None) -> None:
+    carried = count(len(found.upstreams), "upstream")
+    if path is not None and found.upstreams:
+        put(f"added {carried} to {escape(str(path))}")
+    else:
+        say(f"{count(servers, 'server')} found: {carried}")
+    for name, comments in found.comments.items():
+        for comment in comments[1:]:
+            say(f"note: {escape(name)}: {escape(comment)}")
+    for reason in found.left_out:
+        say(f"left out: {escape(reason)}")
+    if found.variables.purposes:
+        say("set these variables where the gateway is started; the values stand in the client's settings:")
+        width = max(map(len, found.variables.purposes))
+        for name, purposes in found.variables.purposes.items():
+            say(f"  {name:<{width}}  {escape(', '.join(purposes))}")
+    if path is not None:
+        say(f"next: {command('check --connect')}")
+    elif found.upstreams:
+        say("to add them to the configuration, repeat the command with --write")

@@ -1,0 +1,1 @@
+"""Commands that inspect a configuration without serving agents: `check` and `plugins`."""

@@ -1,0 +1,106 @@
+"""`rad mcp proxy check`: validates the configuration, and tries every upstream if asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from gateway_core.cli.hints import command
+from gateway_core.cli.inspecting.problems import parts_of
+from gateway_core.cli.instance import locate
+from gateway_core.cli.rendering.pages import STATE_COLOURS
+from gateway_core.cli.rendering.table import RED, painted
+from gateway_core.cli.report import Failed, put, put_json
+from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.config import Config, exposure
+from gateway_core.errors import ConfigError, PluginError
+from gateway_core.hooks import loader as plugins
+from gateway_core.log.escaping import escape
+from gateway_core.log.wording import count
+
+
+def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
+    """Validate the file and its plugins; with `connect`, try every upstream once. Raises `Failed` if one fails."""
+    path = locate(config)
+    try:
+        settings = load_config(path)
+        loaded = plugins.load(settings.proxy.plugins, str(path))
+    except (ConfigError, PluginError) as error:
+        if as_json:
+            put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
+        raise
+    found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
+    failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
+    proxy, rows = settings.proxy, found or _from_file(settings)
+    warnings = exposure(proxy)
+    if as_json:
+        names = [plugin.name for plugin in loaded]
+        put_json(
+            {
+                "ok": not failed,
+                "config": str(path),
+                "problems": [],
+                "enable": proxy.enable,
+                "plugins": names,
+                "warnings": warnings,
+                "notes": notes,
+                "upstreams": rows,
+            }
+        )
+    else:
+        upstreams, enabled = count(len(proxy.upstreams), "upstream"), count(len(loaded), "plugin")
+        put(f"ok: {escape(str(path))}: {upstreams}, {enabled}")
+        for one in rows:
+            if "state" in one:
+                put(_line(one))
+            for warning in one.get("warnings", ()):
+                put(f"          warning: {escape(warning)}")
+        for warning in warnings:
+            put(f"warning: {escape(warning)}")
+        for note in notes:
+            put(f"note: {escape(note)}")
+        if not proxy.enable:
+            put(f"note: `{command('start')}` will refuse this file, because mcp.proxy.enable is false")
+    if failed:
+        raise Failed(f"{len(failed)} of {count(len(found), 'upstream')} failed: {', '.join(failed)}")
+
+
+def _from_file(config: Config) -> list[dict[str, Any]]:
+    """The upstreams as the file has them; those that are not used have a `state`."""
+    rows: list[dict[str, Any]] = []
+    for one in (*config.proxy.upstreams, *config.disabled):
+        rows.append({"name": one.name, "transport": one.transport})
+        if one.misconfigured or not one.enabled:
+            rows[-1]["state"] = "misconfigured" if one.enabled else "disabled"
+            rows[-1]["last_error"] = one.misconfigured or None
+    return rows
+
+
+def _replicas(config: Config) -> list[str]:
+    """Notes on replicas that follow from the file alone."""
+    from gateway_core.catalog.replicas import declared, undeclared  # noqa: PLC0415 - `plugins` does not need it
+
+    return [*declared(config.proxy), *undeclared(config.proxy).values()]
+
+
+async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
+    """Connect once; returns the state of each upstream, and the notes on replicas."""
+    async with local_gateway(config) as gateway:
+        return gateway.status()["upstreams"], gateway.tools()["notes"]
+
+
+def _line(one: dict[str, Any]) -> str:
+    name = escape(one["name"])
+    if one["state"] == "disabled":
+        return f"  disabled  {name}"
+    if one["state"] == "misconfigured":
+        return f"  {painted('misconfigured', RED)}  {name}  {escape(one['last_error'])}"
+    target = escape(one["target"])
+    if one["state"] == "healthy":
+        server, tools = escape(one["server"] or "unnamed server"), count(one["tools"], "tool")
+        said = painted("ok    ", STATE_COLOURS["healthy"])
+        return f"  {said}  {name}  {target}  {server}, {one['era']} {one['protocol_version']}, {tools}"
+    return (
+        f"  {painted('failed', RED)}  {name}  {target}  {escape(one['last_error'] or 'no answer yet: ' + one['state'])}"
+    )

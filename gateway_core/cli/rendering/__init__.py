@@ -1,0 +1,1 @@
+"""Output for people: `table` lays out tables, `pages` renders what the control plane answers."""

@@ -1,0 +1,110 @@
+"""Tables that fit the terminal.
+
+Long cells are cut with an ellipsis, never wrapped. Into a pipe or a file goes the full text.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+from unicodedata import east_asian_width
+
+from gateway_core.log.escaping import escape, wants_colour
+
+GREEN: Final = 32
+RED: Final = 31
+YELLOW: Final = 33
+_MIN_LAST: Final = 20
+"""Terminal cells that the last column keeps while the other columns can stay whole."""
+_GAP: Final = "   "
+MAX_SENTENCE: Final = 1000
+"""Terminal cells of an error or warning outside of tables."""
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    colours: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    indent: str = "",
+) -> None:
+    """Print a table on stdout, every cell escaped and in one line.
+
+    Columns named in `right` are aligned to the right. `colours`: (column, text of the whole cell) -> its colour
+    (ECMA-48, SGR). On a terminal, cells are cut so that each row fits a line.
+    """
+    cells = [[escape(" ".join(cell.split())) for cell in row] for row in rows]
+    widths = [max(map(width_of, column)) for column in zip(columns, *cells, strict=True)]
+    limit = line_width()
+    if limit is not None:
+        widths = _fitting(widths, limit - len(indent) - len(_GAP) * (len(widths) - 1))
+    shown = colours if wants_colour(sys.stdout) else {}
+
+    def put_line(line: Sequence[str]) -> None:
+        aligned = []
+        for name, text, width in zip(columns, line, widths, strict=True):
+            short = cut(text, width)
+            space, colour = " " * (width - width_of(short)), shown.get((name, text))
+            painted = short if colour is None else f"\x1b[{colour}m{short}\x1b[0m"
+            aligned.append(space + painted if name in right else painted + space)
+        print(indent + _GAP.join(aligned).rstrip())
+
+    put_line(columns)
+    print(indent + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
+    for row in cells:
+        put_line(row)
+
+
+def painted(text: str, colour: int) -> str:
+    """`text` in a colour, if stdout has colours."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if wants_colour(sys.stdout) else text
+
+
+def line_width() -> int | None:
+    """Terminal cells of a line of stdout; None if it is no terminal, where lines have no limit."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def sentence(text: str) -> str:
+    """`text` of an upstream, escaped and without line breaks; on a terminal cut to `MAX_SENTENCE`."""
+    line = escape(" ".join(text.split()))
+    return line if line_width() is None else cut(line, MAX_SENTENCE)
+
+
+def width_of(text: str) -> int:
+    """Terminal cells that `text` takes."""
+    return len(text) if text.isascii() else sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` terminal cells; what is cut ends in `…`."""
+    if width_of(text) <= width:
+        return text
+    kept, used = "", 1
+    for character in text:
+        used += width_of(character)
+        if used > width:
+            break
+        kept += character
+    return f"{kept}…" if width > 0 else ""
+
+
+def _fitting(widths: Sequence[int], available: int) -> list[int]:
+    """`widths` made narrower until their sum is `available`: the last column first, then the widest ones."""
+    found = list(widths)
+    found[-1] = min(found[-1], max(available - sum(found[:-1]), _MIN_LAST))
+    if sum(found) <= available:
+        return found
+    low, high = 1, max(found)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if sum(min(width, middle) for width in found) <= available else (low, middle - 1)
+    found = [min(width, low) for width in found]
+    for index, width in enumerate(widths):  # cells that are left over
+        if found[index] < width and sum(found) < available:
+            found[index] += 1
+    return found

@@ -1,0 +1,91 @@
+"""`rad mcp proxy tools`: the tools that agents see, or one of them with its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from gateway_core.cli.client import fetch
+from gateway_core.cli.hints import command
+from gateway_core.cli.instance import locate
+from gateway_core.cli.rendering.pages import show_tools
+from gateway_core.cli.rendering.table import show_table
+from gateway_core.cli.report import Failed, put_json, say
+from gateway_core.cli.running import instance_of
+from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.cli.tools.arguments import check_text, closest
+from gateway_core.cli.tools.example import call_line
+from gateway_core.cli.tools.schema import Argument, arguments_of
+from gateway_core.config import Config
+from gateway_core.log.escaping import escape
+
+
+def tool_page(name: str) -> str:
+    """The page of the control plane that describes one tool."""
+    return f"tool?name={quote(name, safe='')}"
+
+
+def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
+    """Print what agents see, or the tool `name`: from the running gateway, or by connecting to the upstreams."""
+    check_text(name)
+    path = locate(config)
+    running = instance_of(path)
+    if running is None:
+        say("no gateway is running for this file: connecting to its upstreams …")
+        answer, tool = asyncio.run(_now(load_config(path), name))
+    else:
+        tool = None if name is None else fetch(running, tool_page(name))
+        answer = {} if tool is not None and tool["definition"] is not None else fetch(running, "tools")
+    if tool is None:
+        put_json(answer) if as_json else show_tools(answer)
+        return
+    definition = tool["definition"]
+    if definition is None:
+        raise Failed(_unknown(tool, [one["name"] for one in answer["tools"]]))
+    schema = definition.get("inputSchema")
+    example = call_line(tool["name"], schema)
+    if as_json:
+        put_json({**tool, "example": example})
+    else:
+        _show(tool, example, arguments_of(schema))
+
+
+async def _now(config: Config, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    async with local_gateway(config) as gateway:
+        return gateway.tools(), None if name is None else gateway.tool(name)
+
+
+def _unknown(tool: dict[str, Any], names: list[str]) -> str:
+    name, upstreams = tool["name"], ", ".join(tool["upstreams"])
+    listed = f"  to list all tools: {command('tools')}"
+    if upstreams:
+        return f"{upstreams} lists no tool {tool['original_name']}; a call is passed on nevertheless\n{listed}"
+    close = closest(name, names)
+    return f"no tool {name}{f'; did you mean {close}?' if close else ''}\n{listed}"
+
+
+def _show(tool: dict[str, Any], example: str, arguments: Sequence[Argument]) -> None:
+    """Print one tool: what it does, its arguments, and a call to paste."""
+    definition = tool["definition"]
+    print(f"{escape(tool['name'])}, served by {escape(', '.join(tool['upstreams']))}")
+    for line in str(definition.get("description") or definition.get("title") or "").strip().splitlines():
+        print(f"  {escape(line)}".rstrip())
+    print()
+    if arguments:
+        rows = [
+            [one.name, one.kind, "yes" if one.required else _default(one.schema), one.description] for one in arguments
+        ]
+        show_table(("argument", "type", "required", "description"), rows)
+    else:
+        print("it takes no arguments")
+    print(f"\nto call it:\n  {example}")
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    if schema.get("default") is None:
+        return "no"
+    return f"no, default {json.dumps(schema['default'], ensure_ascii=False, default=str)}"

@@ -1,0 +1,100 @@
+"""The TLS context for an upstream, and explanations of TLS failures."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Final
+
+from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
+from gateway_core.errors import Permanent
+
+_WRONG_NAME: Final = frozenset({62, 63, 64})
+_REASONS: Final = {
+    9: "it is not valid yet; compare the clocks of both machines",
+    10: "it has expired; the server needs a new one",
+    18: "it is self-signed; name its PEM file in tls.ca if you trust it",
+    19: "its chain ends in an authority that is not trusted; name that authority's PEM file in tls.ca if you trust it",
+    20: "its authority is unknown; name the authority's PEM file in tls.ca if you trust it",
+    21: "its authority is unknown, and the server sends no chain; name the authority's PEM file in tls.ca",
+    23: "it was revoked",
+}
+"""Reasons by OpenSSL's codes of verification errors (X509_V_ERR_*)."""
+CLIENT_REFUSED: Final = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a client certificate; set tls.cert",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of the client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the client certificate, or requires one; see tls.cert",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that the client certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that the client certificate was revoked",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it accepts none of the offered ciphers, or requires a client certificate",
+}
+"""Alerts with which a server ends a handshake. Some arrive after the client's first bytes, which it does not read."""
+_OTHERS: Final = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS there; is it http:// instead of https://?",
+    "UNSUPPORTED_PROTOCOL": "it speaks only versions of TLS that are no longer secure",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks only versions of TLS that are no longer secure",
+    "TLSV1_UNRECOGNIZED_NAME": "it does not know this host name",
+}
+
+
+class Trust:
+    """The TLS contexts of one upstream, made again when a file of its `tls` changes, as renewed certificates do."""
+
+    def __init__(self, tls: TlsConfig | None) -> None:
+        self._tls = tls or TlsConfig()
+        self._others = TlsConfig(ca=self._tls.ca)
+        self._made: dict[bool, tuple[ssl.SSLContext, tuple[object, ...]]] = {}
+        """Contexts with the state of their files, by whether they also trust what the system trusts."""
+
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection to the upstream. Raises `Permanent` if a file cannot be used."""
+        return self._current(self._tls)
+
+    def context_for_others(self) -> ssl.SSLContext:
+        """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
+        return self._current(self._others, with_system=True)
+
+    def _current(self, tls: TlsConfig, *, with_system: bool = False) -> ssl.SSLContext:
+        made, files = self._made.get(with_system), _state_of(tls)
+        if made is not None and made[1] == files:
+            return made[0]
+        try:
+            context = context_of(tls, with_system=with_system)
+        except TlsFileError as problem:
+            if made is not None:
+                return made[0]  # a file may be about to be replaced; the next connection looks again
+            raise Permanent(f"tls.{problem.key}: {problem}") from None
+        self._made[with_system] = (context, files)
+        return context
+
+
+def _state_of(tls: TlsConfig) -> tuple[object, ...]:
+    """A value that differs when a file has changed."""
+    found: list[object] = []
+    for _, path in tls.files:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
+def why_untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
+    """Why a certificate is not trusted, and what to do about it."""
+    if error.verify_code in _WRONG_NAME:
+        return f"it is valid for other names, not for {host}; use a name that it has in url"
+    return _REASONS.get(error.verify_code) or error.verify_message or "its verification failed"
+
+
+def why_failed(error: ssl.SSLError) -> str:
+    """Why a TLS connection failed."""
+    reason = error.reason or ""
+    return CLIENT_REFUSED.get(reason) or _OTHERS.get(reason) or reason or type(error).__name__
+
+
+def is_refused_client(error: BaseException) -> bool:
+    """Whether the server ended the handshake because of the client's certificate, so that it read no request."""
+    return isinstance(error, ssl.SSLError) and error.reason in CLIENT_REFUSED

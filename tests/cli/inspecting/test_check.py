@@ -1,0 +1,53 @@
+"""What `rad mcp proxy check` prints for scripts and for people."""
+
+import json
+
+
+def test_each_problem_is_an_object_with_file_line_key_and_message(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text("[mcp.proxy]\nenable = true\nhots = 1\nport = 0\n")
+    found = rad("check", "--json")
+    assert found.returncode == 2
+    problems = json.loads(found.stdout)["problems"]
+    assert [(one["file"], one["line"], one["key"]) for one in problems] == [
+        (str(config), 3, "mcp.proxy.hots"),
+        (str(config), 4, "mcp.proxy.port"),
+    ]
+    assert problems[1]["message"].startswith("must be from 1 to 65535")
+    for one in problems:
+        assert f"{one['file']}:{one['line']}: {one['key']}: {one['message']}" in found.stderr
+
+
+def test_a_setting_of_a_plugin_has_its_line_and_key(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(
+        '[mcp.proxy]\nenable = true\n[[mcp.proxy.plugins]]\nname = "security_ratelimit"\nrate_limit_per_minute = "x"\n'
+    )
+    found = rad("check", "--json")
+    (problem,) = json.loads(found.stdout)["problems"]
+    assert (problem["line"], problem["key"]) == (5, "mcp.proxy.plugins[0].rate_limit_per_minute")
+
+
+def test_a_problem_of_the_whole_file_has_no_key(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text("[mcp.proxy\n")
+    (problem,) = json.loads(rad("check", "--json").stdout)["problems"]
+    assert (problem["file"], problem["line"], problem["key"]) == (str(config), 1, None)
+    assert "is not valid TOML" in problem["message"]
+    config.write_text("")
+    config.chmod(0o666)
+    (problem,) = json.loads(rad("check", "--json").stdout)["problems"]
+    assert (problem["line"], problem["key"]) == (None, None)
+    assert problem["message"].startswith("others may write")
+
+
+def test_one_upstream_is_not_many(with_server, rad):
+    assert "1 upstream, 4 plugins" in rad("check").stdout
+
+
+def test_hints_repeat_the_file_that_was_given(project, rad, tmp_path):
+    config = project / "my own.toml"
+    config.write_text("[mcp.proxy]\n")
+    config.chmod(0o600)
+    assert "`rad mcp proxy start --config 'my own.toml'` will refuse" in rad("check", "--config", "my own.toml").stdout
+    assert "to start it: rad mcp proxy start --config 'my own.toml'" in rad("status", "--config", "my own.toml").stderr
