@@ -31,6 +31,7 @@ SUITES = {
     "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "conformance": "the clauses of the specification",
     "field": "servers and clients that are unusual or wrong, as people meet them",
+    "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
     "test_architecture.py": "the layout",
     "test_benchmarks.py": "benchmarks/",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.http1.writer import ResponseStream
-
-if TYPE_CHECKING:
-    from gateway_core.http1.connection import ServerConnection
 
 
 class Client(Protocol):
@@ -80,6 +77,7 @@ class ServerContext(Protocol):
     max_body: int
     draining: bool
 
-    def opened(self, connection: ServerConnection) -> bool: ...
+    def opened(self, connection: Any) -> bool: ...
     def admit(self) -> bool: ...
-    def closed(self, connection: ServerConnection) -> None: ...
+    def pause_for(self, address: str, size: int) -> float: ...
+    def closed(self, connection: Any) -> None: ...

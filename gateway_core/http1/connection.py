@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.reader import RequestReader
+from gateway_core.http1.reader import MAX_AHEAD, MAX_TURN, REST, RequestReader
 from gateway_core.http1.response import Response
 from gateway_core.http1.writer import ResponseStream, ResponseWriter
 
@@ -28,10 +28,6 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
-MAX_TURN: Final = 4
-"""Requests that are served in one turn of the event loop; then other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -105,6 +101,9 @@ class ServerConnection(asyncio.Protocol):
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._pause()
+        if self._handler is not None and (seconds := self._server.pause_for(self.address, len(data))):
+            self._pause()
+            asyncio.get_running_loop().call_later(seconds, self._resume)
 
     def _process(self) -> None:
         """Serve buffered requests until one is incomplete or its response is pending."""
@@ -142,11 +141,11 @@ class ServerConnection(asyncio.Protocol):
             self._processing = False
 
     def _yield(self) -> None:
-        """Go on in the next turn of the event loop, and read nothing more until then."""
-        if self._pending is None and not self._ending:
+        """Go on after `REST`, and read nothing more until then."""
+        if self._reader.buffer and self._pending is None and not self._ending:
             self._pause()
             self._yielded = True
-            asyncio.get_running_loop().call_soon(self._next)
+            asyncio.get_running_loop().call_later(REST, self._next)
 
     def _pause(self) -> None:
         transport = self._transport

@@ -11,9 +11,16 @@ from gateway_core.http1 import connection as connections
 from gateway_core.http1.application import Application
 from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.response import ResponseHeads
+from gateway_core.pace import Pace
 
 SPARE: Final = 64
 """Least number of connections above the limit that stay open to get a rejection."""
+
+BODY_RATE: Final = 4 * 1024 * 1024
+BODY_BURST: Final = 8 * 1024 * 1024
+"""Bytes per second, and at once, of bodies from one address that arrive in several pieces."""
+MAX_PACES: Final = 1024
+"""Addresses whose pace is remembered."""
 
 
 class HttpServer:
@@ -32,6 +39,7 @@ class HttpServer:
         """The listening port, set by `start`."""
         self._max_connections = max_connections
         self._open: set[ServerConnection] = set()
+        self._paces: dict[str, Pace] = {}
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
@@ -96,6 +104,15 @@ class HttpServer:
             return False
         self.admitted += 1
         return True
+
+    def pause_for(self, address: str, size: int) -> float:
+        """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
+        pace = self._paces.get(address)
+        if pace is None:
+            pace = self._paces[address] = Pace(BODY_RATE, BODY_BURST)
+            if len(self._paces) > MAX_PACES:
+                del self._paces[next(iter(self._paces))]
+        return pace.pause(size)
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway_core.http1.connection import MAX_TURN
+from gateway_core.http1 import server as servers
+from gateway_core.http1.reader import MAX_TURN
 from gateway_core.http1.response import Response
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -71,6 +72,27 @@ async def test_bytes_that_arrive_between_two_turns_are_served_in_order(start: An
     while received.count(b"nothing") < 400:
         received += await asyncio.wait_for(reader.read(65536), 10)
     assert [int(head.path[1:]) for head, _ in world.application.served] == list(range(400))
+    writer.close()
+
+
+async def test_large_bodies_of_one_address_are_read_at_a_limited_rate(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "BODY_BURST", 64 * 1024)
+    world = await start(max_body=4 * 1024 * 1024)
+    paused: list[float] = []
+    count = world.server.pause_for
+
+    def pause_for(address: str, size: int) -> float:
+        paused.append(count(address, size))
+        return paused[-1]
+
+    world.server.pause_for = pause_for
+    reader, writer = await world.dial()
+    body = b"x" * 2 * 1024 * 1024
+    writer.write(b"POST /size?3 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 200 ")
+    assert any(paused)
     writer.close()
 
 

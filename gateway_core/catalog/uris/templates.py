@@ -28,7 +28,7 @@ PATTERN_MEMORY: Final = 256 * 1024
 """Bytes that RE2 may use for one pattern."""
 PREFIX: Final = 64
 """Characters of a template's literal beginning by which it is found."""
-EFFORT: Final = 2 * 1024 * 1024
+EFFORT: Final = 512 * 1024
 """Characters that the tests of one result or request may read; see `Effort`."""
 TEST_COST: Final = 2048
 """Characters that a test counts for, besides those of the URI."""

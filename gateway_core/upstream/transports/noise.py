@@ -20,7 +20,7 @@ from gateway_core.pace import Pace
 RATE: Final = 500.0
 BURST: Final = 2000.0
 """Useless messages per second, and at once."""
-USEFUL: Final = 0.1
+USEFUL: Final = 0.25
 """What a useful message counts for: progress of a call, a log message, a late answer."""
 LINE: Final = 0.05
 """What a line of an event stream counts for, besides its message."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import sys
 
@@ -26,12 +27,11 @@ def pour(port: int, data: bytes) -> None:
         while True:
             sent = 0
             while sent < len(data):
-                with contextlib.suppress(BlockingIOError):
-                    sent += connection.send(data[sent : sent + 1024 * 1024])
-                with contextlib.suppress(BlockingIOError):
-                    while got := connection.recv(1024 * 1024):
-                        del got
+                readable, writable, _ = select.select([connection], [connection], [])
+                if readable and not connection.recv(1024 * 1024):
                     return
+                if writable:
+                    sent += connection.send(data[sent : sent + 256 * 1024])
 
 
 def sockets(port: int) -> None:
