@@ -98,16 +98,14 @@ class Gateway:
         self._processes: list[subprocess.Popen[bytes]] = []
         hostile = ""
         if kind in OF_CHILDREN:
-            hostile = self._upstream("hostile", "stdio", args=[str(SERVERS / "flooder.py"), kind])
+            hostile = self._upstream("hostile", args=[str(SERVERS / "flooder.py"), kind])
         elif kind in OF_STREAMS:
             port = free_port()
             self._start(sys.executable, str(SERVERS / "streamer.py"), str(port), kind)
-            self._stream = (
-                f'[[mcp.proxy.upstreams]]\nname = "hostile"\ntransport = "http"\nurl = "http://127.0.0.1:{port}/mcp"\n'
-            )
-            hostile = "" if kind in OF_AGENTS else self._stream
+            url = f"http://127.0.0.1:{port}/mcp"
+            hostile = f'[[mcp.proxy.upstreams]]\nname = "hostile"\ntransport = "http"\nurl = "{url}"\n'
         config = folder / "mcp-proxy.toml"
-        honest = self._upstream("honest", "stdio", args=[str(SERVERS / "flooder.py"), "honest"])
+        honest = self._upstream("honest", args=[str(SERVERS / "flooder.py"), "honest"])
         config.write_text(BASE.format(port=self.port) + honest + hostile)
         self.log = folder / "log"
         with self.log.open("wb") as log:
@@ -127,8 +125,8 @@ class Gateway:
                 assert time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.1)
 
-    def _upstream(self, name: str, transport: str, args: list[str]) -> str:
-        table = f'[[mcp.proxy.upstreams]]\nname = "{name}"\ntransport = "{transport}"\n'
+    def _upstream(self, name: str, args: list[str]) -> str:
+        table = f'[[mcp.proxy.upstreams]]\nname = "{name}"\ntransport = "stdio"\n'
         return f"{table}command = {json.dumps(sys.executable)}\nargs = {json.dumps(args)}\n"
 
     def _start(self, *command: str) -> None:
