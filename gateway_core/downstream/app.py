@@ -14,7 +14,6 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
@@ -38,6 +37,7 @@ from gateway_core.http1.response import Response
 from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
