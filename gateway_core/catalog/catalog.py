@@ -87,6 +87,8 @@ class Catalog:
         self.tasks: Final = Tasks(seal, upstreams)
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
         self._views: dict[str, _View] = {}
+        self._made_from: tuple[Mapping[Upstream, FetchedLists], list[int]] = ({}, [-1])
+        """The lists, and their counters of changes, that the snapshot was made from."""
         self.snapshot = Snapshot()
         """Made from the lists that upstreams returned to the gateway itself."""
         self.generation = object()
@@ -96,9 +98,16 @@ class Catalog:
     def rebuild(self) -> None:
         """Build a snapshot from the upstreams' last known lists, and call the listeners with what changed.
 
-        If nothing changed, the old snapshot and the views made from it stay.
+        If nothing changed, the old snapshot and the views made from it stay. Lists are immutable: the same objects
+        make the same snapshot, and most calls come from an upstream that went down or came back with the same lists.
         """
         all_fetched = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
+        changes = [one.published.changes for one in all_fetched]
+        last, last_changes = self._made_from
+        same = changes == last_changes and list(all_fetched) == list(last)
+        if same and all(known is last[one] for one, known in all_fetched.items()):
+            return
+        self._made_from = all_fetched, changes
         before, after = self.snapshot, self._assembler.whole(self._upstreams, all_fetched)
         if after == before:
             return

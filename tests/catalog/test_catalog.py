@@ -117,6 +117,17 @@ async def test_whatever_may_change_an_answer_makes_a_new_snapshot(
     assert world.catalog.snapshot is not snapshot
 
 
+async def test_the_same_lists_are_not_assembled_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole(*_: Any) -> Any:
+        raise AssertionError("assembled again")
+
+    monkeypatch.setattr(world.catalog._assembler, "whole", whole)
+    world.catalog.rebuild()
+    a_description(world)
+    with pytest.raises(AssertionError, match="assembled again"):
+        await world.refresh()
+
+
 async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: World) -> None:
     catalog, published = world.catalog, world.upstreams[1].published
     agent = Agent(Principal("p"), "modern", "2026-07-28")
