@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import urlsplit
 
 from gateway_core.cli.importing.client_file import ClientFile, ClientServer
 from gateway_core.cli.importing.placeholders import Placeholders, only_own
-from gateway_core.cli.importing.variables import Variables, has_secret_shape, is_secret, is_secret_name, variable_name
+from gateway_core.cli.importing.spans import secret_spans
+from gateway_core.cli.importing.variables import Variables, is_secret, is_secret_name, variable_name
 from gateway_core.config.report import one_line, toml_value
 
 _TYPES: Final = {
@@ -35,6 +36,8 @@ _IGNORED: Final = frozenset({"name", "description", "source"})
 """Members that say nothing about how the server runs."""
 _OWN_HEADERS: Final = frozenset({"accept", "content-type", "connection", "host", "content-length"})
 _SCHEME: Final = re.compile(r"(Bearer|Basic|Token|token|ApiKey)\s+(?=\S)")
+_CREDENTIALS: Final = re.compile(r"[^\s:/]+:(?!\d+$)[^\s/].*")
+_SCHEMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MAX_NAME: Final = 64
 
 
@@ -142,8 +145,8 @@ class _Reader:
         named = next((self._members[key] for key in _TYPE_KEYS if isinstance(self._members.get(key), str)), None)
         if named is not None:
             transport = _TYPES.get(named.lower())
-            if transport is None and "command" not in self._members and not self._url():
-                raise CannotConvertError(f'its type "{one_line(named[:40])}" is none that the gateway has')
+            if transport is None and "command" not in self._members:
+                raise CannotConvertError(f'type "{one_line(named[:40])}" is not supported')
             if transport is not None and (transport == "stdio") == (self._url() is None):
                 return transport
         if isinstance(self._members.get("command"), str):
@@ -151,6 +154,8 @@ class _Reader:
         url = self._url()
         if url is None:
             raise CannotConvertError("has neither command nor url")
+        if (scheme := _SCHEMED.match(url)) and scheme[1].lower() not in ("http", "https"):
+            raise CannotConvertError(f"a url with {scheme[0]} is not supported")
         return "sse" if urlsplit(url).path.rstrip("/").endswith("/sse") else "http"
 
     def _url(self) -> str | None:
@@ -175,19 +180,19 @@ class _Reader:
         if PurePath(command).name in ("rad", "rad.exe") and args[:2] == ["mcp", "proxy"]:
             raise CannotConvertError("is this gateway")
         env = self._env()
-        found: dict[str, Any] = {"command": self._text(command, set())}
+        found: dict[str, Any] = {"command": self._text(command, set(), f"the command of {self._name}")}
         if args:
             found["args"] = self._args(args, set(self._pairs("env")))
         if env:
             found["env"] = env
         cwd = self._members.get("cwd")
         if isinstance(cwd, str) and cwd:
-            found["cwd"] = self._text(cwd, set())
+            found["cwd"] = self._text(cwd, set(), f"cwd of {self._name}")
         elif "/" in command and not PurePath(command).is_absolute() and not command.startswith(("~", "${")):
-            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {command}")
+            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {found['command']}")
         if any(PurePath(arg.partition("@")[0]).name == "mcp-remote" for arg in args):
-            url = next((arg for arg in args if arg.startswith(("http://", "https://"))), None)
-            if url is not None and not has_secret_shape(url):
+            url = next((arg for arg in found["args"] if arg.startswith(("http://", "https://"))), None)
+            if url is not None:
                 self.notes.append(
                     f'unless it needs a login in a browser, transport = "http", url = "{url}" replace mcp-remote'
                 )
@@ -201,7 +206,7 @@ class _Reader:
             elif is_secret(name, value):
                 found[name] = self._variables.hold(value, name, self._name, f"env.{name} of {self._name}")
             else:
-                found[name] = self._text(value, set())
+                found[name] = self._text(value, set(), f"env.{name} of {self._name}")
         return found
 
     def _args(self, args: list[str], own: set[str]) -> list[str]:
@@ -218,8 +223,8 @@ class _Reader:
             if equals and re.fullmatch(r"-{0,2}[A-Za-z][\w-]*", name):
                 found.append(f"{name}={self._option_value(name.lstrip('-'), value, own)}")
             elif arg.startswith("-"):
-                option = arg.lstrip("-")
                 found.append(self._text(arg, own))
+                option = arg.lstrip("-") if found[-1] == arg else ""
             else:
                 found.append(self._option_value("", arg, own))
         return found
@@ -232,10 +237,17 @@ class _Reader:
         name, equals, content = value.partition("=")
         if option in ("e", "env") and equals and re.fullmatch(r"\w+", name):
             return f"{name}={self._option_value(name, content, own)}"
-        if is_secret(option, value) and not only_own(value, own):
-            wanted = option if option.isupper() else self._own(option or "argument")
+        if self._is_whole_secret(option, value) and not only_own(value, own):
+            wanted = self._placeholders.own_name(option or "argument")
             return self._variables.hold(value, wanted, self._name, f"an argument of {self._name}")
         return self._text(value, own)
+
+    def _is_whole_secret(self, option: str, value: str) -> bool:
+        """Whether all of an argument is a secret; else only its parts may be."""
+        if option in ("u", "user") and _CREDENTIALS.fullmatch(value):
+            return True
+        has_parts = value.startswith(("http://", "https://", "{", "[")) or " " in value
+        return is_secret(option, value) and (is_secret_name(option) or not has_parts)
 
     # http and sse
 
@@ -258,10 +270,10 @@ class _Reader:
 
     def _header_value(self, name: str, value: str, own: set[str]) -> str:
         if not is_secret(name, value) or only_own(value, own):
-            return self._text(value, own)
+            return self._text(value, own, f"headers.{name} of {self._name}")
         scheme = _SCHEME.match(value)
         start = scheme.group() if scheme else ""
-        wanted = self._own("token" if name.lower() == "authorization" else name)
+        wanted = self._placeholders.own_name("token" if name.lower() == "authorization" else name)
         return start + self._variables.hold(value[len(start) :], wanted, self._name, f"headers.{name} of {self._name}")
 
     def _split_credentials(self, url: str) -> tuple[str, str]:
@@ -278,22 +290,9 @@ class _Reader:
                 pair, f"{self._name}_basic", self._name, f"user:password of the url of {self._name}, in base64"
             )
             parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        query = []
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if is_secret(name, value):
-                purpose = f"?{name} of the url of {self._name}"
-                reference = self._variables.hold(value, self._own(name), self._name, purpose)
-                query.append(f"{quote(name)}={reference}")
-            else:
-                query.append(f"{quote(name)}={self._text(quote(value, safe='${}:/,'), set())}")
-        parts = parts._replace(query="", fragment="")
-        return self._text(parts.geturl(), set()) + (f"?{'&'.join(query)}" if query else ""), basic
+        return self._text(parts._replace(fragment="").geturl(), set(), f"the url of {self._name}"), basic
 
     # both
-
-    def _own(self, name: str) -> str:
-        """A name for a variable of this server alone."""
-        return name if variable_name(name).startswith(variable_name(self._name)) else f"{self._name}_{name}"
 
     def _pairs(self, key: str) -> dict[str, str]:
         value = self._members.get(key)
@@ -304,8 +303,8 @@ class _Reader:
             return {}
         return {name: _as_text(item) for name, item in value.items() if item is not None}
 
-    def _text(self, text: str, own: set[str]) -> str:
-        return self._placeholders.convert(text, own)
+    def _text(self, text: str, own: set[str], place: str = "") -> str:
+        return self._placeholders.convert(text, own, place or f"an argument of {self._name}")
 
     def _report_the_rest(self) -> None:
         rest = []
@@ -313,7 +312,7 @@ class _Reader:
             if key in _READ or key in _IGNORED or value in (None, [], {}, ""):
                 continue
             shown = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 60)
-            safe = shown and not is_secret_name(key) and not has_secret_shape(str(value))
+            safe = shown and not is_secret_name(key) and not secret_spans(str(value))
             rest.append(f"{key} = {toml_value(value)}" if safe else key)
         if rest:
             self.notes.append(f"not carried over: {', '.join(rest)}")
