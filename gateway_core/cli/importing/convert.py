@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 from gateway_core.cli.importing.client_file import ClientFile, ClientServer
 from gateway_core.cli.importing.placeholders import Placeholders, only_own
 from gateway_core.cli.importing.spans import secret_spans
-from gateway_core.cli.importing.variables import Variables, is_secret, is_secret_name, variable_name
+from gateway_core.cli.importing.variables import Variables, is_secret, is_secret_name
 from gateway_core.config.report import one_line, toml_value
+from gateway_core.config.rules import leads_to_gateway
+from gateway_core.config.secrets import is_plain
 
 _TYPES: Final = {
     "stdio": "stdio",
@@ -55,6 +57,8 @@ class Conversion:
     """Upstream name -> lines about it."""
     left_out: list[str] = field(default_factory=list)
     """`place: reason` of each server that was not converted."""
+    present: list[str] = field(default_factory=list)
+    """Names of the upstreams that the configuration already has in the same form."""
     variables: Variables = field(default_factory=Variables)
 
     def toml(self) -> str:
@@ -73,18 +77,33 @@ class Conversion:
         return "\n".join([*comments, *table])
 
 
-def convert(file: ClientFile, *, taken: Iterable[str] = ()) -> Conversion:
-    """Convert every server of `file`. `taken`: names that the configuration already has; these are left out."""
+def convert(
+    file: ClientFile,
+    *,
+    taken: Iterable[str] = (),
+    present: Container[str] = (),
+    address: tuple[str, int] = ("127.0.0.1", 3000),
+) -> Conversion:
+    """Convert every server of `file`.
+
+    `taken`: names that the configuration already has; these are left out. `present`: those of them that are the same
+    servers. `address`: host and port of this gateway, which is left out too.
+    """
     found = Conversion()
     kept = set(taken)
     names: set[str] = set()
     for server in file.servers:
         try:
             name = _upstream_name(server.name)
+            if name in present:
+                found.present.append(name)
+                continue
             if name in kept:
                 raise CannotConvertError(f'the configuration already has an upstream "{name}"')
             name = _distinct(name, names | kept)
             reader = _Reader(file, server, name, found.variables)
+            if reader.leads_to(*address):
+                raise CannotConvertError("is this gateway")
             upstream = reader.upstream()
         except CannotConvertError as error:
             found.left_out.append(f"{server.place}: {error}")
@@ -141,6 +160,12 @@ class _Reader:
         self._report_the_rest()
         return result
 
+    def leads_to(self, host: str, port: int) -> bool:
+        """Whether the server is the gateway at this address, directly or through a program such as `mcp-remote`."""
+        args = self._members.get("args")
+        urls = [self._url(), *(args if isinstance(args, list) and args else str(self._members.get("command")).split())]
+        return any(leads_to_gateway(url, host, port) for url in urls if isinstance(url, str) and "://" in url)
+
     def _transport(self) -> str:
         named = next((self._members[key] for key in _TYPE_KEYS if isinstance(self._members.get(key), str)), None)
         if named is not None:
@@ -165,8 +190,6 @@ class _Reader:
     def is_off(self) -> bool:
         return self._members.get("disabled") is True or self._members.get("enabled") is False
 
-    # stdio
-
     def _stdio(self) -> dict[str, Any]:
         command = self._members.get("command")
         if not isinstance(command, str) or not command.strip():
@@ -189,7 +212,8 @@ class _Reader:
         if isinstance(cwd, str) and cwd:
             found["cwd"] = self._text(cwd, set(), f"cwd of {self._name}")
         elif "/" in command and not PurePath(command).is_absolute() and not command.startswith(("~", "${")):
-            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {found['command']}")
+            shown = found["command"]
+            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {shown}")
         if any(PurePath(arg.partition("@")[0]).name == "mcp-remote" for arg in args):
             url = next((arg for arg in found["args"] if arg.startswith(("http://", "https://"))), None)
             if url is not None:
@@ -249,8 +273,6 @@ class _Reader:
         has_parts = value.startswith(("http://", "https://", "{", "[")) or " " in value
         return is_secret(option, value) and (is_secret_name(option) or not has_parts)
 
-    # http and sse
-
     def _remote(self) -> dict[str, Any]:
         url = self._url()
         assert url is not None, "its transport follows from it"
@@ -292,8 +314,6 @@ class _Reader:
             parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         return self._text(parts._replace(fragment="").geturl(), set(), f"the url of {self._name}"), basic
 
-    # both
-
     def _pairs(self, key: str) -> dict[str, str]:
         value = self._members.get(key)
         if value is None:
@@ -312,7 +332,7 @@ class _Reader:
             if key in _READ or key in _IGNORED or value in (None, [], {}, ""):
                 continue
             shown = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 60)
-            safe = shown and not is_secret_name(key) and not secret_spans(str(value))
+            safe = shown and not is_secret_name(key) and is_plain(str(value)) and not secret_spans(str(value))
             rest.append(f"{key} = {toml_value(value)}" if safe else key)
         if rest:
             self.notes.append(f"not carried over: {', '.join(rest)}")

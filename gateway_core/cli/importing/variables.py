@@ -26,6 +26,8 @@ SECRET_SHAPES: Final = re.compile(
     r"|\b(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{36,}={0,2}"
 )
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+NO_SECRETS: Final = frozenset({"bearer", "basic", "token", "true", "false", "null", "none"})
+"""Values that are no secret whatever their name."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 _NOT_A_NAME = re.compile(r"[^A-Z0-9_]+")
@@ -45,7 +47,7 @@ def has_secret_shape(value: str) -> bool:
 def is_secret(name: str, value: str) -> bool:
     """Whether `value`, which is called `name`, must not stand in the configuration; references to variables may."""
     rest = _REFERENCE.sub("", value).strip()
-    if not rest or rest.lower() in ("bearer", "basic", "token", "true", "false"):
+    if not rest or rest.lower() in NO_SECRETS:
         return False
     return has_secret_shape(value) or is_secret_name(name)
 
