@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gateway_core.cli.importing.client_file import ClientFile, ClientServer
 from gateway_core.cli.importing.placeholders import Placeholders, only_own
@@ -307,7 +307,7 @@ class _Reader:
             raise CannotConvertError("its url is not a URL") from None
         basic = ""
         if user is not None:
-            pair = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            pair = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
             basic = self._variables.hold(
                 pair, f"{self._name}_basic", self._name, f"user:password of the url of {self._name}, in base64"
             )

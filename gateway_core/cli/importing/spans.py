@@ -38,6 +38,7 @@ _OPTION: Final = re.compile(
     r"""(?:"(?P<double>[^"\x00]+)"|'(?P<single>[^'\x00]+)'|(?P<bare>[^\s"'\x00-][^\s"'\x00]*))"""
 )
 _GLUED: Final = re.compile(r"(?<!\S)-p([^\s=:-][^\s=]{5,})")
+_CREDENTIALS: Final = re.compile(r"""(?<!\S)(?:-u|--user)[ =]["']?[^\s:"'/]+:(?!\d+(?:\s|$))([^\s"'\x00]+)""")
 _SHELL_VARIABLE: Final = re.compile(r"\$(?:[A-Za-z_]\w*|\(.*)")
 _TOKEN_END: Final = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _MAX_TEXT: Final = 16 * 1024
@@ -114,6 +115,9 @@ def _by_name(text: str) -> Iterator[Span]:
             if _has_secret_name(found["key"], item[1]):
                 start = found.start("items")
                 yield Span(start + item.start(1), start + item.end(1), found["key"])
+    for credentials in _CREDENTIALS.finditer(text):
+        if not _SHELL_VARIABLE.fullmatch(credentials[1]):
+            yield Span(credentials.start(1), credentials.end(1), "password")
     for glued in _GLUED.finditer(text):
         if _is_random(glued[1], 0):
             yield Span(glued.start(1), glued.end(1), "password")
