@@ -33,7 +33,7 @@ from gateway_core.http1.reader import RequestReader
 from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
-from gateway_core.upstream import upstream as upstreams
+from gateway_core.upstream import connection_manager
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.requests import Reply, Request
@@ -170,7 +170,7 @@ async def reading() -> None:
     assert meta_of(message_of(body).members)
 
 
-_READER = RequestReader()
+_READER = RequestReader(lambda size: None)
 _HEADS = [_HEAD.replace(b"Content-Type", b"Traceparent: 00-%032x-01\r\nContent-Type" % number) for number in (1, 2)]
 
 
@@ -217,7 +217,7 @@ class Cost(NamedTuple):
 
 async def measured() -> dict[str, Cost]:
     """The paths, and what each costs."""
-    setattr(upstreams, "connection_to", lambda *_: Fixed())  # noqa: B010 - it is not exported there
+    setattr(connection_manager, "connection_to", lambda *_, **__: Fixed())  # noqa: B010 - it is not exported there
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         scratch = Path(folder)
 
