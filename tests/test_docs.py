@@ -214,11 +214,13 @@ def test_every_settings_block_of_a_client_can_be_imported(path: Path, tmp_path: 
     for block in blocks(path, "json"):
         source = tmp_path / "settings.json"
         source.write_text(block, encoding="utf-8")
-        found = convert(read(source))
+        found = convert(read(source), address=("127.0.0.1", 3001))
         assert [one["url"] for one in found.upstreams if "url" in one] == ["http://localhost:3000/mcp"] * (
             "mcp-remote" not in block and "http://localhost:3000/mcp" in block
         )
         assert [reason.partition(": ")[2] for reason in found.left_out] == ["is this gateway"] * ("/rad" in block)
+        if "http://localhost:3000/mcp" in block:
+            assert not convert(read(source)).upstreams, "the gateway is not its own upstream"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
 from gateway_core.config.fields import SigningAlgorithm
@@ -15,6 +16,7 @@ from gateway_core.config.keys import algorithms
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import Problem
 from gateway_core.config.source import Path
+from gateway_core.http1.hosts import leads_to_loopback
 
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
@@ -39,6 +41,7 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         path: Path = (*_PROXY, "upstreams", index)
         yield from _separator(proxy, upstream, path, secret)
         yield from _transport(upstream, path)
+        yield from _own_address(proxy, upstream, path)
         if isinstance(auth := upstream.get("auth"), dict):
             yield from _auth(auth, (*path, "auth"))
         if isinstance(tls := upstream.get("tls"), dict):
@@ -157,6 +160,34 @@ def _transport(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
                     yield Problem(
                         (*path, "headers", name), "is also written by this upstream's auth; remove one of the two"
                     )
+
+
+def _own_address(proxy: dict[str, Any], upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
+    url, port = upstream.get("url"), _number(proxy, "port")
+    host = proxy.get("host", ProxyConfig.model_fields["host"].default)
+    if upstream.get("enabled") is False or not isinstance(url, str) or not isinstance(host, str):
+        return
+    if port is not None and leads_to_gateway(url, host, int(port)):
+        yield Problem(
+            (*path, "url"),
+            "is the address of this gateway, which would be its own upstream; "
+            "remove the upstream, or change its url or mcp.proxy.port",
+        )
+
+
+def leads_to_gateway(url: str, host: str, port: int) -> bool:
+    """Whether `url` is an MCP endpoint of the gateway that listens on `host` and `port`."""
+    try:
+        parts = urlsplit(url)
+        name, number = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if number is None:
+        number = 443 if parts.scheme == "https" else 80
+    if number != port or parts.path.rstrip("/") not in ("", "/mcp", "/sse"):
+        return False
+    is_local = leads_to_loopback(host) or host in ("0.0.0.0", "::")
+    return name == host.lower() or (is_local and leads_to_loopback(name))
 
 
 def _stdio(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:

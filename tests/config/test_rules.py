@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway_core.config import AuthConfig, loads
 from gateway_core.config.keys import algorithms
+from gateway_core.config.rules import leads_to_gateway
 from gateway_core.errors import ConfigError
 
 HEAD = """\
@@ -132,3 +133,52 @@ def test_a_key_signs_with_the_algorithms_of_its_kind(key: object, possible: tupl
 )
 def test_other_keys_are_refused(text: str, message: str) -> None:
     assert message in problem('private_key = "${P}"', P=text)
+
+
+OWN = """\
+[mcp.proxy]
+enable = true
+port = 3456
+{}
+[[mcp.proxy.upstreams]]
+name = "me"
+transport = "http"
+url = "{}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("http://localhost:3456/mcp", ""),
+        ("http://127.0.0.1:3456", ""),
+        ("http://[::1]:3456/sse/", 'host = "0.0.0.0"'),
+        ("http://192.0.2.7:3456/mcp", 'host = "192.0.2.7"'),
+    ],
+)
+def test_the_gateway_is_not_its_own_upstream(url: str, more: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(OWN.format(more, url), Path("x.toml"), {})
+    (found,) = [one for one in caught.value.problems if "own upstream" in str(one)]
+    assert "mcp.proxy.upstreams[0].url" in str(found)
+    assert url not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://localhost:3457/mcp", "127.0.0.1", 3456),
+        ("http://localhost:3456/other", "127.0.0.1", 3456),
+        ("http://localhost/mcp", "127.0.0.1", 3456),
+        ("http://mcp.example.com:3456/mcp", "0.0.0.0", 3456),
+        ("http://localhost:3456/mcp", "192.0.2.7", 3456),
+        ("http://localhost:x/mcp", "127.0.0.1", 3456),
+    ],
+)
+def test_another_address_is_another_server(url: str, host: str, port: int) -> None:
+    assert not leads_to_gateway(url, host, port)
+
+
+def test_an_upstream_that_is_switched_off_may_have_the_own_address() -> None:
+    text = OWN.format("", "http://localhost:3456/mcp") + "enabled = false\n"
+    assert len(loads(text, Path("x.toml"), {}).disabled) == 1

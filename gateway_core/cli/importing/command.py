@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from gateway_core.cli.hints import command
-from gateway_core.cli.importing.client_file import read
+from gateway_core.cli.importing.client_file import ClientFile, read
 from gateway_core.cli.importing.convert import Conversion, convert
 from gateway_core.cli.init import default_path, keep_out_of_git, write
 from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.config import default_file, loads
-from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.errors import ConfigError, FileProblem, GatewayError
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
 _STAND_INS: Final = ("x" * 40, "https://example.invalid/")
 """Values with which the file is checked in place of those of the environment: one for texts, one for addresses."""
 _UPSTREAM: Final = re.compile(r"mcp\.proxy\.upstreams\[(\d+)\]")
+
+_IDENTITY: Final = ("transport", "command", "args", "url")
+"""Keys that tell which server an upstream is."""
 
 
 class AnySet(Mapping[str, str]):
@@ -48,13 +52,14 @@ def import_servers(source: Path, config: Path | None, *, write_it: bool, as_json
     if write_it:
         path, text = _target(config)
         before = loads(text, path, AnySet())
-        present = [upstream.name for upstream in (*before.proxy.upstreams, *before.disabled)]
-        found = convert(file, taken=present)
+        address = (before.proxy.host, before.proxy.port)
+        taken = [upstream.name for upstream in (*before.proxy.upstreams, *before.disabled)]
+        found = convert(file, taken=taken, present=_present(file, text, address), address=address)
         if found.upstreams:
-            _add(path, text, found, len(present))
+            _add(path, text, found, len(taken))
     else:
         path = None
-        found = convert(file)
+        found = convert(file, address=_address(config))
     if as_json:
         put_json(
             {
@@ -83,6 +88,28 @@ def _target(config: Path | None) -> tuple[Path, str]:
         if path.exists():
             raise
     return path, path.read_text(encoding="utf-8-sig") if path.exists() else default_file()
+
+
+def _address(config: Path | None) -> tuple[str, int]:
+    """Host and port of the configuration; the defaults if it cannot be read."""
+    try:
+        path, text = _target(config)
+        proxy = loads(text, path, AnySet()).proxy
+    except (OSError, ValueError, GatewayError):
+        proxy = loads(default_file(), Path(), AnySet()).proxy
+    return proxy.host, proxy.port
+
+
+def _present(file: ClientFile, text: str, address: tuple[str, int]) -> set[str]:
+    """Names of the servers whose upstream is already in the configuration, with the same command or URL."""
+    listed = tomllib.loads(text).get("mcp", {}).get("proxy", {}).get("upstreams", [])
+    written = {upstream["name"]: upstream for upstream in listed}
+    return {
+        upstream["name"]
+        for upstream in convert(file, address=address).upstreams
+        if (there := written.get(upstream["name"])) is not None
+        and all(there.get(key) == upstream.get(key) for key in _IDENTITY)
+    }
 
 
 def _add(path: Path, text: str, found: Conversion, present: int) -> None:
@@ -127,6 +154,9 @@ def _problems(path: Path, text: str, found: Conversion) -> list[FileProblem]:
 
 def _summarise(found: Conversion, servers: int, path: Path | None) -> None:
     carried = count(len(found.upstreams), "upstream")
+    if found.present and not found.upstreams and not found.left_out:
+        say("nothing new: the configuration already has these servers")
+        return
     if path is not None and found.upstreams:
         put(f"added {carried} to {escape(str(path))}")
     else:
@@ -134,6 +164,10 @@ def _summarise(found: Conversion, servers: int, path: Path | None) -> None:
     for name, comments in found.comments.items():
         for comment in comments[1:]:
             say(f"note: {escape(name)}: {escape(comment)}")
+    if found.upstreams:
+        say("note: look through args and urls for secrets that have no usual form")
+    if found.present:
+        say(f"already there: {escape(', '.join(found.present))}")
     for reason in found.left_out:
         say(f"left out: {escape(reason)}")
     if found.variables.purposes:

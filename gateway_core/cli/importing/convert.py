@@ -9,16 +9,19 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from gateway_core.cli.importing.client_file import ClientFile, ClientServer
 from gateway_core.cli.importing.placeholders import Placeholders, only_own
-from gateway_core.cli.importing.variables import Variables, has_secret_shape, is_secret, is_secret_name, variable_name
+from gateway_core.cli.importing.spans import secret_spans
+from gateway_core.cli.importing.variables import Variables, is_secret, is_secret_name
 from gateway_core.config.report import one_line, toml_value
+from gateway_core.config.rules import leads_to_gateway
+from gateway_core.config.secrets import is_plain
 
 _TYPES: Final = {
     "stdio": "stdio",
@@ -35,6 +38,8 @@ _IGNORED: Final = frozenset({"name", "description", "source"})
 """Members that say nothing about how the server runs."""
 _OWN_HEADERS: Final = frozenset({"accept", "content-type", "connection", "host", "content-length"})
 _SCHEME: Final = re.compile(r"(Bearer|Basic|Token|token|ApiKey)\s+(?=\S)")
+_CREDENTIALS: Final = re.compile(r"[^\s:/]+:(?!\d+$)[^\s/].*")
+_SCHEMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MAX_NAME: Final = 64
 
 
@@ -52,6 +57,8 @@ class Conversion:
     """Upstream name -> lines about it."""
     left_out: list[str] = field(default_factory=list)
     """`place: reason` of each server that was not converted."""
+    present: list[str] = field(default_factory=list)
+    """Names of the upstreams that the configuration already has in the same form."""
     variables: Variables = field(default_factory=Variables)
 
     def toml(self) -> str:
@@ -70,18 +77,33 @@ class Conversion:
         return "\n".join([*comments, *table])
 
 
-def convert(file: ClientFile, *, taken: Iterable[str] = ()) -> Conversion:
-    """Convert every server of `file`. `taken`: names that the configuration already has; these are left out."""
+def convert(
+    file: ClientFile,
+    *,
+    taken: Iterable[str] = (),
+    present: Container[str] = (),
+    address: tuple[str, int] = ("127.0.0.1", 3000),
+) -> Conversion:
+    """Convert every server of `file`.
+
+    `taken`: names that the configuration already has; these are left out. `present`: those of them that are the same
+    servers. `address`: host and port of this gateway, which is left out too.
+    """
     found = Conversion()
     kept = set(taken)
     names: set[str] = set()
     for server in file.servers:
         try:
             name = _upstream_name(server.name)
+            if name in present:
+                found.present.append(name)
+                continue
             if name in kept:
                 raise CannotConvertError(f'the configuration already has an upstream "{name}"')
             name = _distinct(name, names | kept)
             reader = _Reader(file, server, name, found.variables)
+            if reader.leads_to(*address):
+                raise CannotConvertError("is this gateway")
             upstream = reader.upstream()
         except CannotConvertError as error:
             found.left_out.append(f"{server.place}: {error}")
@@ -138,12 +160,18 @@ class _Reader:
         self._report_the_rest()
         return result
 
+    def leads_to(self, host: str, port: int) -> bool:
+        """Whether the server is the gateway at this address, directly or through a program such as `mcp-remote`."""
+        args = self._members.get("args")
+        urls = [self._url(), *(args if isinstance(args, list) and args else str(self._members.get("command")).split())]
+        return any(leads_to_gateway(url, host, port) for url in urls if isinstance(url, str) and "://" in url)
+
     def _transport(self) -> str:
         named = next((self._members[key] for key in _TYPE_KEYS if isinstance(self._members.get(key), str)), None)
         if named is not None:
             transport = _TYPES.get(named.lower())
-            if transport is None and "command" not in self._members and not self._url():
-                raise CannotConvertError(f'its type "{one_line(named[:40])}" is none that the gateway has')
+            if transport is None and "command" not in self._members:
+                raise CannotConvertError(f'type "{one_line(named[:40])}" is not supported')
             if transport is not None and (transport == "stdio") == (self._url() is None):
                 return transport
         if isinstance(self._members.get("command"), str):
@@ -151,6 +179,8 @@ class _Reader:
         url = self._url()
         if url is None:
             raise CannotConvertError("has neither command nor url")
+        if (scheme := _SCHEMED.match(url)) and scheme[1].lower() not in ("http", "https"):
+            raise CannotConvertError(f"a url with {scheme[0]} is not supported")
         return "sse" if urlsplit(url).path.rstrip("/").endswith("/sse") else "http"
 
     def _url(self) -> str | None:
@@ -159,8 +189,6 @@ class _Reader:
     @property
     def is_off(self) -> bool:
         return self._members.get("disabled") is True or self._members.get("enabled") is False
-
-    # stdio
 
     def _stdio(self) -> dict[str, Any]:
         command = self._members.get("command")
@@ -175,19 +203,20 @@ class _Reader:
         if PurePath(command).name in ("rad", "rad.exe") and args[:2] == ["mcp", "proxy"]:
             raise CannotConvertError("is this gateway")
         env = self._env()
-        found: dict[str, Any] = {"command": self._text(command, set())}
+        found: dict[str, Any] = {"command": self._text(command, set(), f"the command of {self._name}")}
         if args:
             found["args"] = self._args(args, set(self._pairs("env")))
         if env:
             found["env"] = env
         cwd = self._members.get("cwd")
         if isinstance(cwd, str) and cwd:
-            found["cwd"] = self._text(cwd, set())
+            found["cwd"] = self._text(cwd, set(), f"cwd of {self._name}")
         elif "/" in command and not PurePath(command).is_absolute() and not command.startswith(("~", "${")):
-            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {command}")
+            shown = found["command"]
+            self.notes.append(f"the command is relative: set cwd, or write the whole path in place of {shown}")
         if any(PurePath(arg.partition("@")[0]).name == "mcp-remote" for arg in args):
-            url = next((arg for arg in args if arg.startswith(("http://", "https://"))), None)
-            if url is not None and not has_secret_shape(url):
+            url = next((arg for arg in found["args"] if arg.startswith(("http://", "https://"))), None)
+            if url is not None:
                 self.notes.append(
                     f'unless it needs a login in a browser, transport = "http", url = "{url}" replace mcp-remote'
                 )
@@ -201,7 +230,7 @@ class _Reader:
             elif is_secret(name, value):
                 found[name] = self._variables.hold(value, name, self._name, f"env.{name} of {self._name}")
             else:
-                found[name] = self._text(value, set())
+                found[name] = self._text(value, set(), f"env.{name} of {self._name}")
         return found
 
     def _args(self, args: list[str], own: set[str]) -> list[str]:
@@ -218,8 +247,8 @@ class _Reader:
             if equals and re.fullmatch(r"-{0,2}[A-Za-z][\w-]*", name):
                 found.append(f"{name}={self._option_value(name.lstrip('-'), value, own)}")
             elif arg.startswith("-"):
-                option = arg.lstrip("-")
                 found.append(self._text(arg, own))
+                option = arg.lstrip("-") if found[-1] == arg else ""
             else:
                 found.append(self._option_value("", arg, own))
         return found
@@ -232,12 +261,17 @@ class _Reader:
         name, equals, content = value.partition("=")
         if option in ("e", "env") and equals and re.fullmatch(r"\w+", name):
             return f"{name}={self._option_value(name, content, own)}"
-        if is_secret(option, value) and not only_own(value, own):
-            wanted = option if option.isupper() else self._own(option or "argument")
+        if self._is_whole_secret(option, value) and not only_own(value, own):
+            wanted = self._placeholders.own_name(option or "argument")
             return self._variables.hold(value, wanted, self._name, f"an argument of {self._name}")
         return self._text(value, own)
 
-    # http and sse
+    def _is_whole_secret(self, option: str, value: str) -> bool:
+        """Whether all of an argument is a secret; else only its parts may be."""
+        if option in ("u", "user") and _CREDENTIALS.fullmatch(value):
+            return True
+        has_parts = value.startswith(("http://", "https://", "{", "[")) or " " in value
+        return is_secret(option, value) and (is_secret_name(option) or not has_parts)
 
     def _remote(self) -> dict[str, Any]:
         url = self._url()
@@ -258,10 +292,10 @@ class _Reader:
 
     def _header_value(self, name: str, value: str, own: set[str]) -> str:
         if not is_secret(name, value) or only_own(value, own):
-            return self._text(value, own)
+            return self._text(value, own, f"headers.{name} of {self._name}")
         scheme = _SCHEME.match(value)
         start = scheme.group() if scheme else ""
-        wanted = self._own("token" if name.lower() == "authorization" else name)
+        wanted = self._placeholders.own_name("token" if name.lower() == "authorization" else name)
         return start + self._variables.hold(value[len(start) :], wanted, self._name, f"headers.{name} of {self._name}")
 
     def _split_credentials(self, url: str) -> tuple[str, str]:
@@ -273,27 +307,12 @@ class _Reader:
             raise CannotConvertError("its url is not a URL") from None
         basic = ""
         if user is not None:
-            pair = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            pair = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
             basic = self._variables.hold(
                 pair, f"{self._name}_basic", self._name, f"user:password of the url of {self._name}, in base64"
             )
             parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        query = []
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if is_secret(name, value):
-                purpose = f"?{name} of the url of {self._name}"
-                reference = self._variables.hold(value, self._own(name), self._name, purpose)
-                query.append(f"{quote(name)}={reference}")
-            else:
-                query.append(f"{quote(name)}={self._text(quote(value, safe='${}:/,'), set())}")
-        parts = parts._replace(query="", fragment="")
-        return self._text(parts.geturl(), set()) + (f"?{'&'.join(query)}" if query else ""), basic
-
-    # both
-
-    def _own(self, name: str) -> str:
-        """A name for a variable of this server alone."""
-        return name if variable_name(name).startswith(variable_name(self._name)) else f"{self._name}_{name}"
+        return self._text(parts._replace(fragment="").geturl(), set(), f"the url of {self._name}"), basic
 
     def _pairs(self, key: str) -> dict[str, str]:
         value = self._members.get(key)
@@ -304,8 +323,8 @@ class _Reader:
             return {}
         return {name: _as_text(item) for name, item in value.items() if item is not None}
 
-    def _text(self, text: str, own: set[str]) -> str:
-        return self._placeholders.convert(text, own)
+    def _text(self, text: str, own: set[str], place: str = "") -> str:
+        return self._placeholders.convert(text, own, place or f"an argument of {self._name}")
 
     def _report_the_rest(self) -> None:
         rest = []
@@ -313,7 +332,7 @@ class _Reader:
             if key in _READ or key in _IGNORED or value in (None, [], {}, ""):
                 continue
             shown = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 60)
-            safe = shown and not is_secret_name(key) and not has_secret_shape(str(value))
+            safe = shown and not is_secret_name(key) and is_plain(str(value)) and not secret_spans(str(value))
             rest.append(f"{key} = {toml_value(value)}" if safe else key)
         if rest:
             self.notes.append(f"not carried over: {', '.join(rest)}")

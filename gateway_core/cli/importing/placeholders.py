@@ -6,10 +6,13 @@ import re
 from typing import Final
 
 from gateway_core.cli.importing.client_file import ClientFile
+from gateway_core.cli.importing.spans import secret_spans
 from gateway_core.cli.importing.variables import Variables, has_secret_shape, is_secret, variable_name
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+
+_SHORT: Final = re.compile(r"[A-Za-z]+:[\w.-]{1,40}|[\w+]{1,12}")
 
 
 class Placeholders:
@@ -22,11 +25,26 @@ class Placeholders:
         self._variables = variables
         self._notes = notes
 
-    def convert(self, text: str, own: set[str]) -> str:
-        """`text` with placeholders in the gateway's form, and any other `${` escaped.
+    def convert(self, text: str, own: set[str], place: str) -> str:
+        """`text` with variables in place of secrets, placeholders in the gateway's form, and any other `${` escaped.
 
-        References to the names in `own` stay for the program, which has these variables itself.
+        References to the names in `own` stay for the program, which has these variables itself. `place`: what the
+        text is, for example `url`.
         """
+        position, result = 0, []
+        for span in secret_spans(text):
+            result.append(self._without_secrets(text[position : span.start], own))
+            secret = text[span.start : span.end]
+            result.append(self._variables.hold(secret, self.own_name(span.name), self._server, place))
+            position = span.end
+        return "".join([*result, self._without_secrets(text[position:], own)])
+
+    def own_name(self, name: str) -> str:
+        """A name for a variable of this server alone; the name of an environment variable stays."""
+        prefixed = name.isupper() or variable_name(name).startswith(variable_name(self._server))
+        return name if prefixed else f"{self._server}_{name}"
+
+    def _without_secrets(self, text: str, own: set[str]) -> str:
         position, result = 0, []
         for found in _PLACEHOLDER.finditer(text):
             result.append(text[position : found.start()].replace("${", "$${"))
@@ -53,14 +71,15 @@ class Placeholders:
             return self._variables.refer(variable_name(identifier), self._file.inputs.get(identifier) or purpose)
         variable = _VARIABLE.fullmatch(inner)
         if variable is None:
-            self._notes.append(f"${{{inner[:60]}}} has no meaning here and was kept as it is")
+            shown = f"${{{inner}}}" if _SHORT.fullmatch(inner) else "a ${…}"
+            self._notes.append(f"{shown} has no meaning here and was kept as it is")
         elif variable[1] not in own:
             return self._variables.refer(variable[1], purpose, self._default(variable[1], variable[2]))
         return f"$${{{inner}}}"
 
     def _default(self, name: str, default: str | None) -> str | None:
         """The default of a variable, unless it looks like a secret or has several lines."""
-        if default is None or not (is_secret(name, default) or "\n" in default):
+        if default is None or not (is_secret(name, default) or secret_spans(default) or "\n" in default):
             return default
         self._notes.append(f"not carried over: the default of {name}")
         return None

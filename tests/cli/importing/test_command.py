@@ -95,15 +95,95 @@ def test_write_makes_a_configuration_that_loads_with_the_secrets_in_their_places
     assert [one.transport for one in upstreams] == ["stdio"] * 11 + ["http", "sse"]
 
 
-def test_a_second_import_adds_nothing_and_says_why(rad, project):
+def test_a_second_import_adds_nothing_new(rad, project):
     assert rad("import", str(FOURTEEN), "--write").returncode == 0
     config = project / ".radium" / "mcp-proxy.toml"
     before = config.read_bytes()
     again = rad("import", str(FOURTEEN), "--write")
-    assert again.returncode == 1
-    assert 'left out: mcpServers.github: the configuration already has an upstream "github"' in again.stderr
-    assert 'left out: mcpServers.git: the configuration already has an upstream "git"' in again.stderr
+    assert again.returncode == 0
+    assert "nothing new" in again.stderr
+    assert "left out" not in again.stderr
     assert config.read_bytes() == before
+
+
+def test_another_server_of_a_name_that_is_taken_is_left_out(rad, project, tmp_path):
+    source = tmp_path / "mcp.json"
+    source.write_text('{"mcpServers": {"one": {"url": "http://127.0.0.1:1/mcp"}}}')
+    assert rad("import", str(source), "--write").returncode == 0
+    source.write_text('{"mcpServers": {"one": {"url": "http://127.0.0.1:2/mcp"}, "two": {"command": "x"}}}')
+    found = rad("import", str(source), "--write")
+    assert found.returncode == 1
+    assert 'left out: mcpServers.one: the configuration already has an upstream "one"' in found.stderr
+    source.write_text('{"mcpServers": {"two": {"command": "x"}, "three": {"command": "x"}}}')
+    found = rad("import", str(source), "--write")
+    assert found.returncode == 0, found.stderr
+    assert "already there: two" in found.stderr
+
+
+@pytest.mark.parametrize("write", [(), ("--write",)])
+def test_a_transport_that_the_gateway_does_not_have_is_not_supported(rad, tmp_path, write):
+    source = tmp_path / "mcp.json"
+    one, two = {"type": "ws", "url": "https://x.example/mcp"}, {"url": "wss://x.example/mcp?token=plainsecret99"}
+    source.write_text(json.dumps({"mcpServers": {"one": one, "two": two}}))
+    found = rad("import", str(source), *write)
+    assert found.returncode == 1
+    assert 'left out: mcpServers.one: type "ws" is not supported' in found.stderr
+    assert "left out: mcpServers.two: a url with wss:// is not supported" in found.stderr
+    assert "plainsecret99" not in found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("write", [(), ("--write",)])
+def test_the_address_of_the_configuration_is_this_gateway(rad, project, tmp_path, write):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text("[mcp.proxy]\nenable = true\nport = 3456\n")
+    source = tmp_path / "mcp.json"
+    radium = {"command": "npx", "args": ["-y", "mcp-remote", "http://127.0.0.1:3456/mcp"]}
+    source.write_text(json.dumps({"mcpServers": {"radium": radium, "b": {"url": "http://localhost:3000/mcp"}}}))
+    found = rad("import", str(source), *write)
+    assert "left out: mcpServers.radium: is this gateway" in found.stderr
+    assert "mcpServers.b: is" not in found.stderr
+
+
+def test_no_secret_of_arguments_reaches_the_file_or_the_terminal(rad, project, tmp_path):
+    uuid = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    args = [
+        ["mcp-remote", f"https://mcp.exa.ai/mcp?api_key={uuid}"],
+        ["mcp-remote", "https://x.example/mcp?token=plainsecret99"],
+        ["--config", '{"apiToken":"jsonsecret1","region":"eu"}'],
+        ['--options={"password":"jsonsecret2"}'],
+        ["-psecretpw99"],
+        ["-u", "me:userpw7"],
+        ["-c", "API_KEY=shellsecret4 npx -y server"],
+        ['DB_CONN="Server=db;Password=Passw0rd9;"', "npx"],
+        ["--hook", "https://hooks.slack.com/services/T01/B02/slacksecret5"],
+        ["mcp-remote", "https://mcp.zapier.com/api/mcp/s/zapsecret6/mcp"],
+    ]
+    secrets = [
+        uuid,
+        "plainsecret99",
+        "jsonsecret1",
+        "jsonsecret2",
+        "secretpw99",
+        "userpw7",
+        "shellsecret4",
+        "Passw0rd9",
+    ]
+    secrets += ["slacksecret5", "zapsecret6"]
+    servers = {f"s{index}": {"command": "npx", "args": one, "link": one[-1]} for index, one in enumerate(args)}
+    source = tmp_path / "mcp.json"
+    source.write_text(json.dumps({"mcpServers": servers}))
+    found = rad("import", str(source), "--write")
+    assert found.returncode == 0, found.stderr
+    text = (project / ".radium" / "mcp-proxy.toml").read_text()
+    for secret in secrets:
+        assert secret not in text + found.stdout + found.stderr
+    assert 'url = "https://mcp.exa.ai/mcp?api_key=${S0_API_KEY}" replace mcp-remote' in found.stderr
+    assert "note: look through args and urls for secrets that have no usual form" in found.stderr
+    value = json.loads(rad("import", str(source), "--json").stdout)
+    assert len(value["variables"]) == len(args)
+    upstreams = tomllib.loads(value["toml"])["mcp"]["proxy"]["upstreams"]
+    assert upstreams[2]["args"] == ["--config", '{"apiToken":"${S2_APITOKEN}","region":"eu"}']
+    assert upstreams[6]["args"] == ["-c", "API_KEY=${API_KEY} npx -y server"]
 
 
 def test_a_configuration_with_mistakes_stays_as_it_is(rad, project):

@@ -153,6 +153,11 @@ def test_a_url_keeps_no_secret(converted):
     assert set(found.variables.purposes) == {"ONE_APIKEY", "ONE_BASIC"}
 
 
+def test_credentials_of_a_url_are_decoded_for_the_header(converted):
+    found, _ = converted(servers(url="https://me:p%40ss@x.example/mcp"))
+    assert found.variables.hold("bWU6cEBzcw==", "ONE_BASIC", "one", "the same value") == "${ONE_BASIC}"
+
+
 def test_unknown_members_are_named_and_their_secrets_are_not_shown(converted):
     found, _ = converted(servers(command="x", trust=True, oauth={"clientSecret": "s3cr3t"}, apiKey="s3cr3t", note="hi"))
     (line,) = [note for note in found.comments["one"] if note.startswith("not carried over")]
