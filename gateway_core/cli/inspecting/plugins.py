@@ -41,7 +41,8 @@ def list_plugins(config: Path | None, *, as_json: bool) -> None:
     if as_json:
         put_json({"plugins": rows, "problems": [] if problem is None else parts_of(problem.problems, path)})
     else:
-        show_table(_COLUMNS, [[_cell(row[column]) for column in _COLUMNS] for row in rows], right={"order"})
+        cells = [[_cell(row[column]) for column in _COLUMNS] for row in rows]
+        show_table(_COLUMNS, cells, right={"order"}, whole={"order", "plugin"})
         for row in rows:
             _show_settings(row)
     if problem is not None:

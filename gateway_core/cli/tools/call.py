@@ -22,6 +22,7 @@ from gateway_core.config import Config
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import OUTCOME_KEY
 
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
@@ -186,7 +187,8 @@ def _finish(answer: dict[str, Any], *, quiet: bool) -> None:
         if not blocks and "structuredContent" in result:
             put_json(result["structuredContent"])
     if result.get("isError"):
-        raise Failed("the tool reports an error")
+        unknown = (result.get("_meta") or {}).get(OUTCOME_KEY) == "unknown"
+        raise Failed("the outcome is unknown" if unknown else "the tool reports an error")
 
 
 def _shown(block: dict[str, Any]) -> str:

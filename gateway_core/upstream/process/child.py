@@ -295,6 +295,9 @@ def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> N
         found = shutil.which(command, path=path)
         where = f"command not found in PATH={path}"
     if found is None:
+        program, *rest = command.split() or [command]
+        if rest and shutil.which(program, path=path):
+            where += "; command is one program; put the rest into args"
         raise Permanent(f"cannot start {command!r}: {where}")
 
 
