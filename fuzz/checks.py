@@ -148,7 +148,7 @@ def http_request(data: bytes) -> None:
     """Requests are read alike however they are cut."""
 
     def requests(size: int) -> list[Any]:
-        reader, head = RequestReader(), None
+        reader, head = RequestReader(lambda size: None), None
         found: list[Any] = []
         try:
             for start in range(0, len(data), size):

@@ -17,7 +17,6 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import CallResult, Principal, UpstreamState
-from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
@@ -32,6 +31,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc

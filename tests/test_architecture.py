@@ -53,6 +53,7 @@ SUITES = {
 }
 """Folders and files of tests that belong to no single module, and what they test."""
 TESTED_IN = {
+    "http1/test_connection.py": ("http1/flow.py",),
     "catalog/test_catalog.py": ("catalog/assemble.py",),
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
@@ -104,9 +105,9 @@ TESTED_IN = {
     "http1/test_server.py": ("http1/application.py", "http1/response.py", "http1/sse.py", "http1/writer.py"),
     "inline/test_driver.py": ("inline/promoted.py",),
     "mcp/test_jsonrpc.py": ("mcp/passes.py",),
-    "http1/test_client_connection.py": (
-        *("mcp/header_values.py", "http1/dial.py", "http1/client_head.py"),
-        *("http1/client_response.py", "http1/client_parser.py"),
+    "http1/client/test_connection.py": (
+        *("mcp/header_values.py", "http1/client/dial.py", "http1/client/head.py"),
+        *("http1/client/response.py", "http1/client/parser.py"),
     ),
     "upstream/notifications/test_watches.py": (
         *("upstream/notifications/announcements.py", "upstream/notifications/logs.py"),
@@ -114,7 +115,7 @@ TESTED_IN = {
     ),
     "upstream/transports/test_duplex.py": (
         "upstream/base.py",
-        "upstream/transports/unexpected.py",
+        "upstream/messages/unexpected.py",
         "upstream/pending.py",
     ),
     "upstream/transports/test_negotiation.py": (
@@ -285,7 +286,7 @@ SET_FROM_OUTSIDE: dict[str, set[str]] = {
     "gateway_core/cli/__init__.py": {"setattr"},
     # In all the others, a method would be one more call for each call of an agent, or for each part of a large body.
     "gateway_core/hooks/chain.py": {"running"},
-    "gateway_core/http1/client_connection.py": {"missing"},
+    "gateway_core/http1/client/connection.py": {"missing"},
     "gateway_core/inline/driver.py": {"_waiter"},
     "gateway_core/upstream/connections/sessions.py": {"users"},
     "gateway_core/upstream/upstream.py": {"in_flight"},

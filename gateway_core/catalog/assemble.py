@@ -8,13 +8,14 @@ from typing import Final
 
 from gateway_core.api import Kind, Tool
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.links import UI_KEY, published_definition, scheme_of
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.naming import Names
 from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.publish import FetchedByUpstream, Published, Resolver, Rules, publish
 from gateway_core.catalog.replicas import Lookalikes, ReplicaRule, replica_sets
-from gateway_core.catalog.snapshot import Snapshot, TemplateMatch, template_pattern
+from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.catalog.uris.links import UI_KEY, published_definition, scheme_of
+from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.config import ProxyConfig
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
@@ -52,23 +53,25 @@ class Assembler:
             kind: publish(kind, all_fetched, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
         }
         entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
+        matched = Templates.of(entries["template"]) if "template" in kinds else base.matched
         snapshot = _replace(
             base,
             prompts=entries["prompt"],
             resources=entries["resource"],
             templates=entries["template"],
-            patterns=_patterns(entries["template"]) if "template" in kinds else base.patterns,
+            matched=matched,
             resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
             linking=_linking(all_fetched),
             awaited={**base.awaited, **{kind: outcome.awaited for kind, outcome in published.items()}},
             replicas=replica_sets({kind: found.values() for kind, found in entries.items()}, self._rules.replicas),
             lookalikes=_lookalikes(published.values()),
             decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
-            warnings=tuple(warning for outcome in published.values() for warning in outcome.warnings),
+            warnings=(*(warning for outcome in published.values() for warning in outcome.warnings), *matched.warnings),
         )
         if "tool" in kinds:
             if snapshot.linking:
-                entries["tool"] = {name: _linked(entry, snapshot) for name, entry in entries["tool"].items()}
+                efforts = {upstream: Effort() for upstream in snapshot.upstreams}
+                entries["tool"] = {name: _linked(entry, snapshot, efforts) for name, entry in entries["tool"].items()}
             snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
         complete = sum(not fetched.remembered for fetched in all_fetched.values()) == len(base.upstreams)
         hints = {kind: _hint(kind, all_fetched, complete=complete) for kind in kinds}
@@ -84,12 +87,6 @@ def _lookalikes(outcomes: Iterable[Published]) -> tuple[Lookalikes, ...]:
     return tuple(Lookalikes(pair, tuple(names)) for pair, names in pairs.items())
 
 
-def _patterns(templates: Mapping[str, Entry]) -> tuple[TemplateMatch, ...]:
-    pairs = ((entry, template_pattern(entry.original)) for entry in templates.values())
-    found = [TemplateMatch(entry, pattern) for entry, pattern in pairs if pattern is not None]
-    return tuple(sorted(found, key=lambda match: match.rank))
-
-
 def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
     return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
 
@@ -103,11 +100,11 @@ def _linking(all_fetched: FetchedByUpstream) -> Mapping[str, frozenset[str]]:
     return schemes if len(schemes) > 1 else {}
 
 
-def _linked(entry: Entry, snapshot: Snapshot) -> Entry:
+def _linked(entry: Entry, snapshot: Snapshot, efforts: Mapping[str, Effort]) -> Entry:
     """The entry of a tool, with the URI of its user interface (MCP Apps) as agents know it."""
     assert entry.tool is not None
     owner = entry.upstreams[0].name
-    raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri))
+    raw = published_definition(entry.raw, lambda uri: snapshot.published_uri(owner, uri, effort=efforts[owner]))
     if raw is entry.raw:
         return entry
     return _replace(entry, raw=raw, tool=Tool(entry.tool.name, entry.tool.original_name, raw, entry.tool.upstreams))

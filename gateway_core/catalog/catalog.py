@@ -18,15 +18,17 @@ from gateway_core.api import CallResult, Era, Tool
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.changes import report_changes
 from gateway_core.catalog.identity import identity
-from gateway_core.catalog.links import published_links
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.memory import Memory
 from gateway_core.catalog.publish import Resolver, known_in
 from gateway_core.catalog.replicas import undeclared
 from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks
+from gateway_core.catalog.uris.links import Publisher, published_links
+from gateway_core.catalog.uris.templates import Effort
 from gateway_core.config import ProxyConfig
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.inline.driver import in_task
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedLists
@@ -35,6 +37,8 @@ from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
 
+LARGE_RESULT: Final = 256 * 1024
+"""Bytes of a result above which its links are rewritten in a thread."""
 DISCOVER_TTL_MS: Final = 60_000
 """Longest cache lifetime of the `server/discover` result, in milliseconds; upstreams come and go."""
 _KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
@@ -247,15 +251,27 @@ class Catalog:
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with its URIs rewritten to those that the agent uses."""
+        published = self._publisher(exchange, result)
+        return result if published is None else _linked(exchange.method, result, published)
+
+    async def linked_aside(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """`linked` for a large result, in a thread, so that other calls go on meanwhile."""
+        published = self._publisher(exchange, result)
+        if published is None:
+            return result
+        await in_task()
+        return await asyncio.to_thread(_linked, exchange.method, result, published)
+
+    def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
+        """Maps the URIs of a result to those that the agent uses; None if they are the same."""
         upstream = result.upstream
         if not self.snapshot.linking or result.error is not None or upstream is None:
-            return result
+            return None
         snapshot = self._seen(exchange.agent.principal.id)[0]
         if upstream not in snapshot.linking:
-            return result
-        published = partial(snapshot.published_uri, upstream, served=exchange.method == "resources/read")
-        raw = published_links(exchange.method, result.raw, published)
-        return result if raw is result.raw else _replace(result, raw=raw)
+            return None
+        served = exchange.method == "resources/read"
+        return partial(snapshot.published_uri, upstream, served=served, effort=Effort())
 
     def _explicit(self, name: str) -> tuple[Upstream | None, str]:
         prefix, colon, rest = name.partition(":")
@@ -283,6 +299,11 @@ class Catalog:
         for upstream in self._upstreams:
             merged = merged.merged(upstream.info.hint if upstream.info is not None else Hint())
         return merged
+
+
+def _linked(method: str, result: CallResult, published: Publisher) -> CallResult:
+    raw = published_links(method, result.raw, published)
+    return result if raw is result.raw else _replace(result, raw=raw)
 
 
 def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None) -> Target:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import msgspec
-import re2
 
 from gateway_core.api import Era, Kind, Tool
 from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.links import leads_elsewhere
 from gateway_core.catalog.lists import Listing
 from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
+from gateway_core.catalog.uris.links import leads_elsewhere
+from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
-
-_EXPRESSION: Final = re.compile(r"\{(.)?[^{}]*\}")
-_OPERATORS: Final = frozenset("+#./;?&")
-"""First characters of the expressions that may match several segments of a path (RFC 6570, 2.2)."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -59,39 +53,6 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateMatch:
-    """A published URI template and the pattern of its URIs (RE2, because the template is untrusted input)."""
-
-    entry: Entry
-    pattern: re2._Regexp
-
-    @property
-    def mark(self) -> str:
-        """The suffix that was added to the upstream's template; empty if it was not renamed."""
-        return self.entry.name.removeprefix(self.entry.original)
-
-    @property
-    def rank(self) -> tuple[bool, int, int, int]:
-        """Sorts renamed templates first, then precise templates before greedy ones.
-
-        A template is more precise if it begins with more literal characters, then if it has more of them in total,
-        then if fewer of its expressions match several segments of a path.
-        """
-        template = self.entry.original
-        literals = len(_EXPRESSION.sub("", template))
-        greedy = sum(found.group(1) in _OPERATORS for found in _EXPRESSION.finditer(template))
-        return not self.mark, -len(template.partition("{")[0]), -literals, greedy
-
-    def original_of(self, uri: str) -> str | None:
-        """The upstream's own URI for a published URI; None if the URI does not match this template."""
-        mark = self.mark
-        if mark and not uri.endswith(mark):
-            return None
-        original = uri.removesuffix(mark) if mark else uri
-        return original if self.pattern.fullmatch(original) else None
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An immutable state of the catalog. Equal snapshots give the same result for every look-up and list."""
 
@@ -99,8 +60,8 @@ class Snapshot:
     prompts: Mapping[str, Entry] = field(default_factory=dict)
     resources: Mapping[str, Entry] = field(default_factory=dict)
     templates: Mapping[str, Entry] = field(default_factory=dict)
-    patterns: tuple[TemplateMatch, ...] = field(default=(), compare=False)
-    """Derived from `templates`; in the order of `TemplateMatch.rank`."""
+    matched: Templates = field(default_factory=Templates, compare=False)
+    """Derived from `templates`."""
     tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     """(upstream, its own name for the tool) -> the published entry."""
     resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
@@ -150,11 +111,12 @@ class Snapshot:
     def _private_of(self, kind: Kind) -> dict[Upstream, int]:
         return {upstream: self.changes[upstream] for upstream, kinds in self.private.items() if kind in kinds}
 
-    def resource(self, uri: str) -> Target | None:
+    def resource(self, uri: str, effort: Effort | None = None) -> Target | None:
         """The target of a URI: the upstream that lists it, or that has a matching template, or that its mark names, or
         the only upstream with resources.
 
-        For a URI with a mark, only renamed templates count.
+        For a URI with a mark, only renamed templates count. `effort`: what the tests of templates may still cost; once
+        it is spent, no template matches.
         """
         target = self.target("resource", uri)
         if target is not None:
@@ -163,10 +125,11 @@ class Snapshot:
         marked = self.upstreams.get(name)
         if marked is not None and not self._has_resources(marked):
             marked = None
-        for match in self.patterns:
-            if marked is not None and not match.mark:
+        effort = effort or Effort()
+        for match in self.matched.candidates(uri, effort):
+            if effort.spent or (marked is not None and not match.mark):
                 break
-            original = match.original_of(uri)
+            original = match.original_of(uri, effort)
             if original is not None:
                 return Target(original, match.entry.upstreams)
         if marked is not None:
@@ -181,11 +144,12 @@ class Snapshot:
         known = self.all_fetched.get(upstream)
         return known is not None and bool(known.of("resource") or known.of("template"))
 
-    def published_uri(self, upstream: str, uri: str, *, served: bool = False) -> str:
+    def published_uri(self, upstream: str, uri: str, *, served: bool = False, effort: Effort | None = None) -> str:
         """The URI by which agents reach `uri` of an upstream, listed or not.
 
         A URI that leads elsewhere, such as to a web page, stays as it is. `served`: it is known to be a resource of the
-        upstream.
+        upstream. `effort`: what the tests of templates may still cost; once it is spent, the URI gets the mark of its
+        upstream, which always leads there.
         """
         schemes = self.linking.get(upstream)
         if schemes is None:
@@ -196,37 +160,14 @@ class Snapshot:
         name = unmarked_uri(uri)[1]
         if name in self.upstreams:
             return uri  # already a published URI, which a tool returned as the agent sent it
-        own = (match for match in self.patterns if match.entry.serves(upstream) and match.pattern.fullmatch(uri))
+        effort = effort or Effort()
+        candidates = self.matched.candidates(uri, effort)
+        own = (match for match in candidates if match.entry.serves(upstream) and match.matches(uri, effort))
         match = next(own, None)
         if match is not None and match.mark:
             return uri + match.mark
-        target = self.resource(uri)
+        target = self.resource(uri, effort)
         reached = target is not None and any(found.name == upstream for found in target.upstreams)
-        if reached or (match is None and not served and leads_elsewhere(uri, schemes)):
+        if (reached and not effort.spent) or (match is None and not served and leads_elsewhere(uri, schemes)):
             return uri
         return marked_uri(uri, upstream)
-
-
-def template_pattern(template: str) -> re2._Regexp | None:
-    """A pattern for the URIs of an RFC 6570 template; None if the template is malformed.
-
-    Simple expressions (`{name}`) stop at `/`, `?` and `#`; those with an operator (`{+path}`, `{?query}`) do not.
-    """
-    pattern: list[str] = []
-    rest = template
-    while rest:
-        literal, brace, rest = rest.partition("{")
-        pattern.append(re2.escape(literal))
-        if not brace:
-            break
-        expression, closed, rest = rest.partition("}")
-        if not closed or not expression:
-            return None
-        if expression[0] in _OPERATORS:
-            pattern.append(".*")
-        else:
-            pattern.append("[^/?#]*" if "*" in expression or "," in expression else "[^/?#]+")
-    try:
-        return re2.compile("".join(pattern))
-    except re2.error:
-        return None

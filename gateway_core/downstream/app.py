@@ -37,6 +37,7 @@ from gateway_core.http1.response import Response
 from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
@@ -56,6 +57,8 @@ class App:
         self,
         config: ProxyConfig,
         ready: Callable[[], bool],
+        budget: MemoryBudget,
+        *,
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
@@ -63,6 +66,7 @@ class App:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled."""
         self._config = config
         self._ready = ready
+        self._budget = budget
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
         self._modern = modern
         self._legacy = legacy
@@ -122,16 +126,13 @@ class App:
 
     def claim(self, client: Client, size: int) -> None:
         """Count `size` more bytes of a body against the memory budget, or give them back. Raises `HttpError` (503)."""
-        budget = self._services.budget
         if size < 0:
-            budget.release(client.address, -size)
+            self._budget.release(client.address, -size)
             return
         try:
-            budget.reserve(client.address, size)
+            self._budget.reserve(client.address, size)
         except RpcError as error:
-            refusal = busy(error)
-            refusal.close = True
-            raise refusal from None
+            raise busy(error, close=True) from None
 
     def refused(self, error: HttpError) -> Response:
         """The response to a request that is refused."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway_core.budget import MemoryBudget
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.app import App, DataPlane
@@ -20,6 +19,7 @@ from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.pipeline import Pipeline
 
 
@@ -54,9 +54,10 @@ class Downstream:
         app = App(
             self._config,
             self._ready,
-            ModernHttp(self._catalog, self._calls, subscriptions),
-            LegacyHttp(self._legacy, sessions),
-            SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
+            self.gate.budget,
+            modern=ModernHttp(self._catalog, self._calls, subscriptions),
+            legacy=LegacyHttp(self._legacy, sessions),
+            sse=SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
         )
         return DataPlane(
             app,

@@ -89,5 +89,8 @@ class ServerContext(Protocol):
     def admit(self, connection: Any) -> bool:
         """Count a connection against the limit; False if the limit is reached."""
 
+    def pause_for(self, address: str, size: int) -> float:
+        """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
+
     def closed(self, connection: Any) -> None:
         """Forget a connection."""

@@ -12,15 +12,17 @@ import math
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
+from gateway_core.http1.flow import ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.reader import RequestReader
+from gateway_core.http1.reader import MAX_AHEAD, MAX_TURN, REST, RequestReader
 from gateway_core.http1.response import Response
 from gateway_core.http1.writer import ResponseStream, ResponseWriter
-from gateway_core.shares import network_of
+from gateway_core.limits.shares import network_of
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request, or from connecting, to the end of its head."""
@@ -30,23 +32,21 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
 
 
 class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_admitted", "_claimed", "_ending", "_fresh", "_handler", "_head", "_idle_since", "_paused", "_pending"),
-        *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer"),
+        *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "_pending"),
+        *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer", "_yielded"),
         *("address", "network", "secure"),
     )
 
     def __init__(self, server: ServerContext) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._reader = RequestReader()
+        self._reader = RequestReader(partial(server.application.claim, self))
         self._head: RequestHead | None = None
         """The head of the request being read or served."""
         self._handler: Handler | None = None
@@ -54,6 +54,7 @@ class ServerConnection(asyncio.Protocol):
         self._pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
         self._processing = self._admitted = False
+        self._flow = ReadFlow()
         self._ending = False
         """Whether further input is dropped instead of read as requests."""
         self._since: float | None = None
@@ -62,18 +63,16 @@ class ServerConnection(asyncio.Protocol):
         """Whether a request came since the last poll; otherwise the connection is idle since `_idle_since`."""
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
-        self._paused = False
-        self._claimed = 0
-        """Bytes of the current body that the application has granted."""
-        self.address = ""
-        """The client's address in its canonical form."""
-        self.network = ""
-        """The network that its place counts for."""
+        self._yielded = False
+        """Whether buffered requests wait for the next turn of the event loop."""
+        self.address = self.network = ""
+        """The client's address in its canonical form, and the network that its place counts for."""
         self.secure = False
         """Whether the connection uses TLS."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
+        self._flow.attach(wire)
         self._writer = ResponseWriter(wire, self._server.heads)
         peer = wire.get_extra_info("peername")
         self.address = canonical_address(str(peer[0]) if peer else "")
@@ -89,8 +88,8 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._ending = True
         self._transport = self._handler = self._head = self._stream = None
+        self._flow.attach(None)
         self._reader.drop()
-        self._unclaim()
         self._server.closed(self)
         if self._writer is not None:
             self._writer.lost()
@@ -103,15 +102,14 @@ class ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
-        reader = self._reader
-        reader.feed(data)
-        if self._pending is None:
+        self._reader.feed(data)
+        if self._pending is None and not self._yielded:
             self._process()
-        elif len(reader.buffer) > MAX_AHEAD and not self._paused:
-            transport = self._transport
-            if transport is not None and not transport.is_closing():
-                self._paused = True
-                transport.pause_reading()
+        elif len(self._reader.buffer) > MAX_AHEAD:
+            self._flow.pause()
+        if self._handler is not None and (seconds := self._server.pause_for(self.address, len(data))):
+            self._flow.pause()
+            asyncio.get_running_loop().call_later(seconds, self._flow.resume)
 
     def _process(self) -> None:
         """Serve buffered requests until one is incomplete or its response is pending."""
@@ -121,7 +119,9 @@ class ServerConnection(asyncio.Protocol):
         reader, server = self._reader, self._server
         application = server.application
         try:
-            while self._pending is None and not self._ending:
+            for _ in range(MAX_TURN):
+                if self._pending is not None or self._ending:
+                    return
                 head, handler = self._head, self._handler
                 try:
                     if head is None or handler is None:
@@ -142,13 +142,20 @@ class ServerConnection(asyncio.Protocol):
                     self._send(application.failed(error), close=True)
                     continue
                 self._serve(handler, head, body)
+            self._yield()
         finally:
             self._processing = False
 
+    def _yield(self) -> None:
+        """Go on after `REST`, and read nothing more until then."""
+        if self._reader.buffer and self._pending is None and not self._ending:
+            self._flow.pause()
+            self._yielded = True
+            asyncio.get_running_loop().call_later(REST, self._next)
+
     def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
         self._handler = None
-        self._fresh = True
-        self._since = None
+        self._fresh, self._since = True, None
         application = self._server.application
         try:
             found = handler(self, head, body)
@@ -163,15 +170,9 @@ class ServerConnection(asyncio.Protocol):
             found.running.add_done_callback(self._completed)
 
     def _await_body(self, head: RequestHead, handler: Handler) -> None:
-        """Wait for the rest of a body. Raises `HttpError` if the application does not grant its bytes."""
-        size = head.length or self._reader.held
-        if size > self._claimed:
-            self._server.application.claim(self, size - self._claimed)
-            self._claimed = size
         if self._handler is not None:
             return
-        self._handler = handler
-        self._since = time.monotonic()
+        self._handler, self._since = handler, time.monotonic()
         if head.expects_continue and self._writer is not None:
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -181,8 +182,7 @@ class ServerConnection(asyncio.Protocol):
         if head is None or error.close or not self._reader.skip(head):
             self._send(response, close=True)
         else:
-            self._fresh = True
-            self._since = None
+            self._fresh, self._since = True, None
             self._send(response)
 
     # -- responses ----------------------------------------------------------------------------------------------
@@ -190,18 +190,12 @@ class ServerConnection(asyncio.Protocol):
     def _send(self, response: Response, *, close: bool = False) -> None:
         writer, head = self._usable(), self._head
         self._head = None
-        if self._claimed:
-            self._unclaim()
+        if self._reader.claimed:
+            self._reader.give_back()
         if writer is None:
             self._ending = True
         elif writer.send(response, head, close=close) or self._server.draining:
             self._linger(unread=close)
-
-    def _unclaim(self) -> None:
-        """Give the bytes of the current body back."""
-        claimed, self._claimed = self._claimed, 0
-        if claimed:
-            self._server.application.claim(self, -claimed)
 
     def _usable(self) -> ResponseWriter | None:
         """The writer; None if the connection is closing."""
@@ -238,15 +232,12 @@ class ServerConnection(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ConnectionError):
             self._server.application.failed(error)
-        if error is not None or task.cancelled():
-            self.abort()
-        else:
-            self._end_stream()
+        (self.abort if error is not None or task.cancelled() else self._end_stream)()
 
     def _end_stream(self) -> None:
         writer, stream = self._usable(), self._stream
         self._stream = self._pending = self._head = None
-        self._unclaim()
+        self._reader.give_back()
         if writer is None or stream is None:
             self.abort()
             return
@@ -256,10 +247,8 @@ class ServerConnection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        transport = self._transport
-        if self._paused and transport is not None and not transport.is_closing():
-            self._paused = False
-            transport.resume_reading()
+        self._yielded = False
+        self._flow.resume()
         if self._reader.buffer:
             self._process()
 
@@ -293,10 +282,7 @@ class ServerConnection(asyncio.Protocol):
 
     @property
     def idle_since(self) -> float | None:
-        """When it became idle, on the monotonic clock; None while a request is served or a response is sent.
-
-        A connection whose request is incomplete is idle, too. The idle time between requests is known to the second.
-        """
+        """When it became idle (monotonic, to the second), also amid a request; None while one is served or answered."""
         if self._pending is not None or (self._writer is not None and self._writer.unsent):
             return None
         return self._since if self._since is not None else math.inf if self._fresh else self._idle_since
@@ -334,8 +320,7 @@ class ServerConnection(asyncio.Protocol):
         """
         transport, writer = self._transport, self._writer
         self._reader.drop()
-        self._handler = None
-        self._ending = True
+        self._handler, self._ending = None, True
         if transport is None or writer is None or transport.is_closing():
             return
         self._since = time.monotonic()
@@ -344,9 +329,7 @@ class ServerConnection(asyncio.Protocol):
         elif not (unread or writer.unsent):  # TLS has no half-close; otherwise `poll` closes
             transport.close()
             return
-        if self._paused:
-            self._paused = False
-            transport.resume_reading()
+        self._flow.resume()
 
     def close(self) -> None:
         """Close once everything is sent."""

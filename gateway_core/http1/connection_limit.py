@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import Final, Protocol
 
-from gateway_core.shares import Shares
+from gateway_core.limits.shares import Shares
 
 EXAMINED: Final = 128
 """Connections that are examined for one that gives way."""

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
 from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
+
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of later requests that are buffered while one is being served."""
+MAX_TURN: Final = 1
+"""Requests that are served at once; then other connections are served."""
+REST: Final = 0.001
+"""Seconds until the next request that is buffered already."""
 
 
 class RequestReader:
     """Call `head` and `body` alternately; each returns None until `feed` has added enough bytes."""
 
-    __slots__ = ("_body", "_checked", "_last", "buffer")
+    __slots__ = ("_body", "_checked", "_grant", "_last", "buffer", "claimed")
 
-    def __init__(self) -> None:
+    def __init__(self, grant: Callable[[int], None]) -> None:
+        """`grant` gets the bytes of a body that arrives in pieces; see `Application.claim`."""
+        self._grant = grant
+        self.claimed = 0
+        """Bytes of the last body that were granted."""
         self.buffer = b""
         """Bytes that were fed and not parsed yet."""
         self._checked = 0
@@ -59,15 +73,23 @@ class RequestReader:
         rest = self._body.feed(data)
         if rest is None:
             self.buffer = b""
+            self._claim(length or len(self._body))
             return None
         self.buffer = rest
         body, self._body = self._body.body(), None
         return body
 
-    @property
-    def held(self) -> int:
-        """Bytes of an incomplete body that have arrived."""
-        return 0 if self._body is None else len(self._body)
+    def _claim(self, size: int) -> None:
+        """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
+        if size > self.claimed:
+            self._grant(size - self.claimed)
+            self.claimed = size
+
+    def give_back(self) -> None:
+        """Give the claimed bytes back: the request of the last body is over."""
+        claimed, self.claimed = self.claimed, 0
+        if claimed:
+            self._grant(-claimed)
 
     def skip(self, head: RequestHead) -> bool:
         """Skip the body after `head` if it is complete; otherwise return False, and nothing more can be read."""
@@ -81,6 +103,7 @@ class RequestReader:
         self._last = None
 
     def drop(self) -> None:
-        """Drop all buffered data."""
+        """Drop all buffered data, and give the claimed bytes back."""
+        self.give_back()
         self.buffer = b""
         self._body = self._last = None

@@ -12,9 +12,16 @@ from gateway_core.http1.application import Application
 from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.connection_limit import ConnectionLimit
 from gateway_core.http1.response import ResponseHeads
+from gateway_core.limits.pace import Pace
 
 SPARE: Final = 64
 """Least number of connections that may be open besides those that count against the limit."""
+
+BODY_RATE: Final = 4 * 1024 * 1024
+BODY_BURST: Final = 8 * 1024 * 1024
+"""Bytes per second, and at once, of bodies from one address that arrive in several pieces."""
+MAX_PACES: Final = 1024
+"""Addresses whose pace is remembered."""
 
 
 class HttpServer:
@@ -32,6 +39,7 @@ class HttpServer:
         self._open: set[ServerConnection] = set()
         self._admitted = ConnectionLimit(max_connections)
         self._sockets = ConnectionLimit(max_connections + max(max_connections * 3, SPARE))
+        self._paces: dict[str, Pace] = {}
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
 
@@ -98,6 +106,15 @@ class HttpServer:
         limit, a connection still gets responses that need no admission, and is admitted once there is room.
         """
         return self._admitted.admit(connection)
+
+    def pause_for(self, address: str, size: int) -> float:
+        """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
+        pace = self._paces.get(address)
+        if pace is None:
+            pace = self._paces[address] = Pace(BODY_RATE, BODY_BURST)
+            if len(self._paces) > MAX_PACES:
+                del self._paces[next(iter(self._paces))]
+        return pace.pause(size)
 
     def closed(self, connection: ServerConnection) -> None:
         """Forget a connection."""

@@ -31,6 +31,8 @@ from gateway_core.mcp.passes import (
 )
 
 MAX_ID_BYTES: Final = 1024
+MAX_MEMBERS: Final = 1024
+"""Maximum members of an envelope, and of `params` and `result`. Deeper objects may have any number."""
 MAX_ESCAPED: Final = 256
 """Maximum members of an object whose names may contain escapes."""
 
@@ -86,8 +88,8 @@ def decode_request(data: bytes) -> Message:
     """Decode one message of an agent: a request, a notification, or the response to a server's question.
 
     Raises `RpcError` with `PARSE_ERROR` (not JSON, not UTF-8) or `INVALID_REQUEST` (not one JSON-RPC 2.0 message,
-    deeper than `MAX_DEPTH`, a member given twice or a watched name in another case). A rejected envelope has no
-    trustworthy id, so the error response carries none.
+    deeper than `MAX_DEPTH`, more than `MAX_MEMBERS` members, a member given twice or a watched name in another case).
+    A rejected envelope has no trustworthy id, so the error response carries none.
     """
     if not data.isascii():
         require_utf8(data)
@@ -135,8 +137,10 @@ def _strict_request(data: bytes) -> Message | None:
         size += _PARAMS_SIZE + len(params)
     if len(data) != size or (raw_id and not _is_id(raw_id)):
         return None
-    if not _WATCHED.issuperset(members) and _ill_cased(members):
-        return None
+    if not _WATCHED.issuperset(members):
+        _require_few(members)
+        if _ill_cased(members):
+            return None
     check_depth_of_members(data, members)
     return Message("2.0", found.id, method, Raw(params), members=members, is_request=bool(raw_id))
 
@@ -153,6 +157,7 @@ def _strict_response(data: bytes) -> Message | None:
         if len(data) != _RESPONSE_SIZE + len(digits) + len(result):
             return None
     else:
+        _require_few(members)
         size = _size(members)
         if len(data) != _RESPONSE_SIZE + len(digits) + size:
             return None
@@ -186,6 +191,8 @@ def _general(data: bytes) -> Message:
         raw_id = absent
     has_members = raw_params[:1] == b"{"
     members = _MEMBERS.decode(raw_params) if has_members else {}
+    _require_few(envelope)
+    _require_few(members)
     if not (_are_all(envelope, data) and (not (method and has_members) or _are_all(members, raw_params))):
         raise RpcError.of_gateway(INVALID_REQUEST, "a member is given twice, or its name is written with escapes")
     if method:
@@ -235,6 +242,11 @@ def _is_id(raw: bytes) -> bool:
     if len(raw) > MAX_ID_BYTES:
         return False
     return (raw.isdigit() and raw[0] != _ZERO) or raw[0] == _QUOTE or _INTEGER.fullmatch(raw) is not None
+
+
+def _require_few(members: dict[str, Raw]) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise RpcError.of_gateway(INVALID_REQUEST, f"an object of the message has more than {MAX_MEMBERS} members")
 
 
 def _ill_cased(members: dict[str, Raw]) -> bool:

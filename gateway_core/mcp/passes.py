@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NoReturn
 
 import msgspec
+import re2
 from msgspec import Raw
 
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
@@ -91,12 +93,20 @@ def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
     """Raise `RpcError` if brackets outside strings nest deeper than `levels`. `data` must be valid JSON."""
     if _has_few_brackets(data, levels):
         return
-    brackets = _outside_strings(data)
-    for _ in range(levels):  # each pass removes the innermost level
-        brackets = brackets.replace(b"[]", b"")
-        if not brackets:
-            return
-    too_deep()
+    if _shallow(levels).fullmatch(_outside_strings(data)) is None:
+        too_deep()
+
+
+@cache
+def _shallow(levels: int) -> re2._Regexp:
+    """Matches square brackets that nest at most `levels` deep.
+
+    RE2 runs it as an automaton with one state per level: one pass, whatever the nesting.
+    """
+    inner = ""
+    for _ in range(levels):
+        inner = rf"(?:\[{inner}\])*"
+    return re2.compile(inner.encode())
 
 
 def check_depth_of_members(data: bytes, members: dict[str, Raw]) -> None:

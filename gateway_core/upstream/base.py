@@ -201,6 +201,11 @@ class Connection(ABC):
         return ""
 
     @property
+    def noisy(self) -> bool:
+        """Whether it was closed because the server sent too much that answers no request."""
+        return False
+
+    @property
     @abstractmethod
     def closed(self) -> bool:
         """Whether it can no longer carry requests (the child died, the stream ended, `close` was called)."""

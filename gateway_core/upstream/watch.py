@@ -95,15 +95,17 @@ class Watch:
             return
         connected = now()
         liveness.connected(connected)
+        connection = upstream.connections.main
         failure, lost = await self._supervise()
+        noisy = connection is not None and connection.noisy
         healthy = (now() if lost else liveness.last_sign) - connected
         self._retries.lived(healthy)
-        if lost and self._retries.may_reconnect(healthy, process=self._starts_process):
+        if lost and not noisy and self._retries.may_reconnect(healthy, process=self._starts_process):
             # Perhaps only the connection was lost: reconnect before agents see the upstream as down.
             upstream.status.lost(failure)
             logger.bind(upstream=upstream.name).info("connection to upstream {} lost: {}", upstream.name, failure)
             return
-        await self._go_down(Loss(failure, repeats=self._starts_process and not liveness.served), started)
+        await self._go_down(Loss(failure, repeats=noisy or (self._starts_process and not liveness.served)), started)
 
     async def _connect(self) -> DeliveryError | RpcError | None:
         upstream = self._upstream

@@ -12,7 +12,6 @@ import aiohttp
 import pytest
 
 from gateway_core.api import CallResult, Outcome
-from gateway_core.budget import MemoryBudget
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.app import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -21,6 +20,7 @@ from gateway_core.downstream.sessions.store import InMemorySessions, SessionStor
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.deadlines import Deadline, Deadlines
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 

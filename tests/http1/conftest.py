@@ -38,7 +38,7 @@ class Echo:
         self.pending: list[Pending] = []
         self.failures: list[BaseException] = []
         self.refusals: list[HttpError] = []
-        self.room = 1_000_000
+        self.room = 100_000_000
         """Bytes of bodies that may be on their way."""
         self.claimed = 0
         self.claims: list[int] = []

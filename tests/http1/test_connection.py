@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,7 +178,7 @@ async def test_a_client_that_leaves_loses_its_pending_response(world: Any) -> No
 async def test_a_client_that_leaves_with_half_of_its_response_is_no_error() -> None:
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
-    server = HttpServer(None, name="x", max_body=1, max_connections=1)  # type: ignore[arg-type]
+    server = HttpServer(SimpleNamespace(claim=lambda client, size: None), name="x", max_body=1, max_connections=1)  # type: ignore[arg-type]
     connection = ServerConnection(server)
     connection.connection_made(asyncio.Transport())
     connection.pause_writing()

@@ -36,7 +36,7 @@ class Outcome(NamedTuple):
 
 
 def ours(data: bytes, size: int) -> Outcome:
-    reader = RequestReader()
+    reader = RequestReader(lambda size: None)
     found: list[Read] = []
     head = None
     try:
@@ -143,7 +143,7 @@ def compare(data: bytes, size: int) -> None:
 
 def _complete(data: bytes, we: Outcome) -> bool:
     """Whether the next head has come completely, so that it could be judged."""
-    reader = RequestReader()
+    reader = RequestReader(lambda size: None)
     reader.feed(data)
     for _ in we.requests:
         head = reader.head()

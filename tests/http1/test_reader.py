@@ -17,7 +17,7 @@ STREAM = (
 
 def requests(data: bytes, size: int, limit: int = 1000) -> list[Read]:
     """The requests in `data`, which is fed in pieces. Raises `HttpError`."""
-    reader = RequestReader()
+    reader = RequestReader(lambda size: None)
     found: list[Read] = []
     head = None
     for start in range(0, len(data), size):
@@ -53,7 +53,7 @@ def test_a_bad_byte_in_half_a_head_is_found_wherever_it_is_cut(line: bytes, size
 
 
 def test_the_body_of_a_refused_request_is_skipped_if_it_is_there() -> None:
-    reader = RequestReader()
+    reader = RequestReader(lambda size: None)
     reader.feed(STREAM)
     head = reader.head()
     assert head is not None

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from gateway_core.http1 import server as servers
+from gateway_core.http1.reader import MAX_TURN
 from gateway_core.http1.response import Response
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -72,6 +74,60 @@ async def test_a_flood_of_connections_is_cut_off_at_the_oldest(start: Any) -> No
     assert all(reader.at_eof() or reader.exception() is not None for reader, _ in opened[:24])
     for _, writer in opened:
         writer.close()
+
+
+async def test_others_are_served_between_the_requests_of_one_connection(start: Any) -> None:
+    world = await start()
+    reader, writer = await world.dial()
+    other_reader, other = await world.dial()
+    writer.write((GET % b"/many") * 2000)
+    other.write((GET % b"/other") * 3)
+    await other.drain()
+    await other_reader.readuntil(b"nothing")
+    await asyncio.wait_for(reader.readexactly(1), 10)
+    paths = [head.path for head, _ in world.application.served]
+    first = paths.index("/other")
+    assert first <= 2 * MAX_TURN, "it did not wait for the first connection"
+    received = b""
+    while received.count(b"nothing") < 2000:
+        received += await asyncio.wait_for(reader.read(65536), 10)
+    assert [head.path for head, _ in world.application.served].count("/many") == 2000
+    for one in (writer, other):
+        one.close()
+
+
+async def test_bytes_that_arrive_between_two_turns_are_served_in_order(start: Any) -> None:
+    world = await start()
+    reader, writer = await world.dial()
+    for number in range(40):
+        writer.write(b"".join(GET % b"/%d" % (number * 10 + step) for step in range(10)))
+        await asyncio.sleep(0)
+    received = b""
+    while received.count(b"nothing") < 400:
+        received += await asyncio.wait_for(reader.read(65536), 10)
+    assert [int(head.path[1:]) for head, _ in world.application.served] == list(range(400))
+    writer.close()
+
+
+async def test_large_bodies_of_one_address_are_read_at_a_limited_rate(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "BODY_BURST", 64 * 1024)
+    world = await start(max_body=4 * 1024 * 1024)
+    paused: list[float] = []
+    count = world.server.pause_for
+
+    def pause_for(address: str, size: int) -> float:
+        paused.append(count(address, size))
+        return paused[-1]
+
+    world.server.pause_for = pause_for
+    reader, writer = await world.dial()
+    body = b"x" * 2 * 1024 * 1024
+    writer.write(b"POST /size?3 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 200 ")
+    assert any(paused)
+    writer.close()
 
 
 async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> None:

@@ -367,6 +367,7 @@ BODIES = {
     "brackets": b",".join([b"[]"] * SIZE),
     "braces": b",".join([b"{}"] * SIZE),
     "deep": b",".join([b"[" * 50 + b"]" * 50] * (SIZE // 50)),
+    "in turns": b",".join([b"[" * 50 + b"]" * 50 + b",1" * 50] * (SIZE // 50)),
     "deep objects": b",".join([b'{"":' * 50 + b"0" + b"}" * 50] * (SIZE // 50)),
     "quotes": b",".join([b'""'] * SIZE),
     "escaped quotes": b'"' + rb"\"[" * SIZE + b'"',
@@ -401,7 +402,7 @@ def relative(work: Callable[[bytes], object], data: bytes) -> float:
                 try:
                     decode(data)
                 except RpcError as error:
-                    assert "twice" in error.message  # noqa: PT017 - refused after all of it was read
+                    assert "twice" in error.message or "members" in error.message  # noqa: PT017 - after all was read
                 found.append(time.process_time() - begun)
     finally:
         gc.enable()
@@ -426,6 +427,24 @@ def test_no_body_takes_more_than_three_times_what_msgspec_takes(kind: str, place
 def test_no_answer_takes_more_than_three_times_what_msgspec_takes(kind: str) -> None:
     result = b'{"content":[[%b]],"b":[%b]}' % (BODIES[kind], b",".join([b"[]"] * 100))
     assert relative(decode_response, b'{"jsonrpc":"2.0","id":1,"result":%b}' % result) <= 3 * MARGIN
+
+
+@pytest.mark.parametrize("where", ["envelope", "params", "result"])
+def test_a_message_with_a_great_many_members_is_refused(where: str) -> None:
+    members = ",".join(f'"m{number}":1' for number in range(9000))
+    data = {
+        "envelope": f'{{"jsonrpc":"2.0","id":1,"method":"a",{members}}}',
+        "params": f'{{"jsonrpc":"2.0","id":1,"method":"a","params":{{{members}}}}}',
+        "result": f'{{"jsonrpc":"2.0","id":1,"result":{{{members}}}}}',
+    }[where]
+    with pytest.raises(RpcError, match="more than 1024 members") as caught:
+        (decode_response if where == "result" else decode_request)(data.encode())
+    assert caught.value.code == INVALID_REQUEST
+
+
+def test_arguments_may_have_any_number_of_members() -> None:
+    arguments = ",".join(f'"m{number}":1' for number in range(9000))
+    assert decode_request(request(f'{{"name":"a","arguments":{{{arguments}}}}}'.encode())).is_request
 
 
 @pytest.mark.parametrize("name", ["a", "é"])

@@ -14,8 +14,8 @@ import pytest
 
 from gateway_core.api import CallResult, Outcome
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1 import client_connection as wire
-from gateway_core.http1 import client_response as responses
+from gateway_core.http1.client import connection as wire
+from gateway_core.http1.client import response as responses
 from gateway_core.inline.driver import Running, task_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.connections import sessions

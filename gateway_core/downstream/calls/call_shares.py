@@ -12,7 +12,7 @@ from gateway_core.api import Principal
 from gateway_core.errors import TooManyCalls
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.deadlines import Deadline
-from gateway_core.shares import network_of
+from gateway_core.limits.shares import network_of
 
 COUNTED_FOR: Final = 0.05
 """Seconds for which one count of the running calls is used."""

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway_core.api import Principal
-from gateway_core.budget import MemoryBudget
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.errors import overloaded
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message

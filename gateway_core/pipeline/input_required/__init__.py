@@ -4,7 +4,7 @@ Each era has its own way to ask and answer. `InputRequired.send` sends a request
 
 | agent | upstream | handling of a question |
 |---|---|---|
-| legacy | legacy | it reaches the agent as a request during the call (`upstream/transports/questions.py`) |
+| legacy | legacy | it reaches the agent as a request during the call (`upstream/messages/questions.py`) |
 | legacy | modern | the agent is asked, and the request repeated with its answers (`relay.py`) |
 | modern | modern | it is passed on, with the request state sealed (`carrier.py`, `request_states.py`) |
 | modern | legacy | the call is **parked**: the agent gets `input_required`, its retry resumes the call (`parking.py`) |

@@ -19,8 +19,8 @@ from msgspec import Raw
 
 from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.limits.shares import Shares, network_of
 from gateway_core.mcp import jsonrpc
-from gateway_core.shares import Shares, network_of
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 

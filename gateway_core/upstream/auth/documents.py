@@ -34,8 +34,8 @@ from aiohttp import (
 from yarl import URL
 
 from gateway_core.errors import NotSent
-from gateway_core.http1.client_response import JSON
-from gateway_core.http1.dial import ProxyFailed
+from gateway_core.http1.client.dial import ProxyFailed
+from gateway_core.http1.client.response import JSON
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.mcp.names import IMPLEMENTATION
 from gateway_core.upstream.auth import reach

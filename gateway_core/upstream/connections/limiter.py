@@ -16,8 +16,8 @@ from typing import Final
 from gateway_core.api import Principal
 from gateway_core.errors import Busy
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.limits.shares import Shares, network_of
 from gateway_core.log.wording import count
-from gateway_core.shares import Shares, network_of
 
 GRACE: Final = 5.0
 """Seconds that a given-up call keeps its slot, if its server is not known to work on after a cancellation."""

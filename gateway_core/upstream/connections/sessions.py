@@ -18,7 +18,7 @@ from gateway_core.api import Principal
 from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
-from gateway_core.shares import Shares, network_of
+from gateway_core.limits.shares import Shares, network_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.connections.await_shared import await_shared

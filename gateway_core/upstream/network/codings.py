@@ -11,8 +11,8 @@ from typing import Final
 
 from multidict import CIMultiDict
 
-from gateway_core.http1.client_head import Malformed
-from gateway_core.http1.client_response import ClientResponse, ResponseHead
+from gateway_core.http1.client.head import Malformed
+from gateway_core.http1.client.response import ClientResponse, ResponseHead
 
 PIECE: Final = 64 * 1024
 """Maximum bytes of one decoded piece."""

@@ -12,9 +12,9 @@ from typing import Final
 from yarl import URL
 
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, Permanent
-from gateway_core.http1.client_connection import WireConnection
-from gateway_core.http1.client_head import Closed, HeadCache, Malformed
-from gateway_core.http1.dial import HttpProxy, ProxyFailed, dial
+from gateway_core.http1.client.connection import WireConnection
+from gateway_core.http1.client.dial import HttpProxy, ProxyFailed, dial
+from gateway_core.http1.client.head import Closed, HeadCache, Malformed
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.trust import is_refused_client, why_failed, why_untrusted
 

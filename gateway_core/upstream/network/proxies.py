@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from yarl import URL
 
-from gateway_core.http1.dial import HttpProxy, ProxyFailed
+from gateway_core.http1.client.dial import HttpProxy, ProxyFailed
 from gateway_core.http1.hosts import leads_to_loopback
 
 NONE: Final = "none"

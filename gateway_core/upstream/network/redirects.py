@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.errors import RefusedUpstream
-from gateway_core.http1.client_response import ClientResponse
+from gateway_core.http1.client.response import ClientResponse
 from gateway_core.upstream.base import NoMcpAnswer
 
 MAX_REDIRECTS: Final = 5

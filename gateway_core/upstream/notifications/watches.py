@@ -20,8 +20,8 @@ from msgspec import Raw
 from gateway_core.api import Principal
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange.exchange import Agent
+from gateway_core.limits.shares import Shares, network_of
 from gateway_core.mcp import jsonrpc
-from gateway_core.shares import Shares, network_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
 

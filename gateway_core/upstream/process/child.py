@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent, Permanent
+from gateway_core.limits.pace import Pace
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.process.stderr import StderrTail
 
@@ -35,7 +36,11 @@ HANGUP_GRACE: Final = 0.5
 """Seconds to wait after a pipe closes for an exit status, which is a better reason to report."""
 FLUSH_GRACE: Final = 0.1
 """Seconds after an exit to read the rest of the pipes."""
-
+FLUSH_MAX: Final = 5.0
+"""The same while stdout is read in slices."""
+STDERR_RATE: Final = 1024 * 1024
+STDERR_BURST: Final = 4 * 1024 * 1024
+"""Bytes per second, and at once, that are read from stderr."""
 MAX_UNHEARD: Final = 1024 * 1024
 """Maximum bytes that a server may write before `hear` is called."""
 
@@ -63,6 +68,9 @@ class Child(asyncio.SubprocessProtocol):
         self._reports: dict[bytes, int] = {}
         self._starting: asyncio.Future[Any] | None = None
         self._stderr = StderrTail(config.name, Concealer.of(config))
+        self._stderr_pace = Pace(STDERR_RATE, STDERR_BURST)
+        self._paused: set[int] = set()
+        """The pipes that are not read."""
         self._open_pipes = {1, 2}
         self._exited = asyncio.Event()
         self._ended = False
@@ -192,8 +200,33 @@ class Child(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
             self._stderr.feed(data)
+            if pause := self._stderr_pace.pause(len(data)):
+                self.pause(2)
+                asyncio.get_running_loop().call_later(pause, self.resume, 2)
         elif not self._ended:
             self._on_output(data)
+
+    def pause(self, fd: int) -> None:
+        """Read nothing more from stdout (1) or stderr (2) until `resume`; the pipe then stops the server."""
+        pipe = self._readable(fd)
+        if fd not in self._paused and pipe is not None:
+            self._paused.add(fd)
+            pipe.pause_reading()
+
+    def resume(self, fd: int) -> None:
+        """Read again; no effect unless the pipe is paused."""
+        if fd in self._paused:
+            self._paused.discard(fd)
+            pipe = self._readable(fd)
+            if pipe is not None:
+                pipe.resume_reading()
+
+    def _readable(self, fd: int) -> asyncio.ReadTransport | None:
+        """The server's end of a pipe; None once it is closed."""
+        if self._transport is None or fd not in self._open_pipes:
+            return None
+        pipe = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(fd))
+        return None if pipe is None or pipe.is_closing() else pipe
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open_pipes.discard(fd)
@@ -211,7 +244,14 @@ class Child(asyncio.SubprocessProtocol):
         self._read_reports()
         self._kill_orphans()
         if self._open_pipes:
-            asyncio.get_running_loop().call_later(FLUSH_GRACE, lambda: self._end(self._how_it_ended()))
+            asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush)
+        else:
+            self._end(self._how_it_ended())
+
+    def _flush(self, left: float = FLUSH_MAX) -> None:
+        """End, unless stdout is paused: then what it holds is still to be read."""
+        if 1 in self._paused and left > 0:
+            asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush, left - FLUSH_GRACE)
         else:
             self._end(self._how_it_ended())
 

@@ -17,15 +17,17 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
-from gateway_core.http1.client_head import Malformed
-from gateway_core.http1.client_response import ClientResponse
+from gateway_core.http1.client.head import Malformed
+from gateway_core.http1.client.response import ClientResponse
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import ClientContext, NoMcpAnswer
+from gateway_core.upstream.messages.malformed import request_answered, unreadable
+from gateway_core.upstream.messages.noise import pieces
+from gateway_core.upstream.messages.unexpected import UnexpectedMessages
 from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply
 from gateway_core.upstream.transports.events import EventParser, EventTooLarge
-from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.session_loss import Failure
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
@@ -66,16 +68,26 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def read_events(response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+async def read_events(
+    response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool], unexpected: UnexpectedMessages
+) -> bool:
     """Pass the messages of an event stream to `take`, until it returns True or the stream ends.
 
-    Returns whether `take` returned True. Raises `OutcomeUnknown` for an event larger than the parser's limit.
+    Returns whether `take` returned True. Raises `OutcomeUnknown` for an event larger than the parser's limit, and
+    `Noisy` for a server that sends too much else.
     """
+    noise = unexpected.noise
     try:
         while (chunk := await response.read()) is not None:
-            for event in parser.feed(chunk):
-                if event.event == "message" and event.data and take(event.data):
-                    return True
+            for piece in pieces(chunk):
+                for event in parser.feed(piece):
+                    if event.event == "message" and event.data and take(event.data):
+                        return True
+                    if noise.due:
+                        await noise.settle(unexpected.slowed)
+                noise.lines(piece.count(b"\n"))
+                if noise.due:
+                    await noise.settle(unexpected.slowed)
     except EventTooLarge as error:
         raise OutcomeUnknown(str(error)) from None
     except OSError:

@@ -20,8 +20,8 @@ from yarl import URL
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
-from gateway_core.http1.client_response import ClientResponse
-from gateway_core.http1.dial import refused_by
+from gateway_core.http1.client.dial import refused_by
+from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import IMPLEMENTATION
 from gateway_core.upstream.auth import Challenge, TokenSource

@@ -28,15 +28,15 @@ from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.upstream.base import ClientContext, Connection, ServerInfo
+from gateway_core.upstream.messages.malformed import request_answered, unreadable
+from gateway_core.upstream.messages.questions import ServerQuestions
+from gateway_core.upstream.messages.unexpected import UnexpectedMessages, answer_to, read
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
 from gateway_core.upstream.pending import Pending, id_in, listen_id, own_id, raw_id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
 from gateway_core.upstream.requests import Reply, Request, Template
-from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.negotiation import negotiate
-from gateway_core.upstream.transports.questions import ServerQuestions
-from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to, read
 
 MAX_BACKGROUND: Final = 64
 """Maximum number of cancellations and answers that wait for the channel; more are dropped."""
@@ -157,6 +157,10 @@ class DuplexConnection(Connection):
     async def wait_closed(self) -> str:
         await self._ended.wait()
         return self._reason
+
+    @property
+    def noisy(self) -> bool:
+        return self.unexpected.noise.given_up
 
     # Wire
 

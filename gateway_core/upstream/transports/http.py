@@ -22,7 +22,7 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client_response import EVENT_STREAM, ClientResponse
+from gateway_core.http1.client.response import EVENT_STREAM, ClientResponse
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -36,6 +36,8 @@ from gateway_core.mcp.names import (
     TOOLS_CALL,
 )
 from gateway_core.upstream.base import ClientContext, Connection, NoMcpAnswer, ServerInfo, SessionEnded
+from gateway_core.upstream.messages.malformed import request_answered, unreadable
+from gateway_core.upstream.messages.unexpected import read
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
 from gateway_core.upstream.pending import Pending, id_in
 from gateway_core.upstream.request_body import declared, filling, template, with_meta
@@ -44,7 +46,6 @@ from gateway_core.upstream.transports.answers import (
     ANSWERS,
     REFUSALS,
     failure_in,
-    read_events,
     read_json,
     reply_in,
     reply_to,
@@ -53,10 +54,8 @@ from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.events import EventParser
 from gateway_core.upstream.transports.http_session import LOST, HttpSession
 from gateway_core.upstream.transports.listen import stand_by
-from gateway_core.upstream.transports.malformed import request_answered, unreadable
 from gateway_core.upstream.transports.negotiation import negotiate
 from gateway_core.upstream.transports.session_loss import PROBES, speaks_of_session
-from gateway_core.upstream.transports.unexpected import read
 
 RESUMPTIONS: Final = 3
 """Consecutive attempts to resume a response stream without a new event id."""
@@ -117,6 +116,10 @@ class HttpConnection(Connection):
     @property
     def closed(self) -> bool:
         return self._session.over
+
+    @property
+    def noisy(self) -> bool:
+        return self._session.unexpected.noise.given_up
 
     async def wait_closed(self) -> str:
         await self._session.ended.wait()
@@ -256,7 +259,7 @@ class HttpConnection(Connection):
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
             parser = EventParser(self._limit)
-            if not await read_events(response, parser, lambda data: self._heard(data, pending)):
+            if not await self._session.events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
             raise NoMcpAnswer(f"HTTP {response.status}, but neither JSON nor an event stream")
@@ -278,7 +281,7 @@ class HttpConnection(Connection):
             try:
                 if response.status != 200 or response.content_type != EVENT_STREAM:
                     raise OutcomeUnknown(f"its answer's stream ended and cannot be resumed: HTTP {response.status}")
-                if await read_events(response, parser, lambda data: self._heard(data, pending)):
+                if await self._session.events(response, parser, lambda data: self._heard(data, pending)):
                     return
             finally:
                 response.close()
@@ -289,10 +292,7 @@ class HttpConnection(Connection):
 
     def _finish(self, response: ClientResponse, pending: Pending) -> None:
         """Release the connection. Read the rest of the stream if the reply has arrived, else close it."""
-        if not pending.done or response.at_eof:
-            response.close()  # at the end of the body, the connection stays open
-        else:
-            response.spend()
+        (response.spend if pending.done and not response.at_eof else response.close)()
 
     # -- what the server says -----------------------------------------------------------------------------------
 
@@ -336,7 +336,7 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await read_events(response, EventParser(self._limit), heard)
+            await session.events(response, EventParser(self._limit), heard)
         finally:
             response.close()
 

@@ -17,7 +17,7 @@ from loguru import logger
 
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.internal_errors import where
 from gateway_core.mcp.header_values import encode_header_value
 from gateway_core.mcp.jsonrpc import Message
@@ -30,13 +30,15 @@ from gateway_core.mcp.names import (
     MODERN_PROTOCOL_VERSIONS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
+from gateway_core.upstream.messages.noise import Noisy
+from gateway_core.upstream.messages.questions import ServerQuestions
+from gateway_core.upstream.messages.unexpected import UnexpectedMessages, answer_to
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.pending import raw_id_in
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, read_events, reply_to
 from gateway_core.upstream.transports.client import HttpClient
-from gateway_core.upstream.transports.questions import ServerQuestions
-from gateway_core.upstream.transports.unexpected import UnexpectedMessages, answer_to
+from gateway_core.upstream.transports.events import EventParser
 
 FAREWELL: Final = 2.0
 """Seconds for one background send."""
@@ -208,6 +210,14 @@ class HttpSession:
             with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
                 async with asyncio.timeout(FAREWELL):
                     await work()
+
+    async def events(self, response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
+        """`read_events`; ends the session if the server is noisy."""
+        try:
+            return await read_events(response, parser, take, self.unexpected)
+        except Noisy as noisy:
+            self.end(noisy.reason)
+            raise
 
     def other(self, message: Message, exchange: Exchange | None = None) -> bool:
         """Handle a message other than responses and progress; `exchange`: the call on whose stream it came.

@@ -15,13 +15,13 @@ from typing import Final
 from aiohttp import hdrs
 
 from gateway_core.errors import DeliveryError, OutcomeUnknown
-from gateway_core.http1.client_response import EVENT_STREAM, ClientResponse
+from gateway_core.http1.client.response import EVENT_STREAM, ClientResponse
+from gateway_core.upstream.messages.noise import Noisy
+from gateway_core.upstream.messages.unexpected import read
 from gateway_core.upstream.notifications.pauses import Pauses
 from gateway_core.upstream.notifications.subscription import LegacyWatcher
-from gateway_core.upstream.transports.answers import read_events
 from gateway_core.upstream.transports.events import EventParser
 from gateway_core.upstream.transports.http_session import HttpSession
-from gateway_core.upstream.transports.unexpected import read
 
 HEAD_TIMEOUT: Final = 2.0
 """Seconds after which a stream counts as open without a head: some servers send it with their first event."""
@@ -65,11 +65,12 @@ async def stand_by(
         message = read(data, session.context, session.unexpected)
         return message is not None and session.other(message)
 
-    await listen(open_stream, heard, gap, limit)
+    await listen(open_stream, session.events, heard, gap, limit)
 
 
 async def listen(
     open_stream: Callable[[str], Awaitable[ClientResponse | None]],
+    read_events: Callable[[ClientResponse, EventParser, Callable[[bytes], bool]], Awaitable[bool]],
     on_message: Callable[[bytes], bool],
     on_gap: Callable[[], None],
     limit: int,
@@ -77,7 +78,8 @@ async def listen(
     """Keep a stream open and pass its messages on, until cancelled or the server has no such stream.
 
     `open_stream` gets the last event id (empty for none) and returns the response, or None if the server has no such
-    stream. `on_gap` is called when a stream was reopened without an event id. `limit`: bytes of one event.
+    stream. `read_events` passes the messages of one stream to `on_message`. `on_gap` is called when a stream was
+    reopened without an event id. `limit`: bytes of one event.
     """
     last_id = ""
     pauses = Pauses()
@@ -96,6 +98,8 @@ async def listen(
                 await read_events(response, parser, on_message)
             finally:
                 response.close()
+        except Noisy:
+            return  # `read_events` has ended the session
         except DeliveryError:
             pass  # retried below; health checks report the outage
         last_id = parser.last_id or last_id

@@ -14,8 +14,9 @@ from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
-from gateway_core.http1.client_response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.upstream.base import ClientContext
+from gateway_core.upstream.messages.noise import Noisy, pieces
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
@@ -75,11 +76,19 @@ class SseConnection(DuplexConnection):
 
     async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
-        reason = "ended its event stream"
+        noise, reason = self.unexpected.noise, "ended its event stream"
         try:
             while (chunk := await stream.read()) is not None:
-                for event in parser.feed(chunk):
-                    self._take(event, endpoint)
+                for piece in pieces(chunk):
+                    for event in parser.feed(piece):
+                        self._take(event, endpoint)
+                        if noise.due:
+                            await noise.settle(self.unexpected.slowed)
+                    noise.lines(piece.count(b"\n"))
+                    if noise.due:
+                        await noise.settle(self.unexpected.slowed)
+        except Noisy as noisy:
+            reason = noisy.reason
         except EventTooLarge:
             reason = f"sent an event larger than {self._limits.response_body} bytes"
         except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
+from collections import deque
 from typing import Final
 
 from gateway_core.api import Era
@@ -16,10 +17,11 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
 from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.liveness import busy_until
+from gateway_core.upstream.messages.malformed import EDGE, id_at_the_edges
+from gateway_core.upstream.messages.noise import SLICE, Noisy
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.process.child import Child
 from gateway_core.upstream.transports.duplex import DuplexConnection
-from gateway_core.upstream.transports.malformed import EDGE, id_at_the_edges
 
 MAX_QUEUED: Final = 256
 """Maximum number of messages that wait for a full pipe; more fail with `NotSent`."""
@@ -60,6 +62,8 @@ class Lines:
         lines: list[bytes | TooLong] = []
         *ends, rest = data.split(b"\n")
         for end in ends:
+            if not (end or self._part or self._too_long):
+                continue
             self._take(end)
             if self._too_long is not None:
                 lines.append(self._too_long)
@@ -112,6 +116,10 @@ class StdioConnection(DuplexConnection):
         self._early = early
         self._child: Child | None = None
         self._queued = 0
+        self._unread: deque[bytes | TooLong] = deque()
+        """Complete lines that were not handled yet."""
+        self._later: asyncio.TimerHandle | None = None
+        """Goes on with the lines in `_unread`."""
 
     async def open(self, known_era: Era | None) -> ServerInfo:
         """Start the server and negotiate; see `Connection.open`.
@@ -138,7 +146,7 @@ class StdioConnection(DuplexConnection):
         lines = Lines(self._limits.response_body)
         early, self._early = self._early, None
         child = self._child = early or Child(self._config)
-        child.hear(lambda data: self._output(lines.feed(data)), self._lost, self._patience)
+        child.hear(lambda data: self._output(lines.feed(data)), self._child_ended, self._patience)
         if early is None:
             await child.start()
 
@@ -176,18 +184,59 @@ class StdioConnection(DuplexConnection):
             self._queued -= 1
 
     async def _release(self) -> None:
+        self._unread.clear()
+        if self._later is not None:
+            self._later.cancel()
         if self._child is not None:
             await self._child.stop()
 
     def _output(self, lines: list[bytes | TooLong]) -> None:
-        for line in lines:
+        """Handle the lines of one chunk: at once if they are few, else in slices."""
+        if self._later is not None or len(lines) > SLICE:
+            self._unread.extend(lines)
+        else:
+            for line in lines:
+                self._handle(line)
+        if self._later is None and (self._unread or self.unexpected.noise.due):
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Handle some of the lines. Nothing more is read while lines are left, or while a noisy server pauses."""
+        self._later = None
+        unread, noise = self._unread, self.unexpected.noise
+        for _ in range(min(len(unread), SLICE)):
+            self._handle(unread.popleft())
+        pause = 0.0
+        if noise.due:
             try:
-                if isinstance(line, TooLong):
-                    self._answer_too_long(line)
-                else:
-                    self._receive(line if self._heard else without_banner(line))
-            except Exception as error:  # noqa: BLE001 - one line must not fail the ones after it
-                self._failed_at(error)
+                pause = noise.pause()
+            except Noisy as noisy:
+                self._lost(noisy.reason)
+                return
+        if self._child is None:
+            return
+        if pause:
+            self.unexpected.slowed()
+        if unread or pause:
+            self._child.pause(1)
+            self._later = asyncio.get_running_loop().call_later(pause, self._go_on)
+        else:
+            self._child.resume(1)
+
+    def _handle(self, line: bytes | TooLong) -> None:
+        try:
+            if isinstance(line, TooLong):
+                self._answer_too_long(line)
+            else:
+                self._receive(line if self._heard else without_banner(line))
+        except Exception as error:  # noqa: BLE001 - one line must not fail the ones after it
+            self._failed_at(error)
+
+    def _child_ended(self, reason: str) -> None:
+        """Handle the lines that the server wrote before its end: they may answer calls."""
+        while self._unread and not self.closed:
+            self._handle(self._unread.popleft())
+        self._lost(reason)
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body

@@ -19,7 +19,9 @@ from gateway_security_redact.hiding import DEFAULT_PATTERNS, Hider, object_once
 
 _UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
-"""Maximum bytes of a payload to search. A larger one is not logged, and `redact_results` withholds it."""
+"""Maximum bytes of a result that `redact_results` searches. It withholds a larger one."""
+MAX_LOGGED: Final = 64 * 1024
+"""Maximum bytes of a payload that is searched for the log. Of a larger one, the log has only the size."""
 _MAX_NAME: Final = 256
 
 
@@ -105,7 +107,7 @@ class Redact:
     def _shown(self, payload: _Payload) -> str:
         """The text of a payload for the log, with secrets hidden."""
         raw = payload.raw
-        if not payload.can_be_searched:
+        if len(raw) > MAX_LOGGED:
             return f"[{len(raw)} bytes, not logged]"
         if self._log_hider.clears(raw):
             return self._cut(raw)

@@ -13,7 +13,7 @@ from yarl import URL
 
 from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent
-from gateway_core.http1.dial import HttpProxy, ProxyFailed
+from gateway_core.http1.client.dial import HttpProxy, ProxyFailed
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.network.proxies import Proxies
 from tests.upstream.network.conftest import server_context

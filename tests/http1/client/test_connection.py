@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
-from gateway_core.http1.client_connection import WireConnection
-from gateway_core.http1.client_head import MAX_HEADERS, REMEMBERED, HeadCache
-from gateway_core.http1.client_parser import MAX_INFORMATIONAL
-from gateway_core.http1.client_response import HIGH, ClientResponse
+from gateway_core.http1.client.connection import WireConnection
+from gateway_core.http1.client.head import MAX_HEADERS, REMEMBERED, HeadCache
+from gateway_core.http1.client.parser import MAX_INFORMATIONAL
+from gateway_core.http1.client.response import HIGH, ClientResponse
 from gateway_core.upstream.network import host as module
 from gateway_core.upstream.transports.answers import read_body
 from gateway_core.upstream.transports.client import HttpClient

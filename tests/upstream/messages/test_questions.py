@@ -8,8 +8,8 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import ClientContext
-from gateway_core.upstream.transports import questions as module
-from gateway_core.upstream.transports.questions import ServerQuestions
+from gateway_core.upstream.messages import questions as module
+from gateway_core.upstream.messages.questions import ServerQuestions
 
 
 class Silent:

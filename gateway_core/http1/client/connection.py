@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway_core.http1.client_head import MAX_HEAD, Closed, HeadCache
-from gateway_core.http1.client_parser import StreamParser
-from gateway_core.http1.client_response import ClientResponse, ResponseHead
+from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache
+from gateway_core.http1.client.parser import StreamParser
+from gateway_core.http1.client.response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
 
 LINGER: Final = 1.0

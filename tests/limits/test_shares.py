@@ -1,6 +1,6 @@
 """Who holds places, whose turn it is, and who has most."""
 
-from gateway_core.shares import Shares, network_of
+from gateway_core.limits.shares import Shares, network_of
 
 
 def test_a_host_is_its_ipv4_address_or_its_ipv6_network() -> None:

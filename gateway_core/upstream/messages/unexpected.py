@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from typing import Final
 
 from loguru import logger
 
@@ -19,8 +20,9 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import PING
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.capabilities import QUESTIONS
-from gateway_core.upstream.transports.malformed import tolerated
-from gateway_core.upstream.transports.questions import ServerQuestions
+from gateway_core.upstream.messages.malformed import tolerated
+from gateway_core.upstream.messages.noise import Noise
+from gateway_core.upstream.messages.questions import ServerQuestions
 
 
 class UnexpectedMessages:
@@ -28,14 +30,23 @@ class UnexpectedMessages:
 
     def __init__(self, upstream: str) -> None:
         self.counts: Counter[str] = Counter()
+        self.noise: Final = Noise()
         self._log = logger.bind(upstream=upstream)
 
     def note(self, kind: str, detail: str = "") -> None:
-        """Count one message. `detail` goes to the log and must not contain data from the message."""
+        """Count one message, as noise too. `detail` goes to the log and must not contain data from the message."""
+        self.noise.heard()
+        self._count(kind, detail)
+
+    def slowed(self) -> None:
+        """Count one pause of a server that sends too fast."""
+        self._count("pause of a server that sends faster than it is read", "")
+
+    def _count(self, kind: str, detail: str) -> None:
         self.counts[kind] += 1
         if self.counts[kind] == 1:
             self._log.bind(kind=kind, detail=detail).warning(
-                "the server sent something that is ignored; more of this kind is only counted"
+                "the server sent something that is ignored or slowed; more of this kind is only counted"
             )
 
     def report(self, reason: str) -> None:
@@ -53,7 +64,7 @@ def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) ->
         return None
     data = context.clean(data)
     try:
-        return decode_response(data)
+        message = decode_response(data)
     except RpcError as error:
         repaired = tolerated(data) if error.code == INVALID_REQUEST else None
         if repaired is not None:
@@ -61,6 +72,9 @@ def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) ->
                 return decode_response(repaired)
         unexpected.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None
+    if message.method and not message.is_request:
+        unexpected.noise.notified(message.method)
+    return message
 
 
 def answer_to(
@@ -72,8 +86,10 @@ def answer_to(
     for a question: `questions` sends its answer later.
     """
     if request.method == PING:
+        unexpected.noise.heard()
         return jsonrpc.result(request.id, jsonrpc.EMPTY_OBJECT)
     if request.method in QUESTIONS:
+        unexpected.noise.heard()
         questions.take(request, exchange)
         return None
     unexpected.note("request that the gateway did not offer to answer")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway_core.api.conflict import marked_uri, unmarked_uri
-from gateway_core.catalog.links import published_definition, published_links
+from gateway_core.catalog.uris.links import published_definition, published_links
 
 
 def published(uri: str) -> str:

@@ -8,8 +8,8 @@ from typing import Final
 import httptools
 from multidict import CIMultiDict
 
-from gateway_core.http1.client_head import MAX_HEAD, Collected, Malformed
-from gateway_core.http1.client_response import ClientResponse, ResponseHead
+from gateway_core.http1.client.head import MAX_HEAD, Collected, Malformed
+from gateway_core.http1.client.response import ClientResponse, ResponseHead
 
 MAX_INFORMATIONAL: Final = 8
 """Maximum number of 1xx responses before the final one."""

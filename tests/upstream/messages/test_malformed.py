@@ -17,7 +17,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UnusableAnswer
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.upstream.base import ClientContext, NoMcpAnswer
-from gateway_core.upstream.transports.malformed import request_answered, tolerated
+from gateway_core.upstream.messages.malformed import request_answered, tolerated
 from gateway_core.upstream.transports.stdio import StdioConnection
 from tests.upstream.inline_kit import ended
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from gateway_core.budget import MemoryBudget, default_limit, trim
 from gateway_core.errors import OVERLOADED, RpcError
+from gateway_core.limits.budget import MemoryBudget, default_limit, trim
 
 MB = 1024 * 1024
 
@@ -24,7 +24,7 @@ class Used:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> Used:
-    monkeypatch.setattr("gateway_core.budget.trim", lambda: None)
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
     return Used(50)
 
 
@@ -58,7 +58,7 @@ def test_free_memory_is_returned_to_the_system_before_anything_is_given_up(
     def trimmed() -> None:
         used.megabytes = 60
 
-    monkeypatch.setattr("gateway_core.budget.trim", trimmed)
+    monkeypatch.setattr("gateway_core.limits.budget.trim", trimmed)
     budget = MemoryBudget(100 * MB, used)
     used.megabytes = 99
     budget.poll()
@@ -74,8 +74,8 @@ def test_free_memory_is_returned_when_much_more_is_used_than_was_needed(
         used.megabytes = 60
 
     trims: list[float] = []
-    monkeypatch.setattr("gateway_core.budget.trim", trimmed)
-    monkeypatch.setattr("gateway_core.budget.TRIM_INTERVAL", 0.0)
+    monkeypatch.setattr("gateway_core.limits.budget.trim", trimmed)
+    monkeypatch.setattr("gateway_core.limits.budget.TRIM_INTERVAL", 0.0)
     budget = MemoryBudget(1000 * MB, used)
     for megabytes in (110, 115, 110, 125, 124):
         used.megabytes = megabytes
@@ -120,7 +120,7 @@ def test_the_default_is_a_share_of_the_machine() -> None:
 
 
 def test_a_limit_of_the_address_space_counts() -> None:
-    code = "from gateway_core.budget import MemoryBudget; b = MemoryBudget(); print(b.limit, b.level)"
+    code = "from gateway_core.limits.budget import MemoryBudget; b = MemoryBudget(); print(b.limit, b.level)"
     limit = 2048 * MB
     done = subprocess.run(
         [sys.executable, "-c", code],

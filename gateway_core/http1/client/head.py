@@ -7,7 +7,7 @@ from typing import Final
 import httptools
 from multidict import CIMultiDict
 
-from gateway_core.http1.client_response import ResponseHead
+from gateway_core.http1.client.response import ResponseHead
 
 MAX_HEAD: Final = 32 * 1024
 """Maximum bytes of a response's header and trailer fields together."""

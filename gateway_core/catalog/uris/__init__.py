@@ -1,0 +1,1 @@
+"""URIs of resources: links in results, and URI templates."""

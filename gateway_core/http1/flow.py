@@ -1,0 +1,33 @@
+"""Pauses and resumes reading from the transport of one connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class ReadFlow:
+    """Whether a transport is read. Both methods may be called at any time, also without effect."""
+
+    __slots__ = ("_paused", "_transport")
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+
+    def attach(self, transport: asyncio.Transport | None) -> None:
+        """Set the transport; None once it is lost."""
+        self._transport = transport
+
+    def pause(self) -> None:
+        """Read nothing more until `resume`."""
+        transport = self._transport
+        if not self._paused and transport is not None and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        transport = self._transport
+        if self._paused and transport is not None and not transport.is_closing():
+            self._paused = False
+            transport.resume_reading()

@@ -1,0 +1,1 @@
+"""Budgets and shares: of memory, of places, of bytes per second."""

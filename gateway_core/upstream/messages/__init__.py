@@ -1,0 +1,1 @@
+"""Messages that servers send without being asked, or malformed, or too many."""
