@@ -51,10 +51,8 @@ def show_table(
         if whole:
             kept = _kept(columns, widths, whole, limit)
             dropped = len(kept) < len(columns)
+            widths = [min(widths[at], MAX_WHOLE) if columns[at] in whole else widths[at] for at in kept]
             columns, cells = [columns[at] for at in kept], [[row[at] for at in kept] for row in cells]
-            widths = [
-                min(widths[at], MAX_WHOLE) if columns[index] in whole else widths[at] for index, at in enumerate(kept)
-            ]
         widths = _fitting(widths, limit - len(_GAP) * (len(widths) - 1))
     shown = colours if wants_colour(sys.stdout) else {}
 
