@@ -106,22 +106,40 @@ class GatewayError(Exception):
 class FileProblem(str):
     """One problem in a file as text, `file:line: key: message`, and its parts."""
 
-    __slots__ = ("file", "key", "line", "message")
+    __slots__ = ("file", "key", "line", "message", "unset")
 
     def __new__(
-        cls, file: str, line: int | None, key: str | None, message: str, *, shown_key: str | None = None
+        cls,
+        file: str,
+        line: int | None,
+        key: str | None,
+        message: str,
+        *,
+        shown_key: str | None = None,
+        unset: bool = False,
     ) -> FileProblem:
         place = file if line is None else f"{file}:{line}"
         return super().__new__(cls, ": ".join(part for part in (place, shown_key or key, message) if part))
 
     def __init__(
-        self, file: str, line: int | None, key: str | None, message: str, *, shown_key: str | None = None
+        self,
+        file: str,
+        line: int | None,
+        key: str | None,
+        message: str,
+        *,
+        shown_key: str | None = None,
+        unset: bool = False,
     ) -> None:
-        """`line` and `key` are None for a problem of the whole file. `shown_key`: the key as the text has it."""
+        """`line` and `key` are None for a problem of the whole file. `shown_key`: the key as the text has it.
+
+        `unset`: only the value of a variable or a file is missing.
+        """
         self.file = file
         self.line = line
         self.key = key
         self.message = message
+        self.unset = unset
 
 
 class ConfigError(GatewayError):

@@ -205,7 +205,9 @@ async def test_run_call_ends_at_the_deadline_of_the_call():
     watcher, upstream = Watcher(), FakeUpstream(delay=60)
     lost = await run_call(make_call(), upstream, watcher, timeout=0.05)
     assert lost.outcome == "unknown"
-    assert "upstream upstream got the call and did not answer (timed out)" in lost.content["content"][0]["text"]
+    text = lost.content["content"][0]["text"]
+    assert "upstream upstream got the call and did not answer (timed out after 0.05 s without an answer" in text
+    assert "the key timeout sets this)" in text
     assert (watcher.results, len(upstream.calls)) == ([lost], 1)
 
 

@@ -8,7 +8,7 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.exposure import exposure
-from gateway_core.config.loader import RELATIVE_PATH, load, loads
+from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries
 from gateway_core.config.models import (
     Config,
     LimitsConfig,
@@ -37,4 +37,5 @@ __all__ = [
     "exposure",
     "load",
     "loads",
+    "plugin_entries",
 ]

@@ -7,6 +7,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +18,7 @@ from pydantic_core import ErrorDetails
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
-from gateway_core.config.models import Config, FileTable, ProxyConfig
+from gateway_core.config.models import Config, FileTable, PluginEntry, ProxyConfig, SecurityConfig
 from gateway_core.config.placeholders.conversion import convert
 from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
@@ -95,6 +96,39 @@ def loads(
     disabled = tuple(upstream for upstream in proxy.upstreams if not upstream.enabled)
     proxy = expand(proxy.model_copy(update={"upstreams": enabled}), lines)
     return Config(path.absolute(), proxy, disabled)
+
+
+def plugin_entries(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple[tuple[PluginEntry, bool], ...]:
+    """The plugins of a file that `load` may refuse, each with whether all its values are known.
+
+    An entry that is wrong is replaced by one that is switched off, so that the others keep their index. Empty if the
+    file cannot be trusted or read.
+    """
+    try:
+        text = _read(path, trusted=env.get(TRUST_VARIABLE) == "1")
+        raw, lines = tomllib.loads(text), scan(text)
+    except (ConfigError, ValueError, RecursionError):
+        return ()
+    filled = fill(raw, env, path.absolute().parent)
+    mcp = filled.data.get("mcp")
+    proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
+    if not isinstance(proxy, dict):
+        return ()
+    found: dict[str, Any] = {}
+    if isinstance(listed := proxy.get("plugins"), list):
+        found["plugins"] = tuple(_entry_of(entry, index, lines, filled) for index, entry in enumerate(listed))
+    with suppress(ValidationError):
+        found["security"] = SecurityConfig.model_validate(proxy.get("security", {}))
+    lacking = {where[3] for where, _ in filled.problems if where[:3] == PLUGINS and len(where) > 3}
+    expanded = expand(ProxyConfig().model_copy(update=found), lines).plugins
+    return tuple((entry, index not in lacking) for index, entry in enumerate(expanded))
+
+
+def _entry_of(entry: Any, index: int, lines: dict[Path, int], filled: Interpolated) -> PluginEntry:
+    try:
+        return PluginEntry.model_validate(_plugin_entry(entry, index, lines, filled))
+    except ValidationError:
+        return PluginEntry(name="invalid", enabled=False)
 
 
 def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +253,9 @@ def _formatted(
     texts = [
         f"--{problem.path[2]}: {problem.message}"
         if problem.path[:2] == _PROXY and problem.path[2:] and problem.path[2] in options
-        else FileProblem(str(path), line, show(problem.path), _of(problem.path, raw) + problem.message)
+        else FileProblem(
+            str(path), line, show(problem.path), _of(problem.path, raw) + problem.message, unset=problem.unset
+        )
         for line, problem in placed
     ]
     return list(dict.fromkeys(texts))

@@ -52,6 +52,8 @@ class Problem:
 
     path: Path
     message: str
+    unset: bool = False
+    """Whether only the value of a variable or a file is missing."""
 
 
 def from_pydantic(error: ErrorDetails, sources: Mapping[Path, str]) -> Problem:

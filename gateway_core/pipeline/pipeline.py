@@ -294,7 +294,15 @@ class Delivery(msgspec.Struct, eq=False):
                 UPSTREAM_UNAVAILABLE, f"the call {why} in {where} and was not executed", **retry_after(1.0)
             )
             return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
-        return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or "timed out")
+        return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or self._limit_passed())
+
+    def _limit_passed(self) -> str:
+        """The reason of a call whose deadline has passed: the limit and its key."""
+        running = self._running
+        assert running is not None, "set before the first step"
+        if running.when >= running.hard_limit:
+            return f"timed out after {self.pipeline.max_timeout:g} s; the key max_timeout sets this"
+        return f"timed out after {running.idle_limit:g} s without an answer or progress; the key timeout sets this"
 
     def _log(self, result: CallResult) -> None:
         """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""

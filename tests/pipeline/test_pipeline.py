@@ -239,6 +239,7 @@ async def test_a_call_that_is_too_slow_ends_unknown_and_is_cancelled_upstream(st
     assert result.outcome is Outcome.UNKNOWN
     assert result.content["isError"] is True
     await asyncio.sleep(0.1)
+    assert "(timed out after 0.4 s without an answer or progress; the key timeout sets this)" in text(result)
     assert "late" in text(await world.tool("cancellations"))
 
 
@@ -248,6 +249,7 @@ async def test_progress_keeps_a_call_alive_up_to_the_hard_maximum(start: Start) 
     begun = asyncio.get_running_loop().time()
     result = await world.tool("steps", count=100, pause=0.1)
     assert result.outcome is Outcome.UNKNOWN, "it would have gone on for ten seconds"
+    assert "(timed out after 3 s; the key max_timeout sets this)" in text(result)
     assert asyncio.get_running_loop().time() - begun > 2.5
 
 

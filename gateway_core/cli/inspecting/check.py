@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_core.cli.hints import command
-from gateway_core.cli.inspecting.problems import parts_of
+from gateway_core.cli.inspecting.problems import parts_of, with_plugins
 from gateway_core.cli.instance import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS
 from gateway_core.cli.rendering.table import RED, painted
@@ -24,7 +24,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     """Validate the file and its plugins; with `connect`, try every upstream once. Raises `Failed` if one fails."""
     path = locate(config)
     try:
-        settings = load_config(path)
+        settings = _loaded(path)
         loaded = plugins.load(settings.proxy.plugins, str(path))
     except (ConfigError, PluginError) as error:
         if as_json:
@@ -64,6 +64,14 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put(f"note: `{command('start')}` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {count(len(found), 'upstream')} failed: {', '.join(failed)}")
+
+
+def _loaded(path: Path) -> Config:
+    """The configuration. Raises `ConfigError` with the problems of its plugins, too."""
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        raise ConfigError(with_plugins(error, path)) from None
 
 
 def _from_file(config: Config) -> list[dict[str, Any]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway_core.cli.inspecting.problems import parts_of
+from gateway_core.cli.inspecting.problems import parts_of, with_plugins
 from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put, put_json, say
 from gateway_core.cli.settings import load_config
-from gateway_core.config import DEFAULT_PLUGINS
-from gateway_core.errors import ConfigError, PluginError
+from gateway_core.config import DEFAULT_PLUGINS, plugin_entries
+from gateway_core.errors import ConfigError, FileProblem, PluginError
 from gateway_core.hooks import loader
 from gateway_core.hooks.described import Described, described
 from gateway_core.log.escaping import escape
@@ -23,14 +24,15 @@ _COLUMNS = ("order", "plugin", "version", "hooks", "on_error", "distribution")
 def list_plugins(config: Path | None, *, as_json: bool) -> None:
     """Print the enabled plugins in order, then the other installed ones, each with its settings.
 
+    Variables and files that `${…}` names may be missing.
     Raises `ConfigError` or `PluginError` after the list if the configuration is wrong.
     """
     path = _found(config)
-    enabled, problem = _enabled(path)
     installed = described()
-    rows = [_row(plugin, order) for order, plugin in enumerate(enabled, 1)]
+    enabled, problem = _enabled(path, installed)
+    rows = [_row(plugin, order, on_error) for order, (plugin, on_error) in enumerate(enabled, 1)]
     names = {row["plugin"] for row in rows}
-    rows += [_row(plugin, None) for plugin in installed if plugin.name not in names]
+    rows += [_row(plugin, None, None) for plugin in installed if plugin.name not in names]
     settings = {plugin.name: plugin for plugin in installed}
     for row in rows:
         known = settings.get(row["plugin"])
@@ -41,7 +43,8 @@ def list_plugins(config: Path | None, *, as_json: bool) -> None:
     if as_json:
         put_json({"plugins": rows, "problems": [] if problem is None else parts_of(problem.problems, path)})
     else:
-        show_table(_COLUMNS, [[_cell(row[column]) for column in _COLUMNS] for row in rows], right={"order"})
+        cells = [[_cell(row[column]) for column in _COLUMNS] for row in rows]
+        show_table(_COLUMNS, cells, right={"order"}, whole={"order", "plugin"})
         for row in rows:
             _show_settings(row)
     if problem is not None:
@@ -58,24 +61,32 @@ def _found(config: Path | None) -> Path | None:
         return None
 
 
-def _enabled(path: Path | None) -> tuple[tuple[loader.LoadedPlugin, ...], ConfigError | PluginError | None]:
-    """The plugins that the configuration enables, or why they are not known."""
+_Enabled = Sequence[tuple[loader.LoadedPlugin | Described, str]]
+"""The enabled plugins in order, each with its `on_error`."""
+
+
+def _enabled(path: Path | None, installed: Sequence[Described]) -> tuple[_Enabled, ConfigError | PluginError | None]:
+    """The plugins that the configuration enables, and what is wrong with it."""
     if path is None:
         return (), None
     try:
-        return loader.load(load_config(path).proxy.plugins, str(path)), None
-    except (ConfigError, PluginError) as error:
+        return [(plugin, plugin.on_error) for plugin in loader.load(load_config(path).proxy.plugins, str(path))], None
+    except PluginError as error:
         return (), error
+    except ConfigError as error:
+        problems = [one for one in with_plugins(error, path) if not (isinstance(one, FileProblem) and one.unset)]
+    known = {plugin.name: plugin for plugin in installed}
+    named = [entry for entry, _ in plugin_entries(path) if entry.enabled and entry.name in known]
+    return [(known[entry.name], entry.on_error) for entry in named], ConfigError(problems) if problems else None
 
 
-def _row(plugin: loader.LoadedPlugin | Described, order: int | None) -> dict[str, Any]:
-    enabled = plugin if isinstance(plugin, loader.LoadedPlugin) else None
+def _row(plugin: loader.LoadedPlugin | Described, order: int | None, on_error: str | None) -> dict[str, Any]:
     return {
         "order": order,
         "plugin": plugin.name,
         "version": plugin.version,
-        "hooks": None if enabled is None else list(enabled.hooks),
-        "on_error": None if enabled is None else enabled.on_error,
+        "hooks": list(plugin.hooks) if isinstance(plugin, loader.LoadedPlugin) else None,
+        "on_error": on_error,
         "distribution": plugin.distribution,
     }
 

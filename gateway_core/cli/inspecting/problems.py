@@ -1,4 +1,4 @@
-"""Problems of a configuration as JSON."""
+"""Problems of a configuration: all that can be found in it, and their form as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway_core.errors import FileProblem
+from gateway_core.config import plugin_entries
+from gateway_core.errors import ConfigError, FileProblem, PluginError
+from gateway_core.hooks import loader
+
+
+def with_plugins(error: ConfigError, path: Path) -> list[str]:
+    """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known."""
+    entries = [
+        entry if complete else entry.model_copy(update={"enabled": False}) for entry, complete in plugin_entries(path)
+    ]
+    try:
+        loader.load(entries, str(path))
+    except PluginError as wrong:
+        known = {(one.line, one.key) for one in error.problems if isinstance(one, FileProblem)}
+        others = [one for one in wrong.problems if isinstance(one, FileProblem) and (one.line, one.key) not in known]
+        return [*error.problems, *others]
+    return error.problems
 
 
 def parts_of(problems: Sequence[str], path: Path | None) -> list[dict[str, Any]]:

@@ -87,7 +87,8 @@ def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
     colours = {("state", state): colour for state, colour in STATE_COLOURS.items()}
     names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
     print()
-    show_table(names, map(_upstream, upstreams), right={"tools", "calls", "errors", "latency"}, colours=colours)
+    numbers = {"tools", "calls", "errors", "latency"}
+    show_table(names, map(_upstream, upstreams), right=numbers, colours=colours, whole={"upstream", "state"})
     print()
 
 

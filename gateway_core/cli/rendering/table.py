@@ -1,6 +1,7 @@
 """Tables that fit the terminal.
 
-Long cells are cut with an ellipsis, never wrapped. Into a pipe or a file goes the full text.
+Long cells are cut with an ellipsis, never wrapped. Columns that stay whole take the place of others, from the right.
+Into a pipe or a file goes the full text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ RED: Final = 31
 YELLOW: Final = 33
 _MIN_LAST: Final = 20
 """Terminal cells that the last column keeps while the other columns can stay whole."""
+MAX_WHOLE: Final = 24
+"""Terminal cells of a column that stays whole."""
+_MORE: Final = "more columns with a wider terminal or --json"
 _GAP: Final = "   "
 MAX_SENTENCE: Final = 1000
 """Terminal cells of an error or warning outside of tables."""
@@ -31,17 +35,25 @@ def show_table(
     right: Collection[str] = (),
     colours: Mapping[tuple[str, str], int] = MappingProxyType({}),
     indent: str = "",
+    whole: Collection[str] = (),
 ) -> None:
     """Print a table on stdout, every cell escaped and in one line.
 
     Columns named in `right` are aligned to the right. `colours`: (column, text of the whole cell) -> its colour
-    (ECMA-48, SGR). On a terminal, cells are cut so that each row fits a line.
+    (ECMA-48, SGR). On a terminal, cells are cut so that each row fits a line. A table with columns in `whole` drops
+    its other columns instead, from the right; those in `whole` keep `MAX_WHOLE` cells.
     """
     cells = [[escape(" ".join(cell.split())) for cell in row] for row in rows]
     widths = [max(map(width_of, column)) for column in zip(columns, *cells, strict=True)]
-    limit = line_width()
+    limit, dropped = line_width(), False
     if limit is not None:
-        widths = _fitting(widths, limit - len(indent) - len(_GAP) * (len(widths) - 1))
+        limit -= len(indent)
+        if whole:
+            kept = _kept(columns, widths, whole, limit)
+            dropped = len(kept) < len(columns)
+            widths = [min(widths[at], MAX_WHOLE) if columns[at] in whole else widths[at] for at in kept]
+            columns, cells = [columns[at] for at in kept], [[row[at] for at in kept] for row in cells]
+        widths = _fitting(widths, limit - len(_GAP) * (len(widths) - 1))
     shown = colours if wants_colour(sys.stdout) else {}
 
     def put_line(line: Sequence[str]) -> None:
@@ -57,6 +69,8 @@ def show_table(
     print(indent + "─" * (sum(widths) + len(_GAP) * (len(widths) - 1)))
     for row in cells:
         put_line(row)
+    if dropped:
+        print(f"{indent}{_MORE}")
 
 
 def painted(text: str, colour: int) -> str:
@@ -91,6 +105,16 @@ def cut(text: str, width: int) -> str:
             break
         kept += character
     return f"{kept}…" if width > 0 else ""
+
+
+def _kept(columns: Sequence[str], widths: Sequence[int], whole: Collection[str], available: int) -> list[int]:
+    """The indexes of the columns that fit into `available` cells, and of those in `whole`."""
+    kept = list(range(len(columns)))
+    others = [at for at in kept if columns[at] not in whole]
+    needed = {at: widths[at] if at in others else min(widths[at], MAX_WHOLE) for at in kept}
+    while others and sum(needed[at] for at in kept) + len(_GAP) * (len(kept) - 1) > available:
+        kept.remove(others.pop())
+    return kept
 
 
 def _fitting(widths: Sequence[int], available: int) -> list[int]:

@@ -6,12 +6,15 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway_core.cli.hints import command
+from gateway_core.cli.instance import Instance, read_instance
+from gateway_core.errors import GatewayError
 
 LISTEN: Final = "0A"
 SEARCH_TIME: Final = 0.5
@@ -30,14 +33,19 @@ def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -
     if error.errno != errno.EADDRINUSE:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return f"cannot listen on {shown}: {reason}"
-    holder = find_holder(port)
-    return (
-        f"port {port} is already in use: cannot listen on {shown}\n"
-        + (f"  held by:           {holder}\n" if holder else "")
-        + f"  is it a gateway?   {command('status')}\n"
-        f"  to stop that one:  {command('stop')}\n"
-        f"  or change the port in the configuration file: {key}"
-    )
+    head = f"port {port} is already in use: cannot listen on {shown}\n"
+    pid = find_holder(port)
+    if pid is None:
+        return f"{head}  choose another port, {key}\n  or end the program that holds it"
+    holder = f"  held by: {_name(pid)} (pid {pid})"
+    gateway = _pid_file(pid)
+    if gateway is None:
+        return f"{head}{holder}\n  choose another port, {key}\n  or end that program"
+    place, config = gateway
+    stop = ["rad", "mcp", "proxy", "stop", "--config", config]
+    if place.parent != Path(config).parent:
+        stop += ["--state-dir", str(place.parent)]
+    return f"{head}{holder}, the gateway of {config}\n  to stop it: {shlex.join(stop)}\n  or choose another port, {key}"
 
 
 def check(host: str, port: int) -> None:
@@ -58,8 +66,8 @@ def check(host: str, port: int) -> None:
                 raise
 
 
-def find_holder(port: int) -> str | None:
-    """The process that listens on TCP `port`, as `name (pid N)`; None if it cannot be determined."""
+def find_holder(port: int) -> int | None:
+    """The pid of the process that listens on TCP `port`; None if it cannot be determined."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not wanted:
         return None
@@ -68,8 +76,19 @@ def find_holder(port: int) -> str | None:
         for process in Path("/proc").iterdir():
             if time.monotonic() > deadline:
                 break
-            if process.name.isdigit() and _holds(process, wanted):
-                return f"{_name(process)} (pid {process.name})"
+            if process.name.isdigit() and not wanted.isdisjoint(_open_files(int(process.name))):
+                return int(process.name)
+    return None
+
+
+def _pid_file(pid: int) -> tuple[Path, str] | None:
+    """The pid file of the gateway that runs as `pid`, and its configuration file; None for another program."""
+    for name in _open_files(pid):
+        if name.endswith(".pid"):
+            with contextlib.suppress(GatewayError):
+                found = read_instance(Path(name))
+                if isinstance(found, Instance) and found.pid == pid and found.config:
+                    return Path(name), found.config
     return None
 
 
@@ -84,17 +103,16 @@ def _listening_inodes(port: int) -> set[str]:
     return inodes
 
 
-def _holds(process: Path, wanted: set[str]) -> bool:
-    with contextlib.suppress(OSError):  # open files of other users' processes are not visible
-        for fd in (process / "fd").iterdir():
+def _open_files(pid: int) -> Iterator[str]:
+    """What the descriptors of a process refer to; nothing for processes of other users."""
+    with contextlib.suppress(OSError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                if os.readlink(fd) in wanted:
-                    return True
-    return False
+                yield os.readlink(fd)
 
 
-def _name(process: Path) -> str:
+def _name(pid: int) -> str:
     # Only the name, because arguments of another program may hold secrets.
     with contextlib.suppress(OSError):
-        return re.sub(r"[^\w.:/+-]", "?", (process / "comm").read_text(errors="replace").strip())
+        return re.sub(r"[^\w.:/+-]", "?", Path(f"/proc/{pid}/comm").read_text(errors="replace").strip())
     return "a process"

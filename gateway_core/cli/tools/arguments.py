@@ -51,7 +51,9 @@ class Given:
         missing = [one for one in known.values() if one.required and one.name not in arguments]
         if missing and self.data is None:
             listed = ", ".join(f"{argument.name} ({_kind(argument)})" for argument in missing)
-            raise UsageError(f"missing: {listed}\n  to give one: --arg {missing[0].name}=…")
+            unknown = ", ".join(key for key in self.texts if key not in known)
+            more = f"\n  given, but no argument of the tool: {unknown}" if unknown else ""
+            raise UsageError(f"missing: {listed}{more}\n  to give one: --arg {missing[0].name}=…")
         check_text(arguments)
         return arguments
 

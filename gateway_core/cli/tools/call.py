@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +16,13 @@ from gateway_core.cli.instance import Instance, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import load_config, local_gateway
-from gateway_core.cli.tools.arguments import Given, check_text, closest, read_arguments
-from gateway_core.cli.tools.listing import tool_page
+from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
+from gateway_core.cli.tools.listing import near_name, tool_page
 from gateway_core.config import Config
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import OUTCOME_KEY
 
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
@@ -43,7 +44,7 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
         arguments = given.for_tool(fetch(running, tool_page(name))["definition"])
         answer = asyncio.run(_through(running, name, arguments, limit))
         if _is_unknown(answer):
-            _propose(answer, name, [one["name"] for one in fetch(running, "tools")["tools"]])
+            _propose(answer, name, fetch(running, "tools")["tools"])
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
         answer = asyncio.run(_directly(load_config(path), name, given))
@@ -59,9 +60,9 @@ def _is_unknown(answer: dict[str, Any]) -> bool:
     return error.get("code") == INVALID_PARAMS and isinstance(data, dict) and data.get("source") == "gateway"
 
 
-def _propose(answer: dict[str, Any], name: str, names: Iterable[str]) -> None:
+def _propose(answer: dict[str, Any], name: str, tools: Sequence[Mapping[str, Any]]) -> None:
     """Add the most similar name to the error for an unknown tool."""
-    close = closest(name, names)
+    close = near_name(name, tools)
     if close:
         error = answer["error"]
         answer["error"] = {**error, "message": f"{error['message']}; did you mean {close}?"}
@@ -162,12 +163,12 @@ async def _directly(config: Config, name: str, given: Given) -> dict[str, Any]:
     async with local_gateway(config) as gateway:
         arguments = given.for_tool(gateway.tool(name)["definition"])
         answer = await gateway.call_once(name, arguments)
-        names = [one["name"] for one in gateway.tools()["tools"]]
+        tools = gateway.tools()["tools"]
     if answer.error is not None:
         error = answer.error
         found = {"error": {"code": error.code, "message": error.message, "data": error.data}}
         if _is_unknown(found):
-            _propose(found, name, names)
+            _propose(found, name, tools)
         return found
     return {"result": jsonrpc.value(answer.raw)}
 
@@ -186,7 +187,8 @@ def _finish(answer: dict[str, Any], *, quiet: bool) -> None:
         if not blocks and "structuredContent" in result:
             put_json(result["structuredContent"])
     if result.get("isError"):
-        raise Failed("the tool reports an error")
+        unknown = (result.get("_meta") or {}).get(OUTCOME_KEY) == "unknown"
+        raise Failed("the outcome is unknown" if unknown else "the tool reports an error")
 
 
 def _shown(block: dict[str, Any]) -> str:

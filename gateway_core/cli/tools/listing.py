@@ -45,7 +45,7 @@ def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
         return
     definition = tool["definition"]
     if definition is None:
-        raise Failed(_unknown(tool, [one["name"] for one in answer["tools"]]))
+        raise Failed(_unknown(tool, answer["tools"]))
     schema = definition.get("inputSchema")
     example = call_line(tool["name"], schema)
     if as_json:
@@ -59,12 +59,19 @@ async def _now(config: Config, name: str | None) -> tuple[dict[str, Any], dict[s
         return gateway.tools(), None if name is None else gateway.tool(name)
 
 
-def _unknown(tool: dict[str, Any], names: list[str]) -> str:
+def near_name(name: str, tools: Sequence[Mapping[str, Any]]) -> str:
+    """The most similar name of these tools, also of the form `upstream:tool`; empty if none is similar."""
+    prefix, colon, rest = name.partition(":")
+    upstream = closest(prefix, {one for tool in tools for one in tool["upstreams"]}) if colon else ""
+    return f"{upstream}:{rest}" if upstream else closest(name, [tool["name"] for tool in tools])
+
+
+def _unknown(tool: dict[str, Any], tools: Sequence[Mapping[str, Any]]) -> str:
     name, upstreams = tool["name"], ", ".join(tool["upstreams"])
     listed = f"  to list all tools: {command('tools')}"
     if upstreams:
         return f"{upstreams} lists no tool {tool['original_name']}; a call is passed on nevertheless\n{listed}"
-    close = closest(name, names)
+    close = near_name(name, tools)
     return f"no tool {name}{f'; did you mean {close}?' if close else ''}\n{listed}"
 
 

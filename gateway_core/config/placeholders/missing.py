@@ -19,6 +19,7 @@ from gateway_core.config.source import Path, line_of, show
 _LISTS: Final = ("upstreams", "plugins")
 _NEEDED: Final = frozenset({"name", "transport", "enabled", "on_missing"})
 """Keys of an entry without which it cannot even be listed."""
+_HINT: Final = 'to start without this upstream instead, write on_missing = "skip" in its table'
 
 
 @dataclass(slots=True)
@@ -37,12 +38,15 @@ class Unfilled:
     @classmethod
     def of(cls, filled: Interpolated, proxy: Any, lines: dict[Path, int]) -> Unfilled:
         """Sort the problems of `filled`. `proxy`: the table `[mcp.proxy]`, with values filled in."""
-        found = cls(paths={path for path, _ in filled.problems})
+        found, hinted = cls(paths={path for path, _ in filled.problems}), False
         for path, message in filled.problems:
             entry = _entry(path, proxy)
             skipped = entry is not None and path not in filled.malformed and path[4] not in _NEEDED
             if not skipped or not _may_miss(path, proxy, entry):
-                found.problems.append(Problem(path, message))
+                hint = ""
+                if not hinted and skipped and entry is not None and _may_be_skipped(path, proxy, entry):
+                    hint, hinted = f"; {_HINT}", True
+                found.problems.append(Problem(path, message + hint, unset=path not in filled.malformed))
                 continue
             found._dropped.add(path[:5])
             if path[2] == "upstreams" and isinstance(index := path[3], int):
@@ -90,3 +94,8 @@ def _may_miss(path: Path, proxy: dict[str, Any], entry: dict[str, Any] | None) -
     if entry.get("enabled") is False:
         return True
     return path[2] == "upstreams" and entry.get("on_missing", proxy.get("on_missing")) == "skip"
+
+
+def _may_be_skipped(path: Path, proxy: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Whether `path` is in an upstream that `on_missing` may leave out, and the file does not set that key."""
+    return path[2] == "upstreams" and "on_missing" not in {**proxy, **entry}

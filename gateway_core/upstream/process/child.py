@@ -327,15 +327,13 @@ def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> N
     """Raise `Permanent` if `cwd` or the command is missing; the system's error would not say which one."""
     if cwd is not None and not os.path.isdir(cwd):
         raise Permanent(f"cannot start {command!r}: its working directory {cwd!r} does not exist")
-    path = env.get("PATH", os.defpath)
-    if os.sep in command:
-        found = shutil.which(os.path.join(cwd or "", command))
-        where = "no such executable file"
-    else:
-        found = shutil.which(command, path=path)
-        where = f"command not found in PATH={path}"
-    if found is None:
-        raise Permanent(f"cannot start {command!r}: {where}")
+    path, is_path = env.get("PATH", os.defpath), os.sep in command
+    if shutil.which(os.path.join(cwd or "", command) if is_path else command, path=path) is None:
+        where = "no such executable file" if is_path else f"command not found in PATH={path}"
+        program, *rest = command.split() or [command]
+        split = rest and shutil.which(program, path=path)
+        hint = "; command is one program; put the rest into args" if split else ""
+        raise Permanent(f"cannot start {command!r}: {where}{hint}")
 
 
 def _signal_name(number: int) -> str:

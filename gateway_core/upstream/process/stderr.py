@@ -22,6 +22,13 @@ _EPILOGUE: Final = re.compile(
     re.VERBOSE,
 )
 """Lines after an error that do not say what it was."""
+_HINT: Final = re.compile(
+    r"(\S+: )?(run|see|try|use|type|usage|for more|(for )?help)\b.*"
+    r"(for (more|further) (information|details|help)|--help|https?://|usage:)|usage:|(\S+: )?see ",
+    re.IGNORECASE,
+)
+"""Lines that tell the reader what to do next."""
+_ERROR: Final = re.compile(r"error|cannot|can't|failed|denied|not found|refused|fatal|panic", re.IGNORECASE)
 
 
 class StderrTail:
@@ -50,11 +57,16 @@ class StderrTail:
     def last(self) -> str:
         """The last line that says something, complete or not: not a stack frame or a runtime's epilogue.
 
-        If no line does, the last line; empty if there is none.
+        A hint, such as `Run 'docker run --help'`, gives way to the last line above it that reads like an error. If no
+        line says something, the last line; empty if there is none.
         """
         rest, _ = self._readable(self._rest)
         lines = [*self._lines, rest] if rest else [*self._lines]
-        return next((line for line in reversed(lines) if not _EPILOGUE.match(line)), lines[-1] if lines else "")
+        telling = [line for line in reversed(lines) if not _EPILOGUE.match(line)] or lines[-1:]
+        first = telling[0] if telling else ""
+        if not _HINT.match(first):
+            return first
+        return next((line for line in telling if _ERROR.search(line) and not _HINT.match(line)), first)
 
     def feed(self, data: bytes) -> None:
         first, *others = data.split(b"\n")

@@ -51,3 +51,22 @@ def test_hints_repeat_the_file_that_was_given(project, rad, tmp_path):
     config.chmod(0o600)
     assert "`rad mcp proxy start --config 'my own.toml'` will refuse" in rad("check", "--config", "my own.toml").stdout
     assert "to start it: rad mcp proxy start --config 'my own.toml'" in rad("status", "--config", "my own.toml").stderr
+
+
+def test_problems_of_plugins_are_listed_beside_those_of_keys(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(
+        "[mcp.proxy]\nenable = true\nhots = 1\n"
+        '[[mcp.proxy.plugins]]\nname = "security_ratelimitt"\n'
+        '[[mcp.proxy.plugins]]\nname = "security_redact"\nenabled = 7\n'
+        '[[mcp.proxy.plugins]]\nname = "security_ratelimit"\nrate_limit_per_minute = "${NOT_SET_ANYWHERE}"\n'
+    )
+    found = rad("check", "--json")
+    assert found.returncode == 2
+    assert [(one["line"], one["key"]) for one in json.loads(found.stdout)["problems"]] == [
+        (3, "mcp.proxy.hots"),
+        (8, "mcp.proxy.plugins[1].enabled"),
+        (11, "mcp.proxy.plugins[2].rate_limit_per_minute"),
+        (4, "mcp.proxy.plugins[0]"),
+    ]
+    assert "did you mean security_ratelimit?" in found.stderr

@@ -37,3 +37,23 @@ def test_a_plugin_that_is_missing_is_reported_after_the_list(project, rad):
     assert len(answer["plugins"]) == 7
     assert answer["problems"][0]["key"] == "mcp.proxy.plugins[0]"
     assert "no_such_plugin" in found.stderr
+
+
+def test_the_list_needs_no_variables(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    upstream = '[[mcp.proxy.upstreams]]\nname = "a"\ntransport = "http"\nurl = "${NOT_SET_ANYWHERE}"\n'
+    config.write_text(f"[mcp.proxy]\nenable = true\n{upstream}")
+    found = rad("plugins", "--json")
+    assert (found.returncode, found.stderr) == (0, "")
+    enabled = [row["plugin"] for row in json.loads(found.stdout)["plugins"] if row["order"]]
+    assert enabled == ["routing_priority", "conflict_autoprefix", "security_ratelimit", "security_redact"]
+    plugin = (
+        '[[mcp.proxy.plugins]]\nname = "security_redact"\non_error = "ignore"\npatterns = ["${NOT_SET_ANYWHERE}"]\n'
+    )
+    config.write_text(f"[mcp.proxy]\nenable = true\n{upstream}{plugin}")
+    first = json.loads(rad("plugins", "--json").stdout)["plugins"][0]
+    assert (first["plugin"], first["order"], first["on_error"]) == ("security_redact", 1, "ignore")
+    config.write_text(f"[mcp.proxy]\nenable = true\nhots = 1\n{upstream}{plugin}")
+    wrong = rad("plugins", "--json")
+    assert wrong.returncode == 2
+    assert [one["key"] for one in json.loads(wrong.stdout)["problems"]] == ["mcp.proxy.hots"]

@@ -39,6 +39,30 @@ def test_no_row_is_wider_than_the_terminal(terminal, capsys, columns):
     assert max(map(width_of, lines)) <= columns
 
 
+STATUS = [["filesystem", "healthy", "legacy", "12", "fresh, 3 s"], ["n" * 30, "misconfigured", "-", "0", "-"]]
+
+
+def test_whole_columns_stay_readable_and_others_are_dropped_from_the_right(terminal, capsys):
+    names = ["upstream", "state", "era", "tools", "lists"]
+    terminal(60)
+    show_table(names, STATUS, whole={"upstream", "state"})
+    assert capsys.readouterr().out.splitlines() == [
+        "upstream                   state           era      tools",
+        "─" * 57,
+        "filesystem                 healthy         legacy   12",
+        "n" * 23 + "…   misconfigured   -        0",
+        "more columns with a wider terminal or --json",
+    ]
+    terminal(20)
+    show_table(names, STATUS, whole={"upstream", "state"})
+    assert max(map(width_of, capsys.readouterr().out.splitlines()[:-1])) <= 20
+    terminal(100)
+    show_table(names, STATUS, whole={"upstream", "state"})
+    shown = capsys.readouterr().out
+    assert "fresh, 3 s" in shown
+    assert "more columns" not in shown
+
+
 def test_a_pipe_gets_the_full_text_even_if_the_shell_has_a_width(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     show_table(["tool", "description"], [["x", "word " * 200]])

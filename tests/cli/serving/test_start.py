@@ -107,7 +107,7 @@ def test_a_port_in_use_names_the_holder_and_the_remedies(rad, pid_path, free_por
     assert found.returncode == 1
     assert f"127.0.0.1:{free_port}" in found.stderr
     assert f"(pid {os.getpid()})" in found.stderr
-    for remedy in ("rad mcp proxy status", "rad mcp proxy stop", "change the port"):
+    for remedy in ("choose another port", "end that program"):
         assert remedy in found.stderr
     assert "Traceback" not in found.stderr
     assert not pid_path.exists()

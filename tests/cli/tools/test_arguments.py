@@ -147,6 +147,10 @@ def test_missing_arguments_are_named_with_their_types():
         parse_arguments([], None, definition)
     with pytest.raises(UsageError, match=r"missing: b"):
         parse_arguments(["a=1"], None, definition)
+    with pytest.raises(
+        UsageError, match=r'missing: b \("x" or "y"\)\n  given, but no argument of the tool: zzz, qqq\n'
+    ):
+        parse_arguments(["a=1", "zzz=1", "qqq=2"], None, definition)
     assert parse_arguments([], "{}", definition) == {}
 
 

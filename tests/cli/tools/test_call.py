@@ -36,6 +36,9 @@ def test_structured_content_alone_is_shown(capsys):
 def test_errors_of_tool_and_protocol_fail_the_command():
     with pytest.raises(Failed, match="tool reports an error"):
         call._finish({"result": {"content": [], "isError": True}}, quiet=True)
+    lost = {"content": [], "isError": True, "_meta": {"dev.radium.gateway/outcome": "unknown"}}
+    with pytest.raises(Failed, match="the outcome is unknown"):
+        call._finish({"result": lost}, quiet=True)
     with pytest.raises(Failed, match=r"unknown tool \(code -32602\)\n.*retryAfterMs"):
         call._finish({"error": {"code": -32602, "message": "unknown tool", "data": {"retryAfterMs": 5}}}, quiet=True)
 

@@ -87,6 +87,8 @@ def test_a_tool_is_shown_and_called_by_its_schema(kinds, rad, running, wait_for)
         unlisted = rad("tools", "kidns")
         assert unlisted.returncode == 1
         assert "no tool kidns; did you mean kinds?" in unlisted.stderr
+        for command in (("call",), ("tools",)):
+            assert "did you mean kinds:kinds?" in rad(*command, "kidns:kinds").stderr
     finally:
         if running:
             rad("stop", "--now")

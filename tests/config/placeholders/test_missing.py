@@ -110,3 +110,14 @@ def test_the_environment_can_switch_an_upstream() -> None:
     text = f'[mcp.proxy]\n{A}enabled = "${{USE_A:-true}}"'
     assert loaded(text).disabled == ()
     assert [one.name for one in loaded(text, USE_A="no").disabled] == ["a"]
+
+
+def test_the_error_mentions_on_missing_once_and_only_if_the_file_does_not_set_it() -> None:
+    file = "[mcp.proxy]\n" + "".join(
+        f'[[mcp.proxy.upstreams]]\nname = "{name}"\n{HTTP}headers = {{ A = "${{GONE}}" }}\n' for name in "ab"
+    )
+    first, second = refused(file)
+    assert 'to start without this upstream instead, write on_missing = "skip" in its table' in first
+    assert "on_missing" not in second
+    chosen = file.replace("[mcp.proxy]", '[mcp.proxy]\non_missing = "error"')
+    assert not any("on_missing" in problem for problem in refused(chosen))

@@ -85,10 +85,37 @@ Traceback (most recent call last):
 ValueError('no database')
 """
 
+DOCKER = """
+Status: starting
+docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?
+
+Run 'docker run --help' for more information
+"""
+SEE = """
+fatal: no database
+See https://example.test/setup
+usage: server [--port N]
+"""
+QUIET_HINT = """
+Starting
+Run 'server --help' for more information
+"""
+AFTERWARDS = """
+error: the cache is empty, which is fine
+no database
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        (
+            DOCKER,
+            "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+        ),
+        (SEE, "fatal: no database"),
+        (QUIET_HINT, "Run 'server --help' for more information"),
+        (AFTERWARDS, "no database"),
         (NODE, "Error: cannot open the database"),
         (NODE_MODULE, "Error: Cannot find module 'no-such-module'"),
         (JAVA, 'Exception in thread "main" java.lang.IllegalStateException: no database'),

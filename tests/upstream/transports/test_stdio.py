@@ -121,6 +121,9 @@ async def test_a_closed_stdout_ends_the_connection(faulty: StdioConnection) -> N
     [
         ({"command": "no-such-command-here"}, "command not found in PATH="),
         ({"command": "/no/such/file"}, "no such executable file"),
+        ({"command": "env -i server"}, "command not found in .*; command is one program; put the rest into args"),
+        ({"command": "env -y @scope/server"}, "no such executable file; command is one program; put the rest"),
+        ({"command": "no-such-command here"}, "command not found in PATH=[^;]*$"),
         ({"cwd": "/no/such/folder"}, "working directory '/no/such/folder' does not exist"),
     ],
 )
