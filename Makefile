@@ -1,6 +1,6 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults fuzz check fix docs e2e soak conformance compatibility bench peers guard clean
+.PHONY: help install demo test faults floods fuzz check fix docs e2e soak conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -22,6 +22,9 @@ test: install  ## run the tests of the core and of the plugins
 
 faults: install  ## run the fault matrix: what breaks, what must hold, what must not be left behind
 	.venv/bin/pytest -n auto --dist loadfile $$(.venv/bin/python -m tests.faults.rows) $(ARGS)
+
+floods: install  ## serve an honest agent during twelve floods, one after the other; FLOOD_SECONDS=30 for long ones
+	.venv/bin/pytest -m flood tests/faults/test_floods.py $(ARGS)
 
 fuzz: fuzz/.venv/.installed  ## search for inputs that break a reader; FUZZ=seconds for each, ARGS="request events" for some
 	set -e; for check in $(or $(ARGS),$(notdir $(wildcard fuzz/corpus/*))); do mkdir -p fuzz/found/$$check; \

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 KEPT_FREE: Final = 16 * 1024 * 1024
 """Free bytes at the end of the heap that the C library keeps (M_TRIM_THRESHOLD)."""
-MAPPED_FROM: Final = 2 * 1024 * 1024
+MAPPED_FROM: Final = 8 * 1024 * 1024
 """Minimum bytes of a block that is mapped outside of the heap, and unmapped when freed (M_MMAP_THRESHOLD)."""
 _MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
 """Environment variables that may set these thresholds, and then take precedence (mallopt(3))."""

@@ -38,8 +38,8 @@ FLUSH_GRACE: Final = 0.1
 """Seconds after an exit to read the rest of the pipes."""
 FLUSH_MAX: Final = 5.0
 """The same while stdout is read in slices."""
-STDERR_RATE: Final = 1024 * 1024
-STDERR_BURST: Final = 4 * 1024 * 1024
+STDERR_RATE: Final = 32 * 1024 * 1024
+STDERR_BURST: Final = 32 * 1024 * 1024
 """Bytes per second, and at once, that are read from stderr."""
 MAX_UNHEARD: Final = 1024 * 1024
 """Maximum bytes that a server may write before `hear` is called."""
