@@ -456,10 +456,10 @@ def test_an_error_without_a_stderr_is_still_an_exit_code(project, environment, c
 
 def test_an_interrupt_while_loading_is_no_traceback(project, environment):
     code = (
-        "import os, signal, sys; from gateway_core.cli import main\n"
+        "import signal, sys; from gateway_core.cli import main\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *rest):\n"
-        "        if name == sys.argv[-1]: os.kill(os.getpid(), signal.SIGINT)\n"
+        "        if name == sys.argv[-1]: signal.default_int_handler(signal.SIGINT, None)\n"
         "sys.meta_path.insert(0, Interrupt()); wanted = sys.argv[-1]\n"
         "sys.argv = ['rad', 'mcp', 'proxy', 'start', '--config', wanted]; sys.exit(main())"
     )
