@@ -17,8 +17,8 @@ install: .venv/.installed  ## install the gateway, the plugins and the tools int
 demo: install  ## run the main job on bundled demonstration servers, in under 20 seconds
 	.venv/bin/rad mcp proxy demo
 
-test: install  ## run the tests of the core and of the plugins
-	.venv/bin/pytest -n auto $(ARGS)
+test: install  ## run the tests of the core and of the plugins; two at a time for each processor, because many wait
+	.venv/bin/pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) $(ARGS)
 
 faults: install  ## run the fault matrix: what breaks, what must hold, what must not be left behind
 	.venv/bin/pytest -n auto --dist loadfile $$(.venv/bin/python -m tests.faults.rows) $(ARGS)
