@@ -509,7 +509,12 @@ def test_an_interrupted_detached_start_leaves_nothing_running(project, environme
     )
     command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", "--detach"]
     starter = subprocess.Popen(
-        command, cwd=project, env={**environment, "PYTHONPATH": str(site)}, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=project,
+        env={**environment, "PYTHONPATH": str(site)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
     )
     try:
         wait_for(lambda: (project / "starting").exists() and diary.exists() and diary.read_text(), 40)
