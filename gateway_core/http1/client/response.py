@@ -21,7 +21,7 @@ MAX_SPENT: Final = 64 * 1024
 class ResponseHead:
     """Status and headers of a response."""
 
-    __slots__ = ("canonical", "content_type", "events", "headers", "length", "reusable", "special", "status")
+    __slots__ = ("canonical", "content_type", "headers", "length", "reusable", "special", "status")
 
     def __init__(self, status: int, headers: CIMultiDict[str], *, length: int | None, reusable: bool) -> None:
         """`length`: bytes of the body, None if unknown. `reusable`: the connection stays open."""
@@ -34,11 +34,8 @@ class ResponseHead:
         coded = any(coding.strip().lower() not in {"", "identity"} for coding in codings)
         self.special = coded or "Set-Cookie" in headers or 300 <= status <= 399 or status == 407
         """Whether the client has to look at more: a content coding, cookies, a redirect, the refusal of a proxy."""
-        plain = status == 200 and not coded
-        self.canonical = plain and self.content_type == JSON
+        self.canonical = status == 200 and not coded and self.content_type == JSON
         """Whether the body is plain JSON with status 200."""
-        self.events = plain and self.content_type == EVENT_STREAM
-        """Whether the body is a plain event stream with status 200."""
 
 
 class Carrier(Protocol):
