@@ -64,7 +64,6 @@ class HttpSession:
         self.id: str | None = None
         """The session id from a legacy server; None if the server keeps no sessions."""
         self.ended = asyncio.Event()
-        self.over = False
         self.why_ended = ""
         self.cookies: Final = Cookies()
         self.unexpected: Final = UnexpectedMessages(name)
@@ -91,10 +90,13 @@ class HttpSession:
         if self.modern:
             self.id = None
 
+    @property
+    def over(self) -> bool:
+        return self.ended.is_set()
+
     def end(self, why: str) -> None:
-        if not self.ended.is_set():
+        if not self.over:
             self.why_ended = why
-            self.over = True
             self.ended.set()
             self._questions.end()
             self.unexpected.report(why)
@@ -112,7 +114,7 @@ class HttpSession:
 
     async def close(self) -> None:
         """End the session and wait for background sends, at most `FAREWELL` seconds."""
-        if self.id is not None and not self.ended.is_set():
+        if self.id is not None and not self.over:
             self.send_in_background(self._delete)
         self.end("closed")
         if self._aside:
