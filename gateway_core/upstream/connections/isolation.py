@@ -13,9 +13,9 @@ from gateway_core.exchange.exchange import Agent
 from gateway_core.upstream.base import Connection
 
 
-def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection | None) -> bool:
+def has_own(config: UpstreamConfig, era: Era | None, agent: Agent, main: Connection) -> bool:
     """Whether an agent's session has its own connection to a legacy server."""
-    separate = config.isolation == "agent" or (main is not None and main.stateful)
+    separate = config.isolation == "agent" or main.stateful
     return era == "legacy" and agent.session_id is not None and separate
 
 
