@@ -24,8 +24,6 @@ USEFUL: Final = 0.25
 """What a useful message counts for: progress of a call, a log message, a late answer."""
 LINE: Final = 0.05
 """What a line of an event stream counts for, besides its message."""
-UNIT: Final = 4096
-"""Bytes of a message that count as one message."""
 PATIENCE: Final = 10.0
 """Seconds after which a server that goes on is given up."""
 SLICE: Final = 64
@@ -50,18 +48,17 @@ class Noise:
         self._pace = Pace(RATE, BURST, now)
         self._useless = 0.0
         """What useless messages counted for since the server was too fast."""
-        self.fresh = 0.0
+        self._fresh = 0.0
         """What was heard since the last `pause`."""
         self.given_up = False
 
-    def heard(self, *, useful: bool = False, size: int = 0) -> None:
-        """Count one message; `size`: its bytes."""
-        weight = 1.0 + size // UNIT
+    def heard(self, *, useful: bool = False) -> None:
+        """Count one message."""
         if useful:
-            self.fresh += weight * USEFUL
+            self._fresh += USEFUL
         else:
-            self.fresh += weight
-            self._useless += weight
+            self._fresh += 1.0
+            self._useless += 1.0
 
     def notified(self, method: str) -> None:
         """Count a notification."""
@@ -69,12 +66,12 @@ class Noise:
 
     def lines(self, count: int) -> None:
         """Count lines of an event stream."""
-        self.fresh += count * LINE
+        self._fresh += count * LINE
         self._useless += count * LINE
 
     def pause(self) -> float:
         """The seconds for which nothing more should be read; 0 for none. Raises `Noisy`."""
-        fresh, self.fresh = self.fresh, 0.0
+        fresh, self._fresh = self._fresh, 0.0
         pause = self._pace.pause(fresh)
         over = self._pace.over_for
         if not pause and not over:
@@ -89,7 +86,7 @@ class Noise:
     @property
     def due(self) -> bool:
         """Whether enough was heard to call `pause` or `settle`."""
-        return self.fresh > STEP
+        return self._fresh > STEP
 
     async def settle(self, slowed: Callable[[], object]) -> None:
         """Wait as long as `pause` says, at least for one turn of the loop. Calls `slowed` before a real pause."""

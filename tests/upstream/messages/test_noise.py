@@ -74,13 +74,6 @@ def test_noise_that_ends_is_forgotten() -> None:
     assert not noise.given_up
 
 
-def test_a_large_message_counts_for_many() -> None:
-    noise = Noise(Clock())
-    noise.heard(size=int(4096 * BURST))
-    noise.heard()
-    assert noise.pause() > 0
-
-
 def test_only_a_chunk_with_many_lines_is_cut_into_pieces() -> None:
     text = b"data: " + b"x" * 4 * PIECE + b"\n\n"
     assert list(pieces(text)) == [text]
