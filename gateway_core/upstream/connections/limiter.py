@@ -37,14 +37,16 @@ class ConcurrencyLimiter:
         self._waiting: Shares[asyncio.Future[None]] = Shares()
         self._turns = self._waiting.held
         self._given_up: Shares[_Kept] = Shares()
-        self._at_once = limit
-        """Slots that `acquire_now` gives without asking whose call it is; 0 while given-up calls keep slots."""
+        self._keepers = self._given_up.held
         self._works_on_until = 0.0
         """Loop time until which the server is known to work on after a cancellation."""
 
     def acquire_now(self) -> bool:
-        """Take a slot if one is free for any call and the queue is empty. If this returns False, use `acquire`."""
-        if self._taken < self._at_once and not self._turns:
+        """Take a slot if one is free for any call: no call waits, and no given-up call keeps a slot.
+
+        If this returns False, use `acquire`.
+        """
+        if self._taken < self._limit and not self._turns and not self._keepers:
             self._taken += 1
             return True
         return False
@@ -117,7 +119,6 @@ class ConcurrencyLimiter:
         kept = _Kept(network_of(principal.address), principal.id, now + GRACE, now + seconds)
         self._taken += 1
         self._given_up.add(kept.network, kept.name, kept)
-        self._at_once = 0
         kept.arm(seconds, self._over)
         unanswered.add_callback(partial(self._ended, kept))
 
@@ -131,8 +132,6 @@ class ConcurrencyLimiter:
         """Release the slot of a given-up call, unless that has happened."""
         kept.disarm()
         if self._given_up.remove(kept.network, kept.name, kept):
-            if not self._given_up.size:
-                self._at_once = self._limit
             self.release()
 
     def _check_given_up(self, network: str, name: str) -> None:
