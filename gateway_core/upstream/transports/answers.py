@@ -27,7 +27,7 @@ from gateway_core.upstream.messages.noise import pieces
 from gateway_core.upstream.messages.unexpected import UnexpectedMessages
 from gateway_core.upstream.pending import Pending, own_id, reply_of
 from gateway_core.upstream.requests import Reply
-from gateway_core.upstream.transports.events import EventParser, EventTooLarge
+from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.transports.session_loss import Failure
 
 REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
@@ -76,22 +76,36 @@ async def read_events(
     Returns whether `take` returned True. Raises `OutcomeUnknown` for an event larger than the parser's limit, and
     `Noisy` for a server that sends too much else.
     """
-    noise = unexpected.noise
+
+    def heard(event: Event) -> bool:
+        return event.event == "message" and bool(event.data) and take(event.data)
+
     try:
-        while (chunk := await response.read()) is not None:
-            for piece in pieces(chunk):
-                for event in parser.feed(piece):
-                    if event.event == "message" and event.data and take(event.data):
-                        return True
-                    if noise.due:
-                        await noise.settle(unexpected.slowed)
-                noise.lines(piece.count(b"\n"))
-                if noise.due:
-                    await noise.settle(unexpected.slowed)
+        return await follow(response, parser, heard, unexpected)
     except EventTooLarge as error:
         raise OutcomeUnknown(str(error)) from None
     except OSError:
-        pass
+        return False
+
+
+async def follow(
+    response: ClientResponse, parser: EventParser, take: Callable[[Event], bool], unexpected: UnexpectedMessages
+) -> bool:
+    """Pass the events of a stream to `take`, until it returns True or the stream ends. Slows a server that is too fast.
+
+    Returns whether `take` returned True. Raises `EventTooLarge`, `Noisy`, and `OSError` if the stream breaks off.
+    """
+    noise = unexpected.noise
+    while (chunk := await response.read()) is not None:
+        for piece in pieces(chunk):
+            for event in parser.feed(piece):
+                if take(event):
+                    return True
+                if noise.due:
+                    await noise.settle(unexpected.slowed)
+            noise.lines(piece.count(b"\n"))
+            if noise.due:
+                await noise.settle(unexpected.slowed)
     return False
 
 

@@ -16,10 +16,10 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
 from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.upstream.base import ClientContext
-from gateway_core.upstream.messages.noise import Noisy, pieces
+from gateway_core.upstream.messages.noise import Noisy
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
-from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, read_body, reply_to
+from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, follow, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
@@ -76,17 +76,9 @@ class SseConnection(DuplexConnection):
 
     async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
         parser = EventParser(self._limits.response_body)
-        noise, reason = self.unexpected.noise, "ended its event stream"
+        reason = "ended its event stream"
         try:
-            while (chunk := await stream.read()) is not None:
-                for piece in pieces(chunk):
-                    for event in parser.feed(piece):
-                        self._take(event, endpoint)
-                        if noise.due:
-                            await noise.settle(self.unexpected.slowed)
-                    noise.lines(piece.count(b"\n"))
-                    if noise.due:
-                        await noise.settle(self.unexpected.slowed)
+            await follow(stream, parser, lambda event: self._take(event, endpoint), self.unexpected)
         except Noisy as noisy:
             reason = noisy.reason
         except EventTooLarge:
@@ -102,7 +94,8 @@ class SseConnection(DuplexConnection):
                 endpoint.exception()  # `_connect` may have been cancelled; avoids a warning
             self._lost(reason)
 
-    def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> None:
+    def _take(self, event: Event, endpoint: asyncio.Future[URL]) -> bool:
+        """Handle one event. Returns False, because none ends the stream."""
         if event.event == "message":
             if event.data:
                 self._receive(event.data)
@@ -113,6 +106,7 @@ class SseConnection(DuplexConnection):
                 endpoint.set_result(self._checked_endpoint(event.data))
             except NotSent as error:
                 endpoint.set_exception(error)
+        return False
 
     def _checked_endpoint(self, data: bytes) -> URL:
         """The endpoint; must have the origin of the configured URL, as it gets credentials and calls."""
