@@ -11,6 +11,7 @@ from typing import Final
 
 IMPLEMENTATION: Final[Mapping[str, str]] = {"name": "radium-mcp-gateway", "version": version("gateway-core")}
 """The gateway's `Implementation`, sent to agents and upstreams."""
+USER_AGENT: Final = f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}"
 
 HANDSHAKE_PROTOCOL_VERSIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Legacy versions, which `initialize` negotiates; oldest first."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Collection, Mapping
-from typing import Final, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import (
@@ -37,9 +37,10 @@ from gateway_core.errors import NotSent
 from gateway_core.http1.client.dial import ProxyFailed
 from gateway_core.http1.client.response import JSON
 from gateway_core.http1.hosts import leads_to_loopback
-from gateway_core.mcp.names import IMPLEMENTATION
+from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import reach
 from gateway_core.upstream.network.access import Access
+from gateway_core.upstream.network.host import KEEPALIVE
 from gateway_core.upstream.network.trust import why_untrusted
 
 TIMEOUT: Final = 10.0
@@ -66,24 +67,18 @@ class _Forbidden(OSError):
 class Fetcher:
     """Sends the OAuth requests for one upstream."""
 
-    def __init__(
-        self,
-        upstream: URL,
-        named: Collection[URL],
-        session: Callable[[], ClientSession],
-        access: Access,
-    ) -> None:
+    def __init__(self, upstream: URL, named: Collection[URL], access: Access) -> None:
         """`named`: URLs that the operator configured. Their origins are allowed at any address.
 
-        `session` returns the upstream's HTTP session, which must not follow redirects or keep cookies. `access`
-        holds its proxies, its TLS, and the addresses at which it was reached.
+        `access` holds the upstream's proxies, its TLS, and the addresses at which it was reached.
         """
         self._local = leads_to_loopback(upstream.host or "")
         self._named = {url.origin() for url in named}
         self._own = {upstream.origin(), *self._named}
-        self._session = session
         self._access = access
-        self._guarded: ClientSession | None = None
+        self._sessions: dict[bool, ClientSession] = {}
+        """By whether they connect only to addresses allowed for this upstream; each made on first use."""
+        self._closed = False
 
     def address(self, text: str) -> URL:
         """Parse a URL from a document. Raises `Refused` if it is not allowed."""
@@ -121,9 +116,10 @@ class Fetcher:
         return await self._exchange("POST", url, form, headers)
 
     async def close(self) -> None:
-        """Close the session that this object opened."""
-        if self._guarded is not None:
-            await self._guarded.close()
+        """Close all sessions. Later requests are refused."""
+        self._closed = True
+        for session in self._sessions.values():
+            await session.close()
 
     async def _exchange(
         self, verb: str, url: URL, form: Mapping[str, str] | None, headers: Mapping[str, str]
@@ -132,7 +128,7 @@ class Fetcher:
         try:
             options = self._access.options(url, {hdrs.ACCEPT: JSON, **headers})
             proxied = "proxy" in options
-            session = self._strange() if strange and not proxied else self._session()
+            session = self._session(guarded=strange and not proxied)
             async with asyncio.timeout(TIMEOUT):
                 if strange and proxied:
                     await self._check_name(url)
@@ -160,24 +156,22 @@ class Fetcher:
         except (ClientError, OSError) as error:
             raise Refused(_explained(error, url)) from None
 
-    def _strange(self) -> ClientSession:
-        """A session that connects only to addresses allowed for this upstream."""
-        if self._guarded is None:
-            self._guarded = ClientSession(
-                connector=TCPConnector(
-                    socket_factory=self._socket,
-                    force_close=True,
-                    use_dns_cache=False,
-                ),
+    def _session(self, *, guarded: bool) -> ClientSession:
+        """The session for a request. `guarded`: it connects only to addresses allowed for this upstream."""
+        if self._closed:
+            raise Refused("the gateway is closing")
+        if guarded not in self._sessions:
+            options: dict[str, Any] = {"keepalive_timeout": KEEPALIVE}
+            if guarded:
+                options = {"socket_factory": self._socket, "force_close": True, "use_dns_cache": False}
+            self._sessions[guarded] = ClientSession(
+                connector=TCPConnector(**options),
                 cookie_jar=DummyCookieJar(),
-                headers={
-                    hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
-                    hdrs.ACCEPT_ENCODING: "identity",
-                },
+                headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
                 auto_decompress=False,
                 trust_env=False,
             )
-        return self._guarded
+        return self._sessions[guarded]
 
     async def _check_name(self, url: URL) -> None:
         """Raise `_Forbidden` if the host resolves to an address that this upstream must not lead to."""

@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import ClientSession
 from loguru import logger
 from yarl import URL
 
@@ -79,22 +77,18 @@ class TokenSource:
         upstream: str,
         url: URL,
         config: AuthConfig,
-        session: Callable[[], ClientSession],
         access: Access,
         *,
         held: HeldSecrets,
     ) -> None:
-        """`session` returns the upstream's HTTP session, which must not follow redirects or keep cookies.
-
-        `access` holds its proxies, its TLS and the addresses at which it was reached; its metadata may name others of
-        the same kind. `held` learns each token.
-        """
+        """`access` holds the upstream's proxies, its TLS, and the addresses at which it was reached; its metadata may
+        name others of the same kind. `held` learns each token."""
         self._upstream = upstream
         self._url = url
         self._config = config
         self._credentials = Credentials(config)
         named = [URL(text) for text in (config.token_url, config.issuer) if text is not None]
-        self._fetcher = Fetcher(url, named, session, access)
+        self._fetcher = Fetcher(url, named, access)
         self._server = (
             AuthorizationServer(URL(config.token_url), config.issuer) if config.token_url is not None else None
         )
@@ -145,7 +139,7 @@ class TokenSource:
         return True
 
     async def close(self) -> None:
-        """Cancel a renewal in progress and close the HTTP session."""
+        """Cancel a renewal in progress and close the HTTP sessions."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

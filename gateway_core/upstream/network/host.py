@@ -65,7 +65,7 @@ class HostConnections:
 
     async def connected(self) -> WireConnection:
         """Open a connection. Raises `NotSent`."""
-        self.check_open()
+        self._check_open()
         host, port = self._url.raw_host, self._url.port
         assert host is not None, "checked by the configuration"
         assert port is not None, "checked by the configuration"
@@ -77,12 +77,12 @@ class HostConnections:
                 connection = await dial(self._made, host, port, context, self._proxy)
         except (OSError, RuntimeError, ValueError) as error:
             raise self.not_sent(error) from None
-        self.check_open()
+        self._check_open()
         if self._proxy is None and len(self._access.addresses) < MAX_ADDRESSES:
             self._access.addresses.add(connection.peer)
         return connection
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise `NotSent` once `close` was called."""
         if self._closed:
             for connection in list(self._open):  # one may have opened during the close

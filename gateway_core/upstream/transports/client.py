@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, hdrs
+from aiohttp import hdrs
 from loguru import logger
 from multidict import CIMultiDict
 from yarl import URL
@@ -23,12 +23,12 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.http1.client.dial import refused_by
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
-from gateway_core.mcp.names import IMPLEMENTATION
+from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import Challenge, TokenSource
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.codings import UnknownCoding, decoded
 from gateway_core.upstream.network.cookies import Cookies
-from gateway_core.upstream.network.host import CONNECT_TIMEOUT, KEEPALIVE, HostConnections
+from gateway_core.upstream.network.host import HostConnections
 from gateway_core.upstream.network.redirects import MAX_REDIRECTS, REDIRECTS, destination, redirected
 
 _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
@@ -53,13 +53,10 @@ class HttpClient:
         self._access = Access(config)
         self.connections: Final = HostConnections(self.url, self._access, limits.response_body)
         self._tokens = (
-            TokenSource(
-                config.name, self.url, config.auth, lambda: self.session, self._access, held=held or HeldSecrets()
-            )
+            TokenSource(config.name, self.url, config.auth, self._access, held=held or HeldSecrets())
             if config.auth is not None
             else None
         )
-        self._session: ClientSession | None = None
         self._redirected = False
         """Whether a redirect was followed and logged."""
         if config.tls is not None and not config.tls.verify:
@@ -68,27 +65,6 @@ class HttpClient:
                 "anyone on the way can read and change what it sends",
                 config.name,
             )
-
-    @property
-    def session(self) -> ClientSession:
-        """The aiohttp session for authorization servers; created on first use, inside the event loop.
-
-        Raises `NotSent` once closed.
-        """
-        self.connections.check_open()
-        if self._session is None:
-            self._session = ClientSession(
-                connector=TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
-                cookie_jar=DummyCookieJar(),
-                headers={
-                    hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
-                    hdrs.ACCEPT_ENCODING: "identity",
-                },
-                timeout=ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._session
 
     async def open(
         self,
@@ -243,7 +219,7 @@ class HttpClient:
         complete: CIMultiDict[str] = CIMultiDict(
             {
                 hdrs.HOST: self.url.host_port_subcomponent or "",
-                hdrs.USER_AGENT: f"{IMPLEMENTATION['name']}/{IMPLEMENTATION['version']}",
+                hdrs.USER_AGENT: USER_AGENT,
                 hdrs.ACCEPT_ENCODING: "identity",
             }
         )
@@ -265,8 +241,6 @@ class HttpClient:
         self.connections.close()
         if self._tokens is not None:
             await self._tokens.close()
-        if self._session is not None:
-            await self._session.close()
 
 
 async def _worth_another(tokens: TokenSource, authorization: str | None, response: ClientResponse) -> bool:
