@@ -123,7 +123,10 @@ TESTED_IN = {
         "upstream/request_body.py",
     ),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
-    "upstream/lists/test_published_lists.py": ("upstream/pool.py", "upstream/connections/coalescer.py"),
+    "upstream/lists/test_private_lists.py": (
+        *("upstream/lists/published_lists.py", "upstream/pool.py"),
+        "upstream/connections/coalescer.py",
+    ),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (
         "upstream/connections/isolation.py",

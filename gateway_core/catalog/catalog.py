@@ -32,7 +32,7 @@ from gateway_core.inline.driver import in_task
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedLists
-from gateway_core.upstream.lists.published_lists import MAX_PRINCIPALS, Part
+from gateway_core.upstream.lists.private_lists import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
@@ -164,10 +164,10 @@ class Catalog:
             for upstream, kinds in self.snapshot.private.items()
             if (kind is None or kind in kinds)
             and upstream.reachable
-            and upstream.published.due(principal, listing=kind is not None)
+            and upstream.private_lists.due(principal, listing=kind is not None)
         ]
         if wanted:
-            await asyncio.gather(*(upstream.published.renew(exchange.agent) for upstream in wanted))
+            await asyncio.gather(*(upstream.private_lists.renew(exchange.agent) for upstream in wanted))
 
     def seen_by(self, principal: str) -> object | None:
         """An object that identifies what a principal sees, to compare by identity; None if `prepare` is due."""
@@ -197,7 +197,7 @@ class Catalog:
     def _view(self, base: Snapshot, principal: str) -> _View:
         view = self._views.pop(principal, None)
         if view is None or view.base is not base:
-            parts = {upstream: upstream.published.part(principal) for upstream in base.private}
+            parts = {upstream: upstream.private_lists.part(principal) for upstream in base.private}
             own = {one: part.fetched for one, part in parts.items() if part is not None}
             view = _View.of(base, self._own_snapshot(base, principal, own), parts)
         self._views[principal] = view
@@ -321,7 +321,7 @@ def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, princi
         entry = snapshot.tools_by_owner.get((upstream.name, original))
         if entry is not None:
             return Target(original, (upstream,), entry.tool, entry.mirrored)
-    fetched = upstream.fetched if principal is None else upstream.published.tools_for(principal)
+    fetched = upstream.fetched if principal is None else upstream.private_lists.tools_for(principal)
     item = fetched.find("tool", original) if fetched is not None else None
     if item is None:
         return Target(original, (upstream,))

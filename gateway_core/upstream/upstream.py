@@ -33,6 +33,7 @@ from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.ejection import TIMED_OUT
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
+from gateway_core.upstream.lists.private_lists import PrivateLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.liveness import Liveness
 from gateway_core.upstream.notifications.announcements import Announcements
@@ -73,9 +74,8 @@ class Upstream:
         """What the server said about itself at the last handshake."""
         self.calls = 0
         self.errors = 0
-        self.published = PublishedLists(
-            config, lambda exchange, method, params: self.request(exchange, Request(method, params)), events, clock
-        )
+        self.published = PublishedLists(config, events, clock)
+        self.private_lists: Final = PrivateLists(config, self.published, self.request, events)
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
         self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
@@ -129,6 +129,7 @@ class Upstream:
         self.status.enter(UpstreamState.STOPPED)
         self._announced.close()
         await self.published.close()
+        await self.private_lists.close()
         await self.connections.close()
 
     def end_session(self, session_id: str) -> None:
@@ -223,7 +224,7 @@ class Upstream:
         try:
             await self.refresh()
             if "tool" in self.published.private:
-                await self.published.renew(exchange.agent)
+                await self.private_lists.renew(exchange.agent)
         except (DeliveryError, RpcError):
             return refusal
         self._events.lists_changed()
@@ -239,7 +240,7 @@ class Upstream:
             and request.method == TOOLS_CALL
             and (request.templates is None or exchange.headers)
         ):
-            headers = self.published.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
+            headers = self.private_lists.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
         if main is None or main.closed or exchange.log_level or (connections.isolates or main.stateful):
             return self._isolated(exchange, request, headers)
         return main.deliver(request, exchange, headers)

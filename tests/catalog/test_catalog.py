@@ -65,14 +65,16 @@ class World:
 async def world() -> World:
     made = World()
     await made.refresh()
-    made.upstreams[1].published._ask = lambda exchange, method, params: made.servers["b"].request(method, params)
-    await made.upstreams[1].published.renew(Agent(Principal("p"), "modern", "2026-07-28"))
+    made.upstreams[1].private_lists._ask = lambda exchange, request: made.servers["b"].request(
+        request.method, request.params
+    )
+    await made.upstreams[1].private_lists.renew(Agent(Principal("p"), "modern", "2026-07-28"))
     return made
 
 
 async def test_what_changes_no_list_keeps_the_snapshot_and_every_view(world: World) -> None:
     world.servers["b"].lists["tools/list"] = {"tools": [{"name": "own", "inputSchema": {}}]}
-    await world.upstreams[1].published.renew(Agent(Principal("q"), "modern", "2026-07-28"))
+    await world.upstreams[1].private_lists.renew(Agent(Principal("q"), "modern", "2026-07-28"))
     world.servers["b"].lists["tools/list"] = LISTS["tools/list"]
     snapshot = world.catalog.snapshot
     views = [world.catalog._seen(principal)[0] for principal in ("p", "q")]
@@ -129,7 +131,7 @@ async def test_the_same_lists_are_not_assembled_again(world: World, monkeypatch:
 
 
 async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: World) -> None:
-    catalog, published = world.catalog, world.upstreams[1].published
+    catalog, private = world.catalog, world.upstreams[1].private_lists
     agent = Agent(Principal("p"), "modern", "2026-07-28")
     assert catalog.tool("t0", "p") is not None
     seen = catalog.seen_by("p")
@@ -143,7 +145,7 @@ async def test_what_stands_for_a_principals_view_is_as_old_as_the_view(world: Wo
     world.upstreams[1].connections.main = connection
     assert catalog.seen_by("stranger") is None, "its own lists are to be asked for now"
     assert catalog.seen_by("p") is seen
-    await published.renew(agent)
+    await private.renew(agent)
     assert catalog.tool("t0", "p") is not None
     renewed = catalog.seen_by("p")
     assert renewed is not None

@@ -18,7 +18,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway_core.config.loader import loads
 from gateway_core.errors import ConfigError
-from gateway_core.upstream.lists import published_lists
+from gateway_core.upstream.lists import private_lists
 
 from .catalog_kit import PRIVATE, PUBLIC, Offering, tool, until, world
 
@@ -185,7 +185,7 @@ async def test_clause_37_a_name_means_what_its_principal_was_shown() -> None:
 async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(published_lists, "PATIENCE", 0.5)
+    monkeypatch.setattr(private_lists, "PATIENCE", 0.5)
     a, b = Offering("a", hints=SHARED | OWN), Offering("b", [tool("shared")], hints=SHARED)
     gate = asyncio.Event()
     gate.set()
@@ -205,7 +205,7 @@ async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
         assert await bob.tools() == ["shared"], "it was shown nothing before"
         assert (await bob.result("tools/list"))["ttlMs"] == 0
         gate.set()
-        await until(lambda: here.upstream("a").published.part("bob@127.0.0.1") is not None)
+        await until(lambda: here.upstream("a").private_lists.part("bob@127.0.0.1") is not None)
         assert await bob.tools() == ["ours", "shared"], "what came too late is there for the next"
 
 
@@ -224,7 +224,7 @@ async def test_clause_37_private_lists_of_a_server_that_is_down_stay_with_their_
 
 
 async def test_clause_38_a_fetch_that_a_change_overtook_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published_lists, "PATIENCE", 0.5)
+    monkeypatch.setattr(private_lists, "PATIENCE", 0.5)
     a = Offering("a", [tool("old")], hints=SHARED | OWN)
     gate, held = asyncio.Event(), []
 

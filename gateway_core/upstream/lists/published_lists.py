@@ -1,8 +1,6 @@
-"""The published lists of one upstream: the gateway's own copy, and the private lists of each principal.
+"""The published lists of one upstream: the copy that the gateway fetched for itself.
 
-A modern server marks each list. A *public* one is the same for all callers: agents get the gateway's copy. A
-*private* one is fetched for each principal that asks, in its name and with its capabilities, and never served to
-another (server/utilities/caching, Cache Scope Field). Legacy servers mark nothing: their lists are shared.
+Agents get it, except for the lists that the server marks as private; see `private_lists.py`.
 
 Lists are independent: one that fails keeps its last known entries, is reported, and is fetched again with backoff,
 while the others are published.
@@ -16,64 +14,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
-from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
 from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
-from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents
-
-MAX_PRINCIPALS: Final = 256
-"""Principals whose private lists are kept; beyond this, the least recently used are dropped."""
-MAX_FETCHES: Final = 8
-"""Principals whose private lists are fetched concurrently, up to four requests each; leaves capacity for calls."""
-PATIENCE: Final = 3.0
-"""Seconds that an agent waits for its private lists; then it gets the last known ones."""
-FETCH_TIMEOUT: Final = 15.0
-"""Seconds for fetching private lists: a late result still serves the next request."""
-
-
-Ask = Callable[[Exchange, str, Mapping[str, Any]], Awaitable[Reply]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """The private lists of one principal."""
-
-    fetched: FetchedLists | None
-    """None if the fetch failed."""
-    changes: int
-    """`PublishedLists.changes` at the start of the fetch."""
-    number: int
-    fetched_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A fetch of private lists in progress."""
-
-    task: asyncio.Task[None]
-    changes: int
-    started: float
 
 
 class PublishedLists:
-    """The published lists of one upstream. `ask` delivers a request in an agent's name."""
+    """The published lists of one upstream."""
 
-    def __init__(
-        self, config: UpstreamConfig, ask: Ask, events: UpstreamEvents = NO_EVENTS, clock: Clock = SYSTEM_CLOCK
-    ) -> None:
+    def __init__(self, config: UpstreamConfig, events: UpstreamEvents = NO_EVENTS, clock: Clock = SYSTEM_CLOCK) -> None:
         self.fetched: FetchedLists | None = None
         """The gateway's own copy of the lists."""
         self.behind = False
@@ -82,9 +42,9 @@ class PublishedLists:
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
         self._config = config
         self._concealer = Concealer.of(config)
-        self._ask = ask
         self._events = events
-        self._info: ServerInfo | None = None
+        self.info: ServerInfo | None = None
+        """What the server of the last fetch said about itself."""
         self._fetched_at = 0.0
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
@@ -93,10 +53,7 @@ class PublishedLists:
         self.fatal: Final = FatalLists(config.name, self._concealer.hide, clock.now)
         self._late: dict[Kind, asyncio.Task[None]] = {}
         """Fetches still in progress whose lists were published as failed."""
-        self._parts: dict[str, Part] = {}
-        self._running: dict[str, _Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = asyncio.Semaphore(MAX_FETCHES)
 
     @property
     def age(self) -> float | None:
@@ -111,14 +68,17 @@ class PublishedLists:
     @property
     def expired(self) -> bool:
         """Whether the gateway's own lists are due to be fetched again."""
-        return self.fetched is not None and self._expired(self.fetched, self._fetched_at)
+        return self.fetched is not None and self.is_expired(self.fetched, self._fetched_at)
 
-    def _expired(self, fetched: FetchedLists, fetched_at: float) -> bool:
-        """Lists without a lifetime or change announcements expire after one health-check interval."""
+    def is_expired(self, fetched: FetchedLists, fetched_at: float) -> bool:
+        """Whether lists fetched at that time are due again.
+
+        Lists without a lifetime or change announcements expire after one health-check interval.
+        """
         age = time.monotonic() - fetched_at
         if fetched.ttl_ms > 0:
             return age * 1000 >= fetched.ttl_ms
-        capabilities = self._info.capabilities if self._info is not None else {}
+        capabilities = self.info.capabilities if self.info is not None else {}
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
 
@@ -158,7 +118,7 @@ class PublishedLists:
             gathering.cancel(tasks)
             self.behind = True
             raise
-        self.behind, self._info = False, info
+        self.behind, self.info = False, info
         if self.fetched is not None and self.fetched.items.keys() - kinds:
             self.fetched = self.fetched.only(kinds)
         self._take(outcomes, number)
@@ -188,7 +148,7 @@ class PublishedLists:
             else:
                 self._retries.succeeded(kind)
                 # In a legacy server's answer, members with these names are not cache hints.
-                fetched = fetched.with_list(kind, outcome, hinted=self._info is not None and self._info.era == "modern")
+                fetched = fetched.with_list(kind, outcome, hinted=self.info is not None and self.info.era == "modern")
         if self.fetched is not None:
             fetched = fetched.sharing(self.fetched)
             self.changes += fetched.private != before.private
@@ -236,111 +196,6 @@ class PublishedLists:
                 del self._late[kind]
 
         late.add_done_callback(ended)
-
-    # -- private lists ------------------------------------------------------------------------------------------
-
-    def part(self, principal: str) -> Part | None:
-        """A principal's last private lists; None before the first fetch."""
-        return self._parts.get(principal)
-
-    def tools_for(self, principal: str) -> FetchedLists | None:
-        """The fetched lists with the tools that a principal sees."""
-        part = self._parts.get(principal)
-        own = part.fetched if part is not None else None
-        return own if own is not None and "tool" in own.items else self.fetched
-
-    def param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
-        """The `Mcp-Param-*` headers of a `tools/call`; see `FetchedLists.param_headers`."""
-        tools = self.tools_for(exchange.agent.principal.id)
-        return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
-
-    def due(self, principal: str, *, listing: bool) -> bool:
-        """Whether a principal's private lists must be fetched now; for a call, only if they never were."""
-        part = self._parts.pop(principal, None)
-        if part is None:
-            return True
-        self._parts[principal] = part  # again at the end: the order of use, for the bound
-        if not listing:
-            return False
-        if part.fetched is None or part.fetched.failures or part.changes != self.changes:
-            return True
-        return self._expired(part.fetched, part.fetched_at)
-
-    async def renew(self, agent: Agent) -> None:
-        """Fetch the private lists of the agent's principal.
-
-        Waits at most `PATIENCE` seconds from the start of the fetch. `part` has the result.
-        """
-        principal = agent.principal.id
-        run = self._running.get(principal)
-        if run is None or run.changes != self.changes:
-            if len(self._tasks) >= MAX_PRINCIPALS:
-                return
-            run = self._start(agent)
-        await asyncio.wait([run.task], timeout=max(run.started + PATIENCE - time.monotonic(), 0.0))
-
-    def _start(self, agent: Agent) -> _Run:
-        principal = agent.principal.id
-        fetching = self._fetch_for(agent, self.changes, next(self._numbers))
-        task = asyncio.create_task(fetching, name=f"lists of {self._config.name}")
-        run = self._running[principal] = _Run(task, self.changes, time.monotonic())
-        self._tasks.add(task)
-
-        def ended(_: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if self._running.get(principal) is run:
-                del self._running[principal]
-
-        task.add_done_callback(ended)
-        return run
-
-    async def _fetch_for(self, agent: Agent, changes: int, number: int) -> None:
-        async def send(method: str, params: Mapping[str, Any]) -> Reply:
-            return await self._ask(Exchange(agent, method), method, params)
-
-        assert self._info is not None
-        assert self.fetched is not None, "only lists that are known can be private"
-        principal = agent.principal.id
-        kinds = self.private - self.fetched.failures.keys()  # a list that fails for the gateway is skipped
-        name, wanted = self._config.name, self._config.tools
-        async with self._turns:
-            tasks = gathering.start(name, send, self._info, ListRequests(kinds), wanted=wanted, timeout=FETCH_TIMEOUT)
-            outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
-            gathering.cancel(tasks)
-        known = self._parts.pop(principal, None)
-        if known is None or known.number < number:
-            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal)
-            if own is not None or known is None:
-                known = Part(own, changes, number, time.monotonic())
-        self._parts[principal] = known
-        self._events.private_lists_changed(principal)
-        while len(self._parts) > MAX_PRINCIPALS:
-            forgotten = next(iter(self._parts))
-            del self._parts[forgotten]
-            self._events.private_lists_changed(forgotten)
-
-    def _own_lists(
-        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str
-    ) -> FetchedLists | None:
-        """The private lists of a principal after a fetch; None if every list failed."""
-        assert self.fetched is not None
-        own = (known or FetchedLists()).only(self.private)
-        for kind in self.private & self.fetched.failures.keys():
-            own = own.with_failure(kind, self.fetched.failures[kind])
-        for kind, outcome in outcomes.items():
-            if isinstance(outcome, Failure):
-                own = own.with_failure(kind, outcome.reason)
-                logger.bind(upstream=self._config.name, agent=principal).info(
-                    "private {} of upstream {} could not be fetched, what was last known stays: {}",
-                    LIST_METHODS[kind],
-                    self._config.name,
-                    outcome.reason,
-                )
-            else:
-                own = own.with_list(kind, outcome, hinted=True)
-        if outcomes and all(isinstance(outcome, Failure) for outcome in outcomes.values()):
-            return None
-        return own.sharing(self.fetched)
 
     async def close(self) -> None:
         """Cancel all fetches in progress, and wait for them."""

@@ -13,9 +13,10 @@ from gateway_core.errors import NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.cache_hints import MAX_TTL_MS, Hint, hint_of
 from gateway_core.upstream.base import ServerInfo
-from gateway_core.upstream.lists import published_lists
+from gateway_core.upstream.lists import private_lists
+from gateway_core.upstream.lists.private_lists import PrivateLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
-from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.requests import Reply, Request
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}})
 
@@ -39,12 +40,14 @@ class Server:
         self.asked: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.now = answer("own")
-        self.published = PublishedLists(UpstreamConfig(name="a", transport="stdio", command="x"), self.ask)
+        config = UpstreamConfig(name="a", transport="stdio", command="x")
+        self.published = PublishedLists(config)
+        self.private = PrivateLists(config, self.published, self.ask)
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
         return answer("gateways")
 
-    async def ask(self, exchange: Exchange, method: str, params: Mapping[str, Any]) -> Reply:
+    async def ask(self, exchange: Exchange, request: Request) -> Reply:
         found, who = self.now, exchange.agent.principal.id
         self.asked.append(who)
         if who in self.gates:
@@ -54,7 +57,7 @@ class Server:
         return found
 
     def names(self, principal: str) -> list[str] | None:
-        part = self.published.part(principal)
+        part = self.private.part(principal)
         return None if part is None or part.fetched is None else [item.name for item in part.fetched.of("tool")]
 
 
@@ -66,7 +69,7 @@ async def server() -> Server:
 
 
 async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Server) -> None:
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     assert server.names("ada") == ["own"]
     assert server.published.fetched is not None
     assert [item.name for item in server.published.fetched.of("tool")] == ["gateways"]
@@ -75,8 +78,8 @@ async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Se
 
 async def test_equal_lists_need_memory_once(server: Server) -> None:
     server.now = answer("gateways")
-    await server.published.renew(agent("ada"))
-    part, own = server.published.part("ada"), server.published.fetched
+    await server.private.renew(agent("ada"))
+    part, own = server.private.part("ada"), server.published.fetched
     assert part is not None and part.fetched is not None and own is not None  # noqa: PT018
     assert part.fetched.of("tool") is own.of("tool")
     assert part.fetched.other_than(own) == []
@@ -85,47 +88,47 @@ async def test_equal_lists_need_memory_once(server: Server) -> None:
 
 
 async def test_those_who_ask_at_once_share_one_fetch(server: Server) -> None:
-    await asyncio.gather(*(server.published.renew(agent("ada")) for _ in range(5)))
+    await asyncio.gather(*(server.private.renew(agent("ada")) for _ in range(5)))
     assert server.asked == ["ada"]
 
 
 async def test_due_are_lists_that_changed_expired_or_failed(server: Server) -> None:
-    assert server.published.due("ada", listing=False), "it was never asked for"
-    await server.published.renew(agent("ada"))
-    assert not server.published.due("ada", listing=True)
+    assert server.private.due("ada", listing=False), "it was never asked for"
+    await server.private.renew(agent("ada"))
+    assert not server.private.due("ada", listing=True)
     server.published.changes += 1
-    assert server.published.due("ada", listing=True)
-    assert not server.published.due("ada", listing=False), "calls go on with what the principal was shown"
+    assert server.private.due("ada", listing=True)
+    assert not server.private.due("ada", listing=False), "calls go on with what the principal was shown"
     server.now = answer("own", ttl=1)
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     await asyncio.sleep(0.01)
-    assert server.published.due("ada", listing=True)
+    assert server.private.due("ada", listing=True)
     server.now = Reply()
-    await server.published.renew(agent("bob"))
-    assert (server.published.due("bob", listing=True), server.published.due("bob", listing=False)) == (True, False)
+    await server.private.renew(agent("bob"))
+    assert (server.private.due("bob", listing=True), server.private.due("bob", listing=False)) == (True, False)
 
 
 async def test_a_failure_keeps_what_was_known(server: Server) -> None:
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     server.now = Reply()
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     assert server.names("ada") == ["own"]
 
 
 async def test_an_older_fetch_never_replaces_what_a_newer_one_brought(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published_lists, "PATIENCE", 0.01)
+    monkeypatch.setattr(private_lists, "PATIENCE", 0.01)
     server.gates["ada"], server.now = asyncio.Event(), answer("old")
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     assert server.names("ada") is None
     gate = server.gates.pop("ada")
     server.published.changes += 1
     server.now = answer("new")
-    await server.published.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
     assert server.names("ada") == ["new"]
     gate.set()
-    while server.published._tasks:
+    while server.private._tasks:
         await asyncio.sleep(0)
     assert server.names("ada") == ["new"]
 
@@ -133,21 +136,21 @@ async def test_an_older_fetch_never_replaces_what_a_newer_one_brought(
 async def test_only_so_many_principals_are_kept_those_used_last(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(published_lists, "MAX_PRINCIPALS", 3)
+    monkeypatch.setattr(private_lists, "MAX_PRINCIPALS", 3)
     for name in ("p1", "p2", "p3"):
-        await server.published.renew(agent(name))
-    server.published.due("p1", listing=False)
-    await server.published.renew(agent("p4"))
+        await server.private.renew(agent(name))
+    server.private.due("p1", listing=False)
+    await server.private.renew(agent("p4"))
     assert [server.names(name) is not None for name in ("p1", "p2", "p3", "p4")] == [True, False, True, True]
 
 
 async def test_closing_ends_what_is_under_way(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published_lists, "PATIENCE", 0.01)
+    monkeypatch.setattr(private_lists, "PATIENCE", 0.01)
     server.gates["ada"] = asyncio.Event()
-    await server.published.renew(agent("ada"))
-    assert server.published._tasks
-    await server.published.close()
-    assert not server.published._tasks
+    await server.private.renew(agent("ada"))
+    assert server.private._tasks
+    await server.private.close()
+    assert not server.private._tasks
 
 
 @pytest.mark.parametrize(
