@@ -483,7 +483,7 @@ async def test_a_child_that_dies_ends_every_call_that_it_has_and_is_released(fau
     results = [await ended(one) for one in (*running, dying)]
     assert {result.outcome for result in results} == {Outcome.UNKNOWN}
     await connection.close()
-    assert connection._child._lifeline.fileno() == -1, "nothing of it is left open"
+    assert connection._child._lifeline._socket.fileno() == -1, "nothing of it is left open"
 
 
 async def test_a_child_is_told_of_a_cancelled_call(faulty: World) -> None:

@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent, Permanent
 from gateway_core.limits.pace import Pace
 from gateway_core.upstream.concealing import Concealer
+from gateway_core.upstream.process.lifeline import Lifeline, kill
 from gateway_core.upstream.process.stderr import StderrTail
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
@@ -64,8 +63,7 @@ class Child(asyncio.SubprocessProtocol):
         self._reason = ""
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
-        self._lifeline: socket.socket | None = None
-        self._reports: dict[bytes, int] = {}
+        self._lifeline = Lifeline()
         self._starting: asyncio.Future[Any] | None = None
         self._stderr = StderrTail(config.name, Concealer.of(config))
         self._stderr_pace = Pace(STDERR_RATE, STDERR_BURST)
@@ -83,13 +81,13 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def ran(self) -> bool:
-        """Whether the guard reported that the command started. Valid only after the child has ended."""
-        return b"child" in self._reports
+        """Whether the command started. Valid only after the child has ended."""
+        return self._lifeline.ran
 
     @property
     def unrunnable(self) -> bool:
         """Whether the exit status of a shell or `env` says that its command does not exist or cannot be run."""
-        return self._reports.get(b"status") in {126, 127}
+        return self._lifeline.unrunnable
 
     def hear(
         self,
@@ -121,10 +119,9 @@ class Child(asyncio.SubprocessProtocol):
         env = environment(self._config.env, os.environ)
         _check_startable(command, cwd, env)
         try:
-            self._lifeline, guards_end = socket.socketpair()
+            guards_end = self._lifeline.open()
         except OSError as error:
             raise NotSent(f"cannot start {command!r}: {error.strerror}") from None
-        self._lifeline.setblocking(False)
         starting = self._starting = asyncio.ensure_future(
             asyncio.get_running_loop().subprocess_exec(
                 lambda: self,
@@ -160,7 +157,7 @@ class Child(asyncio.SubprocessProtocol):
         `politely=False` sends SIGTERM at once; for a server that never got a message.
         """
         self._end("was stopped")
-        if self._starting is None or self._lifeline is None:
+        if self._starting is None:
             return
         await asyncio.wait({self._starting})  # a process being started can be ended only after its start
         if self._transport is None:
@@ -169,11 +166,10 @@ class Child(asyncio.SubprocessProtocol):
         if self._stdin is not None:
             self._stdin.close()
         if not await self._exits_within(STDIN_GRACE if politely else 0.0):
-            with contextlib.suppress(OSError):
-                self._lifeline.shutdown(socket.SHUT_WR)
+            self._lifeline.let_go()
             if not await self._exits_within(GUARD_GRACE):
-                self._kill(self._transport.get_pid())
-                self._kill_orphans()
+                kill(self._transport.get_pid())
+                self._lifeline.guard_exited()
                 await self._exits_within(FLUSH_GRACE)
         self._transport.close()
         self._lifeline.close()
@@ -232,7 +228,7 @@ class Child(asyncio.SubprocessProtocol):
         self._open_pipes.discard(fd)
         if self._exited.is_set():
             if not self._open_pipes:
-                self._end(self._how_it_ended())
+                self._end_as_reported()
         elif fd != 2:
             what = "closed its stdin" if fd == 0 else "closed its stdout"
             asyncio.get_running_loop().call_later(HANGUP_GRACE, self._end, what)
@@ -241,19 +237,18 @@ class Child(asyncio.SubprocessProtocol):
         # The guard has exited, and normally the group too. The pipes may still hold the server's last output. A
         # grandchild in another group may keep them open indefinitely.
         self._exited.set()
-        self._read_reports()
-        self._kill_orphans()
+        self._lifeline.guard_exited()
         if self._open_pipes:
             asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush)
         else:
-            self._end(self._how_it_ended())
+            self._end_as_reported()
 
     def _flush(self, left: float = FLUSH_MAX) -> None:
         """End, unless stdout is paused: then what it holds is still to be read."""
         if 1 in self._paused and left > 0:
             asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush, left - FLUSH_GRACE)
         else:
-            self._end(self._how_it_ended())
+            self._end_as_reported()
 
     def pause_writing(self) -> None:
         self.writable.clear()
@@ -282,45 +277,18 @@ class Child(asyncio.SubprocessProtocol):
         self.writable.set()  # wake writers, so that they see the end
         self._on_end(reason)
 
+    def _end_as_reported(self) -> None:
+        self._end(self._lifeline.how_it_ended(self._config.command or ""))
+
     def _stop_stall_clock(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
-    def _read_reports(self) -> None:
-        if self._lifeline is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            for line in self._lifeline.recv(512).splitlines():
-                word, _, number = line.partition(b" ")
-                self._reports[word] = int(number)
-
-    def _how_it_ended(self) -> str:
-        if (errno := self._reports.get(b"failed")) is not None:
-            return f"could not be run: {self._config.command!r}: {os.strerror(errno)}"
-        status = self._reports.get(b"status")
-        if status is None:
-            text = "was left without its guard process, and was killed"
-        elif status < 0:
-            text = f"was ended by {_signal_name(-status)}"
-        else:
-            text = f"exited with status {status}"
-        return text
-
     @property
     def last_words(self) -> str:
         """The last line on stderr, with configured secrets hidden; empty if there is none."""
         return self._stderr.last
-
-    def _kill_orphans(self) -> None:
-        """Kill the server's group if the guard was killed before it could do so."""
-        self._read_reports()
-        if b"child" in self._reports and b"status" not in self._reports:
-            self._kill(self._reports[b"child"])
-
-    def _kill(self, group: int) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
 
 
 def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> None:
@@ -334,13 +302,6 @@ def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> N
         split = rest and shutil.which(program, path=path)
         hint = "; command is one program; put the rest into args" if split else ""
         raise Permanent(f"cannot start {command!r}: {where}{hint}")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _ignore_failure(task: asyncio.Task[Any]) -> None:

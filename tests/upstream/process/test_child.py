@@ -87,7 +87,7 @@ async def test_a_child_that_ends_with_its_stdin_is_stopped_politely() -> None:
     ward = Ward(FAULTY)
     await ward.child.start()
     await ward.child.stop()
-    assert ward.child._reports[b"status"] == 0, "no signal ended it"
+    assert ward.child._lifeline._reports[b"status"] == 0, "no signal ended it"
     assert ward.ends == ["was stopped"]
 
 
