@@ -67,43 +67,33 @@ class MemoryBudget:
         self._needed = self._base
         """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
 
-    @property
-    def reserved(self) -> int:
-        """The bytes of all large payloads."""
-        return self._reserved
-
     def when_full(self, give_up: Callable[[], None]) -> None:
         """Call `give_up` at each poll that finds the memory nearly full."""
         self._on_full.append(give_up)
 
     def poll(self) -> None:
-        """Measure the used memory. Near the limit, return free memory to the system, then give up what is idle."""
-        used = self._used()
-        self.level = used / self.limit
-        if not self._reserved:
-            self._base = used
-            self._give_back(used)
-        self.tight = self.level >= TIGHT
-        if not self.tight:
-            return
-        now = time.monotonic()
-        if now - self._trimmed >= TRIM_INTERVAL:
+        """Measure the used memory. If much of it may be free, or near the limit, return free memory to the system.
+
+        Then, if memory is still nearly full, give up what is idle.
+        """
+        used, now = self._used(), time.monotonic()
+        small_only = not self._reserved
+        if small_only:
+            self._needed = min(self._needed, used)
+        much_may_be_free = small_only and used > self._needed + GROWTH
+        if (much_may_be_free or used >= self.limit * TIGHT) and now - self._trimmed >= TRIM_INTERVAL:
             self._trimmed = now
             trim()
-            self.level = self._used() / self.limit
-            self.tight = self.level >= TIGHT
+            used = self._used()
+            if small_only:
+                self._needed = used
+        if small_only:
+            self._base = used
+        self.level = used / self.limit
+        self.tight = self.level >= TIGHT
         if self.level >= FULL:
             for give_up in self._on_full:
                 give_up()
-
-    def _give_back(self, used: int) -> None:
-        """Return free memory to the system if much of `used` may be free."""
-        now = time.monotonic()
-        self._needed = min(self._needed, used)
-        if used > self._needed + GROWTH and now - self._trimmed >= TRIM_INTERVAL:
-            self._trimmed = now
-            trim()
-            self._needed = self._used()
 
     async def keep_polling(self) -> None:
         """Poll until the task is cancelled."""

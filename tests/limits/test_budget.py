@@ -52,17 +52,22 @@ def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) ->
     assert given_up == [1]
 
 
+@pytest.mark.parametrize("limit", [100, 1000])
 def test_free_memory_is_returned_to_the_system_before_anything_is_given_up(
-    used: Used, monkeypatch: pytest.MonkeyPatch
+    used: Used, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
+    given_up = []
+
     def trimmed() -> None:
         used.megabytes = 60
 
     monkeypatch.setattr("gateway_core.limits.budget.trim", trimmed)
-    budget = MemoryBudget(100 * MB, used)
-    used.megabytes = 99
+    budget = MemoryBudget(limit * MB, used)
+    budget.when_full(lambda: given_up.append(1))
+    used.megabytes = limit * 0.99
     budget.poll()
-    assert budget.level == pytest.approx(0.6)
+    assert budget.level == pytest.approx(60 / limit)
+    assert given_up == []
     budget.check()
 
 
@@ -109,9 +114,9 @@ def test_everything_is_given_back(used: Used) -> None:
     budget = MemoryBudget(1000 * MB, used)
     for size in (1, 1000, MB):
         budget.reserve("a", size)
-    assert budget.reserved == MB + 1001
+    assert budget._reserved == MB + 1001
     budget.release("a", MB + 1001)
-    assert budget.reserved == 0
+    assert budget._reserved == 0
     assert budget._owners == {}
 
 
