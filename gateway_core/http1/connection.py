@@ -66,7 +66,7 @@ class ServerConnection(asyncio.Protocol):
         self._yielded = False
         """Whether buffered requests wait for the next turn of the event loop."""
         self.address = self.network = ""
-        """The client's address in its canonical form, and the network that its place counts for."""
+        """The client's address in its canonical form, and the network that its share of every limit counts for."""
         self.secure = False
         """Whether the connection uses TLS."""
 
@@ -107,7 +107,7 @@ class ServerConnection(asyncio.Protocol):
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
-        if self._handler is not None and (seconds := self._server.pause_for(self.address, len(data))):
+        if self._handler is not None and (seconds := self._server.pause_for(self.network, len(data))):
             self._flow.pause()
             asyncio.get_running_loop().call_later(seconds, self._flow.resume)
 

@@ -7,7 +7,7 @@ Payloads that arrive in one piece are not counted: the limits on their number bo
 - From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
   it. Work in flight goes on.
 - From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
-- One owner (a principal or an upstream) may reserve at most `SHARE` of the budget.
+- One owner (the network of an agent, see `shares.network_of`) may reserve at most `SHARE` of the budget.
 """
 
 from __future__ import annotations

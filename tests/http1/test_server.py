@@ -113,12 +113,14 @@ async def test_large_bodies_of_one_address_are_read_at_a_limited_rate(
     start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(servers, "BODY_BURST", 64 * 1024)
+    monkeypatch.setattr("gateway_core.http1.connection.canonical_address", lambda _: "2001:db8::7")
     world = await start(max_body=4 * 1024 * 1024)
     paused: list[float] = []
     count = world.server.pause_for
 
-    def pause_for(address: str, size: int) -> float:
-        paused.append(count(address, size))
+    def pause_for(network: str, size: int) -> float:
+        assert network == "2001:db8::/64"
+        paused.append(count(network, size))
         return paused[-1]
 
     world.server.pause_for = pause_for
