@@ -13,16 +13,14 @@ Payloads that arrive in one piece are not counted: the limits on their number bo
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from gateway_core.errors import overloaded
+from gateway_core.limits.heap import trim
 
 TIGHT: Final = 0.9
 FULL: Final = 0.95
@@ -165,18 +163,3 @@ def _used() -> int:
     except OSError:  # no procfs: only reservations count
         return 0
     return (int(resident) if _address_space() is None else int(size)) * _PAGE
-
-
-def trim() -> None:
-    """Collect garbage, and return free memory to the system."""
-    gc.collect()
-    library = _glibc()
-    if library is not None:
-        library.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "malloc_trim") else None

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gateway_core.errors import OVERLOADED, RpcError
-from gateway_core.limits.budget import MemoryBudget, default_limit, trim
+from gateway_core.limits.budget import MemoryBudget, default_limit
 
 MB = 1024 * 1024
 
@@ -138,16 +138,3 @@ def test_a_limit_of_the_address_space_counts() -> None:
     found, level = done.stdout.split()
     assert int(found) <= limit
     assert 0.0 < float(level) < 0.9
-
-
-def test_the_own_memory_is_measured_and_trimmed() -> None:
-    budget = MemoryBudget(64 * 1024 * MB)
-    before = budget.level
-    block = bytearray(200 * MB)
-    budget.poll()
-    grown = budget.level
-    del block
-    trim()
-    budget.poll()
-    assert grown > before + 0.002
-    assert budget.level < grown - 0.002
