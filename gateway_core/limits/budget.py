@@ -13,6 +13,8 @@ Payloads that arrive in one piece are not counted: the limits on their number bo
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -97,7 +99,8 @@ class MemoryBudget:
         """Poll until the task is cancelled."""
         while True:
             await asyncio.sleep(POLL)
-            self.poll()
+            with contextlib.suppress(OSError):  # while no file descriptor is free, the last measure counts
+                self.poll()
 
     def check(self) -> None:
         """Raise `RpcError(OVERLOADED)` if no new work may begin."""
@@ -156,10 +159,15 @@ def _address_space() -> int | None:
 
 
 def _used() -> int:
-    """The bytes that the process uses: resident ones, or its address space where `RLIMIT_AS` bounds that."""
+    """The bytes that the process uses: resident ones, or its address space where `RLIMIT_AS` bounds that.
+
+    Raises `OSError` while no file descriptor is free.
+    """
     try:
         with open("/proc/self/statm", "rb") as file:
             size, resident = file.read().split()[:2]
-    except OSError:  # no procfs: only reservations count
-        return 0
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise
+        return 0  # no procfs: only reservations count
     return (int(resident) if _address_space() is None else int(size)) * _PAGE

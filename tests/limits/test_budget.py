@@ -1,5 +1,6 @@
 """The memory budget: what is refused, what is given up, and what the system says."""
 
+import asyncio
 import resource
 import subprocess
 import sys
@@ -40,6 +41,23 @@ def test_new_work_is_refused_from_nine_tenths_on(used: Used, megabytes: float, r
         budget.check()
     assert found.value.code == OVERLOADED
     assert found.value.data["retryAfterMs"] > 0
+
+
+async def test_the_last_measure_counts_while_no_file_can_be_opened(used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.limits.budget.POLL", 0.001)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    budget = MemoryBudget(MB)
+    budget.poll()
+    assert budget.tight
+    polling = asyncio.create_task(budget.keep_polling())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+    try:
+        await asyncio.sleep(0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert budget.tight
+    assert not polling.done()
+    polling.cancel()
 
 
 def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) -> None:
