@@ -65,7 +65,7 @@ class RequestReader:
         rest = self._body.feed(data)
         if rest is None:
             self.buffer = b""
-            self._claim(length or len(self._body))
+            self._claim(self._body.known)
             return None
         self.buffer = rest
         body, self._body = self._body.body(), None
