@@ -127,10 +127,10 @@ class App:
     def claim(self, client: Client, size: int) -> None:
         """Count `size` more bytes of a body against the memory budget, or give them back. Raises `HttpError` (503)."""
         if size < 0:
-            self._budget.release(client.address, -size)
+            self._budget.release(client.network, -size)
             return
         try:
-            self._budget.reserve(client.address, size)
+            self._budget.reserve(client.network, size)
         except RpcError as error:
             raise busy(error, close=True) from None
 

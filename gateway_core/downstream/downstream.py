@@ -39,6 +39,7 @@ class Downstream:
     ) -> None:
         """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
         self._config = config
+        self._budget = budget
         self._catalog = catalog
         self._ready = ready
         in_flight = config.limits.in_flight
@@ -54,7 +55,7 @@ class Downstream:
         app = App(
             self._config,
             self._ready,
-            self.gate.budget,
+            self._budget,
             modern=ModernHttp(self._catalog, self._calls, subscriptions),
             legacy=LegacyHttp(self._legacy, sessions),
             sse=SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,

@@ -16,6 +16,8 @@ class Client(Protocol):
 
     address: str
     """The client's address in its canonical form."""
+    network: str
+    """The network that its share of every limit counts for; see `shares.network_of`."""
     secure: bool
     """Whether the connection uses TLS."""
 
@@ -89,7 +91,7 @@ class ServerContext(Protocol):
     def admit(self, connection: Any) -> bool:
         """Count a connection against the limit; False if the limit is reached."""
 
-    def pause_for(self, address: str, size: int) -> float:
+    def pause_for(self, network: str, size: int) -> float:
         """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
 
     def closed(self, connection: Any) -> None:

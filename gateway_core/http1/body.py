@@ -24,20 +24,22 @@ _DATA, _DATA_END, _SIZE, _TRAILERS = range(4)
 class BodyReader(Protocol):
     """Reads one body."""
 
+    @property
+    def known(self) -> int:
+        """The bytes that are announced or have arrived."""
+
     def feed(self, data: bytes) -> bytes | None:
         """Add bytes; return the rest after the body once it is complete, else None. Raises `HttpError` (400, 413)."""
 
     def body(self) -> bytes:
         """The complete body."""
 
-    def __len__(self) -> int:
-        """The bytes that have arrived."""
-
 
 class LengthBody:
     """A body with a known length."""
 
     def __init__(self, length: int) -> None:
+        self.known = length
         self._left = length
         self._body = bytearray()
 
@@ -52,9 +54,6 @@ class LengthBody:
 
     def body(self) -> bytes:
         return bytes(self._body)
-
-    def __len__(self) -> int:
-        return len(self._body)
 
 
 class ChunkedBody:
@@ -100,7 +99,8 @@ class ChunkedBody:
     def body(self) -> bytes:
         return bytes(self._body)
 
-    def __len__(self) -> int:
+    @property
+    def known(self) -> int:
         return len(self._body)
 
     def _take(self, line: bytes) -> bool:

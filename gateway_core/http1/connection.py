@@ -19,7 +19,7 @@ from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.flow import ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.reader import MAX_AHEAD, MAX_TURN, REST, RequestReader
+from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
 from gateway_core.http1.writer import ResponseStream, ResponseWriter
 from gateway_core.limits.shares import network_of
@@ -32,6 +32,10 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of later requests that are buffered while one is being served."""
+REST: Final = 0.001
+"""Seconds until the next request that is buffered already; meanwhile other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -66,7 +70,7 @@ class ServerConnection(asyncio.Protocol):
         self._yielded = False
         """Whether buffered requests wait for the next turn of the event loop."""
         self.address = self.network = ""
-        """The client's address in its canonical form, and the network that its place counts for."""
+        """The client's address in its canonical form, and the network that its share of every limit counts for."""
         self.secure = False
         """Whether the connection uses TLS."""
 
@@ -107,51 +111,51 @@ class ServerConnection(asyncio.Protocol):
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
-        if self._handler is not None and (seconds := self._server.pause_for(self.address, len(data))):
+        if self._handler is not None and (seconds := self._server.pause_for(self.network, len(data))):
             self._flow.pause()
             asyncio.get_running_loop().call_later(seconds, self._flow.resume)
 
     def _process(self) -> None:
-        """Serve buffered requests until one is incomplete or its response is pending."""
-        if self._processing:
+        """Serve the next buffered request, if it is complete; others follow after `REST`."""
+        if self._processing or self._pending is not None or self._ending:
             return
         self._processing = True
-        reader, server = self._reader, self._server
-        application = server.application
         try:
-            for _ in range(MAX_TURN):
-                if self._pending is not None or self._ending:
+            try:
+                request = self._read()
+            except HttpError as error:
+                self._refuse(error)
+            except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
+                self._send(self._server.application.failed(error), close=True)
+            else:
+                if request is None:
                     return
-                head, handler = self._head, self._handler
-                try:
-                    if head is None or handler is None:
-                        head = self._head = reader.head()
-                        if head is None:
-                            if self._since is None and reader.buffer:
-                                self._since = time.monotonic()
-                            return
-                        handler = application.route(self, head)
-                    body = reader.body(head, server.max_body)
-                    if body is None:
-                        self._await_body(head, handler)
-                        return
-                except HttpError as error:
-                    self._refuse(error)
-                    continue
-                except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
-                    self._send(application.failed(error), close=True)
-                    continue
-                self._serve(handler, head, body)
-            self._yield()
+                self._serve(*request)
+            if self._reader.buffer and self._pending is None and not self._ending:
+                self._flow.pause()  # until `_next`
+                self._yielded = True
+                asyncio.get_running_loop().call_later(REST, self._next)
         finally:
             self._processing = False
 
-    def _yield(self) -> None:
-        """Go on after `REST`, and read nothing more until then."""
-        if self._reader.buffer and self._pending is None and not self._ending:
-            self._flow.pause()
-            self._yielded = True
-            asyncio.get_running_loop().call_later(REST, self._next)
+    def _read(self) -> tuple[Handler, RequestHead, bytes] | None:
+        """The next request with its handler; None while it is incomplete. Raises `HttpError`."""
+        reader, head, handler = self._reader, self._head, self._handler
+        if head is None or handler is None:
+            head = self._head = reader.head()
+            if head is None:
+                if self._since is None and reader.buffer:
+                    self._since = time.monotonic()
+                return None
+            handler = self._server.application.route(self, head)
+        body = reader.body(head, self._server.max_body)
+        if body is not None:
+            return handler, head, body
+        if self._handler is None:
+            self._handler, self._since = handler, time.monotonic()
+            if head.expects_continue and self._writer is not None:
+                self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
 
     def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
         self._handler = None
@@ -168,13 +172,6 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._pending = found
             found.running.add_done_callback(self._completed)
-
-    def _await_body(self, head: RequestHead, handler: Handler) -> None:
-        if self._handler is not None:
-            return
-        self._handler, self._since = handler, time.monotonic()
-        if head.expects_continue and self._writer is not None:
-            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, error: HttpError) -> None:
         """Reject the request being read. The connection stays open if its complete body can be skipped."""

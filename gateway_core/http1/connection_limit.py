@@ -37,32 +37,33 @@ class ConnectionLimit:
         self._shares: Shares[Holder] = Shares()
 
     def __len__(self) -> int:
-        return self._shares.size
+        return len(self._shares)
 
     def admit(self, connection: Holder) -> bool:
         """Give the connection a place, which it must not have yet; False if all are taken and none gives way."""
         network = connection.network
-        if self._shares.size >= self._limit:
+        if len(self._shares) >= self._limit:
             idle = self._idlest(network)
             if idle is None:
                 return False
             self.leave(idle)
             idle.give_way()
-        self._shares.add(network, "", connection)
+        self._shares.add((network, ""), connection)
         return True
 
     def leave(self, connection: Holder) -> None:
         """Free the place of a connection, if it holds one."""
-        self._shares.remove(connection.network, "", connection)
+        self._shares.remove(connection)
 
     def _idlest(self, network: str) -> Holder | None:
         """The connection that gives way to one of `network`."""
-        for holder in chain(self._shares.above(network, ""), ((network, ""),)):
+        newcomer = (network, "")
+        for holder in chain(self._shares.above(newcomer), (newcomer,)):
             found, since = None, 0.0
-            for connection in list(islice(self._shares.of(*holder), EXAMINED)):
+            for connection in list(islice(self._shares.of(holder), EXAMINED)):
                 idle = connection.idle_since
                 if idle is None:
-                    self._shares.renew(connection.network, "", connection)  # the next search begins behind it
+                    self._shares.renew(connection)  # the next search begins behind it
                 elif found is None or idle < since:
                     found, since = connection, idle
             if found is not None:

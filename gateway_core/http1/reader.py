@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
 from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
-
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
-MAX_TURN: Final = 1
-"""Requests that are served at once; then other connections are served."""
-REST: Final = 0.001
-"""Seconds until the next request that is buffered already."""
 
 
 class RequestReader:
@@ -73,7 +65,7 @@ class RequestReader:
         rest = self._body.feed(data)
         if rest is None:
             self.buffer = b""
-            self._claim(length or len(self._body))
+            self._claim(self._body.known)
             return None
         self.buffer = rest
         body, self._body = self._body.body(), None

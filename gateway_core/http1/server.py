@@ -19,9 +19,9 @@ SPARE: Final = 64
 
 BODY_RATE: Final = 4 * 1024 * 1024
 BODY_BURST: Final = 8 * 1024 * 1024
-"""Bytes per second, and at once, of bodies from one address that arrive in several pieces."""
+"""Bytes per second, and at once, of bodies from one network that arrive in several pieces."""
 MAX_PACES: Final = 1024
-"""Addresses whose pace is remembered."""
+"""Networks whose pace is remembered."""
 
 
 class HttpServer:
@@ -107,11 +107,11 @@ class HttpServer:
         """
         return self._admitted.admit(connection)
 
-    def pause_for(self, address: str, size: int) -> float:
+    def pause_for(self, network: str, size: int) -> float:
         """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
-        pace = self._paces.get(address)
+        pace = self._paces.get(network)
         if pace is None:
-            pace = self._paces[address] = Pace(BODY_RATE, BODY_BURST)
+            pace = self._paces[network] = Pace(BODY_RATE, BODY_BURST)
             if len(self._paces) > MAX_PACES:
                 del self._paces[next(iter(self._paces))]
         return pace.pause(size)

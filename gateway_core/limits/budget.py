@@ -7,22 +7,22 @@ Payloads that arrive in one piece are not counted: the limits on their number bo
 - From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
   it. Work in flight goes on.
 - From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
-- One owner (a principal or an upstream) may reserve at most `SHARE` of the budget.
+- One owner (the network of an agent, see `shares.network_of`) may reserve at most `SHARE` of the budget.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
+import contextlib
+import errno
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from gateway_core.errors import overloaded
+from gateway_core.limits.heap import trim
 
 TIGHT: Final = 0.9
 FULL: Final = 0.95
@@ -67,49 +67,40 @@ class MemoryBudget:
         self._needed = self._base
         """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
 
-    @property
-    def reserved(self) -> int:
-        """The bytes of all large payloads."""
-        return self._reserved
-
     def when_full(self, give_up: Callable[[], None]) -> None:
         """Call `give_up` at each poll that finds the memory nearly full."""
         self._on_full.append(give_up)
 
     def poll(self) -> None:
-        """Measure the used memory. Near the limit, return free memory to the system, then give up what is idle."""
-        used = self._used()
-        self.level = used / self.limit
-        if not self._reserved:
-            self._base = used
-            self._give_back(used)
-        self.tight = self.level >= TIGHT
-        if not self.tight:
-            return
-        now = time.monotonic()
-        if now - self._trimmed >= TRIM_INTERVAL:
+        """Measure the used memory. If much of it may be free, or near the limit, return free memory to the system.
+
+        Then, if memory is still nearly full, give up what is idle.
+        """
+        used, now = self._used(), time.monotonic()
+        small_only = not self._reserved
+        if small_only:
+            self._needed = min(self._needed, used)
+        much_may_be_free = small_only and used > self._needed + GROWTH
+        if (much_may_be_free or used >= self.limit * TIGHT) and now - self._trimmed >= TRIM_INTERVAL:
             self._trimmed = now
             trim()
-            self.level = self._used() / self.limit
-            self.tight = self.level >= TIGHT
+            used = self._used()
+            if small_only:
+                self._needed = used
+        if small_only:
+            self._base = used
+        self.level = used / self.limit
+        self.tight = self.level >= TIGHT
         if self.level >= FULL:
             for give_up in self._on_full:
                 give_up()
-
-    def _give_back(self, used: int) -> None:
-        """Return free memory to the system if much of `used` may be free."""
-        now = time.monotonic()
-        self._needed = min(self._needed, used)
-        if used > self._needed + GROWTH and now - self._trimmed >= TRIM_INTERVAL:
-            self._trimmed = now
-            trim()
-            self._needed = self._used()
 
     async def keep_polling(self) -> None:
         """Poll until the task is cancelled."""
         while True:
             await asyncio.sleep(POLL)
-            self.poll()
+            with contextlib.suppress(OSError):  # while no file descriptor is free, the last measure counts
+                self.poll()
 
     def check(self) -> None:
         """Raise `RpcError(OVERLOADED)` if no new work may begin."""
@@ -168,25 +159,15 @@ def _address_space() -> int | None:
 
 
 def _used() -> int:
-    """The bytes that the process uses: resident ones, or its address space where `RLIMIT_AS` bounds that."""
+    """The bytes that the process uses: resident ones, or its address space where `RLIMIT_AS` bounds that.
+
+    Raises `OSError` while no file descriptor is free.
+    """
     try:
         with open("/proc/self/statm", "rb") as file:
             size, resident = file.read().split()[:2]
-    except OSError:  # no procfs: only reservations count
-        return 0
+    except OSError as error:
+        if error.errno in {errno.EMFILE, errno.ENFILE}:
+            raise
+        return 0  # no procfs: only reservations count
     return (int(resident) if _address_space() is None else int(size)) * _PAGE
-
-
-def trim() -> None:
-    """Collect garbage, and return free memory to the system."""
-    gc.collect()
-    library = _glibc()
-    if library is not None:
-        library.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "malloc_trim") else None

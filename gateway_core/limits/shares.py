@@ -10,9 +10,12 @@ import heapq
 import ipaddress
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+Holder: TypeAlias = tuple[str, str]
+"""The network of a holder, and its name there."""
 
 CONSIDERED: Final = 8
 """Networks, and names of each, that are considered when one has to give a place up."""
@@ -30,31 +33,50 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
+class Principal(Protocol):
+    """An agent; see `api.Principal`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+def holder_of(principal: Principal) -> Holder:
+    """The holder that the places of an agent count for."""
+    return network_of(principal.address), principal.id
+
+
 class Shares(Generic[T]):
     """The items that hold places, oldest first, by the network and the name of their holders."""
 
     def __init__(self) -> None:
         self.held: dict[str, dict[str, dict[T, None]]] = {}
         """Network -> name -> items. Without empty entries, so it is false if no place is held."""
-        self.size = 0
-        """Places that are held."""
+        self._holders: dict[T, Holder] = {}
         self._counts: dict[str, int] = {}
         """Network -> its places."""
 
-    def add(self, network: str, name: str, item: T) -> None:
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def __contains__(self, item: T) -> bool:
+        return item in self._holders
+
+    def add(self, holder: Holder, item: T) -> None:
         """Record one more place. `item` must not hold one yet."""
+        network, name = self._holders[item] = holder
         self.held.setdefault(network, {}).setdefault(name, {})[item] = None
         self._counts[network] = self._counts.get(network, 0) + 1
-        self.size += 1
 
-    def remove(self, network: str, name: str, item: T) -> bool:
+    def remove(self, item: T) -> bool:
         """Forget a place; False if `item` holds none."""
-        names = self.held.get(network, {})
-        items = names.get(name, {})
-        if item not in items:
+        if item not in self._holders:
             return False
+        network, name = self._holders.pop(item)
+        names = self.held[network]
+        items = names[name]
         del items[item]
-        self.size -= 1
         self._counts[network] -= 1
         if not items:
             del names[name]
@@ -62,9 +84,9 @@ class Shares(Generic[T]):
             del self.held[network], self._counts[network]
         return True
 
-    def renew(self, network: str, name: str, item: T) -> None:
+    def renew(self, item: T) -> None:
         """Make an item the newest of its holder."""
-        items = self.held[network][name]
+        items = self.of(self._holders[item])
         del items[item]
         items[item] = None
 
@@ -72,8 +94,9 @@ class Shares(Generic[T]):
         """The number of places that a network holds."""
         return self._counts.get(network, 0)
 
-    def of(self, network: str, name: str) -> dict[T, None]:
+    def of(self, holder: Holder) -> dict[T, None]:
         """The items of one holder, oldest first."""
+        network, name = holder
         return self.held.get(network, {}).get(name, {})
 
     def take_turn(self) -> T:
@@ -82,24 +105,25 @@ class Shares(Generic[T]):
         network, names = next(iter(self.held.items()))
         name, items = next(iter(names.items()))
         item = next(iter(items))
-        self.remove(network, name, item)
+        self.remove(item)
         if name in names:
             names[name] = names.pop(name)
         if network in self.held:
             self.held[network] = self.held.pop(network)
         return item
 
-    def above(self, network: str, name: str, margin: int = 1) -> Iterator[tuple[str, str]]:
-        """The holders that have at least `margin` more than a newcomer, as network and name, the largest first.
+    def above(self, newcomer: Holder, margin: int = 1) -> Iterator[Holder]:
+        """The holders that have at least `margin` more than `newcomer`, the largest first.
 
         Holders in other networks count by their network, those in the same one by their name.
         """
+        network, name = newcomer
         least = self.of_network(network) + margin
         largest = heapq.nlargest(CONSIDERED, self._counts.items(), key=lambda it: it[1])
         networks = [it for it, count in largest if it == network or count >= least]
         if network in self.held and network not in networks:
             networks.append(network)
         for other in networks:
-            few = len(self.of(network, name)) + margin if other == network else 1
+            few = len(self.of(newcomer)) + margin if other == network else 1
             names = heapq.nlargest(CONSIDERED, self.held[other].items(), key=lambda it: len(it[1]))
             yield from ((other, it) for it, items in names if len(items) >= few and (other != network or it != name))

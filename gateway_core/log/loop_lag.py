@@ -40,16 +40,12 @@ class LoopLag:
         self._beat = 0.0
         self._next: asyncio.TimerHandle | None = None
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.late = 0
-        """How many times the loop was late."""
 
     def start(self) -> None:
         """Begin to watch the running loop."""
         self._stamp()
         watched = threading.get_ident()
-        self._thread = threading.Thread(target=self._watch, args=(watched,), name="loop-lag", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, args=(watched,), name="loop-lag", daemon=True).start()
 
     def stop(self) -> None:
         """Stop watching."""
@@ -72,7 +68,6 @@ class LoopLag:
                     self._report(found, beat - blocked_since - BEAT, "")
                 blocked_since, reported = 0.0, False
             elif late > LAG and not blocked_since:
-                self.late += 1
                 blocked_since, found = beat, self._stack(watched)
             elif blocked_since and late > LONG and not reported:
                 found, reported = self._stack(watched), True

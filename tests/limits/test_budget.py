@@ -1,5 +1,6 @@
 """The memory budget: what is refused, what is given up, and what the system says."""
 
+import asyncio
 import resource
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from gateway_core.errors import OVERLOADED, RpcError
-from gateway_core.limits.budget import MemoryBudget, default_limit, trim
+from gateway_core.limits.budget import MemoryBudget, default_limit
 
 MB = 1024 * 1024
 
@@ -42,6 +43,23 @@ def test_new_work_is_refused_from_nine_tenths_on(used: Used, megabytes: float, r
     assert found.value.data["retryAfterMs"] > 0
 
 
+async def test_the_last_measure_counts_while_no_file_can_be_opened(used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.limits.budget.POLL", 0.001)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    budget = MemoryBudget(MB)
+    budget.poll()
+    assert budget.tight
+    polling = asyncio.create_task(budget.keep_polling())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limit[1]))
+    try:
+        await asyncio.sleep(0.05)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert budget.tight
+    assert not polling.done()
+    polling.cancel()
+
+
 def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) -> None:
     given_up = []
     budget = MemoryBudget(100 * MB, used)
@@ -52,17 +70,22 @@ def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) ->
     assert given_up == [1]
 
 
+@pytest.mark.parametrize("limit", [100, 1000])
 def test_free_memory_is_returned_to_the_system_before_anything_is_given_up(
-    used: Used, monkeypatch: pytest.MonkeyPatch
+    used: Used, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
+    given_up = []
+
     def trimmed() -> None:
         used.megabytes = 60
 
     monkeypatch.setattr("gateway_core.limits.budget.trim", trimmed)
-    budget = MemoryBudget(100 * MB, used)
-    used.megabytes = 99
+    budget = MemoryBudget(limit * MB, used)
+    budget.when_full(lambda: given_up.append(1))
+    used.megabytes = limit * 0.99
     budget.poll()
-    assert budget.level == pytest.approx(0.6)
+    assert budget.level == pytest.approx(60 / limit)
+    assert given_up == []
     budget.check()
 
 
@@ -109,9 +132,9 @@ def test_everything_is_given_back(used: Used) -> None:
     budget = MemoryBudget(1000 * MB, used)
     for size in (1, 1000, MB):
         budget.reserve("a", size)
-    assert budget.reserved == MB + 1001
+    assert budget._reserved == MB + 1001
     budget.release("a", MB + 1001)
-    assert budget.reserved == 0
+    assert budget._reserved == 0
     assert budget._owners == {}
 
 
@@ -133,16 +156,3 @@ def test_a_limit_of_the_address_space_counts() -> None:
     found, level = done.stdout.split()
     assert int(found) <= limit
     assert 0.0 < float(level) < 0.9
-
-
-def test_the_own_memory_is_measured_and_trimmed() -> None:
-    budget = MemoryBudget(64 * 1024 * MB)
-    before = budget.level
-    block = bytearray(200 * MB)
-    budget.poll()
-    grown = budget.level
-    del block
-    trim()
-    budget.poll()
-    assert grown > before + 0.002
-    assert budget.level < grown - 0.002

@@ -85,7 +85,7 @@ class World:
         connection: Any = self.upstream.connections.main
         return (
             self.pipeline.in_flight == self.upstream.facts.in_flight == self.router.in_flight == 0
-            and self.upstream.limiter._taken == self.upstream.limiter._given_up.size
+            and self.upstream.limiter._taken == len(self.upstream.limiter._given_up)
             and not any(it.exchange for it in connection._pending.values())
         )
 

@@ -8,7 +8,6 @@ SIGUSR1 reopens the log file.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
@@ -30,6 +29,7 @@ from gateway_core.cli.settings import names_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
+from gateway_core.limits.heap import keep_freed_memory
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.process.early import EarlyChildren
@@ -37,17 +37,6 @@ from gateway_core.upstream.process.early import EarlyChildren
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
 
-KEPT_FREE: Final = 16 * 1024 * 1024
-"""Free bytes at the end of the heap that the C library keeps (M_TRIM_THRESHOLD)."""
-MAPPED_FROM: Final = 8 * 1024 * 1024
-"""Minimum bytes of a block that is mapped outside of the heap, and unmapped when freed (M_MMAP_THRESHOLD)."""
-_MALLOC_SETTINGS: Final = frozenset({"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
-"""Environment variables that may set these thresholds, and then take precedence (mallopt(3))."""
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
-ARENAS: Final = 2
-"""Heaps of the C library: each thread may reserve one of 64 MB of address space (M_ARENA_MAX)."""
 NOW_GRACE: Final = 5.0
 """Seconds to close connections and children without waiting for calls."""
 WATCHDOG_GRACE: Final = 10.0
@@ -158,26 +147,13 @@ async def _gateway(
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
         gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held)
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
-        _keep_freed_memory()
+        keep_freed_memory()
         yield gateway
     finally:
         # After a drain nothing is left to stop; after a failure, children may still run.
         signals.watch(NOW_GRACE + WATCHDOG_GRACE)
         if gateway is not None:
             await gateway.stop()
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next large response, within bounds (mallopt(3)).
-
-    Otherwise glibc returns each large block to the kernel, and every reuse faults its pages in again. Settings in the
-    environment take precedence. Does nothing on C libraries without `mallopt`.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and _MALLOC_SETTINGS.isdisjoint(os.environ):
-        mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM)
-        mallopt(_M_TRIM_THRESHOLD, KEPT_FREE)
-        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], signals: Signals) -> bool:

@@ -57,7 +57,6 @@ class LiveSession:
         "calls",
         "kept",
         "mailbox",
-        "primed",
         "questions",
         "record",
         "subscriptions",
@@ -77,8 +76,6 @@ class LiveSession:
         self._question_timeout = question_timeout
         self.agent: Agent | None = None
         """None before `initialize`; see `introduce`."""
-        self.primed = False
-        """Whether this agent's streams begin with an event without data."""
         self.mailbox = Mailbox()
         """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
         self.kept = EventStore()
@@ -95,7 +92,9 @@ class LiveSession:
 
     def introduce(self, agent: Agent) -> None:
         """Make `agent`, as its `initialize` request described it, the agent of the session."""
-        self.record.introduce(agent.protocol_version, agent.client_info, agent.capabilities)
+        record = self.record
+        record.protocol_version = agent.protocol_version
+        record.client_info, record.capabilities = agent.client_info, agent.capabilities
         self._create_agent()
 
     def _create_agent(self) -> None:
@@ -109,7 +108,6 @@ class LiveSession:
             session_id=record.id,
             standalone=SessionBack(self, limit=self._question_timeout),
         )
-        self.primed = record.protocol_version >= PRIMED_SINCE
 
     def touch(self) -> None:
         self.record.touch(self._clock())
@@ -149,7 +147,8 @@ class LiveSession:
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
         """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
-        return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=self.primed)
+        primed = self.record.protocol_version >= PRIMED_SINCE
+        return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=primed)
 
     def changed(self, kinds: frozenset[str]) -> None:
         """Notify the agent that lists have changed, unless the same notification is already queued."""

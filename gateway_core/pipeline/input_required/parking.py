@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.limits.shares import Shares, network_of
+from gateway_core.limits.shares import Shares, holder_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -154,7 +154,7 @@ class Parking:
         """Keep `call` until its agent retries; returns its key."""
         key = secrets.token_hex(16)
         self._parked[key] = call
-        self._shares.add(*_holder(call), key)
+        self._shares.add(holder_of(call.exchange.agent.principal), key)
         self._emptied.clear()
         call.exchange.leave()
         call.set_lapse(self._wait, self._lapsed, key)
@@ -195,8 +195,8 @@ class Parking:
 
     def _refuse(self, call: ParkedCall) -> bool:
         """If a limit is reached, answer the call's questions with an error and return True."""
-        network, name = _holder(call)
-        own, near = len(self._shares.of(network, name)), self._shares.of_network(network)
+        holder = holder_of(call.exchange.agent.principal)
+        own, near = len(self._shares.of(holder)), self._shares.of_network(holder[0])
         of_network = max(self._per_principal, self._limit * 3 // 4)
         if len(self._parked) < self._limit and own < self._per_principal and near < of_network:
             return False
@@ -207,7 +207,7 @@ class Parking:
         call = self._parked.pop(key, None)
         if call is None:
             return None
-        self._shares.remove(*_holder(call), key)
+        self._shares.remove(key)
         if not self._parked:
             self._emptied.set()
         call.clear_lapse()
@@ -226,12 +226,6 @@ class Parking:
         call.task.cancel()
         self._ending.add(call.task)
         call.task.add_done_callback(self._ending.discard)
-
-
-def _holder(call: ParkedCall) -> tuple[str, str]:
-    """The network and the principal that a call counts for."""
-    principal = call.exchange.agent.principal
-    return network_of(principal.address), principal.id
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:

@@ -16,7 +16,7 @@ from typing import Final
 from gateway_core.api import Principal
 from gateway_core.errors import Busy
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.limits.shares import Shares, network_of
+from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.log.wording import count
 
 GRACE: Final = 5.0
@@ -56,20 +56,20 @@ class ConcurrencyLimiter:
 
         A full queue drops the newest call of the principal with most, for a call of a principal with fewer.
         """
-        network = network_of(principal.address)
-        if self._given_up.size:
-            self._check_given_up(network, principal.id)
+        holder = holder_of(principal)
+        if self._given_up:
+            self._check_given_up(holder)
         if self._taken < self._limit and not self._turns:
             self._taken += 1
             return
-        if self._waiting.size >= self._queue_limit:
-            self._make_room(network, principal.id)
+        if len(self._waiting) >= self._queue_limit:
+            self._make_room(holder)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(network, principal.id, turn)
+        self._waiting.add(holder, turn)
         try:
             await turn
         except asyncio.CancelledError:
-            self._waiting.remove(network, principal.id, turn)
+            self._waiting.remove(turn)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()  # the slot was handed over just before the cancellation
             raise
@@ -87,11 +87,11 @@ class ConcurrencyLimiter:
         """Take a temporarily released slot again, without waiting and even above the limit."""
         self._taken += 1
 
-    def _make_room(self, network: str, name: str) -> None:
-        """Drop the newest waiting call of a holder with more than this one. Raises `Busy` if there is none."""
-        for holder in self._waiting.above(network, name, 2):
-            turn = next(reversed(self._waiting.of(*holder)))
-            self._waiting.remove(*holder, turn)
+    def _make_room(self, newcomer: Holder) -> None:
+        """Drop the newest waiting call of a holder with more than `newcomer`. Raises `Busy` if there is none."""
+        for holder in self._waiting.above(newcomer, 2):
+            turn = next(reversed(self._waiting.of(holder)))
+            self._waiting.remove(turn)
             if not turn.done():
                 turn.set_exception(self._busy())
             return
@@ -115,10 +115,9 @@ class ConcurrencyLimiter:
         now = asyncio.get_running_loop().time()
         longest = max(0.0, deadline.hard_limit - now)
         seconds = min(longest, GRACE) if now >= self._works_on_until else longest
-        principal = exchange.agent.principal
-        kept = _Kept(network_of(principal.address), principal.id, now + GRACE, now + seconds)
+        kept = _Kept(now + GRACE, now + seconds)
         self._taken += 1
-        self._given_up.add(kept.network, kept.name, kept)
+        self._given_up.add(holder_of(exchange.agent.principal), kept)
         kept.arm(seconds, self._over)
         unanswered.add_callback(partial(self._ended, kept))
 
@@ -131,12 +130,12 @@ class ConcurrencyLimiter:
     def _over(self, kept: _Kept) -> None:
         """Release the slot of a given-up call, unless that has happened."""
         kept.disarm()
-        if self._given_up.remove(kept.network, kept.name, kept):
+        if self._given_up.remove(kept):
             self.release()
 
-    def _check_given_up(self, network: str, name: str) -> None:
+    def _check_given_up(self, holder: Holder) -> None:
         """Raise `Busy` if given-up calls keep half of the slots for this principal, or 3/4 of them for its network."""
-        own = self._given_up.of(network, name)
+        network, own = holder[0], self._given_up.of(holder)
         if len(own) >= max(2, self._limit // 2):
             until = min(kept.until for kept in own)
         elif self._given_up.of_network(network) >= max(2, self._limit * 3 // 4):
@@ -150,11 +149,9 @@ class ConcurrencyLimiter:
 class _Kept:
     """The slot of a given-up call."""
 
-    __slots__ = ("_timer", "name", "network", "obeyed_at", "until")
+    __slots__ = ("_timer", "obeyed_at", "until")
 
-    def __init__(self, network: str, name: str, obeyed_at: float, until: float) -> None:
-        self.network = network
-        self.name = name
+    def __init__(self, obeyed_at: float, until: float) -> None:
         self.obeyed_at = obeyed_at
         """Loop time from which an answer shows that the server did not obey the cancellation."""
         self.until = until

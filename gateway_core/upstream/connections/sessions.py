@@ -18,7 +18,7 @@ from gateway_core.api import Principal
 from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
-from gateway_core.limits.shares import Shares, network_of
+from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.connections.await_shared import await_shared
@@ -105,8 +105,6 @@ class SessionConnections:
         """In the order of use, the least recent first."""
         self._shares: Shares[str] = Shares()
         """The sessions in `_sessions`, by their agents."""
-        self._holders: dict[str, tuple[str, str]] = {}
-        """Session -> network and principal of its agent."""
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
@@ -201,9 +199,7 @@ class SessionConnections:
     def retire(self, session_id: str) -> None:
         """Retire the connection of an agent's session that has ended."""
         task = self._sessions.pop(session_id, None)
-        holder = self._holders.pop(session_id, None)
-        if holder is not None:
-            self._shares.remove(*holder, session_id)
+        self._shares.remove(session_id)
         self._failed_openings.pop(session_id, None)
         lease = _opened(task)
         if lease is not None:
@@ -243,7 +239,7 @@ class SessionConnections:
                 if lease is not None:
                     self._retire(lease)
         if task is None:
-            if session_id not in self._holders:
+            if session_id not in self._shares:
                 self._take_place(agent.principal, session_id)
             task = asyncio.create_task(self._lease(declared_by(agent), agent), name="open upstream session")
         self._sessions[session_id] = task
@@ -255,19 +251,18 @@ class SessionConnections:
         At the share of the principal it is its own; at the limit of all, one of the principal with most. Raises `Busy`
         if all of them have calls.
         """
-        holder = (network_of(principal.address), principal.id)
+        holder = holder_of(principal)
         limit = MAX_CHILDREN if self._backoff else MAX_SESSIONS
-        if len(self._shares.of(*holder)) >= max(LEAST_SHARE, limit // 4):
+        if len(self._shares.of(holder)) >= max(LEAST_SHARE, limit // 4):
             self._make_room([holder])
-        elif self._shares.size >= limit:
-            self._make_room([*self._shares.above(*holder), holder])
-        self._shares.add(*holder, session_id)
-        self._holders[session_id] = holder
+        elif len(self._shares) >= limit:
+            self._make_room([*self._shares.above(holder), holder])
+        self._shares.add(holder, session_id)
 
-    def _make_room(self, holders: Iterable[tuple[str, str]]) -> None:
+    def _make_room(self, holders: Iterable[Holder]) -> None:
         """Retire the least recently used connection without calls of the first holder that has one."""
         for holder in holders:
-            own = self._shares.of(*holder)
+            own = self._shares.of(holder)
             for session_id, task in self._sessions.items():
                 lease = _opened(task)
                 if session_id in own and (lease is None or not lease.users) and task.done():

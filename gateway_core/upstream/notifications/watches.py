@@ -20,7 +20,7 @@ from msgspec import Raw
 from gateway_core.api import Principal
 from gateway_core.errors import DeliveryError, NotSent, RpcError, overloaded
 from gateway_core.exchange.exchange import Agent
-from gateway_core.limits.shares import Shares, network_of
+from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.notifications.pauses import Pauses, agreement
@@ -175,8 +175,8 @@ class Watches:
         `principal`: whom the subscription counts for. Returns a function that ends the subscription. Raises `RpcError`
         if the upstream refuses or a limit is reached, `NotSent` if it cannot be reached in time.
         """
-        holder = (network_of(principal.address), principal.id)
-        self._check_share(*holder)
+        holder = holder_of(principal)
+        self._check_share(holder)
         key = owner.session_id or "" if owner is not None else ""
         conversation = self._conversations.get(key)
         if conversation is None or uri not in conversation.wanted:
@@ -187,12 +187,12 @@ class Watches:
         watch = conversation.wanted.setdefault(uri, _Watch())
         mark = object()
         watch.listeners[mark] = on_update
-        self._shares.add(*holder, mark)
+        self._shares.add(holder, mark)
         conversation.start()
 
         def release() -> None:
             watch.listeners.pop(mark, None)
-            self._shares.remove(*holder, mark)
+            self._shares.remove(mark)
             if not watch.listeners and conversation.wanted.get(uri) is watch:
                 del conversation.wanted[uri]
                 conversation.changed.set()
@@ -243,12 +243,13 @@ class Watches:
         if sum(len(conversation.wanted) for conversation in self._conversations.values()) >= MAX_WATCHED:
             raise overloaded(f"{MAX_WATCHED} resources of upstream {self._upstream} are watched, which is the limit")
 
-    def _check_share(self, network: str, name: str) -> None:
+    def _check_share(self, holder: Holder) -> None:
         """Raise `RpcError` if the principal has its share, or if its network has while more than half is in use."""
-        held, own = self._shares.of_network(network), len(self._shares.of(network, name))
+        network, name = holder
+        held, own = self._shares.of_network(network), len(self._shares.of(holder))
         if own >= max(LEAST_SHARE, MAX_WATCHED // 4):
             raise overloaded(f"{name} has {own} subscriptions at upstream {self._upstream}, which is its share", None)
-        if self._shares.size * 2 > MAX_WATCHED and held >= max(LEAST_SHARE, MAX_WATCHED * 3 // 4):
+        if len(self._shares) * 2 > MAX_WATCHED and held >= max(LEAST_SHARE, MAX_WATCHED * 3 // 4):
             raise overloaded(f"{network} has {held} subscriptions at upstream {self._upstream}, its share", None)
 
     def _forget(self, key: str, conversation: _Conversation) -> None:

@@ -10,6 +10,7 @@ from msgspec import Raw
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.sessions.live import LiveSession, SessionBack
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
+from gateway_core.downstream.streams.stream import Mailbox
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.exchange.exchange import Agent
 
@@ -32,13 +33,13 @@ def described(version: str = "2025-11-25") -> Agent:
 async def test_a_session_is_rebuilt_from_its_serialised_record() -> None:
     session = LiveSession(new_record("127.0.0.1", "a", 0.0))
     session.introduce(described())
-    session.record.set_log_level("error")
+    session.record.log_level = "error"
     copy = msgspec.json.decode(msgspec.json.encode(session.record), type=SessionRecord)
     rebuilt = LiveSession(copy)
     assert rebuilt.agent == session.agent
     assert rebuilt.agent is not None
     assert (rebuilt.agent.client_info, rebuilt.agent.capabilities) == (described().client_info, b'{"roots":{}}')
-    assert (rebuilt.primed, rebuilt.record.log_level, rebuilt.record.ready) == (True, "error", False)
+    assert (rebuilt.keep(Mailbox()).primed, rebuilt.record.log_level, rebuilt.record.ready) == (True, "error", False)
 
 
 async def test_the_record_of_a_session_says_whether_it_is_busy() -> None:

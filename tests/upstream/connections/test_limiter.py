@@ -145,7 +145,7 @@ async def test_a_full_queue_drops_the_newest_call_of_the_one_with_most() -> None
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
-    assert limiter._waiting.size == 0
+    assert len(limiter._waiting) == 0
 
 
 async def test_one_principal_may_use_the_whole_queue_while_no_other_wants_it() -> None:
