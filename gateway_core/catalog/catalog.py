@@ -257,16 +257,16 @@ class Catalog:
         """The URI by which a principal reaches `uri`, a resource of the named upstream."""
         return self._seen(principal)[0].published_uri(upstream, uri, served=True)
 
-    def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """A result with its URIs rewritten to those that the agent uses."""
-        published = self._publisher(exchange, result)
-        return result if published is None else _linked(exchange.method, result, published)
+    async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """A result with its URIs rewritten to those that the agent uses.
 
-    async def linked_aside(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """`linked` for a large result, in a thread, so that other calls go on meanwhile."""
+        A large result is rewritten in a thread, so that other calls go on meanwhile.
+        """
         published = self._publisher(exchange, result)
         if published is None:
             return result
+        if len(result.raw) <= LARGE_RESULT:
+            return _linked(exchange.method, result, published)
         await in_task()
         return await asyncio.to_thread(_linked, exchange.method, result, published)
 
