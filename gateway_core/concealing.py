@@ -137,16 +137,10 @@ class HeldSecrets:
 
         return clean
 
-    def clean_text(self, text: str, source: str = "") -> str:
-        """A text with secrets replaced by `MARKER`; the same object if there are none."""
-        data = text.encode(errors="replace")
-        cleaned = self.clean_line(data, source)
-        return text if cleaned is data else cleaned.decode()
-
-    def clean_line(self, data: bytes, source: str = "") -> bytes:
+    def clean_line(self, data: bytes) -> bytes:
         """Text as UTF-8 with secrets replaced by `MARKER`; the same object if there are none."""
         matcher = self._matcher
-        return data if matcher.clears(data) else self._without(data, matcher.automaton.text, source)
+        return data if matcher.clears(data) else self._without(data, matcher.automaton.text)
 
     def _cleaned(self, data: bytes, matcher: _Matcher, source: str) -> bytes:
         pattern = matcher.automaton.json
@@ -166,7 +160,7 @@ class HeldSecrets:
 
         return _TOKEN.sub(cleaned, data)
 
-    def _without(self, data: bytes, pattern: Any, source: str, *, is_json: bool = False) -> bytes:
+    def _without(self, data: bytes, pattern: Any, source: str = "", *, is_json: bool = False) -> bytes:
         pieces: list[bytes] = []
         kept = at = 0
         while (match := pattern.search(data, at)) is not None:

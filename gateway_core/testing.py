@@ -282,7 +282,7 @@ class _FakeCatalog:
         """The result unchanged: task ids are the same on both sides."""
         return result
 
-    def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+    async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """The result unchanged. The pipeline calls this once, after the last plugin; it records the result."""
         self.ended = result
         return result

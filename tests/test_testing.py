@@ -110,6 +110,11 @@ async def test_a_fake_upstream_answers_as_it_is_told():
     assert (await run_call(make_call(arguments={"a": 1}), echo)).content == {"structuredContent": {"a": 1}}
 
 
+async def test_a_fake_upstream_may_give_a_large_answer():
+    result = await run_call(make_call(), FakeUpstream("x" * 300_000))
+    assert result.content["content"][0]["text"] == "x" * 300_000
+
+
 @pytest.fixture
 def log():
     seen = []

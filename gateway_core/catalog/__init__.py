@@ -4,9 +4,9 @@
 on the configuration file and the upstreams' last known lists, never on the current health of upstreams.
 """
 
-from gateway_core.catalog.catalog import LARGE_RESULT, Catalog
+from gateway_core.catalog.catalog import Catalog
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks, require_tasks
 
-__all__ = ["LARGE_RESULT", "Catalog", "Entry", "Snapshot", "Target", "Tasks", "require_tasks"]
+__all__ = ["Catalog", "Entry", "Snapshot", "Target", "Tasks", "require_tasks"]

@@ -87,8 +87,8 @@ class Catalog:
         self.tasks: Final = Tasks(seal, upstreams)
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
         self._views: dict[str, _View] = {}
-        self._made_from: tuple[Mapping[Upstream, FetchedLists], list[int]] = ({}, [-1])
-        """The lists, and their counters of changes, that the snapshot was made from."""
+        self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
+        """The lists that the snapshot was made from, each with the counter of its upstream's changes."""
         self.snapshot = Snapshot()
         """Made from the lists that upstreams returned to the gateway itself."""
         self.generation = object()
@@ -98,17 +98,16 @@ class Catalog:
     def rebuild(self) -> None:
         """Build a snapshot from the upstreams' last known lists, and call the listeners with what changed.
 
-        If nothing changed, the old snapshot and the views made from it stay. Lists are immutable: the same objects
-        make the same snapshot, and most calls come from an upstream that went down or came back with the same lists.
+        If nothing changed, the old snapshot and the views made from it stay. Equal lists make the same snapshot, and
+        most calls come from an upstream that went down or came back with the same lists.
         """
-        all_fetched = {one: known for one in self._upstreams if (known := self._known(one)) is not None}
-        changes = [one.published.changes for one in all_fetched]
-        last, last_changes = self._made_from
-        same = changes == last_changes and list(all_fetched) == list(last)
-        if same and all(known is last[one] for one, known in all_fetched.items()):
+        fetched = ((one, self._known(one)) for one in self._upstreams)
+        made_from = [(one, known, one.published.changes) for one, known in fetched if known is not None]
+        if made_from == self._made_from:
             return
-        self._made_from = all_fetched, changes
+        all_fetched = {one: known for one, known, _ in made_from}
         before, after = self.snapshot, self._assembler.whole(self._upstreams, all_fetched)
+        self._made_from = made_from
         if after == before:
             return
         self.snapshot = after
@@ -258,16 +257,16 @@ class Catalog:
         """The URI by which a principal reaches `uri`, a resource of the named upstream."""
         return self._seen(principal)[0].published_uri(upstream, uri, served=True)
 
-    def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """A result with its URIs rewritten to those that the agent uses."""
-        published = self._publisher(exchange, result)
-        return result if published is None else _linked(exchange.method, result, published)
+    async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """A result with its URIs rewritten to those that the agent uses.
 
-    async def linked_aside(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """`linked` for a large result, in a thread, so that other calls go on meanwhile."""
+        A large result is rewritten in a thread, so that other calls go on meanwhile.
+        """
         published = self._publisher(exchange, result)
         if published is None:
             return result
+        if len(result.raw) <= LARGE_RESULT:
+            return _linked(exchange.method, result, published)
         await in_task()
         return await asyncio.to_thread(_linked, exchange.method, result, published)
 

@@ -22,7 +22,8 @@ class Entry:
     """Its definition as agents see it."""
     upstreams: tuple[Upstream, ...]
     """Replicas that can serve it, in file order."""
-    tool: Tool | None = None
+    tool: Tool | None = field(default=None, compare=False)
+    """Derived from the members above; not compared, because that would decode its definition."""
     mirrored: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """For a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
     legacy: Mapping[str, bytes | None] = field(default_factory=dict)

@@ -82,7 +82,7 @@ class Memory:
         latest = max((record.generation for record in records.values()), default=-1)
         names = [*disabled, *(upstream.name for upstream in proxy.upstreams)]
         generations = {name: records[name].generation if name in records else latest + 1 for name in names}
-        self.owners: Final = Owners(names, generations)
+        self.owners: Final = Owners(generations)
         self.lists: dict[str, FetchedLists] = {}
         """Upstream -> the lists that the file holds for it."""
         self._dormant = {name: records[name].lists for name in disabled if name in records}

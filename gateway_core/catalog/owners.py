@@ -25,13 +25,13 @@ Held = tuple[Kind, str]
 class Owners:
     """The current holders of names."""
 
-    def __init__(self, upstreams: Sequence[str], generations: Mapping[str, int] | None = None) -> None:
-        """`upstreams`: all configured names, in file order; those that are switched off come first.
+    def __init__(self, generations: Mapping[str, int]) -> None:
+        """`generations`: upstream -> a number that grows with each change of the file that added upstreams.
 
-        `generations`: upstream -> a number that grows with each change of the file that added upstreams; default 0.
+        All configured upstreams in file order; those that are switched off come first.
         """
-        self.generations: Final = {name: (generations or {}).get(name, 0) for name in upstreams}
-        self._rank: Final = {name: (self.generations[name], number) for number, name in enumerate(upstreams)}
+        self.generations: Final = generations
+        self._rank: Final = {name: (generation, at) for at, (name, generation) in enumerate(generations.items())}
         self.holders: dict[Held, tuple[str, ...]] = {}
         self.known: set[tuple[str, Kind]] = set()
         """(upstream, kind) of every list that took part in an assignment of names so far."""

@@ -154,8 +154,8 @@ def _keeper(kind: Kind, name: str, group: _Group, space: frozenset[str], rules: 
 
 
 def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
-    """The group of a claim that the plugin returned, either the same object or an equal one."""
-    return next(group for known, group in pairs if known is claim or known == claim)
+    """The group of a claim that the plugin returned, which is one of those that it was given."""
+    return next(group for known, group in pairs if known is claim)
 
 
 def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[str]) -> dict[str, _Group]:

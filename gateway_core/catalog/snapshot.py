@@ -62,10 +62,10 @@ class Snapshot:
     templates: Mapping[str, Entry] = field(default_factory=dict)
     matched: Templates = field(default_factory=Templates, compare=False)
     """Derived from `templates`."""
-    tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
-    """(upstream, its own name for the tool) -> the published entry."""
-    resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
-    """The same for resources and their URIs."""
+    tools_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict, compare=False)
+    """(upstream, its own name for the tool) -> the published entry; derived from `tools`."""
+    resources_by_owner: Mapping[tuple[str, str], Entry] = field(default_factory=dict, compare=False)
+    """The same for resources and their URIs; derived from `resources`."""
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     all_fetched: Mapping[Upstream, FetchedLists] = field(default_factory=dict)
     """The lists that upstreams returned to the gateway itself; views are made from them."""

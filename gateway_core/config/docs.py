@@ -189,8 +189,8 @@ folder above it; `--config PATH` names another one. `rad mcp proxy init` writes 
 `rad mcp proxy check` tells whether a file is right without starting anything.
 
 - Times are in seconds (`30` or `2.5`), sizes in bytes.
-- Relative paths (`cwd`, `state_dir`, `${{file:PATH}}`) start at the folder of the configuration file. `log.file` starts
-  at the [state folder](operations.md#files), which is the same unless you change it.
+- Relative paths (`cwd`, `state_dir`, `${{file:PATH}}`, the files of `tls`) start at the folder of the configuration
+  file. `log.file` starts at the [state folder](operations.md#files), which is the same unless you change it.
 - The file may hold up to {FILE_LIMIT // 1024} KiB of UTF-8. Because it names commands that the gateway runs, a file
   that its group or everybody may write is refused, and so is another user's file (unless that user is root).
   `{TRUST_VARIABLE}=1` in the environment accepts both, for [containers](containers.md).
@@ -234,7 +234,7 @@ _NOTES: Final = {
     "of its plugin; a key whose plugin is not listed, or whose entry has the setting already, is an error.\n\n"
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
-    "`url`, `headers` and `auth` for `http` and `sse`. A name must not contain the `separator`.",
+    "`url`, `headers`, `auth`, `proxy` and `tls` for `http` and `sse`. A name must not contain the `separator`.",
     "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand, and needs one "
     'proof: `client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins in a browser (the code '
     "flow) are not supported. [Operations](operations.md#oauth) tells what is asked of whom.",

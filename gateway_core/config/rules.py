@@ -91,8 +91,8 @@ def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
     control = proxy.get("control")
     if not isinstance(control, dict) or control.get("port") != _number(proxy, "port"):
         return
-    hosts = {table.get("host", ProxyConfig.model_fields["host"].default) for table in (proxy, control)}
-    if len(hosts) == 1 or hosts & {"0.0.0.0", "::"}:
+    hosts = [table.get("host", ProxyConfig.model_fields["host"].default) for table in (proxy, control)]
+    if hosts[0] == hosts[1] or any(host in ("0.0.0.0", "::") for host in hosts):
         yield Problem(
             (*_PROXY, "control", "port"), "is also mcp.proxy.port, where agents connect; choose another, or 0 for any"
         )

@@ -18,7 +18,7 @@ from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
-from gateway_core.exchange.pace import Pace
+from gateway_core.exchange.progress import ProgressThrottle
 from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
@@ -125,7 +125,7 @@ class Exchange(msgspec.Struct, eq=False):
     unanswered: Unanswered | None = None
     """Its request, if that was given up after it was sent. Set by the connection."""
     _progress: float = float("-inf")
-    _pace: Pace | None = None
+    _throttle: ProgressThrottle | None = None
     _resumed: Exchange | None = None
     """The parked exchange that this one resumes."""
     waited: float = 0.0
@@ -200,13 +200,13 @@ class Exchange(msgspec.Struct, eq=False):
             return
         if "_meta" in members:
             members = jsonrpc.members(without_reserved(bytes(params)))
-        if self._pace is None:
-            self._pace = Pace()
-        self._pace.put(members, self._tell_progress)
+        if self._throttle is None:
+            self._throttle = ProgressThrottle()
+        self._throttle.put(members, self._tell_progress)
 
     def _flush_progress(self) -> None:
-        if self._pace is not None:
-            self._pace.flush(self._tell_progress)
+        if self._throttle is not None:
+            self._throttle.flush(self._tell_progress)
 
     def _tell_progress(self, members: dict[str, Raw]) -> None:
         members["progressToken"] = Raw(self.progress_token)
@@ -226,8 +226,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Close the back channel before the answer: send held progress, and drop later notifications."""
         if self._resumed is not None:
             self._resumed.close()
-        if self._pace is not None:
-            self._flush_progress()
+        self._flush_progress()
         self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:

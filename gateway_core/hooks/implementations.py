@@ -48,7 +48,6 @@ class Hook:
     name: str
     function: Callable[..., Any]
     is_async: bool
-    arguments: tuple[str, ...]
 
     @classmethod
     def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
@@ -62,4 +61,4 @@ class Hook:
             def function(*values: Any) -> Any:
                 return inner(*[values[position] for position in positions])
 
-        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function), wanted)
+        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function))

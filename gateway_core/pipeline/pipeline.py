@@ -20,7 +20,7 @@ from msgspec import Raw
 from msgspec.structs import replace as _replace
 
 from gateway_core.api import Call, CallResult, Outcome, Reject
-from gateway_core.catalog import LARGE_RESULT, Catalog, Target
+from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import (
     CANCELLED,
@@ -169,8 +169,8 @@ class Delivery(msgspec.Struct, eq=False):
             running.close_deadline()
             if self._chain is not None:
                 result = await chain.run_after(self._chain, result)
-            if len(result.raw) > LARGE_RESULT:
-                result = await self.pipeline.catalog.linked_aside(self.exchange, result)
+            if self.pipeline.catalog.snapshot.linking:
+                result = await self.pipeline.catalog.linked(self.exchange, result)
             result = self._published(result)
             return result
         except asyncio.CancelledError:
@@ -264,13 +264,10 @@ class Delivery(msgspec.Struct, eq=False):
             self._running.limit(timeout)
 
     def _published(self, result: CallResult) -> CallResult:
-        """The result in the agent's era, with the URIs that the gateway publishes."""
+        """The result in the agent's era, without secrets."""
         if result.outcome is not _OK:
             result = _cleaned(result, self.pipeline.clean)
-        exchange, catalog, reply = self.exchange, self.pipeline.catalog, self._reply
-        if catalog.snapshot.linking and len(result.raw) <= LARGE_RESULT:
-            result = catalog.linked(exchange, result)
-        agent, method, raw = exchange.agent, exchange.method, result.raw
+        reply, agent, method, raw = self._reply, self.exchange.agent, self.exchange.method, result.raw
         if result.error is not None or (method in LISTS and result.era == agent.era):
             return result
         members = reply.members if reply is not None and reply.plain and raw is reply.result else None

@@ -173,3 +173,25 @@ async def test_many_new_warnings_are_a_few_lines_of_the_log(world: World) -> Non
     assert len(lines) == 21
     assert "485 more new warnings" in lines[-1]
     assert len(world.catalog.snapshot.warnings) == 505, "five names of b changed, too"
+
+
+async def test_the_same_lists_fetched_again_leave_the_definitions_undecoded(world: World) -> None:
+    await world.refresh()
+    another_order(world)
+    await world.refresh()
+    tools = [entry.tool for entry in world.catalog.snapshot.tools.values()]
+    assert tools
+    assert all(tool is not None and isinstance(tool._definition, bytes) for tool in tools)
+
+
+async def test_a_rebuild_that_failed_is_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole(*_: Any) -> Any:
+        raise AssertionError("failed")
+
+    a_description(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.catalog._assembler, "whole", whole)
+        with pytest.raises(AssertionError, match="failed"):
+            await world.refresh()
+    world.catalog.rebuild()
+    assert b'"new"' in world.catalog.snapshot.resources["x:r"].raw

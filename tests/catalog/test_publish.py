@@ -59,7 +59,7 @@ def published(
     rules = Rules(
         Names(known, separator, names or NamesConfig()),
         ReplicaRule(ProxyConfig(replicas=replicas)),  # type: ignore[arg-type]
-        owners or Owners(known),
+        owners or Owners(dict.fromkeys(known, 0)),
         separator,
     )
     return publish(

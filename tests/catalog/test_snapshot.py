@@ -111,11 +111,11 @@ async def test_what_an_upstream_was_read_from_leads_to_it_whatever_the_scheme() 
     agent = Agent(Principal("p"), "modern", "2026-07-28")
     raw = b'{"contents":[{"uri":"https://example.org/x","text":""}]}'
     result = CallResult(raw, None, Outcome.OK, "b", "modern")
-    read = world.catalog.linked(Exchange(agent, "resources/read", NO_BACK), result)
+    read = await world.catalog.linked(Exchange(agent, "resources/read", NO_BACK), result)
     assert json.loads(read.raw)["contents"][0]["uri"] == "https://example.org/x#upstream=b"
     assert world.catalog.published_uri("b", "https://example.org/x") == "https://example.org/x#upstream=b"
     block = b'{"content":[{"type":"resource_link","name":"x","uri":"https://example.org/x"}]}'
-    called = world.catalog.linked(
+    called = await world.catalog.linked(
         Exchange(agent, "tools/call", NO_BACK), CallResult(block, None, Outcome.OK, "b", "modern")
     )
     assert called.raw == block

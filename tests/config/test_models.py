@@ -551,3 +551,8 @@ def test_the_two_planes_do_not_share_a_port(text: str, wrong: bool) -> None:
         return
     with pytest.raises(ConfigError, match=r"mcp\.proxy\.control\.port: is also mcp\.proxy\.port"):
         loads(HEAD + text, Path("x.toml"), {})
+
+
+def test_a_host_of_the_wrong_type_is_said_where_the_planes_share_a_port() -> None:
+    with pytest.raises(ConfigError, match=r"mcp\.proxy\.host: must be text in quotes, but is a list"):
+        loads(HEAD + "host = []\n[mcp.proxy.control]\nport = 3000\n", Path("x.toml"), {})

@@ -124,4 +124,4 @@ async def test_the_first_secret_of_an_upstream_that_is_hidden_from_agents_is_log
     finally:
         logger.remove(sink)
     assert seen == [{"upstream": "files", "secret": "env.API_KEY of upstream a"}]
-    assert held.clean_text("the-admin-token-1") == "[REDACTED]"
+    assert held.clean_line(b"the-admin-token-1") == b"[REDACTED]"

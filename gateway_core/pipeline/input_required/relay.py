@@ -33,7 +33,7 @@ class _Question(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class InputRequired:
+class InputRequiredResult:
     """An `input_required` result."""
 
     members: Mapping[str, Raw]
@@ -48,7 +48,7 @@ def may_ask(reply: Reply) -> bool:
     return jsonrpc.has(reply.result, b"input_required")
 
 
-def input_required(raw: bytes) -> InputRequired | None:
+def input_required(raw: bytes) -> InputRequiredResult | None:
     """The questions of a modern server's result; None if it is not `input_required`.
 
     Raises `RpcError(UPSTREAM_FAILED)` if it is malformed (basic/patterns/mrtr, InputRequiredResult).
@@ -65,10 +65,10 @@ def input_required(raw: bytes) -> InputRequired | None:
         raise invalid("it asks for input and does not say for what")
     if len(questions) > MAX_REQUESTS:
         raise invalid(f"it asks more than {MAX_REQUESTS} questions at once")
-    return InputRequired(members, questions, state)
+    return InputRequiredResult(members, questions, state)
 
 
-def check_questions(agent: Agent, asked: InputRequired) -> None:
+def check_questions(agent: Agent, asked: InputRequiredResult) -> None:
     """Raise `RpcError(UPSTREAM_FAILED)` if a question needs a capability that the agent did not declare."""
     for question in asked.questions.values():
         try:
@@ -113,7 +113,7 @@ async def ask_and_repeat(upstream: Upstream, exchange: Exchange, request: Reques
     raise invalid(f"it asked for input {MAX_ROUNDS} times, which is the limit")
 
 
-async def _answers(upstream: str, exchange: Exchange, asked: InputRequired) -> dict[str, Raw]:
+async def _answers(upstream: str, exchange: Exchange, asked: InputRequiredResult) -> dict[str, Raw]:
     keys = list(asked.questions)
     tasks = [asyncio.ensure_future(_answer(upstream, exchange, question)) for question in asked.questions.values()]
     try:

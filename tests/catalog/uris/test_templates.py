@@ -72,9 +72,9 @@ def call_of(upstream: str, uris: list[str]) -> tuple[Exchange, CallResult]:
     return Exchange(agent, "tools/call", NO_BACK), result
 
 
-def links_of(world: World, upstream: str, uris: list[str]) -> list[str]:
+async def links_of(world: World, upstream: str, uris: list[str]) -> list[str]:
     """The URIs of the links in a result of that upstream, as agents get them."""
-    linked = world.catalog.linked(*call_of(upstream, uris))
+    linked = await world.catalog.linked(*call_of(upstream, uris))
     return [block["uri"] for block in json.loads(linked.raw)["content"]]
 
 
@@ -98,16 +98,16 @@ def test_an_upstream_with_too_many_templates_keeps_the_first_ones_and_is_warned_
     assert any("upstream hostile has 257 URI templates" in warning for warning in snapshot.warnings)
 
 
-def test_many_links_against_many_templates_cost_a_bounded_number_of_tests(tests: list[str]) -> None:
+async def test_many_links_against_many_templates_cost_a_bounded_number_of_tests(tests: list[str]) -> None:
     world = hostile_world(*(f"{{+a}}x{number}{{+b}}" for number in range(10_000)))
-    links = links_of(world, "hostile", [f"zzz://{number}" for number in range(1000)])
+    links = await links_of(world, "hostile", [f"zzz://{number}" for number in range(1000)])
     assert len(tests) <= EFFORT // TEST_COST
     assert links[-1] == "zzz://999#upstream=hostile", "the mark of its upstream is always right"
 
 
-def test_a_link_to_the_web_stays_when_no_further_test_is_allowed(tests: list[str]) -> None:
+async def test_a_link_to_the_web_stays_when_no_further_test_is_allowed(tests: list[str]) -> None:
     world = hostile_world(*(f"{{+a}}x{number}{{+b}}" for number in range(10_000)))
-    links = links_of(world, "honest", [f"zzz://{number}" for number in range(1000)] + ["https://example.org/a"])
+    links = await links_of(world, "honest", [f"zzz://{number}" for number in range(1000)] + ["https://example.org/a"])
     assert links[-1] == "https://example.org/a"
     assert links[-2] == "zzz://999#upstream=honest"
 
@@ -123,15 +123,15 @@ async def test_others_go_on_while_the_links_of_a_large_result_are_rewritten() ->
             await asyncio.sleep(0.001)
 
     task = asyncio.create_task(other())
-    linked = await world.catalog.linked_aside(*call_of("hostile", [f"other://{number}" for number in range(20_000)]))
+    linked = await world.catalog.linked(*call_of("hostile", [f"other://{number}" for number in range(20_000)]))
     task.cancel()
     assert linked.raw.count(b"#upstream=hostile") == 20_000
     assert turns > 3
 
 
-def test_links_to_listed_resources_need_no_test(tests: list[str]) -> None:
+async def test_links_to_listed_resources_need_no_test(tests: list[str]) -> None:
     world = hostile_world(*(f"{{+a}}x{number}{{+b}}" for number in range(10_000)))
-    links = links_of(world, "honest", [f"zzz://{number}" for number in range(1000)] + ["mine://1"])
+    links = await links_of(world, "honest", [f"zzz://{number}" for number in range(1000)] + ["mine://1"])
     assert links[-1] == "mine://1"
 
 

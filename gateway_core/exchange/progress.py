@@ -15,7 +15,7 @@ PROGRESS_SPACING: Final = 0.05
 (basic/patterns/progress)."""
 
 
-class Pace:
+class ProgressThrottle:
     """Limits the rate of one request's progress: a burst passes at once, then the last of each interval."""
 
     __slots__ = ("_held", "_left", "_since", "_timer")
@@ -27,6 +27,7 @@ class Pace:
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, members: dict[str, Raw], send: Callable[[dict[str, Raw]], None]) -> None:
+        """Send a notification now, or hold it until the interval ends; it replaces one that is held."""
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._held = members
