@@ -86,10 +86,10 @@ def connectable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def locate(config: Path | None, *, start: Path | None = None) -> Path:
+def locate(config: Path | None) -> Path:
     """The configuration file of a command: `config` if given, else the nearest `.radium/mcp-proxy.toml`.
 
-    Looks from `start` (default: the working directory) upwards, up to a folder in which other users may write. A
+    Looks from the working directory upwards, up to a folder in which other users may write. A
     deleted file still counts while its pid file exists. Raises `UsageError` if there is none.
     """
     if config is not None:
@@ -97,7 +97,7 @@ def locate(config: Path | None, *, start: Path | None = None) -> Path:
         if path.is_file() or any(place.is_file() for place in pid_files(path)):
             return path
         raise UsageError(f"{path}: {_what_is_there(path)}")
-    here = (start or Path.cwd()).absolute()
+    here = Path.cwd()
     searched = "the folders above it"
     for folder in (here, *here.parents):
         if folder != here and _is_shared(folder):

@@ -229,17 +229,18 @@ def test_address_is_one_that_can_be_connected_to(host, address):
     assert Instance(1, host, 3000, "t", 0.0).address == address
 
 
-def test_the_nearest_file_upwards_is_found(tmp_path):
+def test_the_nearest_file_upwards_is_found(tmp_path, monkeypatch):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     (tmp_path / ".radium").mkdir()
     outer = tmp_path / ".radium" / "mcp-proxy.toml"
     outer.touch()
-    assert locate(None, start=below) == outer
+    monkeypatch.chdir(below)
+    assert locate(None) == outer
     (tmp_path / "a" / ".radium").mkdir()
     inner = tmp_path / "a" / ".radium" / "mcp-proxy.toml"
     inner.touch()
-    assert locate(None, start=below) == inner
+    assert locate(None) == inner
 
 
 @pytest.mark.parametrize("kind", ["writable", "another user's"])
@@ -248,7 +249,8 @@ def test_the_search_ends_below_a_folder_in_which_others_may_write(tmp_path, monk
     own.mkdir(parents=True)
     (shared / ".radium").mkdir()
     (shared / ".radium" / "mcp-proxy.toml").touch()
-    assert locate(None, start=own) == shared / ".radium" / "mcp-proxy.toml"
+    monkeypatch.chdir(own)
+    assert locate(None) == shared / ".radium" / "mcp-proxy.toml"
     if kind == "writable":
         shared.chmod(0o1777)
     else:
@@ -258,11 +260,13 @@ def test_the_search_ends_below_a_folder_in_which_others_may_write(tmp_path, monk
         foreign = os.stat_result(fields)
         monkeypatch.setattr(Path, "stat", lambda path, **options: foreign if path == shared else real(path, **options))
     with pytest.raises(UsageError, match=f"the folders above it below {shared}, where other users may write"):
-        locate(None, start=own)
-    assert locate(None, start=shared) == shared / ".radium" / "mcp-proxy.toml", "the working directory itself counts"
+        locate(None)
+    monkeypatch.chdir(shared)
+    assert locate(None) == shared / ".radium" / "mcp-proxy.toml", "the working directory itself counts"
     (shared / "own" / ".radium").mkdir()
     (shared / "own" / ".radium" / "mcp-proxy.toml").touch()
-    assert locate(None, start=own) == shared / "own" / ".radium" / "mcp-proxy.toml"
+    monkeypatch.chdir(own)
+    assert locate(None) == shared / "own" / ".radium" / "mcp-proxy.toml"
 
 
 def test_the_name_is_the_one_that_the_configuration_uses():
@@ -271,18 +275,20 @@ def test_the_name_is_the_one_that_the_configuration_uses():
     assert str(RELATIVE_PATH) == f"{module.FOLDER}/{module.CONFIG_NAME}"
 
 
-def test_a_running_gateway_is_found_after_its_file_was_deleted(tmp_path):
+def test_a_running_gateway_is_found_after_its_file_was_deleted(tmp_path, monkeypatch):
     (tmp_path / ".radium").mkdir()
     config = tmp_path / ".radium" / "mcp-proxy.toml"
     hold = acquire(config, host="127.0.0.1", port=3000)
-    assert locate(None, start=tmp_path) == config
+    monkeypatch.chdir(tmp_path)
+    assert locate(None) == config
     assert locate(config) == config
     hold.release()
 
 
-def test_a_missing_file_is_wrong_usage(tmp_path):
+def test_a_missing_file_is_wrong_usage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="rad mcp proxy init"):
-        locate(None, start=tmp_path)
+        locate(None)
     with pytest.raises(UsageError, match="no such file"):
         locate(tmp_path / "x.toml")
     with pytest.raises(UsageError, match="is a folder"):
