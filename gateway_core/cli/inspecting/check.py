@@ -12,8 +12,8 @@ from gateway_core.cli.instance import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
-from gateway_core.cli.settings import load_config, local_gateway
-from gateway_core.config import Config, exposure
+from gateway_core.cli.settings import local_gateway
+from gateway_core.config import Config, exposure, load
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
@@ -69,7 +69,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
 def _loaded(path: Path) -> Config:
     """The configuration. Raises `ConfigError` with the problems of its plugins, too."""
     try:
-        return load_config(path)
+        return load(path)
     except ConfigError as error:
         raise ConfigError(with_plugins(error, path)) from None
 

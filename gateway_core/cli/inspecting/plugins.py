@@ -11,8 +11,7 @@ from gateway_core.cli.inspecting.problems import parts_of, with_plugins
 from gateway_core.cli.instance import UsageError, locate
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put, put_json, say
-from gateway_core.cli.settings import load_config
-from gateway_core.config import DEFAULT_PLUGINS, plugin_entries
+from gateway_core.config import DEFAULT_PLUGINS, load, plugin_entries
 from gateway_core.errors import ConfigError, FileProblem, PluginError
 from gateway_core.hooks import loader
 from gateway_core.hooks.described import Described, described
@@ -70,7 +69,7 @@ def _enabled(path: Path | None, installed: Sequence[Described]) -> tuple[_Enable
     if path is None:
         return (), None
     try:
-        return [(plugin, plugin.on_error) for plugin in loader.load(load_config(path).proxy.plugins, str(path))], None
+        return [(plugin, plugin.on_error) for plugin in loader.load(load(path).proxy.plugins, str(path))], None
     except PluginError as error:
         return (), error
     except ConfigError as error:
