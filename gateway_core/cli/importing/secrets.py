@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway_core.config.secrets import is_plain
+from gateway_core.config.secrets import STEMS, WORDS, is_plain
 
 _SECRET_NAME: Final = re.compile(
-    r"api[_-]?key|secret|token|passw|passphrase|credential|private[_-]?key|authorization|cookie|"
-    r"(^|[_-])(key|pat|pwd|pass|auth|bearer|dsn|pin|sig|signature|jwt)([_-]|$)",
+    rf"{STEMS}|api[_-]?key|private[_-]?key|authorization|(^|[_-])({WORDS}|key|auth)([_-]|$)",
     re.IGNORECASE,
 )
 _HARMLESS_NAME: Final = re.compile(
-    r"(^|[_-])(file|path|dir|folder|name|header|id|type|url|uri|host)$|tokens$", re.IGNORECASE
+    r"(^|[_-])(file|path|dir|folder|name|header|id|type|url|uri|host)$"
+    r"|(^|[_-])(max|min|num|total|input|output|prompt|completion|context)([_-]\w+)?[_-]?tokens$",
+    re.IGNORECASE,
 )
 _SHAPES: Final = re.compile(
     r"\b(gh[opsur]_|github_pat_|glpat-|xox[abeprs]-|xapp-|sk[-_]|pk_live_|rk_live_|whsec_|hf_|npm_|pypi-|ntn_|lin_api_|"
