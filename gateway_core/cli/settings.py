@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from gateway_core.cli.instance import UsageError
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.config import Config
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
-from gateway_core.cli.instance import locate
+from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json

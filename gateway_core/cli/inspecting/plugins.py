@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
-from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put, put_json, say
 from gateway_core.config import DEFAULT_PLUGINS, plugin_entries

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway_core.cli.instance import Hold, acquire, locate
+from gateway_core.cli.instance import Hold, acquire
+from gateway_core.cli.locate import locate
 from gateway_core.cli.serving import port
 from gateway_core.cli.settings import require_enabled
 from gateway_core.cli.state.folder import prepare, state_folder

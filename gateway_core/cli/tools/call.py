@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
-from gateway_core.cli.instance import Instance, locate
+from gateway_core.cli.instance import Instance
+from gateway_core.cli.locate import locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
-from gateway_core.cli.instance import locate
+from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import show_tools
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import Failed, put_json, say
