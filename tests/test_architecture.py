@@ -61,7 +61,7 @@ TESTED_IN = {
     "exchange/test_exchange.py": ("exchange/progress.py",),
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
     "cli/test_app.py": ("cli/status.py",),
-    "cli/importing/test_convert.py": ("cli/importing/placeholders.py",),
+    "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
     "cli/test_instance.py": ("cli/state/lock_file.py",),

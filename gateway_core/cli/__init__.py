@@ -1,9 +1,10 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help, `options` their option classes. One module per job: `serving` (start), `stop`,
-`status`, `views` (check, tools, plugins), `call`, `init`. They share `instance` (the pid file), `running` (finds the
-gateway of a command), `client` (queries the control plane), `report` (errors, with `exit_codes`), `settings` (the
-loaded configuration) and `render` (tables).
+`app` has the commands and their help, `options` their option classes. The commands are in `init`, `importing`,
+`serving` (start), `stop`, `status`, `inspecting` (check, plugins) and `tools` (tools, call). They share `locate` (finds
+the configuration file), `instance` (the pid file, in the folder that `state` finds), `running` (finds the gateway of a
+command), `client` (queries the control plane), `settings` (a temporary gateway), `report` (errors, with `exit_codes`),
+`hints` (commands in messages) and `rendering` (tables).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway_core.cli.exit_codes import ExitCode
-from gateway_core.cli.instance import UsageError
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
 from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE

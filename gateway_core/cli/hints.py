@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 _REPEATED: Final = {"config": "--config", "_state": "--state-dir"}
 """Name of the parameter -> its option."""
-_given: dict[str, str] = {}
+_given: ContextVar[tuple[str, ...]] = ContextVar("_given", default=())
 
 
-def remember(params: Mapping[str, Any]) -> None:
-    """Take the options to repeat from the parameters of the command that runs."""
-    _given.clear()
-    for name, option in _REPEATED.items():
-        value = params.get(name)
-        if isinstance(value, Path | str):
-            _given[option] = str(value)
+@contextmanager
+def repeating(params: Mapping[str, Any]) -> Iterator[None]:
+    """Within this context, commands repeat these options of the parameters of the command that runs."""
+    given = [(option, params.get(name)) for name, option in _REPEATED.items()]
+    token = _given.set(tuple(part for option, value in given if value is not None for part in (option, str(value))))
+    try:
+        yield
+    finally:
+        _given.reset(token)
 
 
-def arguments() -> list[str]:
+def arguments() -> tuple[str, ...]:
     """Those options as arguments of a command."""
-    return [part for option in _given.items() for part in option]
+    return _given.get()
 
 
 def command(rest: str) -> str:

@@ -8,7 +8,7 @@ import secrets
 import shlex
 from pathlib import Path
 
-from gateway_core.cli.instance import CONFIG_NAME, FOLDER
+from gateway_core.cli.locate import CONFIG_NAME, FOLDER
 from gateway_core.cli.report import Failed, put
 from gateway_core.config import default_file
 

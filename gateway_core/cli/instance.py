@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from gateway_core.cli.state.lock_file import holders_of, is_at, namespace, open_
 from gateway_core.errors import GatewayError
 from gateway_core.http1.hosts import base_url
 
-FOLDER: Final = ".radium"
-CONFIG_NAME: Final = "mcp-proxy.toml"
 MAX_PID_FILE: Final = 16 * 1024
 LOCK_PATIENCE: Final = 0.3
 """Seconds that a start retries the lock, because a process that reads the file locks it for microseconds."""
@@ -33,10 +30,6 @@ FORMAT: Final = 1
 """Version of the pid file's contents; incremented when a field changes."""
 READ_PATIENCE: Final = 0.5
 """Seconds to wait until a locked file has its owner's contents: a start locks first and writes afterwards."""
-
-
-class UsageError(GatewayError):
-    """Wrong usage of a command, such as a missing file or a wrong option."""
 
 
 class NotRunning(GatewayError):
@@ -84,56 +77,6 @@ class Instance:
 def connectable(host: str) -> str:
     """The host to connect to: loopback for an address that means "all interfaces"."""
     return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-def locate(config: Path | None, *, start: Path | None = None) -> Path:
-    """The configuration file of a command: `config` if given, else the nearest `.radium/mcp-proxy.toml`.
-
-    Looks from `start` (default: the working directory) upwards, up to a folder in which other users may write. A
-    deleted file still counts while its pid file exists. Raises `UsageError` if there is none.
-    """
-    if config is not None:
-        path = Path(os.path.abspath(config))
-        if path.is_file() or any(place.is_file() for place in pid_files(path)):
-            return path
-        raise UsageError(f"{path}: {_what_is_there(path)}")
-    here = (start or Path.cwd()).absolute()
-    searched = "the folders above it"
-    for folder in (here, *here.parents):
-        if folder != here and _is_shared(folder):
-            searched = f"the folders above it below {folder}, where other users may write"
-            break
-        path = folder / FOLDER / CONFIG_NAME
-        if path.is_file() or any(place.is_file() for place in pid_files(path)):
-            return path
-    raise UsageError(
-        f"no {FOLDER}/{CONFIG_NAME} in {here} or {searched}\n"
-        "  to write one:        rad mcp proxy init\n"
-        "  to use another file: --config FILE"
-    )
-
-
-def _is_shared(folder: Path) -> bool:
-    """Whether users other than root and the running one may write to this folder, such as `/tmp`."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return True
-    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.geteuid())
-
-
-def _what_is_there(path: Path) -> str:
-    """Why `path` is not a file, for an error message."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
-    for test, name in ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "named pipe"), (stat.S_ISSOCK, "socket")):
-        if test(mode):
-            return f"is a {name}, not a file"
-    return "is a device, not a file"
 
 
 def pid_file(config: Path, folder: Path | None = None) -> Path:

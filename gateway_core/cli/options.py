@@ -55,8 +55,8 @@ class Command(_WithOptions, TyperCommand):
     """A command whose options are `Option`s, and whose messages repeat where its configuration is."""
 
     def invoke(self, ctx: Any) -> Any:
-        hints.remember(ctx.params)
-        return super().invoke(ctx)
+        with hints.repeating(ctx.params):
+            return super().invoke(ctx)
 
 
 class Group(_WithOptions, TyperGroup):

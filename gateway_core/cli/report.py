@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway_core.cli.exit_codes import ExitCode
-from gateway_core.cli.instance import NotRunning, UsageError
+from gateway_core.cli.instance import NotRunning
+from gateway_core.cli.locate import UsageError
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count

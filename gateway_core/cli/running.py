@@ -11,12 +11,11 @@ from gateway_core.cli.instance import (
     Locked,
     NotRunning,
     OtherVersion,
-    UsageError,
-    locate,
     other_file,
     pid_files,
     read_instance,
 )
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.report import Failed
 from gateway_core.errors import GatewayError
 

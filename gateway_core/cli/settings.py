@@ -1,4 +1,4 @@
-"""Loads the configuration for commands, and runs a temporary gateway without a listener."""
+"""Uses a loaded configuration: its names file, and a temporary gateway without a listener."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.state.folder import state_folder
-from gateway_core.config import Config, load
+from gateway_core.config import Config
 
 if TYPE_CHECKING:
     from gateway_core.gateway import Gateway
@@ -31,11 +31,6 @@ class QuietLog:
     file: None = None
     max_bytes: int = 0
     kept_files: int = 0
-
-
-def load_config(config: Path | None) -> Config:
-    """Locate and load the configuration of a command. Raises `UsageError`, `ConfigError`."""
-    return load(locate(config))
 
 
 def names_file(config: Config) -> Path | None:

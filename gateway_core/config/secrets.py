@@ -18,10 +18,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from gateway_core.concealing import Secret
 from gateway_core.config.models import ProxyConfig, UpstreamConfig
 
+STEMS: Final = "secret|token|passw|passphrase|passcode|credential|cookie|bearer|signature|jwt"
+"""Parts of a name that say that the value is a secret, wherever they stand in it."""
+WORDS: Final = "pass|pwd|pin|pat|dsn|sig"
+"""Words of a name that say so only as whole words."""
 _SECRET_NAME: Final = re.compile(
-    r"secret|token|passw|passphrase|passcode|pwd|key|auth|credential|cookie|session|signature|jwt|(?:^|[_.-])(?:pass|pin|dsn)$"
-    r"|(?:^|-)headers?$",
-    re.IGNORECASE,
+    rf"{STEMS}|pwd|key|auth|session|(?:^|[_.-])(?:{WORDS})$|(?:^|-)headers?$", re.IGNORECASE
 )
 _HARMLESS_NAME: Final = re.compile(
     r"(?:^|[_.-])(?:id|ids|name|user|username|email|mail|host|hostname|region|zone|path|dir|folder|file|model|version"

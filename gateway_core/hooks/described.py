@@ -75,7 +75,7 @@ def _setting(name: str, field: FieldInfo) -> dict[str, Any]:
 
 
 def _type(field: FieldInfo) -> str:
-    """The type as TOML has it: `boolean`, `integer`, `list of string`, `"a" or "b"`, …"""
+    """The type as TOML has it: `boolean`, `integer`, `list of text`, `"a" or "b"`, …"""
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or Any)
         return _words(adapter.json_schema())

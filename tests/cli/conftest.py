@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway_core.cli import hints
-
 RAD = [sys.executable, "-m", "gateway_core.cli"]
 
 
@@ -128,11 +126,3 @@ def with_server(project: Path, environment: dict[str, str]) -> Path:
             f"env = {{ PYTHONPYCACHEPREFIX = '{environment['PYTHONPYCACHEPREFIX']}' }}\n"
         )
     return project
-
-
-@pytest.fixture(autouse=True)
-def _forget_options():
-    """Hints repeat the options of the command that ran last in this process."""
-    hints.remember({})
-    yield
-    hints.remember({})

@@ -4,22 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from gateway_core.cli import instance as module
-from gateway_core.cli.instance import (
-    AlreadyRunning,
-    Instance,
-    Locked,
-    OtherVersion,
-    UsageError,
-    acquire,
-    locate,
-    pid_file,
-    read_instance,
-)
+from gateway_core.cli.instance import AlreadyRunning, Instance, Locked, OtherVersion, acquire, pid_file, read_instance
+from gateway_core.cli.locate import locate
 from gateway_core.cli.report import Failed
 from gateway_core.cli.running import holder as holder_of
 from gateway_core.cli.running import instance_of
@@ -229,66 +219,6 @@ def test_address_is_one_that_can_be_connected_to(host, address):
     assert Instance(1, host, 3000, "t", 0.0).address == address
 
 
-def test_the_nearest_file_upwards_is_found(tmp_path):
-    below = tmp_path / "a" / "b"
-    below.mkdir(parents=True)
-    (tmp_path / ".radium").mkdir()
-    outer = tmp_path / ".radium" / "mcp-proxy.toml"
-    outer.touch()
-    assert locate(None, start=below) == outer
-    (tmp_path / "a" / ".radium").mkdir()
-    inner = tmp_path / "a" / ".radium" / "mcp-proxy.toml"
-    inner.touch()
-    assert locate(None, start=below) == inner
-
-
-@pytest.mark.parametrize("kind", ["writable", "another user's"])
-def test_the_search_ends_below_a_folder_in_which_others_may_write(tmp_path, monkeypatch, kind):
-    shared, own = tmp_path / "shared", tmp_path / "shared" / "own" / "deep"
-    own.mkdir(parents=True)
-    (shared / ".radium").mkdir()
-    (shared / ".radium" / "mcp-proxy.toml").touch()
-    assert locate(None, start=own) == shared / ".radium" / "mcp-proxy.toml"
-    if kind == "writable":
-        shared.chmod(0o1777)
-    else:
-        real = Path.stat
-        fields = list(shared.stat()[:10])
-        fields[4] = 12345
-        foreign = os.stat_result(fields)
-        monkeypatch.setattr(Path, "stat", lambda path, **options: foreign if path == shared else real(path, **options))
-    with pytest.raises(UsageError, match=f"the folders above it below {shared}, where other users may write"):
-        locate(None, start=own)
-    assert locate(None, start=shared) == shared / ".radium" / "mcp-proxy.toml", "the working directory itself counts"
-    (shared / "own" / ".radium").mkdir()
-    (shared / "own" / ".radium" / "mcp-proxy.toml").touch()
-    assert locate(None, start=own) == shared / "own" / ".radium" / "mcp-proxy.toml"
-
-
-def test_the_name_is_the_one_that_the_configuration_uses():
-    from gateway_core.config import RELATIVE_PATH
-
-    assert str(RELATIVE_PATH) == f"{module.FOLDER}/{module.CONFIG_NAME}"
-
-
-def test_a_running_gateway_is_found_after_its_file_was_deleted(tmp_path):
-    (tmp_path / ".radium").mkdir()
-    config = tmp_path / ".radium" / "mcp-proxy.toml"
-    hold = acquire(config, host="127.0.0.1", port=3000)
-    assert locate(None, start=tmp_path) == config
-    assert locate(config) == config
-    hold.release()
-
-
-def test_a_missing_file_is_wrong_usage(tmp_path):
-    with pytest.raises(UsageError, match="rad mcp proxy init"):
-        locate(None, start=tmp_path)
-    with pytest.raises(UsageError, match="no such file"):
-        locate(tmp_path / "x.toml")
-    with pytest.raises(UsageError, match="is a folder"):
-        locate(tmp_path)
-
-
 def test_a_file_that_its_owner_removes_between_opening_and_locking_is_not_taken(config, monkeypatch):
     """Else two processes would hold locks on two files of one name."""
     real = module.open_file
@@ -320,13 +250,6 @@ def test_start_and_status_say_the_same_of_a_pid_file_that_cannot_be_used(config,
             use()
         said.append(str(caught.value))
     assert said[0] == said[1]
-
-
-def test_what_is_no_file_is_called_what_it_is(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path, what in ((tmp_path / "pipe", "named pipe"), (Path(os.devnull), "device")):
-        with pytest.raises(UsageError, match=f"{path}: is a {what}, not a file"):
-            locate(path)
 
 
 def test_a_gateway_with_another_state_folder_is_running_too(config, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 import pytest
 
 from gateway_core.cli.exit_codes import ExitCode
-from gateway_core.cli.instance import AlreadyRunning, NotRunning, UsageError
+from gateway_core.cli.instance import AlreadyRunning, NotRunning
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.report import Failed, describe, guarded
 from gateway_core.errors import ConfigError, GatewayError, PluginError
 

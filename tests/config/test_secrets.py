@@ -25,6 +25,8 @@ def over_http(**settings: object) -> set[str]:
         ("API_KEY", "correcthorse"),
         ("DB_PASSWORD", "hunter-hush"),
         ("DB_PASS", "hunterhush"),
+        ("AIRTABLE_PAT", "hunterhush"),
+        ("URL_SIG", "hunterhush"),
         ("GITHUB_TOKEN", "ghp_hu5hAbC9dEfGh1JkLmN0"),
         ("AWS_ACCESS_KEY_ID", "AKIAHU5HABC9DEFGH1JK"),
         ("SESSION_COOKIE", "hunterhush"),

@@ -12,7 +12,7 @@ from gateway_core.cli.hints import command
 from gateway_core.cli.importing.client_file import ClientFile, read
 from gateway_core.cli.importing.convert import Conversion, convert
 from gateway_core.cli.init import default_path, keep_out_of_git, write
-from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.config import default_file, loads
 from gateway_core.errors import ConfigError, FileProblem, GatewayError

@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from gateway_core.cli.importing.client_file import ClientFile
-from gateway_core.cli.importing.spans import secret_spans
-from gateway_core.cli.importing.variables import Variables, has_secret_shape, is_secret, variable_name
+from gateway_core.cli.importing.secrets import has_secret_shape, is_secret, secret_spans
+from gateway_core.cli.importing.variables import Variables, variable_name
 
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
 _VARIABLE: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)

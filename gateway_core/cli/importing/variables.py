@@ -1,55 +1,11 @@
-"""Keeps secrets out of the imported configuration: a variable of the environment takes the place of each.
-
-What looks like a secret counts as one, by its name (`API_KEY`) or by its shape (`ghp_…`). If a harmless value counts as
-a secret, the user sets one variable more; if a secret does not, it stands in the file.
-"""
+"""The variables of the environment that take the place of secrets in the imported configuration."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-_SECRET_NAME = re.compile(
-    r"api[_-]?key|secret|token|passw|passphrase|credential|private[_-]?key|authorization|cookie|"
-    r"(^|[_-])(key|pat|pwd|pass|auth|bearer|dsn|pin|sig|signature|jwt)([_-]|$)",
-    re.IGNORECASE,
-)
-_HARMLESS_NAME = re.compile(r"(^|[_-])(file|path|dir|folder|name|header|id|type|url|uri|host)$|tokens$", re.IGNORECASE)
-SECRET_SHAPES: Final = re.compile(
-    r"\b(gh[opsur]_|github_pat_|glpat-|xox[abeprs]-|xapp-|sk[-_]|pk_live_|rk_live_|whsec_|hf_|npm_|pypi-|ntn_|lin_api_|"
-    r"figd_|sbp_|shpat_|dop_v1_|patA?[A-Za-z0-9]{12,}\.|AKIA|ASIA|AIza|ya29\.|SG\.|tvly-|fc-|BSA)[A-Za-z0-9_\-.]{8,}"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|://[^/@\s:]*:[^/@\s]+@"
-    r"|\b[0-9a-fA-F]{32,}\b"
-    r"|\b(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{36,}={0,2}"
-)
-UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-NO_SECRETS: Final = frozenset({"bearer", "basic", "token", "true", "false", "null", "none"})
-"""Values that are no secret whatever their name."""
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_REFERENCE = re.compile(r"\$\{[^{}]*\}")
-_NOT_A_NAME = re.compile(r"[^A-Z0-9_]+")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a variable, header or option of this name usually holds a secret."""
-    words = _HUMP.sub("_", name)
-    return bool(_SECRET_NAME.search(name) or _SECRET_NAME.search(words)) and not _HARMLESS_NAME.search(words)
-
-
-def has_secret_shape(value: str) -> bool:
-    """Whether `value` has a part that looks like a token, a key, or a password in a URL."""
-    return bool(SECRET_SHAPES.search(UUID.sub("", _REFERENCE.sub("", value))))
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Whether `value`, which is called `name`, must not stand in the configuration; references to variables may."""
-    rest = _REFERENCE.sub("", value).strip()
-    if not rest or rest.lower() in NO_SECRETS:
-        return False
-    return has_secret_shape(value) or is_secret_name(name)
+_NOT_A_NAME: Final = re.compile(r"[^A-Z0-9_]+")
 
 
 def variable_name(text: str) -> str:

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gateway_core.cli.hints import command
-from gateway_core.cli.inspecting.problems import parts_of, with_plugins
-from gateway_core.cli.instance import locate
+from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
+from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
-from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.cli.settings import local_gateway
 from gateway_core.config import Config, exposure
 from gateway_core.errors import ConfigError, PluginError
-from gateway_core.hooks import loader as plugins
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
@@ -24,8 +23,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     """Validate the file and its plugins; with `connect`, try every upstream once. Raises `Failed` if one fails."""
     path = locate(config)
     try:
-        settings = _loaded(path)
-        loaded = plugins.load(settings.proxy.plugins, str(path))
+        settings, loaded = load_with_plugins(path)
     except (ConfigError, PluginError) as error:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
@@ -64,14 +62,6 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put(f"note: `{command('start')}` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {count(len(found), 'upstream')} failed: {', '.join(failed)}")
-
-
-def _loaded(path: Path) -> Config:
-    """The configuration. Raises `ConfigError` with the problems of its plugins, too."""
-    try:
-        return load_config(path)
-    except ConfigError as error:
-        raise ConfigError(with_plugins(error, path)) from None
 
 
 def _from_file(config: Config) -> list[dict[str, Any]]:

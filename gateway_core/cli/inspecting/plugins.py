@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway_core.cli.inspecting.problems import parts_of, with_plugins
-from gateway_core.cli.instance import UsageError, locate
+from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put, put_json, say
-from gateway_core.cli.settings import load_config
 from gateway_core.config import DEFAULT_PLUGINS, plugin_entries
 from gateway_core.errors import ConfigError, FileProblem, PluginError
 from gateway_core.hooks import loader
@@ -70,11 +69,11 @@ def _enabled(path: Path | None, installed: Sequence[Described]) -> tuple[_Enable
     if path is None:
         return (), None
     try:
-        return [(plugin, plugin.on_error) for plugin in loader.load(load_config(path).proxy.plugins, str(path))], None
+        return [(plugin, plugin.on_error) for plugin in load_with_plugins(path)[1]], None
     except PluginError as error:
         return (), error
     except ConfigError as error:
-        problems = [one for one in with_plugins(error, path) if not (isinstance(one, FileProblem) and one.unset)]
+        problems = [one for one in error.problems if not (isinstance(one, FileProblem) and one.unset)]
     known = {plugin.name: plugin for plugin in installed}
     named = [entry for entry, _ in plugin_entries(path) if entry.enabled and entry.name in known]
     return [(known[entry.name], entry.on_error) for entry in named], ConfigError(problems) if problems else None

@@ -1,4 +1,4 @@
-"""Problems of a configuration: all that can be found in it, and their form as JSON."""
+"""Loads a configuration with its plugins, and finds all problems of both; their form as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway_core.config import plugin_entries
+from gateway_core.config import Config, load, plugin_entries
 from gateway_core.errors import ConfigError, FileProblem, PluginError
 from gateway_core.hooks import loader
 
 
-def with_plugins(error: ConfigError, path: Path) -> list[str]:
+def load_with_plugins(path: Path) -> tuple[Config, tuple[loader.LoadedPlugin, ...]]:
+    """The configuration and its enabled plugins. Raises `ConfigError` with the problems of both, or `PluginError`."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        raise ConfigError(_with_plugins(error, path)) from None
+    return config, loader.load(config.proxy.plugins, str(path))
+
+
+def _with_plugins(error: ConfigError, path: Path) -> list[str]:
     """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known."""
     entries = [
         entry if complete else entry.model_copy(update={"enabled": False}) for entry, complete in plugin_entries(path)

@@ -1,4 +1,4 @@
-"""Renders status, tools and plugins as text for people.
+"""Renders status and tools as text for people.
 
 Names, descriptions and errors come from upstreams, so every text is escaped and never read as markup.
 """

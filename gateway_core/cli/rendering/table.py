@@ -54,15 +54,14 @@ def show_table(
             widths = [min(widths[at], MAX_WHOLE) if columns[at] in whole else widths[at] for at in kept]
             columns, cells = [columns[at] for at in kept], [[row[at] for at in kept] for row in cells]
         widths = _fitting(widths, limit - len(_GAP) * (len(widths) - 1))
-    shown = colours if wants_colour(sys.stdout) else {}
 
     def put_line(line: Sequence[str]) -> None:
         aligned = []
         for name, text, width in zip(columns, line, widths, strict=True):
             short = cut(text, width)
-            space, colour = " " * (width - width_of(short)), shown.get((name, text))
-            painted = short if colour is None else f"\x1b[{colour}m{short}\x1b[0m"
-            aligned.append(space + painted if name in right else painted + space)
+            space, colour = " " * (width - width_of(short)), colours.get((name, text))
+            cell = short if colour is None else painted(short, colour)
+            aligned.append(space + cell if name in right else cell + space)
         print(indent + _GAP.join(aligned).rstrip())
 
     put_line(columns)

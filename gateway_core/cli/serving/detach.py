@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from gateway_core.cli import hints
 from gateway_core.cli.exit_codes import ExitCode
-from gateway_core.cli.instance import locate
+from gateway_core.cli.locate import locate
 from gateway_core.cli.report import Failed, describe, put, say, say_error
 from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.log.escaping import escape

@@ -22,7 +22,7 @@ from loguru import logger
 
 from gateway_core.cli.instance import Hold
 from gateway_core.cli.rendering import pages
-from gateway_core.cli.report import Failed, say
+from gateway_core.cli.report import say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.settings import names_file
@@ -95,16 +95,12 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
     signals = Signals(proxy.drain_timeout, hold.release)
     async with _gateway(config, early, held, signals, hold.instance.token) as gateway:
         control = proxy.control
-        try:
+        with port.explained(control.host, control.port, port.CONTROL_PORT):
             await gateway.start_control(control.host, control.port)
-        except OSError as error:
-            raise Failed(port.in_use_message(error, control.host, control.port, port.CONTROL_PORT)) from error
         hold.control_listens(gateway.control.host, gateway.control.port)
-        try:
+        with port.explained(proxy.host, proxy.port):
             if not await _unless_stopped(gateway.start(), signals):
                 return
-        except OSError as error:
-            raise Failed(port.in_use_message(error, proxy.host, proxy.port)) from error
         _announce(gateway, starter, log.file or "")
         await signals.stop.wait()
         await _unless_now(gateway.drain(), signals)

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from gateway_core.cli.instance import Instance, read_instance
+from gateway_core.cli.report import Failed
 from gateway_core.errors import GatewayError
 
 LISTEN: Final = "0A"
 SEARCH_TIME: Final = 0.5
 """Maximum seconds of the search, so that the command reports its error within one second."""
-
-
 DATA_PORT: Final = "[mcp.proxy] port = … (or start with --port N)"
 CONTROL_PORT: Final = "[mcp.proxy.control] port = … (0: any free one)"
 
@@ -46,6 +45,15 @@ def in_use_message(error: OSError, host: str, port: int, key: str = DATA_PORT) -
     if place.parent != Path(config).parent:
         stop += ["--state-dir", str(place.parent)]
     return f"{head}{holder}, the gateway of {config}\n  to stop it: {shlex.join(stop)}\n  or choose another port, {key}"
+
+
+@contextlib.contextmanager
+def explained(host: str, port: int, key: str = DATA_PORT) -> Iterator[None]:
+    """Raise `Failed` with the text of `in_use_message` for an `OSError` of a bind."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(in_use_message(error, host, port, key)) from error
 
 
 def check(host: str, port: int) -> None:

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway_core.cli.instance import Hold, acquire, locate
-from gateway_core.cli.report import Failed
+from gateway_core.cli.instance import Hold, acquire
+from gateway_core.cli.locate import locate
 from gateway_core.cli.serving import port
 from gateway_core.cli.settings import require_enabled
 from gateway_core.cli.state.folder import prepare, state_folder
@@ -53,19 +53,14 @@ def _start(config: Path | None, *, stdio: bool, starter: Starter | None, options
     prepare(folder)
     hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout, folder=folder)
     try:
-        _check_port(proxy.host, proxy.port, port.DATA_PORT)
+        with port.explained(proxy.host, proxy.port):
+            port.check(proxy.host, proxy.port)
         if proxy.control.port:
-            _check_port(proxy.control.host, proxy.control.port, port.CONTROL_PORT)
+            with port.explained(proxy.control.host, proxy.control.port, port.CONTROL_PORT):
+                port.check(proxy.control.host, proxy.control.port)
         _run(settings, hold, starter)
     finally:
         hold.release()
-
-
-def _check_port(host: str, number: int, key: str) -> None:
-    try:
-        port.check(host, number)
-    except OSError as error:
-        raise Failed(port.in_use_message(error, host, number, key)) from error
 
 
 def _run(config: Config, hold: Hold | None, starter: Starter | None) -> None:

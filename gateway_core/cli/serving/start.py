@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway_core.cli.instance import UsageError
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.serving import pid_one
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway_core.cli.instance import UsageError
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.tools.schema import TYPES, Argument, arguments_of, choices_of, is_closed
 from gateway_core.mcp import jsonrpc
 

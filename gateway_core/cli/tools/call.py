@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
-from gateway_core.cli.instance import Instance, locate
+from gateway_core.cli.instance import Instance
+from gateway_core.cli.locate import locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
-from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
 from gateway_core.cli.tools.listing import near_name, tool_page
-from gateway_core.config import Config
+from gateway_core.config import Config, load
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
@@ -47,7 +48,7 @@ def call(config: Path | None, name: str, *, args: Sequence[str], data: str | Non
             _propose(answer, name, fetch(running, "tools")["tools"])
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
-        answer = asyncio.run(_directly(load_config(path), name, given))
+        answer = asyncio.run(_directly(load(path), name, given))
     if as_json:
         put_json(answer.get("result", {"error": answer.get("error")}))
     _finish(answer, quiet=as_json)

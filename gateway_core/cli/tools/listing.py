@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
-from gateway_core.cli.instance import locate
+from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import show_tools
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import Failed, put_json, say
 from gateway_core.cli.running import instance_of
-from gateway_core.cli.settings import load_config, local_gateway
+from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import check_text, closest
 from gateway_core.cli.tools.example import call_line
 from gateway_core.cli.tools.schema import Argument, arguments_of
-from gateway_core.config import Config
+from gateway_core.config import Config, load
 from gateway_core.log.escaping import escape
 
 
@@ -36,7 +36,7 @@ def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
     running = instance_of(path)
     if running is None:
         say("no gateway is running for this file: connecting to its upstreams …")
-        answer, tool = asyncio.run(_now(load_config(path), name))
+        answer, tool = asyncio.run(_now(load(path), name))
     else:
         tool = None if name is None else fetch(running, tool_page(name))
         answer = {} if tool is not None and tool["definition"] is not None else fetch(running, "tools")

@@ -51,7 +51,7 @@ class Argument:
 
     @property
     def kind(self) -> str:
-        """Its types or choices, for a table: `integer`, `list of text`, `"a" or "b"`."""
+        """Its types or choices, for a table: `integer`, `array of string`, `"a" or "b"`."""
         if self.choices:
             return choices_of(self.choices)
         items = self.schema.get("items")

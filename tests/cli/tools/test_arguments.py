@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from gateway_core.cli.instance import UsageError
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.tools import arguments
 from gateway_core.cli.tools.arguments import read_arguments
 

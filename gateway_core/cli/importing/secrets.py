@@ -1,4 +1,8 @@
-"""Finds the secrets inside a longer text: in URLs, JSON, command lines and connection strings."""
+"""Recognises secrets in a client's settings: whole values, and parts of URLs, JSON, command lines and other texts.
+
+What looks like a secret counts as one, by its name (`API_KEY`) or by its shape (`ghp_…`). If a harmless value counts as
+a secret, the user sets one variable more; if a secret does not, it stands in the file.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway_core.cli.importing.variables import NO_SECRETS, SECRET_SHAPES, UUID, is_secret_name
-from gateway_core.config.secrets import is_plain
+from gateway_core.config.secrets import STEMS, WORDS, is_plain
 
+_SECRET_NAME: Final = re.compile(
+    rf"{STEMS}|api[_-]?key|private[_-]?key|authorization|(^|[_-])({WORDS}|key|auth)([_-]|$)",
+    re.IGNORECASE,
+)
+_HARMLESS_NAME: Final = re.compile(
+    r"(^|[_-])(file|path|dir|folder|name|header|id|type|url|uri|host)$"
+    r"|(^|[_-])(max|min|num|total|input|output|prompt|completion|context)([_-]\w+)?[_-]?tokens$",
+    re.IGNORECASE,
+)
+_SHAPES: Final = re.compile(
+    r"\b(gh[opsur]_|github_pat_|glpat-|xox[abeprs]-|xapp-|sk[-_]|pk_live_|rk_live_|whsec_|hf_|npm_|pypi-|ntn_|lin_api_|"
+    r"figd_|sbp_|shpat_|dop_v1_|patA?[A-Za-z0-9]{12,}\.|AKIA|ASIA|AIza|ya29\.|SG\.|tvly-|fc-|BSA)[A-Za-z0-9_\-.]{8,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}"
+    r"|://[^/@\s:]*:[^/@\s]+@"
+    r"|\b[0-9a-fA-F]{32,}\b"
+    r"|\b(?=[A-Za-z0-9+_-]*[0-9])(?=[A-Za-z0-9+_-]*[a-z])(?=[A-Za-z0-9+_-]*[A-Z])[A-Za-z0-9+_-]{36,}={0,2}"
+)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_NO_SECRETS: Final = frozenset({"bearer", "basic", "token", "true", "false", "null", "none"})
+"""Values that are no secret whatever their name."""
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _REFERENCE: Final = re.compile(r"\$\{[^{}]*\}")
 _FILL: Final = "\0"
 """Stands in place of each character of a reference while the text is searched."""
@@ -56,6 +82,25 @@ class Span:
     name: str
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable, header or option of this name usually holds a secret."""
+    words = _HUMP.sub("_", name)
+    return bool(_SECRET_NAME.search(name) or _SECRET_NAME.search(words)) and not _HARMLESS_NAME.search(words)
+
+
+def has_secret_shape(value: str) -> bool:
+    """Whether `value` has a part that looks like a token, a key, or a password in a URL."""
+    return bool(_SHAPES.search(_UUID.sub("", _REFERENCE.sub("", value))))
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether `value`, which is called `name`, must not stand in the configuration; references to variables may."""
+    rest = _REFERENCE.sub("", value).strip()
+    if not rest or rest.lower() in _NO_SECRETS:
+        return False
+    return has_secret_shape(value) or is_secret_name(name)
+
+
 def secret_spans(text: str) -> list[Span]:
     """The parts of `text` that look like secrets, in order and apart from each other; references are none."""
     searched = _REFERENCE.sub(lambda found: _FILL * len(found[0]), text)
@@ -86,7 +131,7 @@ def _in_urls(text: str) -> Iterator[Span]:
             yield from _in_path(url["path"], url.start("path"))
         for parameter in _PARAMETER.finditer(url[0]):
             name, value = parameter[1], parameter[2]
-            if _has_secret_name(name, value) or (not UUID.fullmatch(value) and _is_random(value, _LONG)):
+            if _has_secret_name(name, value) or (not _UUID.fullmatch(value) and _is_random(value, _LONG)):
                 yield Span(url.start() + parameter.start(2), url.start() + parameter.end(2), name)
 
 
@@ -124,7 +169,7 @@ def _by_name(text: str) -> Iterator[Span]:
 
 
 def _by_shape(text: str) -> Iterator[Span]:
-    for found in SECRET_SHAPES.finditer(UUID.sub(lambda uuid: _FILL * len(uuid[0]), text)):
+    for found in _SHAPES.finditer(_UUID.sub(lambda uuid: _FILL * len(uuid[0]), text)):
         if found[0].startswith("://"):
             continue  # the URL has it
         end = _TOKEN_END.match(text, found.end())
@@ -135,7 +180,7 @@ def _by_shape(text: str) -> Iterator[Span]:
 def _has_secret_name(name: str, value: str) -> bool:
     if not is_secret_name(name) or _SHELL_VARIABLE.fullmatch(value):
         return False
-    return bool(value.strip(_FILL)) and value.lower() not in NO_SECRETS
+    return bool(value.strip(_FILL)) and value.lower() not in _NO_SECRETS
 
 
 def _is_random(value: str, length: int) -> bool:

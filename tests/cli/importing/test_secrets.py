@@ -1,8 +1,8 @@
-"""Secrets inside longer texts."""
+"""Secrets as whole values, and inside longer texts."""
 
 import pytest
 
-from gateway_core.cli.importing.spans import secret_spans
+from gateway_core.cli.importing.secrets import has_secret_shape, is_secret, secret_spans
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -86,3 +86,60 @@ def test_a_text_that_is_too_long_to_search_counts_as_a_secret(text):
     secret_spans(text * (16_000 // len(text)))
     long = text * 20_000
     assert found_in(long) == [long]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", "x"),
+        ("GITHUB_PERSONAL_ACCESS_TOKEN", "<your token>"),
+        ("apiKey", "x"),
+        ("X-Api-Key", "x"),
+        ("PGPASSWORD", "x"),
+        ("client_secret", "x"),
+        ("Authorization", "x"),
+        ("AIRTABLE_PAT", "x"),
+        ("PASSCODE", "x"),
+        ("API_TOKENS", "one,two"),
+        ("MINIO_TOKENS", "one,two"),
+        ("SENTRY_DSN", "https://abc@sentry.example/1"),
+        ("VALUE", "ghp_0123456789abcdef0123"),
+        ("VALUE", "sk-ant-api03-abcdefgh"),
+        ("VALUE", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln"),
+        ("VALUE", "postgres://me:pw@db/x"),
+        ("VALUE", "redis://:pw@cache"),
+        ("VALUE", "Bearer abcdefgh123"),
+        ("VALUE", "0123456789abcdef0123456789abcdef"),
+        ("VALUE", '{"Authorization": "Bearer abcdefgh123"}'),
+    ],
+)
+def test_secrets_are_found_by_name_or_shape(name, value):
+    assert is_secret(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MEMORY_FILE_PATH", "/home/me/memory.json"),
+        ("API_KEY", "${API_KEY}"),
+        ("Authorization", "Bearer ${TOKEN}"),
+        ("MAX_TOKENS", "100"),
+        ("maxOutputTokens", "100"),
+        ("maxtokens", "100"),
+        ("KEY_FILE", "/etc/key.pem"),
+        ("API_KEY", ""),
+        ("AUTH_TYPE", "oauth"),
+        ("TEAM_ID", "T01234567"),
+        ("PROJECT", "123e4567-e89b-12d3-a456-426614174000"),
+        ("URL", "https://example.com:8080/path"),
+        ("LEVEL", "debug"),
+        ("package", "@modelcontextprotocol/server-filesystem"),
+        ("path", "/Users/someone/Documents/Projects2026/SomeClientName/data"),
+    ],
+)
+def test_usual_values_are_no_secrets(name, value):
+    assert not is_secret(name, value)
+
+
+def test_a_reference_is_not_a_secret_shape():
+    assert not has_secret_shape("postgres://${USER}:${PASSWORD}@db")
