@@ -301,7 +301,7 @@ ROWS: Final = {
             "tests/log/test_sink.py": (
                 "test_a_full_disk_drops_counts_and_recovers",
                 "test_a_file_that_cannot_be_written_is_reported_once_on_standard_error",
-            )
+            ),
         },
     ),
     46: Row(
