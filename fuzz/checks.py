@@ -7,7 +7,7 @@ corpus and over generated inputs; `run.py` searches for new inputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from gateway_core.config import loads
 from gateway_core.downstream.batch import decode_batch
 from gateway_core.errors import INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR, ConfigError, RpcError
 from gateway_core.exchange.exchange import Agent
-from gateway_core.http1.head import HttpError
+from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.reader import RequestReader
 from gateway_core.mcp.decoder import decode_request, decode_response
@@ -144,23 +144,25 @@ def lines(data: bytes) -> None:
     assert split(1) == split(7) == split(max(len(data), 1))
 
 
+def read_requests(data: bytes, size: int, limit: int = LIMIT) -> Iterator[tuple[RequestHead, bytes]]:
+    """The head and body of each complete request in `data`, which is fed in pieces. Raises `HttpError`."""
+    reader, head = RequestReader(lambda size: None), None
+    for start in range(0, len(data), size):
+        reader.feed(data[start : start + size])
+        while (head := head or reader.head()) is not None and (body := reader.body(head, limit)) is not None:
+            yield head, body
+            head = None
+
+
 def http_request(data: bytes) -> None:
     """Requests are read alike however they are cut."""
 
     def requests(size: int) -> list[Any]:
-        reader, head = RequestReader(lambda size: None), None
         found: list[Any] = []
         try:
-            for start in range(0, len(data), size):
-                reader.feed(data[start : start + size])
-                while True:
-                    head = head or reader.head()
-                    body = reader.body(head, LIMIT) if head is not None else None
-                    if head is None or body is None:
-                        break
-                    assert len(body) <= LIMIT
-                    found.append((head.method, head.path, head.query, dict(head.fields), body))
-                    head = None
+            for head, body in read_requests(data, size):
+                assert len(body) <= LIMIT
+                found.append((head.method, head.path, head.query, dict(head.fields), body))
         except HttpError as error:
             found.append(error.status)
         return found

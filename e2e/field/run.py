@@ -24,7 +24,6 @@ sys.path[:0] = [str(E2E), str(E2E / "matrix")]
 from clients import LEGACY_PYTHON, NODE, WORKSPACE_PYTHON  # noqa: E402 - found on the path above
 
 from tests.field.kinds import OddServer, servers  # noqa: E402
-from tests.field.pending import is_pending  # noqa: E402
 from tests.field.plan import ERROR, SILENCE, is_right  # noqa: E402
 from tests.field.table import DIRECT, SDKS  # noqa: E402
 
@@ -96,11 +95,6 @@ def through(urls: Mapping[str, str]) -> list[dict[str, Any]]:
         return [{**step, "name": step.get("through", step.get("name"))} for step in odd.steps]
 
     return [{"server": odd.name, "url": urls[odd.name], "steps": steps(odd)} for odd in ODD]
-
-
-def works(odd: OddServer) -> bool:
-    """Whether the gateway works with a server, by what the tests say."""
-    return not odd.refused and not is_pending(odd.name)
 
 
 def start(sdk: str, jobs: Sequence[Mapping[str, Any]], folder: Path) -> subprocess.Popen[bytes]:

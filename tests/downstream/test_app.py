@@ -285,10 +285,14 @@ async def test_a_post_to_an_absolute_target_is_served(world: Any, helpers: Any) 
 
 async def test_slow_headers_and_silent_sockets_are_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway_core.http1.connection.HEAD_TIMEOUT", 0.5)
-    silent, slow = await asyncio.gather(
-        world.raw(b"", read_for=5), world.raw(b"POST /mcp HTTP/1.1\r\nHost: loc", read_for=5)
+    session = await world.initialize()
+    silent, slow, other = await asyncio.gather(
+        world.raw(b"", read_for=5),
+        world.raw(b"POST /mcp HTTP/1.1\r\nHost: loc", read_for=5),
+        world.post(PING, session),
     )
     assert status(silent) == status(slow) == 408
+    assert other.status == 200
 
 
 async def test_slow_headers_after_a_request_are_ended(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,6 +356,7 @@ async def test_an_agent_that_does_not_read_is_hung_up_on_alone(world: Any, monke
     lines = "\n".join(f"{name}: {value}" for name, value in session.items())
     await asyncio.get_running_loop().sock_sendall(raw, request(f"{POST}{lines}\nContent-Length: {len(body)}", body))
     await asyncio.sleep(0.5)
+    assert (await world.post(PING, session)).status == 200
     before = world.server.connections
     async with asyncio.timeout(8):
         while world.server.connections == before:

@@ -190,9 +190,12 @@ ROWS: Final = {
     ),
     31: Row(
         "a tool or its schema vanishes between list and call",
-        "an error, and one refresh",
+        "an error, or a repetition by the new schema; and one refresh",
         {
-            "tests/conformance/test_clauses_catalog.py": ("test_a_tool_that_vanished_costs_one_refresh",),
+            "tests/conformance/test_clauses_catalog.py": (
+                "test_a_tool_that_vanished_costs_one_refresh",
+                "test_clause_16_a_changed_schema_costs_one_refresh_and_one_repetition",
+            ),
         },
     ),
     32: Row(
@@ -294,10 +297,11 @@ ROWS: Final = {
         "a full disk",
         "served on; lost lines are counted",
         {
+            MACHINE: ("test_row_45_full_disk",),
             "tests/log/test_sink.py": (
                 "test_a_full_disk_drops_counts_and_recovers",
                 "test_a_file_that_cannot_be_written_is_reported_once_on_standard_error",
-            )
+            ),
         },
     ),
     46: Row(

@@ -23,6 +23,8 @@ SHARE = 0.1
 SHARES = {"bodies": 0.01, "links": 0.02}
 """The share of the calls without a flood that must be answered during one. One message of 4 MiB, or one result with
 thousands of links, takes as long as a hundred small calls."""
+LARGE = {"bodies": 20, "links": 1}
+"""Calls that must be answered for each large message of a flood that is served."""
 OF_CHILDREN = ("lines", "pings", "list changes", "progress", "links", "items")
 OF_STREAMS = ("events", "comments")
 OF_AGENTS = ("bodies", "headers", "sockets", "sessions")
@@ -96,6 +98,9 @@ class Gateway:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.kind = kind
+        self.results = 0
+        """Results of the hostile upstream that an agent got."""
+        self._replies = folder / "replies"
         self.port = free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
         hostile = ""
@@ -132,7 +137,12 @@ class Gateway:
         return f"{table}command = {json.dumps(sys.executable)}\nargs = {json.dumps(args)}\n"
 
     def _start(self, *command: str) -> None:
-        self._processes.append(subprocess.Popen(command, start_new_session=True))
+        with self._replies.open("wb") as replies:
+            self._processes.append(subprocess.Popen(command, stdout=replies, start_new_session=True))
+
+    def large(self) -> int:
+        """The large messages of the flood that were served so far."""
+        return self._replies.stat().st_size if self.kind in OF_AGENTS else self.results
 
     def flood(self, seconds: float) -> threading.Thread | None:
         """Begin the flood; returns the thread that keeps it up, if any."""
@@ -150,6 +160,7 @@ class Gateway:
                     hostile = Honest(self.port, "hostile")
                     while time.monotonic() < end:
                         hostile.request("tools/call", {"name": "hostile:flood", "arguments": {"seconds": seconds}})
+                        self.results += 1
                         if self.kind == "items":
                             time.sleep(1)
                 except (OSError, AssertionError, http.client.HTTPException):
@@ -191,12 +202,17 @@ def test_an_honest_agent_is_served_during_a_flood(gateway: Gateway) -> None:
     before = gateway.honest.calls(SECONDS)
     thread = gateway.flood(SECONDS + 1)
     time.sleep(0.5)
+    large = gateway.large()
     during = gateway.honest.calls(SECONDS)
+    served = gateway.large()
     gateway.end_flood()
     if thread is not None:
         thread.join(30)
-    print(f"{gateway.kind}: {before} calls before, {during} during the flood")
+    print(f"{gateway.kind}: {before} calls before, {during} during the flood and {served - large} large messages")
     assert during >= SHARES.get(gateway.kind, SHARE) * before
+    if gateway.kind in LARGE:
+        assert served > 0, "there was a flood"
+        assert during >= LARGE[gateway.kind] * (served - large)
     assert gateway.honest.calls(0.1) > 0
 
 

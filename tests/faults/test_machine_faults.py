@@ -122,7 +122,6 @@ async def test_row_43_no_descriptors(started: Started) -> None:
 
 @linux
 @pytest.mark.timeout(120)
-@pytest.mark.xfail(reason="bodies that are still arriving count against limits.memory only once they are in memory")
 async def test_row_44_memory_pressure(started: Started) -> None:
     """Within a bounded address space, new work is refused before memory ends, and everything is given back."""
     limit = 900 * MB
@@ -159,6 +158,17 @@ async def test_row_44_memory_pressure(started: Started) -> None:
     wait_until(lambda: rad.answers() == 200, "it is ready again")
     again = [await call("wild__ok", text=large), await call("pipe__ok")]
     assert [answer.text for answer in again] == ["ok", "ok"]
+
+
+@linux
+async def test_row_45_full_disk(started: Started, tmp_path: Path) -> None:
+    """A log that cannot be written costs its lines, not the calls; it is reported once."""
+    full = tmp_path / "full.log"
+    full.symlink_to("/dev/full")
+    rad = started.gateway([over_stdio("pipe")], log={"level": "DEBUG", "file": str(full)})
+    rad.wait_for("pipe")
+    assert [(await rad.call("pipe__ok")).text for _ in range(20)] == ["ok"] * 20
+    assert rad.text.count("the log file cannot be written, and lines are dropped") == 1
 
 
 @pytest.mark.parametrize("hours", [1, -1])

@@ -11,7 +11,7 @@ from mcp import Client
 
 from gateway_core.gateway import Gateway
 from gateway_core.upstream.liveness import Liveness
-from tests.field import driver, kinds, pending
+from tests.field import driver, kinds
 from tests.field.conftest import until
 from tests.field.plan import is_right
 
@@ -35,7 +35,7 @@ async def settled(gateway: Gateway) -> dict[str, Any]:
     return upstream()
 
 
-@pytest.mark.parametrize("odd", pending.parameters(TOLERATED))
+@pytest.mark.parametrize("odd", TOLERATED, ids=str)
 async def test_a_client_gets_what_is_right(
     odd: kinds.OddServer, urls: dict[str, str], start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.checks import read_requests
 from gateway_core.http1.head import HttpError
 from gateway_core.http1.reader import RequestReader
 
@@ -36,20 +37,10 @@ class Outcome(NamedTuple):
 
 
 def ours(data: bytes, size: int) -> Outcome:
-    reader = RequestReader(lambda size: None)
     found: list[Read] = []
-    head = None
     try:
-        for start in range(0, len(data), size):
-            reader.feed(data[start : start + size])
-            while True:
-                head = head or reader.head()
-                body = reader.body(head, LIMIT) if head is not None else None
-                if head is None or body is None:
-                    break
-                target = head.path + ("?" + head.query if head.query else "")
-                found.append(Read(head.method, target, body))
-                head = None
+        for head, body in read_requests(data, size, LIMIT):
+            found.append(Read(head.method, head.path + ("?" + head.query if head.query else ""), body))
     except HttpError:
         return Outcome(found, True)
     return Outcome(found, False)

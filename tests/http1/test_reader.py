@@ -2,6 +2,7 @@
 
 import pytest
 
+from fuzz.checks import read_requests
 from gateway_core.http1.head import HttpError
 from gateway_core.http1.reader import RequestReader
 
@@ -16,20 +17,7 @@ STREAM = (
 
 
 def requests(data: bytes, size: int, limit: int = 1000) -> list[Read]:
-    """The requests in `data`, which is fed in pieces. Raises `HttpError`."""
-    reader = RequestReader(lambda size: None)
-    found: list[Read] = []
-    head = None
-    for start in range(0, len(data), size):
-        reader.feed(data[start : start + size])
-        while True:
-            head = head or reader.head()
-            body = reader.body(head, limit) if head is not None else None
-            if head is None or body is None:
-                break
-            found.append((head.path, body))
-            head = None
-    return found
+    return [(head.path, body) for head, body in read_requests(data, size, limit)]
 
 
 @pytest.mark.parametrize("size", [*range(1, 40), 1000])

@@ -1,4 +1,4 @@
-"""Agents that flood the gateway: `agents.py KIND PORT`, until they are ended."""
+"""Agents that flood the gateway: `agents.py KIND PORT`, until they are ended. Prints a byte for each body served."""
 
 import contextlib
 import json
@@ -28,8 +28,12 @@ def pour(port: int, data: bytes) -> None:
             sent = 0
             while sent < len(data):
                 readable, writable, _ = select.select([connection], [connection], [])
-                if readable and not connection.recv(1024 * 1024):
-                    return
+                if readable:
+                    received = connection.recv(1024 * 1024)
+                    if not received:
+                        return
+                    if len(data) > 1024 * 1024:
+                        print("." * received.count(b"HTTP/1.1 "), end="", flush=True)
                 if writable:
                     sent += connection.send(data[sent : sent + 256 * 1024])
 

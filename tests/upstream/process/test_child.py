@@ -96,7 +96,8 @@ async def test_a_stubborn_family_is_killed(tmp_path: Path) -> None:
     await ward.child.start()
     pids = await pids_in(tmp_path / "pids", 2)
     assert all(runs(pid) for pid in pids)
-    await ward.child.stop()
+    async with asyncio.timeout(6):
+        await ward.child.stop()
     assert not any(runs(pid) for pid in pids)
 
 
