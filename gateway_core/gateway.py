@@ -68,7 +68,7 @@ class Gateway:
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
-        `early`: child processes of upstreams that already run; the caller keeps those that are not taken.
+        `early`: child processes of upstreams that already run; the caller keeps the unused ones.
 
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
         """

@@ -259,12 +259,12 @@ class Catalog:
         return self._seen(principal)[0].published_uri(upstream, uri, served=True)
 
     def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """A result with its URIs rewritten to those that the agent uses."""
+        """A result with its URIs rewritten for the agent."""
         published = self._publisher(exchange, result)
         return result if published is None else _linked(exchange.method, result, published)
 
     async def linked_aside(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """`linked` for a large result, in a thread, so that other calls go on meanwhile."""
+        """`linked` for a large result, in a thread, so that it delays no other calls."""
         published = self._publisher(exchange, result)
         if published is None:
             return result
@@ -272,7 +272,7 @@ class Catalog:
         return await asyncio.to_thread(_linked, exchange.method, result, published)
 
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
-        """Maps the URIs of a result to those that the agent uses; None if they are the same."""
+        """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
         if not self.snapshot.linking or result.error is not None or upstream is None:
             return None

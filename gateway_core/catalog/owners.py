@@ -26,7 +26,7 @@ class Owners:
     """The current holders of names."""
 
     def __init__(self, upstreams: Sequence[str], generations: Mapping[str, int] | None = None) -> None:
-        """`upstreams`: all configured names, in file order; those that are switched off come first.
+        """`upstreams`: all configured names, disabled ones first, the others in file order.
 
         `generations`: upstream -> a number that grows with each change of the file that added upstreams; default 0.
         """

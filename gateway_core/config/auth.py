@@ -65,8 +65,8 @@ class AuthConfig(Section):
     )
     scope: Filled | None = Field(
         default=None,
-        description="Scopes to ask for, separated by spaces; never more. Without it, those that the upstream asks for, "
-        "and more when it refuses a call for want of them.",
+        description="Scopes to ask for, separated by spaces; never more. Without it, what the upstream asks for, "
+        "and more when it refuses a call because they are missing.",
         examples=["tools:read tools:call"],
     )
     resource: Resource | None = Field(

@@ -73,7 +73,7 @@ def loads(
 ) -> Config:
     """Check `text` as the content of `path`. Raises `ConfigError`.
 
-    Relative paths start at the folder of `path`; that of the log starts at `state`, if given. `options`: values from
+    Relative paths start at the folder of `path`, the log's at `state`, if given. `options`: values from
     the command line for keys of `[mcp.proxy]`; they replace those of the file.
     """
     try:

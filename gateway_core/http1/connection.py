@@ -147,7 +147,7 @@ class ServerConnection(asyncio.Protocol):
             self._processing = False
 
     def _yield(self) -> None:
-        """Go on after `REST`, and read nothing more until then."""
+        """Stop reading, and continue after `REST`."""
         if self._reader.buffer and self._pending is None and not self._ending:
             self._flow.pause()
             self._yielded = True

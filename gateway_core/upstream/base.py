@@ -31,7 +31,7 @@ class Watcher(Protocol):
     """Resource subscriptions of one connection. Calls of `watch` must not overlap."""
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
-        """Subscribe to exactly these resources. Returns those that the server refused, with the error
+        """Subscribe to exactly these resources. Returns the resources that the server refused, with the error
         (`NotSent`: no answer in time).
 
         Raises `DeliveryError` if the server cannot be asked. The caller bounds the time.
@@ -192,7 +192,7 @@ class Connection(ABC):
 
     @property
     def died(self) -> bool:
-        """Whether the server's process exited by itself."""
+        """Whether the server's process exited on its own."""
         return False
 
     @property

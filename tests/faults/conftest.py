@@ -1,4 +1,4 @@
-"""Real `rad` processes over servers that break, and agents that count what becomes of every call."""
+"""Real `rad` processes over servers that break, and agents that count the outcome of every call."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Rad:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def family(self) -> set[int]:
-        """Pids of all descendants that have not ended, and of those that were not reaped."""
+        """Pids of all descendants that have not ended or were not reaped."""
         parents: dict[int, int] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():

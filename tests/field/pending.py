@@ -16,7 +16,7 @@ def is_pending(name: str) -> bool:
 
 
 def parameters(odd: Iterable[Any]) -> list[Any]:
-    """Parameters of a test, those that are pending marked so."""
+    """Parameters of a test; pending ones are marked."""
 
     def marks(name: str) -> list[pytest.MarkDecorator]:
         reasons = [reason for start, reason in SERVERS.items() if name.startswith(start)]

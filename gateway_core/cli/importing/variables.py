@@ -27,7 +27,7 @@ SECRET_SHAPES: Final = re.compile(
 )
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 NO_SECRETS: Final = frozenset({"bearer", "basic", "token", "true", "false", "null", "none"})
-"""Values that are no secret whatever their name."""
+"""Values that are not secrets, even under a name of a secret."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 _NOT_A_NAME = re.compile(r"[^A-Z0-9_]+")

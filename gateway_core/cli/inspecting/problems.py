@@ -12,7 +12,7 @@ from gateway_core.hooks import loader
 
 
 def with_plugins(error: ConfigError, path: Path) -> list[str]:
-    """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known."""
+    """The problems of a file that cannot be loaded, and of its plugin entries whose values are known."""
     entries = [
         entry if complete else entry.model_copy(update={"enabled": False}) for entry, complete in plugin_entries(path)
     ]

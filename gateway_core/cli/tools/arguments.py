@@ -33,10 +33,10 @@ class Given:
     texts: dict[str, str]
 
     def for_tool(self, definition: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The arguments of a call; those of `--arg` override the data.
+        """The arguments of a call; `--arg` overrides the data.
 
         `definition`: the tool's, or None if it is not known; values are then JSON, or else text. The data is not
-        compared with the schema, so it can send whatever the tool accepts. Raises `UsageError`.
+        compared with the schema, so it can send anything that the tool accepts. Raises `UsageError`.
         """
         arguments = dict(self.data or {})
         schema = None if definition is None else definition.get("inputSchema")

@@ -34,7 +34,7 @@ KEPT_BYTES: Final = 1024 * 1024
 """Bounds of the written events of one stream."""
 KEPT_STREAMS: Final = 32
 KEPT_SESSION_BYTES: Final = 4 * 1024 * 1024
-"""Bounds of the event store of one session; its newest stream stays, whatever its size."""
+"""Bounds of the event store of one session; its newest stream stays, even above them."""
 KEPT_FOR: Final = 300.0
 """Seconds after its result for which the stream of a request can be resumed."""
 RETRY_MS: Final = 1000
@@ -186,7 +186,7 @@ class EventStore:
         return stream.name in self._streams
 
     def drop(self, stream: StoredStream) -> None:
-        """Remove a stream from the store; its current connection goes on."""
+        """Remove a stream from the store; its current connection continues."""
         if self._streams.pop(stream.name, None) is not None:
             self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()

@@ -1,7 +1,7 @@
 """Noise: what a server sends that answers no request.
 
 Agents share the event loop, so one server must not take it. A server that sends faster than `RATE` is read more slowly.
-If most of what it sends is useless, and it goes on for `PATIENCE` seconds, it is **noisy**: its connection is closed.
+If most of what it sends is useless for `PATIENCE` seconds, it is **noisy**: its connection is closed.
 Answers to requests are no noise, because the limits on requests bound them.
 """
 
@@ -27,7 +27,7 @@ LINE: Final = 0.05
 UNIT: Final = 4096
 """Bytes of a message that count as one message."""
 PATIENCE: Final = 10.0
-"""Seconds after which a server that goes on is given up."""
+"""Seconds after which a noisy server is given up."""
 SLICE: Final = 64
 """Messages of one connection that are handled in one turn of the event loop."""
 PIECE: Final = 16 * 1024

@@ -221,7 +221,7 @@ class HttpConnection(Connection):
     async def _suspect(self, *, final: bool, probes: bool) -> None:
         """Handle an answer that may mean that the session is gone. Raises `SessionEnded` if it is.
 
-        `final`: the answer says what became of the call. It is passed on even if the session is gone.
+        `final`: the answer gives the outcome of the call. It is passed on even if the session is lost.
         """
         if probes or (await self._is_lost() and not final):
             raise SessionEnded(LOST)

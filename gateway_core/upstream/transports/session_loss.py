@@ -1,7 +1,7 @@
 """How servers say that a session is gone, besides the HTTP 404 of the specification (2025-11-25, Session Management).
 
 Servers answer 400, 401 or 410, with a JSON-RPC error, a text or neither; some answer 200 with a JSON-RPC error. Such an
-answer alone proves nothing: a tool may speak of sessions of its own. `HttpConnection` then asks the server.
+answer alone proves nothing: a tool may have sessions, too. `HttpConnection` then asks the server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PROBES: Final = ("ping", "tools/list")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A response whose status is no success, as far as sessions are concerned."""
+    """The parts of a failed response that may say that the session is lost."""
 
     status: int
     error: RpcError | None
