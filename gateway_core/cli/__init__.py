@@ -1,9 +1,13 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help, `options` their option classes. One module per job: `serving` (start), `stop`,
-`status`, `views` (check, tools, plugins), `call`, `init`. They share `instance` (the pid file), `running` (finds the
-gateway of a command), `client` (queries the control plane), `report` (errors, with `exit_codes`), `settings` (the
-loaded configuration) and `render` (tables).
+`app` has the commands and their help, `options` their option classes. Each command has a module or a package:
+
+- `serving/`: start; `stop`, `status`, `init`
+- `importing/`: import; `inspecting/`: check, plugins; `tools/`: tools, call; demo is in `gateway_core.demo`
+
+They share `instance` (the pid file), `running` (finds the gateway of a command) and `client` (queries the control
+plane). `report` and `exit_codes` are about errors, `settings` loads the configuration, `rendering/` prints tables, and
+`state/` finds the state folder.
 """
 
 from __future__ import annotations

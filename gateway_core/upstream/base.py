@@ -57,8 +57,8 @@ class ClientContext:
     """The client session context of a connection: its agent, declared capabilities, and notification callback."""
 
     on_notification: Callable[[str, Raw, Exchange | None], None]
-    """Called on every notification except progress and cancellations, with its method and raw params, and with the
-    exchange on whose stream it arrived, if the transport tells."""
+    """Called on every notification except progress and cancellations, with its method and raw params. The third
+    argument is the exchange on whose stream it arrived, if the transport knows it."""
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     """The `ClientCapabilities` declared to the server."""
     agent: Agent | None = None

@@ -124,7 +124,7 @@ class FetchedLists:
 
     def report(self, upstream: str, kind: Kind, what: str, reason: str) -> str:
         """The text for operators about a list that was not fetched. `what`: "failed", "is skipped"."""
-        kept = "the entries last known stay" if kind in self.items else "it counts as empty"
+        kept = "its last known entries stay" if kind in self.items else "it counts as empty"
         return f"{LIST_METHODS[kind]} of upstream {upstream} {what}, {kept}: {reason}"
 
     def only(self, kinds: Collection[Kind]) -> FetchedLists:

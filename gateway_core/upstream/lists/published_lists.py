@@ -1,7 +1,7 @@
 """The published lists of one upstream: the gateway's own copy, and the private lists of each principal.
 
 A modern server marks each list. A *public* one is the same for all callers: agents get the gateway's copy. A
-*private* one is fetched for each principal that asks, in its name and with its capabilities, and never served to
+*private* one is fetched for each principal that asks, in its name and with its capabilities. It is never served to
 another (server/utilities/caching, Cache Scope Field). Legacy servers mark nothing: their lists are shared.
 
 Lists are independent: one that fails keeps its last known entries, is reported, and is fetched again with backoff,
