@@ -186,7 +186,7 @@ class HeldSecrets:
 
 
 def forms(value: str) -> set[str]:
-    """The texts by which a secret is recognised: all of it, and its lines if it has several; empty if it is short."""
+    """The texts to search for: the whole secret, and its lines if it has several; empty if it is short."""
     parts = {value, value.strip()}
     lines = value.splitlines()
     if len(lines) > 1:  # but not prose, code, and the first and last line of a PEM block

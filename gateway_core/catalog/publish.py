@@ -232,7 +232,7 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
 
 
 def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published) -> None:
-    """Record how each conflict was resolved, for people."""
+    """Record how each conflict was resolved, for operators."""
     names = {group: name for name, group in reversed(list(given.items()))}
     for name, claimed in claims.items():
         if len(claimed) < 2:

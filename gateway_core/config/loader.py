@@ -247,7 +247,7 @@ def _formatted(
 ) -> list[str]:
     """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known.
 
-    Each is a `FileProblem`, except that of a value from the command line, which begins with its option.
+    Each is a `FileProblem`, but the problem of a value from the command line is text that begins with its option.
     """
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [

@@ -66,7 +66,7 @@ def read_arguments(args: Sequence[str], data: str | None) -> Given:
 
 
 def value_of(argument: Argument, text: str) -> Any:
-    """The value that `text` stands for. Raises `UsageError` with the argument's name and what it must be."""
+    """The value of `text`. Raises `UsageError` with the argument's name and the expected type."""
     if argument.choices:
         for choice in argument.choices:
             if text == choice or (not isinstance(choice, str) and _is_json_of(text, choice)):

@@ -148,7 +148,7 @@ class LiveSession:
         return self._watched
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
-        """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
+        """A resumable stream from `mailbox`, which belongs to the session or to one request."""
         return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=self.primed)
 
     def changed(self, kinds: frozenset[str]) -> None:

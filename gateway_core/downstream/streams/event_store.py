@@ -46,7 +46,7 @@ class StoredStream:
     """One resumable stream of events, with at most one connection at a time."""
 
     def __init__(self, kept: EventStore, mailbox: Mailbox, *, standalone: bool, primed: bool) -> None:
-        """`standalone`: whether this is a standalone GET stream, whose mailbox is that of the session."""
+        """`standalone`: whether this is a standalone GET stream, which has the session's mailbox."""
         self.name = secrets.token_hex(8)
         self.mailbox = mailbox
         self.last = 0

@@ -35,7 +35,7 @@ PIECE: Final = 16 * 1024
 MANY_LINES: Final = 256
 """Lines from which a chunk is read in pieces."""
 STEP: Final = 16.0
-"""What must have been heard before the pace is looked at again."""
+"""What must have been counted before the pace is checked again."""
 _USEFUL_METHODS: Final = frozenset({PROGRESS, LOG_MESSAGE})
 
 
@@ -51,7 +51,7 @@ class Noise:
         self._useless = 0.0
         """What useless messages counted for since the server was too fast."""
         self.fresh = 0.0
-        """What was heard since the last `pause`."""
+        """What was counted since the last `pause`."""
         self.given_up = False
 
     def heard(self, *, useful: bool = False, size: int = 0) -> None:
@@ -88,7 +88,7 @@ class Noise:
 
     @property
     def due(self) -> bool:
-        """Whether enough was heard to call `pause` or `settle`."""
+        """Whether enough was counted to call `pause` or `settle`."""
         return self.fresh > STEP
 
     async def settle(self, slowed: Callable[[], object]) -> None:

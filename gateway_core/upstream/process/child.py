@@ -249,7 +249,7 @@ class Child(asyncio.SubprocessProtocol):
             self._end(self._how_it_ended())
 
     def _flush(self, left: float = FLUSH_MAX) -> None:
-        """End, unless stdout is paused: then what it holds is still to be read."""
+        """End, unless stdout is paused: then its content must be read first."""
         if 1 in self._paused and left > 0:
             asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush, left - FLUSH_GRACE)
         else:

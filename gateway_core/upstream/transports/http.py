@@ -219,7 +219,7 @@ class HttpConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     async def _suspect(self, *, final: bool, probes: bool) -> None:
-        """Handle an answer that may mean that the session is gone. Raises `SessionEnded` if it is.
+        """Handle an answer that may mean that the session is lost. Raises `SessionEnded` if it is.
 
         `final`: the answer gives the outcome of the call. It is passed on even if the session is lost.
         """
