@@ -187,7 +187,7 @@ async def run(seconds: float, seed: int, folder: Path) -> list[str]:
         work: list[Coroutine[Any, Any, None]] = [soak.agent(number) for number in range(AGENTS)]
         work += [soak.honest(), soak.churn(), soak.watch(gateway), kill_now_and_then(journals, soak)]
         await asyncio.gather(*work)
-        await asyncio.sleep(5)  # what was cancelled last may still be on its way
+        await asyncio.sleep(5)  # the last cancellations may still be in transit
         print(table(soak.samples))
         print(
             f"{len(soak.asked)} calls: {len(soak.answered)} answered, {len(soak.given_up)} cancelled, "

@@ -44,7 +44,7 @@ def all_healthy(gateway: Any, names: set[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def gateways(session_launcher: Any, tools: Any) -> Iterator[dict[str, str]]:
-    """Gateways over all odd servers, those that they refuse included: the address for each server, by name."""
+    """Gateways over all odd servers, refused ones included: server name -> address of its gateway."""
     addresses, running = {}, []
     with run.hosted() as urls:
         for number, share in enumerate(run.shares()):

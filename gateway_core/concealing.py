@@ -21,7 +21,7 @@ _MARKER: Final = MARKER.encode()
 MAX_LEARNED: Final = 4
 """Values kept of a secret that changes at run time; an upstream may still quote an old one."""
 MIN_LINE: Final = 16
-"""Least characters of a line of a secret of several lines that is searched for by itself."""
+"""Minimum characters of a line that is searched for on its own, in a secret of several lines."""
 
 MAX_PIECE: Final = 512
 """Characters of a secret that are searched for at once; a longer one is searched for in pieces."""
@@ -98,7 +98,7 @@ class _Matcher:
 
 
 class HeldSecrets:
-    """The secrets of one gateway. `learn` adds those that it obtains later."""
+    """The secrets of one gateway. `learn` adds secrets that the gateway obtains later."""
 
     def __init__(self, secrets: Iterable[Secret] = (), on_found: Callable[[str, str], None] | None = None) -> None:
         """`on_found`: called once for each pair of a source and the label of a secret hidden in what it sent."""
@@ -180,7 +180,7 @@ class HeldSecrets:
 
 
 def forms(value: str) -> set[str]:
-    """The texts by which a secret is recognised: all of it, and its lines if it has several; empty if it is short."""
+    """The texts to search for: the whole secret, and its lines if it has several; empty if it is short."""
     parts = {value, value.strip()}
     lines = value.splitlines()
     if len(lines) > 1:  # but not prose, code, and the first and last line of a PEM block

@@ -45,7 +45,7 @@ OWN_CODES: Final = range(CANCELLED, UPSTREAM_UNAVAILABLE + 1)
 class RpcError(Exception):
     """A JSON-RPC error object, sent to an agent or received from an upstream.
 
-    `data` is any JSON value. Errors made by the gateway carry `data["source"] == "gateway"`, which tells them apart
+    `data` is any JSON value. Errors made by the gateway carry `data["source"] == "gateway"`, which distinguishes them
     from an upstream's errors (basic/index, Error Codes).
     """
 

@@ -68,7 +68,7 @@ class Gateway:
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
-        `early`: child processes of upstreams that already run; the caller keeps those that are not taken.
+        `early`: child processes of upstreams that already run; the caller keeps the unused ones.
 
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
         """
@@ -215,7 +215,7 @@ class Gateway:
         await self.downstream.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
         async with contextlib.AsyncExitStack() as steps:
-            steps.push_async_callback(self.control.close)  # runs last: operators can see what is still stopping
+            steps.push_async_callback(self.control.close)  # runs last, so that operators can see the stop
             if self._entered:
                 steps.push_async_callback(self.chain.__aexit__, None, None, None)
             steps.push_async_callback(self.catalog.close)

@@ -178,7 +178,7 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     """Run one hook of a plugin (an instance, or a class with default settings) and return its verdict.
 
     This function is synchronous for every hook: call it from a plain test function. Pass all arguments of the hook,
-    even those that the implementation leaves out. The hook gets `call` itself, so the test and later hooks see what it
+    even if the implementation takes fewer. The hook gets `call` itself, so the test and later hooks see what it
     stores in `call.state`.
     """
     instance = configured(plugin).instance

@@ -129,7 +129,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def lost(before: str, now: str) -> list[str]:
-    """The cells that said yes in a page and no longer do, as `group: server, client: what it says now`."""
+    """The cells that said yes in a page and no longer do, as `group: server, client: new text`."""
     said = dict(_said(before))
     says = dict(_said(now))
     return [

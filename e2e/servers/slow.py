@@ -1,4 +1,4 @@
-"""A server on stdio whose tools take the time that they are told to."""
+"""A server on stdio whose tools take as long as their arguments say."""
 
 from __future__ import annotations
 

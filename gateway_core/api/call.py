@@ -241,7 +241,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 
     @classmethod
     def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
-        """A refusal by a plugin. `upstream`: the one that executed the call, if only its result is withheld."""
+        """A refusal by a plugin. `upstream`: where the call was executed, if only its result is withheld."""
         outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
         return cls.failed(RpcError.of_gateway(REJECTED, message), outcome, upstream)
 

@@ -271,7 +271,7 @@ class Catalog:
         return await asyncio.to_thread(_linked, exchange.method, result, published)
 
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
-        """Maps the URIs of a result to those that the agent uses; None if they are the same."""
+        """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
         if not self.snapshot.linking or result.error is not None or upstream is None:
             return None

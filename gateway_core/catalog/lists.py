@@ -103,7 +103,7 @@ def _binding(listing: Listing) -> tuple[str, ...]:
 
 
 def _place(listing: Listing, before: int, digest: bytes) -> int:
-    """The number of the entry after the one with that digest. Raises `RpcError(INVALID_PARAMS)` if it is gone."""
+    """The number of the entry after the one with that digest. Raises `RpcError(INVALID_PARAMS)` if there is none."""
     names = listing.names
     if 0 < before <= len(names) and _digest(names[before - 1]) == digest:
         return before

@@ -200,7 +200,7 @@ def _items(kind: Kind, names: Names, config: UpstreamConfig) -> tuple[Item, ...]
 def _encoded(records: Mapping[str, _Record]) -> tuple[bytes, set[str]]:
     """The file's contents, and the upstreams whose names do not fit.
 
-    Smaller records come first, so that no upstream displaces the names of others by the number of its own.
+    Smaller records come first, so that an upstream with many names does not displace the names of others.
     """
     bare = {name: jsonrpc.encode(_Record(record.generation)) for name, record in records.items()}
     room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode({"version": VERSION, "upstreams": _raw(bare)}))

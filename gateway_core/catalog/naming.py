@@ -23,7 +23,7 @@ _SAFE: Final = r"A-Za-z0-9_\-"
 _DIGITS: Final = (8, 12, 16, 24)
 """Lengths of a digest in hexadecimal digits; a longer one is used only if a shorter one is taken."""
 MAX_SHOWN: Final = 100
-"""Characters of a name in a text for people; a name from an upstream may be very long."""
+"""Maximum characters of a name in a message; a name from an upstream may be very long."""
 _URIS: Final[frozenset[Kind]] = frozenset({"resource", "template"})
 
 
@@ -35,7 +35,7 @@ class Names:
         dot = "." if config.dots else ""
         self._invalid = re.compile(f"[^{_SAFE}{dot}]")
         self.rule: Final = f"1 to {self._max} of A-Z a-z 0-9 {dot}{' ' if dot else ''}_ -"
-        """The rule for valid names, for people."""
+        """The rule for valid names, for messages."""
         self._separator = separator
         self._upstreams = frozenset(upstreams)
         self._namespaces: dict[str, set[str]] = {}
@@ -108,5 +108,5 @@ class Names:
 
 
 def shortened(name: str) -> str:
-    """A name for a text for people."""
+    """A name as messages show it."""
     return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…"

@@ -121,7 +121,7 @@ def _named(runner: _Runner, args: Sequence[str]) -> str | None:
 
 
 def _of_shell(line: str, args: Sequence[str], depth: int) -> str:
-    """The program of a shell: that of its command line, or the script."""
+    """The program that a shell runs: the first of its command line, or the script."""
     try:
         words = shlex.split(line)
     except ValueError:

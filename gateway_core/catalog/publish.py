@@ -201,7 +201,7 @@ def _refusal(kind: Kind, name: str, wish: _Wish, given: Mapping[str, _Group], ru
         return f"names of the form {shortened(name)!r} belong to upstream {' and '.join(sorted(space))}"
     holder = _keeper(kind, name, group, space, rules)
     if holder is not None and holder not in wish.contested:
-        return f"the name {shortened(name)!r} belongs to upstream {holder}, which offers it no more or not now"
+        return f"the name {shortened(name)!r} belongs to upstream {holder}, which does not offer it at present"
     return None
 
 
@@ -232,7 +232,7 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
 
 
 def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published) -> None:
-    """Record how each conflict was resolved, for people."""
+    """Record how each conflict was resolved, for operators."""
     names = {group: name for name, group in reversed(list(given.items()))}
     for name, claimed in claims.items():
         if len(claimed) < 2:

@@ -67,7 +67,7 @@ class Tasks:
             return result
         if call.method in TASKS:
             return self._told(call, target.original, result.upstream, result)
-        # Few results are tasks: only those that may be are parsed.
+        # Few results are tasks, so only possible ones are parsed.
         if call.method == "tools/call" and jsonrpc.has(result.raw, b'"task"'):
             return self._created(call, result.upstream, result)
         return result

@@ -1,10 +1,14 @@
 """The command line: `rad mcp proxy …`.
 
-`app` has the commands and their help, `options` their option classes. The commands are in `init`, `importing`,
-`serving` (start), `stop`, `status`, `inspecting` (check, plugins) and `tools` (tools, call). They share `locate` (finds
-the configuration file), `instance` (the pid file, in the folder that `state` finds), `running` (finds the gateway of a
-command), `client` (queries the control plane), `settings` (a temporary gateway), `report` (errors, with `exit_codes`),
-`hints` (commands in messages) and `rendering` (tables).
+`app` has the commands and their help, `options` their option classes. Each command has a module or a package:
+
+- `serving/`: start; `stop`, `status`, `init`
+- `importing/`: import; `inspecting/`: check, plugins; `tools/`: tools, call; demo is in `gateway_core.demo`
+
+They share `locate` (finds the configuration file), `settings` (its names file, a temporary gateway), `instance` (the
+pid file), `running` (finds the gateway of a command) and `client` (queries the control plane). `report` and
+`exit_codes` are about errors, `hints` are commands in messages, `rendering/` prints tables, and `state/` finds the
+state folder.
 """
 
 from __future__ import annotations

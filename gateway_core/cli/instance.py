@@ -1,7 +1,7 @@
 """The running instance: its pid file, by which other processes find it.
 
 An **instance** is a gateway that holds an exclusive lock on the pid file in its state folder, from before it binds its
-port until it ends. The lock alone says that it runs, whatever the file contains: a dead process holds
+port until it ends. Only the lock says that it runs, not the content of the file: a dead process holds
 no lock. So a stale, foreign or garbled file blocks no start, and the pid in an unlocked file is never signalled.
 
 Imports stay light here, because `status` and `stop` must respond fast.

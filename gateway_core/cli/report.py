@@ -82,7 +82,7 @@ def say_error(text: str) -> None:
 
 
 def say(text: str = "") -> None:
-    """Print a line for people on stderr; stdout is for results."""
+    """Print a message on stderr; stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 

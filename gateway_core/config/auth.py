@@ -20,7 +20,7 @@ from gateway_core.config.sections import Section
 
 
 class AuthConfig(Section):
-    """How the gateway proves itself to an upstream: the OAuth 2.0 client-credentials grant."""
+    """How the gateway authenticates to an upstream: the OAuth 2.0 client-credentials grant."""
 
     auth_type: Literal["oauth"] = Field(default="oauth", description="The client-credentials grant is the only one.")
     token_url: TokenUrl | None = Field(
@@ -32,7 +32,7 @@ class AuthConfig(Section):
     issuer: Issuer | None = Field(
         default=None,
         description="The authorization server that the credentials belong to, exactly as its metadata writes it; they "
-        "are sent to no other. Without it (and without `token_url`), the first that the upstream names is kept to "
+        "are sent to no other. Without it (and without `token_url`), the first that the upstream names counts "
         "until the gateway stops.",
         examples=["https://auth.example.com"],
     )
@@ -50,7 +50,7 @@ class AuthConfig(Section):
         repr=False,
     )
     key_id: Filled | None = Field(
-        default=None, description="`kid` of the key, where the server wants it named.", examples=["gateway-2026"]
+        default=None, description="`kid` of the key, if the server requires it.", examples=["gateway-2026"]
     )
     signing_algorithm: SigningAlgorithm | None = Field(
         default=None,
@@ -59,19 +59,19 @@ class AuthConfig(Section):
     )
     token_endpoint_auth_method: ClientAuthentication | None = Field(
         default=None,
-        description="How the client proves itself. Without it, `private_key_jwt` if there is a key, else what the "
-        'server offers or accepts of the two for a secret. `"none"`: a client without secret and key.',
+        description="How the client authenticates. Without it, `private_key_jwt` if there is a key, else the "
+        'method for secrets that the server supports. `"none"`: a client without secret and key.',
         examples=["client_secret_post"],
     )
     scope: Filled | None = Field(
         default=None,
-        description="Scopes to ask for, separated by spaces; never more. Without it, those that the upstream asks for, "
-        "and more when it refuses a call for want of them.",
+        description="Scopes to ask for, separated by spaces; never more. Without it, what the upstream asks for, "
+        "and more when it refuses a call because they are missing.",
         examples=["tools:read tools:call"],
     )
     resource: Resource | None = Field(
         default=None,
         description="Resource the token is for (RFC 8707). Without it, what the metadata of the upstream says, or "
-        '`url`; `""`: none is named, for servers that refuse it.',
+        '`url`; `""`: requests name none, for servers that refuse it.',
         examples=["https://mcp.example.com/mcp"],
     )

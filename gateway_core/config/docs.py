@@ -186,13 +186,13 @@ _INTRO = f"""\
 
 The gateway reads one TOML file, `.radium/mcp-proxy.toml`. It is looked up in the working directory and then in each
 folder above it; `--config PATH` names another one. `rad mcp proxy init` writes a commented file, and
-`rad mcp proxy check` tells whether a file is right without starting anything.
+`rad mcp proxy check` checks a file without starting anything.
 
 - Times are in seconds (`30` or `2.5`), sizes in bytes.
 - Relative paths (`cwd`, `state_dir`, `${{file:PATH}}`, the files of `tls`) start at the folder of the configuration
   file. `log.file` starts at the [state folder](operations.md#files), which is the same unless you change it.
 - The file may hold up to {FILE_LIMIT // 1024} KiB of UTF-8. Because it names commands that the gateway runs, a file
-  that its group or everybody may write is refused, and so is another user's file (unless that user is root).
+  that its group or all users may write is refused, and so is another user's file (unless that user is root).
   `{TRUST_VARIABLE}=1` in the environment accepts both, for [containers](containers.md).
 
 ## Environment variables and files
@@ -204,7 +204,7 @@ folder above it; `--config PATH` names another one. `rad mcp proxy init` writes 
 | `${{file:PATH}}` | the content of a file of at most 64 KiB, without one newline at its end |
 | `$${{` | the characters `${{` |
 
-Keep secrets out of the file with these. What came out of them is never shown in an error message.
+Keep secrets out of the file with these. Error messages never show their values.
 
 A number or a boolean can come from the environment, too: `port = "${{PORT:-3000}}"`. The text must be one placeholder
 and nothing else. Booleans are `true`, `yes`, `on`, `1` and `false`, `no`, `off`, `0`.

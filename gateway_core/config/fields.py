@@ -136,7 +136,7 @@ def _proxy_url(value: str) -> str:
     except ValueError:
         valid = False
     if not valid or url.path not in ("", "/") or url.query or url.fragment:
-        raise mistake('must be "http://HOST:PORT", with "USER:PASSWORD@" before the host if it wants that, or "none"')
+        raise mistake('must be "http://HOST:PORT", with "USER:PASSWORD@" before the host if needed, or "none"')
     if any(ord(char) <= 32 or ord(char) >= 127 for char in value):
         raise mistake("must be ASCII without spaces; write other characters of a password as %XX")
     return value

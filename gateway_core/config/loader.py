@@ -73,7 +73,7 @@ def loads(
 ) -> Config:
     """Check `text` as the content of `path`. Raises `ConfigError`.
 
-    Relative paths start at the folder of `path`; that of the log starts at `state`, if given. `options`: values from
+    Relative paths start at the folder of `path`, the log's at `state`, if given. `options`: values from
     the command line for keys of `[mcp.proxy]`; they replace those of the file.
     """
     try:
@@ -247,7 +247,7 @@ def _formatted(
 ) -> list[str]:
     """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known.
 
-    Each is a `FileProblem`, except that of a value from the command line, which begins with its option.
+    Each is a `FileProblem`, but the problem of a value from the command line is text that begins with its option.
     """
     placed = sorted(((line_of(lines, problem.path) or 1, problem) for problem in problems), key=lambda item: item[0])
     texts = [

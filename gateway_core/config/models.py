@@ -256,7 +256,7 @@ class ProxyConfig(Section):
         default=False, description="`start` refuses to run a file that does not say `true`.", examples=[True]
     )
     host: Host = Field(
-        default="127.0.0.1", description="Address to listen on; other machines can only reach what is not loopback."
+        default="127.0.0.1", description="Address to listen on; other machines cannot reach a loopback address."
     )
     port: int = Field(default=3000, ge=1, le=65535, description="TCP port to listen on.")
     transport: Literal["http", "sse"] = Field(

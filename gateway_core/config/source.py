@@ -48,8 +48,9 @@ def line_of(lines: dict[Path, int], path: Path) -> int | None:
 def scan(text: str) -> dict[Path, int]:
     """Map every path of a valid TOML text to the 1-based line of its key.
 
-    A table has the line of its header, an array of tables that of its first header, and an array element that of its
-    first character. A table without a header has the line of the first dotted key or deeper header that makes it.
+    A table has the line of its header. An array of tables has the line of its first header, and an array element the
+    line of its first character. A table without a header has the line of the first dotted key or deeper header that
+    makes it.
     """
     return _Scanner(text.replace("\r\n", "\n")).run()
 

@@ -27,13 +27,13 @@ class TlsConfig(Section):
 
     ca: Filled | None = Field(
         default=None,
-        description="PEM file with the certificates to trust, in place of those of the system: of an authority, or of "
+        description="PEM file with the certificates to trust instead of the system's: of an authority, or of "
         "the server itself.",
         examples=["company-ca.pem"],
     )
     cert: Filled | None = Field(
         default=None,
-        description="PEM file with the certificate by which the server knows the gateway, and the chain of that.",
+        description="PEM file with the client certificate of the gateway, and its chain.",
         examples=["gateway.pem"],
     )
     key: Filled | None = Field(
@@ -43,7 +43,7 @@ class TlsConfig(Section):
     )
     verify: bool = Field(
         default=True,
-        description="`false` accepts any certificate, so that anybody on the way can read and change everything. "
+        description="`false` accepts any certificate, so an attacker on the way can read and change everything. "
         "Only for tests.",
     )
 

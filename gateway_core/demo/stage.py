@@ -130,7 +130,7 @@ class Stage:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Options of commands for the gateway of the demo, whatever the environment says about its files."""
+        """Options of commands for the gateway of the demo; they override the environment."""
         return "--config", str(self.config), "--state-dir", str(self.config.parent)
 
     async def admin(self, what: str) -> Any:

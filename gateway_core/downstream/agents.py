@@ -46,7 +46,7 @@ def principal_of(client_info: bytes, address: str) -> Principal:
 
 
 def _identity(claimed: str, printable: str) -> str:
-    """What stands for a claimed name in the id of a principal: different names never have the same.
+    """The form of a claimed name in the id of a principal; it differs for different names.
 
     A name that is not printable as it is gets a digest of the whole name, and so does one that looks like that.
     """

@@ -265,7 +265,7 @@ class DataPlane:
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
     async def stop_accepting(self) -> None:
-        """Accept no new connections, sessions, streams and requests; work in flight goes on.
+        """Accept no new connections, sessions, streams and requests; work in flight continues.
 
         Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
         """
@@ -292,5 +292,5 @@ class DataPlane:
             for chore in (self.http.poll, self._sessions.end_expired):
                 try:
                     chore()
-                except Exception as error:  # noqa: BLE001 - housekeeping must go on after a bug
+                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))

@@ -153,7 +153,7 @@ class PendingBatch:
             self._send()
 
     def lost(self) -> None:
-        """Handle the loss of the connection: the calls go on, and an agent that resumes gets their responses."""
+        """Handle the loss of the connection: the calls continue, and an agent that resumes gets their responses."""
         if not self._reply.detach():
             self._lost = True
             self._ready.clear()

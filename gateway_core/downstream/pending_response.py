@@ -24,7 +24,7 @@ class PendingCall(msgspec.Struct, eq=False):
     _respond: Callable[[Message, Running[CallResult]], Response]
     """Makes the response to the message once the call has ended."""
     _survives: bool
-    """Whether the call goes on when the connection is lost (2025-11-25, basic/transports, Sending Messages to the
+    """Whether the call continues when the connection is lost (2025-11-25, basic/transports, Sending Messages to the
     Server)."""
 
     def response(self) -> Response | asyncio.Task[Any] | None:

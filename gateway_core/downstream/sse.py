@@ -63,7 +63,7 @@ class SseHttp:
         self._open(client.address, _session_id(head))
 
     def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        """Receive a message or a batch; each response goes over the stream by itself. Raises `HttpError`."""
+        """Receive a message or a batch; the stream carries each response separately. Raises `HttpError`."""
         channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
         session = channel.session
         try:

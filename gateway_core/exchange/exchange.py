@@ -123,7 +123,7 @@ class Exchange(msgspec.Struct, eq=False):
     away: bool = False
     """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
     unanswered: Unanswered | None = None
-    """Its request, if that was given up after it was sent. Set by the connection."""
+    """Its request, if it was abandoned after it was sent. Set by the connection."""
     _progress: float = float("-inf")
     _throttle: ProgressThrottle | None = None
     _resumed: Exchange | None = None

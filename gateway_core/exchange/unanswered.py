@@ -1,4 +1,4 @@
-"""Requests that were given up after they were sent."""
+"""Requests that were abandoned after they were sent."""
 
 from __future__ import annotations
 

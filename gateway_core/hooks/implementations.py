@@ -51,7 +51,7 @@ class Hook:
 
     @classmethod
     def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
-        """Wrap pluggy's implementation to take all arguments by position and drop those that it leaves out."""
+        """Wrap pluggy's implementation to take all arguments by position and drop the unused ones."""
         function: Callable[..., Any] = impl.function
         wanted, given = tuple(impl.argnames), HOOKS[name]
         if wanted != given:

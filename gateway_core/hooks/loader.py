@@ -51,7 +51,7 @@ class _Report:
         """`key`: dotted path of the invalid setting, if any; the message gives its line."""
         setting = key
         line = self.entry.key_lines.get(key)
-        while line is None and key:  # an inline table or a missing key has no line; use that of its parent
+        while line is None and key:  # an inline table or a missing key has no line; use its parent's
             key = key[: max(key.rfind("."), key.rfind("["), 0)]
             line = self.entry.key_lines.get(key)
         line = self.entry.line if line is None else line

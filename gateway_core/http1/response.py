@@ -51,7 +51,7 @@ class ResponseHeads:
     def lines(
         self, status: int, headers: Mapping[str, str], request: RequestHead | None = None, *, close: bool = False
     ) -> bytes:
-        """A head with these headers, those of the request's route, and those that every response has."""
+        """A head with these headers, the headers of the request's route, and the common headers."""
         if request is not None and request.route.headers:
             headers = {**request.route.headers, **headers}
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])

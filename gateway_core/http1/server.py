@@ -15,7 +15,7 @@ from gateway_core.http1.response import ResponseHeads
 from gateway_core.limits.pace import Pace
 
 SPARE: Final = 64
-"""Least number of connections that may be open besides those that count against the limit."""
+"""Minimum number of connections that may be open in addition to the limit."""
 
 BODY_RATE: Final = 4 * 1024 * 1024
 BODY_BURST: Final = 8 * 1024 * 1024

@@ -1,11 +1,11 @@
 """The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
 
-Two measures work together. `poll` reads how much memory the process uses, several times a second, whatever uses it.
+Two measures work together. `poll` reads how much memory the process uses, several times a second.
 `reserve` counts the bytes of large payloads from their announcement on, because many can arrive between two polls.
 Payloads that arrive in one piece are not counted: the limits on their number bound them.
 
 - From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
-  it. Work in flight goes on.
+  it. Work in flight continues.
 - From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
 - One owner (the network of an agent, see `shares.network_of`) may reserve at most `SHARE` of the budget.
 """

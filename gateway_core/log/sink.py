@@ -43,7 +43,7 @@ class Destination(Protocol):
     """A destination of bytes; `write` raises `OSError` if it fails."""
 
     name: str
-    """What it is, for people."""
+    """Its name in messages."""
     problem: str
     """A problem that does not prevent writing; empty if there is none."""
 

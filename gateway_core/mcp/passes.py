@@ -101,7 +101,7 @@ def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
 def _shallow(levels: int) -> re2._Regexp:
     """Matches square brackets that nest at most `levels` deep.
 
-    RE2 runs it as an automaton with one state per level: one pass, whatever the nesting.
+    RE2 runs it as an automaton with one state per level: one pass for any nesting.
     """
     inner = ""
     for _ in range(levels):

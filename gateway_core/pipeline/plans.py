@@ -58,7 +58,7 @@ class CallPlan:
         return Request(TOOLS_CALL, self.params, meta, exchange.id, call.raw_arguments, self.templates)
 
     def line(self, agent: Agent, upstream: str) -> Line:
-        """The log line of successful calls at `upstream`; `agent`: the one that has this plan."""
+        """The log line of successful calls at `upstream`; `agent`: the owner of this plan."""
         line = self.lines.get(upstream)
         if line is None:
             fields = {

@@ -31,7 +31,7 @@ class Watcher(Protocol):
     """Resource subscriptions of one connection. Calls of `watch` must not overlap."""
 
     async def watch(self, uris: frozenset[str]) -> Mapping[str, RpcError | NotSent]:
-        """Subscribe to exactly these resources. Returns those that the server refused, with the error
+        """Subscribe to exactly these resources. Returns the resources that the server refused, with the error
         (`NotSent`: no answer in time).
 
         Raises `DeliveryError` if the server cannot be asked. The caller bounds the time.
@@ -57,8 +57,8 @@ class ClientContext:
     """The client session context of a connection: its agent, declared capabilities, and notification callback."""
 
     on_notification: Callable[[str, Raw, Exchange | None], None]
-    """Called on every notification except progress and cancellations, with its method and raw params, and with the
-    exchange on whose stream it arrived, if the transport tells."""
+    """Called on every notification except progress and cancellations, with its method and raw params. The third
+    argument is the exchange on whose stream it arrived, if the transport knows it."""
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     """The `ClientCapabilities` declared to the server."""
     agent: Agent | None = None
@@ -192,7 +192,7 @@ class Connection(ABC):
 
     @property
     def died(self) -> bool:
-        """Whether the server's process exited by itself."""
+        """Whether the server's process exited on its own."""
         return False
 
     @property

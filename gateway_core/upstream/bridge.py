@@ -196,7 +196,7 @@ def bridge_error(error: RpcError, to_era: Era) -> RpcError:
     """Translate an upstream's error for an agent of `to_era` (basic/index, Error Codes).
 
     A missing resource is -32002 for legacy agents and -32602 for modern ones. Errors about the hop between gateway
-    and upstream (headers, versions) become errors of the gateway: the agent would take them for faults of its own
+    and upstream (headers, versions) become errors of the gateway: the agent would look for a fault in its
     valid request. A missing capability passes to modern agents, because the upstream gets the agent's capabilities;
     legacy agents do not know that code. Codes that the modern revision does not define become -32603, with the
     upstream's code in `data.upstreamCode`.

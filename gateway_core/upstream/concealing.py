@@ -94,7 +94,7 @@ class Concealer:
 
 
 def _words(value: str) -> Iterator[str]:
-    """What is searched for in parts: a token, also after its scheme, and the lines of a key; but not prose or code."""
+    """The texts to search for in parts: a token, with or without its scheme, or lines of a key; not prose or code."""
     words = value.split()
     if 0 < len(words) <= 2:
         yield words[-1]

@@ -55,7 +55,7 @@ class ConnectionManager:
         """The main connection, if there is one. It may be closed."""
         self.sessions: Final = SessionConnections(self._open_session, status.clock, backoff=self.http is None)
         self.died = False
-        """Whether the process of the connection closed last had exited by itself."""
+        """Whether the process of the last closed connection had exited on its own."""
         self._deaths = 0
         """Number of consecutive handshakes in which the server's process exited."""
         self._opened = asyncio.Event()

@@ -31,7 +31,7 @@ class Liveness:
         connections: Callable[[], Iterable[Connection]],
         fatal_lists: Callable[[], Collection[Kind]] = frozenset,
     ) -> None:
-        """`connections` returns those whose calls can keep the server busy; `fatal_lists` the lists that end it."""
+        """`connections`: connections whose calls can keep the server busy. `fatal_lists`: lists that end it."""
         self.last_sign = 0.0
         """Time of the server's last answer."""
         self.served = False

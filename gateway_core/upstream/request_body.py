@@ -86,7 +86,7 @@ def with_meta(
     """`params`, which lack `_meta`, with the `_meta` that the server described by `info` needs, if any.
 
     `log_level`: the least severe log level that the agent wants; empty for none. `key`: see `Request.key`.
-    The agent's keys pass (`traceparent` and vendor keys among them), except those that belong to one hop
+    The agent's keys pass (`traceparent` and vendor keys among them), except keys that belong to one hop
     (basic/index, `_meta`): the gateway replaces `progressToken` and all reserved keys with its own.
     """
     meta: dict[str, Any] = {}

@@ -150,7 +150,7 @@ class Watch:
         await self._clock.sleep(max(0.0, retry_at - now()))
 
     async def _supervise(self) -> tuple[str, bool]:
-        """Check and refresh until a failure. Returns its reason, and whether the connection ended by itself."""
+        """Check and refresh until a failure. Returns its reason, and whether the connection was lost."""
         upstream, signals, now = self._upstream, self._upstream.signals, self._clock.now
         connection = upstream.connections.main
         assert connection is not None

@@ -48,7 +48,7 @@ patterns = []
 
 
 def secrets_in(text: str) -> list[str]:
-    """The secrets that a text contains, in whatever JSON writes of them."""
+    """The secrets that a text contains, in any form that JSON allows."""
     forms = [
         *(TOKEN, BEARER, STATE_KEY),
         PASSWORD,

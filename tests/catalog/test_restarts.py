@@ -41,7 +41,7 @@ class NamesOverTime(RuleBasedStateMachine):
     """A published name stays with its owner as long as that upstream is configured, and no item is lost.
 
     A name with the prefix of a newly added upstream leaves its owner.
-    At the first contact with an upstream, it takes names only from those that came into the file with it or later, and
+    At the first contact with an upstream, it takes names only from upstreams that were added with it or later, and
     that stand below it.
     """
 

@@ -296,7 +296,7 @@ def test_two_files_with_one_state_folder_are_told_apart(config, tmp_path, monkey
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_a_pid_of_another_container_is_not_believed(config, monkeypatch, shown):
-    """The folder may be shared; the pid is that of another process here, and would be signalled."""
+    """The folder may be shared; here the pid belongs to another process, which would be signalled."""
     hold = acquire(config, host="127.0.0.1", port=3000)
     try:
         monkeypatch.setattr(module, "namespace", lambda: "pid:[1]")

@@ -42,7 +42,7 @@ def test_files_named_in_it_are_looked_up_beside_it(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o664, 0o666])
-def test_a_file_that_others_may_write_is_refused_with_the_command_that_mends_it(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_others_may_write_is_refused_with_the_command_that_fixes_it(tmp_path: Path, mode: int) -> None:
     path = write(tmp_path)
     path.chmod(mode)
     said = refusal(path)

@@ -1,4 +1,4 @@
-"""Real `rad` processes over servers that break, and agents that count what becomes of every call."""
+"""Real `rad` processes over servers that break, and agents that count the outcome of every call."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Rad:
     process: subprocess.Popen[bytes]
     log: Path
     inside: tuple[str, ...] = ()
-    """The command that enters its network namespace; empty for that of the tests."""
+    """The command that enters its network namespace; empty for the tests' namespace."""
 
     @property
     def url(self) -> str:
@@ -163,7 +163,7 @@ class Rad:
         return int(fields[1]) * resource.getpagesize()
 
     def forget_peak(self) -> None:
-        """Let `peak` begin again at what is in memory now."""
+        """Reset `peak` to the memory in use."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak(self) -> int:
@@ -180,7 +180,7 @@ class Rad:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def family(self) -> set[int]:
-        """Pids of all descendants that have not ended, and of those that were not reaped."""
+        """Pids of all descendants that have not ended or were not reaped."""
         parents: dict[int, int] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():

@@ -1,4 +1,4 @@
-"""Floods: whatever one stranger sends at full speed, an honest agent on another upstream is served meanwhile."""
+"""Floods: while a stranger sends anything at full speed, an honest agent on another upstream is served."""
 
 import http.client
 import json

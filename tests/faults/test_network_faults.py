@@ -20,7 +20,7 @@ HARDWARE = "02:00:00:00:00:02"
 
 @dataclass
 class Net:
-    """Two namespaces: `near` is the command that enters the gateway's, `far` that of the server's."""
+    """Two namespaces: the command `near` enters the gateway's, and `far` the server's."""
 
     near: tuple[str, ...]
     far: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The memory budget: what is refused, what is given up, and what the system says."""
+"""The memory budget: refusals, eviction, and the limits of the system."""
 
 import asyncio
 import resource

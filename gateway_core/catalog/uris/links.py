@@ -45,7 +45,7 @@ def scheme_of(uri: str) -> str:
 def leads_elsewhere(uri: str, schemes: Collection[str]) -> bool:
     """Whether a URI that its upstream neither lists nor has a template for most likely does not lead to the upstream.
 
-    `schemes`: those of the URIs that the upstream does list. Tools also link to resources that are not listed
+    `schemes`: the schemes of the listed URIs. Tools also link to resources that are not listed
     (server/tools, Resource Links), so an unknown scheme, or one that the upstream uses, leads to the upstream. But web
     addresses are for clients to load (server/resources, Common URI Schemes).
     """

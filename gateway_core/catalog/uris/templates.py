@@ -1,4 +1,4 @@
-"""The published URI templates, and the ones that may match a URI.
+"""The published URI templates, and the search for templates that may match a URI.
 
 Templates and URIs both come from strangers, so three bounds keep a look-up cheap: templates are found by their literal
 beginning, only `MAX_MATCHED` of one upstream are matched, and `Effort` limits the tests of one result or request.
@@ -33,7 +33,7 @@ EFFORT: Final = 512 * 1024
 TEST_COST: Final = 2048
 """Characters that a test counts for, besides those of the URI."""
 LOOK_COST: Final = 16
-"""Characters that a template counts for which begins as the URI does."""
+"""Characters that a look at a template counts for, if its literal beginning matches the URI."""
 
 _EXPRESSION: Final = re.compile(r"\{(.)?[^{}]*\}")
 _OPERATORS: Final = frozenset("+#./;?&")

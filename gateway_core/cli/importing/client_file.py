@@ -48,7 +48,7 @@ class ClientFile:
 
     @property
     def workspace(self) -> Path:
-        """What `${workspaceFolder}` means: the folder above `.vscode` or `.cursor`, else that of the file."""
+        """What `${workspaceFolder}` means: the folder above `.vscode` or `.cursor`, else the file's folder."""
         folder = self.path.absolute().parent
         return folder.parent if folder.name in (".vscode", ".cursor") else folder
 

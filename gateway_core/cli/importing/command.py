@@ -20,7 +20,7 @@ from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
 _STAND_INS: Final = ("x" * 40, "https://example.invalid/")
-"""Values with which the file is checked in place of those of the environment: one for texts, one for addresses."""
+"""Values that stand in for the environment when the file is checked: one for texts, one for addresses."""
 _UPSTREAM: Final = re.compile(r"mcp\.proxy\.upstreams\[(\d+)\]")
 
 _IDENTITY: Final = ("transport", "command", "args", "url")
@@ -80,7 +80,7 @@ def import_servers(source: Path, config: Path | None, *, write_it: bool, as_json
 
 
 def _target(config: Path | None) -> tuple[Path, str]:
-    """The configuration file to add to, and its text; that of `init` if there is none yet."""
+    """The configuration file to add to, and its text; without a file, the text that `init` writes."""
     try:
         path = locate(config)
     except UsageError:
@@ -113,7 +113,7 @@ def _present(file: ClientFile, text: str, address: tuple[str, int]) -> set[str]:
 
 
 def _add(path: Path, text: str, found: Conversion, present: int) -> None:
-    """Append the upstreams to the file, after the `present` ones; leaves out those that it cannot have.
+    """Append the upstreams to the file, after the `present` ones; leaves out invalid ones.
 
     Raises `Failed` and writes nothing if the file would not be valid without these either.
     """
@@ -138,7 +138,7 @@ def _joined(text: str, found: Conversion) -> str:
 
 
 def _problems(path: Path, text: str, found: Conversion) -> list[FileProblem]:
-    """What is wrong with the file once the upstreams are in it, whatever the variables hold."""
+    """The problems of the file with the upstreams in it, for any values of the variables."""
     by_value: list[list[FileProblem]] = []
     for value in _STAND_INS:
         try:

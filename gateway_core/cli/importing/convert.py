@@ -58,7 +58,7 @@ def convert(
 ) -> Conversion:
     """Convert every server of `file`.
 
-    `taken`: names that the configuration already has; these are left out. `present`: those of them that are the same
+    `taken`: names that the configuration already has; these are left out. `present`: the names among them of the same
     servers. `address`: host and port of this gateway, which is left out too.
     """
     found = Conversion()

@@ -47,7 +47,7 @@ _SEGMENT: Final = re.compile(r"(?<=/)[^/]+")
 _SECRET_PATH: Final = re.compile(
     r"/(?:services|webhooks?|webhookb2)/(?P<rest>.+)|/s/(?P<one>[^/]+)|/(?P<bot>bot\d+:[^/]+)"
 )
-"""Paths that grant access by themselves, such as those of Slack, Discord, Zapier and Telegram."""
+"""Paths that are credentials, as in webhooks of Slack, Discord and Zapier and in bot URLs of Telegram."""
 _MEMBER: Final = re.compile(
     r"""\\?["'](?P<key>[\w .-]+)\\?["']\s*:\s*"""
     r"""(?:\\"(?P<escaped>[^"\\]*)|"(?P<double>(?:\\.|[^"\\])*)|'(?P<single>[^']*)|(?P<bare>[\w.+-]+))"""
@@ -102,7 +102,7 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def secret_spans(text: str) -> list[Span]:
-    """The parts of `text` that look like secrets, in order and apart from each other; references are none."""
+    """The parts of `text` that look like secrets, in order, without overlaps; references do not count."""
     searched = _REFERENCE.sub(lambda found: _FILL * len(found[0]), text)
     if len(text) > _MAX_TEXT or "PRIVATE KEY-----" in searched:
         return [Span(0, len(text), "text")]

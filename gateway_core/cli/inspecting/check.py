@@ -65,7 +65,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
 
 
 def _from_file(config: Config) -> list[dict[str, Any]]:
-    """The upstreams as the file has them; those that are not used have a `state`."""
+    """The upstreams as the file has them; unused ones have a `state`."""
     rows: list[dict[str, Any]] = []
     for one in (*config.proxy.upstreams, *config.disabled):
         rows.append({"name": one.name, "transport": one.transport})

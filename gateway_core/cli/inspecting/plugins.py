@@ -65,7 +65,7 @@ _Enabled = Sequence[tuple[loader.LoadedPlugin | Described, str]]
 
 
 def _enabled(path: Path | None, installed: Sequence[Described]) -> tuple[_Enabled, ConfigError | PluginError | None]:
-    """The plugins that the configuration enables, and what is wrong with it."""
+    """The plugins that the configuration enables, and its problems."""
     if path is None:
         return (), None
     try:

@@ -94,7 +94,7 @@ def width_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in at most `width` terminal cells; what is cut ends in `…`."""
+    """`text` in at most `width` terminal cells; a cut text ends in `…`."""
     if width_of(text) <= width:
         return text
     kept, used = "", 1

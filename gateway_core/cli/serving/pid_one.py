@@ -3,7 +3,7 @@
 The kernel gives process 1 two duties: it must reap every orphan of the container, and a signal without a handler does
 not end it. So process 1 stays small: it starts the gateway as its child, passes signals on, reaps, and ends with the
 gateway's status. The kernel then ends what is left in the container. A gateway that reaped orphans itself could not
-tell them from the children that its event loop waits for.
+distinguish them from the children that its event loop waits for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def split() -> int | None:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    # Blocked signals wait for `sigwait`, also those that the kernel would not deliver to process 1.
+    # Blocked signals wait for `sigwait`, even signals that the kernel would not deliver to process 1.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     child = os.fork()
     if child == 0:

@@ -33,10 +33,10 @@ class Given:
     texts: dict[str, str]
 
     def for_tool(self, definition: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The arguments of a call; those of `--arg` override the data.
+        """The arguments of a call; `--arg` overrides the data.
 
         `definition`: the tool's, or None if it is not known; values are then JSON, or else text. The data is not
-        compared with the schema, so it can send whatever the tool accepts. Raises `UsageError`.
+        compared with the schema, so it can send anything that the tool accepts. Raises `UsageError`.
         """
         arguments = dict(self.data or {})
         schema = None if definition is None else definition.get("inputSchema")
@@ -66,7 +66,7 @@ def read_arguments(args: Sequence[str], data: str | None) -> Given:
 
 
 def value_of(argument: Argument, text: str) -> Any:
-    """The value that `text` stands for. Raises `UsageError` with the argument's name and what it must be."""
+    """The value of `text`. Raises `UsageError` with the argument's name and the expected type."""
     if argument.choices:
         for choice in argument.choices:
             if text == choice or (not isinstance(choice, str) and _is_json_of(text, choice)):

@@ -1,6 +1,6 @@
-"""Reads the input schema of a tool (JSON Schema) as far as the command line needs it.
+"""Reads the parts of a tool's input schema (JSON Schema) that the command line needs.
 
-Schemas come from upstreams: whatever has an unexpected shape says nothing, and references are followed within bounds.
+Schemas come from upstreams: parts with an unexpected shape are ignored, and references are followed within bounds.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def arguments_of(schema: Any) -> list[Argument]:
 
 
 def is_closed(schema: Any) -> bool:
-    """Whether a tool accepts no other arguments than those that its schema names."""
+    """Whether a tool accepts only the arguments that its schema names."""
     return isinstance(schema, Mapping) and schema.get("additionalProperties") is False
 
 

@@ -43,7 +43,7 @@ class _MissingError(Exception):
 
 
 class _MalformedError(Exception):
-    """A placeholder of no known form."""
+    """A placeholder in an unknown form."""
 
 
 def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:

@@ -27,7 +27,7 @@ class Unfilled:
     """The placeholders of a file that have no value."""
 
     problems: list[Problem] = field(default_factory=list)
-    """Those that are errors."""
+    """The errors among them."""
     paths: set[Path] = field(default_factory=set)
     """The paths of all of them."""
     _dropped: set[Path] = field(default_factory=set)

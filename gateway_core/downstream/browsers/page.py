@@ -60,7 +60,7 @@ _OLDER: Final = "<p>Agents that know only the older transport HTTP+SSE use <code
 
 
 def is_for_people(head: RequestHead) -> bool:
-    """Whether a request is the one that a browser sends when a person opens an address."""
+    """Whether a browser sent the request because a person opened an address."""
     if head.method != "GET":
         return False
     accepted = head.fields.get("accept", "").lower()

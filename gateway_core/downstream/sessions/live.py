@@ -146,7 +146,7 @@ class LiveSession:
         return self._watched
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
-        """A resumable stream from `mailbox`, which is the session's mailbox or that of one request."""
+        """A resumable stream from `mailbox`, which belongs to the session or to one request."""
         primed = self.record.protocol_version >= PRIMED_SINCE
         return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=primed)
 

@@ -193,7 +193,7 @@ class Sessions:
             self.end(session)
 
     def end_expired(self) -> None:
-        """End the sessions that were unused for too long, and those that the store no longer has."""
+        """End the sessions that were unused for too long or are no longer in the store."""
         for record in self._store.expire(session.record for session in self._live.values()):
             logger.debug("session of {} ended: unused for too long", record.owner)
             self.end(self._live[record.address, record.id])

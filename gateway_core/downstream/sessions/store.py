@@ -29,7 +29,7 @@ MAX_WAIT: Final = 60.0
 class SessionStore(Protocol):
     """Keeps the records of legacy sessions, within limits.
 
-    Several processes may share one. Each session is served by one of them at a time, and another one goes on from its
+    Several processes may share one. One of them serves a session at a time, and another one can continue from its
     record.
     """
 

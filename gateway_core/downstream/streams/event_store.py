@@ -34,7 +34,7 @@ KEPT_BYTES: Final = 1024 * 1024
 """Bounds of the written events of one stream."""
 KEPT_STREAMS: Final = 32
 KEPT_SESSION_BYTES: Final = 4 * 1024 * 1024
-"""Bounds of the event store of one session; its newest stream stays, whatever its size."""
+"""Bounds of the event store of one session; its newest stream stays, even above them."""
 KEPT_FOR: Final = 300.0
 """Seconds after its result for which the stream of a request can be resumed."""
 RETRY_MS: Final = 1000
@@ -46,7 +46,7 @@ class StoredStream:
     """One resumable stream of events, with at most one connection at a time."""
 
     def __init__(self, kept: EventStore, mailbox: Mailbox, *, standalone: bool, primed: bool) -> None:
-        """`standalone`: whether this is a standalone GET stream, whose mailbox is that of the session."""
+        """`standalone`: whether this is a standalone GET stream, which has the session's mailbox."""
         self.name = secrets.token_hex(8)
         self.mailbox = mailbox
         self.last = 0
@@ -186,7 +186,7 @@ class EventStore:
         return stream.name in self._streams
 
     def drop(self, stream: StoredStream) -> None:
-        """Remove a stream from the store; its current connection goes on."""
+        """Remove a stream from the store; its current connection continues."""
         if self._streams.pop(stream.name, None) is not None:
             self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()

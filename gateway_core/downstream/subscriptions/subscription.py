@@ -109,7 +109,7 @@ class Subscription:
             self._acknowledge([], [])
 
     async def _begin(self, wanted: _Filter) -> None:
-        """Subscribe to all resources and tasks concurrently, then acknowledge those that were accepted."""
+        """Subscribe to all resources and tasks concurrently, then acknowledge the accepted ones."""
         uris, task_ids = await asyncio.gather(self._watch(wanted.uris), self._followed.add(wanted.task_ids))
         self._acknowledge(uris, task_ids)
 

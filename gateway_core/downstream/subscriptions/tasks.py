@@ -57,7 +57,7 @@ class Followed:
         self._begun = self._closed = False
 
     async def add(self, task_ids: Sequence[str]) -> list[str]:
-        """Follow tasks; returns the ids of those that are followed.
+        """Follow tasks; returns the ids of the followed ones.
 
         The others are not the agent's, or their upstream is unavailable or announces no status.
         """
@@ -87,7 +87,7 @@ class Followed:
         return frozenset(ids[own] for own in follower.accepted)
 
     def begin(self) -> None:
-        """Start to announce statuses, including those that have arrived, once the acknowledgement is queued."""
+        """Start to announce statuses, including earlier ones, once the acknowledgement is queued."""
         self._begun = True
         self._work()
 

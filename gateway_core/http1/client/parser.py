@@ -16,7 +16,7 @@ MAX_INFORMATIONAL: Final = 8
 
 
 class StreamParser(Collected):
-    """Parses one response from its first byte to its last; the head has the bounds of `client_head`."""
+    """Parses one response from its first byte to its last; its head is bounded as in `head.py`."""
 
     def __init__(self, begun: Callable[[ResponseHead], ClientResponse], known: ResponseHead | None) -> None:
         """`begun` gets the head and returns the response. `known`: the head, if the cache had it."""

@@ -73,7 +73,7 @@ class InputRequired:
     async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
         """Send a later round to the upstream that asked.
 
-        Raises as `send` does, and `RpcError` if the agent declined a URL or the parked call is gone.
+        Raises as `send` does, and `RpcError` if the agent declined a URL or the parked call has ended.
         """
         answers = answers_in(request.params.get(RESPONSES, Raw(b"{}")))
         if state.kind == "again":

@@ -29,7 +29,7 @@ class Credentials:
         self._worked: str | None = None
 
     def methods(self, offered: Set[str]) -> tuple[str, ...]:
-        """The methods to try, in order. `offered` are those that the server supports, per its metadata."""
+        """The methods to try, in order. `offered`: the methods in the server's metadata."""
         if self._config.token_endpoint_auth_method is not None:
             return (self._config.token_endpoint_auth_method,)
         if self._config.private_key is not None:

@@ -54,7 +54,7 @@ class AuthorizationServer:
 async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> AuthorizationServer:
     """Find the authorization server of `upstream`. Raises `Refused`.
 
-    `issuer` is the one that the credentials belong to, if known; any other is refused.
+    `issuer`: the owner of the credentials, if known; any other issuer is refused.
     """
     resource = await _resource(fetcher, upstream, challenge.resource_metadata)
     if resource is None:

@@ -52,7 +52,7 @@ class ConcurrencyLimiter:
         return False
 
     async def acquire(self, principal: Principal) -> None:
-        """Wait for a slot. Raises `Busy` when the queue is full, or when `principal` has given up too many calls.
+        """Wait for a slot. Raises `Busy` when the queue is full, or when `principal` has cancelled too many calls.
 
         A full queue drops the newest call of the principal with most, for a call of a principal with fewer.
         """

@@ -248,7 +248,7 @@ class SessionConnections:
     def _take_place(self, principal: Principal, session_id: str) -> None:
         """Count one more session of `principal`. At a limit, a connection without calls is retired.
 
-        At the share of the principal it is its own; at the limit of all, one of the principal with most. Raises `Busy`
+        At its share, the principal loses its own; at the limit of all, the principal with most loses one. Raises `Busy`
         if all of them have calls.
         """
         holder = holder_of(principal)

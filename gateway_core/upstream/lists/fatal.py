@@ -1,7 +1,7 @@
 """Lists that end their server: a process that exits whenever one list is requested keeps its other lists.
 
-After a connection was lost with several lists in flight, the next fetch requests one list at a time, so that the loss
-can be attributed. A list that was alone in flight at `PROOF` losses is *fatal*, if the server answered another list on
+After a connection was lost with several lists in flight, the next fetch requests one list at a time. So the loss can
+be attributed. A list that was alone in flight at `PROOF` losses is *fatal*, if the server answered another list on
 the same connection. Later fetches skip it.
 """
 

@@ -124,7 +124,7 @@ class FetchedLists:
 
     def report(self, upstream: str, kind: Kind, what: str, reason: str) -> str:
         """The text for operators about a list that was not fetched. `what`: "failed", "is skipped"."""
-        kept = "the entries last known stay" if kind in self.items else "it counts as empty"
+        kept = "its last known entries stay" if kind in self.items else "it counts as empty"
         return f"{LIST_METHODS[kind]} of upstream {upstream} {what}, {kept}: {reason}"
 
     def only(self, kinds: Collection[Kind]) -> FetchedLists:
@@ -171,7 +171,7 @@ class FetchedLists:
         return self._positions.get(kind, {})
 
     def param_headers(self, params: Mapping[str, Any], given: Sequence[tuple[str, str]]) -> dict[str, str] | None:
-        """`Mcp-Param-*` headers of a `tools/call`: those of the agent, and those that its tool mirrors from the body.
+        """`Mcp-Param-*` headers of a `tools/call`: the agent's, and the parameters that its tool mirrors from the body.
 
         For mirrored parameters the body alone decides, also that a header is absent: the server rejects a header that
         contradicts the body (transports/streamable-http, Server Validation).

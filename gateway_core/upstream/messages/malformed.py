@@ -1,6 +1,6 @@
-"""Messages of servers that are almost right: what is understood all the same, and what can be said about the rest.
+"""Slightly malformed messages of servers: repairs them, or finds the call that they answer.
 
-The official SDK clients hear a notification whose `params` or `id` is null. A response that is no valid JSON is an
+The official SDK clients accept a notification whose `params` or `id` is null. A response that is no valid JSON is an
 error of its call, which is found by the id near the beginning or the end of the message.
 """
 

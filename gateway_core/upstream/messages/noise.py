@@ -1,7 +1,7 @@
 """Noise: what a server sends that answers no request.
 
 Agents share the event loop, so one server must not take it. A server that sends faster than `RATE` is read more slowly.
-If most of what it sends is useless, and it goes on for `PATIENCE` seconds, it is **noisy**: its connection is closed.
+If most of what it sends is useless for `PATIENCE` seconds, it is **noisy**: its connection is closed.
 Answers to requests are no noise, because the limits on requests bound them.
 """
 
@@ -25,7 +25,7 @@ USEFUL: Final = 0.25
 LINE: Final = 0.05
 """What a line of an event stream counts for, besides its message."""
 PATIENCE: Final = 10.0
-"""Seconds after which a server that goes on is given up."""
+"""Seconds after which a noisy server is given up."""
 SLICE: Final = 64
 """Messages of one connection that are handled in one turn of the event loop."""
 PIECE: Final = 16 * 1024
@@ -33,7 +33,7 @@ PIECE: Final = 16 * 1024
 MANY_LINES: Final = 256
 """Lines from which a chunk is read in pieces."""
 STEP: Final = 16.0
-"""What must have been heard before the pace is looked at again."""
+"""What must have been counted before the pace is checked again."""
 _USEFUL_METHODS: Final = frozenset({PROGRESS, LOG_MESSAGE})
 
 
@@ -49,7 +49,7 @@ class Noise:
         self._useless = 0.0
         """What useless messages counted for since the server was too fast."""
         self._fresh = 0.0
-        """What was heard since the last `pause`."""
+        """What was counted since the last `pause`."""
         self.given_up = False
 
     def heard(self, *, useful: bool = False) -> None:
@@ -85,7 +85,7 @@ class Noise:
 
     @property
     def due(self) -> bool:
-        """Whether enough was heard to call `pause` or `settle`."""
+        """Whether enough was counted to call `pause` or `settle`."""
         return self._fresh > STEP
 
     async def settle(self, slowed: Callable[[], object]) -> None:

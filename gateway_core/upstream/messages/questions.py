@@ -1,8 +1,8 @@
 """Requests of a legacy server to an agent (elicitation, sampling, roots), called questions, and their attribution.
 
-Over Streamable HTTP a question comes on the stream of its call. On a shared channel (stdio, SSE, a standalone GET
-stream) it names no call, so it belongs to the one agent with a call in flight there. If several agents have one, it is
-**ambiguous** and refused: the wrong user must never see it (client/elicitation, Security).
+Over Streamable HTTP a question comes on the stream of its call. A shared channel is stdio, SSE or a standalone GET
+stream. A question on it names no call, so it belongs to the one agent with a call in flight there. If several agents
+have one, it is **ambiguous** and refused: the wrong user must never see it (client/elicitation, Security).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The proxies and the trust of one upstream, for its own requests and for those that get its access tokens."""
+"""The proxies and the trust of one upstream, for its requests and for requests of its access tokens."""
 
 from __future__ import annotations
 

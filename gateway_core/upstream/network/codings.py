@@ -78,7 +78,7 @@ class DecodedResponse(ClientResponse, kw_only=True):
             if chunk is not None:
                 self.decoders[0].add(chunk)
                 continue
-            # What ends early is decoded so far as it came: the JSON shows whether something is missing.
+            # A truncated body is decoded up to its end: the JSON shows whether something is missing.
             self._over = True
         return None
 

@@ -1,4 +1,4 @@
-"""Chooses the HTTP proxy for a URL: that of the configuration, or those of the environment.
+"""Chooses the HTTP proxy for a URL, from the configuration or the environment.
 
 `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` are read in capitals and small letters. `NO_PROXY` holds host names (with
 all names below them), addresses, networks in CIDR notation, each with or without a port, or `*`. The proxies of the

@@ -35,7 +35,7 @@ def destination(response: ClientResponse, verb: str, url: URL) -> URL:
     if status not in KEEPING and verb != "GET":
         where = "" if found is None else f" to {found.origin()}"
         raise NoMcpAnswer(
-            f"it redirects with HTTP {status}{where}, which makes a GET of a POST; "
+            f"it redirects with HTTP {status}{where}, which turns a POST into a GET; "
             "set url to the address that serves MCP"
         )
     if found is None:

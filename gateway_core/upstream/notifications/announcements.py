@@ -43,7 +43,7 @@ class Announcements:
         return ClientContext(partial(self._on_notification, "", None), capabilities, clean=self._clean)
 
     def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> ClientContext:
-        """The `ClientContext` for a connection of one agent, or for one leased per call if `agent` is None."""
+        """The `ClientContext` for a connection of one agent, or for a pooled one if `agent` is None."""
         conversation = agent.session_id if agent is not None else None
         return ClientContext(partial(self._on_notification, conversation, agent), capabilities, agent, self._clean)
 

@@ -28,7 +28,7 @@ INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER")
 WRITE_TIMEOUT: Final = 10.0
 """Seconds that a message may wait in the pipe, with no call in flight, before the server counts as stuck."""
 STDIN_GRACE: Final = 2.0
-"""Seconds that a server has to exit by itself after its stdin is closed (transports/stdio, Shutdown)."""
+"""Seconds that a server has to exit on its own after its stdin is closed (transports/stdio, Shutdown)."""
 GUARD_GRACE: Final = 3.5
 """Seconds that the guard has to end the group: SIGTERM, two seconds, SIGKILL and reaping."""
 HANGUP_GRACE: Final = 0.5
@@ -73,7 +73,7 @@ class Child(asyncio.SubprocessProtocol):
         self._exited = asyncio.Event()
         self._ended = False
         self.died = False
-        """Whether the process exited by itself."""
+        """Whether the process exited on its own."""
         self._patience: Callable[[], float] = lambda: 0.0
         self._stall: asyncio.TimerHandle | None = None
         self.writable = asyncio.Event()
@@ -244,7 +244,7 @@ class Child(asyncio.SubprocessProtocol):
             self._end_as_reported()
 
     def _flush(self, left: float = FLUSH_MAX) -> None:
-        """End, unless stdout is paused: then what it holds is still to be read."""
+        """End, unless stdout is paused: then its content must be read first."""
         if 1 in self._paused and left > 0:
             asyncio.get_running_loop().call_later(FLUSH_GRACE, self._flush, left - FLUSH_GRACE)
         else:

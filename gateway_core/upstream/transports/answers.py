@@ -130,7 +130,7 @@ def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:
 
 
 async def failure_in(response: ClientResponse, request_id: int | None, *, in_session: bool) -> Failure:
-    """The failure in a response whose status is no success. `in_session`: read what it says about the session.
+    """The failure in a response with an error status. `in_session`: read what it says about the session.
 
     A body that is not a JSON-RPC error is never shown: it may contain arbitrary content.
     """

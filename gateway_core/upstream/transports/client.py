@@ -38,9 +38,8 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 class HttpClient:
     """The connections to the host of one upstream, and the headers common to all requests.
 
-    It asks for uncompressed responses. What the head of a response says beyond its status and type (cookies, a content
-    coding, a redirect) is looked at only if `ResponseHead.special` says that there is any. It reads no credentials
-    from the environment.
+    It asks for uncompressed responses. Cookies, content codings and redirects are looked for only if
+    `ResponseHead.special` is set. It reads no credentials from the environment.
     """
 
     def __init__(self, config: UpstreamConfig, limits: LimitsConfig, held: HeldSecrets | None = None) -> None:
@@ -62,7 +61,7 @@ class HttpClient:
         if config.tls is not None and not config.tls.verify:
             logger.bind(upstream=config.name).warning(
                 "the certificate of upstream {} is not verified (tls.verify = false): "
-                "anyone on the way can read and change what it sends",
+                "an attacker on the way can read and change what it sends",
                 config.name,
             )
 

@@ -219,9 +219,9 @@ class HttpConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     async def _suspect(self, *, final: bool, probes: bool) -> None:
-        """Handle an answer that may mean that the session is gone. Raises `SessionEnded` if it is.
+        """Handle an answer that may mean that the session is lost. Raises `SessionEnded` if it is.
 
-        `final`: the answer says what became of the call. It is passed on even if the session is gone.
+        `final`: the answer gives the outcome of the call. It is passed on even if the session is lost.
         """
         if probes or (await self._is_lost() and not final):
             raise SessionEnded(LOST)

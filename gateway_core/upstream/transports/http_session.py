@@ -138,7 +138,7 @@ class HttpSession:
     ) -> ClientResponse:
         """Send one HTTP request with this session's headers and `own`.
 
-        `fresh`: send no version and no session id. The caller reads and closes the response, whatever its status.
+        `fresh`: send no version and no session id. The caller reads and closes the response, which may have any status.
         Raises `NotSent` and `OutcomeUnknown`.
         """
         headers = self._headers(verb, json=body is not None, fresh=fresh)

@@ -3,7 +3,7 @@
 When it ends, it is reopened after the server's `retry:` or the backoff, whichever is longer, with `Last-Event-ID` if
 the server sent ids. Without ids, messages in between are lost, so `on_gap` must assume that everything changed.
 
-A server may have no such stream. Whatever it answers to the GET, its session goes on.
+A server may have no such stream. No answer to the GET ends its session.
 """
 
 from __future__ import annotations

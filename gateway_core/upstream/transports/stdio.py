@@ -119,7 +119,7 @@ class StdioConnection(DuplexConnection):
         self._unread: deque[bytes | TooLong] = deque()
         """Complete lines that were not handled yet."""
         self._later: asyncio.TimerHandle | None = None
-        """Goes on with the lines in `_unread`."""
+        """Handles the lines in `_unread`."""
 
     async def open(self, known_era: Era | None) -> ServerInfo:
         """Start the server and negotiate; see `Connection.open`.

@@ -1,4 +1,4 @@
-"""A server of the official SDK that says in every possible place what it was given. Argument: `--http PORT`, or none
+"""A server of the official SDK that returns its secrets in every possible place. Argument: `--http PORT`, or none
 for stdio."""
 
 import os

@@ -1,4 +1,4 @@
-"""URI templates: what they match, and that a look-up is bounded whatever templates and URIs strangers choose."""
+"""URI templates: what they match, and that a look-up is bounded for any templates and URIs."""
 
 import asyncio
 import json

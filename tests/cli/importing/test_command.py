@@ -15,7 +15,7 @@ NAMES = [
     *("stripe", "linear", "notion", "context7", "tickets"),
 ]
 RUNNING = [name for name in NAMES if name != "git"]
-"""Those that the client has not switched off."""
+"""The servers that the client has not switched off."""
 
 
 def test_fourteen_servers_become_fourteen_upstreams_without_a_secret(rad):

@@ -1,4 +1,4 @@
-"""Shapes of several clients, and what becomes of each member."""
+"""Shapes of several clients, and the result of each member."""
 
 import json
 import tomllib

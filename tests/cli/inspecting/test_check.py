@@ -1,4 +1,4 @@
-"""What `rad mcp proxy check` prints for scripts and for people."""
+"""The output of `rad mcp proxy check`, as text and as JSON."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`rad mcp proxy plugins`: what is installed, whatever the file says."""
+"""`rad mcp proxy plugins`: the installed plugins, even if the file is wrong."""
 
 import json
 

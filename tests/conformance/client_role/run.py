@@ -37,7 +37,7 @@ LIMIT = DRIVE + 30.0
 
 @dataclass
 class Outcome:
-    """What became of one scenario."""
+    """The result of one scenario."""
 
     scenario: str
     checks: list[dict[str, str]] = field(default_factory=list)

@@ -157,7 +157,7 @@ async def test_of_one_stream_the_oldest_events_go_but_never_the_newest(room: Cal
 
 
 async def told(kept: EventStore, *messages: bytes) -> Any:
-    """A standalone GET stream whose connection broke when it was told the last of this."""
+    """A standalone GET stream whose connection broke after the last of these messages."""
     mailbox = Mailbox()
     stream = kept.begin(mailbox, standalone=True)
     for message in messages:

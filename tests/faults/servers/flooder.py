@@ -17,7 +17,7 @@ def notify(method: str, **params: Any) -> dict[str, Any]:
 
 
 def flood(kind: str, seconds: float, token: Any) -> None:
-    """Write what is flooded with, as fast as it is read."""
+    """Write the flood as fast as it is read."""
     noise = {
         "lines": {"x": 1},
         "pings": {"jsonrpc": "2.0", "id": "p", "method": "ping"},

@@ -133,7 +133,7 @@ class Connection:
             await self.chunk(block)
 
     async def call(self, tool: str, number: Any, arguments: dict[str, Any]) -> bool:
-        """Answer a call, or do not; whether the connection goes on."""
+        """Answer a call, or do not. Returns whether the connection stays open."""
         plain = {
             "malformed": b"{oops",
             "wrong_id": result(777, "forged"),

@@ -1,6 +1,6 @@
 """Pages of a list whose cursors are no text.
 
-Seen in servers that use an offset as the cursor (a number), and in those that send null or "" on the last page.
+Seen in servers that use an offset as the cursor (a number), or send null or "" on the last page.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Answers that are compressed although the client did not ask for it, or that name an encoding which is none.
+"""Answers that are compressed although the client did not ask for it, or that name an unknown encoding.
 
-Seen behind proxies and content networks that compress whatever passes, and in servers that take Content-Encoding for
+Seen behind proxies and content networks that compress everything, and in servers that take Content-Encoding for
 the place of the character set.
 """
 

@@ -1,6 +1,6 @@
 """A stdio server that wants answers before it gives any: a ping before `initialize` is answered, roots before a list.
 
-It also asks what clients do not know, with ids of its own that look like those of the client.
+It also asks what clients do not know, with ids that look like the client's.
 """
 
 import json

@@ -1,6 +1,6 @@
 """An HTTP server that says too much in the stream of one call.
 
-Answers to ids of nobody, an answer with the id null, notifications without params or with odd ones, then the answer,
+Answers to unknown ids, an answer with the id null, notifications without params or with odd ones, then the answer,
 then progress after it, the same answer again with another text, and an error for the same id.
 """
 

@@ -1,6 +1,6 @@
 """Names of tools that are no ASCII identifiers, and that look alike once they are made fit.
 
-Seen in servers for one country, in those that take names from titles of documents, and in generated ones.
+Seen in servers for one country, in generated servers, and where titles of documents become names.
 """
 
 from typing import Any

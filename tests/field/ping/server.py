@@ -1,6 +1,6 @@
 """A server that refuses `ping` in one of many ways, while its tools work.
 
-Seen in servers that know only the methods of their own tools, and behind proxies that let a list of methods through.
+Seen in servers that know only methods about tools, and behind proxies that pass only listed methods.
 """
 
 import time

@@ -54,7 +54,7 @@ async def test_places_bound_what_is_in_flight_and_what_waits() -> None:
     await asyncio.sleep(0)
     release.set()
     await asyncio.gather(*held[:2])
-    await limiter.acquire(ANYONE)  # nobody has it any more
+    await limiter.acquire(ANYONE)  # the slot is free again
 
 
 async def test_a_place_that_is_lent_serves_others_and_is_taken_back_at_once() -> None:

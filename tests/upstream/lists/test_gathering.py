@@ -86,7 +86,7 @@ async def test_a_list_that_fails_later_keeps_what_was_known() -> None:
         await here.upstream("a").refresh()
         assert here.lists("a") == "incomplete"
         assert list(here.gateway.catalog.snapshot.resources) == ["memo://a"]
-        assert "last known stay" in here.gateway.status()["upstreams"][0]["warnings"][0]
+        assert "its last known entries stay" in here.gateway.status()["upstreams"][0]["warnings"][0]
 
 
 async def test_a_list_that_fails_for_good_is_asked_for_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:

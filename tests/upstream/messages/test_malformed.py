@@ -97,7 +97,7 @@ def over_http(text: str, *, streamed: bool = False) -> Any:
 
 
 def with_id(text: str) -> str:
-    """`text` with ID in place of the N that stands for the id."""
+    """`text` with ID in place of N."""
     return text.replace('"id":N', '"id":ID').replace('"id": N', '"id": ID').replace('"N"', '"ID"')
 
 

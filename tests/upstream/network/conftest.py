@@ -50,7 +50,7 @@ class Proxy:
     credentials: str = ""
     """The value of `Proxy-Authorization` that it requires, if any."""
     answer: bytes = b""
-    """What it answers in place of serving."""
+    """The answer that it gives instead of serving."""
     asked: list[str] = field(default_factory=list)
     """The first line of each request."""
     heads: list[str] = field(default_factory=list)

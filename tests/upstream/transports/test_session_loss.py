@@ -1,4 +1,4 @@
-"""Servers that have forgotten a session, each in words of its own."""
+"""Servers that have lost a session, each with another message."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_lost_session_ends(scripted: Any, connect: Any, what: str) -> No
 
 @pytest.mark.parametrize("what", [name for name in GONE if name != "400 null" and ("404" not in name or "own" in name)])
 async def test_words_about_sessions_alone_prove_nothing(scripted: Any, connect: Any, what: str) -> None:
-    """A tool may have sessions of its own. The server knows the session of the protocol all the same."""
+    """A tool may have sessions, too. The server still knows the session of the protocol."""
     server = await scripted(forgetting(GONE[what], ping=True, lists=True), era="legacy", session="s-1")
     link = await connect(server.url)
     for _ in range(2):
