@@ -13,7 +13,7 @@ BACKOFF_MAX: Final = 60.0
 BACKOFF_RESET: Final = 60.0
 """Seconds of health after which the next failure starts at `BACKOFF_FIRST` again."""
 STEADY: Final = 10.0
-"""Seconds of health after which a lost HTTP connection is reopened at once, any number of times."""
+"""Seconds of health after which a lost HTTP connection is reopened at once, even if it served no call."""
 LASTING_MAX: Final = 600.0
 """Maximum seconds between two attempts after a permanent failure, one that only an operator can fix."""
 TIMED_OUT: Final = "timed out"
@@ -78,16 +78,17 @@ class ReconnectPolicy:
             self._backoff.reset()
             self._last = ""
 
-    def may_reconnect(self, healthy: float, *, process: bool) -> bool:
-        """Whether to reconnect at once after a connection was lost. `process`: reconnecting starts a process.
+    def may_reconnect(self, healthy: float, *, process: bool, served: bool) -> bool:
+        """Whether to reconnect at once after a connection was lost.
 
-        Allowed for the first loss after at least `BACKOFF_FIRST` seconds of health. Later only without a process and
-        after `STEADY` seconds of health, because HTTP servers may close sessions early.
+        Allowed for the first loss after at least `BACKOFF_FIRST` seconds of health. Later only without a process, after
+        a served call or `STEADY` seconds of health, because HTTP servers may close sessions early.
+        `process`: reconnecting starts a process. `served`: the server has answered a call on the lost connection.
         """
         fresh = self._backoff.fresh and healthy >= BACKOFF_FIRST
         if fresh:
             self._backoff.next()  # the next loss waits
-        return fresh or (healthy >= STEADY and not process)
+        return fresh or (not process and (served or healthy >= STEADY))
 
     def after(self, loss: Loss, last_words: str = "") -> tuple[str, float]:
         """The text that reports a loss, and the seconds to wait after it. `last_words`: the process's last line."""

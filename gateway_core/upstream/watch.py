@@ -100,12 +100,14 @@ class Watch:
         noisy = connection is not None and connection.noisy
         healthy = (now() if lost else liveness.last_sign) - connected
         self._retries.lived(healthy)
-        if lost and not noisy and self._retries.may_reconnect(healthy, process=self._starts_process):
+        process, served = self._starts_process, liveness.served
+        if lost and not noisy and self._retries.may_reconnect(healthy, process=process, served=served):
             # Perhaps only the connection was lost: reconnect before agents see the upstream as down.
             upstream.status.lost(failure)
             logger.bind(upstream=upstream.name).info("connection to upstream {} lost: {}", upstream.name, failure)
+            await self._clock.sleep(max(0.0, started + BACKOFF_FIRST - now()))  # calls wait for `RECONNECT_WAIT`
             return
-        await self._go_down(Loss(failure, repeats=noisy or (self._starts_process and not liveness.served)), started)
+        await self._go_down(Loss(failure, repeats=noisy or (process and not served)), started)
 
     async def _connect(self) -> DeliveryError | RpcError | None:
         upstream = self._upstream

@@ -101,20 +101,21 @@ def test_ejections_that_lie_far_apart_do_not_add_up() -> None:
 
 def test_a_process_is_started_again_at_once_only_after_sustained_health() -> None:
     retries = ReconnectPolicy(Highest())
-    assert retries.may_reconnect(1.5, process=True)
+    assert retries.may_reconnect(1.5, process=True, served=True)
     for _ in range(3):
         retries.lived(59)
-        assert not retries.may_reconnect(59, process=True)
+        assert not retries.may_reconnect(59, process=True, served=True)
     assert waits(retries, 1) == [2]
     retries.lived(60)
-    assert retries.may_reconnect(60, process=True)
+    assert retries.may_reconnect(60, process=True, served=True)
 
 
-@pytest.mark.parametrize(("healthy", "at_once"), [(1.5, False), (10, True)])
-def test_a_session_over_http_may_be_short(healthy: float, at_once: bool) -> None:
+@pytest.mark.parametrize(("healthy", "served", "at_once"), [(1.5, False, False), (1.5, True, True), (10, False, True)])
+def test_a_session_over_http_may_be_short(healthy: float, served: bool, at_once: bool) -> None:
     retries = ReconnectPolicy(Highest())
-    assert [retries.may_reconnect(healthy, process=False) for _ in range(4)] == [True, *[at_once] * 3]
+    lost = [retries.may_reconnect(healthy, process=False, served=served) for _ in range(4)]
+    assert lost == [True, *[at_once] * 3]
 
 
 def test_a_connection_that_is_lost_right_away_is_not_opened_at_once() -> None:
-    assert not ReconnectPolicy(Highest()).may_reconnect(0.5, process=True)
+    assert not ReconnectPolicy(Highest()).may_reconnect(0.5, process=True, served=True)

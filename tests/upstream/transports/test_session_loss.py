@@ -154,9 +154,8 @@ async def test_a_large_body_of_a_failure_is_not_read(scripted: Any, connect: Any
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 @pytest.mark.parametrize("what", GONE)
 async def test_after_the_answer_the_next_call_works_and_no_call_was_repeated(
-    scripted: Any, world: Any, monkeypatch: pytest.MonkeyPatch, what: str, era: str
+    scripted: Any, world: Any, what: str, era: str
 ) -> None:
-    monkeypatch.setattr("gateway_core.upstream.ejection.STEADY", 0.0)  # as if each session had lived for long
     called: list[int] = []
 
     async def script(seen: Any, writer: Any) -> None:
