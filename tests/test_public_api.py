@@ -25,6 +25,7 @@ EXPORTED = {
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "RpcError",
     "Tool",

@@ -4,6 +4,7 @@ from gateway_core.api.call import Call, CallResult, Outcome, Reject, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
 from gateway_core.api.identity import ClientCertificate, Credentials, Principal
 from gateway_core.api.plugin import Plugin, PluginConfig
+from gateway_core.api.served import Published
 from gateway_core.api.turns import Turns
 from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.mcp.literals import Era, Kind, Transport
@@ -21,6 +22,7 @@ __all__ = [
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "Tool",
     "ToolConflict",
