@@ -123,10 +123,10 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """The URL that agents connect to, e.g. `http://127.0.0.1:3000`; empty without a listener."""
+        """The URL that agents connect to, e.g. `https://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
-        return base_url(self.config.proxy.host, self._server.port)
+        return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -245,6 +245,7 @@ class Gateway:
             "started": self._started,
             "uptime": time.time() - self._started,
             "address": self.address,
+            "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
             "config": str(self.config.path) if self.config.path is not None else None,

@@ -49,6 +49,12 @@ state_keys = ["${GATEWAY_STATE_KEY}"]
 state_dir = "/var/lib/radium"
 on_missing = "error"
 
+[mcp.proxy.tls]
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+client_ca = "company-ca.pem"
+client_certificate = "optional"
+
 [mcp.proxy.control]
 host = "127.0.0.1"
 port = 0

@@ -39,6 +39,7 @@ from gateway_core.config.sections import (
     Section,
     SecurityConfig,
 )
+from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
@@ -254,6 +255,9 @@ class ProxyConfig(Section):
         default="error",
         description="What an upstream does that names a variable that is not set, or a file that cannot be read. "
         "`error`: the file is not accepted. `skip`: only this upstream is left out, and listed as `misconfigured`.",
+    )
+    tls: ServerTlsConfig | None = Field(
+        default=None, description="TLS for agents. Without it, they connect over plain HTTP."
     )
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
+from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.batch import is_batch
@@ -67,7 +68,8 @@ class App:
         self._config = config
         self._ready = ready
         self._budget = budget
-        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
+        secure = config.tls is not None
+        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
         self._modern = modern
         self._legacy = legacy
         self._sse = sse
@@ -245,6 +247,8 @@ class DataPlane:
             max_body=config.limits.request_body,
             max_connections=config.max_connections,
         )
+        self._tls = config.tls
+        self._certificate: ServerCertificate | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._forget_changes: Callable[[], None] = lambda: None
 
@@ -258,9 +262,16 @@ class DataPlane:
         """The number of agents' TCP connections, without those above the limit."""
         return self.http.admitted
 
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The names and the end (seconds since the epoch) of the certificate that agents see; None without TLS."""
+        return None if self._certificate is None else self._certificate.status()
+
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
-        await self.http.start(host, port)
+        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used, and `ConfigError`."""
+        if self._tls is not None:
+            self._certificate = ServerCertificate(self._tls)
+        await self.http.start(host, port, tls=None if self._certificate is None else self._certificate.context)
         self._forget_changes = self._catalog.listen(self._sessions.changed)
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
@@ -289,8 +300,12 @@ class DataPlane:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for chore in (self.http.poll, self._sessions.end_expired):
+            for chore in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
                 try:
                     chore()
                 except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
+
+    def _renew_certificate(self) -> None:
+        if self._certificate is not None and self._certificate.poll():
+            self.http.renew(self._certificate.context)

@@ -1,4 +1,4 @@
-"""The certificate that a TLS client has shown."""
+"""The certificate that a TLS client has shown, and the names in certificates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class ClientCertificate:
     subject: str
     """The distinguished name (RFC 4514), e.g. `CN=alice,O=Example`; may be empty."""
     names: tuple[str, ...] = ()
-    """The subject's alternative names, each with its kind: `DNS:a.example`, `URI:spiffe://…`, `email:a@example.org`."""
+    """The subject's alternative names, each with its kind: `DNS:a.example`, `URI:spiffe://…`, `email:a@example.org`,
+    `IP:192.0.2.1`."""
     fingerprint: str = ""
     """SHA-256 of the certificate (DER), in hexadecimal digits."""
     expires: float = 0.0
@@ -32,14 +33,14 @@ def read_certificate(der: bytes) -> ClientCertificate:
     found = x509.load_der_x509_certificate(der)
     return ClientCertificate(
         found.subject.rfc4514_string(),
-        tuple(_names(found)),
+        tuple(names_of(found)),
         hashlib.sha256(der).hexdigest(),
         found.not_valid_after_utc.timestamp(),
     )
 
 
-def _names(certificate: Certificate) -> Iterator[str]:
-    """The alternative names of the kinds that `ClientCertificate` has. Raises `ValueError`."""
+def names_of(certificate: Certificate) -> Iterator[str]:
+    """The alternative names of the subject, as `ClientCertificate` has them. Raises `ValueError`."""
     from cryptography import x509  # noqa: PLC0415
 
     try:
@@ -55,3 +56,5 @@ def _names(certificate: Certificate) -> Iterator[str]:
             yield f"URI:{name.value}"
         elif isinstance(name, x509.RFC822Name):
             yield f"email:{name.value}"
+        elif isinstance(name, x509.IPAddress):
+            yield f"IP:{name.value}"
