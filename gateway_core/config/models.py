@@ -38,6 +38,7 @@ from gateway_core.config.sections import (
     NamesConfig,
     Section,
     SecurityConfig,
+    TrustedProxiesConfig,
 )
 from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
@@ -213,6 +214,14 @@ class ProxyConfig(Section):
         "`declared`: only those that share a `group`. `schema`: all of them.",
     )
     names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
+    anonymous: bool = Field(
+        default=False,
+        description="`true` serves agents without credentials: all of them if no plugin authenticates agents, even "
+        "those on other machines; otherwise those that bring none, as claimed principals.",
+    )
+    trusted_proxies: TrustedProxiesConfig = Field(
+        default=TrustedProxiesConfig(), description="Proxies between agents and the gateway."
+    )
     allowed_hosts: AllowedHosts = Field(
         default=(),
         description="Host names that agents and operators may use, besides loopback names and `host`.",

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway_core.config.fields import Filled, Host, Patterns
+from gateway_core.config.fields import Filled, HeaderName, Host, Networks, Patterns
 
 MIB = 1024 * 1024
 
@@ -116,4 +116,24 @@ class SecurityConfig(Section):
     )
     rate_limit_per_minute: int = Field(
         default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
+    )
+
+
+class TrustedProxiesConfig(Section):
+    """Proxies before the gateway, such as nginx, and what they say about their clients. Others are not believed."""
+
+    networks: Networks = Field(
+        default=(),
+        description="Addresses and networks of the proxies. Their clients have sessions and limits of their own.",
+        examples=[["127.0.0.1", "10.0.0.0/8"]],
+    )
+    header: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        default="X-Forwarded-For",
+        description="The header in which they name the address of the client. They must set it, or add to it.",
+    )
+    identity_header: HeaderName | None = Field(
+        default=None,
+        description="The header in which they name the person whom they have authenticated. They must remove it from "
+        "the requests of their clients.",
+        examples=["X-Forwarded-User"],
     )

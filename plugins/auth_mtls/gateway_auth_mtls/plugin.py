@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from gateway_core import ClientCertificate, Credentials, PluginConfig, Principal, Reject, hookimpl
 from gateway_auth_mtls.globs import Glob, Kind
+from gateway_core import ClientCertificate, Credentials, PluginConfig, Principal, Reject, hookimpl
 
 MAX_SUBJECT: Final = 512
 """Maximum characters of a subject."""

@@ -1,9 +1,8 @@
 """Patterns of subjects against a plain matcher, and in linear time."""
 
+from gateway_auth_mtls.globs import SEPARATORS, Glob, Kind
 from hypothesis import given
 from hypothesis import strategies as st
-
-from gateway_auth_mtls.globs import SEPARATORS, Glob, Kind
 
 
 def matches(pattern: str, text: str, separators: str) -> bool:

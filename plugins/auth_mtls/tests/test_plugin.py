@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 import pytest
+from gateway_auth_mtls.plugin import MutualTls
 from pydantic import ValidationError
 
-from gateway_auth_mtls.plugin import MutualTls
 from gateway_core import ClientCertificate, Principal, Reject
 from gateway_core.testing import configured, make_credentials, run_hook
 
@@ -100,7 +100,13 @@ def test_only_allowed_subjects_are_proven(kind: str, pattern: str, subject: str 
 
 @pytest.mark.parametrize(
     "name",
-    [r"CN=eve,O=Evil\,O=Example", "CN=eve+OU=x,O=Example", r"CN=eve\,x,O=Example", "CN=eve,O=Example,O=Evil", "CN=,O=X"],
+    [
+        r"CN=eve,O=Evil\,O=Example",
+        "CN=eve+OU=x,O=Example",
+        r"CN=eve\,x,O=Example",
+        "CN=eve,O=Example,O=Evil",
+        "CN=,O=X",
+    ],
 )
 def test_a_chosen_name_does_not_reach_across_the_parts_of_a_pattern(name: str) -> None:
     assert subject_of(ClientCertificate(name), allow=("CN=*,O=Example",)) is None
