@@ -226,7 +226,7 @@ def test_rules_are_tried_once_for_each_principal_and_tool():
     run_hook(plugin, "before_call", call)
     tried = []
     for rule in plugin.policy.rules:
-        rule.covers = lambda subject: tried.append(subject)
+        rule.covers = tried.append
     for _ in range(10):
         assert run_hook(plugin, "before_call", call) is None
     assert tried == []
