@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,7 @@ from gateway_core.hooks.loader import settings_of
 from gateway_core.log.escaping import escape
 
 SettingsT = TypeVar("SettingsT", bound=PluginConfig)
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class CommandError(Failed):
@@ -37,7 +38,7 @@ class CommandGroup(typer.Typer):
         """`help`: what `rad mcp proxy --help` says about the group."""
         super().__init__(cls=Group, help=help, no_args_is_help=True, add_completion=False)
 
-    def command(self, name: str | None = None, **options: Any) -> Any:
+    def command(self, name: str | None = None, **options: Any) -> Callable[[FunctionT], FunctionT]:
         """Decorate a function that becomes a command. `options`: as for `typer.Typer.command`."""
         return super().command(name, **{"cls": Command, **options})
 
