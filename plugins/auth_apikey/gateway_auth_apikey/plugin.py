@@ -89,7 +89,7 @@ class ApiKeys:
 
     async def __aenter__(self) -> Self:
         if not self._records:
-            logger.warning("there is no key yet, so no agent can connect; to make one: rad mcp proxy keys add NAME")
+            logger.warning("auth_apikey has no key yet; to make one: rad mcp proxy keys add NAME")
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -141,12 +141,12 @@ class ApiKeys:
         try:
             content = await asyncio.to_thread(key_file.read, self._file)
             self._records, self._mark = _by_id(self._inline, content), content.mark
-            logger.info("{} keys in use; {} has changed", len(self._records), self._file)
+            logger.info("auth_apikey read {} again; keys in use: {}", self._file, len(self._records))
             self._problem = ""
         except Exception as problem:  # noqa: BLE001 - the next look tries again
             text = str(problem) if isinstance(problem, ValueError) else type(problem).__name__
             if text != self._problem:
-                logger.error("the keys last read stay in use: {}", text)
+                logger.error("auth_apikey uses the keys last read: {}", text)
             self._problem = text
         finally:
             self._reading = None
