@@ -22,6 +22,7 @@ COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
     "auth_apikey",
+    "auth_mtls",
     "routing_priority",
     "routing_roundrobin",
     "conflict_autoprefix",
@@ -50,6 +51,12 @@ question_timeout = 300.0
 state_keys = ["${GATEWAY_STATE_KEY}"]
 state_dir = "/var/lib/radium"
 on_missing = "error"
+
+[mcp.proxy.tls]
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+client_ca = "company-ca.pem"
+client_certificate = "optional"
 
 [mcp.proxy.trusted_proxies]
 networks = ["127.0.0.1", "10.0.0.0/8"]
