@@ -5,8 +5,7 @@ from gateway_security_policy import expressions
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.plugin import SecurityPolicy
 
-from gateway_core import Principal
-from gateway_core.errors import INVALID_REQUEST, RpcError
+from gateway_core import Principal, RpcError
 from gateway_core.testing import make_call, run_hook
 
 ALICE = Principal.proven(
@@ -174,4 +173,4 @@ def test_arguments_that_parsers_read_differently_are_refused_whatever_the_rules_
     plugin = SecurityPolicy(SecurityPolicy.Config(rules=[{"when": "arguments.n == 5", "then": "allow"}]))
     with pytest.raises(RpcError) as refused:
         run_hook(plugin, "before_call", twice)
-    assert refused.value.code == INVALID_REQUEST
+    assert refused.value.code == -32600

@@ -6,7 +6,6 @@ from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import Principal, Reject
-from gateway_core.errors import INVALID_PARAMS, REJECTED
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 ALICE = Principal.proven("alice", issuer="https://id.example", groups=["dev"], scopes=["tools:read"])
@@ -51,14 +50,14 @@ async def test_a_denial_without_a_reason_looks_like_a_name_that_does_not_exist()
     hidden = (await run_call(make_call("secret"), upstream, configured(SecurityPolicy, rules=[{"then": "deny"}]))).error
     missing = (await run_call(make_call("secret", known=False), upstream)).error
     assert repr(hidden) == repr(missing)
-    assert hidden.code == INVALID_PARAMS
+    assert hidden.code == -32602
     assert not upstream.calls
 
 
 async def test_the_agent_reads_the_reason_of_a_denial():
     rules = [{"then": "deny", "reason": "ask the platform team"}]
     refused = (await run_call(make_call(), FakeUpstream(), configured(SecurityPolicy, rules=rules))).error
-    assert (refused.code, refused.message) == (REJECTED, "ask the platform team")
+    assert (refused.code, refused.message) == (-31003, "ask the platform team")
 
 
 async def test_an_allowed_call_reaches_its_upstream():
