@@ -17,6 +17,7 @@ from gateway_core.hooks.loader import installed, load
 from gateway_core.mcp.names import CALLS
 
 _numbers = itertools.count()
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
 HEADER = """
 from gateway_core import Call, CallResult, Claim, Health, PluginConfig, Reject, hookimpl
@@ -73,6 +74,31 @@ def problems(*entries):
 def problem(*entries):
     (line,) = problems(*entries)
     return line
+
+
+def test_paths_among_settings_start_at_the_folder_of_the_file(install, tmp_path):
+    install(
+        "paths",
+        """
+        from pathlib import Path
+        from gateway_core import ConfigPath
+
+        class Plugin:
+            class Config(PluginConfig):
+                book: ConfigPath = Path("book.txt")
+
+            def __init__(self, config):
+                self.book = config.book
+
+            @hookimpl
+            def before_call(self, call):
+                pass
+        """,
+    )
+    (plugin,) = load([entry("paths")], str(tmp_path / "mcp-proxy.toml"))
+    assert plugin.instance.book == tmp_path / "book.txt"
+    (plugin,) = load([entry("paths", book="../x")], str(tmp_path / "mcp-proxy.toml"))
+    assert plugin.instance.book == tmp_path / "../x"
 
 
 def test_a_plugin_is_found_by_name_and_made_with_its_settings(install):
@@ -162,7 +188,7 @@ def test_a_bundled_plugin_that_is_missing_names_the_command_that_installs_it(onl
 def test_a_misspelt_name_is_never_part_of_a_command(name, only_installed):
     line = problem(entry(name))
     assert "pip install" not in line
-    assert "did you mean security_redact?" in line or "installed are: auth_mtls" in line
+    assert "did you mean security_redact?" in line or "installed are: auth_" in line
     only_installed()
     line = problem(entry(name))
     command = line.partition("pip install ")[2]
@@ -417,7 +443,7 @@ def test_every_setting_of_a_plugin_is_in_its_readme():
         if not plugin.distribution.startswith("gateway-"):
             continue
         (loaded,) = load([entry(plugin.name)])
-        readme = (Path(__file__).parents[1].parent / "plugins" / plugin.name / "README.md").read_text()
+        readme = (PLUGINS / plugin.name / "README.md").read_text()
         assert f'name = "{plugin.name}"' in readme
         assert all(f"`{hook}`" in readme for hook in loaded.hooks)
         settings = getattr(type(loaded.instance), "Config", PluginConfig).model_fields
