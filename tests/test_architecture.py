@@ -150,8 +150,9 @@ def project(folder: Path) -> dict[str, Any]:
     return table
 
 
-def test_there_are_seven_plugins() -> None:
+def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
+        "auth_jwt",
         "conflict_autoprefix",
         "conflict_priority",
         "conflict_reject",
@@ -427,7 +428,7 @@ def test_a_plugins_only_edge_to_the_core_is_a_bounded_requirement(plugin: Path) 
 
 def test_all_distributions_carry_one_version() -> None:
     declared = {table["name"]: table["version"] for table in map(project, (ROOT, *PLUGINS))}
-    assert len(declared) == 8
+    assert len(declared) == 1 + len(PLUGINS)
     assert len(set(declared.values())) == 1
     assert {name: version(name) for name in declared} == declared
 

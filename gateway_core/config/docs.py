@@ -26,6 +26,7 @@ BUNDLED_PLUGINS: Final = (
     "conflict_autoprefix",
     "conflict_priority",
     "conflict_reject",
+    "auth_jwt",
     "security_ratelimit",
     "security_redact",
 )
