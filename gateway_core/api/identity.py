@@ -65,6 +65,10 @@ class Principal:
     expires: float | None = None
     """When the proof ends, in seconds since the epoch; None if it does not end by itself."""
 
+    def __post_init__(self) -> None:
+        if self.claims.__class__ is not ReadOnlyDict:
+            object.__setattr__(self, "claims", read_only(dict(self.claims)))
+
     @classmethod
     def proven(
         cls,

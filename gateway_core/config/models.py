@@ -32,40 +32,18 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
-from gateway_core.config.sections import ControlConfig, NamesConfig, Section
+from gateway_core.config.sections import (
+    MIB,
+    ControlConfig,
+    LimitsConfig,
+    NamesConfig,
+    Section,
+    TrustedProxiesConfig,
+)
 from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
-MIB = 1024 * 1024
-
 OnMissing = Literal["error", "skip"]
-
-
-class LimitsConfig(Section):
-    """Upper bounds of the gateway itself. Sizes are bytes, `session_idle` is seconds."""
-
-    memory: int | None = Field(
-        default=None,
-        ge=64 * MIB,
-        description="Bytes that the gateway's process may use. From 90 % on it refuses new work, from 95 % on it ends "
-        "idle sessions. Without it: half of the machine's, or 85 % of a control group's or of `ulimit -v`.",
-        examples=[536870912],
-    )
-    request_body: int = Field(default=4 * MIB, gt=0, description="Largest request body of an agent, bytes.")
-    response_body: int = Field(
-        default=16 * MIB,
-        gt=0,
-        description="Largest answer of an upstream, bytes after decompression; also its longest line or event.",
-    )
-    in_flight: int = Field(default=1024, gt=0, description="Requests in flight in the whole gateway; more are refused.")
-    sessions: int = Field(default=10_000, gt=0, description="Sessions of legacy agents in all.")
-    sessions_per_principal: int = Field(default=100, gt=0, description="Sessions of one legacy agent.")
-    session_idle: float = Field(default=1800.0, gt=0, description="A session unused for this many seconds is closed.")
-    page_size: int = Field(default=1000, gt=0, description="Entries in one page of a list.")
-    parked_calls: int = Field(
-        default=1000, gt=0, description="Calls of modern agents that wait for an answer to a server's question, in all."
-    )
-    parked_per_principal: int = Field(default=32, gt=0, description="The same for one agent.")
 
 
 class LogConfig(Section):
@@ -273,6 +251,14 @@ class ProxyConfig(Section):
         "`declared`: only those that share a `group`. `schema`: all of them.",
     )
     names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
+    anonymous: bool = Field(
+        default=False,
+        description="`true` serves agents without credentials: all of them if no plugin authenticates agents, even "
+        "those on other machines; otherwise those that bring none, as claimed principals.",
+    )
+    trusted_proxies: TrustedProxiesConfig = Field(
+        default=TrustedProxiesConfig(), description="Proxies between agents and the gateway."
+    )
     allowed_hosts: AllowedHosts = Field(
         default=(),
         description="Host names that agents and operators may use, besides loopback names and `host`.",

@@ -1,15 +1,18 @@
 """The HTTP server for agents: checks every request and routes it to a handler.
 
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
-`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached.
+`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached,
+and without credentials, as are the documents below `/.well-known/` and the page for people.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 from loguru import logger
 from msgspec import Raw
@@ -18,6 +21,9 @@ from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
+from gateway_core.downstream.auth.authentication import Authentication
+from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.calls.gate import Gate
@@ -46,8 +52,12 @@ from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER
 HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
+WELL_KNOWN: Final = "/.well-known/"
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 _MCP_METHODS: Final = ("GET", "POST", "DELETE")
+
+CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Response | PendingResponse]
+"""Serves a request of a caller. May raise `HttpError`."""
 
 
 class App:
@@ -59,14 +69,21 @@ class App:
         ready: Callable[[], bool],
         budget: MemoryBudget,
         *,
+        authentication: Authentication,
+        documents: Mapping[str, bytes],
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
     ) -> None:
-        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled."""
+        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
+
+        `documents`: JSON that anybody may read, by path below `/.well-known/`.
+        """
         self._config = config
         self._ready = ready
         self._budget = budget
+        self._authentication = authentication
+        self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
         self._modern = modern
         self._legacy = legacy
@@ -74,6 +91,7 @@ class App:
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
             **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
+            **dict.fromkeys(self._documents, ("GET", "HEAD")),
             **({STREAM_PATH: ("GET",), MESSAGE_PATH: ("POST",)} if sse is not None else {}),
         }
         self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
@@ -82,7 +100,7 @@ class App:
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
         known: Handler | None = head.route.handler
-        if known is not None:
+        if known is not None and time.monotonic() < head.route.until:
             return known
         origin, methods = head.fields.get("origin"), self._methods.get(head.path, ())
         path = head.path.rstrip("/") or "/" if methods else head.path
@@ -97,27 +115,54 @@ class App:
         if path in _ALWAYS_SERVED:
             _require_method(head, *methods)
             return self._operators
+        if path.startswith(WELL_KNOWN) and methods:
+            _require_method(head, *methods)
+            return self._well_known
+        if path in MCP_PATHS or methods:
+            if page.is_for_people(head) and path != MESSAGE_PATH:
+                return self._page
+            serve = self._mcp(head) if path in MCP_PATHS else self._older(head, path)
+        else:
+            serve = _not_found
+        return self._identified(client, head, serve)
+
+    def _identified(self, client: Client, head: RequestHead, serve: CallerHandler) -> Handler:
+        """The handler that serves a request for its caller, who may have to be found out first. Raises `HttpError`."""
+        verdict = self._authentication.known(client, head)
+        if verdict is None:
+            return partial(self._authenticate, serve)
+        assert verdict.caller is not None, "refusals are raised"
+        self._admit(client)
+        handler = partial(serve, verdict.caller)
+        if serve == self._post:
+            head.route.keep(handler, verdict.until)
+        return handler
+
+    def _authenticate(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
+        def serve_caller(caller: Caller) -> Response | PendingResponse:
+            self._admit(client)
+            return serve(caller, client, head, body)
+
+        return PendingAuthentication(self._authentication.ask(client, head), serve_caller)
+
+    def _admit(self, client: Client) -> None:
+        """Raise `HttpError` (503) if the connection has no place."""
         if not client.admit():
             limit = self._config.max_connections
             raise busy(f"the limit of {count(limit, 'connection')} is reached", close=True)
-        if path in MCP_PATHS:
-            return self._page if page.is_for_people(head) else self._mcp(head)
-        return self._older(client, head, path) if methods else _not_found
 
-    def _older(self, client: Client, head: RequestHead, path: str) -> Handler:
+    def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""
         assert self._sse is not None, "otherwise its paths have no methods"
         _require_method(head, *self._methods[path])
         if path == STREAM_PATH:
-            return self._page if page.is_for_people(head) else self._sse.get
+            return self._sse.get
         check_json(head)
-        self._sse.check(client, head)
         return self._sse.post
 
-    def _mcp(self, head: RequestHead) -> Handler:
+    def _mcp(self, head: RequestHead) -> CallerHandler:
         if head.method == "POST":
             check_json(head)
-            head.route.keep(self._post)
             return self._post
         _require_method(head, *_MCP_METHODS)
         if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # modern agents have no sessions
@@ -145,22 +190,22 @@ class App:
         logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
         return response_of(RpcHttpError(500, internal_error(), message=message, close=True))
 
-    def _post(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
+    def _post(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
         message = None
         try:
             message = message_of(body)
-            found = self._serve(client, head, message)
+            found = self._serve(caller, client, head, message)
             if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
             if message is None and is_batch(body):
-                return self._legacy.batch(client, head, body)
+                return self._legacy.batch(caller, client, head, body)
             return response_of(error)
         except Exception as error:  # noqa: BLE001 - the response to a bug carries the request's id, too
             return self.failed(error, message)
         return found
 
-    def _serve(self, client: Client, head: RequestHead, message: Message) -> Response | PendingResponse:
+    def _serve(self, caller: Caller, client: Client, head: RequestHead, message: Message) -> Response | PendingResponse:
         """Serve a message in its era. Raises `HttpError`, `RpcError`."""
         meta: Mapping[str, Raw] = NO_META
         if "_meta" in message.members:
@@ -168,7 +213,7 @@ class App:
                 meta = meta_of(message.members)
             except RpcError as error:
                 raise RpcHttpError(400, error, message=message) from None
-        post = Post(head, message, client, meta)
+        post = Post(head, message, client, caller, meta)
         legacy = is_legacy(head)
         if (legacy and not post.meta) or not _speaks_modern(post, legacy=legacy):
             return self._legacy.post(post)
@@ -183,6 +228,9 @@ class App:
     def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
         return page.page(head, secure=client.secure, sse=self._sse is not None)
 
+    def _well_known(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        return Response(self._documents[head.path.rstrip("/")])
+
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
         if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
@@ -190,7 +238,7 @@ class App:
         return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
 
 
-def _not_found(*_: object) -> Response:
+def _not_found(caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response:
     return Response(jsonrpc.encode({"error": "not found; the MCP endpoint is /mcp"}), 404)
 
 

@@ -21,6 +21,8 @@ MAX_SUBJECT: Final = 512
 """Maximum characters of a subject, and of an issuer."""
 MAX_NAMES: Final = 1000
 """Maximum number of groups, and of scopes."""
+REMEMBER: Final = 300.0
+"""Seconds for which the verdict of a plugin is remembered, unless the plugin has `remember`."""
 MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -37,7 +39,9 @@ class Authenticators:
         headers: dict[str, None] = {}
         challenges: list[str] = []
         documents: dict[str, bytes] = {}
+        self._remember: dict[str, float] = {}
         for hook in hooks:
+            self._remember[hook.plugin.name] = _seconds(hook)
             headers |= dict.fromkeys(_header_names(hook))
             challenges += _challenges(hook)
             for path, document in _documents(hook):
@@ -53,6 +57,10 @@ class Authenticators:
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
+
+    def remember(self, plugin: str) -> float:
+        """The seconds for which a verdict of a plugin may be remembered."""
+        return self._remember[plugin]
 
     async def judge(self, credentials: Credentials) -> tuple[str, Principal | Reject | None]:
         """The name of the plugin that recognised the credentials, and its verdict; empty and None if none did.
@@ -120,6 +128,13 @@ def _header_names(hook: Hook) -> tuple[str, ...]:
 
 def _challenges(hook: Hook) -> tuple[str, ...]:
     return _texts(hook, "challenges", (), _FIELD_VALUE, "values of the header WWW-Authenticate")
+
+
+def _seconds(hook: Hook) -> float:
+    given: Any = getattr(hook.plugin.instance, "remember", REMEMBER)
+    if not isinstance(given, int | float) or not 0 < given <= REMEMBER:
+        raise _invalid(hook, f"its remember must be a number of seconds, at most {REMEMBER:g}")
+    return float(given)
 
 
 def _texts(hook: Hook, name: str, default: tuple[str, ...], form: re.Pattern[str], wanted: str) -> tuple[str, ...]:
