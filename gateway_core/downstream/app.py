@@ -11,8 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from loguru import logger
 from msgspec import Raw
@@ -23,7 +22,7 @@ from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
-from gateway_core.downstream.auth.pending import PendingAuthentication
+from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.calls.gate import Gate
@@ -44,7 +43,6 @@ from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
@@ -55,9 +53,6 @@ MCP_PATHS: Final = frozenset({"/mcp", "/"})
 WELL_KNOWN: Final = "/.well-known/"
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 _MCP_METHODS: Final = ("GET", "POST", "DELETE")
-
-CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Response | PendingResponse]
-"""Serves a request of a caller. May raise `HttpError`."""
 
 
 class App:
@@ -82,7 +77,7 @@ class App:
         self._config = config
         self._ready = ready
         self._budget = budget
-        self._authentication = authentication
+        self._callers = CallerHandlers(authentication, config.max_connections)
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
         self._modern = modern
@@ -124,32 +119,10 @@ class App:
             serve = self._mcp(head) if path in MCP_PATHS else self._older(head, path)
         else:
             serve = _not_found
-        return self._identified(client, head, serve)
-
-    def _identified(self, client: Client, head: RequestHead, serve: CallerHandler) -> Handler:
-        """The handler that serves a request for its caller, who may have to be found out first. Raises `HttpError`."""
-        verdict = self._authentication.known(client, head)
-        if verdict is None:
-            return partial(self._authenticate, serve)
-        assert verdict.caller is not None, "refusals are raised"
-        self._admit(client)
-        handler = partial(serve, verdict.caller)
+        handler, until = self._callers.handler(client, head, serve)
         if serve == self._post:
-            head.route.keep(handler, verdict.until)
+            head.route.keep(handler, until)
         return handler
-
-    def _authenticate(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
-        def serve_caller(caller: Caller) -> Response | PendingResponse:
-            self._admit(client)
-            return serve(caller, client, head, body)
-
-        return PendingAuthentication(self._authentication.ask(client, head), serve_caller)
-
-    def _admit(self, client: Client) -> None:
-        """Raise `HttpError` (503) if the connection has no place."""
-        if not client.admit():
-            limit = self._config.max_connections
-            raise busy(f"the limit of {count(limit, 'connection')} is reached", close=True)
 
     def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""

@@ -53,6 +53,12 @@ class Verdict:
     until: float
     """Time (monotonic) until which it holds."""
 
+    @property
+    def caller_found(self) -> Caller:
+        """The caller, of credentials that are not refused."""
+        assert self.caller is not None, "refusals are raised"
+        return self.caller
+
 
 class Authentication:
     """Knows the callers of requests, or finds them out."""
@@ -97,8 +103,8 @@ class Authentication:
             raise self._refused()
         return verdict
 
-    async def ask(self, client: Client, head: RequestHead) -> Caller:
-        """The caller of a request, found out by the plugins.
+    async def ask(self, client: Client, head: RequestHead) -> Verdict:
+        """The verdict of the plugins on a request, with a caller.
 
         Raises `HttpError`: 401 if the credentials are refused, 429 after many refusals for the client's network, 503 if
         a plugin failed or too many credentials are being looked at.
@@ -119,7 +125,7 @@ class Authentication:
         if verdict.caller is None:
             self._count_refusal(network)
             raise self._refused()
-        return verdict.caller
+        return verdict
 
     async def _judge(self, key: bytes, caller: Caller, credentials: Credentials) -> Verdict:
         try:

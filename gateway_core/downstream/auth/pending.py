@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.authentication import Verdict
 from gateway_core.downstream.http_errors import response_of
 from gateway_core.http1.application import PendingResponse
 from gateway_core.http1.head import HttpError
@@ -18,11 +18,11 @@ class PendingAuthentication:
 
     __slots__ = ("_found", "running")
 
-    def __init__(self, finding: Awaitable[Caller], serve: Callable[[Caller], Response | PendingResponse]) -> None:
+    def __init__(self, finding: Awaitable[Verdict], serve: Callable[[Verdict], Response | PendingResponse]) -> None:
         self._found: Response | PendingResponse | None = None
         self.running = asyncio.get_running_loop().create_task(self._run(finding, serve))
 
-    async def _run(self, finding: Awaitable[Caller], serve: Callable[[Caller], Response | PendingResponse]) -> None:
+    async def _run(self, finding: Awaitable[Verdict], serve: Callable[[Verdict], Response | PendingResponse]) -> None:
         try:
             found = self._found = serve(await finding)
         except HttpError as error:
