@@ -38,6 +38,7 @@ const provider = new Provider(issuer, {
       redirect_uris: ["http://127.0.0.1/callback"],
     },
   ],
+  scopes: ["openid", "offline_access", "mcp", "files.read"],
   pkce: { required: () => true },
   features: {
     clientCredentials: { enabled: true },

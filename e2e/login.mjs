@@ -39,7 +39,7 @@ class Person {
   };
 }
 
-const credentials = { clientId: "machine", clientSecret: "machine-secret", expectedIssuer: issuer };
+const credentials = { clientId: "machine", clientSecret: "machine-secret", expectedIssuer: issuer, scope: "mcp" };
 const Machine = modern ? ClientCredentialsProvider : LegacyMachine;
 const authProvider = kind === "machine" ? new Machine(credentials) : new Person();
 
