@@ -48,10 +48,9 @@ def _names(claims: dict[str, Any], paths: Sequence[Sequence[str]], *, split: boo
 
 
 def _names_at(claims: dict[str, Any], path: Sequence[str], *, split: bool) -> Iterator[str]:
-    # A claim that is elsewhere is unknown, not empty (OpenID Connect Core, section 5.6.2): rules may deny a group.
-    elsewhere = claims.get("_claim_names")
-    if isinstance(elsewhere, dict) and path[0] in elsewhere and path[0] not in claims:
-        raise InvalidToken(f"it leaves out the claim {path[0]}, because it is too large; see _claim_names")
+    # A claim that is elsewhere is unknown, not empty: rules may deny a group.
+    if path[0] not in claims and path[0] in _left_out(claims):
+        raise InvalidToken(f"it leaves out the claim {path[0]}, because that is too large (_claim_names, hasgroups)")
     value: Any = claims
     for key in path:
         if not isinstance(value, dict) or key not in value:
@@ -62,3 +61,10 @@ def _names_at(claims: dict[str, Any], path: Sequence[str], *, split: bool) -> It
         raise InvalidToken(f"its claim {' / '.join(path)} is neither a text nor a list of texts")
     for name in names:
         yield from name.split() if split else [name]
+
+
+def _left_out(claims: dict[str, Any]) -> set[str]:
+    """The claims that the issuer keeps elsewhere (OpenID Connect Core, section 5.6.2; `hasgroups` of Entra ID)."""
+    elsewhere = claims.get("_claim_names")
+    found = set(elsewhere) if isinstance(elsewhere, dict) else set()
+    return found | {"groups"} if claims.get("hasgroups", False) is not False else found

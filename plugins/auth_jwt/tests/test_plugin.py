@@ -71,6 +71,8 @@ async def test_an_algorithm_that_is_not_in_the_default_must_be_allowed(authority
         {"exp": time.time() - 5},
         {"sub": "auth0|5f7c8ec7c33c6c004bbafe82"},
         {"sub": "a" * 512},
+        {"_claim_names": {"manager": "src1"}, "hasgroups": False},
+        {"_claim_names": ["groups"], "hasgroups": True, "groups": ["staff"]},
         {"scope": ..., "client_id": ..., "iat": ..., "jti": ...},
     ],
 )
@@ -198,6 +200,8 @@ NOW = time.time()
         ({"scope": 5}, "its claim scope is neither"),
         ({"scope": " ".join(f"{number:03x}" for number in range(1001))}, "it has more than 1000 groups or scopes"),
         ({"_claim_names": {"groups": "src1"}}, "it leaves out the claim groups"),
+        ({"hasgroups": True}, "it leaves out the claim groups"),
+        ({"hasgroups": "true"}, "it leaves out the claim groups"),
         ({"deep": json.loads("[" * 20 + "]" * 20)}, "its payload cannot be read"),
         ({"huge": 10**30}, "its payload cannot be read"),
         ({"odd": "\ud800"}, "its payload cannot be read"),

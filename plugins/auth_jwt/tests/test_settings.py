@@ -1,5 +1,7 @@
 """The settings of `auth_jwt`: what is accepted, and what the operator reads otherwise."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,18 @@ def test_a_file_of_keys_excludes_what_asks_a_server(authority: Any, tmp_path: Pa
 @pytest.mark.parametrize("issuer", ["http://127.0.0.1:8080", "http://[::1]/realms/a", "http://localhost:9000/"])
 def test_an_issuer_on_this_machine_may_use_http(issuer: str) -> None:
     assert settings({"issuer": issuer}).issuers[0].issuer == issuer
+
+
+@pytest.mark.parametrize("page", ["plugins/auth_jwt/README.md", "docs/oidc.md"])
+def test_every_example_of_the_documentation_is_valid(page: str) -> None:
+    text = (Path(__file__).parents[3] / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    tables = [
+        table
+        for block in blocks
+        for table in tomllib.loads(block)["mcp"]["proxy"]["plugins"]
+        if table.pop("name") == "auth_jwt"
+    ]
+    assert len(tables) == len(blocks)
+    for table in tables:
+        Settings(**table)
