@@ -22,7 +22,7 @@ from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, unprotected
 from gateway_core.control import ControlPlane, report
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
@@ -130,10 +130,10 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """The URL that agents connect to, e.g. `http://127.0.0.1:3000`; empty without a listener."""
+        """The URL that agents connect to, e.g. `https://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
-        return base_url(self.config.proxy.host, self._server.port)
+        return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -255,6 +255,7 @@ class Gateway:
             "started": self._started,
             "uptime": time.time() - self._started,
             "address": self.address,
+            "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
             "config": str(self.config.path) if self.config.path is not None else None,

@@ -9,15 +9,8 @@ from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.exposure import exposure, unprotected
 from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries
-from gateway_core.config.models import (
-    Config,
-    LogConfig,
-    PluginEntry,
-    ProxyConfig,
-    SecurityConfig,
-    UpstreamConfig,
-)
-from gateway_core.config.sections import LimitsConfig, NamesConfig, TrustedProxiesConfig
+from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.sections import LimitsConfig, LogConfig, NamesConfig, SecurityConfig, TrustedProxiesConfig
 from gateway_core.config.template import default_file
 
 __all__ = [

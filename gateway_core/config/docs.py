@@ -21,12 +21,13 @@ OUTPUT: Final = Path("docs", "configuration.md")
 COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
+    "auth_jwt",
+    "auth_mtls",
     "routing_priority",
     "routing_roundrobin",
     "conflict_autoprefix",
     "conflict_priority",
     "conflict_reject",
-    "auth_jwt",
     "security_ratelimit",
     "security_redact",
 )
@@ -50,6 +51,12 @@ question_timeout = 300.0
 state_keys = ["${GATEWAY_STATE_KEY}"]
 state_dir = "/var/lib/radium"
 on_missing = "error"
+
+[mcp.proxy.tls]
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+client_ca = "company-ca.pem"
+client_certificate = "optional"
 
 [mcp.proxy.trusted_proxies]
 networks = ["127.0.0.1", "10.0.0.0/8"]

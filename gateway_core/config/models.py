@@ -23,7 +23,6 @@ from gateway_core.config.fields import (
     Host,
     Name,
     Origins,
-    Patterns,
     ProxyUrl,
     Retry,
     Separator,
@@ -33,55 +32,19 @@ from gateway_core.config.fields import (
     as_tuple,
 )
 from gateway_core.config.sections import (
-    MIB,
     ControlConfig,
     LimitsConfig,
+    LogConfig,
     NamesConfig,
     Section,
+    SecurityConfig,
     TrustedProxiesConfig,
 )
+from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
 OnMissing = Literal["error", "skip"]
-
-
-class LogConfig(Section):
-    """What the gateway says about itself, and where."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe level written."
-    )
-    format: Literal["text", "json"] = Field(
-        default="text", description="Lines for people, or one JSON object per line."
-    )
-    file: Filled | None = Field(
-        default=None,
-        description="File that lines are appended to; relative paths start at the state folder (`state_dir`). "
-        "Without it, the log goes to standard error.",
-        examples=["gateway.log"],
-    )
-    max_bytes: int = Field(
-        default=16 * MIB,
-        ge=0,
-        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
-    )
-    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
-
-
-class SecurityConfig(Section):
-    """The keys of older files. They set the plugins `security_ratelimit` and `security_redact`."""
-
-    log_requests: bool = Field(default=True, description="Log the payloads of requests, redacted (`security_redact`).")
-    log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
-    redact_patterns: Patterns = Field(
-        default=("api[_-]?key", "password", "token"),
-        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
-        "secrets (`security_redact.patterns`).",
-    )
-    rate_limit_per_minute: int = Field(
-        default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
-    )
 
 
 class UpstreamConfig(Section):
@@ -301,6 +264,9 @@ class ProxyConfig(Section):
         default="error",
         description="What an upstream does that names a variable that is not set, or a file that cannot be read. "
         "`error`: the file is not accepted. `skip`: only this upstream is left out, and listed as `misconfigured`.",
+    )
+    tls: ServerTlsConfig | None = Field(
+        default=None, description="TLS for agents. Without it, they connect over plain HTTP."
     )
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway_core.config.fields import HeaderName, Host, Networks
+from gateway_core.config.fields import Filled, HeaderName, Host, Networks, Patterns
 
 MIB = 1024 * 1024
 
@@ -79,6 +79,44 @@ class LimitsConfig(Section):
         default=1000, gt=0, description="Calls of modern agents that wait for an answer to a server's question, in all."
     )
     parked_per_principal: int = Field(default=32, gt=0, description="The same for one agent.")
+
+
+class LogConfig(Section):
+    """What the gateway says about itself, and where."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe level written."
+    )
+    format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object per line."
+    )
+    file: Filled | None = Field(
+        default=None,
+        description="File that lines are appended to; relative paths start at the state folder (`state_dir`). "
+        "Without it, the log goes to standard error.",
+        examples=["gateway.log"],
+    )
+    max_bytes: int = Field(
+        default=16 * MIB,
+        ge=0,
+        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
+    )
+    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
+
+
+class SecurityConfig(Section):
+    """The keys of older files. They set the plugins `security_ratelimit` and `security_redact`."""
+
+    log_requests: bool = Field(default=True, description="Log the payloads of requests, redacted (`security_redact`).")
+    log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
+    redact_patterns: Patterns = Field(
+        default=("api[_-]?key", "password", "token"),
+        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
+        "secrets (`security_redact.patterns`).",
+    )
+    rate_limit_per_minute: int = Field(
+        default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
+    )
 
 
 class TrustedProxiesConfig(Section):

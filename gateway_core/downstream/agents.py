@@ -16,7 +16,7 @@ from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange.exchange import Agent, BackChannel, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import METHODS, TASKS
+from gateway_core.mcp.names import LOG_LEVELS, METHODS, TASKS
 
 MAX_NAME: Final = 64
 MAX_CLAIM: Final = 64 * 1024
@@ -107,3 +107,15 @@ def _token(raw: Raw) -> bytes:
     """The JSON of a progress token if it is a string or an integer; otherwise empty."""
     token = bytes(raw)
     return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
+
+
+def level_of(raw: Raw, what: str) -> str:
+    """The log level in `raw`, a JSON string. Raises `RpcError(INVALID_PARAMS)` naming `what` if it is not one.
+
+    A legacy agent sets it for its session (`logging/setLevel`), a modern agent with each request
+    (server/utilities/logging of both revisions).
+    """
+    level = jsonrpc.text(raw, what)
+    if level not in LOG_LEVELS:
+        raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be one of {', '.join(LOG_LEVELS)}")
+    return level

@@ -7,8 +7,6 @@ and without credentials, as are the documents below `/.well-known/` and the page
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -16,7 +14,6 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
@@ -25,30 +22,24 @@ from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
-from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
-from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
-from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.response import Response
-from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
+from gateway_core.mcp.names import INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 
-HOUSEKEEPING_INTERVAL: Final = 1.0
-"""Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 WELL_KNOWN: Final = "/.well-known/"
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
@@ -79,7 +70,8 @@ class App:
         self._budget = budget
         self._callers = CallerHandlers(authentication, config.max_connections)
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
-        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
+        secure = config.tls is not None
+        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
         self._modern = modern
         self._legacy = legacy
         self._sse = sse
@@ -241,77 +233,3 @@ def _speaks_modern(post: Post, *, legacy: bool) -> bool:
         except RpcError as error:
             raise RpcHttpError(400, error, message=message) from None
     return True
-
-
-class DataPlane:
-    """The listening HTTP server, its housekeeping, and its graceful shutdown."""
-
-    def __init__(
-        self,
-        app: App,
-        config: ProxyConfig,
-        *,
-        catalog: Catalog,
-        gate: Gate,
-        sessions: Sessions,
-        subscriptions: Subscriptions,
-    ) -> None:
-        self._catalog = catalog
-        self._gate = gate
-        self._sessions = sessions
-        self._subscriptions = subscriptions
-        self.http = HttpServer(
-            app,
-            name=IMPLEMENTATION["name"],
-            max_body=config.limits.request_body,
-            max_connections=config.max_connections,
-        )
-        self._housekeeping: asyncio.Task[None] | None = None
-        self._forget_changes: Callable[[], None] = lambda: None
-
-    @property
-    def port(self) -> int:
-        """The port that the server listens on, once started."""
-        return self.http.port
-
-    @property
-    def connections(self) -> int:
-        """The number of agents' TCP connections, without those above the limit."""
-        return self.http.admitted
-
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
-        await self.http.start(host, port)
-        self._forget_changes = self._catalog.listen(self._sessions.changed)
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
-
-    async def stop_accepting(self) -> None:
-        """Accept no new connections, sessions, streams and requests; work in flight continues.
-
-        Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
-        """
-        self._gate.close()
-        self.http.stop_accepting()
-
-    async def close(self, grace: float) -> None:
-        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
-        await self.stop_accepting()
-        await self._gate.wait_empty(grace)
-        self._forget_changes()
-        self._subscriptions.end_all()
-        self._sessions.end_all()
-        await self.http.drain(1.0)
-        await self._sessions.wait_closed(1.0)
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._housekeeping
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for chore in (self.http.poll, self._sessions.end_expired):
-                try:
-                    chore()
-                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
-                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.app import App, DataPlane
+from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.duplex import ModernRequests
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp

@@ -13,10 +13,9 @@ from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.calls.calls import Calls
-from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey, request_key
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.errors import INVALID_REQUEST, RpcError

@@ -16,11 +16,10 @@ from msgspec import Raw
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog, require_tasks
 from gateway_core.downstream import admission
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
-from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import (

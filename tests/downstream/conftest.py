@@ -13,7 +13,7 @@ import pytest
 
 from gateway_core.api import CallResult, Outcome
 from gateway_core.config import LimitsConfig, ProxyConfig
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore

@@ -145,10 +145,10 @@ async def test_nobody_listening_is_a_failure_and_not_a_verdict(start: Any, store
 async def test_a_slow_server_holds_up_a_token_for_a_limited_time(
     start: Any, store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_stores, "WAIT", 0.05)
     authority = await start()
     keys = store(authority)
     await keys.find()
+    monkeypatch.setattr(key_stores, "WAIT", 0.05)
     authority.answers["/keys"] = hanging
     keys.now += key_stores.REFRESH
     assert await keys.find() == ["one"]
@@ -217,10 +217,11 @@ async def test_a_key_set_that_is_not_valid_replaces_no_keys(start: Any, store: A
 async def test_one_issuer_that_hangs_harms_only_its_own_tokens(
     start: Any, judge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_stores, "WAIT", 0.05)
     good, bad = await start(), await start()
     bad.answers["/keys"] = hanging
     tables = [{"issuer": bad.issuer}, {"issuer": good.issuer}]
+    assert (await judge(good, good.token(), issuers=tables)).issuer == good.issuer
+    monkeypatch.setattr(key_stores, "WAIT", 0.05)
     for _ in range(3):
         with pytest.raises(KeysUnavailableError):
             await judge(bad, bad.token(), issuers=tables)
