@@ -153,6 +153,7 @@ def project(folder: Path) -> dict[str, Any]:
 def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
         "auth_apikey",
+        "auth_jwt",
         "auth_mtls",
         "conflict_autoprefix",
         "conflict_priority",
