@@ -82,8 +82,8 @@ def code(path: Path) -> list[str]:
 
 def proxy_commands() -> dict[str, Any]:
     root: Any = typer.main.get_command(app)
-    commands: dict[str, Any] = root.commands["mcp"].commands["proxy"].commands
-    return commands
+    proxy = root.commands["mcp"].commands["proxy"]
+    return {name: proxy.get_command(None, name) for name in proxy.list_commands(None)}
 
 
 def problems_of(name: str, rest: str) -> Iterator[str]:
@@ -91,6 +91,14 @@ def problems_of(name: str, rest: str) -> Iterator[str]:
     if command is None:
         yield "there is no such command"
         return
+    for word in shlex.split(rest.replace("…", "")):
+        if not hasattr(command, "commands") or word.startswith("-"):
+            break
+        rest = rest.strip().removeprefix(word)
+        command = command.commands.get(word)
+        if command is None:
+            yield f"it has no command {word}"
+            return
     options = {option: param for param in command.params for option in param.opts if option.startswith("--")}
     places = sum(param.param_type_name == "argument" for param in command.params)
     words = iter(shlex.split(rest.replace("…", "")))
@@ -134,6 +142,9 @@ def test_the_check_of_commands_finds_mistakes() -> None:
     assert list(problems_of("start", "--prot 3000"))
     assert list(problems_of("start", "file.toml"))
     assert list(problems_of("status", "--config"))
+    assert list(problems_of("keys", "make alice"))
+    assert list(problems_of("keys", "list alice"))
+    assert not list(problems_of("keys", "add alice --group staff --expires 90d"))
     assert not list(problems_of("call", "add --arg a=2 --arg b=3 --json"))
 
 

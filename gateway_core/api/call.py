@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -239,9 +239,11 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 class Reject:
     """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
 
-    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`.
+    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`. `data`: further members
+    of the error's `data`, JSON values by name.
     """
 
     message: str
     code: int = REJECTED
     retry_after: float | None = None
+    data: Mapping[str, Any] = field(default_factory=ReadOnlyDict, hash=False)

@@ -16,12 +16,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, requires
-from typing import Any, Final, get_args
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from gateway_core.api import PluginConfig
+from gateway_core.api.plugin import FOLDER
 from gateway_core.config import PluginEntry
 from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks import HOOKS, LoadedPlugin, manager
@@ -29,9 +31,10 @@ from gateway_core.hooks.failures import brief
 from gateway_core.hooks.hookspecs import PROJECT
 from gateway_core.mcp.names import CALLS, METHODS
 
-__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", "settings_of"]
 
 GROUP: Final = "gateway_core"
+SettingsT = TypeVar("SettingsT", bound=PluginConfig)
 _STRATEGIES: Final = ("route_tool", "resolve_conflict")
 """Synchronous hooks that at most one enabled plugin may implement."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
@@ -78,7 +81,8 @@ def installed() -> list[InstalledPlugin]:
 def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[LoadedPlugin, ...]:
     """Find, validate and construct the enabled plugins of `entries`, in order.
 
-    `source`: the name of the configuration file, for messages. Raises `PluginError` with all problems.
+    `source`: the path of the configuration file, for messages; relative paths in settings start at its folder. Raises
+    `PluginError` with all problems.
     """
     problems: list[FileProblem] = []
     registry = manager()
@@ -190,13 +194,29 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
 
 
+def settings_of(model: type[SettingsT], entry: PluginEntry, index: int, source: str) -> SettingsT:
+    """The settings of one entry, enabled or not, for a command of its plugin.
+
+    `index`: the place of the entry in the file. Raises `PluginError` with all problems.
+    """
+    problems: list[FileProblem] = []
+    found = _validated(model, entry, _Report(problems, source, f"mcp.proxy.plugins[{index}]", entry))
+    if found is None:
+        raise PluginError("\n".join(problems), problems)
+    return found
+
+
 def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig | None:
     model = getattr(plugin, "Config", PluginConfig)
     if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
         report("its Config is not a subclass of gateway_core.PluginConfig")
         return None
+    return _validated(model, entry, report)
+
+
+def _validated(model: type[SettingsT], entry: PluginEntry, report: _Report) -> SettingsT | None:
     try:
-        return model.model_validate(entry.settings)
+        return model.model_validate(entry.settings, context={FOLDER: Path(report.source).absolute().parent})
     except ValidationError as invalid:
         known = [field.alias or name for name, field in model.model_fields.items()]
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):

@@ -342,5 +342,5 @@ def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
 
 
 def _rejected(verdict: Reject) -> CallResult:
-    data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
-    return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
+    data = verdict.data if verdict.retry_after is None else {**verdict.data, **retry_after(verdict.retry_after)}
+    return CallResult.failed(RpcError(verdict.code, verdict.message, {**data, "source": "gateway"}), Outcome.REFUSED)

@@ -309,6 +309,16 @@ async def test_a_refusal_reaches_no_upstream_and_tells_when_to_come_back(start: 
     assert world.pool.upstreams[0].calls == 0
 
 
+async def test_a_refusal_may_carry_data_but_not_replace_what_the_gateway_says(start: Start) -> None:
+    data = {"limits": [1], "code": 5, "message": "no", "source": "upstream", "retryAfterMs": 7}
+    world = await start(Diary(Reject("not now", retry_after=1.5, data=data)))
+    error = (await world.tool("reflect")).error
+    assert error is not None
+    assert (error.code, error.message) == (REJECTED, "not now")
+    assert error.data == {"limits": [1], "code": 5, "message": "no", "source": "gateway", "retryAfterMs": 1500}
+    assert hash(Reject("not now", data=data)) == hash(Reject("not now"))
+
+
 async def test_a_plugin_answers_in_the_upstreams_place(start: Start) -> None:
     world = await start(Diary(CallResult.text("cached")))
     assert text(await world.tool("reflect")) == "cached"

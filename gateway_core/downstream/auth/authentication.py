@@ -154,7 +154,7 @@ class Authentication:
             found = Reject("the credentials have expired")
         if found is None and not self._required and not credentials.headers:
             return Verdict(caller_at(caller.address), math.inf)
-        if self._spoken.due(f"refused {caller.address}"):
+        if self._spoken.due(f"refused {caller.address} by {plugin}"):
             reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
             logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
         return Verdict(None, now + REFUSED_FOR)
