@@ -97,7 +97,6 @@ TESTED_IN = {
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
         *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),
         "downstream/downstream.py",
-        "downstream/data_plane.py",
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
@@ -154,6 +153,7 @@ def project(folder: Path) -> dict[str, Any]:
 def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
         "auth_apikey",
+        "auth_jwt",
         "auth_mtls",
         "conflict_autoprefix",
         "conflict_priority",

@@ -34,7 +34,11 @@ PEM = (
 )
 AUTHORITY = trustme.CA()
 CLIENT = AUTHORITY.issue_cert("gateway.example.com")
-CERTIFICATES = {"ca": AUTHORITY.cert_pem, "cert": CLIENT.cert_chain_pems[0], "key": CLIENT.private_key_pem}
+CERTIFICATES = {
+    **dict.fromkeys(("ca", "client_ca"), AUTHORITY.cert_pem),
+    "cert": CLIENT.cert_chain_pems[0],
+    "key": CLIENT.private_key_pem,
+}
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
@@ -164,7 +168,7 @@ def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
     for name in re.findall(r"\$\{file:([\w.]+)\}", text):
         (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
-    for key, name in re.findall(r'\b(ca|cert|key) = "([\w-]+\.pem)"', text):
+    for key, name in re.findall(r'\b(ca|cert|key|client_ca) = "([\w-]+\.pem)"', text):
         CERTIFICATES[key].write_to_path(str(folder / name))
     try:
         loads(text, folder / "mcp-proxy.toml", AnyVariable())

@@ -22,6 +22,7 @@ COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
     "auth_apikey",
+    "auth_jwt",
     "auth_mtls",
     "routing_priority",
     "routing_roundrobin",

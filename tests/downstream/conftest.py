@@ -160,7 +160,8 @@ class World:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        scheme = "http" if self.server.certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self.server.port}"
 
     @property
     def url(self) -> str:

@@ -95,6 +95,7 @@ async def test_other_credentials_are_left_to_other_plugins(make, given):
         (str(Key(KEY.id, "x" * 43)), f"a wrong secret for the key {KEY.id}"),
         (str(OTHER_KEY), "an unknown key"),
     ],
+    ids=["short", "long", "checksum", "secret", "unknown"],
 )
 async def test_wrong_keys_are_refused_and_the_reason_does_not_repeat_them(make, given, said):
     found = await make().authenticate(bearer(given))
@@ -252,6 +253,7 @@ async def test_the_verdict_may_be_remembered_for_seconds_only(make):
         ({"file": ""}, "must not be empty"),
         ({"other": 1}, "not permitted"),
     ],
+    ids=["spaces", "empty header", "incomplete", "hash", "twice", "twice in the file", "empty file", "unknown"],
 )
 def test_wrong_settings_are_refused(make, settings, said):
     with pytest.raises(ValidationError, match=said):
