@@ -38,6 +38,7 @@ EXPORTED = {
     "Turns",
     "UpstreamView",
     "hookimpl",
+    "network_of",
     "note",
 }
 
