@@ -20,10 +20,9 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from gateway_core import Call, Reject, hookimpl
+from gateway_core import Call, Reject, hookimpl, network_of
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
-from gateway_security_ratelimit.networks import network_of
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""

@@ -2,7 +2,6 @@
 
 import pytest
 from gateway_security_ratelimit import limits
-from gateway_security_ratelimit.networks import network_of
 from gateway_security_ratelimit.plugin import RateLimit
 from pydantic import ValidationError
 
@@ -182,20 +181,6 @@ def test_an_ipv6_customer_is_one_address():
     passed = sum(limiter.passed(2, principal=claimed("a", f"2001:db8::{number}")) for number in range(20))
     assert passed == 3
     assert limiter.call(principal=claimed("a", "2001:db8:0:1::1")) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8::7", "2001:db8::/64"),
-        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
-        ("", ""),
-        ("stdio", "stdio"),
-    ],
-)
-def test_networks(address, network):
-    assert network_of(address) == network
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
