@@ -89,6 +89,8 @@ TESTED_IN = {
         "pipeline/input_required/request_states.py",
     ),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
+    "api/test_call.py": ("api/served.py",),
+    "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py"),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
@@ -160,6 +162,7 @@ def test_these_are_the_plugins() -> None:
         "conflict_reject",
         "routing_priority",
         "routing_roundrobin",
+        "security_policy",
         "security_ratelimit",
         "security_redact",
     ]

@@ -31,6 +31,7 @@ EXPORTED = {
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "RpcError",
     "Tool",

@@ -29,7 +29,7 @@ from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks import HOOKS, LoadedPlugin, manager
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.hookspecs import PROJECT
-from gateway_core.mcp.names import CALLS, METHODS
+from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 
 __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", "settings_of"]
 
@@ -126,8 +126,11 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
         return None
     problems = _hook_problems(plugin)
-    if entry.on_error == "ignore" and "authenticate" in dict(implementations(plugin)):
-        problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
+    if entry.on_error == "ignore":
+        if "authenticate" in dict(implementations(plugin)):
+            problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
+        elif getattr(plugin, "fails_closed", False):
+            problems.append('must refuse calls when it fails; remove on_error = "ignore"')
     for problem in problems:
         report(problem)
     methods = _methods(plugin, report)
@@ -257,9 +260,9 @@ def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
     if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
         report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")
         return None
-    unknown = [method for method in given if not isinstance(method, str) or method not in METHODS]
+    unknown = [method for method in given if not isinstance(method, str) or method not in PLUGIN_METHODS]
     for method in unknown:
-        report(f"its methods name {method!r}, which is none of {', '.join(sorted(METHODS))}")
+        report(f"its methods name {method!r}, which is none of {', '.join(sorted(PLUGIN_METHODS))}")
     return None if unknown else frozenset(given)
 
 

@@ -158,6 +158,14 @@ def test_a_plugin_may_have_neither_settings_nor_constructor(install):
     assert "this plugin has no settings" in problem(entry("plain", limit=1))
 
 
+def test_a_plugin_that_fails_closed_cannot_be_told_to_let_calls_pass(install):
+    install("guard", GOOD + "    fails_closed = True\n")
+    assert len(load([entry("guard")])) == 1
+    assert problem(entry("guard", on_error="ignore")).endswith(
+        'must refuse calls when it fails; remove on_error = "ignore"'
+    )
+
+
 def test_methods_are_the_classes_own(install):
     install("lists", GOOD + "    methods = ('tools/list', 'tools/call')\n")
     assert load([entry("lists")])[0].methods == {"tools/list", "tools/call"}
