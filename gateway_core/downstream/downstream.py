@@ -68,6 +68,7 @@ class Downstream:
             self._ready,
             self._budget,
             authentication=authentication,
+            credential_headers=authenticators.headers,
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions),
             legacy=LegacyHttp(self._legacy, sessions),

@@ -57,6 +57,22 @@ def test_the_first_limit_that_fits_group_and_tool_counts():
     assert limiter.passed(9, name="slow_1", principal=claimed("dave")) == 2
 
 
+@pytest.mark.parametrize(
+    ("glob", "fits", "others"),
+    [
+        ("a*", ["a", "abc", "a.b"], ["ba", "A"]),
+        ("a?c", ["abc", "a.c"], ["ac", "abbc"]),
+        ("[ab]*", ["[ab]x"], ["a", "b"]),
+        ("a.c", ["a.c"], ["abc"]),
+        ("*_x_*", ["a_x_", "_x__x_b"], ["a_x"]),
+    ],
+)
+def test_globs_of_tools(glob, fits, others):
+    limiter = Limiter(rate_limit_per_minute=1, limits=[{"tools": ["other", glob], "rate_limit_per_minute": 2}])
+    assert {name: limiter.passed(3, name=name) for name in fits} == dict.fromkeys(fits, 2)
+    assert {name: limiter.passed(3, name=name) for name in others} == dict.fromkeys(others, 1)
+
+
 def test_a_name_with_the_letters_of_a_group_is_no_member_of_it():
     limiter = Limiter(rate_limit_per_minute=1, limits=[{"groups": ["staff"], "rate_limit_per_minute": 5}])
     assert limiter.passed(9, principal=claimed("staff")) == 1
