@@ -76,6 +76,31 @@ def problem(*entries):
     return line
 
 
+def test_paths_among_settings_start_at_the_folder_of_the_file(install, tmp_path):
+    install(
+        "paths",
+        """
+        from pathlib import Path
+        from gateway_core import ConfigPath
+
+        class Plugin:
+            class Config(PluginConfig):
+                book: ConfigPath = Path("book.txt")
+
+            def __init__(self, config):
+                self.book = config.book
+
+            @hookimpl
+            def before_call(self, call):
+                pass
+        """,
+    )
+    (plugin,) = load([entry("paths")], str(tmp_path / "mcp-proxy.toml"))
+    assert plugin.instance.book == tmp_path / "book.txt"
+    (plugin,) = load([entry("paths", book="../x")], str(tmp_path / "mcp-proxy.toml"))
+    assert plugin.instance.book == tmp_path / "../x"
+
+
 def test_a_plugin_is_found_by_name_and_made_with_its_settings(install):
     install("watch")
     (plugin,) = load([entry("watch", limit=7, on_error="ignore")])
@@ -131,6 +156,14 @@ def test_a_plugin_may_have_neither_settings_nor_constructor(install):
     (plugin,) = load([entry("plain")])
     assert plugin.hooks == ("check_health",)
     assert "this plugin has no settings" in problem(entry("plain", limit=1))
+
+
+def test_a_plugin_that_fails_closed_cannot_be_told_to_let_calls_pass(install):
+    install("guard", GOOD + "    fails_closed = True\n")
+    assert len(load([entry("guard")])) == 1
+    assert problem(entry("guard", on_error="ignore")).endswith(
+        'must refuse calls when it fails; remove on_error = "ignore"'
+    )
 
 
 def test_methods_are_the_classes_own(install):

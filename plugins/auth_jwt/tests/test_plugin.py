@@ -171,6 +171,7 @@ async def test_a_token_that_is_bound_to_a_certificate_needs_that_certificate(
 
 # -- tokens that prove nothing ----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
