@@ -165,6 +165,7 @@ class Gateway:
     async def wait_first_discovery(self, timeout: float = FIRST_DISCOVERY) -> None:
         """Wait until each upstream was reached or failed once, for at most `timeout` seconds."""
         await self.health.wait_first_attempts(timeout)
+        await self.catalog.settled()
 
     async def serve_stdio(self) -> None:
         """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""

@@ -54,7 +54,6 @@ SUITES = {
 """Folders and files of tests that belong to no single module, and what they test."""
 TESTED_IN = {
     "http1/test_connection.py": ("http1/flow.py",),
-    "catalog/test_catalog.py": ("catalog/assemble.py",),
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),

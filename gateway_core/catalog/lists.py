@@ -18,6 +18,7 @@ from msgspec import Raw
 from gateway_core.api import Era, Kind
 from gateway_core.catalog.entry import Entry
 from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.limits.slices import SLICE, Slices, mapped
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.mcp.names import IMPLEMENTATION, SERVER_INFO_KEY
@@ -54,16 +55,19 @@ class Lists:
 
     def listings(
         self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
-    ) -> dict[tuple[str, Era], Listing]:
-        """(list method, era) -> listing, for each kind in `entries`. `hints`: the cache hints of the modern ones."""
+    ) -> Slices[dict[tuple[str, Era], Listing]]:
+        """(list method, era) -> listing, for each kind in `entries`, in slices.
+
+        `hints`: the cache hints of the modern ones.
+        """
         found: dict[tuple[str, Era], Listing] = {}
         for kind, published in entries.items():
             method, names = LIST_METHODS[kind], tuple(published)
-            legacy = tuple(_for_legacy(entry) for entry in published.values())
+            legacy = tuple((yield from mapped(_for_legacy, published.values())))
             modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
-            found[method, "legacy"] = self._paged(kind, names, legacy, owner, {})
-            found[method, "modern"] = self._paged(kind, names, modern, owner, members)
+            found[method, "legacy"] = yield from self._paged(kind, names, legacy, owner, {})
+            found[method, "modern"] = yield from self._paged(kind, names, modern, owner, members)
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
@@ -83,10 +87,14 @@ class Lists:
 
     def _paged(
         self, kind: Kind, names: tuple[str, ...], raws: tuple[bytes, ...], owner: str, members: Mapping[str, Any]
-    ) -> Listing:
+    ) -> Slices[Listing]:
         listing = Listing(kind, names, raws, owner, members)
-        starts = range(0, max(len(raws), 1), self._page_size)
-        return Listing(kind, names, raws, owner, members, tuple(self._cut(listing, start) for start in starts))
+        pages: list[bytes] = []
+        for start in range(0, max(len(raws), 1), self._page_size):
+            pages.append(self._cut(listing, start))
+            if start > SLICE:
+                yield
+        return Listing(kind, names, raws, owner, members, tuple(pages))
 
     def _cut(self, listing: Listing, start: int) -> bytes:
         """The page that begins at entry number `start`."""

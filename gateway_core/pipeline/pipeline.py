@@ -237,8 +237,10 @@ class Delivery(msgspec.Struct, eq=False):
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
             return target
-        # Shortly after the start, an upstream that was not tried yet may still serve it.
-        if not await self.pipeline.wait_first_lists():
+        # Shortly after the start, an upstream that was not tried yet may still serve it. Lists that arrived may not be
+        # published yet.
+        waited = await self.pipeline.wait_first_lists()
+        if not (await catalog.settled() or waited):
             return target
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)
