@@ -92,9 +92,7 @@ class LiveSession:
 
     def introduce(self, agent: Agent) -> None:
         """Make `agent`, as its `initialize` request described it, the agent of the session."""
-        record = self.record
-        record.protocol_version = agent.protocol_version
-        record.client_info, record.capabilities = agent.client_info, agent.capabilities
+        self.record.introduce(agent.protocol_version, agent.client_info, agent.capabilities)
         self._create_agent()
 
     def _create_agent(self) -> None:

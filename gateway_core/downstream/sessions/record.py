@@ -45,6 +45,14 @@ class SessionRecord(msgspec.Struct, eq=False):
         """Whether it may be evicted for a new one. After a 404 its agent initializes again; on a channel it cannot."""
         return self.busy_since is None and not self.on_channel
 
+    def introduce(self, protocol_version: str, client_info: bytes, capabilities: bytes) -> None:
+        """Record what the agent said in `initialize`, and the negotiated version."""
+        self.protocol_version, self.client_info, self.capabilities = protocol_version, client_info, capabilities
+
+    def set_log_level(self, level: str) -> None:
+        """Record the level that the agent wants."""
+        self.log_level = level
+
     def initialized(self) -> None:
         """Record that the agent is ready; no effect before `initialize`."""
         self.ready = bool(self.protocol_version)

@@ -135,7 +135,7 @@ class Sessions:
         self._save(session)
 
     def set_log_level(self, session: LiveSession, level: str) -> None:
-        session.record.log_level = level
+        session.record.set_log_level(level)
         self._save(session)
         self._events.log_level(session.record.id, level)
 
