@@ -80,7 +80,9 @@ class Gateway:
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
-        self.pool = UpstreamPool(proxy, early, events, held)
+        limits = proxy.limits
+        self.budget = MemoryBudget(limits.memory)
+        self.pool = UpstreamPool(proxy, early, events, held, self.budget)
         self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
@@ -88,8 +90,6 @@ class Gateway:
         self.pipeline = Pipeline(
             proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
         )
-        limits = proxy.limits
-        self.budget = MemoryBudget(limits.memory)
         self.downstream = Downstream(
             config=proxy,
             budget=self.budget,

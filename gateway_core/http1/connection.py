@@ -68,7 +68,7 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
         self._yielded = False
-        """Whether buffered requests wait for the next turn of the event loop."""
+        """Whether buffered requests wait for the next turn of the event loop, or until the client reads responses."""
         self.address = self.network = ""
         """The client's address in its canonical form, and the network that its share of every limit counts for."""
         self.secure = False
@@ -77,13 +77,12 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
         self._flow.attach(wire)
-        self._writer = ResponseWriter(wire, self._server.heads)
+        self._writer = ResponseWriter(wire, self._server.heads, partial(self._server.application.keep, self))
         peer = wire.get_extra_info("peername")
         self.address = canonical_address(str(peer[0]) if peer else "")
         self.network = network_of(self.address)
         self.secure = wire.get_extra_info("sslcontext") is not None
-        sock = wire.get_extra_info("socket")
-        if sock is not None:
+        if (sock := wire.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._since = time.monotonic()
         if not self._server.opened(self):
@@ -244,6 +243,8 @@ class ServerConnection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
+        if self._writer is not None and self._writer.paused:
+            return
         self._yielded = False
         self._flow.resume()
         if self._reader.buffer:
@@ -263,12 +264,14 @@ class ServerConnection(asyncio.Protocol):
         return stream
 
     def pause_writing(self) -> None:
+        self._yielded = True
         if self._writer is not None:
             self._writer.pause()
 
     def resume_writing(self) -> None:
         if self._writer is not None:
             self._writer.resume()
+            self._next()
 
     # -- the end ------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
 
 Two measures work together. `poll` reads how much memory the process uses, several times a second.
-`reserve` counts the bytes of large payloads from their announcement on, because many can arrive between two polls.
-Payloads that arrive in one piece are not counted: the limits on their number bound them.
+`reserve` counts the bytes of large payloads on their way, from their announcement on, because many can arrive between
+two polls. `keep` counts what stays: lists, stored events, answers that an agent does not read. Payloads that arrive in
+one piece are not counted: the limits on their number bound them.
 
-- From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
-  it. Work in flight continues.
+- From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is everything to be counted that
+  would reach it. Work in flight continues.
 - From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
-- One owner (the network of an agent, see `shares.network_of`) may reserve at most `SHARE` of the budget.
+- One owner may have at most `SHARE` of the budget: the network of an agent (see `shares.network_of`), or an upstream.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class MemoryBudget:
         self._on_full: list[Callable[[], None]] = []
         self._used = used or _used
         self._reserved = 0
+        self._fresh = 0
+        """Bytes that were kept since the last poll, which `level` does not include yet."""
         self._owners: dict[str, int] = {}
+        """Owner -> the bytes that it has of the budget, with all copies."""
         self._base = self._used()
         """Bytes that the process used when no large payload was reserved."""
         self.level = self._base / self.limit
@@ -87,8 +91,8 @@ class MemoryBudget:
             used = self._used()
             if small_only:
                 self._needed = used
-        if small_only:
-            self._base = used
+        self._base = used if small_only else min(self._base, used)
+        self._fresh = 0
         self.level = used / self.limit
         self.tight = self.level >= TIGHT
         if self.level >= FULL:
@@ -112,23 +116,48 @@ class MemoryBudget:
 
         Raises `RpcError(OVERLOADED)`.
         """
-        held = self._owners.get(owner, 0) + size
-        if held * COPIES > self.limit * SHARE:
-            raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
-        expected = self._base + (self._reserved + size) * COPIES
-        if max(expected, self.level * self.limit) > self.limit * TIGHT:
-            raise overloaded("the memory of the gateway is in use (limits.memory)", RETRY_AFTER)
-        self._owners[owner] = held
+        self._check_room(owner, size * COPIES)
+        self._add(owner, size * COPIES)
         self._reserved += size
 
     def release(self, owner: str, size: int) -> None:
         """Forget bytes that `reserve` has counted."""
         self._reserved -= size
-        left = self._owners[owner] - size
+        self._add(owner, -size * COPIES)
+
+    def keep(self, owner: str, size: int, *, force: bool = False) -> None:
+        """Count `size` bytes that stay; the caller must `drop` them. `force`: even if there is no room.
+
+        Raises `RpcError(OVERLOADED)`.
+        """
+        if not force:
+            self._check_room(owner, size)
+        self._add(owner, size)
+        self._fresh += size
+
+    def drop(self, owner: str, size: int) -> None:
+        """Forget bytes that `keep` has counted."""
+        self._add(owner, -size)
+        self._fresh = max(self._fresh - size, 0)
+
+    def _check_room(self, owner: str, size: int) -> None:
+        """Raise `RpcError(OVERLOADED)` if `owner` may not have `size` more bytes, with all copies."""
+        if self._owners.get(owner, 0) + size > self.limit * SHARE:
+            raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
+        more = self._fresh + size
+        if max(self._base + self._reserved * COPIES, self.level * self.limit) + more > self.limit * TIGHT:
+            raise overloaded("the memory of the gateway is in use (limits.memory)", RETRY_AFTER)
+
+    def _add(self, owner: str, size: int) -> None:
+        left = self._owners.get(owner, 0) + size
         if left:
             self._owners[owner] = left
         else:
-            del self._owners[owner]
+            self._owners.pop(owner, None)
+
+    def held_by(self, owner: str) -> int:
+        """The bytes that an owner has of the budget, with all copies."""
+        return self._owners.get(owner, 0)
 
 
 def default_limit() -> int:

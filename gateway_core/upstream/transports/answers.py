@@ -17,8 +17,9 @@ from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
-from gateway_core.http1.client.head import Malformed
+from gateway_core.http1.client.head import Malformed, NoRoom
 from gateway_core.http1.client.response import ClientResponse
+from gateway_core.limits.accounts import NO_ROOM, UNCOUNTED, Account
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import ClientContext, NoMcpAnswer
@@ -46,8 +47,11 @@ class _ErrorBody(msgspec.Struct):
     id: Raw = Raw(b"null")
 
 
-async def read_body(response: ClientResponse, limit: int) -> bytes:
-    """The whole body. Raises `OutcomeUnknown` if it breaks off or is larger than `limit` bytes."""
+async def read_body(response: ClientResponse, limit: int, account: Account = UNCOUNTED) -> bytes:
+    """The whole body; `account` counts it while it arrives.
+
+    Raises `OutcomeUnknown` if it breaks off, is larger than `limit` bytes, or does not fit into the memory.
+    """
     whole = response.body if response.body is not None else response.whole()
     if (response.head.length or len(whole or b"")) > limit:
         raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
@@ -55,17 +59,22 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
         return whole
     pieces: list[bytes] = []
     size = 0
+    claim = account.claim()
     try:
         while (chunk := await response.read()) is not None:
             pieces.append(chunk)
             size += len(chunk)
             if size > limit:
                 raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
-    except Malformed as error:
+            if not claim.grow(size):
+                raise OutcomeUnknown(NO_ROOM)
+        return b"".join(pieces)
+    except (Malformed, NoRoom) as error:
         raise OutcomeUnknown(str(error)) from None
     except OSError:
         raise OutcomeUnknown("its answer broke off") from None
-    return b"".join(pieces)
+    finally:
+        claim.release()
 
 
 async def read_events(
@@ -83,7 +92,7 @@ async def read_events(
     try:
         return await follow(response, parser, heard, unexpected)
     except EventTooLarge as error:
-        raise OutcomeUnknown(str(error)) from None
+        raise OutcomeUnknown(f"it {error}") from None
     except OSError:
         return False
 
@@ -96,22 +105,25 @@ async def follow(
     Returns whether `take` returned True. Raises `EventTooLarge`, `Noisy`, and `OSError` if the stream breaks off.
     """
     noise = unexpected.noise
-    while (chunk := await response.read()) is not None:
-        for piece in pieces(chunk):
-            for event in parser.feed(piece):
-                if take(event):
-                    return True
+    try:
+        while (chunk := await response.read()) is not None:
+            for piece in pieces(chunk):
+                for event in parser.feed(piece):
+                    if take(event):
+                        return True
+                    if noise.due:
+                        await noise.settle(unexpected.slowed)
+                noise.lines(piece.count(b"\n"))
                 if noise.due:
                     await noise.settle(unexpected.slowed)
-            noise.lines(piece.count(b"\n"))
-            if noise.due:
-                await noise.settle(unexpected.slowed)
-    return False
+        return False
+    finally:
+        parser.release()
 
 
 async def read_json(response: ClientResponse, pending: Pending, context: ClientContext, limit: int) -> None:
     """Complete a request with the response in a JSON body. Raises `OutcomeUnknown` without a usable one."""
-    pending.complete(reply_in(await read_body(response, limit), pending.number, context))
+    pending.complete(reply_in(await read_body(response, limit, context.account), pending.number, context))
 
 
 def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:

@@ -1,0 +1,92 @@
+"""What one owner has of the memory budget.
+
+An `Account` belongs to one upstream or to one network of agents. A `Claim` counts one payload while it arrives, a
+`Holding` counts what stays and changes its size. Both leave small sizes out, so that usual messages cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from gateway_core.errors import RpcError
+from gateway_core.limits.budget import MemoryBudget
+
+NO_ROOM: Final = "its answer does not fit into the gateway's memory (limits.memory)"
+"""The reason of a call whose answer was not taken."""
+COUNTED_FROM: Final = 64 * 1024
+"""Bytes up to which a payload is not counted, and the steps in which a `Holding` counts."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One owner in the budget. Without a budget, nothing is counted."""
+
+    budget: MemoryBudget | None
+    owner: str
+
+    def claim(self) -> Claim:
+        """Count a payload while it arrives."""
+        return Claim(self)
+
+    def holding(self) -> Holding:
+        """Count something that stays."""
+        return Holding(self)
+
+
+UNCOUNTED: Final = Account(None, "")
+
+
+class Claim(msgspec.Struct, eq=False):
+    """The counted bytes of one payload on its way."""
+
+    _account: Account
+    size: int = 0
+
+    def grow(self, size: int) -> bool:
+        """Count the payload up to `size` bytes; False if there is no room. What is counted already stays counted."""
+        budget = self._account.budget
+        if size <= COUNTED_FROM or size <= self.size or budget is None:
+            return True
+        try:
+            budget.reserve(self._account.owner, size - self.size)
+        except RpcError:
+            return False
+        self.size = size
+        return True
+
+    def release(self) -> None:
+        """Give all bytes back."""
+        size, self.size = self.size, 0
+        if size and self._account.budget is not None:
+            self._account.budget.release(self._account.owner, size)
+
+
+class Holding(msgspec.Struct, eq=False):
+    """The counted bytes of something that stays."""
+
+    _account: Account
+    size: int = 0
+
+    def resize(self, size: int, *, force: bool = False) -> bool:
+        """Count `size` bytes from now on; False if there is no room, and the old size stays counted.
+
+        `force`: count them even without room. Changes below `COUNTED_FROM` are left out until they add up.
+        """
+        budget = self._account.budget
+        change = size - self.size
+        if budget is None or (-COUNTED_FROM < change < COUNTED_FROM and size):
+            return True
+        if change > 0:
+            try:
+                budget.keep(self._account.owner, change, force=force)
+            except RpcError:
+                return False
+        elif change:
+            budget.drop(self._account.owner, -change)
+        self.size = size
+        return True
+
+    def release(self) -> None:
+        """Give all bytes back."""
+        self.resize(0)
