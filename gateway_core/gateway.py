@@ -83,7 +83,9 @@ class Gateway:
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self.pool = UpstreamPool(proxy, early, events, held, self.budget)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
+        self.catalog = Catalog(
+            proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory, budget=self.budget
+        )
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)

@@ -34,6 +34,7 @@ from gateway_core.config import ProxyConfig
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.internal_errors import where
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.limits.slices import RepeatedWork, Slices
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
@@ -59,8 +60,13 @@ class Catalog:
         resolve: Resolver,
         seal: Seal,
         memory: Memory | None = None,
+        *,
+        budget: MemoryBudget | None = None,
     ) -> None:
-        """`memory`: the names that an earlier process recorded; this process records its names there, too."""
+        """`memory`: the names that an earlier process recorded; this process records its names there, too.
+
+        `budget` counts what principals see of private lists.
+        """
         self._memory = memory or Memory(config)
         self._undeclared = undeclared(config)
         self._upstreams = tuple(upstreams)
@@ -69,7 +75,7 @@ class Catalog:
         self._lists = Lists(config.limits.page_size, seal)
         self.tasks: Final = Tasks(seal, upstreams)
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
-        self._views = Views(self._assembler)
+        self._views = Views(self._assembler, budget)
         self._rebuilds = RepeatedWork(self._rebuilt, "rebuild the catalog", _failed)
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
         """The lists that the snapshot was made from, each with the counter of its upstream's changes."""

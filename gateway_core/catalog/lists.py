@@ -43,7 +43,8 @@ class Listing:
     members: Mapping[str, Any]
     """The other members of each page's result, besides its entries."""
     pages: tuple[bytes, ...] = field(default=(), compare=False)
-    """The encoded result objects, at least one. Not compared, because equal cursors have different tokens."""
+    """The encoded result objects: all of a shared list, the first of a principal's list. Not compared, because equal
+    cursors have different tokens."""
 
 
 class Lists:
@@ -90,7 +91,7 @@ class Lists:
     ) -> Slices[Listing]:
         listing = Listing(kind, names, raws, owner, members)
         pages: list[bytes] = []
-        for start in range(0, max(len(raws), 1), self._page_size):
+        for start in range(0, 1 if owner else max(len(raws), 1), self._page_size):
             pages.append(self._cut(listing, start))
             if start > SLICE:
                 yield

@@ -12,8 +12,11 @@ from typing import Final
 
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.limits.accounts import Account, Holding
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.limits.slices import Slices, finish, in_turns
-from gateway_core.upstream.lists.fetched_lists import FetchedLists
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
+from gateway_core.upstream.lists.listing import ENTRY_MEMORY
 from gateway_core.upstream.lists.private_lists import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
@@ -34,15 +37,32 @@ class View:
     """Whether all of its private lists were fetched."""
     missing: tuple[Upstream, ...]
     """Upstreams whose private lists were not requested yet."""
+    holding: Holding
+    """Counts the view against the memory budget."""
     token: object = field(default_factory=object)
     """Identifies the view."""
 
+    @property
+    def memory(self) -> int:
+        """The bytes that it takes besides the snapshot that it was made from."""
+        if self.snapshot is self.base:
+            return 0
+        mine, base = self.snapshot, self.base
+        entries = [len(mine.entries(kind)) for kind in LIST_METHODS if mine.entries(kind) is not base.entries(kind)]
+        own = [found for key, found in mine.listings.items() if found is not base.listings.get(key)]
+        return sum(entries) * ENTRY_MEMORY + sum(len(page) for found in own for page in found.pages)
+
 
 class Views:
-    """The views of all principals; at most `MAX_PRINCIPALS`, the least recently used are dropped first."""
+    """The views of all principals; at most `MAX_PRINCIPALS`, and only as many as the memory has room for.
 
-    def __init__(self, assembler: Assembler) -> None:
+    The least recently used are dropped first. The last one that is used always stays.
+    """
+
+    def __init__(self, assembler: Assembler, budget: MemoryBudget | None = None) -> None:
+        """`budget` counts all views as one owner."""
         self._assembler = assembler
+        self._account = Account(budget, "views of private lists")
         self._views: dict[str, View] = {}
         self._making: dict[str, asyncio.Future[None]] = {}
 
@@ -82,10 +102,17 @@ class Views:
 
     def _keep(self, principal: str, view: View) -> View:
         self._views.pop(principal, None)
+        while not view.holding.resize(view.memory, force=not self._views):
+            self.drop_oldest()
         self._views[principal] = view
-        while len(self._views) > MAX_PRINCIPALS:
-            del self._views[next(iter(self._views))]
+        if len(self._views) > MAX_PRINCIPALS:
+            self.drop_oldest()
         return view
+
+    def drop_oldest(self) -> None:
+        """Drop the view that was not used for longest."""
+        if self._views:
+            del self._views[next(iter(self._views))]
 
     def _made(self, base: Snapshot, principal: str, parts: Parts) -> Slices[View]:
         own = {one: part.fetched for one, part in parts.items() if part is not None}
@@ -93,7 +120,8 @@ class Views:
         complete = all(
             part is not None and part.fetched is not None and not part.fetched.failures for part in parts.values()
         )
-        return View(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
+        missing = tuple(one for one, part in parts.items() if part is None)
+        return View(base, snapshot, complete, missing, self._account.holding())
 
     def _own_snapshot(
         self, base: Snapshot, principal: str, own: Mapping[Upstream, FetchedLists | None]

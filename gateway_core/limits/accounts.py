@@ -62,11 +62,18 @@ class Claim(msgspec.Struct, eq=False):
             self._account.budget.release(self._account.owner, size)
 
 
-class Holding(msgspec.Struct, eq=False):
-    """The counted bytes of something that stays."""
+class Holding:
+    """The counted bytes of something that stays. They are given back at the latest when nothing refers to this object:
+    what shares it is still in memory until then."""
 
-    _account: Account
-    size: int = 0
+    __slots__ = ("_account", "size")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self.size = 0
+
+    def __del__(self) -> None:
+        self.release()
 
     def resize(self, size: int, *, force: bool = False) -> bool:
         """Count `size` bytes from now on; False if there is no room, and the old size stays counted.

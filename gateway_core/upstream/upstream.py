@@ -78,8 +78,8 @@ class Upstream:
         """What the server said about itself at the last handshake."""
         self.calls = 0
         self.errors = 0
-        self.published = PublishedLists(config, events, clock)
-        self.private_lists: Final = PrivateLists(config, self.published, self.request, events)
+        self.published = PublishedLists(config, events, clock, account)
+        self.private_lists: Final = PrivateLists(config, self.published, self.request, events, account)
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(
             config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
