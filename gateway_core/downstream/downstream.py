@@ -44,7 +44,7 @@ class Downstream:
         self._ready = ready
         in_flight = config.limits.in_flight
         self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
-        self.sessions = Sessions(store, catalog, events, self.gate.check_open, config.question_timeout)
+        self.sessions = Sessions(store, catalog, events, self.gate.check_open, config.question_timeout, budget=budget)
         self._calls = Calls(pipeline, self.gate)
         self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(catalog, self._calls, self.sessions)
@@ -56,8 +56,8 @@ class Downstream:
             self._config,
             self._ready,
             self._budget,
-            modern=ModernHttp(self._catalog, self._calls, subscriptions),
-            legacy=LegacyHttp(self._legacy, sessions),
+            modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
+            legacy=LegacyHttp(self._legacy, sessions, self._budget),
             sse=SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
         )
         return DataPlane(
