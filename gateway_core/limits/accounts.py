@@ -6,12 +6,13 @@ An `Account` belongs to one upstream or to one network of agents. A `Claim` coun
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
 
 from gateway_core.errors import RpcError
-from gateway_core.limits.budget import MemoryBudget
+from gateway_core.limits.budget import COPIES, SHARE, MemoryBudget
 
 NO_ROOM: Final = "its answer does not fit into the gateway's memory (limits.memory)"
 """The reason of a call whose answer was not taken."""
@@ -43,17 +44,37 @@ class Claim(msgspec.Struct, eq=False):
     _account: Account
     size: int = 0
 
-    def grow(self, size: int) -> bool:
-        """Count the payload up to `size` bytes; False if there is no room. What is counted already stays counted."""
+    def grow(self, size: int, *, is_first: bool = False) -> bool:
+        """Count the payload up to `size` bytes; False if there is no room. What is counted already stays counted.
+
+        `is_first`: the share of the owner does not bound it, so that one of many payloads gets on; see `turn`.
+        """
         budget = self._account.budget
         if size <= COUNTED_FROM or size <= self.size or budget is None:
             return True
         try:
-            budget.reserve(self._account.owner, size - self.size)
+            budget.reserve(self._account.owner, size - self.size, within_share=not is_first)
         except RpcError:
             return False
         self.size = size
         return True
+
+    def can_grow(self, size: int) -> bool:
+        """Whether the owner could have `size` bytes if it had nothing else."""
+        budget = self._account.budget
+        return budget is None or size * COPIES <= budget.limit * SHARE
+
+    def turn(self) -> asyncio.Lock:
+        """Held by the one payload of the owner that may exceed its share."""
+        budget = self._account.budget
+        assert budget is not None, "otherwise there is room"
+        return budget.turn(self._account.owner)
+
+    def room(self) -> asyncio.Future[None]:
+        """Done when there may be room again."""
+        budget = self._account.budget
+        assert budget is not None, "otherwise there is room"
+        return budget.freed()
 
     def release(self) -> None:
         """Give all bytes back."""

@@ -67,6 +67,8 @@ class MemoryBudget:
         """The used share of the budget, at the last poll."""
         self.tight = self.level >= TIGHT
         """Whether no new work may begin; see `check`."""
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._freed: asyncio.Future[None] | None = None
         self._trimmed = 0.0
         self._needed = self._base
         """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
@@ -95,6 +97,7 @@ class MemoryBudget:
         self._fresh = 0
         self.level = used / self.limit
         self.tight = self.level >= TIGHT
+        self._tell_freed()
         if self.level >= FULL:
             for give_up in self._on_full:
                 give_up()
@@ -111,12 +114,12 @@ class MemoryBudget:
         if self.tight:
             raise overloaded(f"the gateway uses {self.level:.0%} of its memory (limits.memory)", RETRY_AFTER)
 
-    def reserve(self, owner: str, size: int) -> None:
+    def reserve(self, owner: str, size: int, *, within_share: bool = True) -> None:
         """Count `size` bytes of a payload that `owner` sends; the caller must `release` them.
 
-        Raises `RpcError(OVERLOADED)`.
+        `within_share`: false for the one payload that has its `turn`. Raises `RpcError(OVERLOADED)`.
         """
-        self._check_room(owner, size * COPIES)
+        self._check_room(owner, size * COPIES, within_share=within_share)
         self._add(owner, size * COPIES)
         self._reserved += size
 
@@ -140,9 +143,9 @@ class MemoryBudget:
         self._add(owner, -size)
         self._fresh = max(self._fresh - size, 0)
 
-    def _check_room(self, owner: str, size: int) -> None:
+    def _check_room(self, owner: str, size: int, *, within_share: bool = True) -> None:
         """Raise `RpcError(OVERLOADED)` if `owner` may not have `size` more bytes, with all copies."""
-        if self._owners.get(owner, 0) + size > self.limit * SHARE:
+        if within_share and self._owners.get(owner, 0) + size > self.limit * SHARE:
             raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
         more = self._fresh + size
         if max(self._base + self._reserved * COPIES, self.level * self.limit) + more > self.limit * TIGHT:
@@ -150,10 +153,26 @@ class MemoryBudget:
 
     def _add(self, owner: str, size: int) -> None:
         left = self._owners.get(owner, 0) + size
+        if size < 0:
+            self._tell_freed()
         if left:
             self._owners[owner] = left
         else:
             self._owners.pop(owner, None)
+
+    def turn(self, owner: str) -> asyncio.Lock:
+        """The lock of the one payload of an upstream that may exceed its share."""
+        return self._turns.setdefault(owner, asyncio.Lock())
+
+    def freed(self) -> asyncio.Future[None]:
+        """Done when something was given back, and at the next poll."""
+        if self._freed is None or self._freed.done():
+            self._freed = asyncio.get_running_loop().create_future()
+        return self._freed
+
+    def _tell_freed(self) -> None:
+        if self._freed is not None and not self._freed.done():
+            self._freed.set_result(None)
 
     def held_by(self, owner: str) -> int:
         """The bytes that an owner has of the budget, with all copies."""

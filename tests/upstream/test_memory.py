@@ -181,7 +181,8 @@ async def test_the_answer_to_a_cancelled_call_is_given_back(case: Case) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_an_answer_that_does_not_fit_ends_its_call_alone(case: Case) -> None:
+async def test_an_answer_that_does_not_fit_ends_its_call_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.upstream.transports.answers.ROOM_WAIT", 0.5)
     for number in range(4):
         case.budget.keep(f"owner {number}", 45 * MB - 100_000)
     call = asyncio.create_task(case.connection.request(*CALL))
@@ -194,6 +195,63 @@ async def test_an_answer_that_does_not_fit_ends_its_call_alone(case: Case) -> No
     reply = await case.connection.request(*SMALL)
     assert b"xxxxxxxxxx" in reply.result
     assert not case.connection.closed
+
+
+@pytest.mark.parametrize("case", ["length", "until close"], indirect=True)
+async def test_an_answer_waits_for_room(case: Case) -> None:
+    for number in range(4):
+        case.budget.keep(f"owner {number}", 45 * MB - 100_000)
+    call = asyncio.create_task(case.connection.request(*CALL))
+    await case.reached()
+    case.go_on(True)
+    await asyncio.sleep(0.2)
+    assert not call.done()
+    case.budget.drop("owner 0", 45 * MB - 100_000)
+    reply = await call
+    assert len(reply.result) > SIZE
+    assert case.held == 0
+
+
+@pytest.mark.parametrize("form", ["length", "until close"])
+async def test_of_many_answers_beyond_the_share_all_arrive(
+    form: str, monkeypatch: pytest.MonkeyPatch, scripted: Any, connect: Any
+) -> None:
+    """Each has arrived by half when none has room for the rest."""
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
+    budget = MemoryBudget(50 * MB, lambda: 0)
+    arrived: list[bool] = []
+    half = asyncio.Event()
+
+    async def script(seen: Any, writer: asyncio.StreamWriter) -> None:
+        body = body_of(seen.message["id"], SIZE)
+        writer.write(HEADS[form] % len(body) if form == "length" else HEADS[form])
+        writer.write(body[:HALF])
+        await writer.drain()
+        arrived.append(True)
+        if len(arrived) == 8:
+            half.set()
+        await half.wait()
+        await asyncio.sleep(0.1)
+        writer.write(body[HALF:])
+        await writer.drain()
+        if form != "length":
+            writer.close()
+
+    link = await connect((await scripted(script)).url, account=Account(budget, OWNER))
+    replies = await asyncio.gather(*(link.connection.request(*CALL) for _ in range(8)))
+    assert all(len(reply.result) > SIZE for reply in replies)
+    assert budget.held_by(OWNER) == 0
+
+
+@pytest.mark.parametrize("case", ["length"], indirect=True)
+async def test_an_answer_that_can_never_fit_does_not_wait(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.upstream.transports.answers.ROOM_WAIT", 10**6)
+    monkeypatch.setattr("gateway_core.limits.accounts.SHARE", 0.001)
+    monkeypatch.setattr("gateway_core.limits.budget.SHARE", 0.001)
+    call = asyncio.create_task(case.connection.request(*CALL))
+    await case.reached()
+    with pytest.raises(OutcomeUnknown, match=NO_ROOM):
+        await call
 
 
 async def test_small_answers_are_not_counted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache, NoRoom
+from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache
 from gateway_core.http1.client.parser import StreamParser
 from gateway_core.http1.client.response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
-from gateway_core.limits.accounts import NO_ROOM, UNCOUNTED, Account, Claim
+from gateway_core.limits.accounts import UNCOUNTED, Account, Claim
 
 LINGER: Final = 1.0
 """Seconds allowed for the rest of an unwanted response to arrive."""
@@ -122,10 +122,10 @@ class WireConnection(asyncio.Protocol):
                     answer.complete(ClientResponse(head, None, data[end:]))
                     return
                 if missing > 0 and head.canonical and head.length <= self._limit:
-                    self._collected = _Collection(head, [data[end:]], missing, self._account.claim())
-                    if not self._collected.claim.grow(head.length):
-                        self._fail(NoRoom(NO_ROOM))
-                    return
+                    claim = self._account.claim()
+                    if claim.grow(head.length):  # otherwise, its reader waits for room
+                        self._collected = _Collection(head, [data[end:]], missing, claim)
+                        return
             self._stream = StreamParser(self._begun, head)
         stream = self._stream
         stream.feed(data)

@@ -22,10 +22,6 @@ class Malformed(OSError):
     """The server sent something else than an HTTP response."""
 
 
-class NoRoom(OSError):
-    """The response does not fit into the memory of this process."""
-
-
 class Closed(OSError):
     """The connection closed before the response was complete."""
 
