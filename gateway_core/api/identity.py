@@ -6,21 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.read_only import ReadOnlyDict, read_only
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCertificate:
-    """The certificate of a TLS client. Its chain was verified during the handshake."""
-
-    subject: str
-    """The distinguished name (RFC 4514), e.g. `CN=alice,O=Example`; may be empty."""
-    names: tuple[str, ...] = ()
-    """The subject's alternative names, each with its kind: `DNS:a.example`, `URI:spiffe://…`, `email:a@example.org`."""
-    fingerprint: str = ""
-    """SHA-256 of the certificate (DER), in hexadecimal digits."""
-    expires: float = 0.0
-    """The end of its validity, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +51,10 @@ class Principal:
     """Further claims about the subject, read-only."""
     expires: float | None = None
     """When the proof ends, in seconds since the epoch; None if it does not end by itself."""
+
+    def __post_init__(self) -> None:
+        if self.claims.__class__ is not ReadOnlyDict:
+            object.__setattr__(self, "claims", read_only(dict(self.claims)))
 
     @classmethod
     def proven(

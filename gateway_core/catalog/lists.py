@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway_core.api import Era, Kind
-from gateway_core.catalog.entry import Entry
+from gateway_core.api import Era, Kind, Published
+from gateway_core.catalog.entry import Entry, PublishedNames
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.limits.slices import SLICE, Slices, mapped
 from gateway_core.mcp import jsonrpc
@@ -45,6 +45,8 @@ class Listing:
     pages: tuple[bytes, ...] = field(default=(), compare=False)
     """The encoded result objects: all of a shared list, the first of a principal's list. Not compared, because equal
     cursors have different tokens."""
+    published: Mapping[str, Published] = field(default_factory=dict, compare=False)
+    """The entries as plugins see them."""
 
 
 class Lists:
@@ -67,8 +69,11 @@ class Lists:
             legacy = tuple((yield from mapped(_for_legacy, published.values())))
             modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
-            found[method, "legacy"] = yield from self._paged(kind, names, legacy, owner, {})
-            found[method, "modern"] = yield from self._paged(kind, names, modern, owner, members)
+            seen = PublishedNames(published)
+            found[method, "legacy"] = yield from self._paged(Listing(kind, names, legacy, owner, {}, published=seen))
+            found[method, "modern"] = yield from self._paged(
+                Listing(kind, names, modern, owner, members, published=seen)
+            )
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
@@ -86,16 +91,14 @@ class Lists:
         number, rest = divmod(start, self._page_size)
         return self._cut(listing, start) if rest or number >= len(listing.pages) else listing.pages[number]
 
-    def _paged(
-        self, kind: Kind, names: tuple[str, ...], raws: tuple[bytes, ...], owner: str, members: Mapping[str, Any]
-    ) -> Slices[Listing]:
-        listing = Listing(kind, names, raws, owner, members)
+    def _paged(self, listing: Listing) -> Slices[Listing]:
+        """The listing with its pages."""
         pages: list[bytes] = []
-        for start in range(0, 1 if owner else max(len(raws), 1), self._page_size):
+        for start in range(0, 1 if listing.owner else max(len(listing.raws), 1), self._page_size):
             pages.append(self._cut(listing, start))
             if start > SLICE:
                 yield
-        return Listing(kind, names, raws, owner, members, tuple(pages))
+        return replace(listing, pages=tuple(pages))
 
     def _cut(self, listing: Listing, start: int) -> bytes:
         """The page that begins at entry number `start`."""

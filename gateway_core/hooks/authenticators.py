@@ -13,6 +13,7 @@ from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
+from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
 AUTHENTICATE_TIMEOUT: Final = 10.0
@@ -21,6 +22,8 @@ MAX_SUBJECT: Final = 512
 """Maximum characters of a subject, and of an issuer."""
 MAX_NAMES: Final = 1000
 """Maximum number of groups, and of scopes."""
+REMEMBER: Final = 300.0
+"""Seconds for which the verdict of a plugin is remembered, unless the plugin has `remember`."""
 MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -34,10 +37,13 @@ class Authenticators:
     def __init__(self, hooks: Sequence[Hook]) -> None:
         """Raises `PluginError` for a plugin whose declarations are not valid."""
         self._hooks = tuple(hooks)
+        self._spoken = Sparing()
         headers: dict[str, None] = {}
         challenges: list[str] = []
         documents: dict[str, bytes] = {}
+        self._remember: dict[str, float] = {}
         for hook in hooks:
+            self._remember[hook.plugin.name] = _seconds(hook)
             headers |= dict.fromkeys(_header_names(hook))
             challenges += _challenges(hook)
             for path, document in _documents(hook):
@@ -53,6 +59,10 @@ class Authenticators:
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
+
+    def remember(self, plugin: str) -> float:
+        """The seconds for which a verdict of a plugin may be remembered."""
+        return self._remember[plugin]
 
     async def judge(self, credentials: Credentials) -> tuple[str, Principal | Reject | None]:
         """The name of the plugin that recognised the credentials, and its verdict; empty and None if none did.
@@ -71,7 +81,9 @@ class Authenticators:
             except BaseException as error:
                 if own.end(error):
                     raise
-                log_failure(hook, error, f"a client at {credentials.address or 'an unknown address'}")
+                if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
+                    client = f"a client at {credentials.address or 'an unknown address'}"
+                    log_failure(hook, error, f"{client} (logged once a minute)")
                 raise refusal(hook, "it is not known who makes the request") from None
         return "", None
 
@@ -120,6 +132,13 @@ def _header_names(hook: Hook) -> tuple[str, ...]:
 
 def _challenges(hook: Hook) -> tuple[str, ...]:
     return _texts(hook, "challenges", (), _FIELD_VALUE, "values of the header WWW-Authenticate")
+
+
+def _seconds(hook: Hook) -> float:
+    given: Any = getattr(hook.plugin.instance, "remember", REMEMBER)
+    if not isinstance(given, int | float) or not 0 < given <= REMEMBER:
+        raise _invalid(hook, f"its remember must be a number of seconds, at most {REMEMBER:g}")
+    return float(given)
 
 
 def _texts(hook: Hook, name: str, default: tuple[str, ...], form: re.Pattern[str], wanted: str) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ import socket
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
-from gateway_core.http1.flow import ReadFlow
+from gateway_core.http1.certificate import ClientCertificate
+from gateway_core.http1.flow import MAX_AHEAD, ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
@@ -32,8 +33,6 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
 REST: Final = 0.001
 """Seconds until the next request that is buffered already; meanwhile other connections are served."""
 
@@ -44,8 +43,10 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "_pending"),
         *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer", "_yielded"),
-        *("address", "network", "secure"),
+        *("address", "network"),
     )
+
+    secure: ClassVar[bool] = False  # `handshake.TlsConnection` is the one with TLS
 
     def __init__(self, server: ServerContext) -> None:
         self._server = server
@@ -70,18 +71,13 @@ class ServerConnection(asyncio.Protocol):
         self._yielded = False
         """Whether buffered requests wait for the next turn of the event loop, or until the client reads responses."""
         self.address = self.network = ""
-        """The client's address in its canonical form, and the network that its share of every limit counts for."""
-        self.secure = False
-        """Whether the connection uses TLS."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
         self._flow.attach(wire)
         self._writer = ResponseWriter(wire, self._server.heads, partial(self._server.application.keep, self))
-        peer = wire.get_extra_info("peername")
-        self.address = canonical_address(str(peer[0]) if peer else "")
+        self.address = canonical_address(str(peer[0]) if (peer := wire.get_extra_info("peername")) else "")
         self.network = network_of(self.address)
-        self.secure = wire.get_extra_info("sslcontext") is not None
         if (sock := wire.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._since = time.monotonic()
@@ -254,6 +250,10 @@ class ServerConnection(asyncio.Protocol):
         """Count the connection against the limit; False if the limit is reached."""
         self._admitted = self._admitted or self._server.admit(self)
         return self._admitted
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        return None
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
