@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_RETRY_DIGITS: Final = 9
@@ -126,7 +126,7 @@ class EventParser:
         size = len(self._data) + more
         if size > self._limit:
             raise EventTooLarge(f"sent an event larger than {self._limit} bytes")
-        if not self._claim.grow(size):
+        if size > COUNTED_FROM and not self._claim.grow(size):
             raise EventTooLarge("sent an event that does not fit into the gateway's memory (limits.memory)")
 
 

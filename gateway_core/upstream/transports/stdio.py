@@ -15,7 +15,7 @@ from typing import Final
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
-from gateway_core.limits.accounts import NO_ROOM, UNCOUNTED, Account
+from gateway_core.limits.accounts import COUNTED_FROM, NO_ROOM, UNCOUNTED, Account
 from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.liveness import busy_until
 from gateway_core.upstream.messages.malformed import EDGE, id_at_the_edges
@@ -84,7 +84,7 @@ class Lines:
         size = len(self._part) + len(data)
         if self._too_long is not None:
             self._too_long.more(data)
-        elif size > self._limit or not self._claim.grow(size):
+        elif size > self._limit or (size > COUNTED_FROM and not self._claim.grow(size)):
             head = bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT]
             self._too_long = TooLong(head, fits=size > self._limit)
             self._too_long.more(data)
