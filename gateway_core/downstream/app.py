@@ -147,6 +147,17 @@ class App:
         except RpcError as error:
             raise busy(error, close=True) from None
 
+    def keep(self, client: Client, size: int) -> bool:
+        """Count `size` more bytes that a client does not read; negative once they are gone. False for no room."""
+        if size < 0:
+            self._budget.drop(client.network, -size)
+            return True
+        try:
+            self._budget.keep(client.network, size)
+        except RpcError:
+            return False
+        return True
+
     def refused(self, error: HttpError) -> Response:
         """The response to a request that is refused."""
         return response_of(error)
