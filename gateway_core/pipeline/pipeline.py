@@ -241,8 +241,8 @@ class Delivery(msgspec.Struct, eq=False):
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
             return target
-        # Shortly after the start, an upstream that was not tried yet may still serve it.
-        if not await self.pipeline.wait_first_lists():
+        # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
+        if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
             return target
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)
