@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -93,7 +92,7 @@ class Rule:
         """Its place in the file, from 1."""
         self.config: Final = config
         self.then: Final[Effect] = config.then
-        self.when: Expression | None = None if config.when is None else Expression(config.when)
+        self.when: Final = None if config.when is None else Expression(config.when)
         self._who: Final = _who(config)
         self._upstreams = _globs(config.upstreams)
         self._names: Final = {
@@ -130,9 +129,7 @@ class Rule:
     @cached_property
     def _free(self) -> Rule:
         """The same rule without its expression."""
-        found = copy.copy(self)
-        found.when = None
-        return found
+        return Rule(self.number, self.config.model_copy(update={"when": None}))
 
     def concerns(self, principal: Principal) -> str:
         """Empty if the rule concerns the principal; otherwise the key that does not match."""
