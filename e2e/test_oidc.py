@@ -37,13 +37,9 @@ class World:
     stranger: str
     log: Any
 
-    def token(self, issuer: str | None = None, **form: str) -> str:
+    def token(self, issuer: str | None = None, resource: str | None = None, **form: str) -> str:
         """An access token by the client-credentials grant."""
-        given = {"grant_type": "client_credentials", "scope": "mcp", "resource": self.gateway.url, **form}
-        answer = httpx2.post(f"{issuer or self.issuer}/token", data=given, auth=("machine", "machine-secret"))
-        assert answer.status_code == 200, answer.text
-        found: str = answer.json()["access_token"]
-        return found
+        return token_for(resource or self.gateway.url, issuer or self.issuer, **form)
 
     def post(self, token: str | None) -> httpx2.Response:
         """A modern tools/list."""
@@ -61,6 +57,15 @@ class World:
             headers["Authorization"] = f"Bearer {token}"
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
         return httpx2.post(self.gateway.url, json=body, headers=headers, timeout=30)
+
+
+def token_for(resource: str, issuer: str, **form: str) -> str:
+    """An access token by the client-credentials grant."""
+    given = {"grant_type": "client_credentials", "scope": "mcp", "resource": resource, **form}
+    answer = httpx2.post(f"{issuer}/token", data=given, auth=("machine", "machine-secret"))
+    assert answer.status_code == 200, answer.text
+    found: str = answer.json()["access_token"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -224,9 +229,8 @@ def test_the_metadata_is_public_and_names_the_authorization_server(world: World)
         }
 
 
-def alone(launcher: Any, issuer: str, **settings: Any) -> World:
+def alone(launcher: Any, issuer: str, port: int, **settings: Any) -> World:
     """A gateway without upstreams that trusts `issuer`."""
-    port = free_port()
     plugin = {"name": "auth_jwt", "audience": f"http://127.0.0.1:{port}/mcp", "issuers": [{"issuer": issuer}]}
     config = launcher.write({"port": port, "plugins": [{**plugin, **settings}], "upstreams": []})
     return World(launcher.start(config, port), issuer, "", lambda: launcher.processes.log("gateway"))
@@ -234,7 +238,7 @@ def alone(launcher: Any, issuer: str, **settings: Any) -> World:
 
 def test_a_token_ends_when_it_expires(launcher: Any, tools: Any) -> None:
     issuer, _ = launcher.authorization_server(tools, token_seconds=5)
-    world = alone(launcher, issuer, leeway=0.0)
+    world = alone(launcher, issuer, free_port(), leeway=0.0)
     token = world.token()
     assert world.post(token).status_code == 200
     wait_until(lambda: time.time() >= claims(token)["exp"], "the token expires")
@@ -251,10 +255,11 @@ def test_the_log_names_the_reason_and_has_no_token(world: World) -> None:
 
 def test_an_authorization_server_that_is_gone_is_no_verdict(launcher: Any, tools: Any) -> None:
     issuer, server = launcher.authorization_server(tools)
-    world = alone(launcher, issuer)
-    token = world.token()
+    port = free_port()
+    token = token_for(f"http://127.0.0.1:{port}/mcp", issuer)
     server.terminate()
     server.wait(10)
+    world = alone(launcher, issuer, port)
     answer = world.post(token)
     assert answer.status_code == 503
     assert "www-authenticate" not in answer.headers

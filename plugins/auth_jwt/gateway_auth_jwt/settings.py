@@ -58,7 +58,7 @@ class IssuerConfig(PluginConfig):
     jwks_uri: str | None = Field(default=None, description="the https URL of its keys, instead of discovery")
     jwks_file: ConfigPath | None = Field(
         default=None,
-        description="a file with its keys (JWKS), instead of discovery; a relative path starts at the configuration file",
+        description="a file with its keys (JWKS), instead of discovery",
     )
     ca: ConfigPath | None = Field(
         default=None,
