@@ -138,7 +138,7 @@ async def test_a_server_that_is_gone_is_asked_again_only_after_a_pause(start: An
     assert authority.hits[METADATA] == 2
 
 
-async def test_nobody_listening_is_a_failure_and_not_a_verdict(start: Any, store: Any, unused_port: int) -> None:
+async def test_a_server_that_cannot_be_reached_is_no_verdict(start: Any, store: Any, unused_port: int) -> None:
     authority = await start()
     authority.issuer = f"http://127.0.0.1:{unused_port}"
     with pytest.raises(KeysUnavailableError, match="cannot be reached"):
