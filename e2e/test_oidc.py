@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -184,6 +185,30 @@ def test_the_typescript_sdk_logs_in(world: World, tools: Any, tmp_path: Path, er
     done = tools.run_node("login.mjs", world.gateway.url, era, kind, world.issuer, sys.executable, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"hello from {kind}" in json.loads(done.stdout)["content"][0]["text"]
+
+
+def test_keys_and_logins_work_side_by_side(launcher: Any, tools: Any, tmp_path: Path) -> None:
+    issuer, _ = launcher.authorization_server(tools)
+    upstream, port = free_port(), free_port()
+    launcher.http_server("behind-both", upstream)
+    login = {"audience": f"http://127.0.0.1:{port}/mcp", "required_scopes": ["mcp"], "issuers": [{"issuer": issuer}]}
+    settings = {
+        "port": port,
+        "upstreams": [{"name": "demo", "transport": "http", "url": f"http://127.0.0.1:{upstream}/mcp"}],
+        "plugins": [{"name": "auth_apikey"}, {"name": "auth_jwt", **login}],
+    }
+    config = launcher.write(settings)
+    add = [str(launcher.rad), "mcp", "proxy", "keys", "add", "bob", "--config", str(config)]
+    made = subprocess.run(add, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+    world = World(launcher.start(config, port), issuer, "", None)
+    wait_until(lambda: world.gateway.upstream("demo")["state"] == "healthy", "the upstream is healthy")
+    assert world.post(made.stdout.strip()).status_code == 200
+    assert world.post(world.token()).status_code == 200
+    assert world.post(made.stdout.strip()[:-1]).status_code == 401
+    for era in ("legacy", "modern"):
+        done = tools.run_node("login.mjs", world.gateway.url, era, "person", issuer, sys.executable, home=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

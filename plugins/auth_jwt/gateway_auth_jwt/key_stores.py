@@ -158,7 +158,6 @@ class FileKeys:
         try:
             keys = self._read()
         except (OSError, ValueError) as problem:
-            self._state = ()
             raise KeysUnavailableError(f"the keys in {self._path} cannot be used: {problem}") from None
         return keys.find(key_id, algorithm)
 
