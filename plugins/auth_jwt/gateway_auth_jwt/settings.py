@@ -58,7 +58,8 @@ class IssuerConfig(PluginConfig):
     jwks_uri: str | None = Field(default=None, description="the https URL of its keys, instead of discovery")
     jwks_file: ConfigPath | None = Field(
         default=None,
-        description="a file with its keys (JWKS), instead of discovery",
+        description="a file with its keys (JWKS), instead of discovery; a relative path starts at the configuration "
+        "file's folder",
     )
     ca: ConfigPath | None = Field(
         default=None,
