@@ -51,12 +51,13 @@ class SecurityPolicy:
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | CallResult | None:
+        view = self.policy.view(call.principal)
+        known = view.known.get((call.method, call.name))
+        if known is not None and known.allowed and known.tool is call.tool is not None:
+            return None  # the usual call
         if call.method in METHOD_OF_LIST:
             return None
-        decided = self.policy.decided(self.policy.view(call.principal), call)
-        if decided.allowed:
-            return None
-        verdict = _verdict(decided, call)
+        verdict = _verdict(self.policy.decided(view, call), call)
         if verdict.effect == "allow":
             return None
         if not self._enforces:
@@ -68,16 +69,16 @@ class SecurityPolicy:
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
-        raw = result.raw
-        if not self._enforces or not raw:
-            return None
-        if call.method in METHOD_OF_LIST:
-            return _with(result, self._page(call, raw))
-        if call.method in _LINKING:
-            if result.upstream is None or LINK not in raw:
+        raw, method = result.raw, call.method
+        if method in _LINKING:
+            if raw.find(LINK) < 0 or result.upstream is None or not self._enforces:
                 return None
             return self._unlinked(call, result, result.upstream)
-        if call.method == "resources/read" and PUBLIC in raw:
+        if not self._enforces or not raw:
+            return None
+        if method in METHOD_OF_LIST:
+            return _with(result, self._page(call, raw))
+        if method == "resources/read" and PUBLIC in raw:
             return _with(result, private_result(raw))
         return None
 
