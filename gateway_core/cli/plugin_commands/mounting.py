@@ -55,7 +55,7 @@ def _entry_points() -> Sequence[EntryPoint]:
 def _command(name: str, points: Sequence[EntryPoint]) -> Any:
     """The command of an entry point; a command that only reports the reason if it cannot be used."""
     if len(points) > 1:
-        owners = " and ".join(_distribution(point) for point in points)
+        owners = " and ".join(sorted(_distribution(point) for point in points))
         return _unusable(name, f"is provided by {len(points)} distributions, {owners}; uninstall all but one of them")
     point = points[0]
     try:

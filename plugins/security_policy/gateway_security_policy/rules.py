@@ -77,7 +77,7 @@ def tier_of(annotations: Mapping[str, Any], unannotated: Tier) -> Tier:
     """What a tool does, by the hints of its server (server/tools, ToolAnnotations), which may be wrong."""
     reads, destroys = annotations.get("readOnlyHint"), annotations.get("destructiveHint")
     if reads is True:
-        return "read"
+        return "destructive" if destroys is True else "read"
     if destroys is False:
         return "write"
     return "destructive" if destroys is True or reads is False else unannotated

@@ -128,7 +128,8 @@ def test_principals_with_equal_ids_and_other_claims_are_judged_apart():
     ("annotations", "tier"),
     [
         ({"readOnlyHint": True}, "read"),
-        ({"readOnlyHint": True, "destructiveHint": True}, "read"),
+        ({"readOnlyHint": True, "destructiveHint": True}, "destructive"),
+        ({"readOnlyHint": True, "destructiveHint": False}, "read"),
         ({"readOnlyHint": False, "destructiveHint": False}, "write"),
         ({"destructiveHint": False}, "write"),
         ({"readOnlyHint": False}, "destructive"),

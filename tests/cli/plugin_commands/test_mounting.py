@@ -74,6 +74,15 @@ def test_a_command_of_a_plugin_runs_with_arguments_of_their_types(install: Any) 
     assert run("watch", "begin", "seven").exit_code == 2
 
 
+def test_an_application_whose_only_command_has_its_name_is_that_command(install: Any) -> None:
+    source = GOOD.replace("@app.command()", '@app.command("begin")', 1).partition("@app.command()")[0]
+    install("begin", source)
+    assert run("begin", "3").stdout == "began at 4\n"
+    assert "Begin the watch." in run("--help").stdout
+    install("watch", source)
+    assert run("watch", "begin", "3").stdout == "began at 4\n"
+
+
 def test_the_help_lists_it_after_the_commands_of_the_core(install: Any) -> None:
     install("watch")
     shown = run("--help").output
@@ -120,7 +129,8 @@ def test_one_that_cannot_be_used_says_why_and_costs_no_other(install: Any, sourc
 def test_two_distributions_with_one_command_are_both_named(install: Any) -> None:
     first, second = install("watch"), install("watch", version="3")
     result = run("watch", "begin", "7")
-    assert f"{first} 1.2 and {second} 3; uninstall" in str(result.exception)
+    named = " and ".join(sorted([f"{first} 1.2", f"{second} 3"]))
+    assert f"{named}; uninstall" in str(result.exception)
 
 
 def test_a_misspelt_command_of_a_plugin_is_proposed(install: Any) -> None:
