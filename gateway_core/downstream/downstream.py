@@ -69,6 +69,7 @@ class Downstream:
             self._ready,
             self._budget,
             authentication=authentication,
+            credential_headers=authenticators.headers,
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),

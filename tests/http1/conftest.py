@@ -237,7 +237,7 @@ async def dialled(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not holds():
             await asyncio.sleep(0.01)
 
