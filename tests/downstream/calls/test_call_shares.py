@@ -55,7 +55,7 @@ async def test_a_principal_has_a_quarter_and_others_are_admitted(shares: CallSha
 
 
 async def test_calls_whose_user_is_asked_do_not_count(shares: CallShares, deadlines: Deadlines) -> None:
-    class Nobody:
+    class Silent:
         def notify(self, method: str, params: bytes) -> None: ...
 
         async def ask(self, method: str, params: bytes) -> bytes:
@@ -68,7 +68,7 @@ async def test_calls_whose_user_is_asked_do_not_count(shares: CallShares, deadli
 
     waiting = []
     for deadline in run(deadlines, FLOOD, LIMIT):
-        deadline.about.back = Nobody()
+        deadline.about.back = Silent()
         asking = deadline.about.ask_before_sending("plugin p", "elicitation/create", b"{}", 60, Place())
         waiting.append(asyncio.create_task(asking))
     with pytest.raises(TooManyCalls):
