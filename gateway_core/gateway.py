@@ -103,6 +103,7 @@ class Gateway:
             authenticators=self.chain.authenticators,
             ready=lambda: self.ready,
         )
+        self.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
         self._polling: asyncio.Task[None] | None = None

@@ -111,6 +111,7 @@ class LiveSession:
             client_info=record.client_info,
             capabilities=record.capabilities,
             session_id=record.id,
+            session_key=record.key,
             standalone=SessionBack(self, limit=self._question_timeout),
         )
 
