@@ -17,7 +17,8 @@ from typing import Any, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
-from gateway_core.http1.flow import ReadFlow
+from gateway_core.http1.body import SLICE_COST
+from gateway_core.http1.flow import DROPPED, MAX_AHEAD, ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
@@ -32,10 +33,8 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
 REST: Final = 0.001
-"""Seconds until the next request that is buffered already; meanwhile other connections are served."""
+"""Seconds until more of the buffered bytes are read; meanwhile other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -105,21 +104,21 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ending:
+            self._flow.pause_for(self._server.pause_for(self.network, len(data) // DROPPED))
             return
         self._reader.feed(data)
         if self._pending is None and not self._yielded:
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
-        if self._handler is not None and (seconds := self._server.pause_for(self.network, len(data))):
-            self._flow.pause()
-            asyncio.get_running_loop().call_later(seconds, self._flow.resume)
+        if self._handler is not None:
+            self._flow.pause_for(self._server.pause_for(self.network, len(data)))
 
     def _process(self) -> None:
-        """Serve the next buffered request, if it is complete; others follow after `REST`."""
+        """Serve the next buffered request, if it is complete; others, or more of its body, follow after `REST`."""
         if self._processing or self._pending is not None or self._ending:
             return
-        self._processing = True
+        self._processing, seconds = True, REST
         try:
             try:
                 request = self._read()
@@ -128,13 +127,16 @@ class ServerConnection(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
                 self._send(self._server.application.failed(error), close=True)
             else:
-                if request is None:
+                if request is not None:
+                    self._serve(*request)
+                elif self._reader.behind:
+                    seconds = max(REST, self._server.pause_for(self.network, SLICE_COST))
+                else:
                     return
-                self._serve(*request)
             if self._reader.buffer and self._pending is None and not self._ending:
                 self._flow.pause()  # until `_next`
                 self._yielded = True
-                asyncio.get_running_loop().call_later(REST, self._next)
+                asyncio.get_running_loop().call_later(seconds, self._next)
         finally:
             self._processing = False
 

@@ -62,14 +62,17 @@ class RequestReader:
                 return data[:length] if self.buffer else data
             else:
                 self._body = LengthBody(length)
-        rest = self._body.feed(data)
-        if rest is None:
-            self.buffer = b""
+        self.buffer = self._body.feed(data)
+        if not self._body.complete:
             self._claim(self._body.known)
             return None
-        self.buffer = rest
         body, self._body = self._body.body(), None
         return body
+
+    @property
+    def behind(self) -> bool:
+        """Whether the rest of the buffer belongs to an incomplete body; `body` reads it in slices."""
+        return self._body is not None and bool(self.buffer)
 
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
