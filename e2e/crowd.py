@@ -135,7 +135,7 @@ class Agent:
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
-    def _write(self, verb: str, body: bytes = b"", accept: str = "application/json, text/event-stream") -> None:
+    def _write(self, verb: str, body: bytes = b"", accept: str = "application/json") -> None:
         head = f"{verb} /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: {accept}\r\n{self._session}"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

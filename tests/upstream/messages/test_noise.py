@@ -1,7 +1,6 @@
 """Noise: what slows a server, and what gives it up."""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
@@ -125,12 +124,14 @@ for line in sys.stdin:
 """
 
 
-async def connected(tmp_path: Path, noise: str, *args: str, limits: LimitsConfig = LimitsConfig()) -> StdioConnection:
+async def connected(tmp_path: Path, noise: str, *args: str, body: int = 16 * 1024 * 1024) -> StdioConnection:
     path, noisy = tmp_path / "server.py", tmp_path / "noise"
     path.write_text(SERVER)
     noisy.write_text(noise)
     config = UpstreamConfig(name="n", transport="stdio", command=sys.executable, args=(str(path), str(noisy), *args))
-    connection = StdioConnection(config, limits, ClientContext(lambda method, params, exchange: None))
+    connection = StdioConnection(
+        config, LimitsConfig(response_body=body), ClientContext(lambda method, params, exchange: None)
+    )
     await connection.open("legacy")
     return connection
 
@@ -158,7 +159,7 @@ async def test_a_child_that_floods_its_stdout_leaves_the_loop_to_others_and_is_g
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(noises, "PATIENCE", 0.5)
-    connection = await connected(tmp_path, line, limits=LimitsConfig(response_body=1024 * 1024))
+    connection = await connected(tmp_path, line, body=1024 * 1024)
     asking = asyncio.create_task(connection.request("ping", {}))
     turns = 0
     while not connection.closed:
