@@ -85,6 +85,7 @@ class Lines:
         elif len(self._part) + len(data) > self._limit:
             self._too_long = TooLong(bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT])
             self._too_long.more(data)
+            self.dropped += len(self._part) + len(data)
             self._part = bytearray()
         else:
             self._part += data
