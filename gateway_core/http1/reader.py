@@ -98,7 +98,12 @@ class RequestReader:
         self._last = None
 
     def drop(self) -> None:
-        """Drop all buffered data, and give the claimed bytes back."""
+        """Drop all buffered data, and give the claimed bytes back. Nothing can be read afterwards."""
         self.give_back()
+        self._grant = _nothing  # the connection, which has this reader, is freed without the garbage collector
         self.buffer = b""
         self._body = self._last = None
+
+
+def _nothing(_: int) -> None:
+    """Grant no bytes."""

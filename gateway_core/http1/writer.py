@@ -88,8 +88,9 @@ class ResponseWriter:
     def lost(self) -> None:
         """Fail a waiting `drain`: the connection is lost."""
         self._paused = False
-        if self._backlog:
+        if self._backlog is not None:
             self._backlog.clear()
+            self.write = self._transport.write  # the writer is freed without the garbage collector
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the connection is lost"))
             self._drained.exception()  # retrieved, because often no `drain` waits

@@ -66,6 +66,8 @@ class _ErrorObject(msgspec.Struct):
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
+_CODES: Final = 2**31
+"""Codes that some clients have no room for begin here."""
 _ENCODER: Final = msgspec.json.Encoder()
 _BACKSLASH: Final = ord("\\")
 """An integer, because `in` finds it faster than a bytes object."""
@@ -142,12 +144,17 @@ def text(raw: Raw | bytes, what: str) -> str:
 
 
 def error_of(raw: Raw | bytes) -> RpcError:
-    """Decode the error object of a peer. One without a valid code gets -32603 and keeps its message."""
+    """Decode the error object of a peer.
+
+    One without a valid code gets -32603 and keeps its message; so does one whose code does not fit into the 32 bits
+    that some clients have for it.
+    """
     try:
         found = _ERROR.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return RpcError(-32603, _message_in(raw) or "the upstream answered with a malformed error object")
-    return RpcError(found.code, found.message or "the upstream answered with an error without a message", found.data)
+    code = found.code if -_CODES <= found.code < _CODES else -32603
+    return RpcError(code, found.message or "the upstream answered with an error without a message", found.data)
 
 
 def _message_in(raw: Raw | bytes) -> str:

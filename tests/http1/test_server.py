@@ -1,11 +1,13 @@
 """The server: limits on connections, draining."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
 from gateway_core.http1 import server as servers
+from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.response import Response
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -214,3 +216,25 @@ async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> N
         await world.dial()
     for writer in (one, other, third):
         writer.close()
+
+
+async def test_a_connection_that_is_lost_is_freed_without_the_garbage_collector(start: Any) -> None:
+    def connections() -> int:
+        return sum(isinstance(it, ServerConnection) for it in gc.get_objects())
+
+    world = await start()
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for path in (b"/many", b"/stream"):
+            reader, writer = await world.dial()
+            writer.write(GET % path)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 ")
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while connections() > before:
+                await asyncio.sleep(0.05)
+    finally:
+        gc.enable()
