@@ -19,32 +19,48 @@ if TYPE_CHECKING:
         Call,
         CallResult,
         Claim,
+        ClientCertificate,
+        ConfigPath,
+        Credentials,
         Era,
         Health,
         Outcome,
         Plugin,
         PluginConfig,
         Principal,
+        Published,
         Reject,
         Tool,
         ToolConflict,
         Turns,
         UpstreamView,
     )
+    from gateway_core.cli.options import ConfigOption, JsonOption
+    from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
     from gateway_core.hooks.hookspecs import hookimpl
+    from gateway_core.limits.shares import network_of
     from gateway_core.log.output import note
 
 __all__ = [
     "Call",
     "CallResult",
     "Claim",
+    "ClientCertificate",
+    "CommandContext",
+    "CommandError",
+    "CommandGroup",
+    "ConfigOption",
+    "ConfigPath",
+    "Credentials",
     "Era",
     "Health",
+    "JsonOption",
     "Outcome",
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "RpcError",
     "Tool",
@@ -52,11 +68,18 @@ __all__ = [
     "Turns",
     "UpstreamView",
     "hookimpl",
+    "network_of",
     "note",
 ]
 _ELSEWHERE = {
+    "CommandContext": "gateway_core.cli.plugin_commands.context",
+    "CommandError": "gateway_core.cli.plugin_commands.context",
+    "CommandGroup": "gateway_core.cli.plugin_commands.context",
+    "ConfigOption": "gateway_core.cli.options",
+    "JsonOption": "gateway_core.cli.options",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
+    "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
 }
 

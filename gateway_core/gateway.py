@@ -20,13 +20,14 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config
+from gateway_core.config import Config, unprotected
 from gateway_core.control import ControlPlane, report
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.errors import ConfigError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
@@ -80,16 +81,18 @@ class Gateway:
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
-        self.pool = UpstreamPool(proxy, early, events, held)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
+        limits = proxy.limits
+        self.budget = MemoryBudget(limits.memory)
+        self.pool = UpstreamPool(proxy, early, events, held, self.budget)
+        self.catalog = Catalog(
+            proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory, budget=self.budget
+        )
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)
         self.pipeline = Pipeline(
             proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
         )
-        limits = proxy.limits
-        self.budget = MemoryBudget(limits.memory)
         self.downstream = Downstream(
             config=proxy,
             budget=self.budget,
@@ -97,6 +100,7 @@ class Gateway:
             catalog=self.catalog,
             store=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
+            authenticators=self.chain.authenticators,
             ready=lambda: self.ready,
         )
         self.sessions = self.downstream.sessions
@@ -122,11 +126,16 @@ class Gateway:
         return not upstreams or any(upstream.facts.state is UpstreamState.HEALTHY for upstream in upstreams)
 
     @property
+    def authenticates(self) -> bool:
+        """Whether a plugin authenticates agents."""
+        return bool(self.chain.authenticators)
+
+    @property
     def address(self) -> str:
-        """The URL that agents connect to, e.g. `http://127.0.0.1:3000`; empty without a listener."""
+        """The URL that agents connect to, e.g. `https://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
-        return base_url(self.config.proxy.host, self._server.port)
+        return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -143,8 +152,11 @@ class Gateway:
     async def start(self, *, listen: bool = True) -> None:
         """Enter the plugins, bind the port, start connecting to the upstreams; does not wait for the connections.
 
-        Raises `PluginError`, or `OSError` when the port cannot be bound; everything is stopped first.
+        Raises `ConfigError` if others could use it unauthenticated, `PluginError`, or `OSError` when the port cannot be
+        bound; everything is stopped first.
         """
+        if listen and (reason := unprotected(self.config.proxy, authenticates=self.authenticates)):
+            raise ConfigError([reason])
         await self.chain.__aenter__()
         self._entered = True
         try:
@@ -165,6 +177,7 @@ class Gateway:
     async def wait_first_discovery(self, timeout: float = FIRST_DISCOVERY) -> None:
         """Wait until each upstream was reached or failed once, for at most `timeout` seconds."""
         await self.health.wait_first_attempts(timeout)
+        await self.catalog.settled()
 
     async def serve_stdio(self) -> None:
         """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
@@ -245,6 +258,7 @@ class Gateway:
             "started": self._started,
             "uptime": time.time() - self._started,
             "address": self.address,
+            "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
             "config": str(self.config.path) if self.config.path is not None else None,

@@ -35,6 +35,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
     yield from _times(proxy, secret)
     yield from _dots(proxy)
     yield from _control_port(proxy)
+    if isinstance(tls := proxy.get("tls"), dict):
+        yield from _server_tls(tls)
     upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
     yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
@@ -49,6 +51,7 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         yield from _upstream_time(proxy, upstream, path, secret)
     plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
     yield from _names(plugins, PLUGINS, lines)
+    yield from _client_certificates(proxy, plugins)
     if "plugins" in proxy:
         yield from _security(proxy, [plugin for _, plugin in plugins])
 
@@ -96,6 +99,29 @@ def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(
             (*_PROXY, "control", "port"), "is also mcp.proxy.port, where agents connect; choose another, or 0 for any"
         )
+
+
+def _server_tls(tls: dict[str, Any]) -> Iterator[Problem]:
+    path: Path = (*_PROXY, "tls")
+    asks, given = tls.get("client_certificate"), "client_ca" in tls
+    if asks == "none" and given:
+        yield Problem(
+            (*path, "client_certificate"), 'is "none", so that client_ca has no effect; remove one of the two'
+        )
+    elif asks in ("optional", "required") and not given:
+        yield Problem(
+            (*path, "client_ca"),
+            f'is required for client_certificate = "{asks}": who issues the certificates of agents',
+        )
+
+
+def _client_certificates(proxy: dict[str, Any], plugins: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
+    tls = proxy.get("tls")
+    if isinstance(tls, dict) and "client_ca" in tls:
+        return
+    for index, plugin in plugins:
+        if plugin.get("name") == "auth_mtls" and plugin.get("enabled") is not False:
+            yield Problem((*PLUGINS, index, "name"), "needs client certificates: set client_ca below [mcp.proxy.tls]")
 
 
 def _upstream_time(

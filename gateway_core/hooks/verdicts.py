@@ -18,6 +18,8 @@ AFTER_TIMEOUT: Final = 5.0
 """Seconds that an asynchronous `after_call` may take; the exchange's own deadline does not bound it."""
 MAX_RETRY_AFTER: Final = 2**31
 """Largest `retry_after`, in seconds; in milliseconds it still fits the integers of every JSON reader."""
+MAX_DATA: Final = 64 * 1024
+"""Maximum bytes of the `data` of a refusal, as JSON."""
 _INT32: Final = range(-(2**31), 2**31)
 
 
@@ -55,12 +57,12 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
     if verdict is None or verdict is call:
         return call, None
     if isinstance(verdict, Reject):
-        _check_refusal(verdict)
+        check_refusal(verdict)
         return call, verdict
     if isinstance(verdict, Call):
         if not verdict.is_rewrite_of(call):
             raise Misuse("returned a Call that was not made with call.replace()")
-        _check_text(verdict.name, "a Call whose name")
+        check_text(verdict.name, "a Call whose name")
         if verdict.raw_arguments is not call.raw_arguments and verdict.raw_arguments != b"":
             _check_object(verdict.raw_arguments, "a Call whose arguments")
         return lookup(verdict), None
@@ -75,11 +77,11 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
     if before is not None and verdict is before:
         return before
     if not isinstance(verdict, CallResult):
-        raise Misuse(f"returned {_kind(verdict)} instead of {wanted}")
+        raise Misuse(f"returned {kind(verdict)} instead of {wanted}")
     if not isinstance(verdict.outcome, Outcome):
-        raise Misuse(f"returned a CallResult whose outcome is {_kind(verdict.outcome)}, not an Outcome")
+        raise Misuse(f"returned a CallResult whose outcome is {kind(verdict.outcome)}, not an Outcome")
     if verdict.upstream is not None:
-        _check_text(verdict.upstream, "a CallResult whose upstream")
+        check_text(verdict.upstream, "a CallResult whose upstream")
     if verdict.era not in {None, "legacy", "modern"}:
         raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
     if verdict.error is not None:
@@ -101,10 +103,12 @@ def sendable(error: RpcError) -> bool:
     return True
 
 
-def _check_refusal(refusal: Reject) -> None:
-    _check_text(refusal.message, "a Reject whose message")
+def check_refusal(refusal: Reject) -> None:
+    """Raise `Misuse` unless the refusal can be sent."""
+    check_text(refusal.message, "a Reject whose message")
     if not _is_int32(refusal.code):
         raise Misuse("returned a Reject whose code is not an integer of 32 bits")
+    _check_data(refusal.data)
     wait = refusal.retry_after
     if wait is None:
         return
@@ -113,15 +117,26 @@ def _check_refusal(refusal: Reject) -> None:
         raise Misuse(f"returned a Reject whose retry_after is no number of seconds from 0 to {MAX_RETRY_AFTER}")
 
 
+def _check_data(data: Any) -> None:
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise Misuse("returned a Reject whose data is not a dict with names of text")
+    try:
+        size = len(jsonrpc.encode(data)) if data else 0
+    except Exception as problem:
+        raise Misuse("returned a Reject whose data cannot be written as JSON") from problem
+    if size > MAX_DATA:
+        raise Misuse(f"returned a Reject whose data is larger than {MAX_DATA} bytes")
+
+
 def _check_error(error: Any, before: RpcError | None) -> None:
     if error is before:
         return
     if not isinstance(error, RpcError):
-        raise Misuse(f"returned a CallResult whose error is {_kind(error)}, not an RpcError")
+        raise Misuse(f"returned a CallResult whose error is {kind(error)}, not an RpcError")
     # A code from an upstream may be passed on, even if it is larger.
     if not (_is_int32(error.code) or (before is not None and error.code == before.code)):
         raise Misuse("returned an error whose code is not an integer of 32 bits")
-    _check_text(error.message, "an error whose message")
+    check_text(error.message, "an error whose message")
     try:
         jsonrpc.encode(error.data)
     except Exception as problem:
@@ -141,9 +156,10 @@ def _check_object(raw: Any, what: str) -> None:
         raise Misuse(f"returned {what} are no JSON object on one line")
 
 
-def _check_text(text: Any, what: str) -> None:
+def check_text(text: Any, what: str) -> None:
+    """Raise `Misuse` unless `text` is Unicode text."""
     if not isinstance(text, str):
-        raise Misuse(f"returned {what} is {_kind(text)}, not a text")
+        raise Misuse(f"returned {what} is {kind(text)}, not a text")
     try:
         text.encode()
     except UnicodeEncodeError as problem:
@@ -159,11 +175,11 @@ def checked_names(conflict: ToolConflict, names: Any) -> Mapping[str, Claim] | N
     if names is None:
         return None
     if not isinstance(names, Mapping):
-        raise Misuse(f"returned {_kind(names)} instead of None or a mapping of names to claims")
+        raise Misuse(f"returned {kind(names)} instead of None or a mapping of names to claims")
     for name, claim in names.items():
         if not isinstance(name, str) or not name:
             raise Misuse("returned a name that is not a string, or an empty one")
-        _check_text(name, "a name that")
+        check_text(name, "a name that")
         if not any(claim is known for known in conflict.claims):
             raise Misuse("returned a claim that is not one of the conflict's")
     return dict(names)
@@ -174,7 +190,7 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
     if choice is None:
         return None
     if choice is not candidates[0] and not any(candidate is choice for candidate in candidates):
-        raise Misuse(f"returned {_kind(choice)} that is not one of the candidates")
+        raise Misuse(f"returned {kind(choice)} that is not one of the candidates")
     found: UpstreamView = choice
     return found
 
@@ -182,14 +198,15 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
 def checked_health(health: Any) -> Health:
     """The verdict of `check_health`. Raises `Misuse` if it is invalid."""
     if not isinstance(health, Health):
-        raise Misuse(f"returned {_kind(health)} instead of a Health")
+        raise Misuse(f"returned {kind(health)} instead of a Health")
     if not isinstance(health.healthy, bool):
         raise Misuse("returned a Health that is neither True nor False")
-    _check_text(health.reason, "a Health whose reason")
+    check_text(health.reason, "a Health whose reason")
     return health
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a verdict is, for a message; closes a coroutine."""
     if inspect.iscoroutine(value):
         value.close()  # never awaited; without this, Python warns about it in an unrelated place
         return "an awaitable"

@@ -13,12 +13,13 @@ import socket
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.body import SLICE_COST
-from gateway_core.http1.flow import DROPPED, MAX_AHEAD, ReadFlow
+from gateway_core.http1.certificate import ClientCertificate
+from gateway_core.http1.flow import DROPPED, MAX_AHEAD, REST, ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
@@ -26,15 +27,12 @@ from gateway_core.http1.writer import ResponseStream, ResponseWriter
 from gateway_core.limits.shares import network_of
 
 HEAD_TIMEOUT: Final = 10.0
-"""Seconds from the first byte of a request, or from connecting, to the end of its head."""
 BODY_TIMEOUT: Final = 30.0
-"""Seconds from the end of a head to the end of the body."""
+"""Seconds from connecting, or from a request's first byte, to the end of its head; from there to that of its body."""
 IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-REST: Final = 0.001
-"""Seconds until more of the buffered bytes are read; meanwhile other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -43,8 +41,10 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "_pending"),
         *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer", "_yielded"),
-        *("address", "network", "secure"),
+        *("address", "network"),
     )
+
+    secure: ClassVar[bool] = False  # `handshake.TlsConnection` is the one with TLS
 
     def __init__(self, server: ServerContext) -> None:
         self._server = server
@@ -67,22 +67,16 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
         self._yielded = False
-        """Whether buffered requests wait for the next turn of the event loop."""
+        """Whether buffered requests wait for the next turn of the event loop, or until the client reads responses."""
         self.address = self.network = ""
-        """The client's address in its canonical form, and the network that its share of every limit counts for."""
-        self.secure = False
-        """Whether the connection uses TLS."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
         self._flow.attach(wire)
-        self._writer = ResponseWriter(wire, self._server.heads)
-        peer = wire.get_extra_info("peername")
-        self.address = canonical_address(str(peer[0]) if peer else "")
+        self._writer = ResponseWriter(wire, self._server.heads, partial(self._server.application.keep, self))
+        self.address = canonical_address(str(peer[0]) if (peer := wire.get_extra_info("peername")) else "")
         self.network = network_of(self.address)
-        self.secure = wire.get_extra_info("sslcontext") is not None
-        sock = wire.get_extra_info("socket")
-        if sock is not None:
+        if (sock := wire.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._since = time.monotonic()
         if not self._server.opened(self):
@@ -246,6 +240,8 @@ class ServerConnection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
+        if self._writer is not None and self._writer.paused:
+            return
         self._yielded = False
         self._flow.resume()
         if self._reader.buffer:
@@ -256,6 +252,10 @@ class ServerConnection(asyncio.Protocol):
         self._admitted = self._admitted or self._server.admit(self)
         return self._admitted
 
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        return None
+
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
         writer, head = self._usable(), self._head
@@ -265,12 +265,14 @@ class ServerConnection(asyncio.Protocol):
         return stream
 
     def pause_writing(self) -> None:
+        self._yielded = True
         if self._writer is not None:
             self._writer.pause()
 
     def resume_writing(self) -> None:
         if self._writer is not None:
             self._writer.resume()
+            self._next()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -313,10 +315,9 @@ class ServerConnection(asyncio.Protocol):
             self.close()
 
     def _linger(self, *, unread: bool = False) -> None:
-        """Close once everything is sent. Further input is dropped, so that no reset destroys the response.
+        """Close once everything is sent; drop further input, so that no reset destroys the response.
 
-        `unread`: whether the client may still be sending its request.
-        """
+        `unread`: whether the client may still be sending its request."""
         transport, writer = self._transport, self._writer
         self._reader.drop()
         self._handler, self._ending = None, True

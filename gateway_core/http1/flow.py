@@ -7,6 +7,8 @@ from typing import Final
 
 MAX_AHEAD: Final = 64 * 1024
 """Bytes of later requests that are buffered while one is being served."""
+REST: Final = 0.001
+"""Seconds until more of the buffered bytes are read; meanwhile other connections are served."""
 DROPPED: Final = 16
 """Dropped bytes that count for one byte of a body."""
 

@@ -26,6 +26,8 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
@@ -57,11 +59,13 @@ class Upstream:
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
         held: HeldSecrets | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """`order`: the position in the configuration. `early` may hold its first child process.
 
-        `held`: the secrets to hide in what the server sends.
+        `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
         """
+        account = Account(budget, f"upstream {config.name}")
         self.config = config
         self.name: Final = config.name
         self.timeout = config.timeout or proxy.timeout
@@ -74,10 +78,12 @@ class Upstream:
         """What the server said about itself at the last handshake."""
         self.calls = 0
         self.errors = 0
-        self.published = PublishedLists(config, events, clock)
-        self.private_lists: Final = PrivateLists(config, self.published, self.request, events)
+        self.published = PublishedLists(config, events, clock, account)
+        self.private_lists: Final = PrivateLists(config, self.published, self.request, events, account)
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
-        self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
+        self._announced = Announcements(
+            config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
+        )
         self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
         self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter

@@ -12,23 +12,55 @@ import aiohttp
 import pytest
 
 from gateway_core.api import CallResult, Outcome
+from gateway_core.catalog import Target
 from gateway_core.config import LimitsConfig, ProxyConfig
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Chain
 from gateway_core.inline.deadlines import Deadline, Deadlines
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
+from gateway_core.pipeline.params import Supplied
+from gateway_core.testing import configured
 
 TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
 
+class FakeCatalog:
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def identity(self, era: str) -> dict[str, Any]:
+        capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
+        return {
+            "capabilities": capabilities,
+            "serverInfo": {"name": "gateway", "version": "1"},
+            "instructions": f"hello {era}",
+        }
+
+    def discover_hint(self) -> Hint:
+        return Hint(60_000, public=True)
+
+    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        self.listeners.append(callback)
+        return lambda: self.listeners.remove(callback) if callback in self.listeners else None
+
+    def resource(self, uri: str, principal: str | None = None) -> Target | None:
+        return None
+
+    def change(self, *kinds: str) -> None:
+        for listener in list(self.listeners):
+            listener(frozenset(kinds))
+
+
 @dataclass
 class FakePipeline:
+    catalog: FakeCatalog
     exchanges: list[Exchange] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -36,9 +68,20 @@ class FakePipeline:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
+    async def _subscribe(self, uri: str, serve: Callable[[Target], Awaitable[CallResult]]) -> CallResult:
+        try:
+            target = self.catalog.resource(uri)
+            if target is None:
+                raise RpcError.of_gateway(INVALID_PARAMS, f"Resource not found: {uri}", uri=uri)
+            return await serve(target)
+        except RpcError as error:
+            return CallResult.failed(error)
+
     async def call(
-        self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: CallResult | None = None
+        self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: Supplied | None = None
     ) -> CallResult:
+        if exchange.method == "resources/subscribe" and callable(answer):
+            return await self._subscribe(json.loads(bytes(params["uri"])), answer)
         self.exchanges.append(exchange)
         decoded = json.loads(jsonrpc.encode(params))
         if exchange.method == "tools/list":
@@ -111,33 +154,6 @@ class FakePipeline:
         return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.OK)
 
 
-class FakeCatalog:
-    def __init__(self) -> None:
-        self.listeners: list[Callable[[frozenset[str]], None]] = []
-
-    def identity(self, era: str) -> dict[str, Any]:
-        capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
-        return {
-            "capabilities": capabilities,
-            "serverInfo": {"name": "gateway", "version": "1"},
-            "instructions": f"hello {era}",
-        }
-
-    def discover_hint(self) -> Hint:
-        return Hint(60_000, public=True)
-
-    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        self.listeners.append(callback)
-        return lambda: self.listeners.remove(callback) if callback in self.listeners else None
-
-    def resource(self, uri: str, principal: str | None = None) -> None:
-        return None
-
-    def change(self, *kinds: str) -> None:
-        for listener in list(self.listeners):
-            listener(frozenset(kinds))
-
-
 @dataclass
 class World:
     downstream: Downstream
@@ -158,7 +174,8 @@ class World:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        scheme = "http" if self.server.certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self.server.port}"
 
     @property
     def url(self) -> str:
@@ -180,7 +197,7 @@ class World:
         """Open a legacy session; returns the headers of its later requests."""
         answer = await self.post(initialize_request(name, version), headers)
         assert answer.status == 200, answer.body
-        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version}
+        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version, **headers}
         done = await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         assert done.status == 202
         return session
@@ -254,7 +271,8 @@ def modern_request(
 
 def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Downstream, FakePipeline, FakeCatalog]:
     """The agents' side over the small pipeline; `ended` gets the ids of the sessions that end."""
-    pipeline, catalog = FakePipeline(), FakeCatalog()
+    catalog = FakeCatalog()
+    pipeline = FakePipeline(catalog)
     downstream = Downstream(
         config,
         budget=MemoryBudget(),
@@ -262,6 +280,7 @@ def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple
         catalog=catalog,
         store=store_for(config),
         events=SessionEvents(([] if ended is None else ended).append),
+        authenticators=Chain([]).authenticators,
         ready=lambda: True,
     )
     return downstream, pipeline, catalog
@@ -296,9 +315,10 @@ def helpers() -> Any:
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
-    store = settings.pop("store", None)
+    store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
     config = ProxyConfig(limits=limits, **settings)
-    pipeline, catalog, budget = FakePipeline(), FakeCatalog(), MemoryBudget()
+    catalog, budget = FakeCatalog(), MemoryBudget()
+    pipeline = FakePipeline(catalog)
     store = store or store_for(config)
 
     def ended(session_id: str) -> Awaitable[None] | None:
@@ -311,6 +331,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         catalog=catalog,
         store=store,
         events=SessionEvents(ended),
+        authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
     )
     server = downstream.http_server()
@@ -325,7 +346,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Start worlds with settings of the test's own."""
+    """Start worlds with settings of the test's own. `authenticators`: plugins; `store`: the session store."""
     stack: list[Any] = []
 
     async def begin(**settings: Any) -> World:

@@ -576,6 +576,11 @@ REFUSALS = [
     Reject("x", retry_after=float("inf")),
     Reject("x", retry_after=1e308),
     Reject("x", retry_after=-1),
+    Reject("x", data=["a"]),
+    Reject("x", data={1: "a"}),
+    Reject("x", data={"a": object()}),
+    Reject("x", data={"a": "\ud800"}),
+    Reject("x", data={"a": "a" * 65_536}),
 ]
 RESULTS = [
     CallResult.failed("no"),
@@ -969,4 +974,6 @@ def test_the_chain_never_calls_through_pluggy(monkeypatch):
 
 
 def test_the_chain_knows_every_hook():
-    assert set(HOOKS) == {"route_tool", "resolve_conflict", "before_call", "after_call", "check_health"}
+    assert set(HOOKS) == {
+        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate")
+    }

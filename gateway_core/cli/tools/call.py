@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -13,37 +16,52 @@ from typing import Any, Final
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance
-from gateway_core.cli.locate import locate
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
 from gateway_core.cli.tools.listing import near_name, tool_page
+from gateway_core.cli.tools.tls import ClientFiles, context_for
 from gateway_core.config import Config, load
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY
 
+NO_FILES: Final = ClientFiles()
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
 """Seconds added to the gateway's `max_timeout`, for the handshake, the list of tools and the response."""
 CHECK_INTERVAL: Final = 2.0
 """Seconds between two looks at whether the gateway still answers during a call."""
+CREDENTIAL_VARIABLE: Final = "RADIUM_TOKEN"
+"""Environment variable with a key or token, which a running gateway gets as `Authorization: Bearer`."""
 MISSED_CHECKS: Final = 3
 """Looks in a row without an answer after which the gateway counts as frozen."""
 
 
-def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
+def call(
+    config: Path | None,
+    name: str,
+    *,
+    args: Sequence[str],
+    data: str | None,
+    as_json: bool,
+    client: ClientFiles = NO_FILES,
+) -> None:
     """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
     check_text(name)
     given = read_arguments(args, data)
     path = locate(config)
     running = instance_of(path)
+    client.check(tls=running is not None and bool(running.certificate))
     if running is not None:
-        limit = _limit(fetch(running, "status"))  # detects a hanging gateway before the call
+        status = fetch(running, "status")  # detects a hanging gateway before the call
+        limit = _limit(status)
+        tls = context_for(running.certificate, status, client) if running.certificate else None
         arguments = given.for_tool(fetch(running, tool_page(name))["definition"])
-        answer = asyncio.run(_through(running, name, arguments, limit))
+        answer = asyncio.run(_through(running, name, arguments, limit, tls))
         if _is_unknown(answer):
             _propose(answer, name, fetch(running, "tools")["tools"])
     else:
@@ -75,13 +93,15 @@ def _limit(status: dict[str, Any]) -> float:
     return (float(longest) if isinstance(longest, int | float) else 300.0) + ANSWER_GRACE
 
 
-async def _through(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+async def _through(
+    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
     """Call as an agent of the running gateway; returns `{"result"}` or `{"error"}`.
 
     Raises `NotAnswering` after `limit` seconds, or earlier if the gateway no longer answers its control plane, and
     `Failed` for any other failure.
     """
-    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit))
+    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit, tls))
     missed = 0
     while not (await asyncio.wait({calling}, timeout=CHECK_INTERVAL))[0]:
         try:
@@ -97,7 +117,9 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any], lim
     return calling.result()
 
 
-async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+async def _as_agent(
+    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
     """The call with the official client."""
     import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
     from mcp import Client, MCPError  # noqa: PLC0415
@@ -107,6 +129,9 @@ async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], li
 
     # Reads have no timeout, because `limit` covers the whole call. Proxies of the environment are ignored.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    token = os.environ.get(CREDENTIAL_VARIABLE) or None
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError(f"{CREDENTIAL_VARIABLE} has characters that are in no key or token")
     refusals: list[str] = []
     where = f"the running gateway (pid {instance.pid}, {instance.address})"
 
@@ -114,11 +139,22 @@ async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], li
         # The client drops errors without a request id, such as those for a request that the gateway does not read.
         if response.is_error:
             refusals.extend(_refusal(await response.aread()))
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            wrong = "none is set" if token is None else "it is refused"
+            other = "" if tls is None else ", or with a client certificate (--client-cert)"
+            way = f"with the key or token in {CREDENTIAL_VARIABLE}; {wrong}"
+            refusals.append(f"authentication is required, {way}{other}")
 
     try:
         async with (
             asyncio.timeout(limit),
-            httpx2.AsyncClient(trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}) as http,
+            httpx2.AsyncClient(
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                trust_env=False,
+                timeout=timeout,
+                event_hooks={"response": [note_refusal]},
+                verify=tls or True,
+            ) as http,
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),
                 client_info=Implementation(name="rad", version=version("gateway-core")),

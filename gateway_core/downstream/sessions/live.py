@@ -1,8 +1,8 @@
 """What this process holds of a legacy session: calls in flight, queued messages, questions, resumable streams.
 
 A `LiveSession` is built around a `SessionRecord`, which holds everything that may leave the process. It can be built
-from that record alone. A session is looked up by its id and the address that opened it: to others it looks as if it did
-not exist. A session id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
+from that record alone. A session is looked up by its id and the key of the caller that opened it: to others it looks as
+if it did not exist. A session id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from msgspec import Raw
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.streams.event_store import EventStore, StoredStream
 from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.downstream.streams.stream import Keep, Mailbox
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import NO_BACK, Agent
 from gateway_core.inline.driver import Running
+from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.limits.budget import MemoryBudget
+from gateway_core.limits.shares import network_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, UPDATED, list_changed
 
@@ -67,18 +72,20 @@ class LiveSession:
         record: SessionRecord,
         clock: Callable[[], float] = time.monotonic,
         question_timeout: float | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """`clock`: the clock of the record's times. `question_timeout`: seconds that the agent has to answer a question
-        outside of a call; None for no limit.
+        outside of a call; None for no limit. `budget` counts what is queued and stored for the agent.
         """
+        account = UNCOUNTED if budget is None else Account(budget, network_of(record.caller.address))
         self.record: Final = record
         self._clock = clock
         self._question_timeout = question_timeout
         self.agent: Agent | None = None
         """None before `initialize`; see `introduce`."""
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(account)
         """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
-        self.kept = EventStore()
+        self.kept = EventStore(account)
         """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
         """Requests in flight, by the agent's request ids; `began` adds and `ended` removes them."""
@@ -92,15 +99,13 @@ class LiveSession:
 
     def introduce(self, agent: Agent) -> None:
         """Make `agent`, as its `initialize` request described it, the agent of the session."""
-        record = self.record
-        record.protocol_version = agent.protocol_version
-        record.client_info, record.capabilities = agent.client_info, agent.capabilities
+        self.record.introduce(agent.protocol_version, agent.client_info, agent.capabilities)
         self._create_agent()
 
     def _create_agent(self) -> None:
         record = self.record
         self.agent = Agent(
-            principal=principal_of(record.client_info, record.address),
+            principal=principal_of(record.client_info, record.caller),
             era="legacy",
             protocol_version=record.protocol_version,
             client_info=record.client_info,
@@ -108,6 +113,15 @@ class LiveSession:
             session_id=record.id,
             standalone=SessionBack(self, limit=self._question_timeout),
         )
+
+    def renew(self, caller: Caller) -> None:
+        """Let later requests have the rights that the caller has now. `caller` has the key of the session's."""
+        before = self.record.caller
+        if caller is before:
+            return
+        self.record.renew(caller)
+        if self.agent is not None and caller.principal != before.principal:
+            self._create_agent()
 
     def touch(self) -> None:
         self.record.touch(self._clock())
@@ -138,11 +152,11 @@ class LiveSession:
     def stream_ended(self) -> None:
         self.record.stream_ended(self._clock())
 
-    def watched(self, catalog: Catalog) -> Watched:
-        """The resources that the agent watches, found in `catalog`. Only after `initialize`."""
+    def watched(self, catalog: Catalog, call: Ask) -> Watched:
+        """The resources that the agent watches, found in `catalog`. `call`: see `Watched`. Only after `initialize`."""
         if self._watched is None:
             assert self.agent is not None
-            self._watched = Watched(catalog, self.agent, self.updated)
+            self._watched = Watched(catalog, self.agent, call, self.updated)
         return self._watched
 
     def keep(self, mailbox: Mailbox) -> StoredStream:

@@ -23,6 +23,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.http1.client.dial import refused_by
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import Challenge, TokenSource
 from gateway_core.upstream.network.access import Access
@@ -42,15 +43,21 @@ class HttpClient:
     `ResponseHead.special` is set. It reads no credentials from the environment.
     """
 
-    def __init__(self, config: UpstreamConfig, limits: LimitsConfig, held: HeldSecrets | None = None) -> None:
-        """`held` learns the access tokens."""
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        limits: LimitsConfig,
+        held: HeldSecrets | None = None,
+        account: Account = UNCOUNTED,
+    ) -> None:
+        """`held` learns the access tokens. `account` counts large answers."""
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
         self._headers = dict(config.headers)
         self._name = config.name
         self._access = Access(config)
-        self.connections: Final = HostConnections(self.url, self._access, limits.response_body)
+        self.connections: Final = HostConnections(self.url, self._access, limits.response_body, account)
         self._tokens = (
             TokenSource(config.name, self.url, config.auth, self._access, held=held or HeldSecrets())
             if config.auth is not None
