@@ -98,7 +98,7 @@ WAYS: dict[str, Way] = {
     "ok": called("main__ok", b"done"),
     "large": called("main__large", b"xxx"),
     "tool error": called("main__tool_error", b'"isError":true'),
-    "error": called("main__rpc_error", b"xxx"),
+    "error": called("main__rpc_error", b"its data is left out"),
     "unknown tool": called("nothing", b"-32602"),
     "refused": called("main__ok", b"-31003", end="refuse"),
     "refused late": called("main__ok", b"-31003", end="refuse late"),
