@@ -212,7 +212,7 @@ def is_untried(target: Target) -> bool:
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
     """The result of a call from an upstream's reply."""
     if reply.error is not None:
-        error = bridge_error(foreign_error(reply.error), exchange.agent.era)
+        error = bridge_error(foreign_error(reply.error), upstream.facts.era, exchange.agent.era)
         if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
             # A legacy server asks and then fails; a modern one returns this error at once.
             required = {"requiredCapabilities": exchange.missing}
