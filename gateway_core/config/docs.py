@@ -143,6 +143,27 @@ cert = "gateway-cert.pem"
 key = "gateway-key.pem"
 verify = true
 
+[[mcp.proxy.upstreams]]
+name = "tracker"
+transport = "http"
+url = "https://mcp.tracker.example.com/mcp"
+
+[mcp.proxy.upstreams.auth]
+grant = "authorization_code"
+client_metadata_url = "https://example.com/radium/client.json"
+redirect_uri = "http://127.0.0.1:8765/callback"
+
+[[mcp.proxy.upstreams]]
+name = "wiki"
+transport = "http"
+url = "https://wiki.example.com/mcp"
+
+[mcp.proxy.upstreams.auth]
+grant = "authorization_code"
+authorization_url = "https://wiki.example.com/oauth/authorize"
+token_url = "https://wiki.example.com/oauth/token"
+client_id = "gateway"
+
 [[mcp.proxy.plugins]]
 name = "routing_priority"
 
@@ -235,9 +256,10 @@ _NOTES: Final = {
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
     "`url`, `headers`, `auth`, `proxy` and `tls` for `http` and `sse`. A name must not contain the `separator`.",
-    "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand, and needs one "
-    'proof: `client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins in a browser (the code '
-    "flow) are not supported. [Operations](operations.md#oauth) tells what is asked of whom.",
+    "[mcp.proxy.upstreams.auth]": "With `client_credentials`, the client is registered at the authorization server "
+    "beforehand, and needs `client_id` and one proof: `client_secret`, `private_key`, or "
+    '`token_endpoint_auth_method = "none"`. With `authorization_code`, nothing is required; '
+    "[Logins](logins.md) shows the way. [Operations](operations.md#oauth) tells what is asked of whom.",
     "[[mcp.proxy.plugins]]": "One table for each, in the order in which they run.\n\n"
     "A file without this list gets " + ", ".join(f"`{name}`" for name in DEFAULT_PLUGINS) + "; `plugins = []` in "
     "`[mcp.proxy]` means none at all. Settings of the bundled plugins: "

@@ -6,6 +6,7 @@ import asyncio
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
+from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
@@ -20,13 +21,14 @@ class UpstreamPool:
         early: EarlyChildren | None = None,
         events: UpstreamEvents = NO_EVENTS,
         held: HeldSecrets | None = None,
+        logins: Logins | None = None,
     ) -> None:
         """`early`: child processes that were started already. `events`: callbacks for all upstreams.
 
-        `held`: the secrets to hide in what servers send.
+        `held`: the secrets to hide in what servers send. `logins`: the operator's logins at upstreams.
         """
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early, events=events, held=held)
+            Upstream(upstream, config, order, early, events=events, held=held, logins=logins)
             for order, upstream in enumerate(config.upstreams)
         )
 

@@ -27,6 +27,7 @@ from gateway_core.errors import (
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
+from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
 from gateway_core.upstream.connections.isolation import each_call, has_own
@@ -57,10 +58,11 @@ class Upstream:
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
         held: HeldSecrets | None = None,
+        logins: Logins | None = None,
     ) -> None:
         """`order`: the position in the configuration. `early` may hold its first child process.
 
-        `held`: the secrets to hide in what the server sends.
+        `held`: the secrets to hide in what the server sends. `logins`: the operator's logins at upstreams.
         """
         self.config = config
         self.name: Final = config.name
@@ -78,7 +80,9 @@ class Upstream:
         self.private_lists: Final = PrivateLists(config, self.published, self.request, events)
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
-        self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
+        self.connections: Final = ConnectionManager(
+            config, proxy.limits, self.status, self._announced, early, logins=logins
+        )
         self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
         self.follow: Final = self._announced.follows.add
