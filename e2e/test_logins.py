@@ -81,29 +81,31 @@ async def page_of(port: int) -> str:
 
 async def click_through(port: int) -> str:
     """Log in and consent in the browser. Returns the text of the page at which it ends."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(60):
-        async with session.ws_connect(await page_of(port)) as devtools:
-            number = 0
+    async with (
+        asyncio.timeout(60),
+        aiohttp.ClientSession() as session,
+        session.ws_connect(await page_of(port)) as devtools,
+    ):
+        number = 0
 
-            async def evaluate(expression: str) -> Any:
-                nonlocal number
-                number += 1
-                await devtools.send_json(
-                    {"id": number, "method": "Runtime.evaluate", "params": {"expression": expression}}
-                )
-                while (answer := await devtools.receive_json()).get("id") != number:
-                    pass
-                return answer.get("result", {}).get("result", {}).get("value")
+        async def evaluate(expression: str) -> Any:
+            nonlocal number
+            number += 1
+            params = {"expression": expression}
+            await devtools.send_json({"id": number, "method": "Runtime.evaluate", "params": params})
+            while (answer := await devtools.receive_json()).get("id") != number:
+                pass
+            return answer.get("result", {}).get("result", {}).get("value")
 
-            async def until(expression: str) -> None:
-                while not await evaluate(f"document.readyState === 'complete' && !!({expression})"):
-                    await asyncio.sleep(0.1)
+        async def until(expression: str) -> None:
+            while not await evaluate(f"document.readyState === 'complete' && !!({expression})"):
+                await asyncio.sleep(0.1)
 
-            for there, action in STEPS:
-                await until(there)
-                await evaluate(action)
-            await until("location.pathname === '/callback'")
-            return str(await evaluate("document.body.innerText"))
+        for there, action in STEPS:
+            await until(there)
+            await evaluate(action)
+        await until("location.pathname === '/callback'")
+        return str(await evaluate("document.body.innerText"))
 
 
 def log_in(launcher: Any, config: Path, tmp_path: Path) -> tuple[str, str]:

@@ -28,7 +28,8 @@ class Tracker:
     refresh: set[str] = field(default_factory=set)
     denies: bool = False
     """Whether the person declines."""
-    needs_token: bool = True
+    forbids: bool = False
+    """Whether it refuses every token because it lacks a scope."""
     revoked: list[str] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Method and `Authorization` of each MCP request."""
@@ -99,8 +100,11 @@ class Tracker:
         given = request.headers.get("Authorization", "")
         message = await request.json() if request.method == "POST" else {"method": request.method}
         self.calls.append((message["method"], given))
-        if self.needs_token and given.removeprefix("Bearer ") not in self.valid:
+        if given.removeprefix("Bearer ") not in self.valid:
             return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer scope="issues:read"'})
+        if self.forbids:
+            wanted = 'Bearer error="insufficient_scope", scope="issues:write"'
+            return web.Response(status=403, headers={"WWW-Authenticate": wanted})
         tool = {"name": "search", "inputSchema": {"type": "object"}}
         about = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
         results: dict[str, Any] = {
