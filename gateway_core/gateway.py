@@ -21,13 +21,14 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config
+from gateway_core.config import Config, unprotected
 from gateway_core.control import ControlPlane, report
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
+from gateway_core.errors import ConfigError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
@@ -104,6 +105,7 @@ class Gateway:
             catalog=self.catalog,
             store=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
+            authenticators=self.chain.authenticators,
             ready=lambda: self.ready,
         )
         self.sessions = self.downstream.sessions
@@ -129,11 +131,16 @@ class Gateway:
         return not upstreams or any(upstream.facts.state is UpstreamState.HEALTHY for upstream in upstreams)
 
     @property
+    def authenticates(self) -> bool:
+        """Whether a plugin authenticates agents."""
+        return bool(self.chain.authenticators)
+
+    @property
     def address(self) -> str:
-        """The URL that agents connect to, e.g. `http://127.0.0.1:3000`; empty without a listener."""
+        """The URL that agents connect to, e.g. `https://127.0.0.1:3000`; empty without a listener."""
         if self._server is None:
             return ""
-        return base_url(self.config.proxy.host, self._server.port)
+        return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -150,8 +157,11 @@ class Gateway:
     async def start(self, *, listen: bool = True) -> None:
         """Enter the plugins, bind the port, start connecting to the upstreams; does not wait for the connections.
 
-        Raises `PluginError`, or `OSError` when the port cannot be bound; everything is stopped first.
+        Raises `ConfigError` if others could use it unauthenticated, `PluginError`, or `OSError` when the port cannot be
+        bound; everything is stopped first.
         """
+        if listen and (reason := unprotected(self.config.proxy, authenticates=self.authenticates)):
+            raise ConfigError([reason])
         await self.chain.__aenter__()
         self._entered = True
         try:
@@ -256,6 +266,7 @@ class Gateway:
             "started": self._started,
             "uptime": time.time() - self._started,
             "address": self.address,
+            "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
             "config": str(self.config.path) if self.config.path is not None else None,

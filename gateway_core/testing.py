@@ -17,6 +17,8 @@ from gateway_core.api import (
     Call,
     CallResult,
     Claim,
+    ClientCertificate,
+    Credentials,
     Era,
     Kind,
     PluginConfig,
@@ -54,6 +56,7 @@ __all__ = [
     "configured",
     "make_call",
     "make_conflict",
+    "make_credentials",
     "make_result",
     "make_upstream",
     "run_call",
@@ -66,13 +69,16 @@ def make_call(
     arguments: Mapping[str, Any] | None = None,
     *,
     method: str = "tools/call",
-    principal: str = "agent@127.0.0.1",
+    principal: str | Principal = "agent@127.0.0.1",
     era: Era = "modern",
     annotations: Mapping[str, Any] | None = None,
     upstreams: Sequence[str] = ("upstream",),
     known: bool = True,
 ) -> Call:
-    """A call as a plugin gets it. A `tools/call` has a catalog entry served by `upstreams`, unless `known` is false."""
+    """A call as a plugin gets it. `principal`: also the id of one that is not verified.
+
+    A `tools/call` has a catalog entry served by `upstreams`, unless `known` is false.
+    """
     tool = None
     if method == "tools/call" and known:
         definition: dict[str, Any] = {"name": name, "inputSchema": {"type": "object"}}
@@ -80,7 +86,22 @@ def make_call(
             definition["annotations"] = dict(annotations)
         tool = Tool(name, name, read_only(definition), tuple(upstreams))
     raw = b"" if arguments is None else jsonrpc.encode(arguments)
-    return Call(method, name, Principal(principal), era, "exchange", raw_arguments=raw, tool=tool)
+    sender = Principal(principal) if isinstance(principal, str) else principal
+    return Call(method, name, sender, era, "exchange", raw_arguments=raw, tool=tool)
+
+
+def make_credentials(
+    authorization: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    certificate: ClientCertificate | None = None,
+    address: str = "127.0.0.1",
+) -> Credentials:
+    """The credentials of a request as `authenticate` gets them. `authorization`: the value of that header."""
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    if authorization is not None:
+        given["authorization"] = authorization
+    return Credentials(read_only(given), certificate, address)
 
 
 def make_result(text: str = "ok", *, is_error: bool = False, upstream: str | None = "upstream") -> CallResult:

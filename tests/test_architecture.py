@@ -98,8 +98,9 @@ TESTED_IN = {
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
         *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),
         "downstream/downstream.py",
+        "downstream/data_plane.py",
     ),
-    "downstream/test_legacy_http.py": ("downstream/legacy.py", "downstream/logs.py"),
+    "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
@@ -151,8 +152,9 @@ def project(folder: Path) -> dict[str, Any]:
     return table
 
 
-def test_there_are_seven_plugins() -> None:
+def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
+        "auth_mtls",
         "conflict_autoprefix",
         "conflict_priority",
         "conflict_reject",
@@ -428,7 +430,7 @@ def test_a_plugins_only_edge_to_the_core_is_a_bounded_requirement(plugin: Path) 
 
 def test_all_distributions_carry_one_version() -> None:
     declared = {table["name"]: table["version"] for table in map(project, (ROOT, *PLUGINS))}
-    assert len(declared) == 8
+    assert len(declared) == 1 + len(PLUGINS)
     assert len(set(declared.values())) == 1
     assert {name: version(name) for name in declared} == declared
 

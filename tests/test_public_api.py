@@ -17,6 +17,8 @@ EXPORTED = {
     "Call",
     "CallResult",
     "Claim",
+    "ClientCertificate",
+    "Credentials",
     "Era",
     "Health",
     "Outcome",

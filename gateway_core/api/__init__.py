@@ -1,16 +1,20 @@
-"""The types that plugins use: calls, results, verdicts, tools, upstreams, conflicts; frozen or read-only views."""
+"""The types that plugins use: identities, calls, results, verdicts, tools, upstreams, conflicts; read-only."""
 
-from gateway_core.api.call import Call, CallResult, Outcome, Principal, Reject, Tool
+from gateway_core.api.call import Call, CallResult, Outcome, Reject, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
+from gateway_core.api.identity import Credentials, Principal
 from gateway_core.api.plugin import Plugin, PluginConfig
 from gateway_core.api.turns import Turns
 from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.literals import Era, Kind, Transport
 
 __all__ = [
     "Call",
     "CallResult",
     "Claim",
+    "ClientCertificate",
+    "Credentials",
     "Era",
     "Health",
     "Kind",

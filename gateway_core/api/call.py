@@ -16,24 +16,13 @@ import msgspec
 from msgspec.structs import replace as _replace
 
 from gateway_core.api.definition import Definition, decoded
+from gateway_core.api.identity import Principal
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, drop_traceback
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era
 from gateway_core.mcp.read_only import ReadOnlyDict
 
 _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """The identity of an agent. `verified`: whether `id` was proven, or only derived from the agent's own claims."""
-
-    id: str
-    """Stable key for limits and audit, e.g. `claude-code@127.0.0.1`."""
-    verified: bool = False
-    client_name: str = ""
-    client_version: str = ""
-    address: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True, eq=False):

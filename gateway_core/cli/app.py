@@ -230,6 +230,15 @@ def call(
     data: Annotated[
         str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
     ] = None,
+    *,
+    client_cert: Annotated[
+        Path | None,
+        typer.Option("--client-cert", metavar="FILE", help="Client certificate in PEM, for a gateway with TLS."),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option("--client-key", metavar="FILE", help="Its key, if --client-cert does not hold it as well."),
+    ] = None,
     config: ConfigOption = None,
     _state: StateDirOption = None,
     as_json: JsonOption = False,
@@ -242,8 +251,10 @@ def call(
     Example: rad mcp proxy call add --arg a=2 --arg b=3
     """
     from gateway_core.cli.tools.call import call as run  # noqa: PLC0415
+    from gateway_core.cli.tools.tls import ClientFiles  # noqa: PLC0415
 
-    run(config, name, args=arg or [], data=data, as_json=as_json)
+    client = ClientFiles(client_cert, client_key)
+    run(config, name, args=arg or [], data=data, as_json=as_json, client=client)
 
 
 @proxy.command(cls=Command)

@@ -26,7 +26,7 @@ from gateway_core.http1.hosts import base_url
 MAX_PID_FILE: Final = 16 * 1024
 LOCK_PATIENCE: Final = 0.3
 """Seconds that a start retries the lock, because a process that reads the file locks it for microseconds."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the pid file's contents; incremented when a field changes."""
 READ_PATIENCE: Final = 0.5
 """Seconds to wait until a locked file has its owner's contents: a start locks first and writes afterwards."""
@@ -59,11 +59,13 @@ class Instance:
     """The configuration file; see `identity`. Gateways of several files may be given one state folder."""
     namespace: str = ""
     """The namespace of `pid`: a container has its own pids, and may share the folder with others."""
+    certificate: str = ""
+    """The file with the certificate that agents see; empty without TLS."""
 
     @property
     def address(self) -> str:
         """Base URL of the data plane, to connect to."""
-        return base_url(connectable(self.host), self.port)
+        return base_url(connectable(self.host), self.port, secure=bool(self.certificate))
 
     @property
     def control_address(self) -> str:
@@ -120,8 +122,18 @@ class Hold:
         os.pwrite(self._fd, data, 0)
 
 
-def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0, folder: Path | None = None) -> Hold:
+def acquire(
+    config: Path,
+    *,
+    host: str,
+    port: int,
+    drain_timeout: float = 30.0,
+    folder: Path | None = None,
+    certificate: str = "",
+) -> Hold:
     """Lock the pid file of `config` in `folder` (without it: beside `config`) and write it.
+
+    `certificate`: the file with the certificate that agents see; empty without TLS.
 
     Raises `AlreadyRunning`, also if the gateway runs with another state folder; `GatewayError` if the file is unusable.
     """
@@ -152,6 +164,7 @@ def acquire(config: Path, *, host: str, port: int, drain_timeout: float = 30.0, 
         drain_timeout=drain_timeout,
         config=identity(config),
         namespace=namespace(),
+        certificate=certificate,
     )
     try:
         os.fchmod(fd, 0o600)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway_core.cli import hints
 
-FILES: Final = frozenset({"config", "path", "_state"})
+FILES: Final = frozenset({"config", "path", "_state", "client_cert", "client_key"})
 """Names of parameters that are file paths."""
 
 

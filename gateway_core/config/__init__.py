@@ -7,18 +7,10 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 
 from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
-from gateway_core.config.exposure import exposure
+from gateway_core.config.exposure import exposure, unprotected
 from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries
-from gateway_core.config.models import (
-    Config,
-    LimitsConfig,
-    LogConfig,
-    PluginEntry,
-    ProxyConfig,
-    SecurityConfig,
-    UpstreamConfig,
-)
-from gateway_core.config.sections import NamesConfig
+from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.sections import LimitsConfig, LogConfig, NamesConfig, SecurityConfig, TrustedProxiesConfig
 from gateway_core.config.template import default_file
 
 __all__ = [
@@ -32,10 +24,12 @@ __all__ = [
     "PluginEntry",
     "ProxyConfig",
     "SecurityConfig",
+    "TrustedProxiesConfig",
     "UpstreamConfig",
     "default_file",
     "exposure",
     "load",
     "loads",
     "plugin_entries",
+    "unprotected",
 ]

@@ -21,6 +21,7 @@ OUTPUT: Final = Path("docs", "configuration.md")
 COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
+    "auth_mtls",
     "routing_priority",
     "routing_roundrobin",
     "conflict_autoprefix",
@@ -39,6 +40,7 @@ transport = "http"
 max_connections = 100
 separator = "__"
 replicas = "intent"
+anonymous = false
 allowed_hosts = ["gateway.example.com"]
 allowed_origins = ["https://app.example.com"]
 drain_timeout = 30.0
@@ -48,6 +50,17 @@ question_timeout = 300.0
 state_keys = ["${GATEWAY_STATE_KEY}"]
 state_dir = "/var/lib/radium"
 on_missing = "error"
+
+[mcp.proxy.tls]
+cert = "gateway-cert.pem"
+key = "gateway-key.pem"
+client_ca = "company-ca.pem"
+client_certificate = "optional"
+
+[mcp.proxy.trusted_proxies]
+networks = ["127.0.0.1", "10.0.0.0/8"]
+header = "X-Forwarded-For"
+identity_header = "X-Forwarded-User"
 
 [mcp.proxy.control]
 host = "127.0.0.1"

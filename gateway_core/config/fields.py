@@ -244,6 +244,13 @@ def _origin(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise mistake("must be an address or a network, such as 10.0.0.0/8, without bits beyond its length") from None
+
+
 def _retry(value: Any) -> Any:
     rules = list(value.values()) if isinstance(value, dict) else [value]
     if any(rule not in ("never", "safe") for rule in rules):
@@ -269,6 +276,8 @@ AllowedHosts = Annotated[tuple[Annotated[str, AfterValidator(_allowed_host)], ..
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(as_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_tuple)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 Url = Annotated[str, AfterValidator(_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]

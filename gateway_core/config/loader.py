@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -18,13 +18,15 @@ from pydantic_core import ErrorDetails
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
-from gateway_core.config.models import Config, FileTable, PluginEntry, ProxyConfig, SecurityConfig
+from gateway_core.config.models import Config, FileTable, PluginEntry, ProxyConfig
 from gateway_core.config.placeholders.conversion import convert
 from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
+from gateway_core.config.sections import SecurityConfig
+from gateway_core.config.server_tls import server_context_of
 from gateway_core.config.source import Path, line_of, scan, show
-from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
+from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
 from gateway_core.errors import ConfigError, FileProblem
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
@@ -34,6 +36,8 @@ FILE_LIMIT: Final = 1024 * 1024
 
 TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
 """Environment variable; `1` accepts a file that others may write, or that another user owns."""
+
+Files = TypeVar("Files", bound=TlsFiles)
 
 _PROXY: Final[Path] = ("mcp", "proxy")
 _RESERVED = frozenset({"name", "enabled", "on_error"})
@@ -280,7 +284,7 @@ def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath, state: FilePath) 
         # A "~" that cannot be expanded stays; using the path then fails.
         return None if name is None else str(start / os.path.expanduser(name))
 
-    def tls(found: TlsConfig | None) -> TlsConfig | None:
+    def tls(found: Files | None) -> Files | None:
         return None if found is None else found.model_copy(update={key: absolute(at) for key, at in found.files})
 
     upstreams = tuple(
@@ -288,14 +292,20 @@ def _with_absolute_paths(proxy: ProxyConfig, folder: FilePath, state: FilePath) 
     )
     log = proxy.log.model_copy(update={"file": absolute(proxy.log.file, state)})
     named = absolute(proxy.state_dir)
-    return proxy.model_copy(update={"upstreams": upstreams, "log": log, "state_dir": named})
+    own = tls(proxy.tls)
+    return proxy.model_copy(update={"upstreams": upstreams, "log": log, "state_dir": named, "tls": own})
 
 
 def _tls_files(proxy: ProxyConfig) -> Iterator[Problem]:
-    """Yield the problems of the files that the tables `tls` name, of the upstreams that are used."""
+    """Yield the problems of the files that the tables `tls` name, of the gateway and of the upstreams that are used."""
+    if proxy.tls is not None:
+        try:
+            server_context_of(proxy.tls)
+        except TlsFileError as problem:
+            yield Problem((*_PROXY, "tls", problem.key), str(problem))
     for index, upstream in enumerate(proxy.upstreams):
         if upstream.tls is not None and upstream.enabled and not upstream.misconfigured:
             try:
                 context_of(upstream.tls)
             except TlsFileError as problem:
-                yield Problem(("mcp", "proxy", "upstreams", index, "tls", problem.key), str(problem))
+                yield Problem((*_PROXY, "upstreams", index, "tls", problem.key), str(problem))

@@ -23,7 +23,6 @@ from gateway_core.config.fields import (
     Host,
     Name,
     Origins,
-    Patterns,
     ProxyUrl,
     Retry,
     Separator,
@@ -32,78 +31,20 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
-from gateway_core.config.sections import ControlConfig, NamesConfig, Section
+from gateway_core.config.sections import (
+    ControlConfig,
+    LimitsConfig,
+    LogConfig,
+    NamesConfig,
+    Section,
+    SecurityConfig,
+    TrustedProxiesConfig,
+)
+from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
-MIB = 1024 * 1024
-
 OnMissing = Literal["error", "skip"]
-
-
-class LimitsConfig(Section):
-    """Upper bounds of the gateway itself. Sizes are bytes, `session_idle` is seconds."""
-
-    memory: int | None = Field(
-        default=None,
-        ge=64 * MIB,
-        description="Bytes that the gateway's process may use. From 90 % on it refuses new work, from 95 % on it ends "
-        "idle sessions. Without it: half of the machine's, or 85 % of a control group's or of `ulimit -v`.",
-        examples=[536870912],
-    )
-    request_body: int = Field(default=4 * MIB, gt=0, description="Largest request body of an agent, bytes.")
-    response_body: int = Field(
-        default=16 * MIB,
-        gt=0,
-        description="Largest answer of an upstream, bytes after decompression; also its longest line or event.",
-    )
-    in_flight: int = Field(default=1024, gt=0, description="Requests in flight in the whole gateway; more are refused.")
-    sessions: int = Field(default=10_000, gt=0, description="Sessions of legacy agents in all.")
-    sessions_per_principal: int = Field(default=100, gt=0, description="Sessions of one legacy agent.")
-    session_idle: float = Field(default=1800.0, gt=0, description="A session unused for this many seconds is closed.")
-    page_size: int = Field(default=1000, gt=0, description="Entries in one page of a list.")
-    parked_calls: int = Field(
-        default=1000, gt=0, description="Calls of modern agents that wait for an answer to a server's question, in all."
-    )
-    parked_per_principal: int = Field(default=32, gt=0, description="The same for one agent.")
-
-
-class LogConfig(Section):
-    """What the gateway says about itself, and where."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe level written."
-    )
-    format: Literal["text", "json"] = Field(
-        default="text", description="Lines for people, or one JSON object per line."
-    )
-    file: Filled | None = Field(
-        default=None,
-        description="File that lines are appended to; relative paths start at the state folder (`state_dir`). "
-        "Without it, the log goes to standard error.",
-        examples=["gateway.log"],
-    )
-    max_bytes: int = Field(
-        default=16 * MIB,
-        ge=0,
-        description="Size at which the file becomes `FILE.1` and a new one is begun; 0: never.",
-    )
-    kept_files: int = Field(default=5, ge=0, le=100, description="Older files that are kept: `FILE.1`, `FILE.2`, ….")
-
-
-class SecurityConfig(Section):
-    """The keys of older files. They set the plugins `security_ratelimit` and `security_redact`."""
-
-    log_requests: bool = Field(default=True, description="Log the payloads of requests, redacted (`security_redact`).")
-    log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")
-    redact_patterns: Patterns = Field(
-        default=("api[_-]?key", "password", "token"),
-        description="RE2 patterns of keys whose values are hidden in the log, besides the built-in names and shapes of "
-        "secrets (`security_redact.patterns`).",
-    )
-    rate_limit_per_minute: int = Field(
-        default=60, ge=0, description="Calls a minute per agent and tool; 0 switches it off (`security_ratelimit`)."
-    )
 
 
 class UpstreamConfig(Section):
@@ -273,6 +214,14 @@ class ProxyConfig(Section):
         "`declared`: only those that share a `group`. `schema`: all of them.",
     )
     names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
+    anonymous: bool = Field(
+        default=False,
+        description="`true` serves agents without credentials: all of them if no plugin authenticates agents, even "
+        "those on other machines; otherwise those that bring none, as claimed principals.",
+    )
+    trusted_proxies: TrustedProxiesConfig = Field(
+        default=TrustedProxiesConfig(), description="Proxies between agents and the gateway."
+    )
     allowed_hosts: AllowedHosts = Field(
         default=(),
         description="Host names that agents and operators may use, besides loopback names and `host`.",
@@ -315,6 +264,9 @@ class ProxyConfig(Section):
         default="error",
         description="What an upstream does that names a variable that is not set, or a file that cannot be read. "
         "`error`: the file is not accepted. `skip`: only this upstream is left out, and listed as `misconfigured`.",
+    )
+    tls: ServerTlsConfig | None = Field(
+        default=None, description="TLS for agents. Without it, they connect over plain HTTP."
     )
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")

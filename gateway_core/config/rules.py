@@ -35,6 +35,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
     yield from _times(proxy, secret)
     yield from _dots(proxy)
     yield from _control_port(proxy)
+    if isinstance(tls := proxy.get("tls"), dict):
+        yield from _server_tls(tls)
     upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
     yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
@@ -95,6 +97,20 @@ def _control_port(proxy: dict[str, Any]) -> Iterator[Problem]:
     if hosts[0] == hosts[1] or any(host in ("0.0.0.0", "::") for host in hosts):
         yield Problem(
             (*_PROXY, "control", "port"), "is also mcp.proxy.port, where agents connect; choose another, or 0 for any"
+        )
+
+
+def _server_tls(tls: dict[str, Any]) -> Iterator[Problem]:
+    path: Path = (*_PROXY, "tls")
+    asks, given = tls.get("client_certificate"), "client_ca" in tls
+    if asks == "none" and given:
+        yield Problem(
+            (*path, "client_certificate"), 'is "none", so that client_ca has no effect; remove one of the two'
+        )
+    elif asks in ("optional", "required") and not given:
+        yield Problem(
+            (*path, "client_ca"),
+            f'is required for client_certificate = "{asks}": who issues the certificates of agents',
         )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway_core.config.expand import DEFAULT_PLUGINS
-from gateway_core.config.models import ProxyConfig, SecurityConfig
+from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import toml_value
-from gateway_core.config.sections import ControlConfig, Section
+from gateway_core.config.sections import ControlConfig, Section, SecurityConfig
 
 _INTRO = """\
 # Configuration of the Radium MCP gateway. All keys: docs/configuration.md

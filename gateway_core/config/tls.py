@@ -1,9 +1,11 @@
-"""The table `tls` of an upstream, and the TLS context that it describes."""
+"""The table `tls` of an upstream and its TLS context, and what `server_tls.py` shares: files and their renewal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from pydantic import Field
 
@@ -12,6 +14,14 @@ from gateway_core.config.sections import Section
 
 if TYPE_CHECKING:
     import ssl
+
+_WRONG_KEY: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+_UNUSABLE: Final = {
+    "EE_KEY_TOO_SMALL": "the key of the certificate is too short to be secure",
+    "CA_KEY_TOO_SMALL": "the key of a certificate in the chain is too short to be secure",
+    "CA_MD_TOO_WEAK": "a certificate in the chain is signed with an algorithm that is no longer secure",
+}
+"""Why a certificate cannot be used, by OpenSSL's reasons."""
 
 
 class TlsFileError(Exception):
@@ -22,8 +32,49 @@ class TlsFileError(Exception):
         self.key = key
 
 
-class TlsConfig(Section):
+class TlsFiles(Section):
+    """The files of a table `tls`."""
+
+    file_names: ClassVar[tuple[str, ...]] = ()
+    """The keys that name files."""
+
+    @property
+    def files(self) -> Iterator[tuple[str, str]]:
+        """The keys that name files, with their paths."""
+        for key in self.file_names:
+            path = getattr(self, key)
+            if path is not None:
+                yield key, path
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        """A value that differs when a file has changed."""
+        found: list[object] = []
+        for _, path in self.files:
+            try:
+                status = os.stat(path)
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
+        return tuple(found)
+
+    @property
+    def exposed_key(self) -> tuple[str, str] | None:
+        """The key and the path of the file with the private key, if every user of the machine may read it."""
+        files = dict(self.files)
+        key = "key" if "key" in files else "cert"
+        try:
+            readable = key in files and os.stat(files[key]).st_mode & stat.S_IROTH
+        except OSError:
+            return None
+        return (key, files[key]) if readable else None
+
+
+class TlsConfig(TlsFiles):
     """TLS to an upstream. Relative paths start at the configuration file's folder."""
+
+    file_names = ("ca", "cert", "key")
 
     ca: Filled | None = Field(
         default=None,
@@ -47,28 +98,15 @@ class TlsConfig(Section):
         "Only for tests.",
     )
 
-    @property
-    def files(self) -> Iterator[tuple[str, str]]:
-        """The keys that name files, with their paths."""
-        for key in ("ca", "cert", "key"):
-            path = getattr(self, key)
-            if path is not None:
-                yield key, path
-
 
 def context_of(tls: TlsConfig, *, with_system: bool = False) -> ssl.SSLContext:
-    """The TLS context that the table describes. Reads its files. Raises `TlsFileError`.
+    """The TLS context that the table of an upstream describes. Reads its files. Raises `TlsFileError`.
 
     `with_system`: trust the certificates of the system besides `ca`.
     """
     import ssl  # noqa: PLC0415 - only upstreams with https need it
 
-    for key, path in tls.files:
-        try:
-            with open(path, "rb") as file:
-                file.read(1)
-        except OSError as error:
-            raise TlsFileError(key, f"cannot be read: {error.strerror}") from None
+    check_readable(tls)
     try:
         context = ssl.create_default_context(cafile=None if with_system else tls.ca)
         if with_system and tls.ca is not None:
@@ -79,17 +117,91 @@ def context_of(tls: TlsConfig, *, with_system: bool = False) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if tls.cert is not None:
-        try:
-            context.load_cert_chain(tls.cert, tls.key, password=_no_passphrase)
-        except TlsFileError as problem:
-            raise TlsFileError("cert" if tls.key is None else "key", str(problem)) from None
-        except (ssl.SSLError, ValueError) as error:
-            if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-                raise TlsFileError("key" if tls.key else "cert", "the key does not belong to the certificate") from None
-            raise TlsFileError("cert", "holds no certificate in PEM, or its key is missing or no PEM") from None
+        load_certificate(context, tls.cert, tls.key)
     return context
+
+
+def check_readable(tls: TlsFiles) -> None:
+    """Raise `TlsFileError` for a file of the table that cannot be read."""
+    for key, path in tls.files:
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            raise TlsFileError(key, f"cannot be read: {error.strerror}") from None
+
+
+def load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> None:
+    """Load the certificate that the context shows, with its key. Raises `TlsFileError`."""
+    import ssl  # noqa: PLC0415
+
+    try:
+        context.load_cert_chain(cert, key, password=_no_passphrase)
+    except TlsFileError as problem:
+        raise TlsFileError("cert" if key is None else "key", str(problem)) from None
+    except (ssl.SSLError, ValueError) as error:
+        reason, holder = getattr(error, "reason", None) or "", "cert" if key is None else "key"
+        if reason in _WRONG_KEY:
+            raise TlsFileError(holder, "the key does not belong to the certificate") from None
+        if reason in _UNUSABLE:
+            raise TlsFileError("cert", _UNUSABLE[reason]) from None
+        if not _holds_certificate(cert):
+            raise TlsFileError("cert", "holds no certificate in PEM") from None
+        hint = "; name the file of the key in key" if key is None else ""
+        raise TlsFileError(holder, f"holds no private key in PEM{hint}") from None
+
+
+def _holds_certificate(path: str) -> bool:
+    import ssl  # noqa: PLC0415
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _no_passphrase() -> str:
     """Called for an encrypted key. Without it, OpenSSL would ask on the terminal."""
     raise TlsFileError("key", "is encrypted with a passphrase; write it without one, readable by the gateway alone")
+
+
+class RenewedContext:
+    """A TLS context that is made again when its files change, as renewed certificates do.
+
+    While the changed files cannot be used, for example because only one of two is replaced yet, the last context stays.
+    """
+
+    def __init__(self, tls: TlsFiles, make: Callable[[], ssl.SSLContext]) -> None:
+        """`make`: reads the files; may raise `TlsFileError`."""
+        self._tls = tls
+        self._make = make
+        self._context: ssl.SSLContext | None = None
+        self._state: tuple[object, ...] | None = None
+        """The state of the files when they were last read."""
+        self._seen: tuple[object, ...] | None = None
+        self.problem: TlsFileError | None = None
+        """Why the files as they are now cannot be used."""
+
+    def current(self) -> ssl.SSLContext:
+        """The context, made of the files as they are now if they can be used. Raises `TlsFileError` without one."""
+        state = self._tls.state
+        if state != self._state:
+            self._state = state
+            try:
+                self._context, self.problem = self._make(), None
+            except TlsFileError as problem:
+                self.problem = problem
+        if self._context is not None:
+            return self._context
+        assert self.problem is not None, "without a context there is a problem"
+        raise TlsFileError(self.problem.key, str(self.problem))
+
+    def settled(self) -> bool:
+        """Whether the files have changed since they were read, and have not since the last call of this method.
+
+        Renewal replaces a certificate and its key one after the other.
+        """
+        state = self._tls.state
+        before, self._seen = self._seen, state
+        return state != self._state and state == before

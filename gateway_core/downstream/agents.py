@@ -1,20 +1,22 @@
-"""The identity that an agent claims, and the steps from its request to an exchange."""
+"""The identity of an agent, claimed or proven, and the steps from its request to an exchange."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Principal
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
 from gateway_core.exchange.exchange import Agent, BackChannel, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import METHODS, TASKS
+from gateway_core.mcp.names import LOG_LEVELS, METHODS, TASKS
 
 MAX_NAME: Final = 64
 MAX_CLAIM: Final = 64 * 1024
@@ -30,30 +32,30 @@ class _ClientInfo(msgspec.Struct):
 _INFO: Final = msgspec.json.Decoder(_ClientInfo)
 
 
-def principal_of(client_info: bytes, address: str) -> Principal:
-    """The principal of a client, from its `Implementation` and its address. It is claimed, not proven."""
+def principal_of(client_info: bytes, caller: Caller) -> Principal:
+    """The principal of a client: the one that its credentials prove, or what its `Implementation` claims."""
     try:
         info = _INFO.decode(client_info) if client_info else _ClientInfo()
     except (msgspec.DecodeError, RecursionError):
         info = _ClientInfo()
-    name = _printable(info.name)
+    name, version, address = _printable(info.name), _printable(info.version), caller.address
+    if caller.principal is not None:
+        return replace(caller.principal, client_name=name, client_version=version, address=address)
     return Principal(
-        id=f"{_identity(info.name, name)}@{address}",
-        client_name=name,
-        client_version=_printable(info.version),
-        address=address,
+        id=f"{_identity(info.name, name)}@{address}", client_name=name, client_version=version, address=address
     )
 
 
 def _identity(claimed: str, printable: str) -> str:
     """The form of a claimed name in the id of a principal; it differs for different names.
 
-    A name that is not printable as it is gets a digest of the whole name, and so does one that looks like that.
+    A name that is not printable as it is gets a digest of the whole name, and so does one that looks like that. None
+    has a `|`, as ids of verified principals have.
     """
-    if claimed == printable and "~" not in claimed:
+    if claimed == printable and "~" not in claimed and "|" not in claimed:
         return claimed or "unknown"
     digest = hashlib.sha256(claimed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{printable or 'unknown'}~{digest}"
+    return f"{printable.replace('|', '') or 'unknown'}~{digest}"
 
 
 def _printable(text: str) -> str:
@@ -105,3 +107,15 @@ def _token(raw: Raw) -> bytes:
     """The JSON of a progress token if it is a string or an integer; otherwise empty."""
     token = bytes(raw)
     return token if token[:1] == b'"' or token.lstrip(b"-").isdigit() else b""
+
+
+def level_of(raw: Raw, what: str) -> str:
+    """The log level in `raw`, a JSON string. Raises `RpcError(INVALID_PARAMS)` naming `what` if it is not one.
+
+    A legacy agent sets it for its session (`logging/setLevel`), a modern agent with each request
+    (server/utilities/logging of both revisions).
+    """
+    level = jsonrpc.text(raw, what)
+    if level not in LOG_LEVELS:
+        raise RpcError.of_gateway(INVALID_PARAMS, f"{what} must be one of {', '.join(LOG_LEVELS)}")
+    return level

@@ -1,51 +1,47 @@
 """The HTTP server for agents: checks every request and routes it to a handler.
 
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
-`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached.
+`/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached,
+and without credentials, as are the documents below `/.well-known/` and the page for people.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
+from gateway_core.downstream.auth.authentication import Authentication
+from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
-from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
-from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
-from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.response import Response
-from gateway_core.http1.server import HttpServer
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import IMPLEMENTATION, INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
+from gateway_core.mcp.names import INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 
-HOUSEKEEPING_INTERVAL: Final = 1.0
-"""Seconds between two polls for stalled connections and unused sessions."""
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
+WELL_KNOWN: Final = "/.well-known/"
 _ALWAYS_SERVED: Final = frozenset({"/healthz", "/readyz"})
 _MCP_METHODS: Final = ("GET", "POST", "DELETE")
 
@@ -59,21 +55,30 @@ class App:
         ready: Callable[[], bool],
         budget: MemoryBudget,
         *,
+        authentication: Authentication,
+        documents: Mapping[str, bytes],
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
     ) -> None:
-        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled."""
+        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
+
+        `documents`: JSON that anybody may read, by path below `/.well-known/`.
+        """
         self._config = config
         self._ready = ready
         self._budget = budget
-        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins)
+        self._callers = CallerHandlers(authentication, config.max_connections)
+        self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
+        secure = config.tls is not None
+        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
         self._modern = modern
         self._legacy = legacy
         self._sse = sse
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
             **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
+            **dict.fromkeys(self._documents, ("GET", "HEAD")),
             **({STREAM_PATH: ("GET",), MESSAGE_PATH: ("POST",)} if sse is not None else {}),
         }
         self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
@@ -82,7 +87,7 @@ class App:
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
         known: Handler | None = head.route.handler
-        if known is not None:
+        if known is not None and time.monotonic() < head.route.until:
             return known
         origin, methods = head.fields.get("origin"), self._methods.get(head.path, ())
         path = head.path.rstrip("/") or "/" if methods else head.path
@@ -97,27 +102,32 @@ class App:
         if path in _ALWAYS_SERVED:
             _require_method(head, *methods)
             return self._operators
-        if not client.admit():
-            limit = self._config.max_connections
-            raise busy(f"the limit of {count(limit, 'connection')} is reached", close=True)
-        if path in MCP_PATHS:
-            return self._page if page.is_for_people(head) else self._mcp(head)
-        return self._older(client, head, path) if methods else _not_found
+        if path.startswith(WELL_KNOWN) and methods:
+            _require_method(head, *methods)
+            return self._well_known
+        if path in MCP_PATHS or methods:
+            if page.is_for_people(head) and path != MESSAGE_PATH:
+                return self._page
+            serve = self._mcp(head) if path in MCP_PATHS else self._older(head, path)
+        else:
+            serve = _not_found
+        handler, until = self._callers.handler(client, head, serve)
+        if serve == self._post:
+            head.route.keep(handler, until)
+        return handler
 
-    def _older(self, client: Client, head: RequestHead, path: str) -> Handler:
+    def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""
         assert self._sse is not None, "otherwise its paths have no methods"
         _require_method(head, *self._methods[path])
         if path == STREAM_PATH:
-            return self._page if page.is_for_people(head) else self._sse.get
+            return self._sse.get
         check_json(head)
-        self._sse.check(client, head)
         return self._sse.post
 
-    def _mcp(self, head: RequestHead) -> Handler:
+    def _mcp(self, head: RequestHead) -> CallerHandler:
         if head.method == "POST":
             check_json(head)
-            head.route.keep(self._post)
             return self._post
         _require_method(head, *_MCP_METHODS)
         if head.once(VERSION_FIELD) in MODERN_PROTOCOL_VERSIONS:  # modern agents have no sessions
@@ -145,22 +155,22 @@ class App:
         logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
         return response_of(RpcHttpError(500, internal_error(), message=message, close=True))
 
-    def _post(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
+    def _post(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
         message = None
         try:
             message = message_of(body)
-            found = self._serve(client, head, message)
+            found = self._serve(caller, client, head, message)
             if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
             if message is None and is_batch(body):
-                return self._legacy.batch(client, head, body)
+                return self._legacy.batch(caller, client, head, body)
             return response_of(error)
         except Exception as error:  # noqa: BLE001 - the response to a bug carries the request's id, too
             return self.failed(error, message)
         return found
 
-    def _serve(self, client: Client, head: RequestHead, message: Message) -> Response | PendingResponse:
+    def _serve(self, caller: Caller, client: Client, head: RequestHead, message: Message) -> Response | PendingResponse:
         """Serve a message in its era. Raises `HttpError`, `RpcError`."""
         meta: Mapping[str, Raw] = NO_META
         if "_meta" in message.members:
@@ -168,7 +178,7 @@ class App:
                 meta = meta_of(message.members)
             except RpcError as error:
                 raise RpcHttpError(400, error, message=message) from None
-        post = Post(head, message, client, meta)
+        post = Post(head, message, client, caller, meta)
         legacy = is_legacy(head)
         if (legacy and not post.meta) or not _speaks_modern(post, legacy=legacy):
             return self._legacy.post(post)
@@ -183,6 +193,9 @@ class App:
     def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
         return page.page(head, secure=client.secure, sse=self._sse is not None)
 
+    def _well_known(self, client: Client, head: RequestHead, body: bytes) -> Response:
+        return Response(self._documents[head.path.rstrip("/")])
+
     def _operators(self, client: Client, head: RequestHead, body: bytes) -> Response:
         if head.path.startswith("/healthz"):
             return Response(b'{"status":"ok"}')
@@ -190,7 +203,7 @@ class App:
         return Response(b'{"ready":true}' if ready else b'{"ready":false}', 200 if ready else 503)
 
 
-def _not_found(*_: object) -> Response:
+def _not_found(caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response:
     return Response(jsonrpc.encode({"error": "not found; the MCP endpoint is /mcp"}), 404)
 
 
@@ -220,77 +233,3 @@ def _speaks_modern(post: Post, *, legacy: bool) -> bool:
         except RpcError as error:
             raise RpcHttpError(400, error, message=message) from None
     return True
-
-
-class DataPlane:
-    """The listening HTTP server, its housekeeping, and its graceful shutdown."""
-
-    def __init__(
-        self,
-        app: App,
-        config: ProxyConfig,
-        *,
-        catalog: Catalog,
-        gate: Gate,
-        sessions: Sessions,
-        subscriptions: Subscriptions,
-    ) -> None:
-        self._catalog = catalog
-        self._gate = gate
-        self._sessions = sessions
-        self._subscriptions = subscriptions
-        self.http = HttpServer(
-            app,
-            name=IMPLEMENTATION["name"],
-            max_body=config.limits.request_body,
-            max_connections=config.max_connections,
-        )
-        self._housekeeping: asyncio.Task[None] | None = None
-        self._forget_changes: Callable[[], None] = lambda: None
-
-    @property
-    def port(self) -> int:
-        """The port that the server listens on, once started."""
-        return self.http.port
-
-    @property
-    def connections(self) -> int:
-        """The number of agents' TCP connections, without those above the limit."""
-        return self.http.admitted
-
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used."""
-        await self.http.start(host, port)
-        self._forget_changes = self._catalog.listen(self._sessions.changed)
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
-
-    async def stop_accepting(self) -> None:
-        """Accept no new connections, sessions, streams and requests; work in flight continues.
-
-        Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
-        """
-        self._gate.close()
-        self.http.stop_accepting()
-
-    async def close(self, grace: float) -> None:
-        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
-        await self.stop_accepting()
-        await self._gate.wait_empty(grace)
-        self._forget_changes()
-        self._subscriptions.end_all()
-        self._sessions.end_all()
-        await self.http.drain(1.0)
-        await self._sessions.wait_closed(1.0)
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._housekeeping
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for chore in (self.http.poll, self._sessions.end_expired):
-                try:
-                    chore()
-                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
-                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))

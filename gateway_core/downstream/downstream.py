@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
-from gateway_core.downstream.app import App, DataPlane
+from gateway_core.downstream.app import App
+from gateway_core.downstream.auth.authentication import Authentication
+from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.duplex import ModernRequests
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp
@@ -19,6 +22,7 @@ from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.pipeline import Pipeline
 
@@ -35,12 +39,14 @@ class Downstream:
         catalog: Catalog,
         store: SessionStore,
         events: SessionEvents,
+        authenticators: Authenticators,
         ready: Callable[[], bool],
     ) -> None:
         """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
         self._config = config
         self._budget = budget
         self._catalog = catalog
+        self._authenticators = authenticators
         self._ready = ready
         in_flight = config.limits.in_flight
         self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
@@ -52,17 +58,23 @@ class Downstream:
     def http_server(self) -> DataPlane:
         """The HTTP server for agents, not started yet."""
         sessions, subscriptions = self.sessions, self.subscriptions
+        config, authenticators = self._config, self._authenticators
+        authentication = Authentication(
+            authenticators, TrustedProxies(config.trusted_proxies), anonymous=config.anonymous
+        )
         app = App(
-            self._config,
+            config,
             self._ready,
             self._budget,
+            authentication=authentication,
+            documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions),
             legacy=LegacyHttp(self._legacy, sessions),
-            sse=SseHttp(self._legacy, sessions) if self._config.transport == "sse" else None,
+            sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
         )
         return DataPlane(
             app,
-            self._config,
+            config,
             catalog=self._catalog,
             gate=self.gate,
             sessions=sessions,

@@ -46,7 +46,7 @@ class ModernRequests:
         `session`: the session of the channel.
         """
         params = message.members
-        agent, log_level = admit(message, params, meta, session.record.address)
+        agent, log_level = admit(message, params, meta, session.record.caller)
         if message.method == DISCOVER:
             return jsonrpc.result(message.id, discover(self._catalog))
         if message.method == LISTEN:
@@ -145,5 +145,5 @@ class Duplex:
     def _initialize(self, message: Message, params: dict[str, Raw]) -> bytes:
         if self.session.agent is not None:
             raise RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
-        agent = self._legacy.introduce(params, self.session.record.address)
+        agent = self._legacy.introduce(params, self.session.record.caller)
         return self._legacy.initialize(self.session, message, agent)

@@ -13,9 +13,9 @@ from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.calls.calls import Calls
-from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey, request_key
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.errors import INVALID_REQUEST, RpcError
@@ -46,7 +46,7 @@ class Legacy:
         self._calls = calls
         self._sessions = sessions
 
-    def introduce(self, params: dict[str, Raw], address: str) -> Agent:
+    def introduce(self, params: dict[str, Raw], caller: Caller) -> Agent:
         """The agent that an `initialize` request describes, at the negotiated version; it has no session yet.
 
         Raises `RpcError(INVALID_PARAMS)`.
@@ -55,7 +55,7 @@ class Legacy:
         requested = jsonrpc.text(params.get("protocolVersion", Raw(b"null")), "protocolVersion")
         known = requested in HANDSHAKE_PROTOCOL_VERSIONS
         return Agent(
-            principal=principal_of(client_info, address),
+            principal=principal_of(client_info, caller),
             era="legacy",
             protocol_version=requested if known else LATEST_HANDSHAKE_VERSION,
             client_info=client_info,

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway_core.api import CallResult
 from gateway_core.downstream.agents import meta_of
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.batch import PendingBatch, decode_batch
 from gateway_core.downstream.calls.calls import response_to
 from gateway_core.downstream.http_errors import RpcHttpError, busy
@@ -49,7 +50,7 @@ class LegacyHttp:
         message, accepted = post.message, accepts(post.head)
         if message.method == INITIALIZE and message.is_request:
             return self._initialize(post)
-        session = self._session(post.head, post.client.address)
+        session = self._session(post.head, post.caller)
         if not message.is_request:
             self._take(session, message)
             return ACCEPTED
@@ -60,10 +61,10 @@ class LegacyHttp:
             return Response(answer)
         return PendingCall(answer, reply, message, _respond, True)
 
-    def batch(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingBatch:
+    def batch(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response | PendingBatch:
         """Answer an array of messages. Raises `HttpError`."""
         accepted = accepts(head)
-        session = self._session(head, client.address) if SESSION_FIELD in head.fields else None
+        session = self._session(head, caller) if SESSION_FIELD in head.fields else None
         try:
             messages = decode_batch(body, session.agent if session is not None else None)
             requests = [(message, meta_of(message.members)) for message in messages if message.is_request]
@@ -88,14 +89,14 @@ class LegacyHttp:
         else:
             self._legacy.notification(session, message)
 
-    def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
+    def get(self, caller: Caller, client: Client, head: RequestHead, _: bytes) -> PendingStream:
         """A standalone stream for messages outside of requests, or the rest of a stream whose connection broke.
 
         Several standalone streams share the session's messages: each message goes to one of them. Raises `HttpError`,
         `RpcError`.
         """
         require_stream(head)
-        session = self._session(head, client.address)
+        session = self._session(head, caller)
         self._sessions.check_open()
         stream, after = self._stream(session, head.once(LAST_EVENT_HEADER.lower()))
         session.stream_opened()
@@ -123,36 +124,36 @@ class LegacyHttp:
             raise HttpError(400, f"{problem}; a GET without it opens a new one")
         return found
 
-    def delete(self, client: Client, head: RequestHead, _: bytes) -> Response:
+    def delete(self, caller: Caller, client: Client, head: RequestHead, _: bytes) -> Response:
         """End a session; its calls in flight are cancelled. Raises `HttpError`."""
-        self._sessions.end(self._session(head, client.address))
+        self._sessions.end(self._session(head, caller))
         return Response(status=204)
 
     def _initialize(self, post: Post) -> Response:
-        head, message, address = post.head, post.message, post.client.address
+        head, message, caller = post.head, post.message, post.caller
         stale = head.once(SESSION_FIELD)
-        if stale is not None and self._sessions.get(address, stale) is not None:
+        if stale is not None and self._sessions.get(caller, stale) is not None:
             problem = RpcError.of_gateway(INVALID_REQUEST, "this session is initialized already")
             raise RpcHttpError(400, problem, message=message)
         try:
-            agent = self._legacy.introduce(message.members, address)
+            agent = self._legacy.introduce(message.members, caller)
         except RpcError as error:
             return Response(jsonrpc.error(message.id, error))
         try:
-            session = self._sessions.open(address, agent.principal.id)
+            session = self._sessions.open(caller, agent.principal.id)
         except RpcError as error:
             raise RpcHttpError.of(error, message) from None
         return Response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.record.id})
 
-    def _session(self, head: RequestHead, address: str) -> LiveSession:
+    def _session(self, head: RequestHead, caller: Caller) -> LiveSession:
         """The session of a request.
 
-        Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this address has no such session.
+        Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this caller has no such session.
         """
         session_id, version_known = session_of(head)
         if session_id is None:
             raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
-        session = self._sessions.get(address, session_id)
+        session = self._sessions.get(caller, session_id)
         if session is None:
             raise HttpError(404, "no such session; begin a new one with initialize")
         if not version_known:

@@ -16,10 +16,10 @@ from msgspec import Raw
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog, require_tasks
 from gateway_core.downstream import admission
-from gateway_core.downstream.agents import exchange_for, principal_of, require_object
+from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.http_errors import STATUS_OF, RpcHttpError
-from gateway_core.downstream.logs import level_of
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import (
@@ -68,7 +68,7 @@ def admit(
     message: Message,
     params: dict[str, Raw],
     meta: Mapping[str, Raw],
-    address: str,
+    caller: Caller,
     headers: Mapping[str, str] | None = None,
 ) -> tuple[Agent, str]:
     """Run the admission checks of a request; returns its agent and the log level that it requests.
@@ -89,7 +89,7 @@ def admit(
         capabilities,
         info,
         bytes(raw(LOG_LEVEL_KEY, b"")),
-        address,
+        caller,
     )
     small = len(method) + len(name) + len(capabilities) + len(info) <= MAX_REMEMBERED
     admitted = _remembered(claims) if small else _admitted(claims)
@@ -109,7 +109,7 @@ class _Claims(msgspec.Struct, frozen=True):
     capabilities: bytes
     info: bytes
     log_level: bytes
-    address: str
+    caller: Caller
 
 
 def _admitted(claims: _Claims) -> tuple[Agent, str]:
@@ -123,7 +123,7 @@ def _admitted(claims: _Claims) -> tuple[Agent, str]:
     version = admission.check(claims.method, _value(claims.name), meta, _value(claims.version), headers)
     small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
     described = _known_agents if small else _described
-    return described(version, claims.capabilities, claims.info, claims.log_level, claims.address)
+    return described(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
 
 
 _remembered = lru_cache(maxsize=REMEMBERED)(_admitted)
@@ -134,12 +134,12 @@ def _value(data: bytes) -> Any:
     return jsonrpc.value(data) if data else None
 
 
-def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes, address: str) -> tuple[Agent, str]:
+def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes, caller: Caller) -> tuple[Agent, str]:
     """The agent that these claims describe, and its log level. Raises `RpcError(INVALID_PARAMS)`."""
     client_info = require_object(Raw(info) if info else None, f"_meta[{CLIENT_INFO_KEY!r}]")
     level = level_of(Raw(log_level), f"_meta[{LOG_LEVEL_KEY!r}]") if log_level else ""
     agent = Agent(
-        principal=principal_of(client_info, address),
+        principal=principal_of(client_info, caller),
         era="modern",
         protocol_version=version,
         client_info=client_info,
@@ -185,7 +185,7 @@ class ModernHttp:
         accepted = accepts(head)
         try:
             check_routing(head)
-            agent, log_level = admit(message, message.members, post.meta, client.address, head.fields)
+            agent, log_level = admit(message, message.members, post.meta, post.caller, head.fields)
             if message.method == DISCOVER:
                 return Response(jsonrpc.result(message.id, discover(self._catalog)))
             if message.method == LISTEN:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import msgspec
 
 from gateway_core.api import CallResult
 from gateway_core.downstream.streams.stream import PostResponse
+from gateway_core.http1.head import HttpError
 from gateway_core.http1.response import Response
 from gateway_core.inline.driver import Running
 from gateway_core.mcp.jsonrpc import Message
+
+RENEW_AGAIN: Final = 5.0
+"""Seconds until a stream's credentials are looked at again, if they could not be judged."""
 
 
 class PendingCall(msgspec.Struct, eq=False):
@@ -55,19 +60,38 @@ class PendingCall(msgspec.Struct, eq=False):
 
 
 class PendingStream:
-    """A stream that a task begins and writes."""
+    """A stream that a task begins and writes. It ends when the credentials that opened it are refused."""
 
-    __slots__ = ("running",)
+    __slots__ = ("_renew", "_renewing", "_until", "running")
 
     def __init__(self, writing: Coroutine[Any, Any, object]) -> None:
         self.running = asyncio.get_running_loop().create_task(writing)
+        self._until = math.inf
+        self._renew: Callable[[], Awaitable[float]] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    def hold_until(self, until: float, renew: Callable[[], Awaitable[float]]) -> None:
+        """Call `renew` at a time (monotonic). It returns the next such time; its `HttpError` 401 ends the stream."""
+        self._until, self._renew = until, renew
 
     def response(self) -> None:
         """None once the stream is complete. Raises the exception of the task, if it failed."""
         self.running.result()
 
     def poll(self, now: float) -> None:
-        """Do nothing: streams have no time limit here."""
+        """Look at the credentials again, if it is time; `now` on the monotonic clock."""
+        if now >= self._until and self._renew is not None:
+            self._until = math.inf
+            self._renewing = asyncio.get_running_loop().create_task(self._hold_on(self._renew, now))
+
+    async def _hold_on(self, renew: Callable[[], Awaitable[float]], now: float) -> None:
+        try:
+            self._until = await renew()
+        except HttpError as error:
+            if error.status == 401:
+                self.running.cancel()
+            else:  # nothing is known at the moment
+                self._until = now + RENEW_AGAIN
 
     def lost(self) -> None:
         """Cancel the task after the loss of the connection."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.http_errors import RpcHttpError
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client
@@ -21,6 +22,7 @@ class Post(msgspec.Struct, eq=False):
     head: RequestHead
     message: Message
     client: Client
+    caller: Caller
     meta: Mapping[str, Raw]
     """The members of `_meta` in the message's params."""
 

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex
 from gateway_core.downstream.http_errors import RpcHttpError, busy
@@ -37,10 +38,10 @@ class SseHttp:
         self._sessions = sessions
         self._channels: dict[str, Duplex] = {}
 
-    def get(self, client: Client, head: RequestHead, _: bytes) -> PendingStream:
+    def get(self, caller: Caller, client: Client, head: RequestHead, _: bytes) -> PendingStream:
         """Open a session and its stream. Raises `HttpError`, `RpcError`."""
         require_stream(head)
-        session = self._sessions.open(client.address, principal_of(b"", client.address).id, on_channel=True)
+        session = self._sessions.open(caller, principal_of(b"", caller).id, on_channel=True)
         session_id = session.record.id
         channel = self._channels[session_id] = Duplex(session, self._legacy)
         session.stream_opened()
@@ -58,13 +59,9 @@ class SseHttp:
             channel.close()
             self._sessions.end(session)
 
-    def check(self, client: Client, head: RequestHead) -> None:
-        """Check a POST before its body is read. Raises `HttpError`."""
-        self._open(client.address, _session_id(head))
-
-    def post(self, client: Client, head: RequestHead, body: bytes) -> Response:
+    def post(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response:
         """Receive a message or a batch; the stream carries each response separately. Raises `HttpError`."""
-        channel = self._open(client.address, _session_id(head))  # its stream may have ended meanwhile
+        channel = self._open(caller, _session_id(head))  # its stream may have ended meanwhile
         session = channel.session
         try:
             messages = decode_all(body, session.agent)
@@ -76,11 +73,12 @@ class SseHttp:
             channel.receive(message)
         return Response(status=202)
 
-    def _open(self, address: str, session_id: str) -> Duplex:
-        """The channel of an open stream. Raises `HttpError` (404) if this address has no such session."""
+    def _open(self, caller: Caller, session_id: str) -> Duplex:
+        """The channel of an open stream. Raises `HttpError` (404) if this caller has no such session."""
         channel = self._channels.get(session_id)
-        if channel is None or channel.session.record.address != address:
+        if channel is None or channel.session.record.caller.key != caller.key:
             raise HttpError(404, f"no such session; begin a new one with GET {STREAM_PATH}")
+        channel.session.renew(caller)
         return channel
 
 

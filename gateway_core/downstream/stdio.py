@@ -18,6 +18,7 @@ from loguru import logger
 from gateway_core.catalog import Catalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex, ModernRequests
 from gateway_core.downstream.legacy import Legacy
@@ -27,7 +28,7 @@ from gateway_core.inline.driver import task_of
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
 
-ADDRESS: Final = "stdio"
+CALLER: Final = Caller("stdio")
 WRITE_TIMEOUT: Final = 30.0
 MAX_UNWRITTEN: Final = 256
 """Unwritten answers above which reading pauses."""
@@ -56,7 +57,7 @@ class StdioServer:
         self._catalog = catalog
         self._sessions = sessions
         self._descriptors = descriptors
-        self._session = sessions.open_unstored(ADDRESS, principal_of(b"", ADDRESS).id)
+        self._session = sessions.open_unstored(CALLER, principal_of(b"", CALLER).id)
         self._channel = Duplex(self._session, legacy, modern)
         self._reading: asyncio.Task[None] | None = None
 

@@ -13,6 +13,7 @@ from loguru import logger
 
 from gateway_core.api import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
 from gateway_core.errors import PluginError, RpcError
+from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
 from gateway_core.hooks.verdicts import (
@@ -51,6 +52,7 @@ class Chain:
     """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
     def __init__(self, plugins: Sequence[LoadedPlugin]) -> None:
+        """Raises `PluginError` for an authenticator that cannot be used."""
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
         registry = manager()
         for plugin in self.plugins:
@@ -74,6 +76,7 @@ class Chain:
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
+        self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()))
         self._entered: list[LoadedPlugin] = []
 
     async def __aenter__(self) -> Self:

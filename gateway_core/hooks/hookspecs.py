@@ -1,4 +1,4 @@
-"""The specifications of the five hooks. pluggy registers and checks implementations; `chain` calls them."""
+"""The specifications of the six hooks. pluggy registers and checks implementations; `chain` calls them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import Final
 
 import pluggy
 
-from gateway_core.api import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
+from gateway_core.api import (
+    Call,
+    CallResult,
+    Claim,
+    Credentials,
+    Health,
+    Principal,
+    Reject,
+    ToolConflict,
+    UpstreamView,
+)
 
 PROJECT: Final = "gateway_core"
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
@@ -72,4 +82,23 @@ def check_health(upstream: UpstreamView) -> Health | Awaitable[Health | None] | 
     :returns: a `Health`, or None for the core's own check (`ping`, or `server/discover` for modern servers).
 
     Synchronous or asynchronous; ends after the check's timeout of 5 s.
+    """
+
+
+@hookspec(firstresult=True)
+def authenticate(credentials: Credentials) -> Principal | Reject | Awaitable[Principal | Reject | None] | None:
+    """Prove who makes a request.
+
+    :param credentials: the request's headers named by `credential_headers`, its client certificate, and its address.
+    :returns: a verified principal (`Principal.proven`); a `Reject` for credentials of this plugin's kind that prove
+        nothing; None for credentials of another kind, or none at all: the next plugin is asked. If all return None,
+        the request is refused. Every refusal looks the same to the client; the message of a `Reject` is logged.
+
+    Synchronous or asynchronous; ends after 10 s. Called once for each combination of credentials, not for each request:
+    the gateway remembers the verdict for a limited time, at most until `Principal.expires`.
+
+    A plugin that fails refuses the request: its `on_error` cannot be "ignore". Optional attributes of the plugin:
+    `credential_headers`, names of headers (default: `("authorization",)`); `challenges`, values of `WWW-Authenticate`
+    in a refusal (RFC 9110, 11.6.1); `remember`, seconds for which a verdict holds (default and maximum: 300);
+    `well_known`, JSON documents that anybody may read, by their path below `/.well-known/` (RFC 8615).
     """

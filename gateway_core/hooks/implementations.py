@@ -34,7 +34,7 @@ class LoadedPlugin:
 
 
 def manager() -> pluggy.PluginManager:
-    """A pluggy manager with the five hooks and no plugins."""
+    """A pluggy manager with the six hooks and no plugins."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     return found

@@ -122,6 +122,8 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
         return None
     problems = _hook_problems(plugin)
+    if entry.on_error == "ignore" and "authenticate" in dict(implementations(plugin)):
+        problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
     for problem in problems:
         report(problem)
     methods = _methods(plugin, report)

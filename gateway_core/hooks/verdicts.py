@@ -55,12 +55,12 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
     if verdict is None or verdict is call:
         return call, None
     if isinstance(verdict, Reject):
-        _check_refusal(verdict)
+        check_refusal(verdict)
         return call, verdict
     if isinstance(verdict, Call):
         if not verdict.is_rewrite_of(call):
             raise Misuse("returned a Call that was not made with call.replace()")
-        _check_text(verdict.name, "a Call whose name")
+        check_text(verdict.name, "a Call whose name")
         if verdict.raw_arguments is not call.raw_arguments and verdict.raw_arguments != b"":
             _check_object(verdict.raw_arguments, "a Call whose arguments")
         return lookup(verdict), None
@@ -75,11 +75,11 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
     if before is not None and verdict is before:
         return before
     if not isinstance(verdict, CallResult):
-        raise Misuse(f"returned {_kind(verdict)} instead of {wanted}")
+        raise Misuse(f"returned {kind(verdict)} instead of {wanted}")
     if not isinstance(verdict.outcome, Outcome):
-        raise Misuse(f"returned a CallResult whose outcome is {_kind(verdict.outcome)}, not an Outcome")
+        raise Misuse(f"returned a CallResult whose outcome is {kind(verdict.outcome)}, not an Outcome")
     if verdict.upstream is not None:
-        _check_text(verdict.upstream, "a CallResult whose upstream")
+        check_text(verdict.upstream, "a CallResult whose upstream")
     if verdict.era not in {None, "legacy", "modern"}:
         raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
     if verdict.error is not None:
@@ -101,8 +101,9 @@ def sendable(error: RpcError) -> bool:
     return True
 
 
-def _check_refusal(refusal: Reject) -> None:
-    _check_text(refusal.message, "a Reject whose message")
+def check_refusal(refusal: Reject) -> None:
+    """Raise `Misuse` unless the refusal can be sent."""
+    check_text(refusal.message, "a Reject whose message")
     if not _is_int32(refusal.code):
         raise Misuse("returned a Reject whose code is not an integer of 32 bits")
     wait = refusal.retry_after
@@ -117,11 +118,11 @@ def _check_error(error: Any, before: RpcError | None) -> None:
     if error is before:
         return
     if not isinstance(error, RpcError):
-        raise Misuse(f"returned a CallResult whose error is {_kind(error)}, not an RpcError")
+        raise Misuse(f"returned a CallResult whose error is {kind(error)}, not an RpcError")
     # A code from an upstream may be passed on, even if it is larger.
     if not (_is_int32(error.code) or (before is not None and error.code == before.code)):
         raise Misuse("returned an error whose code is not an integer of 32 bits")
-    _check_text(error.message, "an error whose message")
+    check_text(error.message, "an error whose message")
     try:
         jsonrpc.encode(error.data)
     except Exception as problem:
@@ -141,9 +142,10 @@ def _check_object(raw: Any, what: str) -> None:
         raise Misuse(f"returned {what} are no JSON object on one line")
 
 
-def _check_text(text: Any, what: str) -> None:
+def check_text(text: Any, what: str) -> None:
+    """Raise `Misuse` unless `text` is Unicode text."""
     if not isinstance(text, str):
-        raise Misuse(f"returned {what} is {_kind(text)}, not a text")
+        raise Misuse(f"returned {what} is {kind(text)}, not a text")
     try:
         text.encode()
     except UnicodeEncodeError as problem:
@@ -159,11 +161,11 @@ def checked_names(conflict: ToolConflict, names: Any) -> Mapping[str, Claim] | N
     if names is None:
         return None
     if not isinstance(names, Mapping):
-        raise Misuse(f"returned {_kind(names)} instead of None or a mapping of names to claims")
+        raise Misuse(f"returned {kind(names)} instead of None or a mapping of names to claims")
     for name, claim in names.items():
         if not isinstance(name, str) or not name:
             raise Misuse("returned a name that is not a string, or an empty one")
-        _check_text(name, "a name that")
+        check_text(name, "a name that")
         if not any(claim is known for known in conflict.claims):
             raise Misuse("returned a claim that is not one of the conflict's")
     return dict(names)
@@ -174,7 +176,7 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
     if choice is None:
         return None
     if choice is not candidates[0] and not any(candidate is choice for candidate in candidates):
-        raise Misuse(f"returned {_kind(choice)} that is not one of the candidates")
+        raise Misuse(f"returned {kind(choice)} that is not one of the candidates")
     found: UpstreamView = choice
     return found
 
@@ -182,14 +184,15 @@ def checked_choice(candidates: Sequence[UpstreamView], choice: Any) -> UpstreamV
 def checked_health(health: Any) -> Health:
     """The verdict of `check_health`. Raises `Misuse` if it is invalid."""
     if not isinstance(health, Health):
-        raise Misuse(f"returned {_kind(health)} instead of a Health")
+        raise Misuse(f"returned {kind(health)} instead of a Health")
     if not isinstance(health.healthy, bool):
         raise Misuse("returned a Health that is neither True nor False")
-    _check_text(health.reason, "a Health whose reason")
+    check_text(health.reason, "a Health whose reason")
     return health
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a verdict is, for a message; closes a coroutine."""
     if inspect.iscoroutine(value):
         value.close()  # never awaited; without this, Python warns about it in an unrelated place
         return "an awaitable"

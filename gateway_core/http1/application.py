@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
+from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.http1.writer import ResponseStream
@@ -18,8 +19,14 @@ class Client(Protocol):
     """The client's address in its canonical form."""
     network: str
     """The network that its share of every limit counts for; see `shares.network_of`."""
-    secure: bool
-    """Whether the connection uses TLS."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection uses TLS."""
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """The client's certificate, which the handshake has verified; None without one."""
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""

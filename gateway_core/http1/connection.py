@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
+from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.http1.flow import ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
@@ -44,8 +45,10 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "_pending"),
         *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer", "_yielded"),
-        *("address", "network", "secure"),
+        *("address", "network"),
     )
+
+    secure: ClassVar[bool] = False  # `handshake.TlsConnection` is the one with TLS
 
     def __init__(self, server: ServerContext) -> None:
         self._server = server
@@ -70,9 +73,6 @@ class ServerConnection(asyncio.Protocol):
         self._yielded = False
         """Whether buffered requests wait for the next turn of the event loop."""
         self.address = self.network = ""
-        """The client's address in its canonical form, and the network that its share of every limit counts for."""
-        self.secure = False
-        """Whether the connection uses TLS."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
@@ -81,7 +81,6 @@ class ServerConnection(asyncio.Protocol):
         peer = wire.get_extra_info("peername")
         self.address = canonical_address(str(peer[0]) if peer else "")
         self.network = network_of(self.address)
-        self.secure = wire.get_extra_info("sslcontext") is not None
         sock = wire.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -253,6 +252,10 @@ class ServerConnection(asyncio.Protocol):
         """Count the connection against the limit; False if the limit is reached."""
         self._admitted = self._admitted or self._server.admit(self)
         return self._admitted
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        return None
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""

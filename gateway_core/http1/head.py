@@ -7,6 +7,7 @@ lenient second parser.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -56,16 +57,18 @@ class HttpError(Exception):
 class Route:
     """Shared by requests whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
 
-    __slots__ = ("handler", "headers")
+    __slots__ = ("handler", "headers", "until")
 
     def __init__(self) -> None:
         self.handler: Any = None
+        self.until = math.inf
+        """Time (monotonic) until which `handler` may be used."""
         self.headers: Mapping[str, str] = {}
         """Headers of every response to a request with `Origin`, beside those of the response."""
 
-    def keep(self, handler: object) -> None:
-        """Serve later requests of this connection that share the route with `handler`."""
-        self.handler = handler
+    def keep(self, handler: object, until: float = math.inf) -> None:
+        """Serve later requests of this connection that share the route with `handler`, until a time (monotonic)."""
+        self.handler, self.until = handler, until
 
     def add_headers(self, headers: Mapping[str, str]) -> None:
         """Send `headers` with every response, errors and streams included."""

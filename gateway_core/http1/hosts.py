@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multidict import MultiMapping
 
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?")
-_ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
+_ORIGIN: Final = re.compile(r"http(s?)://(.+)", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
@@ -42,16 +42,29 @@ def leads_to_loopback(host: str) -> bool:
     return host.endswith(".localhost") or is_loopback(host)
 
 
-def base_url(host: str, port: int) -> str:
-    """The `http://` URL of a listener without a trailing slash; an IPv6 address gets brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def base_url(host: str, port: int, *, secure: bool = False) -> str:
+    """The URL of a listener without a trailing slash; an IPv6 address gets brackets. `secure`: whether it uses TLS."""
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class HostGuard:
     """Checks Host and Origin against loopback names, the configured host, and the operator's allow lists."""
 
-    def __init__(self, host: str, allowed_hosts: Iterable[str] = (), allowed_origins: Iterable[str] = ()) -> None:
-        """An allowed host without a port matches every port; allowed origins are compared literally."""
+    def __init__(
+        self,
+        host: str,
+        allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+        *,
+        secure: bool = False,
+    ) -> None:
+        """An allowed host without a port matches every port; allowed origins are compared literally.
+
+        `secure`: whether the listener uses TLS. Then only `https://` origins of allowed hosts are known, because an
+        attacker on the network can write the pages of the others.
+        """
+        self._secure = secure
         self._hosts = frozenset(_bare(name) for name in (host, *allowed_hosts))
         self._origins = frozenset(allowed_origins)
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
@@ -90,8 +103,11 @@ class HostGuard:
         if value in self._origins:
             return True
         origin = _ORIGIN.fullmatch(value)
-        match = _AUTHORITY.fullmatch(origin[1]) if origin else None
-        return match is not None and self._known(match[1] or match[2], match[0])
+        match = _AUTHORITY.fullmatch(origin[2]) if origin else None
+        if origin is None or match is None:
+            return False
+        host = match[1] or match[2]
+        return is_loopback(host) or (self._known(host, match[0]) and not (self._secure and not origin[1]))
 
     def _known(self, host: str, authority: str) -> bool:
         return is_loopback(host) or host.lower() in self._hosts or authority.lower() in self._hosts

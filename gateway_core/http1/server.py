@@ -7,10 +7,10 @@ import ssl
 import time
 from typing import Final
 
-from gateway_core.http1 import connection as connections
 from gateway_core.http1.application import Application
 from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.connection_limit import ConnectionLimit
+from gateway_core.http1.handshake import FailedHandshakes, Handshake, HandshakePace
 from gateway_core.http1.response import ResponseHeads
 from gateway_core.limits.pace import Pace
 
@@ -36,28 +36,41 @@ class HttpServer:
         """Whether connections close after their current response."""
         self.port = 0
         """The listening port, set by `start`."""
-        self._open: set[ServerConnection] = set()
+        self._open: set[ServerConnection | Handshake] = set()
         self._admitted = ConnectionLimit(max_connections)
         self._sockets = ConnectionLimit(max_connections + max(max_connections * 3, SPARE))
         self._paces: dict[str, Pace] = {}
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._handshakes = HandshakePace()
+        self._failed_handshakes = FailedHandshakes()
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         """Listen; port 0 chooses a free one. `tls`: the context of a server that speaks TLS; None for plain TCP.
 
         Raises `OSError` if the address cannot be used.
         """
+        self._tls = tls
         self._listener = await asyncio.get_running_loop().create_server(
-            lambda: ServerConnection(self),
+            lambda: ServerConnection(self) if self._tls is None else Handshake(self),
             host,
             port,
             reuse_address=True,
             backlog=1024,
-            ssl=tls,
-            ssl_handshake_timeout=connections.HEAD_TIMEOUT if tls is not None else None,
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Use another context for new connections; open ones and handshakes in progress keep theirs."""
+        assert self._tls is not None, "the server was started with TLS"
+        self._tls = tls
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """The context for new connections. Only for a server with TLS."""
+        assert self._tls is not None
+        return self._tls
 
     def stop_accepting(self) -> None:
         """Accept no new connections; open ones are still served."""
@@ -94,7 +107,7 @@ class HttpServer:
         """Connections that count against the limit."""
         return len(self._admitted)
 
-    def opened(self, connection: ServerConnection) -> bool:
+    def opened(self, connection: ServerConnection | Handshake) -> bool:
         """Register a new connection; False if there are too many even to refuse it with a response."""
         self._open.add(connection)
         return self._sockets.admit(connection)
@@ -116,7 +129,15 @@ class HttpServer:
                 del self._paces[next(iter(self._paces))]
         return pace.pause(size)
 
-    def closed(self, connection: ServerConnection) -> None:
+    def handshake_delay(self, network: str) -> float:
+        """Count a handshake; returns the seconds that it must wait."""
+        return self._handshakes.delay(network)
+
+    def handshake_failed(self, network: str, address: str, error: BaseException) -> None:
+        """Log why a client could not connect."""
+        self._failed_handshakes.log(network, address, error)
+
+    def closed(self, connection: ServerConnection | Handshake) -> None:
         """Forget a connection."""
         self._open.discard(connection)
         self._admitted.leave(connection)

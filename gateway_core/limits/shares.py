@@ -39,12 +39,14 @@ class Principal(Protocol):
     @property
     def id(self) -> str: ...
     @property
+    def verified(self) -> bool: ...
+    @property
     def address(self) -> str: ...
 
 
 def holder_of(principal: Principal) -> Holder:
-    """The holder that the places of an agent count for."""
-    return network_of(principal.address), principal.id
+    """The holder that the places of an agent count for. A verified one counts for itself, wherever it calls from."""
+    return principal.id if principal.verified else network_of(principal.address), principal.id
 
 
 class Shares(Generic[T]):

@@ -62,7 +62,7 @@ def test_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
         ('{ ca = "folder.pem" }', "ca", "cannot be read: Is a directory"),
         ('{ ca = "text.pem" }', "ca", "holds no certificate in PEM"),
         ('{ cert = "text.pem", key = "key.pem" }', "cert", "holds no certificate in PEM"),
-        ('{ cert = "cert.pem" }', "cert", "its key is missing"),
+        ('{ cert = "cert.pem" }', "cert", "holds no private key in PEM; name the file of the key in key"),
         ('{ cert = "cert.pem", key = "none.pem" }', "key", "cannot be read"),
         ('{ cert = "cert.pem", key = "other-key.pem" }', "key", "does not belong to the certificate"),
         ('{ cert = "cert.pem", key = "locked.pem" }', "key", "is encrypted with a passphrase"),

@@ -13,16 +13,18 @@ import pytest
 
 from gateway_core.api import CallResult, Outcome
 from gateway_core.config import LimitsConfig, ProxyConfig
-from gateway_core.downstream.app import DataPlane
+from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Chain
 from gateway_core.inline.deadlines import Deadline, Deadlines
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
+from gateway_core.testing import configured
 
 TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
@@ -180,7 +182,7 @@ class World:
         """Open a legacy session; returns the headers of its later requests."""
         answer = await self.post(initialize_request(name, version), headers)
         assert answer.status == 200, answer.body
-        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version}
+        session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": version, **headers}
         done = await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         assert done.status == 202
         return session
@@ -262,6 +264,7 @@ def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple
         catalog=catalog,
         store=store_for(config),
         events=SessionEvents(([] if ended is None else ended).append),
+        authenticators=Chain([]).authenticators,
         ready=lambda: True,
     )
     return downstream, pipeline, catalog
@@ -296,7 +299,7 @@ def helpers() -> Any:
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
-    store = settings.pop("store", None)
+    store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
     config = ProxyConfig(limits=limits, **settings)
     pipeline, catalog, budget = FakePipeline(), FakeCatalog(), MemoryBudget()
     store = store or store_for(config)
@@ -311,6 +314,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         catalog=catalog,
         store=store,
         events=SessionEvents(ended),
+        authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
     )
     server = downstream.http_server()
@@ -325,7 +329,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Start worlds with settings of the test's own."""
+    """Start worlds with settings of the test's own. `authenticators`: plugins; `store`: the session store."""
     stack: list[Any] = []
 
     async def begin(**settings: Any) -> World:

@@ -457,7 +457,7 @@ async def test_house_is_kept_on_after_a_chore_has_failed(start: Any, monkeypatch
 
     lines: list[str] = []
     sink = logger.add(lines.append, level="ERROR", diagnose=False)
-    monkeypatch.setattr("gateway_core.downstream.app.HOUSEKEEPING_INTERVAL", 0.05)
+    monkeypatch.setattr("gateway_core.downstream.data_plane.HOUSEKEEPING_INTERVAL", 0.05)
     world = await start(limits={"session_idle": 0.2})
     expire = world.store.expire
 

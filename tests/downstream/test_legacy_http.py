@@ -130,7 +130,7 @@ async def test_initialize_with_a_stale_session_header_opens_a_new_session(start:
     elif stale == "of another address":
         (known,) = world.downstream.sessions
         for table in (world.downstream.sessions._live, world.store._sessions):
-            table["10.0.0.1", session_id] = table.pop((known.record.address, session_id))
+            table["10.0.0.1", session_id] = table.pop((known.record.caller.key, session_id))
     else:
         (known,) = world.downstream.sessions
         known.record.on_channel = True

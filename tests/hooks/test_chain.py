@@ -969,4 +969,6 @@ def test_the_chain_never_calls_through_pluggy(monkeypatch):
 
 
 def test_the_chain_knows_every_hook():
-    assert set(HOOKS) == {"route_tool", "resolve_conflict", "before_call", "after_call", "check_health"}
+    assert set(HOOKS) == {
+        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate")
+    }

@@ -19,13 +19,14 @@ def _documented() -> set[str]:
     return {heading for heading in _headings("hooks.md") if re.fullmatch(r"\w+\(.*\)", heading)}
 
 
-def test_the_hooks_are_these_five():
+def test_the_hooks_are_these_six():
     assert HOOKS == {
         "route_tool": ("call", "candidates"),
         "resolve_conflict": ("conflict",),
         "before_call": ("call",),
         "after_call": ("call", "result"),
         "check_health": ("upstream",),
+        "authenticate": ("credentials",),
     }
 
 
@@ -40,5 +41,5 @@ def test_the_documentation_has_no_other_hooks():
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_each_hook_has_a_test_of_its_name(name):
-    tests = (ROOT / "tests" / "hooks" / "test_chain.py").read_text()
+    tests = "".join((ROOT / "tests" / "hooks" / f"test_{name}.py").read_text() for name in ("chain", "authenticators"))
     assert re.search(rf"^(async )?def test_hook_{name}\(", tests, re.MULTILINE)

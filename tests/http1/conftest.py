@@ -1,11 +1,14 @@
 """A server of the test's own application on a real socket."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+import trustme
+import uvloop
 
 from gateway_core.http1.application import Client, Handler
 from gateway_core.http1.head import HttpError, RequestHead
@@ -168,3 +171,70 @@ async def start() -> AsyncIterator[Start]:
 @pytest.fixture
 async def world(start: Start) -> World:
     return await start()
+
+
+# -- TLS ------------------------------------------------------------------------------------------------------------
+
+Run = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def client(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest, server_tls: ssl.SSLContext, client: ssl.SSLContext) -> Run:
+    """Run `body(world, client)` with a server over TLS. The event loop must not report an error."""
+
+    def runs(body: Callable[[World, ssl.SSLContext], Awaitable[None]], **settings: Any) -> None:
+        async def main() -> None:
+            errors: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+            async with asyncio.timeout(30), _serving(tls=server_tls, **settings) as world:
+                await body(world, client)
+            assert errors == []
+            assert world.application.failures == []
+
+        request.param(main())
+
+    return runs
+
+
+@asynccontextmanager
+async def dialled(
+    world: World, client: ssl.SSLContext | None, **options: Any
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the server; plain TCP if `client` is None."""
+    reader, peer = await world.dial(ssl=client, **options)
+    try:
+        yield reader, peer
+    finally:
+        peer.transport.abort()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def read_response(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The head and the body of a response with a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)

@@ -146,3 +146,25 @@ def test_a_name_below_localhost_is_no_host_of_a_request(guard: HostGuard) -> Non
 def test_addresses_of_both_families_become_urls() -> None:
     assert base_url("127.0.0.1", 3000) == "http://127.0.0.1:3000"
     assert base_url("::1", 3000) == "http://[::1]:3000"
+    assert base_url("127.0.0.1", 3000, secure=True) == "https://127.0.0.1:3000"
+    assert base_url("::1", 3000, secure=True) == "https://[::1]:3000"
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://gateway.example.com", 200),
+        ("https://gateway.example.com:8443", 200),
+        ("http://gateway.example.com", 403),
+        ("HTTP://gateway.example.com:5", 403),
+        ("http://192.0.2.7", 403),
+        ("https://192.0.2.7", 200),
+        ("http://localhost:6274", 200),
+        ("http://127.0.0.1", 200),
+        ("http://written.example.com", 200),
+        ("https://written.example.com", 403),
+    ],
+)
+def test_with_tls_a_page_that_came_without_it_is_no_page_of_an_allowed_host(origin: str, status: int) -> None:
+    guard = HostGuard("192.0.2.7", ["gateway.example.com"], ["http://written.example.com"], secure=True)
+    assert verdict(guard, ("Host", "gateway.example.com"), ("Origin", origin)) == status

@@ -4,76 +4,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import trustme
-import uvloop
 
 from gateway_core.http1 import connection, writer
 from gateway_core.http1.response import Response
+from tests.http1.conftest import Run, dialled, read_response, until
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-Body = Callable[[Any, ssl.SSLContext], Awaitable[None]]
-Run = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def client(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest, serving: Any, authority: trustme.CA, client: ssl.SSLContext) -> Run:
-    """Run `body(world, client)` with a server over TLS. The event loop must not report an error."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-
-    def runs(body: Body, **settings: Any) -> None:
-        async def main() -> None:
-            errors: list[Any] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-            async with asyncio.timeout(30), serving(tls=context, **settings) as world:
-                await body(world, client)
-            assert errors == []
-            assert world.application.failures == []
-
-        request.param(main())
-
-    return runs
-
-
-@contextlib.asynccontextmanager
-async def dialled(
-    world: Any, client: ssl.SSLContext | None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, peer = await world.dial(ssl=client)
-    try:
-        yield reader, peer
-    finally:
-        peer.transport.abort()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
-async def read_response(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The head and the body of a response with a length."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-    return head, await reader.readexactly(length)
 
 
 @pytest.mark.parametrize("path", [b"/", b"/size?3000000", b"/stream?50", b"/refused", b"/wait"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
 from gateway_core.cli.settings import local_gateway
-from gateway_core.config import Config, exposure
+from gateway_core.config import Config, exposure, unprotected
 from gateway_core.errors import ConfigError, PluginError
+from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
@@ -24,6 +26,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     path = locate(config)
     try:
         settings, loaded = load_with_plugins(path)
+        _require_protection(settings, loaded)
     except (ConfigError, PluginError) as error:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
@@ -31,7 +34,8 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
     proxy, rows = settings.proxy, found or _from_file(settings)
-    warnings = exposure(proxy)
+    authenticates = any("authenticate" in plugin.hooks for plugin in loaded)
+    warnings = exposure(proxy, authenticates=authenticates)
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -62,6 +66,13 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put(f"note: `{command('start')}` will refuse this file, because mcp.proxy.enable is false")
     if failed:
         raise Failed(f"{len(failed)} of {count(len(found), 'upstream')} failed: {', '.join(failed)}")
+
+
+def _require_protection(settings: Config, loaded: Sequence[LoadedPlugin]) -> None:
+    """Raise `ConfigError` if others could use the gateway unauthenticated, `PluginError` for a bad authenticator."""
+    reason = unprotected(settings.proxy, authenticates=bool(Chain(loaded).authenticators))
+    if reason is not None:
+        raise ConfigError([reason])
 
 
 def _from_file(config: Config) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ Names, descriptions and errors come from upstreams, so every text is escaped and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -58,6 +59,18 @@ def _endpoint(status: dict[str, Any]) -> str:
     return f"{status['address']}/{'sse' if status['transport'] == 'sse' else 'mcp'}"
 
 
+def _certificate(found: dict[str, Any] | None) -> dict[str, str]:
+    """The row about the certificate that agents see; none without TLS."""
+    if found is None:
+        return {}
+    names = ", ".join(escape(str(name)) for name in found["names"]) or "no names"
+    left = found["expires"] - time.time()
+    ends = f"expires in {duration(left)}" if left > 0 else painted("expired", RED)
+    asks = found["client_certificate"]
+    clients = "" if asks == "none" else f"; client certificates are {asks}"
+    return {"certificate": f"{names}; {ends}{clients}"}
+
+
 def show_status(status: dict[str, Any]) -> None:
     """Print the response of GET `/admin/status`."""
     if status["draining"]:
@@ -70,6 +83,7 @@ def show_status(status: dict[str, Any]) -> None:
     head = {
         "running": f"pid {status['pid']}, up {duration(status['uptime'])}, version {status['version']}, {state}",
         "address": _endpoint(status),
+        **_certificate(status.get("certificate")),
         "control plane": status["control"],
         "configuration": escape(str(status["config"])),
         "agents": f"{count(status['connections'], 'connection')}, {count(status['sessions'], 'session')}",

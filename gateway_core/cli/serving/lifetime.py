@@ -90,10 +90,10 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
         log = log.model_copy(update={"file": str(log_file(config.path, state_folder(config.path)))})
     held = held_secrets(proxy, hold.instance.token)
     output.setup(log, to_terminal=starter is None and sys.stderr.isatty(), held=held)
-    for warning in exposure(proxy):
-        logger.warning("{}", warning)
     signals = Signals(proxy.drain_timeout, hold.release)
     async with _gateway(config, early, held, signals, hold.instance.token) as gateway:
+        for warning in exposure(proxy, authenticates=gateway.authenticates):
+            logger.warning("{}", warning)
         control = proxy.control
         with port.explained(control.host, control.port, port.CONTROL_PORT):
             await gateway.start_control(control.host, control.port)
@@ -180,7 +180,12 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 
 def _announce(gateway: Gateway, starter: Starter | None, log: str) -> None:
     if starter is not None:
-        starter.ready(gateway.address, gateway.control.address, log, exposure(gateway.config.proxy))
+        starter.ready(
+            gateway.address,
+            gateway.control.address,
+            log,
+            exposure(gateway.config.proxy, authenticates=gateway.authenticates),
+        )
     if starter is None and sys.stderr.isatty():
         say(pages.start_summary(gateway.status()))
     else:

@@ -51,7 +51,14 @@ def _start(config: Path | None, *, stdio: bool, starter: Starter | None, options
         _run(settings, None, None)
         return
     prepare(folder)
-    hold = acquire(path, host=proxy.host, port=proxy.port, drain_timeout=proxy.drain_timeout, folder=folder)
+    hold = acquire(
+        path,
+        host=proxy.host,
+        port=proxy.port,
+        drain_timeout=proxy.drain_timeout,
+        folder=folder,
+        certificate="" if proxy.tls is None else proxy.tls.cert,
+    )
     try:
         with port.explained(proxy.host, proxy.port):
             port.check(proxy.host, proxy.port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -19,12 +20,14 @@ from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
 from gateway_core.cli.tools.listing import near_name, tool_page
+from gateway_core.cli.tools.tls import ClientFiles, context_for
 from gateway_core.config import Config, load
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY
 
+NO_FILES: Final = ClientFiles()
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_GRACE: Final = 40.0
 """Seconds added to the gateway's `max_timeout`, for the handshake, the list of tools and the response."""
@@ -34,16 +37,27 @@ MISSED_CHECKS: Final = 3
 """Looks in a row without an answer after which the gateway counts as frozen."""
 
 
-def call(config: Path | None, name: str, *, args: Sequence[str], data: str | None, as_json: bool) -> None:
+def call(
+    config: Path | None,
+    name: str,
+    *,
+    args: Sequence[str],
+    data: str | None,
+    as_json: bool,
+    client: ClientFiles = NO_FILES,
+) -> None:
     """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
     check_text(name)
     given = read_arguments(args, data)
     path = locate(config)
     running = instance_of(path)
+    client.check(tls=running is not None and bool(running.certificate))
     if running is not None:
-        limit = _limit(fetch(running, "status"))  # detects a hanging gateway before the call
+        status = fetch(running, "status")  # detects a hanging gateway before the call
+        limit = _limit(status)
+        tls = context_for(running.certificate, status, client) if running.certificate else None
         arguments = given.for_tool(fetch(running, tool_page(name))["definition"])
-        answer = asyncio.run(_through(running, name, arguments, limit))
+        answer = asyncio.run(_through(running, name, arguments, limit, tls))
         if _is_unknown(answer):
             _propose(answer, name, fetch(running, "tools")["tools"])
     else:
@@ -75,13 +89,15 @@ def _limit(status: dict[str, Any]) -> float:
     return (float(longest) if isinstance(longest, int | float) else 300.0) + ANSWER_GRACE
 
 
-async def _through(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+async def _through(
+    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
     """Call as an agent of the running gateway; returns `{"result"}` or `{"error"}`.
 
     Raises `NotAnswering` after `limit` seconds, or earlier if the gateway no longer answers its control plane, and
     `Failed` for any other failure.
     """
-    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit))
+    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit, tls))
     missed = 0
     while not (await asyncio.wait({calling}, timeout=CHECK_INTERVAL))[0]:
         try:
@@ -97,7 +113,9 @@ async def _through(instance: Instance, name: str, arguments: dict[str, Any], lim
     return calling.result()
 
 
-async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], limit: float) -> dict[str, Any]:
+async def _as_agent(
+    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
     """The call with the official client."""
     import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
     from mcp import Client, MCPError  # noqa: PLC0415
@@ -118,7 +136,9 @@ async def _as_agent(instance: Instance, name: str, arguments: dict[str, Any], li
     try:
         async with (
             asyncio.timeout(limit),
-            httpx2.AsyncClient(trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}) as http,
+            httpx2.AsyncClient(
+                trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}, verify=tls or True
+            ) as http,
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),
                 client_info=Implementation(name="rad", version=version("gateway-core")),

@@ -12,7 +12,7 @@ from gateway_core.api import Principal
 from gateway_core.errors import TooManyCalls
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.deadlines import Deadline
-from gateway_core.limits.shares import network_of
+from gateway_core.limits.shares import holder_of
 
 COUNTED_FOR: Final = 0.05
 """Seconds for which one count of the running calls is used."""
@@ -29,7 +29,8 @@ MAX_WAIT: Final = 60.0
 class CallShares:
     """Bounds the calls of one principal to a quarter of the limit, and those of one address to three quarters.
 
-    The bound of an address holds only while other addresses want places. All agents behind a proxy have one address.
+    The bound of an address holds only while other addresses want places. All agents behind a proxy have one address. A
+    verified principal counts as an address of its own.
     """
 
     def __init__(self, limit: int, running: Callable[[], Collection[Deadline]]) -> None:
@@ -46,7 +47,7 @@ class CallShares:
     def check(self, principal: Principal) -> None:
         """Count one more call. Raises `TooManyCalls` if `principal` or its address has its share in flight."""
         now = asyncio.get_running_loop().time()
-        address = network_of(principal.address)
+        address = holder_of(principal)[0]
         if address in self._asked or len(self._asked) < MAX_ADDRESSES:
             self._asked[address] = now
         if now - self._counted_at > COUNTED_FOR:
@@ -56,7 +57,7 @@ class CallShares:
             raise TooManyCalls(what, self._wait(now, lambda it: it.id == principal.id))
         if len(self._asked) > 1 and self._addresses[address] > self._of_address:
             what = f"{address} has more than {self._of_address} requests in flight, its share while many are"
-            raise TooManyCalls(what, self._wait(now, lambda it: network_of(it.address) == address))
+            raise TooManyCalls(what, self._wait(now, lambda it: holder_of(it)[0] == address))
         self._principals[principal.id] += 1
         self._addresses[address] += 1
 
@@ -64,7 +65,7 @@ class CallShares:
         self._counted_at = now
         principals = [principal for principal, _ in self._holders()]
         self._principals = Counter(it.id for it in principals)
-        self._addresses = Counter(network_of(it.address) for it in principals)
+        self._addresses = Counter(holder_of(it)[0] for it in principals)
         self._asked = {address: asked for address, asked in self._asked.items() if now - asked < WANTED_FOR}
 
     def _holders(self) -> list[tuple[Principal, Deadline]]:

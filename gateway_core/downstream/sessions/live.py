@@ -1,8 +1,8 @@
 """What this process holds of a legacy session: calls in flight, queued messages, questions, resumable streams.
 
 A `LiveSession` is built around a `SessionRecord`, which holds everything that may leave the process. It can be built
-from that record alone. A session is looked up by its id and the address that opened it: to others it looks as if it did
-not exist. A session id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
+from that record alone. A session is looked up by its id and the key of the caller that opened it: to others it looks as
+if it did not exist. A session id is not proof of identity (2025-11-25, Security Best Practices, Session Hijacking).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from msgspec import Raw
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.streams.event_store import EventStore, StoredStream
 from gateway_core.downstream.streams.questions import AgentQuestions
@@ -92,15 +93,13 @@ class LiveSession:
 
     def introduce(self, agent: Agent) -> None:
         """Make `agent`, as its `initialize` request described it, the agent of the session."""
-        record = self.record
-        record.protocol_version = agent.protocol_version
-        record.client_info, record.capabilities = agent.client_info, agent.capabilities
+        self.record.introduce(agent.protocol_version, agent.client_info, agent.capabilities)
         self._create_agent()
 
     def _create_agent(self) -> None:
         record = self.record
         self.agent = Agent(
-            principal=principal_of(record.client_info, record.address),
+            principal=principal_of(record.client_info, record.caller),
             era="legacy",
             protocol_version=record.protocol_version,
             client_info=record.client_info,
@@ -108,6 +107,15 @@ class LiveSession:
             session_id=record.id,
             standalone=SessionBack(self, limit=self._question_timeout),
         )
+
+    def renew(self, caller: Caller) -> None:
+        """Let later requests have the rights that the caller has now. `caller` has the key of the session's."""
+        before = self.record.caller
+        if caller is before:
+            return
+        self.record.renew(caller)
+        if self.agent is not None and caller.principal != before.principal:
+            self._create_agent()
 
     def touch(self) -> None:
         self.record.touch(self._clock())

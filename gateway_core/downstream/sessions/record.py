@@ -6,12 +6,15 @@ import secrets
 
 import msgspec
 
+from gateway_core.downstream.auth.caller import Caller
+
 
 class SessionRecord(msgspec.Struct, eq=False):
     """One legacy session. Times are in seconds on the clock of its store."""
 
     id: str
-    address: str
+    caller: Caller
+    """Who opened it; see `Caller.key`."""
     owner: str
     """The principal's id for session limits; a later `initialize` does not change it."""
     used: float
@@ -44,6 +47,18 @@ class SessionRecord(msgspec.Struct, eq=False):
     def gives_way(self) -> bool:
         """Whether it may be evicted for a new one. After a 404 its agent initializes again; on a channel it cannot."""
         return self.busy_since is None and not self.on_channel
+
+    def introduce(self, protocol_version: str, client_info: bytes, capabilities: bytes) -> None:
+        """Record what the agent said in `initialize`, and the negotiated version."""
+        self.protocol_version, self.client_info, self.capabilities = protocol_version, client_info, capabilities
+
+    def set_log_level(self, level: str) -> None:
+        """Record the level that the agent wants."""
+        self.log_level = level
+
+    def renew(self, caller: Caller) -> None:
+        """Record what the same caller proves now, which may be other rights than before."""
+        self.caller = caller
 
     def initialized(self) -> None:
         """Record that the agent is ready; no effect before `initialize`."""
@@ -78,6 +93,6 @@ class SessionRecord(msgspec.Struct, eq=False):
         self.used = now
 
 
-def new_record(address: str, owner: str, now: float, *, on_channel: bool = False) -> SessionRecord:
+def new_record(caller: Caller, owner: str, now: float, *, on_channel: bool = False) -> SessionRecord:
     """The record of a new session, with a random id."""
-    return SessionRecord(secrets.token_urlsafe(32), address, owner, now, on_channel)
+    return SessionRecord(secrets.token_urlsafe(32), caller, owner, now, on_channel)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.catalog import Catalog
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.sessions.store import SessionStore
@@ -50,11 +51,11 @@ class Sessions:
         self.check_open: Final = check_open
         self._question_timeout = question_timeout
         self._live: dict[tuple[str, str], LiveSession] = {}
-        """By address and id."""
+        """By the key of the caller, and id."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spoken = Sparing()
 
-    def open(self, address: str, owner: str, *, on_channel: bool = False) -> LiveSession:
+    def open(self, caller: Caller, owner: str, *, on_channel: bool = False) -> LiveSession:
         """Open a session; at a limit, end the idlest session that may end. `on_channel`: see `SessionRecord`.
 
         Raises `RpcError(OVERLOADED)` if all of them are in use, or if the gateway is stopping.
@@ -68,7 +69,7 @@ class Sessions:
             raise
         if old is not None:
             self._evict(old, owner)
-        return self._serve(self._store.create(address, owner, on_channel=on_channel))
+        return self._serve(self._store.create(caller, owner, on_channel=on_channel))
 
     def _evict(self, old: SessionRecord, owner: str) -> None:
         """End the session `old` for a new one of `owner`."""
@@ -81,32 +82,35 @@ class Sessions:
                 owner,
                 self._store.clock() - old.used,
             )
-        session = self._live.get((old.address, old.id))
+        session = self._live.get((old.caller.key, old.id))
         if session is not None:
             self.end(session)
         else:
             self._store.delete(old)
 
-    def open_unstored(self, address: str, owner: str) -> LiveSession:
+    def open_unstored(self, caller: Caller, owner: str) -> LiveSession:
         """Open the session of an agent on stdio: no limit applies to it, and it ends with its channel."""
-        record = new_record(address, owner, self._store.clock(), on_channel=True)
+        record = new_record(caller, owner, self._store.clock(), on_channel=True)
         return LiveSession(record, self._store.clock, self._question_timeout)
 
     def _serve(self, record: SessionRecord) -> LiveSession:
         session = LiveSession(record, self._store.clock, self._question_timeout)
-        self._live[record.address, record.id] = session
+        self._live[record.caller.key, record.id] = session
         return session
 
-    def get(self, address: str, session_id: str) -> LiveSession | None:
-        """The session with that id; None unless that address opened it over Streamable HTTP."""
-        session = self._live.get((address, session_id))
+    def get(self, caller: Caller, session_id: str) -> LiveSession | None:
+        """The session with that id; None unless that caller opened it over Streamable HTTP."""
+        session = self._live.get((caller.key, session_id))
         if session is None:
-            session = self._restored(address, session_id)
-        return None if session is None or session.record.on_channel else session
+            session = self._restored(caller.key, session_id)
+        if session is None or session.record.on_channel:
+            return None
+        session.renew(caller)
+        return session
 
-    def _restored(self, address: str, session_id: str) -> LiveSession | None:
+    def _restored(self, key: str, session_id: str) -> LiveSession | None:
         """A session that the store has and this process does not serve yet, with its log level and subscriptions."""
-        record = self._store.get(address, session_id)
+        record = self._store.get(key, session_id)
         if record is None or record.on_channel:
             return None
         session = self._serve(record)
@@ -135,7 +139,7 @@ class Sessions:
         self._save(session)
 
     def set_log_level(self, session: LiveSession, level: str) -> None:
-        session.record.log_level = level
+        session.record.set_log_level(level)
         self._save(session)
         self._events.log_level(session.record.id, level)
 
@@ -169,7 +173,7 @@ class Sessions:
         Upstream sessions close in the background; `wait_closed` waits for that.
         """
         record = session.record
-        self._live.pop((record.address, record.id), None)
+        self._live.pop((record.caller.key, record.id), None)
         self._store.delete(record)
         session.end()
         self._run(self._tell_ended(record.id))
@@ -196,7 +200,7 @@ class Sessions:
         """End the sessions that were unused for too long or are no longer in the store."""
         for record in self._store.expire(session.record for session in self._live.values()):
             logger.debug("session of {} ended: unused for too long", record.owner)
-            self.end(self._live[record.address, record.id])
+            self.end(self._live[record.caller.key, record.id])
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Final, Protocol
 
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.errors import RETRY_AFTER, TooManySessions
 from gateway_core.log.wording import count
@@ -39,11 +40,11 @@ class SessionStore(Protocol):
     def in_the_way(self, owner: str) -> SessionRecord | None:
         """The session to end before `create`; None if there is room. Raises `TooManySessions` if all are in use."""
 
-    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
+    def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
         """Create a session. Raises `TooManySessions` at a limit."""
 
-    def get(self, address: str, session_id: str) -> SessionRecord | None:
-        """The session with that id; None unless that address opened it."""
+    def get(self, key: str, session_id: str) -> SessionRecord | None:
+        """The session with that id; None unless a caller with that key opened it."""
 
     def save(self, record: SessionRecord) -> None:
         """Store a record that has changed.
@@ -125,23 +126,23 @@ class InMemorySessions:
         problem = f"the limit of {count(self._limit, 'session')} is reached, and all that could end are in use"
         return TooManySessions(problem, everybody=True, wait=wait)
 
-    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
+    def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
         owned = self._owned.get(owner, {})
         if len(owned) >= self._per_principal:
             raise self._full(owner, owned.values())
         if len(self._sessions) >= self._limit:
             raise self._full(None, self._sessions.values())
-        session = new_record(address, owner, self.clock(), on_channel=on_channel)
-        self._sessions[address, session.id] = session
+        session = new_record(caller, owner, self.clock(), on_channel=on_channel)
+        self._sessions[caller.key, session.id] = session
         self._owned.setdefault(owner, owned)[session.id] = session
         self._moved(owner, len(owned) - 1)
         return session
 
-    def get(self, address: str, session_id: str) -> SessionRecord | None:
-        return self._sessions.get((address, session_id))
+    def get(self, key: str, session_id: str) -> SessionRecord | None:
+        return self._sessions.get((key, session_id))
 
     def delete(self, record: SessionRecord) -> None:
-        if self._sessions.pop((record.address, record.id), None) is None:
+        if self._sessions.pop((record.caller.key, record.id), None) is None:
             return
         owner = record.owner
         owned = self._owned[owner]
@@ -160,16 +161,16 @@ class InMemorySessions:
             self._holders.setdefault(len(self._owned[owner]), {})[owner] = None
 
     def save(self, record: SessionRecord) -> None:
-        known = self._sessions.get((record.address, record.id))
+        known = self._sessions.get((record.caller.key, record.id))
         if known is not None and known.used <= record.used:
-            self._sessions[record.address, record.id] = self._owned[record.owner][record.id] = record
+            self._sessions[record.caller.key, record.id] = self._owned[record.owner][record.id] = record
 
     def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
         oldest = self.clock() - self._idle
         for session in list(self._sessions.values()):
             if session.used < oldest and not session.busy:
                 self.delete(session)
-        return [session for session in served if (session.address, session.id) not in self._sessions]
+        return [session for session in served if (session.caller.key, session.id) not in self._sessions]
 
     def __len__(self) -> int:
         return len(self._sessions)

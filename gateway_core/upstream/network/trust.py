@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import Final
 
-from gateway_core.config.tls import TlsConfig, TlsFileError, context_of
+from gateway_core.config.tls import RenewedContext, TlsConfig, TlsFileError, context_of
 from gateway_core.errors import Permanent
 
 _WRONG_NAME: Final = frozenset({62, 63, 64})
@@ -39,47 +38,28 @@ _OTHERS: Final = {
 
 
 class Trust:
-    """The TLS contexts of one upstream, made again when a file of its `tls` changes, as renewed certificates do."""
+    """The TLS contexts of one upstream."""
 
     def __init__(self, tls: TlsConfig | None) -> None:
-        self._tls = tls or TlsConfig()
-        self._others = TlsConfig(ca=self._tls.ca)
-        self._made: dict[bool, tuple[ssl.SSLContext, tuple[object, ...]]] = {}
-        """Contexts with the state of their files, by whether they also trust what the system trusts."""
+        own = tls or TlsConfig()
+        others = TlsConfig(ca=own.ca)
+        self._own = RenewedContext(own, lambda: context_of(own))
+        self._others = RenewedContext(others, lambda: context_of(others, with_system=True))
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection to the upstream. Raises `Permanent` if a file cannot be used."""
-        return self._current(self._tls)
+        return _current(self._own)
 
     def context_for_others(self) -> ssl.SSLContext:
         """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
-        return self._current(self._others, with_system=True)
-
-    def _current(self, tls: TlsConfig, *, with_system: bool = False) -> ssl.SSLContext:
-        made, files = self._made.get(with_system), _state_of(tls)
-        if made is not None and made[1] == files:
-            return made[0]
-        try:
-            context = context_of(tls, with_system=with_system)
-        except TlsFileError as problem:
-            if made is not None:
-                return made[0]  # a file may be about to be replaced; the next connection looks again
-            raise Permanent(f"tls.{problem.key}: {problem}") from None
-        self._made[with_system] = (context, files)
-        return context
+        return _current(self._others)
 
 
-def _state_of(tls: TlsConfig) -> tuple[object, ...]:
-    """A value that differs when a file has changed."""
-    found: list[object] = []
-    for _, path in tls.files:
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-    return tuple(found)
+def _current(renewed: RenewedContext) -> ssl.SSLContext:
+    try:
+        return renewed.current()
+    except TlsFileError as problem:
+        raise Permanent(f"tls.{problem.key}: {problem}") from None
 
 
 def why_untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:

@@ -564,10 +564,14 @@ def test_hints_repeat_the_configuration_that_was_given(rad, project, pid_path):
     assert f"to start it: rad mcp proxy start --config {config}" in rad("stop", "--config", config).stderr
 
 
-def test_an_address_beyond_loopback_is_warned_about_by_check_start_and_the_log(rad, project, pid_path):
+def test_an_address_beyond_loopback_is_refused_or_warned_about_by_check_start_and_the_log(rad, project, pid_path):
     config = project / ".radium" / "mcp-proxy.toml"
     config.write_text(config.read_text() + 'host = "127.1"\n')  # no name of loopback, but leads there alone
-    warning = 'mcp.proxy.host is "127.1": other machines may be able to connect'
+    refused = 'mcp.proxy.host is "127.1": other machines may be able to connect, and nothing authenticates agents'
+    for found in (rad("check"), rad("start"), rad("start", "--detach")):
+        assert (found.returncode, refused in found.stderr) == (2, True), found
+    config.write_text(config.read_text() + "anonymous = true\n")
+    warning = 'mcp.proxy.host is "127.1" and anonymous is true: everybody who reaches the port may call everything'
     assert f"warning: {warning}" in rad("check").stdout
     assert json.loads(rad("check", "--json").stdout)["warnings"][0].startswith(warning)
     found = rad("start", "--detach")

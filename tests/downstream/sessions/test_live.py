@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import caller_at
 from gateway_core.downstream.sessions.live import LiveSession, SessionBack
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.streams.stream import Mailbox
@@ -16,7 +17,7 @@ from gateway_core.exchange.exchange import Agent
 
 
 async def test_a_question_outside_of_any_call_is_taken_back_when_it_is_not_answered_in_time() -> None:
-    session = LiveSession(new_record("127.0.0.1", "a", 0.0, on_channel=True))
+    session = LiveSession(new_record(caller_at("127.0.0.1"), "a", 0.0, on_channel=True))
     with pytest.raises(RpcError) as refusal:
         await SessionBack(session, limit=0.01).ask("roots/list", b"{}")
     assert refusal.value.code == CANCELLED
@@ -27,11 +28,11 @@ async def test_a_question_outside_of_any_call_is_taken_back_when_it_is_not_answe
 
 def described(version: str = "2025-11-25") -> Agent:
     info = b'{"name":"tester","version":"1"}'
-    return Agent(principal_of(info, "127.0.0.1"), "legacy", version, info, b'{"roots":{}}')
+    return Agent(principal_of(info, caller_at("127.0.0.1")), "legacy", version, info, b'{"roots":{}}')
 
 
 async def test_a_session_is_rebuilt_from_its_serialised_record() -> None:
-    session = LiveSession(new_record("127.0.0.1", "a", 0.0))
+    session = LiveSession(new_record(caller_at("127.0.0.1"), "a", 0.0))
     session.introduce(described())
     session.record.log_level = "error"
     copy = msgspec.json.decode(msgspec.json.encode(session.record), type=SessionRecord)
@@ -44,7 +45,7 @@ async def test_a_session_is_rebuilt_from_its_serialised_record() -> None:
 
 async def test_the_record_of_a_session_says_whether_it_is_busy() -> None:
     now = 100.0
-    session = LiveSession(new_record("127.0.0.1", "a", now), lambda: now)
+    session = LiveSession(new_record(caller_at("127.0.0.1"), "a", now), lambda: now)
     running = [asyncio.get_running_loop().create_future() for _ in range(2)]
     for number, call in enumerate(running):
         session.began(session.new_key(Raw(b"%d" % number)), call)

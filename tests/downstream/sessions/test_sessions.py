@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import InMemorySessions
 
@@ -36,13 +37,13 @@ class RemoteSessions:
     def in_the_way(self, owner: str) -> SessionRecord | None:
         return sent(self._stored.in_the_way(owner))
 
-    def create(self, address: str, owner: str, *, on_channel: bool = False) -> SessionRecord:
-        record = sent(self._stored.create(address, owner, on_channel=on_channel))
+    def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
+        record = sent(self._stored.create(caller, owner, on_channel=on_channel))
         assert record is not None
         return record
 
-    def get(self, address: str, session_id: str) -> SessionRecord | None:
-        return sent(self._stored.get(address, session_id))
+    def get(self, key: str, session_id: str) -> SessionRecord | None:
+        return sent(self._stored.get(key, session_id))
 
     def save(self, record: SessionRecord) -> None:
         self._stored.save(sent(record) or record)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from gateway_core.downstream.auth.caller import caller_at
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import LOOKED_AT, MAX_WAIT, InMemorySessions
 from gateway_core.errors import TooManySessions
@@ -11,7 +12,7 @@ from gateway_core.errors import TooManySessions
 
 def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: int = 0) -> SessionRecord:
     """A new session, unused for `idle` seconds, with so many open streams."""
-    session = store.create("h", owner)
+    session = store.create(caller_at("h"), owner)
     session.used -= idle
     session.streams = streams
     return session
@@ -26,14 +27,14 @@ def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> Sessi
 
 def on_channel(store: InMemorySessions, owner: str) -> SessionRecord:
     """A session that lives on a channel, as those of HTTP+SSE do."""
-    session = store.create("h", owner, on_channel=True)
+    session = store.create(caller_at("h"), owner, on_channel=True)
     session.stream_opened()
     return session
 
 
-async def test_a_session_is_found_by_address_and_id() -> None:
+async def test_a_session_is_found_by_caller_and_id() -> None:
     store = InMemorySessions(10, 10, 60.0)
-    session = store.create("10.0.0.1", "a@10.0.0.1")
+    session = store.create(caller_at("10.0.0.1"), "a@10.0.0.1")
     assert store.get("10.0.0.1", session.id) is session
     assert store.get("10.0.0.2", session.id) is None
     assert store.get("10.0.0.1", session.id + "x") is None
@@ -42,31 +43,31 @@ async def test_a_session_is_found_by_address_and_id() -> None:
 
 async def test_caps_count_per_owner_and_in_all_and_are_given_back() -> None:
     store = InMemorySessions(3, 2, 60.0)
-    first = store.create("h", "a@h")
-    store.create("h", "a@h")
+    first = store.create(caller_at("h"), "a@h")
+    store.create(caller_at("h"), "a@h")
     with pytest.raises(TooManySessions) as own:
-        store.create("h", "a@h")
+        store.create(caller_at("h"), "a@h")
     assert not own.value.everybody
-    store.create("h", "b@h")
+    store.create(caller_at("h"), "b@h")
     with pytest.raises(TooManySessions) as everybody:
-        store.create("h", "c@h")
+        store.create(caller_at("h"), "c@h")
     assert everybody.value.everybody
     store.delete(first)
     store.delete(first)
-    store.create("h", "a@h")
+    store.create(caller_at("h"), "a@h")
     assert len(store) == 3
 
 
 async def test_ids_are_long_and_different() -> None:
     store = InMemorySessions(1000, 1000, 60.0)
-    ids = {store.create("h", "a").id for _ in range(500)}
+    ids = {store.create(caller_at("h"), "a").id for _ in range(500)}
     assert len(ids) == 500
     assert all(len(session_id) == 43 for session_id in ids)
 
 
 async def test_only_what_is_unused_expires() -> None:
     store = InMemorySessions(10, 10, 60.0)
-    idle, streaming, calling, fresh = records = [store.create("h", "a@h") for _ in range(4)]
+    idle, streaming, calling, fresh = records = [store.create(caller_at("h"), "a@h") for _ in range(4)]
     for session in (idle, streaming, calling):
         session.used = time.monotonic() - 61
     streaming.stream_opened()
@@ -77,16 +78,16 @@ async def test_only_what_is_unused_expires() -> None:
 
 async def test_expire_names_a_session_that_was_deleted_elsewhere() -> None:
     store = InMemorySessions(10, 10, 60.0)
-    deleted, known = store.create("h", "a@h"), store.create("h", "a@h")
+    deleted, known = store.create(caller_at("h"), "a@h"), store.create(caller_at("h"), "a@h")
     store.delete(deleted)
     assert store.expire([deleted, known]) == [deleted]
 
 
 async def test_a_saved_record_replaces_the_stored_one_and_a_deleted_one_stays_away() -> None:
     store = InMemorySessions(10, 1, 60.0)
-    first = store.create("h", "a")
-    changed = SessionRecord(first.id, "h", "a", first.used, log_level="error")
-    store.save(SessionRecord(first.id, "h", "a", first.used - 1))
+    first = store.create(caller_at("h"), "a")
+    changed = SessionRecord(first.id, caller_at("h"), "a", first.used, log_level="error")
+    store.save(SessionRecord(first.id, caller_at("h"), "a", first.used - 1))
     assert store.get("h", first.id) is first, "a stale record replaces nothing"
     store.save(changed)
     assert store.get("h", first.id) is store.in_the_way("a") is changed

@@ -1,0 +1,189 @@
+"""Asks the authenticating plugins who makes a request, once for each combination of credentials.
+
+Verdicts are remembered for a limited time, by a digest of the credentials: neither tokens nor keys are kept. All
+refusals look the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from loguru import logger
+
+from gateway_core.api import Credentials, Principal, Reject
+from gateway_core.downstream.auth.caller import Caller, caller_at
+from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.downstream.http_errors import busy
+from gateway_core.errors import RpcError
+from gateway_core.hooks.authenticators import Authenticators
+from gateway_core.http1.application import Client
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.limits.pace import Pace
+from gateway_core.limits.shares import network_of
+from gateway_core.log.sparing import Sparing
+from gateway_core.mcp.read_only import ReadOnlyDict
+
+REMEMBERED: Final = 4096
+"""Verdicts that are remembered; beyond this, the least recently used are asked for again."""
+REFUSED_FOR: Final = 5.0
+"""Seconds for which a refusal is remembered."""
+MAX_ASKING: Final = 256
+"""Combinations of credentials that plugins are asked about at a time."""
+REFUSAL_RATE: Final = 2.0
+REFUSAL_BURST: Final = 50.0
+"""Refusals per second, and at once, after which a network has to wait before unknown credentials are looked at."""
+MAX_NETWORKS: Final = 1024
+"""Networks whose refusals are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known about credentials."""
+
+    caller: Caller | None
+    """None if they are refused."""
+    until: float
+    """Time (monotonic) until which it holds."""
+
+    @property
+    def caller_found(self) -> Caller:
+        """The caller, of credentials that are not refused."""
+        assert self.caller is not None, "refusals are raised"
+        return self.caller
+
+
+class Authentication:
+    """Knows the callers of requests, or finds them out."""
+
+    def __init__(
+        self,
+        authenticators: Authenticators,
+        proxies: TrustedProxies,
+        *,
+        anonymous: bool,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`anonymous`: whether a client without any credentials is served."""
+        self._authenticators = authenticators
+        self._proxies = proxies
+        self._required = bool(authenticators or proxies.names_people) and not anonymous
+        self._now = now
+        self._secret = secrets.token_bytes(32)
+        self._remembered: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
+        self._refusals: dict[str, Pace] = {}
+        self._spoken = Sparing()
+
+    def known(self, client: Client, head: RequestHead) -> Verdict | None:
+        """The caller of a request, as far as it is known; None if the plugins have to be asked (`ask`).
+
+        Raises `HttpError`: 401 for credentials that are refused, 400 for headers of a proxy that are not valid.
+        """
+        caller = self._proxies.caller(client.address, head)
+        if caller.principal is not None:
+            return Verdict(caller, math.inf)
+        if not self._authenticators:
+            if self._required:
+                raise self._refused()
+            return Verdict(caller, math.inf)
+        key = self._key(caller, head)
+        verdict = self._remembered.get(key)
+        if verdict is None or verdict.until <= self._now():
+            return None
+        self._remembered.move_to_end(key)
+        if verdict.caller is None:
+            raise self._refused()
+        return verdict
+
+    async def ask(self, client: Client, head: RequestHead) -> Verdict:
+        """The verdict of the plugins on a request, with a caller.
+
+        Raises `HttpError`: 401 if the credentials are refused, 429 after many refusals for the client's network, 503 if
+        a plugin failed or too many credentials are being looked at.
+        """
+        caller = self._proxies.caller(client.address, head)
+        key, network = self._key(caller, head), network_of(caller.address)
+        task = self._asking.get(key)
+        if task is None:
+            refusals = self._refusals.get(network)
+            if refusals is not None and refusals.pause(0.0):
+                raise busy("too many credentials from this address were refused", 429)
+            if len(self._asking) >= MAX_ASKING:
+                raise busy("too many credentials are being looked at")
+            task = asyncio.get_running_loop().create_task(self._judge(key, caller, self._credentials(caller, head)))
+            self._asking[key] = task
+            task.add_done_callback(lambda _: self._asking.pop(key, None))
+        verdict = await asyncio.shield(task)
+        if verdict.caller is None:
+            self._count_refusal(network)
+            raise self._refused()
+        return verdict
+
+    async def _judge(self, key: bytes, caller: Caller, credentials: Credentials) -> Verdict:
+        try:
+            plugin, found = await self._authenticators.judge(credentials)
+        except RpcError as error:
+            raise busy(error.message) from None
+        verdict = self._verdict(plugin, found, caller, credentials)
+        before = self._remembered.pop(key, None)
+        if before is not None and _same(before.caller, verdict.caller):
+            verdict = Verdict(before.caller, verdict.until)
+        self._remembered[key] = verdict
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return verdict
+
+    def _verdict(
+        self, plugin: str, found: Principal | Reject | None, caller: Caller, credentials: Credentials
+    ) -> Verdict:
+        now = self._now()
+        if isinstance(found, Principal):
+            left = math.inf if found.expires is None else found.expires - time.time()
+            if left > 0:
+                return Verdict(Caller(caller.address, found), now + min(left, self._authenticators.remember(plugin)))
+            found = Reject("the credentials have expired")
+        if found is None and not self._required and not credentials.headers:
+            return Verdict(caller_at(caller.address), math.inf)
+        if self._spoken.due(f"refused {caller.address}"):
+            reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
+            logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
+        return Verdict(None, now + REFUSED_FOR)
+
+    def _credentials(self, caller: Caller, head: RequestHead) -> Credentials:
+        fields, repeated = head.fields, head.repeated
+        names = (name for name in self._authenticators.headers if name in fields and name not in repeated)
+        return Credentials(ReadOnlyDict({name: fields[name] for name in names}), None, caller.address)
+
+    def _key(self, caller: Caller, head: RequestHead) -> bytes:
+        """The digest by which the credentials of a request are remembered."""
+        fields, repeated = head.fields, head.repeated
+        values = ["" if name in repeated else fields.get(name, "") for name in self._authenticators.headers]
+        data = "\0".join((*values, caller.address))  # a header contains no NUL
+        return hashlib.blake2b(data.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=16).digest()
+
+    def _refused(self) -> HttpError:
+        challenges = self._authenticators.challenges or ("Bearer",)
+        return HttpError(401, "authentication is required", headers={"WWW-Authenticate": ", ".join(challenges)})
+
+    def _count_refusal(self, network: str) -> None:
+        pace = self._refusals.get(network)
+        if pace is None:
+            pace = self._refusals[network] = Pace(REFUSAL_RATE, REFUSAL_BURST, self._now)
+            if len(self._refusals) > MAX_NETWORKS:
+                del self._refusals[next(iter(self._refusals))]
+        pace.pause(1.0)
+
+
+def _same(before: Caller | None, now: Caller | None) -> bool:
+    """Whether both are the same principal with the same rights, so that the earlier object can stay in use."""
+    if before is None or now is None or before.principal is None or now.principal is None:
+        return before is now
+    return before.principal == now.principal and before.principal.claims == now.principal.claims

@@ -1,0 +1,29 @@
+"""The sender of a request: the address of the client, and the principal that its credentials prove."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import msgspec
+
+from gateway_core.api import Principal
+
+
+class Caller(msgspec.Struct, frozen=True, eq=False):
+    """Who sends a request. Compared by identity, so that it is cheap as a key of caches."""
+
+    address: str
+    """The client's address in its canonical form, as a trusted proxy names it if there is one."""
+    principal: Principal | None = None
+    """Who was verified; None for a client that proves nothing."""
+
+    @property
+    def key(self) -> str:
+        """Whose sessions the caller may use: those of the principal, or of the address."""
+        return self.address if self.principal is None else self.principal.id
+
+
+@lru_cache(maxsize=4096)
+def caller_at(address: str) -> Caller:
+    """The caller at an address that proves nothing."""
+    return Caller(address)

@@ -1,0 +1,98 @@
+"""What proxies before the gateway say about their clients. Only proxies in the configured networks are believed.
+
+A proxy adds the address that it was called from at the end of the list. So the client is the last address in the list
+that is not a trusted proxy itself: everything before it may be made up.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import Final
+
+from gateway_core.api import Principal
+from gateway_core.config import TrustedProxiesConfig
+from gateway_core.downstream.auth.caller import Caller, caller_at
+from gateway_core.http1.address import canonical_address
+from gateway_core.http1.head import HttpError, RequestHead
+
+ISSUER: Final = "proxy"
+"""The issuer of a principal that a trusted proxy names."""
+MAX_NAME: Final = 512
+"""Maximum characters of the name in the identity header."""
+_ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
+"""One element of `Forwarded`; a quoted string may contain commas (RFC 7239, 4)."""
+_FOR: Final = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^";,\s]*))', re.IGNORECASE)
+_WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?")
+
+
+class TrustedProxies:
+    """Finds the client behind a trusted proxy."""
+
+    def __init__(self, config: TrustedProxiesConfig) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in config.networks)
+        self._header = config.header.lower()
+        self._identity = (config.identity_header or "").lower()
+        self._trusts = lru_cache(maxsize=4096)(self._is_trusted)
+
+    @property
+    def names_people(self) -> bool:
+        """Whether a trusted proxy says who its client is."""
+        return bool(self._identity and self._networks)
+
+    def caller(self, peer: str, head: RequestHead) -> Caller:
+        """The caller of a request that came from `peer`, verified only if a trusted proxy names it.
+
+        Raises `HttpError` (400) for an identity header that is repeated or not printable.
+        """
+        if not self._networks or not self._trusts(peer):
+            return caller_at(peer)
+        address = self._client(peer, head.fields.get(self._header, ""))
+        name = head.once(self._identity) if self._identity else None
+        if not name:
+            return caller_at(address)
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise HttpError(400, f"the header {self._identity} is longer than {MAX_NAME} or not printable")
+        return _named(address, name)
+
+    def _client(self, peer: str, given: str) -> str:
+        found = peer
+        addresses = _forwarded(given) if self._header == "forwarded" else given.split(",")
+        for text in reversed(addresses):
+            address = _address(text.strip())
+            if address is None:
+                return found  # unknown, or a name that hides it: the last known address stands for it
+            found = address
+            if not self._trusts(address):
+                return found
+        return found
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def _named(address: str, name: str) -> Caller:
+    return Caller(address, Principal.proven(name, issuer=ISSUER))
+
+
+def _forwarded(value: str) -> list[str]:
+    """The `for` parameters of `Forwarded`, in order; empty where one is missing (RFC 7239, 5.2)."""
+    found = (_FOR.search(element) for element in _ELEMENT.findall(value))
+    return ["" if match is None else match[1] or match[2] or "" for match in found]
+
+
+def _address(text: str) -> str | None:
+    """The canonical address in `203.0.113.9`, `203.0.113.9:80`, `2001:db8::1` or `[2001:db8::1]:80`."""
+    match = _WITH_PORT.fullmatch(text)
+    bare = (match[1] or match[2]) if match is not None else text
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        return None
+    return canonical_address(bare)

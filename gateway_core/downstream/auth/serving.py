@@ -1,0 +1,66 @@
+"""Serves requests for their callers, who may have to be found out first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from gateway_core.downstream.auth.authentication import Authentication, Verdict
+from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.pending import PendingAuthentication
+from gateway_core.downstream.http_errors import busy
+from gateway_core.downstream.pending_response import PendingStream
+from gateway_core.http1.application import Client, Handler, PendingResponse
+from gateway_core.http1.head import RequestHead
+from gateway_core.http1.response import Response
+from gateway_core.log.wording import count
+
+CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Response | PendingResponse]
+"""Serves a request of a caller. May raise `HttpError`."""
+
+
+class CallerHandlers:
+    """Makes the handlers of the HTTP server from those that need to know the caller."""
+
+    def __init__(self, authentication: Authentication, max_connections: int) -> None:
+        self._authentication = authentication
+        self._max_connections = max_connections
+
+    def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
+        """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
+
+        Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place.
+        """
+        verdict = self._authentication.known(client, head)
+        if verdict is None:
+            return partial(self._find_out, serve), -math.inf
+        self._admit(client)
+        if verdict.until == math.inf:
+            return partial(serve, verdict.caller_found), verdict.until
+        return partial(self._serve, serve, verdict), verdict.until
+
+    def _find_out(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
+        def serve_known(verdict: Verdict) -> Response | PendingResponse:
+            self._admit(client)
+            return self._serve(serve, verdict, client, head, body)
+
+        return PendingAuthentication(self._authentication.ask(client, head), serve_known)
+
+    def _serve(
+        self, serve: CallerHandler, verdict: Verdict, client: Client, head: RequestHead, body: bytes
+    ) -> Response | PendingResponse:
+        found = serve(verdict.caller_found, client, head, body)
+        if isinstance(found, PendingStream):
+
+            async def renew() -> float:
+                return (await self._authentication.ask(client, head)).until
+
+            found.hold_until(verdict.until, renew)
+        return found
+
+    def _admit(self, client: Client) -> None:
+        if not client.admit():
+            limit = count(self._max_connections, "connection")
+            raise busy(f"the limit of {limit} is reached", close=True)

@@ -1,0 +1,111 @@
+"""The data plane: the listener for agents, its housekeeping, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from loguru import logger
+
+from gateway_core.catalog import Catalog
+from gateway_core.config import ProxyConfig
+from gateway_core.config.server_tls import ServerCertificate
+from gateway_core.downstream.app import App
+from gateway_core.downstream.calls.gate import Gate
+from gateway_core.downstream.sessions.sessions import Sessions
+from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.http1.server import HttpServer
+from gateway_core.internal_errors import where
+from gateway_core.mcp.names import IMPLEMENTATION
+
+HOUSEKEEPING_INTERVAL: Final = 1.0
+"""Seconds between two polls for stalled connections, unused sessions and renewed certificates."""
+
+
+class DataPlane:
+    """The listening HTTP server, its housekeeping, and its graceful shutdown."""
+
+    def __init__(
+        self,
+        app: App,
+        config: ProxyConfig,
+        *,
+        catalog: Catalog,
+        gate: Gate,
+        sessions: Sessions,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._catalog = catalog
+        self._gate = gate
+        self._sessions = sessions
+        self._subscriptions = subscriptions
+        self.http = HttpServer(
+            app,
+            name=IMPLEMENTATION["name"],
+            max_body=config.limits.request_body,
+            max_connections=config.max_connections,
+        )
+        self._tls = config.tls
+        self._certificate: ServerCertificate | None = None
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._forget_changes: Callable[[], None] = lambda: None
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on, once started."""
+        return self.http.port
+
+    @property
+    def connections(self) -> int:
+        """The number of agents' TCP connections, without those above the limit."""
+        return self.http.admitted
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """The names and the end (seconds since the epoch) of the certificate that agents see; None without TLS."""
+        return None if self._certificate is None else self._certificate.status()
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used, and `ConfigError`."""
+        if self._tls is not None:
+            self._certificate = ServerCertificate(self._tls)
+        await self.http.start(host, port, tls=None if self._certificate is None else self._certificate.context)
+        self._forget_changes = self._catalog.listen(self._sessions.changed)
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    async def stop_accepting(self) -> None:
+        """Accept no new connections, sessions, streams and requests; work in flight continues.
+
+        Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
+        """
+        self._gate.close()
+        self.http.stop_accepting()
+
+    async def close(self, grace: float) -> None:
+        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
+        await self.stop_accepting()
+        await self._gate.wait_empty(grace)
+        self._forget_changes()
+        self._subscriptions.end_all()
+        self._sessions.end_all()
+        await self.http.drain(1.0)
+        await self._sessions.wait_closed(1.0)
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._housekeeping
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+            for chore in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
+                try:
+                    chore()
+                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
+                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
+
+    def _renew_certificate(self) -> None:
+        if self._certificate is not None and self._certificate.poll():
+            self.http.renew(self._certificate.context)

@@ -1,0 +1,1 @@
+"""Gateway plugin `auth_mtls`: client certificates prove who an agent is."""

@@ -1,0 +1,93 @@
+"""Authenticate agents by TLS client certificates.
+
+The gateway's TLS has verified the certificate: an authority in `client_ca` issued it, it has not expired, and the agent
+holds its key. This plugin decides which part of it names the agent, and which agents are allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from gateway_auth_mtls.globs import Glob, Kind
+from gateway_core import ClientCertificate, Credentials, PluginConfig, Principal, Reject, hookimpl
+
+MAX_SUBJECT: Final = 512
+"""Maximum characters of a subject."""
+_PREFIXES: Final[dict[Kind, str]] = {"dns": "DNS:", "uri": "URI:", "email": "email:"}
+_WORDS: Final[dict[Kind, str]] = {
+    "subject": "a distinguished name",
+    "dns": "a DNS name",
+    "uri": "a URI",
+    "email": "an email address",
+}
+
+Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
+Group = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class MutualTls:
+    """Makes a principal of a client certificate."""
+
+    credential_headers: ClassVar[tuple[str, ...]] = ()
+
+    class Config(PluginConfig):
+        """Settings of `auth_mtls`."""
+
+        subject: Literal["subject", "dns", "uri", "email"] = Field(
+            default="subject",
+            description="what names the agent: the distinguished name, or an alternative name of that kind",
+        )
+        allow: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=1000)] | None = Field(
+            default=None, description="patterns of the subjects that are allowed; without it, all are"
+        )
+        groups: Annotated[dict[Pattern, tuple[Group, ...]], Field(max_length=1000)] = Field(
+            default_factory=dict, description="pattern of subjects -> groups that these agents are in"
+        )
+
+    def __init__(self, config: Config) -> None:
+        self._kind: Kind = config.subject
+        self._allow = None if config.allow is None else tuple(self._glob(pattern) for pattern in config.allow)
+        self._groups = [(self._glob(pattern), groups) for pattern, groups in config.groups.items()]
+
+    @hookimpl
+    def authenticate(self, credentials: Credentials) -> Principal | Reject | None:
+        certificate = credentials.certificate
+        if certificate is None:
+            return None
+        subjects = list(self._subjects(certificate))
+        if not subjects:
+            return Reject(f"the client certificate has no {_WORDS[self._kind].partition(' ')[2]} that names the agent")
+        subject = next((one for one in subjects if self._allows(one)), None)
+        if subject is None:
+            return Reject(f"allow matches no name of the client certificate: {subjects[0]!r}")
+        return Principal.proven(
+            subject,
+            issuer="auth_mtls",
+            groups=(group for glob, groups in self._groups if glob.matches(subject) for group in groups),
+            claims={
+                "subject": certificate.subject,
+                "names": list(certificate.names),
+                "fingerprint": certificate.fingerprint,
+            },
+            expires=certificate.expires,
+        )
+
+    def _glob(self, pattern: str) -> Glob:
+        return Glob(pattern.lower() if self._kind == "dns" else pattern, self._kind)
+
+    def _subjects(self, certificate: ClientCertificate) -> Iterator[str]:
+        """What may name the agent, in the order of the certificate."""
+        prefix = _PREFIXES.get(self._kind)
+        if prefix is None:
+            found = [certificate.subject]
+        else:
+            found = [name.removeprefix(prefix) for name in certificate.names if name.startswith(prefix)]
+        for name in found:
+            if 0 < len(name) <= MAX_SUBJECT and name.isprintable():
+                yield name.lower() if self._kind == "dns" else name
+
+    def _allows(self, subject: str) -> bool:
+        return self._allow is None or any(glob.matches(subject) for glob in self._allow)
