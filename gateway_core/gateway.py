@@ -49,6 +49,8 @@ from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import UpstreamEvents
 
 FIRST_DISCOVERY: Final = 30.0
+LOGINS_PATIENCE: Final = 3.0
+"""Seconds that the start waits for the file of the logins, whose keyring may ask a person first."""
 ANSWER_GRACE: Final = 1.0
 """Seconds for writing the responses of calls that the gateway ended."""
 CLOSE_GRACE: Final = 5.0
@@ -171,7 +173,7 @@ class Gateway:
                 self._server = server
             for note in self.catalog.notes():
                 logger.info("{}", note)
-            await asyncio.to_thread(self._logins.load)
+            await self._logins.load(LOGINS_PATIENCE)
             self.health.start()
             self._loop_lag.start()
             self._polling = [

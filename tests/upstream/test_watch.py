@@ -732,18 +732,19 @@ async def test_an_upstream_without_a_login_waits_for_one_and_is_not_tried_again(
 
 
 async def test_a_login_ends_the_backoff_of_an_upstream_that_is_down(
-    watch: Callable[..., HealthMonitor], tracker: Tracker
+    watch: Callable[..., HealthMonitor], tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused login is retried less and less often, but a new one at once."""
+    monkeypatch.setattr("gateway_core.upstream.ejection.Backoff.next", lambda *_, **__: 300.0)
     logins = Logins()
     await logged_in(logins, tracker, "first", 1.0)
     tracker.forbids = True
     settings = {"name": "t", "transport": "http", "url": f"{tracker.origin}/mcp"}
     config = UpstreamConfig(**settings, auth=AuthConfig(grant="authorization_code"))
     upstream = Upstream(config, ProxyConfig(), 0, logins=logins)
-    watch(upstream, rng=Longest())
-    await until(lambda: (upstream.status.retry_in() or 0) > 3)
-    assert upstream.facts.state is UpstreamState.DOWN
+    watch(upstream)
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    await asyncio.sleep(0.5)
     tracker.forbids = False
     await logged_in(logins, tracker, "second", 2.0)
     await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)

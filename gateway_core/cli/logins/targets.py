@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +54,12 @@ async def opened(target: Target) -> Logins:
     """The logins in the file. Raises `Failed` if a login could not be added to them."""
     logins = Logins(target.file)
     try:
-        await asyncio.to_thread(logins.check)
+        await logins.check()
     except Unusable as problem:
         raise Failed(
             f"{target.file} cannot be used: {problem}\n  to start again without its logins, delete the file"
         ) from None
-    await asyncio.to_thread(logins.load)
+    await logins.load()
     return logins
 
 

@@ -97,7 +97,7 @@ class LoginTokens(TokenSource):
             "issuer": login.issuer or None,
             "scopes": list(login.scopes),
             "wanted": [scope for scope in login.wanted if scope not in login.scopes],
-            "expires_in": None if login.expires_at is None else round(login.expires_at - time.time(), 1),
+            "expires_in": None if login.expires_at is None else round(max(0.0, login.expires_at - time.time()), 1),
             "renewable": bool(login.refresh_token),
         }
 
@@ -113,11 +113,13 @@ class LoginTokens(TokenSource):
             await self._logins.changed()
 
     async def authorization(self) -> str | None:
-        if self.login is None:
+        login = self.login
+        if login is None:
             return None  # perhaps the upstream needs none
-        if reason := self.why_unusable():
-            raise self._needed(reason)
-        self._adopt()
+        if login is not self._login or not self._has_other(None):
+            if reason := self.why_unusable():
+                raise self._needed(reason)
+            self._adopt()
         return await super().authorization()
 
     async def challenged(self, authorization: str | None, status: int, challenge: Challenge) -> bool:

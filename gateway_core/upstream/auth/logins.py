@@ -94,6 +94,7 @@ class Logins:
         self._content = _Content()
         self._stamp: tuple[int, ...] = ()
         self._changed = asyncio.Event()
+        self._loading: asyncio.Future[None] | None = None
         self._unsaved: set[tuple[str, str]] = set()
         """Identity and upstream of the logins that could not be written."""
 
@@ -101,23 +102,20 @@ class Logins:
         """The login of an identity at an upstream."""
         return self._content.of((identity, upstream))
 
-    def load(self) -> None:
-        """Read the file. An unusable one is ignored, with a warning. Blocks."""
-        if self._vault is None:
-            return
-        self._stamp = self._vault.stamp()
-        try:
-            self._adopt(self._merged(_read(self._vault)))
-        except Unusable as problem:
-            logger.warning(
-                "{} is ignored: {}; upstreams that need a login have none: log in again", self._vault.path, problem
-            )
+    async def load(self, patience: float | None = None) -> None:
+        """Read the file. An unusable one is ignored, with a warning.
 
-    def check(self) -> None:
-        """Raise `Unusable` if there is a file that a new login could not be added to. Blocks."""
+        `patience`: seconds to wait for it, because a keyring may ask a person first. Later, it still counts.
+        """
+        if self._vault is not None:
+            self._loading = asyncio.ensure_future(self._load(self._vault))
+            await asyncio.wait([self._loading], timeout=patience)
+
+    async def check(self) -> None:
+        """Raise `Unusable` if there is a file that a new login could not be added to."""
         if self._vault is not None:
             try:
-                _read(self._vault)
+                await asyncio.to_thread(_read, self._vault)
             except Unusable as problem:
                 if not problem.replaceable:
                     raise
@@ -126,9 +124,8 @@ class Logins:
         """Look at the file from time to time, until cancelled."""
         while self._vault is not None:
             await asyncio.sleep(POLL)
-            if self._vault.stamp() != self._stamp:
-                await asyncio.to_thread(self.load)
-                self._notify()
+            if self._vault.stamp() != self._stamp and (self._loading is None or self._loading.done()):
+                await self.load()
 
     async def changed(self) -> None:
         """Wait until a login changes."""
@@ -142,7 +139,8 @@ class Logins:
         key = (identity, upstream)
         try:
             if self._vault is not None:
-                content = await asyncio.to_thread(self._change_file, self._vault, key, change)
+                content, stamp = await asyncio.to_thread(self._change_file, self._vault, key, change)
+                self._stamp = stamp
                 self._unsaved.discard(key)
             else:
                 content = _with(self._content, key, change(self.of(*key)))
@@ -151,11 +149,9 @@ class Logins:
             self._unsaved.add(key)
             self._adopt(_with(self._content, key, change(self.of(*key))))
             raise
-        finally:
-            self._notify()
         return self.of(*key)
 
-    def _change_file(self, vault: Vault, key: tuple[str, str], change: Change) -> _Content:
+    def _change_file(self, vault: Vault, key: tuple[str, str], change: Change) -> tuple[_Content, tuple[int, ...]]:
         with vault.locked():
             try:
                 content = _read(vault)
@@ -168,8 +164,18 @@ class Logins:
             if after != before:
                 content = _with(content, key, after)
                 vault.write(msgspec.json.encode(content))
-            self._stamp = vault.stamp()
-            return content
+            return content, vault.stamp()
+
+    async def _load(self, vault: Vault) -> None:
+        self._stamp = vault.stamp()
+        try:
+            content = await asyncio.to_thread(_read, vault)
+        except Unusable as problem:
+            logger.warning(
+                "{} is ignored: {}; upstreams that need a login have none: log in again", vault.path, problem
+            )
+        else:
+            self._adopt(self._merged(content))
 
     def _merged(self, content: _Content) -> _Content:
         """`content` of the file, with the logins that could not be written to it."""
@@ -188,8 +194,6 @@ class Logins:
                 ):
                     if secret:
                         self._held.learn(f"{what} of upstream {upstream}", secret)
-
-    def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -150,7 +150,7 @@ async def test_processes_with_one_file_use_a_refresh_token_once(
     await outlived(protected)
     clients = []
     for store in stores:
-        store.load()
+        await store.load()
         protected.logins = store
         clients.append(protected.login_client())
     protected.authority.delay = 0.2

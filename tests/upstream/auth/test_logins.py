@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ async def test_another_process_reads_what_one_wrote(path: Path) -> None:
     await added(Logins(path))
     other = Logins(path)
     assert other.of(GATEWAY, "tracker") is None
-    other.load()
+    await other.load()
     assert other.of(GATEWAY, "tracker") == LOGIN
     assert other.of("somebody else", "tracker") is None
     for secret in (b"hidden", b"tracker", b"example"):
@@ -65,7 +66,7 @@ async def test_a_hundred_changes_at_once_lose_none(path: Path) -> None:
     stores = [Logins(path) for _ in range(4)]
     await asyncio.gather(*(added(stores[number % 4], f"u{number}") for number in range(40)))
     final = Logins(path)
-    final.load()
+    await final.load()
     assert all(final.of(GATEWAY, f"u{number}") == LOGIN for number in range(40))
 
 
@@ -101,7 +102,7 @@ async def test_all_secrets_are_hidden_from_the_moment_they_are_known(path: Path)
     await added(Logins(path))
     held = HeldSecrets()
     store = Logins(path, held)
-    store.load()
+    await store.load()
     line = b"hidden-access hidden-refresh hidden-secret"
     assert held.clean_line(line) == b"[REDACTED] [REDACTED] [REDACTED]"
     await added(store, login=replace(LOGIN, access_token="renewed-access"))
@@ -118,13 +119,13 @@ async def test_a_damaged_file_is_ignored_with_a_message_and_replaced_by_the_next
     await added(Logins(path))
     path.write_bytes(path.read_bytes()[:-9])
     store = Logins(path)
-    store.load()
+    await store.load()
     assert store.of(GATEWAY, "tracker") is None
     assert f"{path} is ignored: it is damaged; upstreams that need a login have none: log in again" in logged[-1]
-    store.check()
+    await store.check()
     await added(store)
     other = Logins(path)
-    other.load()
+    await other.load()
     assert other.of(GATEWAY, "tracker") == LOGIN
 
 
@@ -133,10 +134,10 @@ async def test_a_file_whose_key_cannot_be_had_is_not_replaced(path: Path, logged
     path.with_name("mcp-proxy.logins-key").chmod(0o640)
     before = path.read_bytes()
     store = Logins(path)
-    store.load()
+    await store.load()
     assert "others may read it; to change that: chmod 600" in logged[-1]
     with pytest.raises(Unusable):
-        store.check()
+        await store.check()
     with pytest.raises(Unusable):
         await added(store)
     assert path.read_bytes() == before
@@ -158,17 +159,42 @@ async def test_a_change_that_cannot_be_written_stays_in_memory_until_it_can(
     monkeypatch.undo()
     monkeypatch.setattr("gateway_core.upstream.auth.vault._keyring", lambda: None)
     await added(other, "b")
-    store.load()
+    await store.load()
     assert (store.of(GATEWAY, "a"), store.of(GATEWAY, "b")) == (renewed, LOGIN)
     await store.change(GATEWAY, "a", lambda found: found and replace(found, scopes=()))
-    other.load()
+    await other.load()
     assert other.of(GATEWAY, "a") == replace(renewed, scopes=())
 
 
 async def test_without_a_file_logins_are_in_memory() -> None:
     store = Logins()
-    store.load()
-    store.check()
+    await store.load()
+    await store.check()
     await added(store)
     assert store.of(GATEWAY, "tracker") == LOGIN
     await store.keep_polling()
+
+
+async def test_a_keyring_that_asks_a_person_first_holds_the_start_up_for_a_moment_only(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await added(Logins(path))
+    asked, answered = threading.Event(), threading.Event()
+    read = logins._read
+
+    def slow(vault: Any) -> Any:
+        asked.set()
+        answered.wait(30)
+        return read(vault)
+
+    monkeypatch.setattr(logins, "_read", slow)
+    store = Logins(path)
+    await store.load(patience=0.05)
+    assert asked.is_set()
+    assert store.of(GATEWAY, "tracker") is None
+    changed = asyncio.create_task(store.changed())
+    await asyncio.sleep(0)
+    answered.set()
+    async with asyncio.timeout(20):
+        await changed
+    assert store.of(GATEWAY, "tracker") == LOGIN
