@@ -216,6 +216,17 @@ class Launcher:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/mcp") > 0, f"{name} listens")
         return server
 
+    def authorization_server(
+        self, tools: Tools, name: str = "authorization-server", token_seconds: int = 600
+    ) -> tuple[str, subprocess.Popen[bytes]]:
+        """A certified authorization server (`authorization_server.mjs`): its issuer identifier, and its process."""
+        port = free_port()
+        issuer = f"http://127.0.0.1:{port}"
+        command = (str(tools.node), str(HERE / "authorization_server.mjs"), str(port))
+        server = self.processes.start(name, *command, env={"ACCESS_TOKEN_SECONDS": str(token_seconds)})
+        wait_until(lambda: answers(f"{issuer}/.well-known/openid-configuration") == 200, f"{name} answers")
+        return issuer, server
+
 
 @pytest.fixture(scope="session")
 def session_launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:

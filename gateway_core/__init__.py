@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CallResult,
         Claim,
         ClientCertificate,
+        ConfigPath,
         Credentials,
         Era,
         Health,
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
         Plugin,
         PluginConfig,
         Principal,
+        Published,
         Reject,
         Tool,
         ToolConflict,
         Turns,
         UpstreamView,
     )
+    from gateway_core.cli.options import ConfigOption, JsonOption
+    from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
     from gateway_core.hooks.hookspecs import hookimpl
     from gateway_core.log.output import note
@@ -42,13 +46,20 @@ __all__ = [
     "CallResult",
     "Claim",
     "ClientCertificate",
+    "CommandContext",
+    "CommandError",
+    "CommandGroup",
+    "ConfigOption",
+    "ConfigPath",
     "Credentials",
     "Era",
     "Health",
+    "JsonOption",
     "Outcome",
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "RpcError",
     "Tool",
@@ -59,6 +70,11 @@ __all__ = [
     "note",
 ]
 _ELSEWHERE = {
+    "CommandContext": "gateway_core.cli.plugin_commands.context",
+    "CommandError": "gateway_core.cli.plugin_commands.context",
+    "CommandGroup": "gateway_core.cli.plugin_commands.context",
+    "ConfigOption": "gateway_core.cli.options",
+    "JsonOption": "gateway_core.cli.options",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "note": "gateway_core.log.output",

@@ -34,7 +34,11 @@ PEM = (
 )
 AUTHORITY = trustme.CA()
 CLIENT = AUTHORITY.issue_cert("gateway.example.com")
-CERTIFICATES = {"ca": AUTHORITY.cert_pem, "cert": CLIENT.cert_chain_pems[0], "key": CLIENT.private_key_pem}
+CERTIFICATES = {
+    **dict.fromkeys(("ca", "client_ca"), AUTHORITY.cert_pem),
+    "cert": CLIENT.cert_chain_pems[0],
+    "key": CLIENT.private_key_pem,
+}
 FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"\brad ((?:--\w+ )?)mcp proxy ([a-z]\w*)([^`\n|#;]*)")
 
@@ -78,8 +82,8 @@ def code(path: Path) -> list[str]:
 
 def proxy_commands() -> dict[str, Any]:
     root: Any = typer.main.get_command(app)
-    commands: dict[str, Any] = root.commands["mcp"].commands["proxy"].commands
-    return commands
+    proxy = root.commands["mcp"].commands["proxy"]
+    return {name: proxy.get_command(None, name) for name in proxy.list_commands(None)}
 
 
 def problems_of(name: str, rest: str) -> Iterator[str]:
@@ -87,6 +91,14 @@ def problems_of(name: str, rest: str) -> Iterator[str]:
     if command is None:
         yield "there is no such command"
         return
+    for word in shlex.split(rest.replace("…", "")):
+        if not hasattr(command, "commands") or word.startswith("-"):
+            break
+        rest = rest.strip().removeprefix(word)
+        command = command.commands.get(word)
+        if command is None:
+            yield f"it has no command {word}"
+            return
     options = {option: param for param in command.params for option in param.opts if option.startswith("--")}
     places = sum(param.param_type_name == "argument" for param in command.params)
     words = iter(shlex.split(rest.replace("…", "")))
@@ -130,6 +142,9 @@ def test_the_check_of_commands_finds_mistakes() -> None:
     assert list(problems_of("start", "--prot 3000"))
     assert list(problems_of("start", "file.toml"))
     assert list(problems_of("status", "--config"))
+    assert list(problems_of("keys", "make alice"))
+    assert list(problems_of("keys", "list alice"))
+    assert not list(problems_of("keys", "add alice --group staff --expires 90d"))
     assert not list(problems_of("call", "add --arg a=2 --arg b=3 --json"))
 
 
@@ -153,7 +168,7 @@ def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
     for name in re.findall(r"\$\{file:([\w.]+)\}", text):
         (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
-    for key, name in re.findall(r'\b(ca|cert|key) = "([\w-]+\.pem)"', text):
+    for key, name in re.findall(r'\b(ca|cert|key|client_ca) = "([\w-]+\.pem)"', text):
         CERTIFICATES[key].write_to_path(str(folder / name))
     try:
         loads(text, folder / "mcp-proxy.toml", AnyVariable())

@@ -3,7 +3,8 @@
 from gateway_core.api.call import Call, CallResult, Outcome, Reject, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
 from gateway_core.api.identity import Credentials, Principal
-from gateway_core.api.plugin import Plugin, PluginConfig
+from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
+from gateway_core.api.served import Published
 from gateway_core.api.turns import Turns
 from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.http1.certificate import ClientCertificate
@@ -14,6 +15,7 @@ __all__ = [
     "CallResult",
     "Claim",
     "ClientCertificate",
+    "ConfigPath",
     "Credentials",
     "Era",
     "Health",
@@ -22,6 +24,7 @@ __all__ = [
     "Plugin",
     "PluginConfig",
     "Principal",
+    "Published",
     "Reject",
     "Tool",
     "ToolConflict",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -17,12 +17,16 @@ from msgspec.structs import replace as _replace
 
 from gateway_core.api.definition import Definition, decoded
 from gateway_core.api.identity import Principal
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError, drop_traceback
+from gateway_core.api.served import KINDS, Published, Served
+from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY, RpcError, drop_traceback
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.literals import Era
+from gateway_core.mcp.literals import Era, Kind
 from gateway_core.mcp.read_only import ReadOnlyDict
 
 _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
+_NOTHING_LISTED: Final[Mapping[str, Published]] = ReadOnlyDict()
+MAX_NAME_SHOWN: Final = 500
+"""Maximum characters of a name that an error quotes."""
 
 
 class Tool(msgspec.Struct, frozen=True, eq=False):
@@ -64,7 +68,8 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     """One request of an agent, in the pipeline."""
 
     method: str
-    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, a list method, or a task method."""
+    """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, `resources/subscribe`, a list method, or a
+    task method."""
     name: str
     """The tool's or prompt's published name, the resource's URI, the task's id; empty for lists."""
     principal: Principal
@@ -76,7 +81,14 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     raw_meta: bytes = b""
     """The JSON of `_meta` as received; empty when the request has none."""
     tool: Tool | None = None
-    """The catalog's entry; None for other methods, and for names that no upstream serves."""
+    """The catalog's entry of the tool, or of the tool that created the task; None for other methods, and for names that
+    no upstream serves."""
+    _served: Served | None = None
+    """What stands behind `name`; None if no upstream serves it, and for lists."""
+    listed: Mapping[str, Published] = _NOTHING_LISTED
+    """For a list method: the names in the whole list of this agent. The same object until the list changes."""
+    of_prompt: bool = False
+    """Whether a `completion/complete` is about a prompt, not about a resource template."""
     _plugin: str = ""
     """The plugin that gets this view of the call."""
     _states: dict[str, dict[str, Any]] = {}
@@ -108,6 +120,25 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """A dict for the plugin that gets this call; it lives from its `before_call` to its `after_call`."""
         return self._states.setdefault(self._plugin, {})
 
+    @property
+    def kind(self) -> Kind:
+        """What `name` names, or, for a list method, what the list holds."""
+        return KINDS.get(self.method) or ("prompt" if self.of_prompt else "template")
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Names of the upstreams that can get this call, in file order; none if no upstream serves it, and for lists.
+
+        Replicas are all named. A call of `upstream:tool` can go to one of them only.
+        """
+        served = self._served
+        return () if served is None else tuple([upstream.name for upstream in served.upstreams])
+
+    @property
+    def original_name(self) -> str:
+        """The upstreams' own name; `name` if no upstream serves it."""
+        return self.name if self._served is None else self._served.original
+
     def seen_by(self, plugin: str) -> Call:
         """Called by the core: the view of this call for `plugin`, with that plugin's `state`."""
         return self if self._plugin == plugin else _replace(self, _plugin=plugin)
@@ -116,9 +147,13 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Whether this call was made from `other` by `replace`."""
         return self._states is other._states and self.method == other.method
 
-    def with_tool(self, tool: Tool | None) -> Call:
-        """Called by the core: this call with `tool`, the catalog's entry for its name."""
-        return self if self.tool is tool else _replace(self, tool=tool)
+    def with_target(self, served: Served | None, tool: Tool | None) -> Call:
+        """Called by the core: this call with what stands behind its name, and the catalog's entry of a tool."""
+        return _replace(self, tool=tool, _served=served)
+
+    def with_listed(self, listed: Mapping[str, Published]) -> Call:
+        """Called by the core: this call of a list method with the names in the list."""
+        return _replace(self, listed=listed)
 
     def replace(self, *, name: str | None = None, arguments: Mapping[str, Any] | None = None) -> Call:
         """A copy of this call with another name or other arguments: return it from `before_call` to rewrite the call.
@@ -134,6 +169,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
             name=self.name if name is None else name,
             raw_arguments=raw,
             tool=self.tool if name is None or name == self.name else None,
+            _served=self._served if name is None or name == self.name else None,
             _decoded=self._decoded if arguments is None else {},
         )
 
@@ -229,6 +265,11 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
         return cls(error=drop_traceback(error), outcome=outcome, upstream=upstream)
 
     @classmethod
+    def unknown(cls, call: Call) -> CallResult:
+        """The answer to a name that no upstream serves: return it from `before_call` to hide that a name exists."""
+        return cls.failed(unknown_name(call), Outcome.REFUSED)
+
+    @classmethod
     def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
         """A refusal by a plugin. `upstream`: where the call was executed, if only its result is withheld."""
         outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
@@ -239,9 +280,29 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 class Reject:
     """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
 
-    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`.
+    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`. `data`: further members
+    of the error's `data`, JSON values by name.
     """
 
     message: str
     code: int = REJECTED
     retry_after: float | None = None
+    data: Mapping[str, Any] = field(default_factory=ReadOnlyDict, hash=False)
+
+
+def unknown_name(call: Call) -> RpcError:
+    """The error for a name that no upstream serves, in the agent's era (server/tools, server/resources)."""
+    name = call.name if len(call.name) <= MAX_NAME_SHOWN else f"{call.name[:MAX_NAME_SHOWN]}…"
+    match call.method:
+        case "resources/read" | "resources/subscribe":
+            code = RESOURCE_NOT_FOUND_LEGACY if call.era == "legacy" else INVALID_PARAMS
+            return RpcError.of_gateway(code, f"Resource not found: {name}", uri=name)
+        case "tools/call":
+            what = "tool"
+        case "prompts/get":
+            what = "prompt"
+        case "tasks/get" | "tasks/update" | "tasks/cancel":
+            return RpcError.of_gateway(INVALID_PARAMS, "Unknown task")  # omit the id, which grants access
+        case _:
+            what = "reference"
+    return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {name}")

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+
+FOLDER: Final = "folder"
+"""Key of the validation context of settings: the folder of the configuration file."""
 
 
 class PluginConfig(BaseModel):
-    """Base of a plugin's settings: unknown keys are rejected, values are frozen."""
+    """Base of a plugin's settings: unknown keys are rejected, values are frozen, defaults are checked like values."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+
+def _not_empty(value: Any) -> Any:
+    if value == "":
+        raise ValueError("must not be empty")
+    return value
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    # A "~" that cannot be expanded stays; using the path then fails.
+    found = Path(os.path.expanduser(path))
+    folder = None if info.context is None else info.context.get(FOLDER)
+    return found if folder is None else folder / found
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolute)]
+"""Type of a setting that names a file or folder. A relative path starts at the folder of the configuration file, `~` is
+the home directory. Without a configuration file, as in a test, a relative path stays relative."""
 
 ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 

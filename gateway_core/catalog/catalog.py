@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace as _replace
 
-from gateway_core.api import CallResult, Era, Tool
+from gateway_core.api import CallResult, Era, Published, Tool
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.changes import report_changes
 from gateway_core.catalog.identity import identity
@@ -84,7 +84,7 @@ class Catalog:
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._listeners: list[Listener] = []
         self._lists = Lists(config.limits.page_size, seal)
-        self.tasks: Final = Tasks(seal, upstreams)
+        self.tasks: Final = Tasks(seal, upstreams, self.tool)
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
         self._views: dict[str, _View] = {}
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
@@ -296,6 +296,10 @@ class Catalog:
             for upstream in self._upstreams:
                 upstream.refresh_if_expired()
         return self._lists.page(self._seen(principal)[0].listings[method, era], cursor)
+
+    def listed(self, method: str, principal: str) -> Mapping[str, Published]:
+        """The names in the whole list of a principal; the same object until the list changes."""
+        return self._seen(principal)[0].listings[method, "modern"].published
 
     def identity(self, era: Era) -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""

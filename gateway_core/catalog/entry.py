@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway_core.api import Kind, Tool
+from gateway_core.api import Kind, Published, Tool
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -32,3 +32,22 @@ class Entry:
     def serves(self, upstream: str) -> bool:
         """Whether the named upstream is one of its replicas."""
         return any(found.name == upstream for found in self.upstreams)
+
+
+class PublishedNames(Mapping[str, Published]):
+    """The names of one list, as plugins see them."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Published:
+        entry = self._entries[name]
+        return Published(entry.name, entry.original, tuple(upstream.name for upstream in entry.upstreams))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from msgspec import Raw
 
-from gateway_core.api import Era, Kind
-from gateway_core.catalog.entry import Entry
+from gateway_core.api import Era, Kind, Published
+from gateway_core.catalog.entry import Entry, PublishedNames
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
@@ -43,6 +43,8 @@ class Listing:
     """The other members of each page's result, besides its entries."""
     pages: tuple[bytes, ...] = field(default=(), compare=False)
     """The encoded result objects, at least one. Not compared, because equal cursors have different tokens."""
+    published: Mapping[str, Published] = field(default_factory=dict, compare=False)
+    """The entries as plugins see them."""
 
 
 class Lists:
@@ -62,8 +64,9 @@ class Lists:
             legacy = tuple(_for_legacy(entry) for entry in published.values())
             modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
-            found[method, "legacy"] = self._paged(kind, names, legacy, owner, {})
-            found[method, "modern"] = self._paged(kind, names, modern, owner, members)
+            seen = PublishedNames(published)
+            found[method, "legacy"] = self._paged(Listing(kind, names, legacy, owner, {}, published=seen))
+            found[method, "modern"] = self._paged(Listing(kind, names, modern, owner, members, published=seen))
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
@@ -81,12 +84,10 @@ class Lists:
         number, rest = divmod(start, self._page_size)
         return self._cut(listing, start) if rest or number >= len(listing.pages) else listing.pages[number]
 
-    def _paged(
-        self, kind: Kind, names: tuple[str, ...], raws: tuple[bytes, ...], owner: str, members: Mapping[str, Any]
-    ) -> Listing:
-        listing = Listing(kind, names, raws, owner, members)
-        starts = range(0, max(len(raws), 1), self._page_size)
-        return Listing(kind, names, raws, owner, members, tuple(self._cut(listing, start) for start in starts))
+    def _paged(self, listing: Listing) -> Listing:
+        """The listing with its pages."""
+        starts = range(0, max(len(listing.raws), 1), self._page_size)
+        return replace(listing, pages=tuple(self._cut(listing, start) for start in starts))
 
     def _cut(self, listing: Listing, start: int) -> bytes:
         """The page that begins at entry number `start`."""

@@ -1,13 +1,13 @@
 """Task ids: a server may turn a long call into a task, which agents refer to later by id (SEP-2663).
 
 Two upstreams may issue the same **task id**, and upstreams do not know the agents. So agents get a sealed token that
-holds the upstream's name and id and is bound to the principal. Any process with the same secrets can open it; nothing
-is stored here. All ids that cannot be opened get the same response.
+holds the upstream's name and id and the name of the tool, and is bound to the principal. Any process with the same
+secrets can open it; nothing is stored here. All ids that cannot be opened get the same response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -40,23 +40,31 @@ def require_tasks(agent: Agent) -> None:
 class Tasks:
     """Translates task ids between agents and upstreams."""
 
-    def __init__(self, seal: Seal, upstreams: Sequence[Upstream]) -> None:
+    def __init__(self, seal: Seal, upstreams: Sequence[Upstream], tool: Callable[[str, str], Target | None]) -> None:
+        """`tool` looks a tool up by the name that a principal, given by its id, uses."""
         self._seal = seal
+        self._tool = tool
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
     def find(self, principal: Principal, task_id: str) -> Target | None:
-        """The upstream that has the task, and its own task id; None if the id is not valid for this principal."""
+        """The upstream that has the task, its own task id, and the tool that created it if that is still published.
+
+        None if the id is not valid for this principal.
+        """
         content = self._seal.open_stable((_PURPOSE, principal.id), task_id)
         if content is None:
             return None
-        name, own = msgspec.json.decode(content, type=tuple[str, str])
+        name, own, tool = msgspec.json.decode(content, type=tuple[str, str, str])
         upstream = self._upstreams.get(name)
         # A server that is legacy by now would misread the request as one of the older protocol.
-        return None if upstream is None or upstream.facts.era == "legacy" else Target(own, (upstream,))
+        if upstream is None or upstream.facts.era == "legacy":
+            return None
+        creator = self._tool(tool, principal.id)
+        return Target(own, (upstream,), None if creator is None else creator.tool)
 
-    def id_for(self, principal: Principal, upstream: str, own: str) -> str:
-        """The id that `principal` uses for the task `own` of `upstream`; the same on every call."""
-        return self._seal.seal_stable((_PURPOSE, principal.id), jsonrpc.encode((upstream, own)))
+    def id_for(self, principal: Principal, upstream: str, own: str, tool: str) -> str:
+        """The id that `principal` uses for the task `own` of `upstream`, which its call of `tool` created."""
+        return self._seal.seal_stable((_PURPOSE, principal.id), jsonrpc.encode((upstream, own, tool)))
 
     def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
         """The upstream's result, with the agent's task id.
@@ -79,7 +87,7 @@ class Tasks:
         own = _text(members.get(TASK_ID))
         if not own or len(own.encode()) > MAX_TASK_ID:
             raise _invalid(upstream, f"its task has no id, or one of more than {MAX_TASK_ID} bytes")
-        return _with_id(result, members, self.id_for(call.principal, upstream, own))
+        return _with_id(result, members, self.id_for(call.principal, upstream, own, call.name))
 
     def _told(self, call: Call, own: str, upstream: str, result: CallResult) -> CallResult:
         members = jsonrpc.members(result.raw)

@@ -4,6 +4,7 @@
 
 - `serving/`: start; `stop`, `status`, `init`
 - `importing/`: import; `inspecting/`: check, plugins; `tools/`: tools, call; demo is in `gateway_core.demo`
+- `plugin_commands/`: commands that plugins add
 
 They share `locate` (finds the configuration file), `settings` (its names file, a temporary gateway), `instance` (the
 pid file), `running` (finds the gateway of a command) and `client` (queries the control plane). `report` and

@@ -11,7 +11,8 @@ import typer
 
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import UsageError
-from gateway_core.cli.options import Command, Group
+from gateway_core.cli.options import Command, ConfigOption, Group, JsonOption
+from gateway_core.cli.plugin_commands.mounting import ProxyGroup
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
 from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE
 
@@ -25,7 +26,7 @@ app = typer.Typer(
 )
 mcp = typer.Typer(cls=Group, help="Model Context Protocol: the gateway (proxy).", no_args_is_help=True)
 proxy = typer.Typer(
-    cls=Group,
+    cls=ProxyGroup,
     help="The MCP gateway: agents connect to one address and use the tools of many MCP servers.\n\n"
     "First steps: `rad mcp proxy init`, edit the file it writes, `rad mcp proxy start`. "
     "To see it at work without any server of your own: `rad mcp proxy demo`.\n\n"
@@ -34,15 +35,6 @@ proxy = typer.Typer(
 )
 app.add_typer(mcp, name="mcp")
 mcp.add_typer(proxy, name="proxy")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="Configuration file. Without it: the nearest .radium/mcp-proxy.toml, from here upwards.",
-    ),
-]
 
 
 def _state_dir(folder: Path | None) -> Path | None:
@@ -60,7 +52,6 @@ StateDirOption = Annotated[
         help=f"Folder of the pid file, the names file and the log, in place of state_dir ({STATE_DIR_VARIABLE}).",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 
 
 def _version(wanted: bool) -> None:
@@ -245,7 +236,8 @@ def call(
 ) -> None:
     """Call one tool and print its result.
 
-    Goes through the running gateway like an agent's call; if none is running, through a temporary one.
+    Goes through the running gateway like an agent's call; if none is running, through a temporary one. If the gateway
+    requires a key or token, put it into the variable RADIUM_TOKEN.
     Exit code 1: the call failed, or the tool reports an error.
 
     Example: rad mcp proxy call add --arg a=2 --arg b=3

@@ -6,14 +6,26 @@ Typer loads pydantic to convert every option that is not a flag, even an absent 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway_core.cli import hints
 
 FILES: Final = frozenset({"config", "path", "_state", "client_cert", "client_key"})
 """Names of parameters that are file paths."""
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Configuration file. Without it: the nearest .radium/mcp-proxy.toml, from here upwards.",
+    ),
+]
+"""The option `--config` of a parameter `config`, which has the default None."""
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
+"""The option `--json`; its parameter has the default false."""
 
 
 class Option(TyperOption):

@@ -21,6 +21,8 @@ OUTPUT: Final = Path("docs", "configuration.md")
 COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
+    "auth_apikey",
+    "auth_jwt",
     "auth_mtls",
     "routing_priority",
     "routing_roundrobin",

@@ -51,6 +51,7 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         yield from _upstream_time(proxy, upstream, path, secret)
     plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
     yield from _names(plugins, PLUGINS, lines)
+    yield from _client_certificates(proxy, plugins)
     if "plugins" in proxy:
         yield from _security(proxy, [plugin for _, plugin in plugins])
 
@@ -112,6 +113,15 @@ def _server_tls(tls: dict[str, Any]) -> Iterator[Problem]:
             (*path, "client_ca"),
             f'is required for client_certificate = "{asks}": who issues the certificates of agents',
         )
+
+
+def _client_certificates(proxy: dict[str, Any], plugins: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
+    tls = proxy.get("tls")
+    if isinstance(tls, dict) and "client_ca" in tls:
+        return
+    for index, plugin in plugins:
+        if plugin.get("name") == "auth_mtls" and plugin.get("enabled") is not False:
+            yield Problem((*PLUGINS, index, "name"), "needs client certificates: set client_ca below [mcp.proxy.tls]")
 
 
 def _upstream_time(

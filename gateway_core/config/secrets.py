@@ -42,6 +42,7 @@ _WORD: Final = re.compile(r"[A-Z]?[a-z]{1,31}|[A-Za-z]{1,20}|\d{1,8}")
 _SHORT_PART: Final = 4
 """Characters of a part such as `4o`, `v2` or `us1`; a plain value may have one."""
 _MAX_DEPTH: Final = 8
+_FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 def secrets_of(proxy: ProxyConfig) -> Iterator[Secret]:
@@ -52,8 +53,13 @@ def secrets_of(proxy: ProxyConfig) -> Iterator[Secret]:
         yield from secrets_of_upstream(upstream)
     for plugin in proxy.plugins:
         for key, value in _texts(plugin.settings):
-            if _SECRET_NAME.search(key):
+            if _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key) and not _names_header(key, value):
                 yield Secret(f"a setting of plugin {plugin.name}", value)
+
+
+def _names_header(key: str, value: str) -> bool:
+    """Whether a setting names a header, as in `header = "X-Api-Key"`, and holds no value of one."""
+    return key in {"header", "headers"} and _FIELD_NAME.fullmatch(value) is not None
 
 
 def private_values_of(config: UpstreamConfig) -> Iterator[str]:

@@ -50,8 +50,9 @@ class Downstream:
         self._ready = ready
         in_flight = config.limits.in_flight
         self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
-        self.sessions = Sessions(store, catalog, events, self.gate.check_open, config.question_timeout)
         self._calls = Calls(pipeline, self.gate)
+        check_open, call = self.gate.check_open, self._calls.call
+        self.sessions = Sessions(store, catalog, events, check_open, config.question_timeout, call=call)
         self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(catalog, self._calls, self.sessions)
 

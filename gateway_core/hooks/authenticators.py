@@ -13,6 +13,7 @@ from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
+from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
 AUTHENTICATE_TIMEOUT: Final = 10.0
@@ -36,6 +37,7 @@ class Authenticators:
     def __init__(self, hooks: Sequence[Hook]) -> None:
         """Raises `PluginError` for a plugin whose declarations are not valid."""
         self._hooks = tuple(hooks)
+        self._spoken = Sparing()
         headers: dict[str, None] = {}
         challenges: list[str] = []
         documents: dict[str, bytes] = {}
@@ -79,7 +81,9 @@ class Authenticators:
             except BaseException as error:
                 if own.end(error):
                     raise
-                log_failure(hook, error, f"a client at {credentials.address or 'an unknown address'}")
+                if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
+                    client = f"a client at {credentials.address or 'an unknown address'}"
+                    log_failure(hook, error, f"{client} (logged once a minute)")
                 raise refusal(hook, "it is not known who makes the request") from None
         return "", None
 

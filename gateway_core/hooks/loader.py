@@ -16,22 +16,25 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, requires
-from typing import Any, Final, get_args
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core.core_schema import ErrorType
 
 from gateway_core.api import PluginConfig
+from gateway_core.api.plugin import FOLDER
 from gateway_core.config import PluginEntry
 from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks import HOOKS, LoadedPlugin, manager
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.hookspecs import PROJECT
-from gateway_core.mcp.names import CALLS, METHODS
+from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 
-__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", "settings_of"]
 
 GROUP: Final = "gateway_core"
+SettingsT = TypeVar("SettingsT", bound=PluginConfig)
 _STRATEGIES: Final = ("route_tool", "resolve_conflict")
 """Synchronous hooks that at most one enabled plugin may implement."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
@@ -78,7 +81,8 @@ def installed() -> list[InstalledPlugin]:
 def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[LoadedPlugin, ...]:
     """Find, validate and construct the enabled plugins of `entries`, in order.
 
-    `source`: the name of the configuration file, for messages. Raises `PluginError` with all problems.
+    `source`: the path of the configuration file, for messages; relative paths in settings start at its folder. Raises
+    `PluginError` with all problems.
     """
     problems: list[FileProblem] = []
     registry = manager()
@@ -122,8 +126,11 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
         return None
     problems = _hook_problems(plugin)
-    if entry.on_error == "ignore" and "authenticate" in dict(implementations(plugin)):
-        problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
+    if entry.on_error == "ignore":
+        if "authenticate" in dict(implementations(plugin)):
+            problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
+        elif getattr(plugin, "fails_closed", False):
+            problems.append('must refuse calls when it fails; remove on_error = "ignore"')
     for problem in problems:
         report(problem)
     methods = _methods(plugin, report)
@@ -190,13 +197,29 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
 
 
+def settings_of(model: type[SettingsT], entry: PluginEntry, index: int, source: str) -> SettingsT:
+    """The settings of one entry, enabled or not, for a command of its plugin.
+
+    `index`: the place of the entry in the file. Raises `PluginError` with all problems.
+    """
+    problems: list[FileProblem] = []
+    found = _validated(model, entry, _Report(problems, source, f"mcp.proxy.plugins[{index}]", entry))
+    if found is None:
+        raise PluginError("\n".join(problems), problems)
+    return found
+
+
 def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig | None:
     model = getattr(plugin, "Config", PluginConfig)
     if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
         report("its Config is not a subclass of gateway_core.PluginConfig")
         return None
+    return _validated(model, entry, report)
+
+
+def _validated(model: type[SettingsT], entry: PluginEntry, report: _Report) -> SettingsT | None:
     try:
-        return model.model_validate(entry.settings)
+        return model.model_validate(entry.settings, context={FOLDER: Path(report.source).absolute().parent})
     except ValidationError as invalid:
         known = [field.alias or name for name, field in model.model_fields.items()]
         for error in invalid.errors(include_url=False, include_context=False, include_input=False):
@@ -237,9 +260,9 @@ def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
     if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
         report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")
         return None
-    unknown = [method for method in given if not isinstance(method, str) or method not in METHODS]
+    unknown = [method for method in given if not isinstance(method, str) or method not in PLUGIN_METHODS]
     for method in unknown:
-        report(f"its methods name {method!r}, which is none of {', '.join(sorted(METHODS))}")
+        report(f"its methods name {method!r}, which is none of {', '.join(sorted(PLUGIN_METHODS))}")
     return None if unknown else frozenset(given)
 
 

@@ -18,6 +18,8 @@ AFTER_TIMEOUT: Final = 5.0
 """Seconds that an asynchronous `after_call` may take; the exchange's own deadline does not bound it."""
 MAX_RETRY_AFTER: Final = 2**31
 """Largest `retry_after`, in seconds; in milliseconds it still fits the integers of every JSON reader."""
+MAX_DATA: Final = 64 * 1024
+"""Maximum bytes of the `data` of a refusal, as JSON."""
 _INT32: Final = range(-(2**31), 2**31)
 
 
@@ -106,12 +108,24 @@ def check_refusal(refusal: Reject) -> None:
     check_text(refusal.message, "a Reject whose message")
     if not _is_int32(refusal.code):
         raise Misuse("returned a Reject whose code is not an integer of 32 bits")
+    _check_data(refusal.data)
     wait = refusal.retry_after
     if wait is None:
         return
     number = isinstance(wait, int | float) and not isinstance(wait, bool)
     if not (number and math.isfinite(wait) and 0 <= wait <= MAX_RETRY_AFTER):
         raise Misuse(f"returned a Reject whose retry_after is no number of seconds from 0 to {MAX_RETRY_AFTER}")
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+        raise Misuse("returned a Reject whose data is not a dict with names of text")
+    try:
+        size = len(jsonrpc.encode(data)) if data else 0
+    except Exception as problem:
+        raise Misuse("returned a Reject whose data cannot be written as JSON") from problem
+    if size > MAX_DATA:
+        raise Misuse(f"returned a Reject whose data is larger than {MAX_DATA} bytes")
 
 
 def _check_error(error: Any, before: RpcError | None) -> None:

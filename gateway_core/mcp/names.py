@@ -52,6 +52,8 @@ TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 """Methods of the extension `TASKS_EXTENSION`; methods of 2025-11-25 with these names are another protocol."""
 METHODS: Final = LISTS | CALLS | TASKS
 """Methods that go through the pipeline; the gateway itself serves all others."""
+PLUGIN_METHODS: Final = METHODS | {SUBSCRIBE}
+"""Methods that plugins can hook. To them, each resource in a `subscriptions/listen` is a `resources/subscribe`."""
 
 TASK_ID: Final = "taskId"
 TASK_IDS: Final = "taskIds"

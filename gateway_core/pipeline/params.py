@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
-from gateway_core.api import Call, Principal
+from gateway_core.api import Call, CallResult, Principal
 from gateway_core.catalog import Catalog, Target, require_tasks
 from gateway_core.errors import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
-    RESOURCE_NOT_FOUND_LEGACY,
     RpcError,
 )
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.names import METHODS, NAME_MEMBERS, TASKS, TOOLS_CALL
+from gateway_core.mcp.names import NAME_MEMBERS, PLUGIN_METHODS, SUBSCRIBE, TASKS, TOOLS_CALL
 from gateway_core.upstream.lists.fetched_lists import header_names
 from gateway_core.upstream.requests import Request
 
-MAX_NAME_SHOWN: Final = 500
-"""Maximum characters of a name that an error quotes."""
+_PROMPT_REF: Final = "ref/prompt"
+_REF_KEY: Final[Mapping[str, str]] = {_PROMPT_REF: "name", "ref/resource": "uri"}
 
-_REF_KEY: Final[Mapping[str, str]] = {"ref/prompt": "name", "ref/resource": "uri"}
+
+Supplied = CallResult | Callable[[Target], Awaitable[CallResult]]
+"""What answers a request that needs no upstream's response: a result, or a function that serves it at its target."""
 
 
 class Params(msgspec.Struct, frozen=True, eq=False):
@@ -54,13 +55,15 @@ class Params(msgspec.Struct, frozen=True, eq=False):
             self.arguments,
             self.meta,
             None if target is None else target.tool,
+            target,
+            of_prompt=self.ref_type == _PROMPT_REF,
         )
 
 
 def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
     """Split the params of a request. Raises `RpcError` if they violate the protocol."""
     method = exchange.method
-    if method not in METHODS:
+    if method not in PLUGIN_METHODS:
         raise RpcError.of_gateway(METHOD_NOT_FOUND, f"Method not found: {method}")
     if method in TASKS:
         require_tasks(exchange.agent)
@@ -68,7 +71,7 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
     meta = bytes(others.pop("_meta", b""))
     ref: dict[str, Raw] | None = None
     name = ref_type = ""
-    key = NAME_MEMBERS.get(method)
+    key = "uri" if method == SUBSCRIBE else NAME_MEMBERS.get(method)
     if key is not None:
         if key not in others:
             raise RpcError.of_gateway(INVALID_PARAMS, f"params.{key} is missing")
@@ -101,14 +104,19 @@ def find(catalog: Catalog, method: str, name: str, principal: Principal, params:
             return catalog.tool(name, principal.id)
         case "prompts/get":
             return catalog.prompt(name, principal.id)
-        case "resources/read":
+        case "resources/read" | "resources/subscribe":
             return catalog.resource(name, principal.id)
         case "completion/complete":
-            of_prompt = params.ref_type == "ref/prompt"
+            of_prompt = params.ref_type == _PROMPT_REF
             return catalog.prompt(name, principal.id) if of_prompt else catalog.template(name, principal.id)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
             return catalog.tasks.find(principal, name)
     return None
+
+
+def with_names(call: Call, catalog: Catalog) -> Call:
+    """The call of a list method with the names in the list."""
+    return call.with_listed(catalog.listed(call.method, call.principal.id))
 
 
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None:
@@ -131,27 +139,6 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
         raise RpcError.of_gateway(rejection.code, rejection.message)
     compared = header_names(target.mirrored)
     exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
-
-
-def unknown(call: Call) -> RpcError:
-    """The error for a name that no upstream serves, in the agent's era (server/tools, server/resources)."""
-    match call.method:
-        case "resources/read":
-            code = RESOURCE_NOT_FOUND_LEGACY if call.era == "legacy" else INVALID_PARAMS
-            return RpcError.of_gateway(code, f"Resource not found: {_short(call.name)}", uri=_short(call.name))
-        case "tools/call":
-            what = "tool"
-        case "prompts/get":
-            what = "prompt"
-        case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return RpcError.of_gateway(INVALID_PARAMS, "Unknown task")  # omit the id, which grants access
-        case _:
-            what = "reference"
-    return RpcError.of_gateway(INVALID_PARAMS, f"Unknown {what}: {_short(call.name)}")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME_SHOWN else f"{name[:MAX_NAME_SHOWN]}…"
 
 
 def request_for(call: Call, params: Params, target: Target, exchange: Exchange) -> Request:

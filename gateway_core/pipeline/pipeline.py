@@ -20,6 +20,7 @@ from msgspec import Raw
 from msgspec.structs import replace as _replace
 
 from gateway_core.api import Call, CallResult, Outcome, Reject
+from gateway_core.api.call import unknown_name
 from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import (
@@ -38,7 +39,7 @@ from gateway_core.internal_errors import where
 from gateway_core.log import access, output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, TASKS
-from gateway_core.pipeline.params import Params, check_headers, find, read, request_for, unknown
+from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.router import Router, is_untried, unknown_outcome
 from gateway_core.upstream.bridge import bridge_result
@@ -94,21 +95,21 @@ class Pipeline:
             exchange.end(reason)
 
     def begin(
-        self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
+        self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None
     ) -> InlineCall[CallResult]:
         """Begin to serve one request. `params`: the members of its params; empty if it has none.
 
-        `answer`: a result that the upstream sent unasked; the call then sends no request.
+        `answer`: a result that the upstream sent unasked, or a function that serves the request at its target. The call
+        then sends no request.
 
-        The call runs without a task until it waits for something other than its upstream's response. Its result is
-        in the agent's era. It raises only `CancelledError`, when the call was cancelled. By then the upstream's
-        cancellation has begun, and every `after_call` that was due has run.
+        The call runs without a task until it waits for something other than its upstream's response. Its result is in
+        the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
         """
         self.calls += 1
         return Delivery(self, exchange, params, answer).begin()
 
-    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
-        """Serve one request (see `begin`) and return its result. Cancelling this coroutine cancels the call."""
+    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
+        """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
 
@@ -119,8 +120,8 @@ class Delivery(msgspec.Struct, eq=False):
     exchange: Exchange
     members: Mapping[str, Raw]
     """The members of the request's params."""
-    answer: CallResult | None
-    """A result that the upstream sent unasked; the call then sends no request."""
+    answer: Supplied | None
+    """See `Pipeline.begin`."""
     started: float = msgspec.field(default_factory=time.monotonic)
     """Start time in seconds on the monotonic clock."""
     _running: InlineCall[CallResult] | None = None
@@ -206,14 +207,15 @@ class Delivery(msgspec.Struct, eq=False):
             check_headers(exchange, call, target)
         if exchange.method in pipeline.chain.methods:
             progress = self._chain = ChainProgress()
-            call, verdict = await pipeline.chain.run_before(call, partial(self._look_up, params), progress)
+            given = with_names(call, pipeline.catalog) if exchange.method in LISTS else call
+            call, verdict = await pipeline.chain.run_before(given, partial(self._look_up, params), progress)
             self._call, target = call, self._target
             if verdict is not None:
                 return _rejected(verdict) if isinstance(verdict, Reject) else verdict
         if call.method in LISTS:
             return self._list(call, params)
         if target is None:
-            raise unknown(call)
+            raise unknown_name(call)
         result = self.answer
         if result is None:
             self._set_deadline(target)
@@ -225,6 +227,8 @@ class Delivery(msgspec.Struct, eq=False):
             self._reply = reply
             if reply is not None and reply.plain and call.method not in TASKS:
                 return result
+        elif not isinstance(result, CallResult):
+            return await result(target)
         return pipeline.catalog.tasks.translated(call, target, result)
 
     async def _find(self, params: Params) -> Target | None:
@@ -248,7 +252,7 @@ class Delivery(msgspec.Struct, eq=False):
         found = self._target = find(
             self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
         )
-        return rewritten.with_tool(None if found is None else found.tool)
+        return rewritten.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
         raw = params.others.get("cursor")
@@ -342,5 +346,5 @@ def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
 
 
 def _rejected(verdict: Reject) -> CallResult:
-    data = {} if verdict.retry_after is None else retry_after(verdict.retry_after)
-    return CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message, **data), Outcome.REFUSED)
+    data = verdict.data if verdict.retry_after is None else {**verdict.data, **retry_after(verdict.retry_after)}
+    return CallResult.failed(RpcError(verdict.code, verdict.message, {**data, "source": "gateway"}), Outcome.REFUSED)

@@ -4,11 +4,14 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from gateway_core import Call, CallResult
+from gateway_core import Call, CallResult, Era, hookimpl
 from gateway_core.api import Principal
+from gateway_core.api.call import unknown_name
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.testing import make_call, make_result
+from gateway_core.mcp.names import PLUGIN_METHODS
+from gateway_core.testing import FakeUpstream, make_call, make_result, run_call
 
 
 def call_of(arguments: bytes = b"", meta: bytes = b"") -> Call:
@@ -88,7 +91,45 @@ def test_each_plugin_has_a_view_with_its_state_and_rewrites_share_it() -> None:
     two.state["who"] = "two"
     assert one.seen_by("one") is one
     assert (one.state, two.state, call.state) == ({"who": "one"}, {"who": "two"}, {})
-    assert one.replace(name="x").with_tool(None).state is one.state
+    assert one.replace(name="x").with_target(None, None).state is one.state
     assert two.seen_by("one").state is one.state
     assert two.replace(arguments={}).is_rewrite_of(one)
     assert not call_of().is_rewrite_of(call)
+
+
+def test_a_call_says_what_its_name_names() -> None:
+    kinds = {
+        "tools/call": "tool",
+        "tasks/get": "tool",
+        "prompts/list": "prompt",
+        "resources/subscribe": "resource",
+        "resources/templates/list": "template",
+        "completion/complete": "prompt",
+    }
+    assert {method: make_call("x", method=method).kind for method in kinds} == kinds
+    assert replace(make_call("x", method="completion/complete"), of_prompt=False).kind == "template"
+
+
+def test_a_renamed_call_is_served_by_nobody_until_it_is_looked_up_again() -> None:
+    call = make_call("a__echo", upstreams=("a",), original_name="echo")
+    assert call.replace(arguments={"x": 1}).upstreams == ("a",)
+    renamed = call.replace(name="b__echo")
+    assert (renamed.upstreams, renamed.original_name) == ((), "b__echo")
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_hidden_name_gets_the_answer_of_one_that_no_upstream_serves(era: Era) -> None:
+    class Hiding:
+        methods = PLUGIN_METHODS
+
+        @hookimpl
+        def before_call(self, call: Call) -> CallResult:
+            return CallResult.unknown(call)
+
+    for method in ("tools/call", "prompts/get", "resources/read", "resources/subscribe"):
+        name = "file:///x" if method.startswith("resources") else "x"
+        hidden = await run_call(make_call(name, method=method, era=era), FakeUpstream(), Hiding)
+        assert hidden.error is not None
+        unknown = unknown_name(make_call(name, method=method, era=era, known=False))
+        assert repr(hidden.error) == repr(unknown)
+        assert hidden.outcome == "refused"

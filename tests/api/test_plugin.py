@@ -1,10 +1,13 @@
 """The optional base class: the gateway treats it as a plain class with a `Config` and a constructor."""
 
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import pytest
+from pydantic import ValidationError
 
-from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
+from gateway_core import Call, ConfigPath, Plugin, PluginConfig, Reject, hookimpl
+from gateway_core.api.plugin import FOLDER
 from gateway_core.testing import configured, make_call, run_hook
 
 
@@ -66,3 +69,34 @@ def test_two_classes_of_settings_are_refused() -> None:
         class Two(Plugin[Settings]):
             class Config(PluginConfig):
                 limit: int = 3
+
+
+class Paths(PluginConfig):
+    book: ConfigPath = Path("book.txt")
+    others: tuple[ConfigPath, ...] = ()
+    none: ConfigPath | None = None
+
+
+def test_a_path_starts_at_the_folder_of_the_configuration_file_and_so_does_a_default() -> None:
+    found = Paths.model_validate({"others": ["a", "/b", "~/c"], "none": "d"}, context={FOLDER: Path("/etc/radium")})
+    assert found.book == Path("/etc/radium/book.txt")
+    assert found.others == (Path("/etc/radium/a"), Path("/b"), Path.home() / "c")
+    assert found.none == Path("/etc/radium/d")
+
+
+def test_without_a_configuration_file_a_path_stays_relative() -> None:
+    assert Paths().book == Path("book.txt")
+
+
+@pytest.mark.parametrize("wrong", ["", 3, None])
+def test_what_is_no_path_is_refused(wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        Paths.model_validate({"book": wrong})
+
+
+def test_defaults_are_checked() -> None:
+    class Wrong(PluginConfig):
+        hour: int = "eight"  # type: ignore[assignment]
+
+    with pytest.raises(ValidationError):
+        Wrong()

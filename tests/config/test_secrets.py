@@ -120,3 +120,20 @@ def test_plain_values(value: str) -> None:
 @pytest.mark.parametrize("value", ["x1y2z3", "aB3-xY9q-Zz81", "XkJhGfDsAqWeRtYuIoPlK", "123456789012345678"])
 def test_values_that_may_be_secrets(value: str) -> None:
     assert not is_plain(value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "secrets"),
+    [
+        ({"header": "X-Api-Key", "headers": ["X-Api-Key", "X-User"]}, set()),
+        ({"header": "Authorization: Bearer hush", "headers": {"X-Token": "hushhush"}}, {"hushhush"}),
+        ({"key_file": "/etc/own.pem", "token_type": "access", "keys": ["hunterhush"]}, {"hunterhush"}),
+    ],
+)
+def test_settings_of_plugins_that_only_name_a_secret_are_not_hidden(
+    settings: dict[str, object], secrets: set[str]
+) -> None:
+    proxy = ProxyConfig().model_copy(update={"plugins": (PluginEntry(name="own", settings=settings),)})
+    values = {secret.value for secret in secrets_of(proxy)}
+    assert values - {"Authorization: Bearer hush"} == secrets
+    assert ("Authorization: Bearer hush" in values) is ("Authorization: Bearer hush" in settings.values())

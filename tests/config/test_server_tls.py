@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from loguru import logger
 
 from gateway_core.config import Config, loads
@@ -125,10 +128,18 @@ def test_a_table_that_cannot_be_used_is_reported(folder: Path, tls: str, key: st
     assert "hunter2" not in text
 
 
-def test_a_key_that_is_too_short_is_named(folder: Path) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
+@pytest.mark.parametrize("tls", ['cert = "both.pem"', 'cert = "both.pem"\nclient_ca = "ca.pem"'])
+def test_a_plugin_that_needs_client_certificates_needs_their_authority(folder: Path, tls: str) -> None:
+    text = f'{tls}\n[[mcp.proxy.plugins]]\nname = "auth_mtls"\n'
+    if "client_ca" in tls:
+        assert load(text, folder).proxy.plugins[0].name == "auth_mtls"
+        return
+    assert not load(f"{text}enabled = false\n", folder).proxy.plugins[0].enabled
+    with pytest.raises(ConfigError, match=r'plugins\[0\]\.name: plugin "auth_mtls": needs client certificates'):
+        load(text, folder)
 
+
+def test_a_key_that_is_too_short_is_named(folder: Path) -> None:
     key = rsa.generate_private_key(65537, 1024)
     name = x509.Name.from_rfc4514_string("CN=short")
     made = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW - DAY, NOW + DAY).sign(key, hashes.SHA256())
@@ -197,6 +208,32 @@ def test_an_intermediate_authority_alone_can_be_named(folder: Path, authority: t
     authority.issue_cert("agent.example").configure_cert(client)
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server, client)
+
+
+@pytest.mark.parametrize(("usage", "accepted"), [("CLIENT_AUTH", True), ("SERVER_AUTH", False)])
+def test_a_certificate_for_another_purpose_is_no_client_certificate(
+    folder: Path, authority: trustme.CA, usage: str, accepted: bool
+) -> None:
+    issuer, holder = x509.Name.from_rfc4514_string("CN=root"), x509.Name.from_rfc4514_string("CN=agent")
+    root, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    purpose = x509.ExtendedKeyUsage([getattr(ExtendedKeyUsageOID, usage)])
+    ours = x509.CertificateBuilder(issuer, issuer, root.public_key(), 1, NOW - DAY, NOW + DAY)
+    ours = ours.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    theirs = x509.CertificateBuilder(issuer, holder, key.public_key(), 2, NOW - DAY, NOW + DAY)
+    theirs = theirs.add_extension(purpose, critical=False)
+    (folder / "root.pem").write_bytes(ours.sign(root, hashes.SHA256()).public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "agent.pem").write_bytes(private + theirs.sign(root, hashes.SHA256()).public_bytes(Encoding.PEM))
+    server = server_context_of(tls_of(folder, client_ca=str(folder / "root.pem"), client_certificate="required"))
+    client = ssl.create_default_context()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    authority.configure_trust(client)
+    client.load_cert_chain(folder / "agent.pem")
+    if accepted:
+        assert handshake(server, client).getpeercert()
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+            handshake(server, client)
 
 
 def test_the_exposed_key_is_the_file_that_holds_it(folder: Path) -> None:

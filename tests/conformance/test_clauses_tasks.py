@@ -245,9 +245,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, Any, Any]] = []
+        self.tools: list[tuple[str, str | None, tuple[str, ...]]] = []
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
+        self.tools.append((call.method, call.tool and call.tool.name, call.upstreams))
         return Reject("no cancelling here") if call.method == "tasks/cancel" else None
 
     @hookimpl
@@ -264,6 +266,8 @@ async def test_clause_57_plugins_that_name_the_methods_see_what_the_agent_sees(s
     await stand.agent.ask("tasks/update", update)
     assert (await stand.agent.ask("tasks/cancel", {"taskId": task_id}))["error"]["message"] == "no cancelling here"
     assert stand.labs[0].of("tasks/cancel") == []
+    assert [tool for _, tool, _ in watch.tools] == ["work"] * 4, "a task belongs to the tool that created it"
+    assert {upstreams for _, _, upstreams in watch.tools} == {("lab",)}
     created, got, updated = watch.seen[:3]
     assert created[2]["taskId"] == got[1] == got[2]["taskId"] == task_id
     assert updated[1] == update["inputResponses"]

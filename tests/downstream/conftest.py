@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from gateway_core.api import CallResult, Outcome
+from gateway_core.catalog import Target
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -24,13 +25,42 @@ from gateway_core.inline.deadlines import Deadline, Deadlines
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
+from gateway_core.pipeline.params import Supplied
 from gateway_core.testing import configured
 
 TOOLS = ["echo", "progress", "ask", "sleep", "nap", "fail", "refuse", "bug", "big", "announced"]
 
 
+class FakeCatalog:
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def identity(self, era: str) -> dict[str, Any]:
+        capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
+        return {
+            "capabilities": capabilities,
+            "serverInfo": {"name": "gateway", "version": "1"},
+            "instructions": f"hello {era}",
+        }
+
+    def discover_hint(self) -> Hint:
+        return Hint(60_000, public=True)
+
+    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        self.listeners.append(callback)
+        return lambda: self.listeners.remove(callback) if callback in self.listeners else None
+
+    def resource(self, uri: str, principal: str | None = None) -> Target | None:
+        return None
+
+    def change(self, *kinds: str) -> None:
+        for listener in list(self.listeners):
+            listener(frozenset(kinds))
+
+
 @dataclass
 class FakePipeline:
+    catalog: FakeCatalog
     exchanges: list[Exchange] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -38,9 +68,20 @@ class FakePipeline:
     released: asyncio.Event = field(default_factory=asyncio.Event)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
+    async def _subscribe(self, uri: str, serve: Callable[[Target], Awaitable[CallResult]]) -> CallResult:
+        try:
+            target = self.catalog.resource(uri)
+            if target is None:
+                raise RpcError.of_gateway(INVALID_PARAMS, f"Resource not found: {uri}", uri=uri)
+            return await serve(target)
+        except RpcError as error:
+            return CallResult.failed(error)
+
     async def call(
-        self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: CallResult | None = None
+        self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw], answer: Supplied | None = None
     ) -> CallResult:
+        if exchange.method == "resources/subscribe" and callable(answer):
+            return await self._subscribe(json.loads(bytes(params["uri"])), answer)
         self.exchanges.append(exchange)
         decoded = json.loads(jsonrpc.encode(params))
         if exchange.method == "tools/list":
@@ -113,33 +154,6 @@ class FakePipeline:
         return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.OK)
 
 
-class FakeCatalog:
-    def __init__(self) -> None:
-        self.listeners: list[Callable[[frozenset[str]], None]] = []
-
-    def identity(self, era: str) -> dict[str, Any]:
-        capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
-        return {
-            "capabilities": capabilities,
-            "serverInfo": {"name": "gateway", "version": "1"},
-            "instructions": f"hello {era}",
-        }
-
-    def discover_hint(self) -> Hint:
-        return Hint(60_000, public=True)
-
-    def listen(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        self.listeners.append(callback)
-        return lambda: self.listeners.remove(callback) if callback in self.listeners else None
-
-    def resource(self, uri: str, principal: str | None = None) -> None:
-        return None
-
-    def change(self, *kinds: str) -> None:
-        for listener in list(self.listeners):
-            listener(frozenset(kinds))
-
-
 @dataclass
 class World:
     downstream: Downstream
@@ -160,7 +174,8 @@ class World:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        scheme = "http" if self.server.certificate is None else "https"
+        return f"{scheme}://127.0.0.1:{self.server.port}"
 
     @property
     def url(self) -> str:
@@ -256,7 +271,8 @@ def modern_request(
 
 def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Downstream, FakePipeline, FakeCatalog]:
     """The agents' side over the small pipeline; `ended` gets the ids of the sessions that end."""
-    pipeline, catalog = FakePipeline(), FakeCatalog()
+    catalog = FakeCatalog()
+    pipeline = FakePipeline(catalog)
     downstream = Downstream(
         config,
         budget=MemoryBudget(),
@@ -301,7 +317,8 @@ async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
     store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
     config = ProxyConfig(limits=limits, **settings)
-    pipeline, catalog, budget = FakePipeline(), FakeCatalog(), MemoryBudget()
+    catalog, budget = FakeCatalog(), MemoryBudget()
+    pipeline = FakePipeline(catalog)
     store = store or store_for(config)
 
     def ended(session_id: str) -> Awaitable[None] | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from gateway_core.api import ClientCertificate, Credentials, Principal, Reject
 from gateway_core.errors import PLUGIN_FAILED, PluginError, RpcError
@@ -97,6 +98,18 @@ async def test_a_plugin_that_raises_or_is_slow_proves_nothing(monkeypatch: pytes
     for verdict in (lambda _: 1 / 0, lambda _: asyncio.sleep(60), lambda _: asyncio.Event().wait()):
         with pytest.raises(RpcError, match="auth_0 failed in authenticate"):
             await judged(plugin(verdict), plugin(lambda _: ALICE))
+
+
+async def test_a_plugin_that_keeps_failing_is_logged_once_a_minute() -> None:
+    records: list[str] = []
+    sink = logger.add(lambda message: records.append(str(message)), format="{message}")
+    failing = chain(plugin(lambda _: 1 / 0)).authenticators
+    for _ in range(20):
+        with pytest.raises(RpcError):
+            await failing.judge(make_credentials("Bearer token"))
+    logger.remove(sink)
+    (line,) = records
+    assert "plugin auth_0 failed in authenticate for a client at 127.0.0.1 (logged once a minute)" in line
 
 
 def test_plugins_declare_headers_challenges_and_documents() -> None:

@@ -576,6 +576,11 @@ REFUSALS = [
     Reject("x", retry_after=float("inf")),
     Reject("x", retry_after=1e308),
     Reject("x", retry_after=-1),
+    Reject("x", data=["a"]),
+    Reject("x", data={1: "a"}),
+    Reject("x", data={"a": object()}),
+    Reject("x", data={"a": "\ud800"}),
+    Reject("x", data={"a": "a" * 65_536}),
 ]
 RESULTS = [
     CallResult.failed("no"),

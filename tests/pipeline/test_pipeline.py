@@ -309,6 +309,16 @@ async def test_a_refusal_reaches_no_upstream_and_tells_when_to_come_back(start: 
     assert world.pool.upstreams[0].calls == 0
 
 
+async def test_a_refusal_may_carry_data_but_not_replace_what_the_gateway_says(start: Start) -> None:
+    data = {"limits": [1], "code": 5, "message": "no", "source": "upstream", "retryAfterMs": 7}
+    world = await start(Diary(Reject("not now", retry_after=1.5, data=data)))
+    error = (await world.tool("reflect")).error
+    assert error is not None
+    assert (error.code, error.message) == (REJECTED, "not now")
+    assert error.data == {"limits": [1], "code": 5, "message": "no", "source": "gateway", "retryAfterMs": 1500}
+    assert hash(Reject("not now", data=data)) == hash(Reject("not now"))
+
+
 async def test_a_plugin_answers_in_the_upstreams_place(start: Start) -> None:
     world = await start(Diary(CallResult.text("cached")))
     assert text(await world.tool("reflect")) == "cached"
@@ -327,6 +337,47 @@ async def test_an_explicitly_named_tool_is_the_same_tool_to_plugins(start: Start
     world = await start(plugin)
     await world.tool("mirror:reflect")
     assert plugin.seen[0] == "before mirror:reflect reflect"
+
+
+class Lists:
+    """Keeps the calls of list methods."""
+
+    methods = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    @hookimpl
+    def before_call(self, call: Call) -> None:
+        self.calls.append(call)
+
+
+async def test_plugins_see_who_serves_each_name_of_a_list(start: Start) -> None:
+    plugin = Lists()
+    world = await start(plugin)
+    for method in sorted(Lists.methods):
+        listed = (await world.ask(method)).content
+        names = {entry.get("uriTemplate") or entry.get("uri") or entry["name"] for entry in next(iter(listed.values()))}
+        call = plugin.calls[-1]
+        assert set(call.listed) == names
+        assert all(call.listed[name].upstreams == ("mirror",) for name in names)
+        assert call.upstreams == ()
+    await world.ask("tools/list")
+    await world.ask("tools/list")
+    assert plugin.calls[-1].listed is plugin.calls[-2].listed, "the same object until the list changes"
+
+
+async def test_plugins_see_which_upstreams_can_get_a_call_of_any_method(start: Start) -> None:
+    calls: list[Call] = []
+    world = await start(Diary(calls.append))
+    await world.tool("mirror:reflect")
+    await world.ask("resources/read", {"uri": "note://today"})
+    await world.tool("nobody")
+    assert [(call.name, call.original_name, call.upstreams) for call in calls] == [
+        ("mirror:reflect", "reflect", ("mirror",)),
+        ("note://today", "note://today", ("mirror",)),
+        ("nobody", "nobody", ()),
+    ]
 
 
 async def test_cancellation_tells_the_upstream_and_every_plugin(start: Start) -> None:

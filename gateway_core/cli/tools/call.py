@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +16,7 @@ from typing import Any, Final
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance
-from gateway_core.cli.locate import locate
+from gateway_core.cli.locate import UsageError, locate
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway
@@ -33,6 +35,8 @@ ANSWER_GRACE: Final = 40.0
 """Seconds added to the gateway's `max_timeout`, for the handshake, the list of tools and the response."""
 CHECK_INTERVAL: Final = 2.0
 """Seconds between two looks at whether the gateway still answers during a call."""
+CREDENTIAL_VARIABLE: Final = "RADIUM_TOKEN"
+"""Environment variable with a key or token, which a running gateway gets as `Authorization: Bearer`."""
 MISSED_CHECKS: Final = 3
 """Looks in a row without an answer after which the gateway counts as frozen."""
 
@@ -125,6 +129,9 @@ async def _as_agent(
 
     # Reads have no timeout, because `limit` covers the whole call. Proxies of the environment are ignored.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    token = os.environ.get(CREDENTIAL_VARIABLE) or None
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise UsageError(f"{CREDENTIAL_VARIABLE} has characters that are in no key or token")
     refusals: list[str] = []
     where = f"the running gateway (pid {instance.pid}, {instance.address})"
 
@@ -132,12 +139,19 @@ async def _as_agent(
         # The client drops errors without a request id, such as those for a request that the gateway does not read.
         if response.is_error:
             refusals.extend(_refusal(await response.aread()))
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            wrong = "none is set" if token is None else "it is refused"
+            refusals.append(f"authentication is required, with the key or token in {CREDENTIAL_VARIABLE}; {wrong}")
 
     try:
         async with (
             asyncio.timeout(limit),
             httpx2.AsyncClient(
-                trust_env=False, timeout=timeout, event_hooks={"response": [note_refusal]}, verify=tls or True
+                headers={} if token is None else {"Authorization": f"Bearer {token}"},
+                trust_env=False,
+                timeout=timeout,
+                event_hooks={"response": [note_refusal]},
+                verify=tls or True,
             ) as http,
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),

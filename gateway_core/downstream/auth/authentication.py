@@ -18,7 +18,7 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.api import Credentials, Principal, Reject
+from gateway_core.api import ClientCertificate, Credentials, Principal, Reject
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.http_errors import busy
@@ -94,7 +94,7 @@ class Authentication:
             if self._required:
                 raise self._refused()
             return Verdict(caller, math.inf)
-        key = self._key(caller, head)
+        key = self._key(caller, head, self._certificate(client, head))
         verdict = self._remembered.get(key)
         if verdict is None or verdict.until <= self._now():
             return None
@@ -110,7 +110,8 @@ class Authentication:
         a plugin failed or too many credentials are being looked at.
         """
         caller = self._proxies.caller(client.address, head)
-        key, network = self._key(caller, head), network_of(caller.address)
+        certificate = self._certificate(client, head)
+        key, network = self._key(caller, head, certificate), network_of(caller.address)
         task = self._asking.get(key)
         if task is None:
             refusals = self._refusals.get(network)
@@ -118,7 +119,8 @@ class Authentication:
                 raise busy("too many credentials from this address were refused", 429)
             if len(self._asking) >= MAX_ASKING:
                 raise busy("too many credentials are being looked at")
-            task = asyncio.get_running_loop().create_task(self._judge(key, caller, self._credentials(caller, head)))
+            credentials = self._credentials(caller, head, certificate)
+            task = asyncio.get_running_loop().create_task(self._judge(key, caller, credentials))
             self._asking[key] = task
             task.add_done_callback(lambda _: self._asking.pop(key, None))
         verdict = await asyncio.shield(task)
@@ -152,21 +154,27 @@ class Authentication:
             found = Reject("the credentials have expired")
         if found is None and not self._required and not credentials.headers:
             return Verdict(caller_at(caller.address), math.inf)
-        if self._spoken.due(f"refused {caller.address}"):
+        if self._spoken.due(f"refused {caller.address} by {plugin}"):
             reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
             logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
         return Verdict(None, now + REFUSED_FOR)
 
-    def _credentials(self, caller: Caller, head: RequestHead) -> Credentials:
+    def _certificate(self, client: Client, head: RequestHead) -> ClientCertificate | None:
+        """The certificate of the caller; None if the connection is a proxy's, whose certificate is another's."""
+        found = client.certificate
+        return None if found is None or self._proxies.forwards(client.address, head) else found
+
+    def _credentials(self, caller: Caller, head: RequestHead, certificate: ClientCertificate | None) -> Credentials:
         fields, repeated = head.fields, head.repeated
         names = (name for name in self._authenticators.headers if name in fields and name not in repeated)
-        return Credentials(ReadOnlyDict({name: fields[name] for name in names}), None, caller.address)
+        return Credentials(ReadOnlyDict({name: fields[name] for name in names}), certificate, caller.address)
 
-    def _key(self, caller: Caller, head: RequestHead) -> bytes:
+    def _key(self, caller: Caller, head: RequestHead, certificate: ClientCertificate | None) -> bytes:
         """The digest by which the credentials of a request are remembered."""
         fields, repeated = head.fields, head.repeated
         values = ["" if name in repeated else fields.get(name, "") for name in self._authenticators.headers]
-        data = "\0".join((*values, caller.address))  # a header contains no NUL
+        fingerprint = "" if certificate is None else certificate.fingerprint
+        data = "\0".join((*values, fingerprint, caller.address))  # a header contains no NUL
         return hashlib.blake2b(data.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=16).digest()
 
     def _refused(self) -> HttpError:

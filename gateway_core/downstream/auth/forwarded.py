@@ -56,6 +56,10 @@ class TrustedProxies:
             raise HttpError(400, f"the header {self._identity} is longer than {MAX_NAME} or not printable")
         return _named(address, name)
 
+    def forwards(self, peer: str, head: RequestHead) -> bool:
+        """Whether the request came from a trusted proxy that names its client."""
+        return bool(self._networks) and self._header in head.fields and self._trusts(peer)
+
     def _client(self, peer: str, given: str) -> str:
         found = peer
         addresses = _forwarded(given) if self._header == "forwarded" else given.split(",")

@@ -20,6 +20,7 @@ from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
+from gateway_core.pipeline.params import Supplied
 from gateway_core.pipeline.pipeline import Pipeline
 
 
@@ -81,10 +82,10 @@ class Calls:
         if session is not None:
             session.ended(key)
 
-    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None) -> CallResult:
+    async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Run a request of the gateway itself, which the gate does not count. Raises only `CancelledError`.
 
-        `answer`: a result that the upstream sent unasked. A bug becomes an internal error.
+        `answer`: see `Pipeline.begin`. A bug becomes an internal error.
         """
         try:
             return await self._pipeline.call(exchange, params, answer)

@@ -22,6 +22,7 @@ from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.streams.event_store import EventStore, StoredStream
 from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.downstream.streams.stream import Keep, Mailbox
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
@@ -146,11 +147,11 @@ class LiveSession:
     def stream_ended(self) -> None:
         self.record.stream_ended(self._clock())
 
-    def watched(self, catalog: Catalog) -> Watched:
-        """The resources that the agent watches, found in `catalog`. Only after `initialize`."""
+    def watched(self, catalog: Catalog, call: Ask) -> Watched:
+        """The resources that the agent watches, found in `catalog`. `call`: see `Watched`. Only after `initialize`."""
         if self._watched is None:
             assert self.agent is not None
-            self._watched = Watched(catalog, self.agent, self.updated)
+            self._watched = Watched(catalog, self.agent, call, self.updated)
         return self._watched
 
     def keep(self, mailbox: Mailbox) -> StoredStream:

@@ -14,6 +14,7 @@ from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.sessions.store import SessionStore
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import RpcError, TooManySessions
 from gateway_core.exchange.exchange import Agent
 from gateway_core.internal_errors import where
@@ -43,13 +44,17 @@ class Sessions:
         events: SessionEvents,
         check_open: Callable[[], None],
         question_timeout: float,
+        *,
+        call: Ask,
     ) -> None:
-        """`check_open` raises `RpcError` while no session may begin. `question_timeout`: see `LiveSession`."""
+        """`check_open` raises `RpcError` while no session may begin. `question_timeout`: see `LiveSession`; `call`: see
+        `Watched`."""
         self._store = store
         self._catalog = catalog
         self._events = events
         self.check_open: Final = check_open
         self._question_timeout = question_timeout
+        self._call = call
         self._live: dict[tuple[str, str], LiveSession] = {}
         """By the key of the caller, and id."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,7 +127,7 @@ class Sessions:
 
     async def _subscribe_again(self, session: LiveSession, uri: str) -> None:
         try:
-            await session.watched(self._catalog).add(uri)
+            await session.watched(self._catalog, self._call).add(uri)
         except RpcError as error:
             logger.debug("a session of {} lost a subscription: {}", session.record.owner, error.message)
             session.record.unsubscribed(uri)
@@ -148,13 +153,13 @@ class Sessions:
 
     async def subscribe(self, session: LiveSession, uri: str) -> None:
         """Subscribe to a resource. Raises `RpcError` as `Watched.add`."""
-        await session.watched(self._catalog).add(uri)
+        await session.watched(self._catalog, self._call).add(uri)
         session.record.subscribed(uri)
         self._save(session)
 
     def unsubscribe(self, session: LiveSession, uri: str) -> None:
         """End the subscription to a resource; no effect without one."""
-        session.watched(self._catalog).remove(uri)
+        session.watched(self._catalog, self._call).remove(uri)
         session.record.unsubscribed(uri)
         self._save(session)
 

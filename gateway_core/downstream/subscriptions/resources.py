@@ -6,19 +6,25 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from gateway_core.catalog import Catalog
+from msgspec import Raw
+
+from gateway_core.api import CallResult
+from gateway_core.catalog import Catalog, Target
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
-    RESOURCE_NOT_FOUND_LEGACY,
     UPSTREAM_UNAVAILABLE,
     DeliveryError,
     NotSent,
     RpcError,
+    copied,
     overloaded,
     retry_after,
 )
-from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import SUBSCRIBE
 from gateway_core.upstream.notifications.subscription import announces_updates
 from gateway_core.upstream.upstream import Upstream
 
@@ -33,20 +39,28 @@ WATCH_TIMEOUT: Final = 5.0
 class Watched:
     """The resources that one agent watches. The owner must call `close`."""
 
-    def __init__(self, catalog: Catalog, agent: Agent, tell: Callable[[str], None]) -> None:
-        """`tell` is called with the URI of each updated resource: a watched one, or a readable one below it."""
+    def __init__(self, catalog: Catalog, agent: Agent, call: Ask, tell: Callable[[str], None]) -> None:
+        """`call` puts each subscription through the pipeline, as a `resources/subscribe`.
+
+        `tell` is called with the URI of each updated resource: a watched one, or one below it.
+        """
         self._catalog = catalog
         self._agent = agent
+        self._call = call
         self._tell = tell
         self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
         """URI -> the function that releases it, set once the upstream has agreed."""
+        self._below: dict[str, bool] = {}
+        """URI of a resource below a watched one -> whether the plugins let the agent watch it; bounded."""
+        self._judging: dict[str, asyncio.Task[None]] = {}
+        """URI -> the task that asks the plugins about it."""
         self._closed = False
 
     async def add(self, uri: str) -> None:
         """Watch a resource. No effect if it is watched already; concurrent calls for one URI share the outcome.
 
-        Raises `RpcError` if no upstream serves it, if its upstream announces no changes, refuses or is unavailable, if
-        the URI is too long, or at the limit `MAX_WATCHED`.
+        Raises `RpcError` if no upstream serves it, if a plugin refuses, if its upstream announces no changes, refuses
+        or is unavailable, if the URI is too long, or at the limit `MAX_WATCHED`.
         """
         while (other := self._held.get(uri)) is not None:
             await asyncio.wait([other])
@@ -80,12 +94,33 @@ class Watched:
         self._closed = True
         for uri in list(self._held):
             self.remove(uri)
+        for task in self._judging.values():
+            task.cancel()
 
     async def _watch(self, uri: str) -> Callable[[], None]:
-        target = self._catalog.resource(uri, self._agent.principal.id)
-        if target is None:
-            code = RESOURCE_NOT_FOUND_LEGACY if self._agent.era == "legacy" else INVALID_PARAMS
-            raise RpcError.of_gateway(code, f"Resource not found: {uri[:500]}", uri=uri[:500])
+        """Watch the resource if the plugins let it pass; returns the function that releases it."""
+        releases: list[Callable[[], None]] = []
+
+        async def subscribe(target: Target) -> CallResult:
+            releases.append(await self._watch_at(uri, target))
+            return CallResult(raw=b"{}")
+
+        def release() -> None:
+            for one in releases:
+                one()
+
+        try:
+            params = {"uri": Raw(jsonrpc.encode(uri))}
+            result = await self._call(Exchange(self._agent, SUBSCRIBE), params, subscribe)
+            if result.error is not None:
+                raise copied(result.error)
+        except BaseException:
+            release()
+            raise
+        return release
+
+    async def _watch_at(self, uri: str, target: Target) -> Callable[[], None]:
+        """Ask the upstreams of a resource for its changes, until one agrees."""
         able = [upstream for upstream in target.upstreams if announces_updates(upstream.capabilities)]
         if not able:
             names = ", ".join(upstream.name for upstream in target.upstreams)
@@ -109,10 +144,32 @@ class Watched:
 
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
         def on_update(updated: str) -> None:
-            principal = self._agent.principal.id
-            self._tell(uri if updated == original else self._catalog.published_uri(upstream.name, updated, principal))
+            if updated == original:
+                self._tell(uri)
+            else:
+                self._tell_below(self._catalog.published_uri(upstream.name, updated, self._agent.principal.id))
 
         return on_update
+
+    def _tell_below(self, uri: str) -> None:
+        """Tell of a resource below a watched one, if the plugins let the agent watch it; they are asked once."""
+        allowed = self._below.get(uri)
+        if allowed:
+            self._tell(uri)
+        elif allowed is None and uri not in self._judging and len(self._judging) < MAX_WATCHED and not self._closed:
+            self._judging[uri] = asyncio.get_running_loop().create_task(self._judge(uri))
+
+    async def _judge(self, uri: str) -> None:
+        try:
+            params = {"uri": Raw(jsonrpc.encode(uri))}
+            result = await self._call(Exchange(self._agent, SUBSCRIBE), params, CallResult(raw=b"{}"))
+        finally:
+            del self._judging[uri]
+        while len(self._below) >= MAX_WATCHED:
+            del self._below[next(iter(self._below))]
+        self._below[uri] = result.error is None
+        if result.error is None and not self._closed:
+            self._tell(uri)
 
 
 def _fail(asked: asyncio.Future[Callable[[], None]], failure: BaseException) -> None:

@@ -18,8 +18,9 @@ from msgspec import Raw
 
 from gateway_core.catalog import Catalog
 from gateway_core.downstream.streams.stream import Keep, Mailbox
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import MAX_WATCHED, Watched
-from gateway_core.downstream.subscriptions.tasks import MAX_FOLLOWED, Ask, Followed
+from gateway_core.downstream.subscriptions.tasks import MAX_FOLLOWED, Followed
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.exchange.exchange import Agent
 from gateway_core.mcp import jsonrpc
@@ -98,7 +99,7 @@ class Subscription:
         self._meta = {SUBSCRIPTION_ID_KEY: message.id}
         self._early: list[bytes] | None = []
         """Messages that wait for the acknowledgement; None once it is queued."""
-        self._watched = Watched(catalog, agent, self._updated)
+        self._watched = Watched(catalog, agent, call, self._updated)
         self._followed = Followed(catalog, agent, call, self._told)
         self._forget = catalog.listen(self._changed)
         everyone.add(self)

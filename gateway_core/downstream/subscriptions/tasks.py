@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.catalog import Catalog
+from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
@@ -30,14 +31,6 @@ MAX_WAITING: Final = 256
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Bounds of the statuses that wait for the pipeline; above them the oldest is dropped."""
 _GET: Final = "tasks/get"
-
-
-class Ask(Protocol):
-    """The signature of `Calls.call`."""
-
-    def __call__(
-        self, exchange: Exchange, params: Mapping[str, Raw], answer: CallResult | None = None
-    ) -> Coroutine[Any, Any, CallResult]: ...
 
 
 class Followed:

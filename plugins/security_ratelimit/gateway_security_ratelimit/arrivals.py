@@ -13,10 +13,11 @@ MAX_KEYS: Final = 10_000
 """Maximum number of pairs of agent and tool in memory."""
 _SWEEP: Final = 16
 """Number of old pairs to examine when a new pair needs room; bounds the work per call."""
-_ROUNDING: Final = 1e-6
+ROUNDING: Final = 1e-6
 """Tolerance for floating-point errors, in seconds."""
 
-Key = tuple[str, str]
+Key = tuple[str, str | int]
+"""Agent or address, and a tool or the number of a limit that several tools share."""
 
 
 class Arrivals(Protocol):
@@ -27,6 +28,9 @@ class Arrivals(Protocol):
 
         Returns 0 if allowed, or the seconds until a call would be allowed; the store then stays unchanged.
         """
+
+    def arrival(self, key: Key, now: float) -> float:
+        """The arrival time, at least `now`."""
 
 
 class MemoryArrivals:
@@ -44,13 +48,16 @@ class MemoryArrivals:
             arrival = now
         elif arrival > now:
             wait = arrival - now - tolerance
-            if wait > _ROUNDING:
+            if wait > ROUNDING:
                 return wait
         else:
             arrival = now
         times[key] = arrival + interval
         times.move_to_end(key)
         return 0.0
+
+    def arrival(self, key: Key, now: float) -> float:
+        return max(now, self._times.get(key, now))
 
     def _make_room(self, now: float) -> None:
         """Delete pairs whose time has passed, since they equal new pairs; without any, delete the oldest."""

@@ -3,22 +3,49 @@
 The state per agent and tool is one number, the **theoretical arrival time** (TAT): the time at which the calls allowed
 so far would end at the configured rate. A call is allowed while the TAT is less than a burst after now. Agents cannot
 exploit window boundaries: in any t seconds, at most `burst` + t * limit / 60 calls pass.
+
+Overrides, quotas and limits of addresses are looked at only if the settings have any.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 import time
-from collections.abc import Callable
-from typing import ClassVar, Final
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from gateway_core import Call, PluginConfig, Reject, hookimpl
-from gateway_security_ratelimit.arrivals import Arrivals, MemoryArrivals
+from gateway_core import Call, Reject, hookimpl
+from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
+from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
+from gateway_security_ratelimit.networks import network_of
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""
+MAX_MATCHES: Final = 4096
+"""Maximum number of pairs of groups and tool whose rule is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The limits of some agents and tools."""
+
+    number: int
+    """The place in the settings; the general limits are the last."""
+    groups: frozenset[str]
+    tools: re.Pattern[str] | None
+    shared: bool
+    checks: tuple[Check, ...]
+
+    def applies(self, groups: frozenset[str], tool: str) -> bool:
+        return (not self.groups or not self.groups.isdisjoint(groups)) and (
+            self.tools is None or self.tools.match(tool) is not None
+        )
 
 
 class RateLimit:
@@ -26,7 +53,7 @@ class RateLimit:
 
     methods: ClassVar = frozenset({"tools/call"})
 
-    class Config(PluginConfig):
+    class Config(Limit):
         """Settings of `security_ratelimit`."""
 
         rate_limit_per_minute: int = Field(
@@ -35,28 +62,107 @@ class RateLimit:
         burst: int | None = Field(
             default=None, gt=0, description="calls that may come at once; without it, as many as per minute"
         )
+        calls_per_day: int | None = Field(
+            default=None,
+            ge=0,
+            description="calls per UTC day, per agent and tool; a restart begins a new count; 0: no quota",
+        )
+        address: AddressLimit = Field(
+            default=AddressLimit(),
+            description="limits per address and tool, for all agents that are not verified together",
+        )
+        limits: tuple[Override, ...] = Field(
+            default=(), description="limits for groups and tools in place of the general ones; the first that fits"
+        )
 
     def __init__(
-        self, config: Config, clock: Callable[[], float] = time.monotonic, arrivals: Arrivals | None = None
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.monotonic,
+        arrivals: Arrivals | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._limit = config.rate_limit_per_minute
-        self._interval = 60 / self._limit if self._limit else 0.0
-        self._tolerance = self._interval * ((config.burst or self._limit) - 1)
         self._clock = clock
         self._arrivals = MemoryArrivals() if arrivals is None else arrivals
+        counts = Counts(wall)
+        general = checks(config, self._arrivals, counts)
+        self._address = checks(config.address, MemoryArrivals(), Counts(wall))
+        self._rules = tuple(_rules(config, general, self._arrivals, counts))
+        self._matches: OrderedDict[tuple[frozenset[str], str], Rule] = OrderedDict()
+        only = general[0] if len(general) == 1 and not self._address and len(self._rules) == 1 else None
+        self._only = only if isinstance(only, Rate) else None
+        """The one limit of settings that have no others."""
+        self._interval = 0.0 if self._only is None else self._only.interval
+        self._tolerance = 0.0 if self._only is None else self._only.tolerance
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
-        if not self._limit:
-            return None
+        if self._only is None:
+            return self._judge(call)
         # The published name, so that `upstream:tool` and the plain name share a limit.
         tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
-        wait = self._arrivals.take((call.principal.id, tool), self._clock(), self._interval, self._tolerance)
+        now = self._clock()
+        wait = self._arrivals.take((call.principal.id, tool), now, self._interval, self._tolerance)
         if wait <= 0:
             return None
-        seconds = math.ceil(wait * 10) / 10
-        calls = "1 call" if self._limit == 1 else f"{self._limit} calls"
-        return Reject(
-            f"Rate limit exceeded: {calls} per minute for tool {tool!r}; try again in {seconds:g} s",
-            retry_after=seconds,
-        )
+        return _refusal(tool, [("agent", self._only, (call.principal.id, tool))], now, shared=False)
+
+    def _judge(self, call: Call) -> Reject | None:
+        principal = call.principal
+        tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
+        rule = self._rule(principal.groups, tool)
+        own: Key = (principal.id, rule.number if rule.shared else tool)
+        found: list[tuple[Whose, Check, Key]] = [("agent", check, own) for check in rule.checks]
+        if self._address and not principal.verified:
+            place: Key = (network_of(principal.address), tool)
+            found += [("address", check, place) for check in self._address]
+        now = self._clock()
+        if any(check.wait(key, now) > 0 for _, check, key in found):  # a refused call counts nowhere
+            return _refusal(tool, found, now, shared=rule.shared)
+        for _, check, key in found:
+            check.take(key, now)
+        return None
+
+    def _rule(self, groups: frozenset[str], tool: str) -> Rule:
+        if len(self._rules) == 1:
+            return self._rules[0]
+        pair = (groups, tool)
+        rule = self._matches.get(pair)
+        if rule is None:
+            rule = self._matches[pair] = next(one for one in self._rules if one.applies(groups, tool))
+            if len(self._matches) > MAX_MATCHES:
+                self._matches.popitem(last=False)
+        return rule
+
+
+def _rules(config: RateLimit.Config, general: tuple[Check, ...], arrivals: Arrivals, counts: Counts) -> Iterator[Rule]:
+    """The overrides, then the general limits, which apply to everything."""
+    inherited = {name: getattr(config, name) for name in Limit.model_fields}
+    for number, override in enumerate(config.limits):
+        given = override.model_dump(exclude_none=True, include=set(Limit.model_fields))
+        if "rate_limit_per_minute" in given:
+            given.setdefault("burst", None)  # the general burst belongs to the general rate
+        tools = re.compile("|".join(map(fnmatch.translate, override.tools))) if override.tools else None
+        limit = Limit(**{**inherited, **given})
+        yield Rule(number, frozenset(override.groups), tools, override.shared, checks(limit, arrivals, counts))
+    yield Rule(len(config.limits), frozenset(), None, False, general)
+
+
+def _refusal(tool: str, found: list[tuple[Whose, Check, Key]], now: float, *, shared: bool) -> Reject:
+    """The refusal by the limit that takes longest to allow a call; its `data` has all limits of the call."""
+    waits = [check.wait(key, now) for _, check, key in found]
+    wait = max(waits)
+    whose, check, _ = found[waits.index(wait)]
+    seconds = math.ceil(wait * 10) / 10
+    calls = "1 call" if check.limit == 1 else f"{check.limit} calls"
+    what = f"the tools of one limit, {tool!r} among them" if shared and whose == "agent" else f"tool {tool!r}"
+    source = " from this address" if whose == "address" else ""
+    limits: list[dict[str, Any]] = [
+        {"limit": check.limit, "per": check.period, "of": whose, "remaining": check.remaining(key, now)}
+        for whose, check, key in found
+    ]
+    return Reject(
+        f"Rate limit exceeded: {calls} per {check.period}{source} for {what}; try again in {seconds:g} s",
+        retry_after=seconds,
+        data={"limits": limits},
+    )

@@ -15,7 +15,9 @@ class Limiter:
 
     def __init__(self, **settings):
         self.now = 1000.0
-        self.plugin = RateLimit(RateLimit.Config(**settings), clock=lambda: self.now)
+        self.plugin = RateLimit(
+            RateLimit.Config(**settings), clock=lambda: self.now, wall=lambda: 20_000 * 86_400 + self.now
+        )
 
     def call(self, name="echo", **call) -> Reject | None:
         return run_hook(self.plugin, "before_call", make_call(name, **call))
@@ -75,7 +77,9 @@ def test_the_refusal_names_limit_tool_and_seconds():
     limiter.now += 2.5
     refusal = limiter.call()
     assert refusal == Reject(
-        "Rate limit exceeded: 6 calls per minute for tool 'echo'; try again in 7.5 s", retry_after=7.5
+        "Rate limit exceeded: 6 calls per minute for tool 'echo'; try again in 7.5 s",
+        retry_after=7.5,
+        data={"limits": [{"limit": 6, "per": "minute", "of": "agent", "remaining": 0}]},
     )
     limiter.now += refusal.retry_after
     assert limiter.call() is None, "coming back when told to is enough"
@@ -140,7 +144,7 @@ def test_pairs_that_used_nothing_up_make_room_before_those_that_did(monkeypatch)
     assert {agent for agent, _ in limiter.plugin._arrivals._times} == {"busy", "new"}
 
 
-@pytest.mark.parametrize("settings", [{"rate_limit_per_minute": -1}, {"burst": 0}, {"limit": 3}])
+@pytest.mark.parametrize("settings", [{"rate_limit_per_minute": -1}, {"burst": 0}, {"limit": 3}, {"calls_per_day": -1}])
 def test_wrong_settings_are_refused(settings):
     with pytest.raises(ValidationError):
         configured(RateLimit, **settings)

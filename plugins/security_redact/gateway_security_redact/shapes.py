@@ -20,6 +20,7 @@ SHAPES: Final = "|".join(
     (
         rf"\b(?:{_OF_LETTERS})[A-Za-z0-9]{{16,}}",
         rf"\b(?:{_OF_WORDS})[\w\-]{{16,}}",
+        r"\brad_[A-Za-z0-9]{12}_[A-Za-z0-9]{16,}",
         r"\bsk-(?:[A-Za-z0-9]{16,}|[A-Za-z_\-]{0,40}[0-9][\w\-]{7,})",
         r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}",
         r"\beyJ[\w\-]{8,}(?:\.[\w\-]{4,}){1,4}",

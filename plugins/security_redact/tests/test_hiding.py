@@ -79,6 +79,7 @@ SHAPED = [
     f"Basic {_LETTERS}==",
     f"curl -H 'X: bearer {_LETTERS}'",
     f"ghp_{_LETTERS[:36]}",
+    f"rad_{_LETTERS[:12]}_{(_LETTERS * 2)[:49]}",
     f"github_pat_11A_{_LETTERS}",
     f"glpat-{_LETTERS[:20]}",
     f"sk-{_LETTERS}",

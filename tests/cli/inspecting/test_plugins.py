@@ -34,7 +34,7 @@ def test_a_plugin_that_is_missing_is_reported_after_the_list(project, rad):
     found = rad("plugins", "--json")
     assert found.returncode == 2
     answer = json.loads(found.stdout)
-    assert len(answer["plugins"]) == 7
+    assert {"security_redact", "routing_roundrobin"} <= {row["plugin"] for row in answer["plugins"]}
     assert answer["problems"][0]["key"] == "mcp.proxy.plugins[0]"
     assert "no_such_plugin" in found.stderr
 

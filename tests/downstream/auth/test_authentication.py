@@ -274,10 +274,17 @@ async def test_a_client_that_leaves_takes_nothing_with_it(start: Any, helpers: A
 async def test_the_log_says_why_and_never_the_credentials(start: Any, helpers: Any) -> None:
     records: list[str] = []
     sink = logger.add(lambda message: records.append(str(message).strip()), format="{message}", level="DEBUG")
-    world = await start(authenticators=[Keys()])
-    await call(world, helpers, "modern", bearer("wrong"))
+    keys = Keys()
+    keys.revoked.add("bob")
+    world = await start(authenticators=[keys])
+    await call(world, helpers, "modern", {})
     await call(world, helpers, "modern", {"Authorization": "Bearer hunter2"})
+    for name in ("wrong", "bob"):
+        await call(world, helpers, "modern", bearer(name))
     logger.remove(sink)
     lines = [line for line in records if "was refused" in line]
-    assert lines == ["a client at 127.0.0.1 was refused: Keys: the key of wrong is revoked; logged once a minute"]
+    assert lines == [
+        "a client at 127.0.0.1 was refused: no plugin recognises its credentials; logged once a minute",
+        "a client at 127.0.0.1 was refused: Keys: the key of wrong is revoked; logged once a minute",
+    ]
     assert not any("hunter2" in line or "key-wrong" in line for line in records)

@@ -2,18 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from gateway_core.api import Principal
+from gateway_core.api import CallResult, Principal
 from gateway_core.catalog import Target
 from gateway_core.downstream.subscriptions import resources
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.errors import NotSent, RpcError
-from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.exchange import Agent, Exchange
 
 AGENT = Agent(Principal("a"), "legacy", "2025-11-25", session_id="s")
 
@@ -59,9 +61,22 @@ class Shelf:
         return original.replace("own:", "seen:")
 
 
+async def served(shelf: Shelf, exchange: Exchange, params: Mapping[str, Raw], answer: Any) -> CallResult:
+    """What the pipeline does with a `resources/subscribe` if a plugin refuses URIs with `secret`."""
+    assert exchange.method == "resources/subscribe"
+    uri = json.loads(bytes(params["uri"]))
+    if "secret" in uri:
+        return CallResult.refused("secret")
+    try:
+        return answer if isinstance(answer, CallResult) else await answer(shelf.resource(uri))
+    except RpcError as error:
+        return CallResult.failed(error)
+
+
 def watched(*sources: Source) -> tuple[Watched, list[str]]:
     told: list[str] = []
-    return Watched(Shelf(*sources), AGENT, told.append), told  # type: ignore[arg-type]
+    shelf = Shelf(*sources)
+    return Watched(shelf, AGENT, partial(served, shelf), told.append), told  # type: ignore[arg-type]
 
 
 async def test_agents_hear_published_uris_only() -> None:
@@ -70,7 +85,47 @@ async def test_agents_hear_published_uris_only() -> None:
     await mine.add("seen:a")
     for uri in ("own:a", "own:a/b"):
         source.listeners["own:a"](uri)
+    while len(told) < 2:
+        await asyncio.sleep(0)
     assert told == ["seen:a", "seen:a/b"]
+    source.listeners["own:a"]("own:a/b")
+    assert told[2:] == ["seen:a/b"], "the plugins were asked once"
+
+
+async def test_a_plugin_refuses_a_subscription_and_the_upstream_is_not_asked() -> None:
+    source = Source()
+    mine, _ = watched(source)
+    with pytest.raises(RpcError, match="secret"):
+        await mine.add("seen:secret")
+    assert not source.listeners
+
+
+async def test_nothing_is_told_of_a_resource_below_a_watched_one_that_a_plugin_refuses() -> None:
+    source = Source()
+    mine, told = watched(source)
+    await mine.add("seen:a")
+    for uri in ("own:a/secret", "own:a/b", "own:a/secret"):
+        source.listeners["own:a"](uri)
+    while not told:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert told == ["seen:a/b"]
+    mine.close()
+
+
+async def test_a_subscription_that_a_plugin_withholds_after_the_upstream_agreed_is_released() -> None:
+    source = Source()
+    shelf = Shelf(source)
+
+    async def withheld(exchange: Exchange, params: Mapping[str, Raw], answer: Any) -> CallResult:
+        await answer(shelf.resource("seen:a"))
+        assert source.watching == 1
+        return CallResult.refused("no")
+
+    mine = Watched(shelf, AGENT, withheld, lambda uri: None)  # type: ignore[arg-type]
+    with pytest.raises(RpcError, match="no"):
+        await mine.add("seen:a")
+    assert source.watching == 0
 
 
 async def test_everything_is_let_go_of() -> None:

@@ -11,9 +11,9 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import CallResult, PluginConfig, Reject, UpstreamView, hookimpl
+from gateway_core import CallResult, PluginConfig, Published, Reject, UpstreamView, hookimpl
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.mcp.names import METHODS, TASKS
+from gateway_core.mcp.names import PLUGIN_METHODS, TASKS
 from gateway_core.pipeline.pipeline import Delivery
 from gateway_core.testing import (
     FakeUpstream,
@@ -54,6 +54,16 @@ def test_make_call_makes_a_tool_call_with_its_catalog_entry():
     assert call.tool.annotations == {"readOnlyHint": True}
     assert make_call("add", known=False).tool is None
     assert make_call("file:///x", method="resources/read").tool is None
+
+
+def test_make_call_says_who_serves_the_name():
+    call = make_call("b__add", upstreams=("b",), original_name="add")
+    assert (call.upstreams, call.original_name, call.tool.original_name) == (("b",), "add", "add")
+    read = make_call("file:///x", method="resources/read", upstreams=("one", "two"))
+    assert (read.upstreams, read.original_name, read.kind) == (("one", "two"), "file:///x", "resource")
+    assert make_call("file:///x", method="resources/read", known=False).upstreams == ()
+    entry = Published("add", "add", ("one",))
+    assert make_call("", method="tools/list", listed=[entry]).listed == {"add": entry}
 
 
 def test_make_result_is_what_an_upstream_would_send():
@@ -182,7 +192,7 @@ async def test_run_call_looks_up_a_renamed_tool_and_refuses_an_unknown_one():
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(PLUGIN_METHODS))
 async def test_run_call_serves_every_method(method, era):
     class Every(Watcher):
         methods = frozenset({method})
@@ -268,7 +278,7 @@ def test_configured_refuses_wrong_settings():
 @pytest.fixture(scope="module")
 def documented():
     """What the Python blocks of the page define, run one after the other as one module."""
-    page = (Path(__file__).parent.parent / "docs" / "writing-a-plugin.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "writing-a-plugin.md").read_text()
     namespace = {"__name__": "documented"}
     for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         alone = block.replace("from gateway_night_watch.plugin import NightWatch\n", "")  # defined by an earlier block
@@ -302,7 +312,7 @@ def test_the_documented_plugins_work(documented):
 
 
 def test_the_documented_files_are_toml():
-    page = (Path(__file__).parent.parent / "docs" / "writing-a-plugin.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "writing-a-plugin.md").read_text()
     project, configuration = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
     assert project["project"]["entry-points"]["gateway_core"] == {
         "night_watch": "gateway_night_watch.plugin:NightWatch"

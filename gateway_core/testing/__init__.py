@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 from msgspec import Raw
 
@@ -23,17 +23,14 @@ from gateway_core.api import (
     Kind,
     PluginConfig,
     Principal,
-    Tool,
+    Published,
     ToolConflict,
     Transport,
     UpstreamFacts,
     UpstreamState,
     UpstreamView,
 )
-from gateway_core.catalog import Target
-from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
 from gateway_core.hooks.loader import construct
@@ -42,14 +39,15 @@ from gateway_core.mcp.names import (
     CALLS,
     LATEST_HANDSHAKE_VERSION,
     LATEST_MODERN_VERSION,
+    LISTS,
     NAME_MEMBERS,
+    SUBSCRIBE,
     TASKS_EXTENSION,
 )
 from gateway_core.mcp.read_only import read_only
 from gateway_core.pipeline.params import ARGUMENTS_KEY
 from gateway_core.pipeline.pipeline import Pipeline
-from gateway_core.upstream.requests import Request
-from gateway_core.upstream.upstream import Upstream
+from gateway_core.testing.fakes import FakeCatalog, FakeRouter, FakeUpstream, Place, Served, make_result, make_tool
 
 __all__ = [
     "FakeUpstream",
@@ -74,20 +72,33 @@ def make_call(
     annotations: Mapping[str, Any] | None = None,
     upstreams: Sequence[str] = ("upstream",),
     known: bool = True,
+    original_name: str | None = None,
+    listed: Sequence[Published] = (),
 ) -> Call:
     """A call as a plugin gets it. `principal`: also the id of one that is not verified.
 
-    A `tools/call` has a catalog entry served by `upstreams`, unless `known` is false.
+    Its name is served by `upstreams`, under `original_name` if that differs, unless `known` is false. A `tools/call`
+    then has a catalog entry. `listed`: for a list method, the names in the list.
     """
+    original = name if original_name is None else original_name
     tool = None
     if method == "tools/call" and known:
-        definition: dict[str, Any] = {"name": name, "inputSchema": {"type": "object"}}
-        if annotations is not None:
-            definition["annotations"] = dict(annotations)
-        tool = Tool(name, name, read_only(definition), tuple(upstreams))
+        tool = make_tool(name, original, annotations, tuple(upstreams))
     raw = b"" if arguments is None else jsonrpc.encode(arguments)
     sender = Principal(principal) if isinstance(principal, str) else principal
-    return Call(method, name, sender, era, "exchange", raw_arguments=raw, tool=tool)
+    served = Served(original, tuple(map(Place, upstreams))) if known and method not in LISTS else None
+    return Call(
+        method,
+        name,
+        sender,
+        era,
+        "exchange",
+        raw,
+        tool=tool,
+        _served=served,
+        listed=read_only({entry.name: entry for entry in listed}),
+        of_prompt=method == "completion/complete",
+    )
 
 
 def make_credentials(
@@ -102,12 +113,6 @@ def make_credentials(
     if authorization is not None:
         given["authorization"] = authorization
     return Credentials(read_only(given), certificate, address)
-
-
-def make_result(text: str = "ok", *, is_error: bool = False, upstream: str | None = "upstream") -> CallResult:
-    """A tool result with one text block, as if `upstream` had sent it."""
-    made = CallResult.text(text, is_error=is_error)
-    return CallResult(raw=made.raw, outcome=made.outcome, upstream=upstream, era="modern")
 
 
 def make_upstream(
@@ -144,30 +149,6 @@ def make_conflict(
         definition = read_only({"name": name, "description": f"definition {number}"})
         made.append(Claim(name, definition, upstreams))
     return ToolConflict(kind, name, tuple(made), separator)
-
-
-class FakeUpstream:
-    """An upstream without a network: records each call in `calls` and answers it as `answer` says."""
-
-    def __init__(
-        self, answer: CallResult | RpcError | Callable[[Call], CallResult] | str = "ok", *, delay: float = 0.0
-    ) -> None:
-        """`answer`: a text, a complete result, an error, or a function that returns the result of a call.
-
-        `delay`: seconds from receiving the call until answering it.
-        """
-        self.answer = answer
-        self.delay = delay
-        self.calls: list[Call] = []
-
-    def serve(self, call: Call) -> CallResult:
-        """Record `call` and answer it."""
-        self.calls.append(call)
-        if isinstance(self.answer, str):
-            return make_result(self.answer)
-        if isinstance(self.answer, RpcError):
-            return CallResult.failed(self.answer, upstream="upstream")
-        return self.answer if isinstance(self.answer, CallResult) else self.answer(call)
 
 
 def configured(
@@ -225,9 +206,10 @@ async def run_call(call: Call, upstream: FakeUpstream, *plugins: object, timeout
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     config = ProxyConfig(timeout=timeout, max_timeout=max(timeout, 300.0))
     async with Chain(loaded) as chain:
-        catalog, router = _FakeCatalog(call, upstream, timeout), _FakeRouter(call, upstream)
+        catalog, router = FakeCatalog(call, upstream, timeout), FakeRouter(call, upstream)
         pipeline = Pipeline(config, cast(Any, catalog), cast(Any, router), chain, _nothing_to_wait_for)
-        result = await pipeline.call(_exchange(call), _params(call))
+        answer = router.subscribed if call.method == SUBSCRIBE else None
+        result = await pipeline.call(_exchange(call), _params(call), answer)
     if router.failure is not None:
         raise router.failure
     return result if catalog.ended is None or result.error is not None else catalog.ended
@@ -244,10 +226,13 @@ def _exchange(call: Call) -> Exchange:
 def _params(call: Call) -> dict[str, Raw]:
     """The params of a request that leads to `call`."""
     members: dict[str, Raw] = {}
-    if call.method in NAME_MEMBERS:
-        members[NAME_MEMBERS[call.method]] = Raw(jsonrpc.encode(call.name))
+    if call.method in NAME_MEMBERS or call.method == SUBSCRIBE:
+        members[NAME_MEMBERS.get(call.method, "uri")] = Raw(jsonrpc.encode(call.name))
     elif call.method == "completion/complete":
-        members["ref"] = Raw(jsonrpc.encode({"type": "ref/prompt", "name": call.name}))
+        ref = {"type": "ref/prompt", "name": call.name}
+        if not call.of_prompt:
+            ref = {"type": "ref/resource", "uri": call.name}
+        members["ref"] = Raw(jsonrpc.encode(ref))
     if call.raw_arguments:
         members[ARGUMENTS_KEY.get(call.method, "arguments")] = Raw(call.raw_arguments)
     if call.raw_meta:
@@ -257,86 +242,3 @@ def _params(call: Call) -> dict[str, Raw]:
 
 async def _nothing_to_wait_for() -> bool:
     return False
-
-
-class _Place:
-    """The upstream of every `Target` of the fake catalog."""
-
-    name: Final = "upstream"
-    facts: Final = UpstreamFacts("upstream", "http", state=UpstreamState.HEALTHY)
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-
-
-class _FakeCatalog:
-    """The part of the catalog that the pipeline uses; every name leads to the one upstream."""
-
-    snapshot: Final = Snapshot(linking={"upstream": frozenset()})
-
-    def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
-        self._given = given
-        self._upstream = upstream
-        self._upstreams = (cast(Upstream, _Place(timeout)),)
-        self.tasks: Final = self
-        self.ended: CallResult | None = None
-        """The result of the call, after the plugins."""
-
-    def seen_by(self, principal: str) -> None:
-        """None, so that the pipeline looks up every call and keeps no call plan."""
-
-    def tool(self, name: str, principal: str) -> Target | None:
-        given = self._given
-        tool = given.tool if name == given.name else make_call(name).tool
-        return None if tool is None else Target(tool.original_name, self._upstreams, tool)
-
-    def prompt(self, name: str, principal: str) -> Target:
-        return Target(name, self._upstreams)
-
-    resource = template = prompt
-
-    def find(self, principal: Principal, task_id: str) -> Target:
-        """The one upstream, for any task id."""
-        return Target(task_id, self._upstreams)
-
-    def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
-        """The result unchanged: task ids are the same on both sides."""
-        return result
-
-    async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
-        """The result unchanged. The pipeline calls this once, after the last plugin; it records the result."""
-        self.ended = result
-        return result
-
-    def page(self, method: str, era: Era, cursor: str | None, principal: str) -> bytes:
-        """A list result, which also comes from the upstream."""
-        result = self._upstream.serve(self._given)
-        if result.error is not None:
-            raise result.error
-        return result.raw
-
-
-class _FakeRouter:
-    """The part of the router that the pipeline uses; every call goes to the one upstream."""
-
-    def __init__(self, given: Call, upstream: FakeUpstream) -> None:
-        self._given = given
-        self._upstream = upstream
-        self.failure: Exception | None = None
-        """The exception of `FakeUpstream.serve`: a mistake in the test."""
-
-    async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request
-    ) -> tuple[CallResult, None]:
-        given = self._given
-        exchange.attempt(target.upstreams[0].name)
-        exchange.mark_sent()
-        is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
-        try:
-            result = self._upstream.serve(call if is_rewritten else given)
-        except Exception as error:
-            self.failure = error
-            raise
-        if self._upstream.delay:
-            await asyncio.sleep(self._upstream.delay)
-        return result, None

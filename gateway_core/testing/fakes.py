@@ -1,0 +1,157 @@
+"""The parts of the gateway around one call of `run_call`: an upstream, a catalog and a router without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+import msgspec
+
+from gateway_core.api import Call, CallResult, Era, Principal, Published, Tool, UpstreamFacts, UpstreamState
+from gateway_core.catalog import Target
+from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.mcp.read_only import read_only
+from gateway_core.upstream.requests import Request
+from gateway_core.upstream.upstream import Upstream
+
+
+def make_tool(name: str, original: str, annotations: Mapping[str, object] | None, upstreams: tuple[str, ...]) -> Tool:
+    """A catalog entry."""
+    definition: dict[str, object] = {"name": name, "inputSchema": {"type": "object"}}
+    if annotations is not None:
+        definition["annotations"] = dict(annotations)
+    return Tool(name, original, read_only(definition), upstreams)
+
+
+def make_result(text: str = "ok", *, is_error: bool = False, upstream: str | None = "upstream") -> CallResult:
+    """A tool result with one text block, as if `upstream` had sent it."""
+    made = CallResult.text(text, is_error=is_error)
+    return CallResult(raw=made.raw, outcome=made.outcome, upstream=upstream, era="modern")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """An upstream of a `Target` of the fake catalog."""
+
+    name: str
+    timeout: float = 60.0
+
+    @property
+    def facts(self) -> UpstreamFacts:
+        return UpstreamFacts(self.name, "http", state=UpstreamState.HEALTHY)
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What stands behind the name of a call that was made for one hook."""
+
+    original: str
+    upstreams: tuple[Place, ...]
+
+
+class FakeUpstream:
+    """An upstream without a network: records each call in `calls` and answers it as `answer` says."""
+
+    def __init__(
+        self, answer: CallResult | RpcError | Callable[[Call], CallResult] | str = "ok", *, delay: float = 0.0
+    ) -> None:
+        """`answer`: a text, a complete result, an error, or a function that returns the result of a call.
+
+        `delay`: seconds from receiving the call until answering it.
+        """
+        self.answer = answer
+        self.delay = delay
+        self.calls: list[Call] = []
+
+    def serve(self, call: Call) -> CallResult:
+        """Record `call` and answer it."""
+        self.calls.append(call)
+        if isinstance(self.answer, str):
+            return make_result(self.answer)
+        if isinstance(self.answer, RpcError):
+            return CallResult.failed(self.answer, upstream="upstream")
+        return self.answer if isinstance(self.answer, CallResult) else self.answer(call)
+
+
+class FakeCatalog:
+    """The part of the catalog that the pipeline uses; every name leads to the upstreams of the call."""
+
+    snapshot: Final = Snapshot(linking={"upstream": frozenset()})
+
+    def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
+        self._given = given
+        self._upstream = upstream
+        names = given.upstreams or ("upstream",)
+        self._upstreams = tuple(cast(Upstream, Place(name, timeout)) for name in names)
+        self.tasks: Final = self
+        self.ended: CallResult | None = None
+        """The result of the call, after the plugins."""
+
+    def seen_by(self, principal: str) -> None:
+        """None, so that the pipeline looks up every call and keeps no call plan."""
+
+    def tool(self, name: str, principal: str) -> Target | None:
+        given = self._given
+        tool = given.tool if name == given.name else make_tool(name, name, None, ("upstream",))
+        return None if tool is None else Target(tool.original_name, self._upstreams, tool)
+
+    def prompt(self, name: str, principal: str) -> Target:
+        given = self._given
+        return Target(given.original_name if name == given.name else name, self._upstreams)
+
+    resource = template = prompt
+
+    def find(self, principal: Principal, task_id: str) -> Target:
+        """The upstreams of the call, for any task id."""
+        return Target(task_id, self._upstreams, self._given.tool)
+
+    def listed(self, method: str, principal: str) -> Mapping[str, Published]:
+        """The names that the call was made with."""
+        return self._given.listed
+
+    def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
+        """The result unchanged: task ids are the same on both sides."""
+        return result
+
+    async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
+        """The result unchanged. The pipeline calls this once, after the last plugin; it records the result."""
+        self.ended = result
+        return result
+
+    def page(self, method: str, era: Era, cursor: str | None, principal: str) -> bytes:
+        """A list result, which also comes from the upstream."""
+        result = self._upstream.serve(self._given)
+        if result.error is not None:
+            raise result.error
+        return result.raw
+
+
+class FakeRouter:
+    """The part of the router that the pipeline uses; every call goes to the one upstream."""
+
+    def __init__(self, given: Call, upstream: FakeUpstream) -> None:
+        self._given = given
+        self._upstream = upstream
+        self.failure: Exception | None = None
+        """The exception of `FakeUpstream.serve`: a mistake in the test."""
+
+    async def dispatch(
+        self, call: Call, exchange: Exchange, target: Target, request: Request
+    ) -> tuple[CallResult, None]:
+        given = self._given
+        exchange.attempt(target.upstreams[0].name)
+        exchange.mark_sent()
+        is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
+        try:
+            result = self._upstream.serve(call if is_rewritten else given)
+        except Exception as error:
+            self.failure = error
+            raise
+        if self._upstream.delay:
+            await asyncio.sleep(self._upstream.delay)
+        return result, None
+
+    async def subscribed(self, target: Target) -> CallResult:
+        """The upstream's answer to a `resources/subscribe`."""
+        return self._upstream.serve(self._given)

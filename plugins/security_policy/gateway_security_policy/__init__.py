@@ -1,0 +1,1 @@
+"""Gateway plugin `security_policy`: rules that say who may call what."""

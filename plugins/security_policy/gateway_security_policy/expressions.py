@@ -1,0 +1,162 @@
+"""Expressions of rules, in CEL (Common Expression Language), by the C++ implementation of the CEL project.
+
+An expression is compiled and type-checked once, at start. Evaluation is bounded: only the arguments that the
+expression names are converted, up to `MAX_VALUES` values, `MAX_CHARACTERS` characters and `MAX_DEPTH` levels; the
+library ends it after 10,000 steps of loops; the macros whose cost is quadratic (`map`, `filter`) are refused, and so
+are patterns that are not written in the rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cel_expr_python import cel
+
+MAX_VALUES: Final = 1000
+"""Maximum number of values in the arguments that an expression names."""
+MAX_CHARACTERS: Final = 1024 * 1024
+"""Maximum number of characters in them."""
+MAX_LOOP_CHARACTERS: Final = 16 * 1024
+"""The same for an expression with a loop, each step of which may read all of them."""
+MAX_DEPTH: Final = 64
+VARIABLES: Final = ("principal", "tool", "arguments")
+_INT64: Final = range(-(2**63), 2**63)
+_STRINGS: Final = re.compile(
+    r"""[rR][bB]?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')"""
+    r"""|[bB]?(?:\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
+    r"""|//[^\n]*""",
+    re.DOTALL,
+)
+_QUADRATIC: Final = re.compile(r"\.\s*(map|filter)\s*\(")
+_PATTERN: Final = re.compile(r"\bmatches\s*\((?!\s*\"\"\s*\))")
+_LOOP: Final = re.compile(r"\.\s*(all|exists|exists_one)\s*\(")
+_ARGUMENTS: Final = re.compile(r"(?<![\w.])arguments\b(?:\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\())?")
+_NAMED: Final = re.compile(r"\barguments\b")
+
+
+class EvaluationError(Exception):
+    """An expression has no value: a member is missing, a type is wrong, a bound is passed."""
+
+
+class Expression:
+    """A compiled expression. Raises `ValueError`, with a reason for the operator, if it is not valid."""
+
+    __slots__ = ("_limit", "_members", "_program", "source", "uses")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        code = _STRINGS.sub(lambda found: "" if found[0].startswith("//") else '""', source)
+        if macro := _QUADRATIC.search(code):
+            raise ValueError(f"{macro[1]} is not available, because its cost is quadratic; use exists or all")
+        if _PATTERN.search(code):
+            raise ValueError('matches needs a pattern that is written in the rule: x.matches("…")')
+        self._program = _compiled(source, VARIABLES)
+        self.uses: Final = frozenset(name for name in VARIABLES if not _compiles_without(source, name))
+        """The variables that it reads."""
+        self._members: Final = _members(code)
+        self._limit: Final = MAX_LOOP_CHARACTERS if _LOOP.search(code) else MAX_CHARACTERS
+
+    def holds(self, principal: Mapping[str, Any], tool: Mapping[str, Any], arguments: Mapping[str, Any] | None) -> bool:
+        """Evaluate it. `arguments`: None if it does not use them. Raises `EvaluationError`."""
+        given: dict[str, Any] = {}
+        if arguments is not None:
+            wanted = arguments
+            if self._members is not None:
+                wanted = {name: arguments[name] for name in self._members if name in arguments}
+            given = _Plain(self._limit).object(wanted)
+        try:
+            found = self._program.eval(data={"principal": principal, "tool": tool, "arguments": given})
+            kind, value = found.type().name(), found.plain_value()
+        except RuntimeError as error:
+            raise EvaluationError(_reason(error)) from None
+        if kind == "ERROR":
+            raise EvaluationError(_reason(value))
+        if not isinstance(value, bool):
+            raise EvaluationError("its value is neither true nor false")
+        return value
+
+
+def _members(code: str) -> tuple[str, ...] | None:
+    """The members of `arguments` that an expression reads; None if they cannot be told from its text."""
+    found = list(_ARGUMENTS.finditer(code))
+    if len(found) != len(_NAMED.findall(code)) or any(match[1] is None for match in found):
+        return None
+    return tuple(dict.fromkeys(match[1] for match in found))
+
+
+@lru_cache(maxsize=8)
+def _environment(variables: tuple[str, ...]) -> cel.Env:
+    from cel_expr_python import cel  # noqa: PLC0415 - loaded only if a rule has an expression
+
+    object_type = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    return cel.NewEnv(variables=dict.fromkeys(variables, object_type))
+
+
+def _compiled(source: str, variables: tuple[str, ...]) -> cel.Expression:
+    if not source.isprintable() and not all(char.isprintable() or char in "\t\r\n" for char in source):
+        raise ValueError("contains a character that is not printable")
+    try:
+        program = _environment(variables).compile(source)
+    except RuntimeError as error:
+        raise ValueError(f"is not valid CEL: {_reason(error)}") from None
+    kind = program.return_type().name()
+    if kind not in {"BOOL", "DYN"}:
+        raise ValueError(f"must be true or false, and is of the type {kind.lower()}")
+    return program
+
+
+def _compiles_without(source: str, variable: str) -> bool:
+    try:
+        _compiled(source, tuple(name for name in VARIABLES if name != variable))
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: object) -> str:
+    """The first line of an error of the library, without its own words around it."""
+    line = str(error).splitlines()[0]
+    line = re.sub(r"^[A-Z_]+: (?:ERROR: )?| \[[A-Z_]+\]$", "", line)
+    place = re.match(r"<input>:(-?\d+):(-?\d+): (.*)", line)
+    if place is None:
+        return line[:200]
+    where = "" if place[1].startswith("-") else f" (line {place[1]}, column {place[2]})"
+    return place[3].removesuffix(" (in container '')")[:200] + where
+
+
+class _Plain:
+    """Copies decoded JSON into what the library takes: plain objects and arrays, integers of 64 bits; counts."""
+
+    def __init__(self, characters: int) -> None:
+        self._values = MAX_VALUES
+        self._characters = characters
+
+    def object(self, members: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+        return {self._text(key): self._value(value, depth) for key, value in members.items()}
+
+    def _text(self, text: str) -> str:
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise EvaluationError("the arguments that it names are too long")
+        return text
+
+    def _value(self, value: Any, depth: int) -> Any:
+        self._values -= 1
+        if self._values < 0 or depth >= MAX_DEPTH:
+            raise EvaluationError("the arguments that it names have too many values or levels")
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            return self.object(value, depth + 1)
+        if isinstance(value, list):
+            return [self._value(element, depth + 1) for element in value]
+        if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:
+            try:
+                return float(value)
+            except OverflowError:
+                raise EvaluationError("a number is too large") from None
+        return value

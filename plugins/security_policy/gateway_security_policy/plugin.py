@@ -1,0 +1,125 @@
+"""Let rules decide who may call what, and show each principal what it may call.
+
+`before_call` decides calls, `after_call` filters lists and links. What does not depend on the arguments of a call is
+decided once for each principal and name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+from typing import ClassVar, Final
+
+from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, private_result, without_links
+from gateway_security_policy.plans import NO_RULE, Verdict
+from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
+from gateway_security_policy.reporting import Report
+from gateway_security_policy.settings import PolicyConfig
+
+LARGE: Final = 256 * 1024
+"""Bytes of a result above which its links are searched in a thread."""
+_ALL: Final = frozenset(
+    {"tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"}
+    | {"tasks/get", "tasks/update", "tasks/cancel"}
+    | METHOD_OF_LIST.keys()
+)
+_KINDS: Final = {
+    "tools/list": "tool",
+    "prompts/list": "prompt",
+    "resources/list": "resource",
+    "resources/templates/list": "template",
+}
+_LINKING: Final = frozenset({"tools/call", "prompts/get", "tasks/get"})
+
+
+class SecurityPolicy:
+    """Applies the rules of the file. Without rules, everything is allowed."""
+
+    Config = PolicyConfig
+    methods: frozenset[str] = _ALL
+    fails_closed: ClassVar = True
+
+    def __init__(self, config: PolicyConfig, report: Report | None = None) -> None:
+        if not config.rules:
+            self.methods = frozenset()
+        self.policy: Final = Policy(config)
+        self._enforces = config.mode == "enforce"
+        self._report = Report() if report is None else report
+        self._pages = Pages()
+
+    @hookimpl
+    def before_call(self, call: Call) -> Reject | CallResult | None:
+        if call.method in METHOD_OF_LIST:
+            return None
+        decided = self.policy.decided(self.policy.view(call.principal), call)
+        if decided.allowed:
+            return None
+        verdict = _verdict(decided, call)
+        if verdict.effect == "allow":
+            return None
+        if not self._enforces:
+            if call.upstreams:
+                self._report.refused(call, verdict)
+            return None
+        reason = None if verdict.rule is None else verdict.rule.config.reason
+        return CallResult.unknown(call) if reason is None else Reject(reason)
+
+    @hookimpl
+    def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
+        raw = result.raw
+        if not self._enforces or not raw:
+            return None
+        if call.method in METHOD_OF_LIST:
+            return _with(result, self._page(call, raw))
+        if call.method in _LINKING:
+            if result.upstream is None or LINK not in raw:
+                return None
+            return self._unlinked(call, result, result.upstream)
+        if call.method == "resources/read" and PUBLIC in raw:
+            return _with(result, private_result(raw))
+        return None
+
+    def _page(self, call: Call, raw: bytes) -> bytes:
+        view = self.policy.view(call.principal)
+        found = self._pages.get(view, call.method, raw, call.listed)
+        if found is None:
+            kind, method = _KINDS[call.method], METHOD_OF_LIST[call.method]
+            found = filtered_page(
+                call.method,
+                raw,
+                call.listed,
+                lambda entry, hints: self.policy.listed(view, method, entry, kind, hints),
+            )
+            self._pages.put(view, call.method, raw, call.listed, found)
+        return found
+
+    def _unlinked(
+        self, call: Call, result: CallResult, upstream: str
+    ) -> CallResult | Awaitable[CallResult | None] | None:
+        edit = partial(self._without_links, call.method, result.raw, upstream, self.policy.view(call.principal))
+        return _with(result, edit()) if len(result.raw) <= LARGE else _in_thread(result, edit)
+
+    def _without_links(self, method: str, raw: bytes, upstream: str, view: View) -> bytes:
+        return without_links(method, raw, partial(self.policy.linked, view, upstream))
+
+
+async def _in_thread(result: CallResult, edit: partial[bytes]) -> CallResult | None:
+    return _with(result, await asyncio.to_thread(edit))
+
+
+def _with(result: CallResult, raw: bytes) -> CallResult | None:
+    """The result with other bytes; None if they are the same."""
+    if raw == result.raw:
+        return None
+    return CallResult(raw=raw, outcome=result.outcome, upstream=result.upstream, era=result.era)
+
+
+def _verdict(decided: Decided, call: Call) -> Verdict:
+    if not decided.plans:
+        return NO_RULE
+    if is_open(call):
+        return Verdict("allow", None) if decided.possible else decided.decide({})
+    needs = any(rule.uses("arguments") for one in decided.plans for rule in one.steps)
+    return decided.decide(call.arguments if needs else {})

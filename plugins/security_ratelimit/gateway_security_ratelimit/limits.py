@@ -1,0 +1,143 @@
+"""The settings of limits, and the two kinds of limits: calls per minute and calls per day."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gateway_core import PluginConfig
+from gateway_security_ratelimit.arrivals import MAX_KEYS, ROUNDING, Arrivals, Key
+
+DAY: Final = 86_400
+_SWEEP: Final = 16
+"""Number of old counts to examine when a new one needs room; bounds the work per call."""
+
+
+class Limit(PluginConfig):
+    """Limits of calls."""
+
+    rate_limit_per_minute: int | None = Field(default=None, ge=0, description="calls per minute; 0: no limit")
+    burst: int | None = Field(default=None, gt=0, description="calls that may come at once")
+    calls_per_day: int | None = Field(default=None, ge=0, description="calls per UTC day; 0: no quota")
+
+
+class Override(Limit):
+    """Limits for some agents and tools, in place of the general ones."""
+
+    groups: tuple[str, ...] = Field(default=(), description="groups of agents; without it, all agents")
+    tools: tuple[str, ...] = Field(default=(), description="globs of tools; without it, all tools")
+    shared: bool = Field(default=False, description="one limit for all these tools together")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if not self.shared and self.rate_limit_per_minute is self.burst is self.calls_per_day is None:
+            raise ValueError("has no limit; give it rate_limit_per_minute, burst, calls_per_day or shared = true")
+        return self
+
+
+class AddressLimit(Limit):
+    """Limits of the calls of one address."""
+
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.burst is not None and not self.rate_limit_per_minute:
+            raise ValueError("burst has no effect without rate_limit_per_minute")
+        return self
+
+
+class Rate:
+    """Calls per minute, by the generic cell rate algorithm."""
+
+    period: Final = "minute"
+
+    def __init__(self, limit: int, burst: int | None, arrivals: Arrivals) -> None:
+        self.limit = limit
+        self.interval = 60 / limit
+        self.tolerance = self.interval * ((burst or limit) - 1)
+        self._arrivals = arrivals
+
+    def wait(self, key: Key, now: float) -> float:
+        """Seconds until a call is allowed; 0 if it is now."""
+        wait = self._arrivals.arrival(key, now) - now - self.tolerance
+        return wait if wait > ROUNDING else 0.0
+
+    def take(self, key: Key, now: float) -> float:
+        """Count a call if it is allowed. Returns what `wait` does."""
+        return self._arrivals.take(key, now, self.interval, self.tolerance)
+
+    def remaining(self, key: Key, now: float) -> int:
+        """Calls that are allowed now."""
+        used = self._arrivals.arrival(key, now) - now
+        return max(0, math.floor((self.tolerance - used + ROUNDING) / self.interval) + 1)
+
+
+class Counts:
+    """The calls of one UTC day by key, in the memory of one process."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._day = -1
+        self._counts: OrderedDict[Key, int] = OrderedDict()
+
+    def left_of_day(self) -> float:
+        """Seconds until the next UTC day."""
+        return DAY - self._clock() % DAY
+
+    def used(self, key: Key) -> int:
+        """Calls of this day."""
+        day = int(self._clock() // DAY)
+        if day != self._day:
+            self._day = day
+            self._counts.clear()
+        return self._counts.get(key, 0)
+
+    def add(self, key: Key) -> None:
+        used = self.used(key)
+        if not used and len(self._counts) >= MAX_KEYS:
+            oldest = list(islice(self._counts.items(), _SWEEP))
+            del self._counts[min(oldest, key=lambda item: item[1])[0]]
+        self._counts[key] = used + 1
+        self._counts.move_to_end(key)
+
+
+class Quota:
+    """Calls per UTC day."""
+
+    period: Final = "day"
+
+    def __init__(self, limit: int, counts: Counts) -> None:
+        self.limit = limit
+        self._counts = counts
+
+    def wait(self, key: Key, now: float) -> float:
+        """Seconds until a call is allowed; 0 if it is now."""
+        return self._counts.left_of_day() if self._counts.used(key) >= self.limit else 0.0
+
+    def take(self, key: Key, now: float) -> float:
+        """Count a call. Returns 0."""
+        self._counts.add(key)
+        return 0.0
+
+    def remaining(self, key: Key, now: float) -> int:
+        """Calls that are allowed today."""
+        return max(0, self.limit - self._counts.used(key))
+
+
+Check = Rate | Quota
+Whose = Literal["agent", "address"]
+
+
+def checks(limit: Limit, arrivals: Arrivals, counts: Counts) -> tuple[Check, ...]:
+    """The checks that a limit asks for."""
+    found: list[Check] = []
+    if limit.calls_per_day:
+        found.append(Quota(limit.calls_per_day, counts))
+    if limit.rate_limit_per_minute:
+        found.append(Rate(limit.rate_limit_per_minute, limit.burst, arrivals))
+    return tuple(found)

@@ -1,0 +1,242 @@
+"""Limits per group, tool and address, and quotas per day."""
+
+import pytest
+from gateway_security_ratelimit import limits
+from gateway_security_ratelimit.networks import network_of
+from gateway_security_ratelimit.plugin import RateLimit
+from pydantic import ValidationError
+
+from gateway_core import Principal, Reject
+from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
+
+DAY = 86_400
+
+
+class Limiter:
+    """A limiter whose clocks are turned by hand; it begins two hours before the end of a UTC day."""
+
+    def __init__(self, **settings):
+        self.now = 1000.0
+        self.wall = 20_000 * DAY - 7200.0
+        self.plugin = RateLimit(RateLimit.Config(**settings), clock=lambda: self.now, wall=lambda: self.wall)
+
+    def call(self, name="echo", **call) -> Reject | None:
+        return run_hook(self.plugin, "before_call", make_call(name, **call))
+
+    def passed(self, times, **call):
+        return sum(self.call(**call) is None for _ in range(times))
+
+
+def member(*groups, name="alice", address="192.0.2.1"):
+    return Principal(
+        f"{name}|keys", verified=True, subject=name, issuer="keys", groups=frozenset(groups), address=address
+    )
+
+
+def claimed(name, address="192.0.2.1"):
+    return Principal(f"{name}@{address}", client_name=name, address=address)
+
+
+# -- overrides -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_limit_that_fits_group_and_tool_counts():
+    limiter = Limiter(
+        rate_limit_per_minute=1,
+        limits=[
+            {"groups": ["jobs"], "tools": ["search__*", "find"], "rate_limit_per_minute": 5},
+            {"groups": ["jobs", "staff"], "rate_limit_per_minute": 3},
+            {"tools": ["slow_?"], "rate_limit_per_minute": 2},
+        ],
+    )
+    assert limiter.passed(9, name="search__web", principal=member("jobs")) == 5
+    assert limiter.passed(9, name="find", principal=member("jobs")) == 5
+    assert limiter.passed(9, name="finder", principal=member("jobs")) == 3
+    assert limiter.passed(9, name="search__web", principal=member("staff", "other", name="bob")) == 3
+    assert limiter.passed(9, name="slow_1", principal=member(name="carol")) == 2
+    assert limiter.passed(9, name="slow_11", principal=member(name="carol")) == 1
+    assert limiter.passed(9, name="slow_1", principal=claimed("dave")) == 2
+
+
+def test_a_name_with_the_letters_of_a_group_is_no_member_of_it():
+    limiter = Limiter(rate_limit_per_minute=1, limits=[{"groups": ["staff"], "rate_limit_per_minute": 5}])
+    assert limiter.passed(9, principal=claimed("staff")) == 1
+
+
+def test_a_limit_inherits_what_it_does_not_set():
+    limiter = Limiter(
+        rate_limit_per_minute=4,
+        burst=2,
+        limits=[{"tools": ["a"], "calls_per_day": 3}, {"tools": ["b"], "rate_limit_per_minute": 6}],
+    )
+    assert limiter.passed(9, name="a") == 2, "the general burst"
+    limiter.now += 60
+    assert limiter.passed(9, name="a") == 1, "its own quota"
+    assert limiter.passed(9, name="b") == 6, "the general burst belongs to the general rate"
+
+
+def test_zero_in_a_limit_switches_the_general_one_off():
+    limiter = Limiter(
+        rate_limit_per_minute=1,
+        calls_per_day=2,
+        limits=[{"groups": ["staff"], "rate_limit_per_minute": 0, "calls_per_day": 0}],
+    )
+    assert limiter.passed(500, principal=member("staff")) == 500
+    assert limiter.passed(500, principal=member()) == 1
+
+
+def test_a_shared_limit_holds_for_its_tools_together_and_not_for_others():
+    limiter = Limiter(
+        rate_limit_per_minute=2, limits=[{"tools": ["search__*"], "rate_limit_per_minute": 3, "shared": True}]
+    )
+    assert limiter.passed(2, name="search__a") == 2
+    assert limiter.passed(9, name="search__b") == 1
+    assert limiter.passed(9, name="other") == 2
+    assert limiter.passed(9, name="search__b", principal="other@127.0.0.1") == 3
+    assert "for the tools of one limit, 'search__a' among them" in limiter.call("search__a").message
+
+
+def test_a_shared_limit_may_be_the_general_one():
+    limiter = Limiter(rate_limit_per_minute=3, limits=[{"shared": True}])
+    assert limiter.passed(2, name="a") + limiter.passed(9, name="b") == 3
+
+
+def test_the_remembered_rules_are_bounded(monkeypatch):
+    from gateway_security_ratelimit import plugin
+
+    monkeypatch.setattr(plugin, "MAX_MATCHES", 10)
+    limiter = Limiter(limits=[{"tools": ["x"], "rate_limit_per_minute": 1}])
+    for number in range(50):
+        limiter.call(f"tool{number}", known=False)
+    assert len(limiter.plugin._matches) == 10
+    assert limiter.passed(3, name="x") == 1
+
+
+# -- quotas ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_quota_holds_for_a_utc_day_and_says_when_it_ends():
+    limiter = Limiter(rate_limit_per_minute=0, calls_per_day=3)
+    assert limiter.passed(9) == 3
+    refused = limiter.call()
+    assert refused.message == "Rate limit exceeded: 3 calls per day for tool 'echo'; try again in 7200 s"
+    assert refused.retry_after == 7200
+    assert refused.data == {"limits": [{"limit": 3, "per": "day", "of": "agent", "remaining": 0}]}
+    limiter.wall += 7199
+    assert limiter.call() is not None
+    limiter.wall += 1
+    assert limiter.passed(9) == 3
+
+
+def test_a_call_that_the_rate_refuses_costs_no_quota_and_the_other_way_round():
+    limiter = Limiter(rate_limit_per_minute=2, calls_per_day=3)
+    assert limiter.passed(100) == 2
+    refused = limiter.call()
+    assert refused.message.startswith("Rate limit exceeded: 2 calls per minute")
+    assert [(one["per"], one["remaining"]) for one in refused.data["limits"]] == [("day", 1), ("minute", 0)]
+    limiter.now += 60
+    assert limiter.passed(100) == 1
+    limiter.wall += 7200
+    assert limiter.passed(100) == 1, "the calls that the quota refused took nothing of the rate"
+
+
+def test_counts_are_bounded_and_those_with_many_calls_are_kept(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_KEYS", 5)
+    limiter = Limiter(rate_limit_per_minute=0, calls_per_day=3)
+    limiter.passed(9, principal="busy")
+    for number in range(50):
+        limiter.call(principal=f"agent{number}")
+    assert limiter.call(principal="busy") is not None
+    assert len(limiter.plugin._rules[0].checks[0]._counts._counts) == 5
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_claimed_name_buys_no_new_budget():
+    limiter = Limiter(rate_limit_per_minute=2, address={"rate_limit_per_minute": 5, "calls_per_day": 7})
+    passed = sum(limiter.passed(9, principal=claimed(f"name{number}")) for number in range(20))
+    assert passed == 5
+    refused = limiter.call(principal=claimed("another"))
+    assert refused.message.startswith("Rate limit exceeded: 5 calls per minute from this address for tool 'echo'")
+    assert [(one["of"], one["per"], one["remaining"]) for one in refused.data["limits"]] == [
+        ("agent", "minute", 2),
+        ("address", "day", 2),
+        ("address", "minute", 0),
+    ]
+    assert limiter.passed(9, principal=claimed("name0", "192.0.2.2")) == 2, "another address"
+    assert limiter.passed(9, principal=claimed("name30"), name="other") == 2, "another tool"
+    limiter.now += 60
+    passed = sum(limiter.passed(9, principal=claimed(f"later{number}")) for number in range(20))
+    assert passed == 2, "the quota of the address"
+
+
+def test_verified_agents_have_no_limit_of_their_address():
+    limiter = Limiter(rate_limit_per_minute=2, address={"rate_limit_per_minute": 2})
+    for name in ("alice", "bob", "carol"):
+        assert limiter.passed(9, principal=member(name=name)) == 2
+
+
+def test_an_ipv6_customer_is_one_address():
+    limiter = Limiter(rate_limit_per_minute=2, address={"rate_limit_per_minute": 3})
+    passed = sum(limiter.passed(2, principal=claimed("a", f"2001:db8::{number}")) for number in range(20))
+    assert passed == 3
+    assert limiter.call(principal=claimed("a", "2001:db8:0:1::1")) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8::7", "2001:db8::/64"),
+        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
+        ("", ""),
+        ("stdio", "stdio"),
+    ],
+)
+def test_networks(address, network):
+    assert network_of(address) == network
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"limits": [{}]},
+        {"limits": [{"groups": ["a"]}]},
+        {"limits": [{"groups": "a", "rate_limit_per_minute": 1}]},
+        {"limits": [{"group": ["a"], "rate_limit_per_minute": 1}]},
+        {"limits": [{"rate_limit_per_minute": -1}]},
+        {"address": {"burst": 3}},
+        {"address": {"tools": ["a"]}},
+    ],
+)
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(ValidationError):
+        configured(RateLimit, **settings)
+
+
+def test_settings_without_any_limit_remember_nothing():
+    limiter = Limiter(rate_limit_per_minute=0, limits=[{"tools": ["a"], "rate_limit_per_minute": 0}])
+    assert limiter.passed(50) == 50
+    assert not limiter.plugin._arrivals._times
+
+
+def test_without_new_settings_the_usual_call_takes_the_short_path(monkeypatch):
+    limiter = Limiter(rate_limit_per_minute=60)
+    monkeypatch.setattr(limiter.plugin, "_judge", None)
+    assert limiter.passed(61) == 60
+
+
+async def test_the_agent_gets_all_limits_of_the_call_as_data():
+    limiter = configured(RateLimit, rate_limit_per_minute=1, calls_per_day=9)
+    assert (await run_call(make_call(), FakeUpstream(), limiter)).error is None
+    refused = (await run_call(make_call(), FakeUpstream(), limiter)).error
+    assert refused.data["source"] == "gateway"
+    assert 0 < refused.data["retryAfterMs"] <= 60_000
+    assert refused.data["limits"] == [
+        {"limit": 9, "per": "day", "of": "agent", "remaining": 8},
+        {"limit": 1, "per": "minute", "of": "agent", "remaining": 0},
+    ]

@@ -1,0 +1,203 @@
+"""Agents of both eras over TLS, with client certificates, through a whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import trustme
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.acceptance.conftest import Rad, wait_until
+
+CONFIG = """
+[mcp.proxy]
+enable = true
+port = {port}
+
+[mcp.proxy.tls]
+cert = "../server.pem"
+key = "../server-key.pem"
+client_ca = "../agents-ca.pem"
+client_certificate = "%s"
+
+[mcp.proxy.log]
+level = "DEBUG"
+
+[[mcp.proxy.upstreams]]
+name = "web"
+transport = "http"
+url = "%s"
+
+[[mcp.proxy.plugins]]
+name = "auth_mtls"
+subject = "dns"
+allow = ["*.agents.example"]
+
+[[mcp.proxy.plugins]]
+name = "security_redact"
+"""
+NOW = datetime.datetime.now(datetime.UTC)
+DAY = datetime.timedelta(days=1)
+MODES = ["legacy", "2026-07-28"]
+
+
+def write(folder: Path, issued: trustme.LeafCert) -> None:
+    """Put a certificate and its key in place, each at once, as renewal does."""
+    for name, data in (("server.pem", issued.cert_chain_pems[0]), ("server-key.pem", issued.private_key_pem)):
+        (folder / "new").write_bytes(data.bytes())
+        (folder / "new").chmod(0o600)
+        os.replace(folder / "new", folder / name)
+
+
+@pytest.fixture
+def servers() -> trustme.CA:
+    """Who issues the certificates of the gateway."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def agents() -> trustme.CA:
+    """Who issues the certificates of agents."""
+    return trustme.CA()
+
+
+Start = Callable[..., Rad]
+
+
+@pytest.fixture
+def start(tmp_path: Path, gateway: Any, recorder: Any, servers: trustme.CA, agents: trustme.CA) -> Start:
+    folder = tmp_path / "gateway0"
+    folder.mkdir()
+    write(folder, servers.issue_cert("127.0.0.1", "first.example"))
+    agents.cert_pem.write_to_path(str(folder / "agents-ca.pem"))
+
+    def begin(asks: str = "optional") -> Rad:
+        running: Rad = gateway(CONFIG % (asks, recorder("web").url), wait=False)
+        wait_until(lambda: "listening" in running.log.read_text() or running.process.poll() is not None)
+        wait_until(lambda: running.upstream("web")["state"] == "healthy")
+        return running
+
+    return begin
+
+
+def trusting(servers: trustme.CA, issued: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    servers.configure_trust(context)
+    if issued is not None:
+        issued.configure_cert(context)
+    return context
+
+
+@asynccontextmanager
+async def agent(rad: Rad, context: ssl.SSLContext, mode: str) -> AsyncIterator[Client]:
+    """The official client over https."""
+    async with (
+        httpx2.AsyncClient(verify=context, trust_env=False, timeout=httpx2.Timeout(30)) as http,
+        Client(streamable_http_client(f"https://127.0.0.1:{rad.port}/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+def shown(rad: Rad, servers: trustme.CA) -> set[str]:
+    """The names in the certificate that a new connection gets."""
+    plain = socket.create_connection(("127.0.0.1", rad.port), timeout=10)
+    with trusting(servers).wrap_socket(plain, server_hostname="127.0.0.1") as wrapped:
+        found: Any = wrapped.getpeercert()
+    return {name for _, name in found["subjectAltName"]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_agent_is_who_its_certificate_says(
+    start: Start, servers: trustme.CA, agents: trustme.CA, mode: str
+) -> None:
+    rad = await asyncio.to_thread(start)
+    context = trusting(servers, agents.issue_cert("alice.agents.example"))
+    async with agent(rad, context, mode) as client:
+        assert "record" in [tool.name for tool in (await client.list_tools()).tools]
+        for number in range(3):
+            result = await client.call_tool("record", {"call_id": str(number)})
+            assert result.content[0].text == "web"
+    said = "agent=alice.agents.example|auth_mtls outcome=ok"
+    await asyncio.to_thread(wait_until, lambda: rad.log.read_text().count(said) >= 3)
+    log = rad.log.read_text()
+    assert "PRIVATE" not in log
+    assert f"https://127.0.0.1:{rad.port}" in log
+
+
+def explanations(error: BaseException) -> str:
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return " ".join([repr(error), *map(explanations, inner)])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["absent", "not allowed", "expired", "foreign"])
+async def test_an_agent_without_a_certificate_that_counts_gets_nothing(
+    start: Start, servers: trustme.CA, agents: trustme.CA, mode: str, kind: str
+) -> None:
+    rad = await asyncio.to_thread(start)
+    issued, reason = {
+        "absent": (None, "no plugin recognises its credentials"),
+        "not allowed": (agents.issue_cert("mallory.example"), "allow matches no name of the client certificate"),
+        "expired": (agents.issue_cert("alice.agents.example", not_after=NOW - DAY), "certificate has expired"),
+        "foreign": (trustme.CA().issue_cert("alice.agents.example"), "unable to get local issuer certificate"),
+    }[kind]
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - also a group
+        async with agent(rad, trusting(servers, issued), mode) as client:
+            await client.call_tool("record", {"call_id": "1"})
+    assert not isinstance(caught.value, AssertionError)
+    if kind in {"absent", "not allowed"}:
+        async with httpx2.AsyncClient(verify=trusting(servers, issued), trust_env=False) as http:
+            answer = await http.post(f"https://127.0.0.1:{rad.port}/mcp", json={})
+            assert answer.status_code == 401
+            health = await http.get(f"https://127.0.0.1:{rad.port}/healthz")
+            assert health.status_code == 200
+    await asyncio.to_thread(wait_until, lambda: reason in rad.log.read_text())
+    assert "tools/call" not in rad.log.read_text()
+
+
+async def test_required_certificates_are_required_of_probes_too(
+    start: Start, servers: trustme.CA, agents: trustme.CA
+) -> None:
+    rad = await asyncio.to_thread(start, "required")
+    async with httpx2.AsyncClient(verify=trusting(servers), trust_env=False) as http:
+        with pytest.raises(httpx2.TransportError):
+            await http.get(f"https://127.0.0.1:{rad.port}/healthz")
+    context = trusting(servers, agents.issue_cert("alice.agents.example"))
+    async with httpx2.AsyncClient(verify=context, trust_env=False) as http:
+        assert (await http.get(f"https://127.0.0.1:{rad.port}/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_renewed_certificate_is_used_while_a_call_goes_on(
+    start: Start, servers: trustme.CA, agents: trustme.CA, mode: str
+) -> None:
+    rad = await asyncio.to_thread(start)
+    folder = rad.config.parent.parent
+    context = trusting(servers, agents.issue_cert("alice.agents.example"))
+    async with agent(rad, context, mode) as client:
+        going = asyncio.create_task(client.call_tool("slow", {"call_id": "1", "seconds": 6}))
+        assert "first.example" in await asyncio.to_thread(shown, rad, servers)
+        write(folder, servers.issue_cert("127.0.0.1", "second.example"))
+        await asyncio.to_thread(wait_until, lambda: "second.example" in shown(rad, servers))
+        names = (await asyncio.to_thread(rad.status))["certificate"]["names"]
+        assert "DNS:second.example" in names
+        (folder / "server-key.pem").write_text("broken")
+        await asyncio.to_thread(wait_until, lambda: "the certificate in use stays" in rad.log.read_text())
+        assert "second.example" in await asyncio.to_thread(shown, rad, servers)
+        assert not going.done()
+        assert (await going).content[0].text == "web"
+        assert (await client.call_tool("record", {"call_id": "2"})).content[0].text == "web"
+    log = rad.log.read_text()
+    assert log.count("have changed; new connections use them") == 1
+    assert log.count("the certificate in use stays") == 1
