@@ -13,6 +13,8 @@ import pytest
 from gateway_core.cli.logins import login as module
 from gateway_core.cli.report import Failed
 
+pytestmark = pytest.mark.timeout(240)  # each test runs many commands
+
 
 def upstream(rad: Any, name: str = "tracker") -> dict[str, Any]:
     """What `status` says about an upstream; without a state if the gateway did not answer in time."""
@@ -44,7 +46,6 @@ def test_a_login_without_a_gateway_is_there_for_the_next_start(
     assert called.stdout.strip() == "you are Bearer [REDACTED]", "not even the operator sees a token"
 
 
-@pytest.mark.timeout(180)
 def test_a_running_gateway_waits_for_the_login_and_uses_it_at_once(
     with_tracker: Path, rad: Any, spawn: Any, log_in: Any, tracker: Any, wait_for: Any
 ) -> None:

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.timeout(240)  # each test runs many commands
+
 
 def test_a_logout_revokes_the_tokens_and_deletes_the_login(
     with_tracker: Path, rad: Any, log_in: Any, tracker: Any

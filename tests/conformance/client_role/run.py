@@ -1,9 +1,8 @@
 """The official suite's client role, with the gateway as the client: `python tests/conformance/client_role/run.py`.
 
-Prints one line for each revision's set, and below it what failed. The exit code is 1 when a scenario that is driven
-fails. `--excluded` prints instead which scenarios are not counted, and why. The suite is the npm package
-`@modelcontextprotocol/conformance`; where it and a Node of version 22 or later are can be said by options or by
-`CONFORMANCE_PACKAGE` and `CONFORMANCE_NODE`.
+Prints one line for each revision's set, and below it what failed. The exit code is 1 when a scenario fails. The suite
+is the npm package `@modelcontextprotocol/conformance`; where it and a Node of version 22 or later are can be said by
+options or by `CONFORMANCE_PACKAGE` and `CONFORMANCE_NODE`.
 
 A scenario passes with at least one SUCCESS and no FAILURE among the suite's checks, and when the drive itself went as
 expected: some scenarios would let a gateway pass that does nothing.
