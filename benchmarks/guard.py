@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from gateway_core.api import Principal
-from gateway_core.config import load
+from gateway_core.config import DEFAULT_PLUGINS, load
 from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.post import message_of
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -66,6 +66,20 @@ rate_limit_per_minute = 1000000000
 log_requests = false
 log_responses = false
 """
+_RULE = """
+[[mcp.proxy.plugins.rules]]
+groups = ["group%d"]
+tools = ["t%d_*"]
+then = "deny"
+"""
+_POLICY = (
+    "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in DEFAULT_PLUGINS)
+    + '\n[[mcp.proxy.plugins]]\nname = "security_policy"\n'
+    + "".join(_RULE % (number, number) for number in range(49))
+    + '\n[[mcp.proxy.plugins.rules]]\nverified = true\nthen = "allow"\n'
+    + _DEFAULT
+)
+"""50 rules, of which the last one decides."""
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "guard", "version": "1"},
@@ -82,6 +96,8 @@ _LIST = jsonrpc.encode({"resultType": "complete", "tools": _TOOLS, "ttlMs": 10**
 _RESULT = jsonrpc.encode({"resultType": "complete", "content": [{"type": "text", "text": "x" * 100}]})
 
 _ANSWER = jsonrpc.result(b"7", _RESULT)
+
+_AGENT = Principal("b@127.0.0.1")
 
 Run = Callable[[], Awaitable[object]]
 
@@ -143,9 +159,9 @@ def calling(gateway: Gateway, era: Any, method: str, params: Mapping[str, Any]) 
     return call
 
 
-def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any]) -> Run:
+def beginning(gateway: Gateway, era: Any, params: Mapping[str, Any], principal: Principal = _AGENT) -> Run:
     """A usual call, which needs no task."""
-    agent = Agent(Principal("b@127.0.0.1"), era, "2026-07-28" if era == "modern" else "2025-11-25")
+    agent = Agent(principal, era, "2026-07-28" if era == "modern" else "2025-11-25")
     members = jsonrpc.members(jsonrpc.encode(params))
     meta = meta_of(members)
 
@@ -227,6 +243,7 @@ async def measured() -> dict[str, Cost]:
 
         output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)
+        ruled, alice = await gateway(scratch, _POLICY), Principal.proven("alice", issuer="keys", groups=["staff"])
         paths = {
             "request read": reading,
             "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
@@ -234,6 +251,7 @@ async def measured() -> dict[str, Cost]:
                 minimal, "legacy", {k: _PARAMS[k] for k in ("name", "arguments")}
             ),
             "usual call with the default plugins": beginning(default, "modern", _PARAMS),
+            "the same with a policy of 50 rules": beginning(ruled, "modern", _PARAMS, alice),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),

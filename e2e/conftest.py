@@ -219,10 +219,10 @@ class Launcher:
     def authorization_server(
         self, tools: Tools, name: str = "authorization-server", token_seconds: int = 600
     ) -> tuple[str, subprocess.Popen[bytes]]:
-        """A certified authorization server (`authorization_server.mjs`): its issuer identifier, and its process."""
+        """A certified authorization server: its issuer identifier, and its process."""
         port = free_port()
         issuer = f"http://127.0.0.1:{port}"
-        command = (str(tools.node), str(HERE / "authorization_server.mjs"), str(port))
+        command = (str(tools.node), str(HERE / "servers" / "authorization_server.mjs"), str(port))
         server = self.processes.start(name, *command, env={"ACCESS_TOKEN_SECONDS": str(token_seconds)})
         wait_until(lambda: answers(f"{issuer}/.well-known/openid-configuration") == 200, f"{name} answers")
         return issuer, server

@@ -22,6 +22,7 @@ from gateway_core.exchange.exchange import Agent
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.reader import RequestReader
+from gateway_core.limits.slices import finish
 from gateway_core.mcp.decoder import decode_request, decode_response
 from gateway_core.mcp.header_values import decode_header_value, encode_header_value
 from gateway_core.mcp.jsonrpc import Message
@@ -38,7 +39,7 @@ _HELD: Final = HeldSecrets([Secret("a secret", SECRET)])
 _WITH_NUMBER: Final = HeldSecrets([Secret("a secret", SECRET), Secret("a number", "7654321098")])
 _TOOL: Final = Entry("tool", "t", "t", b'{"name":"t"}', (), Tool("t", "t", {"name": "t"}, ()))
 _LISTS: Final = Lists(1, Seal())
-_LISTING: Final = _LISTS.listings({"tool": {"t": _TOOL}}, {})["tools/list", "legacy"]
+_LISTING: Final = finish(_LISTS.listings({"tool": {"t": _TOOL}}, {}))["tools/list", "legacy"]
 _GUARD: Final = HostGuard("127.0.0.1", ["gateway.example.com"], ["https://page.example.com"])
 _BATCHING: Final = Agent(Principal("agent@127.0.0.1"), "legacy", "2025-03-26")
 _FILE: Final = Path("/nowhere/mcp-proxy.toml")

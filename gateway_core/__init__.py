@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
     from gateway_core.hooks.hookspecs import hookimpl
+    from gateway_core.limits.shares import network_of
     from gateway_core.log.output import note
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Turns",
     "UpstreamView",
     "hookimpl",
+    "network_of",
     "note",
 ]
 _ELSEWHERE = {
@@ -77,6 +79,7 @@ _ELSEWHERE = {
     "JsonOption": "gateway_core.cli.options",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
+    "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
 }
 

@@ -88,18 +88,20 @@ class Gateway:
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        limits = proxy.limits
+        self.budget = MemoryBudget(limits.memory)
         has_logins = any(it.auth is not None and it.auth.grant == "authorization_code" for it in proxy.upstreams)
         self._logins = Logins(logins if has_logins else None, held)
-        self.pool = UpstreamPool(proxy, early, events, held, self._logins)
-        self.catalog = Catalog(proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory)
+        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=self._logins)
+        self.catalog = Catalog(
+            proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory, budget=self.budget
+        )
         self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
         self.input_required = InputRequired(proxy, self._seal)
         router = Router(self.chain, self.input_required)
         self.pipeline = Pipeline(
             proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
         )
-        limits = proxy.limits
-        self.budget = MemoryBudget(limits.memory)
         self.downstream = Downstream(
             config=proxy,
             budget=self.budget,
@@ -188,6 +190,7 @@ class Gateway:
     async def wait_first_discovery(self, timeout: float = FIRST_DISCOVERY) -> None:
         """Wait until each upstream was reached or failed once, for at most `timeout` seconds."""
         await self.health.wait_first_attempts(timeout)
+        await self.catalog.settled()
 
     async def serve_stdio(self) -> None:
         """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""

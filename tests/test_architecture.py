@@ -48,13 +48,13 @@ SUITES = {
     "http1/test_tls.py": "the server over TLS, on both event loops",
     "pipeline/input_required/test_odd_servers.py": "questions that no SDK would ask, from the server to the agent",
     "upstream/auth/test_scopes.py": "scopes, from the challenge to the token",
+    "upstream/test_memory.py": "large messages of servers against the memory budget, on every transport",
     "upstream/test_inline_calls.py": "inline calls, from the pipeline to the wire",
     "upstream/test_inline_transports.py": "the same on every transport",
 }
 """Folders and files of tests that belong to no single module, and what they test."""
 TESTED_IN = {
     "http1/test_connection.py": ("http1/flow.py",),
-    "catalog/test_catalog.py": ("catalog/assemble.py",),
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
@@ -105,7 +105,7 @@ TESTED_IN = {
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
-    "http1/test_server.py": ("http1/application.py", "http1/response.py", "http1/sse.py", "http1/writer.py"),
+    "http1/test_server.py": ("http1/application.py", "http1/response.py", "http1/sse.py"),
     "inline/test_driver.py": ("inline/promoted.py",),
     "mcp/test_jsonrpc.py": ("mcp/passes.py",),
     "http1/client/test_connection.py": (

@@ -39,6 +39,7 @@ EXPORTED = {
     "Turns",
     "UpstreamView",
     "hookimpl",
+    "network_of",
     "note",
 }
 

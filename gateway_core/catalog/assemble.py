@@ -17,8 +17,9 @@ from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.catalog.uris.links import UI_KEY, published_definition, scheme_of
 from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.config import ProxyConfig
+from gateway_core.limits.slices import Slices, mapped
 from gateway_core.mcp.cache_hints import Hint
-from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, Item
 from gateway_core.upstream.upstream import Upstream
 
 _URIS: Final[tuple[Kind, ...]] = ("resource", "template")
@@ -33,37 +34,41 @@ class Assembler:
         names = Names(owners.generations, config.separator, config.names)
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
 
-    def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Snapshot:
-        """The snapshot of `all_fetched`, in which upstreams that were never reached may be missing."""
+    def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Slices[Snapshot]:
+        """The snapshot of `all_fetched`, in which upstreams that were never reached may be missing, in slices."""
         empty = Snapshot(
             upstreams={upstream.name: upstream for upstream in upstreams},
             all_fetched=all_fetched,
             private={one: found.private for one, found in all_fetched.items() if found.private},
             changes={one: one.published.changes for one, found in all_fetched.items() if found.private},
         )
-        return self.renewed(empty, frozenset(LIST_METHODS), all_fetched)
+        return (yield from self.renewed(empty, frozenset(LIST_METHODS), all_fetched))
 
     def renewed(
         self, base: Snapshot, kinds: frozenset[Kind], all_fetched: FetchedByUpstream, owner: str = ""
-    ) -> Snapshot:
-        """`base` with these kinds rebuilt from `all_fetched`. `owner`: their principal; empty for all."""
+    ) -> Slices[Snapshot]:
+        """`base` with these kinds rebuilt from `all_fetched`, in slices. `owner`: their principal; empty for all."""
         if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
             kinds |= {"tool"}  # tools may link to resources
-        published: dict[Kind, Published] = {
-            kind: publish(kind, all_fetched, self._resolve, self._rules) for kind in LIST_METHODS if kind in kinds
-        }
+        published: dict[Kind, Published] = {}
+        for kind in LIST_METHODS:
+            if kind in kinds:
+                published[kind] = yield from publish(kind, all_fetched, self._resolve, self._rules)
         entries = {kind: published[kind].entries if kind in published else base.entries(kind) for kind in LIST_METHODS}
-        matched = Templates.of(entries["template"]) if "template" in kinds else base.matched
+        matched = (yield from Templates.of(entries["template"])) if "template" in kinds else base.matched
+        resources = entries["resource"]
+        by_owner = (yield from _by_owner(resources)) if "resource" in kinds else base.resources_by_owner
+        values = {kind: found.values() for kind, found in entries.items()}
         snapshot = _replace(
             base,
             prompts=entries["prompt"],
-            resources=entries["resource"],
+            resources=resources,
             templates=entries["template"],
             matched=matched,
-            resources_by_owner=_by_owner(entries["resource"]) if "resource" in kinds else base.resources_by_owner,
-            linking=_linking(all_fetched),
+            resources_by_owner=by_owner,
+            linking=(yield from _linking(all_fetched)),
             awaited={**base.awaited, **{kind: outcome.awaited for kind, outcome in published.items()}},
-            replicas=replica_sets({kind: found.values() for kind, found in entries.items()}, self._rules.replicas),
+            replicas=(yield from replica_sets(values, self._rules.replicas)),
             lookalikes=_lookalikes(published.values()),
             decisions=tuple(decision for outcome in published.values() for decision in outcome.decisions),
             warnings=(*(warning for outcome in published.values() for warning in outcome.warnings), *matched.warnings),
@@ -71,11 +76,15 @@ class Assembler:
         if "tool" in kinds:
             if snapshot.linking:
                 efforts = {upstream: Effort() for upstream in snapshot.upstreams}
-                entries["tool"] = {name: _linked(entry, snapshot, efforts) for name, entry in entries["tool"].items()}
-            snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=_by_owner(entries["tool"]))
+                tools = entries["tool"]
+                linked = yield from mapped(lambda entry: _linked(entry, snapshot, efforts), tools.values())
+                entries["tool"] = dict(zip(tools, linked, strict=True))
+            tools_by_owner = yield from _by_owner(entries["tool"])
+            snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=tools_by_owner)
         complete = sum(not fetched.remembered for fetched in all_fetched.values()) == len(base.upstreams)
         hints = {kind: _hint(kind, all_fetched, complete=complete) for kind in kinds}
-        made = self._lists.listings({kind: entries[kind] for kind in LIST_METHODS if kind in kinds}, hints, owner)
+        chosen = {kind: entries[kind] for kind in LIST_METHODS if kind in kinds}
+        made = yield from self._lists.listings(chosen, hints, owner)
         return _replace(snapshot, listings={**base.listings, **made})
 
 
@@ -87,17 +96,28 @@ def _lookalikes(outcomes: Iterable[Published]) -> tuple[Lookalikes, ...]:
     return tuple(Lookalikes(pair, tuple(names)) for pair, names in pairs.items())
 
 
-def _by_owner(entries: Mapping[str, Entry]) -> dict[tuple[str, str], Entry]:
-    return {(upstream.name, entry.original): entry for entry in entries.values() for upstream in entry.upstreams}
+def _by_owner(entries: Mapping[str, Entry]) -> Slices[dict[tuple[str, str], Entry]]:
+    found: dict[tuple[str, str], Entry] = {}
+
+    def add(entry: Entry) -> None:
+        for upstream in entry.upstreams:
+            found[upstream.name, entry.original] = entry
+
+    yield from mapped(add, entries.values())
+    return found
 
 
-def _linking(all_fetched: FetchedByUpstream) -> Mapping[str, frozenset[str]]:
-    schemes = {
-        upstream.name: frozenset(scheme_of(item.name) for kind in _URIS for item in fetched.of(kind))
-        for upstream, fetched in all_fetched.items()
-        if any(fetched.of(kind) for kind in _URIS)
-    }
+def _linking(all_fetched: FetchedByUpstream) -> Slices[Mapping[str, frozenset[str]]]:
+    schemes: dict[str, frozenset[str]] = {}
+    for upstream, fetched in all_fetched.items():
+        items = [item for kind in _URIS for item in fetched.of(kind)]
+        if items:
+            schemes[upstream.name] = frozenset((yield from mapped(_scheme, items)))
     return schemes if len(schemes) > 1 else {}
+
+
+def _scheme(item: Item) -> str:
+    return scheme_of(item.name)
 
 
 def _linked(entry: Entry, snapshot: Snapshot, efforts: Mapping[str, Effort]) -> Entry:

@@ -1,17 +1,20 @@
 """The catalog: rebuilds snapshots, looks up names, answers list requests, notifies listeners of changes.
 
-If an upstream's lists are private, each principal has its own **view**: a snapshot made from the lists that the
-upstream returned for it. Other principals never see them. Without private lists, all principals share one snapshot.
+If an upstream's lists are private, each principal has its own **view**; see `views.py`. Without private lists, all
+principals share one snapshot.
+
+A large catalog is rebuilt in slices, between which the event loop serves others. Calls use the last snapshot until the
+new one is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from loguru import logger
 from msgspec.structs import replace as _replace
 
 from gateway_core.api import CallResult, Era, Published, Tool
@@ -26,13 +29,16 @@ from gateway_core.catalog.snapshot import Snapshot, Target
 from gateway_core.catalog.tasks import Tasks
 from gateway_core.catalog.uris.links import Publisher, published_links
 from gateway_core.catalog.uris.templates import Effort
+from gateway_core.catalog.views import Views
 from gateway_core.config import ProxyConfig
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.internal_errors import where
+from gateway_core.limits.budget import MemoryBudget
+from gateway_core.limits.slices import RepeatedWork, Slices
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedLists
-from gateway_core.upstream.lists.private_lists import MAX_PRINCIPALS, Part
 from gateway_core.upstream.upstream import Upstream
 
 Listener = Callable[[frozenset[str]], None]
@@ -42,28 +48,6 @@ LARGE_RESULT: Final = 256 * 1024
 DISCOVER_TTL_MS: Final = 60_000
 """Longest cache lifetime of the `server/discover` result, in milliseconds; upstreams come and go."""
 _KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The view of one principal, and the snapshot that it was made from."""
-
-    base: Snapshot
-    snapshot: Snapshot
-    complete: bool
-    """Whether all of its private lists were fetched."""
-    missing: tuple[Upstream, ...]
-    """Upstreams whose private lists were not requested yet."""
-    token: object = field(default_factory=object)
-    """Identifies the view."""
-
-    @classmethod
-    def of(cls, base: Snapshot, snapshot: Snapshot, parts: Mapping[Upstream, Part | None]) -> _View:
-        """`parts`: the private lists of each upstream that has any; None if not requested yet."""
-        complete = all(
-            part is not None and part.fetched is not None and not part.fetched.failures for part in parts.values()
-        )
-        return cls(base, snapshot, complete, tuple(one for one, part in parts.items() if part is None))
 
 
 class Catalog:
@@ -76,8 +60,13 @@ class Catalog:
         resolve: Resolver,
         seal: Seal,
         memory: Memory | None = None,
+        *,
+        budget: MemoryBudget | None = None,
     ) -> None:
-        """`memory`: the names that an earlier process recorded; this process records its names there, too."""
+        """`memory`: the names that an earlier process recorded; this process records its names there, too.
+
+        `budget` counts what principals see of private lists.
+        """
         self._memory = memory or Memory(config)
         self._undeclared = undeclared(config)
         self._upstreams = tuple(upstreams)
@@ -86,7 +75,8 @@ class Catalog:
         self._lists = Lists(config.limits.page_size, seal)
         self.tasks: Final = Tasks(seal, upstreams, self.tool)
         self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
-        self._views: dict[str, _View] = {}
+        self._views = Views(self._assembler, budget)
+        self._rebuilds = RepeatedWork(self._rebuilt, "rebuild the catalog", _failed)
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
         """The lists that the snapshot was made from, each with the counter of its upstream's changes."""
         self.snapshot = Snapshot()
@@ -98,22 +88,37 @@ class Catalog:
     def rebuild(self) -> None:
         """Build a snapshot from the upstreams' last known lists, and call the listeners with what changed.
 
+        A small catalog is rebuilt at once. A large one is rebuilt in a task; see `settled`. A change that comes
+        meanwhile is taken by the next rebuild, which follows at once.
+
         If nothing changed, the old snapshot and the views made from it stay. Equal lists make the same snapshot, and
         most calls come from an upstream that went down or came back with the same lists.
         """
+        self._rebuilds.run()
+
+    async def settled(self) -> bool:
+        """Wait until the snapshot has all changes up to now. Returns whether it waited."""
+        return await self._rebuilds.settled()
+
+    def _rebuilt(self) -> Slices[None]:
+        """Build a snapshot in slices, and replace the last one in one turn."""
         fetched = ((one, self._known(one)) for one in self._upstreams)
         made_from = [(one, known, one.published.changes) for one, known in fetched if known is not None]
         if made_from == self._made_from:
             return
         all_fetched = {one: known for one, known, _ in made_from}
-        before, after = self.snapshot, self._assembler.whole(self._upstreams, all_fetched)
-        self._made_from = made_from
-        if after == before:
+        before, after = self.snapshot, (yield from self._assembler.whole(self._upstreams, all_fetched))
+        if (yield from after.equals(before)):
+            self._made_from = made_from
             return
+        holders = yield from self._memory.owners.assignment({kind: after.held(kind) for kind in LIST_METHODS})
+        yield from report_changes(before, after)
+        self._made_from = made_from
         self.snapshot = after
         self.generation = object()
-        self._assign_names(all_fetched)
-        report_changes(before, after)
+        known = ((name, kind) for kind in LIST_METHODS for name in known_in(all_fetched, kind))
+        self._memory.owners.assign(holders, known)
+        self._memory.keep({upstream.name: fetched for upstream, fetched in all_fetched.items()})
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         if changed and before.listings:
             for listener in tuple(self._listeners):
@@ -123,13 +128,6 @@ class Catalog:
         fetched, remembered = upstream.fetched, self._memory.lists.get(upstream.name)
         return remembered if fetched is None else fetched if remembered is None else fetched.with_remembered(remembered)
 
-    def _assign_names(self, all_fetched: Mapping[Upstream, FetchedLists]) -> None:
-        """Record which upstream holds which name, in memory and for later processes."""
-        for kind in LIST_METHODS:
-            published = {**self.snapshot.awaited.get(kind, {}), **self.snapshot.entries(kind)}
-            self._memory.owners.assign(kind, published, known_in(all_fetched, kind))
-        self._memory.keep({upstream.name: fetched for upstream, fetched in all_fetched.items()})
-
     def notes(self) -> list[str]:
         """Sentences for people: which upstreams are replicas, and which pairs only look like replicas."""
         snapshot = self.snapshot
@@ -138,7 +136,8 @@ class Catalog:
         return [*map(str, snapshot.replicas), *map(str, snapshot.lookalikes), *guessed]
 
     async def close(self) -> None:
-        """Write the names that were not written yet, for the next process."""
+        """End a rebuild in progress, and write the names that were not written yet, for the next process."""
+        await self._rebuilds.close()
         await self._memory.close()
 
     def listen(self, callback: Listener) -> Callable[[], None]:
@@ -167,20 +166,21 @@ class Catalog:
         ]
         if wanted:
             await asyncio.gather(*(upstream.private_lists.renew(exchange.agent) for upstream in wanted))
+        await self._views.prepare(lambda: self.snapshot, principal)
 
     def seen_by(self, principal: str) -> object | None:
         """An object that identifies what a principal sees, to compare by identity; None if `prepare` is due."""
         base = self.snapshot
         if not base.private:
             return self.generation
-        view = self._views.get(principal)
-        if view is None or view.base is not base:
+        view = self._views.known(base, principal)
+        if view is None:
             return None
         return None if view.missing and any(one.reachable for one in view.missing) else view.token
 
     def drop_view(self, principal: str) -> None:
         """Make the view of this principal again: its private lists have changed."""
-        self._views.pop(principal, None)
+        self._views.drop(principal)
 
     def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
         """The snapshots to look names up in: the principal's view, then, if it is incomplete, the gateway's snapshot.
@@ -190,29 +190,8 @@ class Catalog:
         base = self.snapshot
         if not base.private or principal is None:
             return (base,)
-        view = self._view(base, principal)
+        view = self._views.of(base, principal)
         return (view.snapshot,) if view.complete else (view.snapshot, base)
-
-    def _view(self, base: Snapshot, principal: str) -> _View:
-        view = self._views.pop(principal, None)
-        if view is None or view.base is not base:
-            parts = {upstream: upstream.private_lists.part(principal) for upstream in base.private}
-            own = {one: part.fetched for one, part in parts.items() if part is not None}
-            view = _View.of(base, self._own_snapshot(base, principal, own), parts)
-        self._views[principal] = view
-        while len(self._views) > MAX_PRINCIPALS:
-            del self._views[next(iter(self._views))]
-        return view
-
-    def _own_snapshot(self, base: Snapshot, principal: str, own: Mapping[Upstream, FetchedLists | None]) -> Snapshot:
-        """The snapshot of one principal; `base` if its private lists equal those of the gateway."""
-        known = base.all_fetched
-        private = {one: own.get(one) or FetchedLists() for one, fetched in known.items() if fetched.private}
-        kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
-        if not kinds:
-            return base
-        all_fetched = {one: found.with_private(private.get(one, found)) for one, found in known.items()}
-        return self._assembler.renewed(base, kinds, all_fetched, principal)
 
     # -- look-ups: `principal` is the id of the agent ------------------------------------------------------------
 
@@ -262,6 +241,12 @@ class Catalog:
 
         A large result is rewritten in a thread, so that other calls go on meanwhile.
         """
+        if not self.snapshot.linking or result.error is not None or result.upstream is None:
+            return result
+        principal = exchange.agent.principal.id
+        if self.snapshot.private and self._views.known(self.snapshot, principal) is None:
+            await in_task()
+            await self._views.prepare(lambda: self.snapshot, principal)
         published = self._publisher(exchange, result)
         if published is None:
             return result
@@ -273,10 +258,8 @@ class Catalog:
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
         """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
-        if not self.snapshot.linking or result.error is not None or upstream is None:
-            return None
         snapshot = self._seen(exchange.agent.principal.id)[0]
-        if upstream not in snapshot.linking:
+        if upstream is None or upstream not in snapshot.linking:
             return None
         served = exchange.method == "resources/read"
         return partial(snapshot.published_uri, upstream, served=served, effort=Effort())
@@ -311,6 +294,10 @@ class Catalog:
         for upstream in self._upstreams:
             merged = merged.merged(upstream.info.hint if upstream.info is not None else Hint())
         return merged
+
+
+def _failed(error: Exception) -> None:
+    logger.error("{} while rebuilding the catalog\n{}", type(error).__name__, where(error))
 
 
 def _linked(method: str, result: CallResult, published: Publisher) -> CallResult:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from loguru import logger
 
+from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.limits.slices import Slices, mapped
 from gateway_core.log.wording import count
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS
 
@@ -18,9 +19,9 @@ MAX_NAMES: Final = 5
 """Names in one log line."""
 
 
-def report_changes(before: Snapshot, after: Snapshot) -> None:
-    """Log names that changed hands, then new warnings, replica sets and lookalikes."""
-    for line in _moved(before, after):
+def report_changes(before: Snapshot, after: Snapshot) -> Slices[None]:
+    """Log names that changed hands, then new warnings, replica sets and lookalikes, in slices."""
+    for line in (yield from _moved(before, after)):
         logger.warning("{}", line)
     known_warnings = frozenset(before.warnings)
     new = [warning for warning in after.warnings if warning not in known_warnings]
@@ -41,19 +42,21 @@ def report_changes(before: Snapshot, after: Snapshot) -> None:
             logger.info("{}", pair)
 
 
-def _moved(before: Snapshot, after: Snapshot) -> Iterator[str]:
+def _moved(before: Snapshot, after: Snapshot) -> Slices[list[str]]:
     """One sentence for each pair of owners between which names changed hands."""
     moved: dict[tuple[str, str], list[str]] = {}
+
+    def compare(pair: tuple[Entry, Entry]) -> None:
+        former, owners = ([one.name for one in found.upstreams] for found in pair)
+        if set(owners).isdisjoint(former):
+            shown = f"{pair[1].kind} {shortened(pair[1].name)!r}"
+            moved.setdefault((" and ".join(former), " and ".join(owners)), []).append(shown)
+
     for kind in LIST_METHODS:
-        old = {**before.awaited.get(kind, {}), **before.entries(kind)}
-        new = {**after.awaited.get(kind, {}), **after.entries(kind)}
-        for name, entry in new.items():
-            known = old.get(name)
-            if known is None or known is entry:
-                continue
-            owners, former = ([one.name for one in found.upstreams] for found in (entry, known))
-            if set(owners).isdisjoint(former):
-                moved.setdefault((" and ".join(former), " and ".join(owners)), []).append(f"{kind} {shortened(name)!r}")
-    for (former_owner, owner), names in moved.items():
-        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        yield f"names changed hands from {former_owner} to {owner}: {', '.join(names[:MAX_NAMES])}{more}"
+        old, new = before.held(kind), after.held(kind)
+        yield from mapped(compare, ((old[name], entry) for name, entry in new.items() if name in old))
+    return [
+        f"names changed hands from {former} to {owner}: {', '.join(names[:MAX_NAMES])}"
+        + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+        for (former, owner), names in moved.items()
+    ]

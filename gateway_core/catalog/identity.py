@@ -9,12 +9,11 @@ from typing import Any, Final
 from gateway_core.api import Era
 from gateway_core.mcp.names import CHANGING, EXTENSIONS, IMPLEMENTATION, TASKS_EXTENSION
 from gateway_core.upstream.notifications.subscription import announces_updates
+from gateway_core.upstream.transports.handshakes import MAX_INSTRUCTIONS
 from gateway_core.upstream.upstream import Upstream
 
 _MODERN: Final = ("modern", "modern")
 _ABSENT: Final = object()
-MAX_INSTRUCTIONS: Final = 32 * 1024
-"""Characters of one upstream's instructions that agents get."""
 _HEADING: Final = re.compile(r"^( {0,3}#{1,6})(?=[ \t]|$)", re.MULTILINE)
 _UNDERLINE: Final = re.compile(r"^ {0,3}=+[ \t]*$", re.MULTILINE)
 """Makes a first-level heading of the line above."""

@@ -18,6 +18,7 @@ from msgspec import Raw
 from gateway_core.api import Era, Kind, Published
 from gateway_core.catalog.entry import Entry, PublishedNames
 from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.limits.slices import SLICE, Slices, mapped
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.mcp.names import IMPLEMENTATION, SERVER_INFO_KEY
@@ -42,7 +43,8 @@ class Listing:
     members: Mapping[str, Any]
     """The other members of each page's result, besides its entries."""
     pages: tuple[bytes, ...] = field(default=(), compare=False)
-    """The encoded result objects, at least one. Not compared, because equal cursors have different tokens."""
+    """The encoded result objects: all of a shared list, the first of a principal's list. Not compared, because equal
+    cursors have different tokens."""
     published: Mapping[str, Published] = field(default_factory=dict, compare=False)
     """The entries as plugins see them."""
 
@@ -56,17 +58,22 @@ class Lists:
 
     def listings(
         self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
-    ) -> dict[tuple[str, Era], Listing]:
-        """(list method, era) -> listing, for each kind in `entries`. `hints`: the cache hints of the modern ones."""
+    ) -> Slices[dict[tuple[str, Era], Listing]]:
+        """(list method, era) -> listing, for each kind in `entries`, in slices.
+
+        `hints`: the cache hints of the modern ones.
+        """
         found: dict[tuple[str, Era], Listing] = {}
         for kind, published in entries.items():
             method, names = LIST_METHODS[kind], tuple(published)
-            legacy = tuple(_for_legacy(entry) for entry in published.values())
+            legacy = tuple((yield from mapped(_for_legacy, published.values())))
             modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
             seen = PublishedNames(published)
-            found[method, "legacy"] = self._paged(Listing(kind, names, legacy, owner, {}, published=seen))
-            found[method, "modern"] = self._paged(Listing(kind, names, modern, owner, members, published=seen))
+            found[method, "legacy"] = yield from self._paged(Listing(kind, names, legacy, owner, {}, published=seen))
+            found[method, "modern"] = yield from self._paged(
+                Listing(kind, names, modern, owner, members, published=seen)
+            )
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
@@ -84,10 +91,14 @@ class Lists:
         number, rest = divmod(start, self._page_size)
         return self._cut(listing, start) if rest or number >= len(listing.pages) else listing.pages[number]
 
-    def _paged(self, listing: Listing) -> Listing:
+    def _paged(self, listing: Listing) -> Slices[Listing]:
         """The listing with its pages."""
-        starts = range(0, max(len(listing.raws), 1), self._page_size)
-        return replace(listing, pages=tuple(self._cut(listing, start) for start in starts))
+        pages: list[bytes] = []
+        for start in range(0, 1 if listing.owner else max(len(listing.raws), 1), self._page_size):
+            pages.append(self._cut(listing, start))
+            if start > SLICE:
+                yield
+        return replace(listing, pages=tuple(pages))
 
     def _cut(self, listing: Listing, start: int) -> bytes:
         """The page that begins at entry number `start`."""

@@ -17,6 +17,7 @@ from typing import Final
 from gateway_core.api import Kind
 from gateway_core.api.conflict import marked_uri, unmarked_uri
 from gateway_core.config import NamesConfig
+from gateway_core.limits.slices import Slices, mapped
 from gateway_core.upstream.lists.fetched_lists import Item
 
 _SAFE: Final = r"A-Za-z0-9_\-"
@@ -43,20 +44,21 @@ class Names:
             self._namespaces.setdefault(self._clean(name + separator), set()).add(name)
         self._longest = sorted(self._namespaces, key=len, reverse=True)
 
-    def local(self, kind: Kind, items: Sequence[Item]) -> dict[str, str]:
-        """Own name -> unique valid name, for all items of one upstream, independent of their order.
+    def local(self, kind: Kind, items: Sequence[Item]) -> Slices[dict[str, str]]:
+        """Own name -> unique valid name, for all items of one upstream, independent of their order, in slices.
 
         A name gets a digest if its cleaned form has no letter or digit, is too long, or is ambiguous.
         """
         if kind in _URIS:
             return {item.name: item.name for item in items}
-        cleaned = {item.name: self._clean(item.name) for item in items}
+        names = [item.name for item in items]
+        cleaned = dict(zip(names, (yield from mapped(self._clean, names)), strict=True))
         alike = Counter(cleaned.values())
         found = {name: clean for name, clean in cleaned.items() if name == clean and len(name) <= self._max}
         taken = set(found)
-        for name, clean in sorted(cleaned.items()):
-            if name in found:
-                continue
+
+        def choose(name: str) -> None:
+            clean = cleaned[name]
             empty = not any(character.isalnum() for character in clean)
             if not empty and alike[clean] == 1 and len(clean) <= self._max and clean not in taken:
                 chosen = clean
@@ -65,6 +67,8 @@ class Names:
                 chosen = next((one for one in self._digested(stem, name) if one not in taken), clean)
             found[name] = chosen
             taken.add(chosen)
+
+        yield from mapped(choose, sorted(cleaned.keys() - found.keys()))
         return found
 
     def valid(self, kind: Kind, name: str) -> str:

@@ -11,10 +11,12 @@ above it in the file. So the order in which a new configuration's upstreams are 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Final
 
 from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
+from gateway_core.limits.slices import Slices, mapped
 
 MAX_ABSENT: Final = 1_000
 """Names of each kind that an upstream keeps without offering them; the oldest are dropped first."""
@@ -56,19 +58,32 @@ class Owners:
                 return None
         return first
 
-    def assign(self, kind: Kind, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
-        """Record the holders of all names of one kind. `known`: the upstreams whose list of that kind took part."""
-        self.known.update((upstream, kind) for upstream in known)
-        absent: dict[str, int] = {}
-        kept: list[tuple[Held, tuple[str, ...]]] = []
-        for held, owners in reversed(self.holders.items()):
-            if held[0] == kind and held[1] not in entries:
-                absent[owners[0]] = absent.get(owners[0], 0) + 1
-                if absent[owners[0]] > MAX_ABSENT:
-                    continue
-            elif held[0] == kind:
-                continue
-            kept.append((held, owners))
-        self.holders = dict(reversed(kept))
-        for name, entry in entries.items():
-            self.holders[kind, name] = tuple(upstream.name for upstream in entry.upstreams)
+    def assign(self, holders: Mapping[Held, tuple[str, ...]], known: Iterable[tuple[str, Kind]]) -> None:
+        """Record what `assignment` returned. `known`: the upstreams and kinds of the lists that took part."""
+        self.known.update(known)
+        self.holders = dict(holders)
+
+    def assignment(self, entries: Mapping[Kind, Mapping[str, Entry]]) -> Slices[dict[Held, tuple[str, ...]]]:
+        """The holders of all names, once these entries are published, in slices."""
+        absent: dict[tuple[Kind, str], int] = {}
+
+        def is_kept(held: Held) -> bool:
+            """Whether the name keeps its holders: it is not published, and few enough others are not either."""
+            kind, name = held
+            if name in entries[kind]:
+                return False
+            counted = kind, self.holders[held][0]
+            absent[counted] = absent.get(counted, 0) + 1
+            return absent[counted] <= MAX_ABSENT
+
+        latest_first = list(reversed(self.holders))
+        kept = yield from mapped(is_kept, latest_first)
+        holders = {held: self.holders[held] for held in reversed([*compress(latest_first, kept)])}
+        for kind, published in entries.items():
+            named = yield from mapped(_names_of, published.values())
+            holders.update(zip(((kind, name) for name in published), named, strict=True))
+        return holders
+
+
+def _names_of(entry: Entry) -> tuple[str, ...]:
+    return tuple(upstream.name for upstream in entry.upstreams)

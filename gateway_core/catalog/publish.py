@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Final
 
 from msgspec import Raw
 
@@ -18,6 +20,7 @@ from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.catalog.snapshot import Decision
 from gateway_core.config import UpstreamConfig
+from gateway_core.limits.slices import SLICE, Slices, mapped, sliced
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import NAME_KEYS, FetchedLists, Item
 from gateway_core.upstream.upstream import Upstream
@@ -89,12 +92,14 @@ class _Wish:
     """All upstreams that claim the name which the plugin decided about."""
 
 
-def publish(kind: Kind, all_fetched: FetchedByUpstream, resolve: Resolver, rules: Rules) -> Published:
-    """Publish all items of one kind."""
-    claims = _collect(kind, all_fetched, rules)
+def publish(kind: Kind, all_fetched: FetchedByUpstream, resolve: Resolver, rules: Rules) -> Slices[Published]:
+    """Publish all items of one kind, in slices."""
+    claims = yield from _collect(kind, all_fetched, rules)
     published = Published()
     wishes: list[_Wish] = []
-    for name, groups in claims.items():
+
+    def decide(claimed: tuple[str, list[_Group]]) -> None:
+        name, groups = claimed
         # Upstreams that may have the name come first; its holder comes before later claimants.
         space = rules.names.namespace(kind, name)
         first = groups[0]
@@ -108,33 +113,47 @@ def publish(kind: Kind, all_fetched: FetchedByUpstream, resolve: Resolver, rules
         contested = frozenset(owner for group in groups for owner in group.names)
         for new_name, claim in mapping.items():
             wishes.append(_Wish(new_name, _group_of(claim, pairs), contested))
-    given = _give_out(kind, wishes, rules, published.warnings)
+
+    size = max(1, SLICE // max(len(all_fetched), 1))  # each upstream may claim each name
+    yield from mapped(decide, claims.items(), size)
+    given = yield from _give_out(kind, wishes, rules, published.warnings)
     order = {upstream: number for number, upstream in enumerate(all_fetched)}
 
-    def position(pair: tuple[str, _Group]) -> tuple[int, int]:
+    def placed(pair: tuple[str, _Group]) -> tuple[int, int, str]:
         owner = pair[1].upstreams[0]
-        return order[owner], all_fetched[owner].positions(kind)[pair[1].item.name]
+        return order[owner], all_fetched[owner].positions(kind)[pair[1].item.name], pair[0]
+
+    def enter(place: tuple[int, int, str]) -> None:
+        name, group = place[2], given[place[2]]
+        (published.entries if group.item.raw else published.awaited)[name] = _entry(kind, name, group)
 
     # This order is the same after every restart, whichever upstream answered first.
-    for name, group in sorted(given.items(), key=position):
-        (published.entries if group.item.raw else published.awaited)[name] = _entry(kind, name, group)
-    _explain(kind, claims, given, published)
+    places = yield from mapped(placed, given.items())
+    places.sort(key=_AT)
+    yield from mapped(enter, places)
+    yield from _explain(kind, claims, given, published)
     return published
 
 
-def _collect(kind: Kind, all_fetched: FetchedByUpstream, rules: Rules) -> dict[str, list[_Group]]:
+_AT: Final = itemgetter(0, 1)
+
+
+def _collect(kind: Kind, all_fetched: FetchedByUpstream, rules: Rules) -> Slices[dict[str, list[_Group]]]:
     claims: dict[str, list[_Group]] = {}
     for upstream, fetched in all_fetched.items():
         items = fetched.of(kind)
-        local = rules.names.local(kind, items)
-        for item in items:
-            groups = claims.setdefault(local[item.name], [])
-            for group in groups:
-                if _alike(group.item, item) and rules.replicas.join(group.configs, upstream.config):
-                    group.join(upstream, item)
-                    break
-            else:
-                groups.append(_Group(local[item.name], item, [upstream]))
+        local = yield from rules.names.local(kind, items)
+        for part in sliced(items):
+            for item in part:
+                groups = claims.setdefault(local[item.name], [])
+                for group in groups:
+                    if _alike(group.item, item) and rules.replicas.join(group.configs, upstream.config):
+                        group.join(upstream, item)
+                        break
+                else:
+                    groups.append(_Group(local[item.name], item, [upstream]))
+            if len(claims) > SLICE:
+                yield
     return claims
 
 
@@ -158,28 +177,32 @@ def _group_of(claim: Claim, pairs: Sequence[tuple[Claim, _Group]]) -> _Group:
     return next(group for known, group in pairs if known is claim)
 
 
-def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[str]) -> dict[str, _Group]:
+def _give_out(kind: Kind, wishes: Sequence[_Wish], rules: Rules, warnings: list[str]) -> Slices[dict[str, _Group]]:
     """Assign names to wishes. Unchanged names come first, so that no renamed item can take them."""
     given: dict[str, _Group] = {}
     refused: list[tuple[_Wish, str]] = []
-    for own_name in (True, False):
-        for wish in wishes:
-            if (wish.name == wish.group.local) is not own_name:
-                continue
-            name = rules.names.valid(kind, wish.name)
-            reason = _refusal(kind, name, wish, given, rules)
-            if reason is None:
-                given[name] = wish.group
-                _warn_of_form(kind, name, wish, rules, warnings)
-            else:
-                refused.append((wish, reason))
-    for wish, reason in refused:
+
+    def give(wish: _Wish) -> None:
+        name = rules.names.valid(kind, wish.name)
+        reason = _refusal(kind, name, wish, given, rules)
+        if reason is None:
+            given[name] = wish.group
+            _warn_of_form(kind, name, wish, rules, warnings)
+        else:
+            refused.append((wish, reason))
+
+    def give_another(refusal: tuple[_Wish, str]) -> None:
+        wish, reason = refusal
         name = next(_free_names(kind, wish, given, rules), "")
         if not name:
             warnings.append(f"{_described(kind, wish.group)} is left out: {reason}")
-            continue
+            return
         given[name] = wish.group
         warnings.append(f"{_described(kind, wish.group)} is published as {shortened(name)!r}: {reason}")
+
+    for own_name in (True, False):
+        yield from mapped(give, [wish for wish in wishes if (wish.name == wish.group.local) is own_name])
+    yield from mapped(give_another, refused)
     return given
 
 
@@ -231,12 +254,14 @@ def _entry(kind: Kind, name: str, group: _Group) -> Entry:
     return Entry(kind, name, group.item.name, raw, upstreams, tool, group.item.header_map, group.item.legacy)
 
 
-def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published) -> None:
+def _explain(
+    kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str, _Group], published: Published
+) -> Slices[None]:
     """Record how each conflict was resolved, for operators."""
     names = {group: name for name, group in reversed(list(given.items()))}
-    for name, claimed in claims.items():
-        if len(claimed) < 2:
-            continue
+
+    def explain(claim: tuple[str, list[_Group]]) -> None:
+        name, claimed = claim
         groups = sorted(claimed, key=lambda group: group.upstreams[0].facts.order)
         outcome = tuple((names.get(group), tuple(group.names)) for group in groups)
         published.decisions.append(Decision(kind, name, outcome, kept=name in published.kept))
@@ -246,6 +271,10 @@ def _explain(kind: Kind, claims: Mapping[str, list[_Group]], given: Mapping[str,
             if first is not group:
                 pair = (first.upstreams[0].name, group.upstreams[0].name)
                 published.lookalikes.setdefault(pair, []).append(name)
+
+    conflicts = [claim for claim in claims.items() if len(claim[1]) > 1]
+    size = max(1, SLICE // max(map(len, claims.values()), default=1))
+    yield from mapped(explain, conflicts, size)
 
 
 def known_in(all_fetched: FetchedByUpstream, kind: Kind) -> Iterable[str]:

@@ -17,6 +17,7 @@ from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.programs import program
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.limits.slices import Slices, mapped
 
 MAX_ADVICE: Final = 20
 """Maximum number of pairs of upstreams that `undeclared` reports."""
@@ -88,16 +89,18 @@ def _has_priority(config: UpstreamConfig) -> bool:
     return "priority" in config.model_fields_set
 
 
-def replica_sets(entries: Mapping[Kind, Iterable[Entry]], rule: ReplicaRule) -> tuple[ReplicaSet, ...]:
-    """The replica sets of all published entries, in the order of the lists."""
+def replica_sets(entries: Mapping[Kind, Iterable[Entry]], rule: ReplicaRule) -> Slices[tuple[ReplicaSet, ...]]:
+    """The replica sets of all published entries, in the order of the lists, in slices."""
     found: dict[tuple[str, ...], dict[Kind, list[str]]] = {}
     configs: dict[tuple[str, ...], list[UpstreamConfig]] = {}
-    for kind, published in entries.items():
-        for entry in published:
-            if len(entry.upstreams) > 1:
-                owners = tuple(upstream.name for upstream in entry.upstreams)
-                found.setdefault(owners, {}).setdefault(kind, []).append(entry.name)
-                configs[owners] = [upstream.config for upstream in entry.upstreams]
+
+    def add(entry: Entry) -> None:
+        owners = tuple(upstream.name for upstream in entry.upstreams)
+        found.setdefault(owners, {}).setdefault(entry.kind, []).append(entry.name)
+        configs[owners] = [upstream.config for upstream in entry.upstreams]
+
+    for published in entries.values():
+        yield from mapped(add, [entry for entry in published if len(entry.upstreams) > 1])
     return tuple(
         ReplicaSet(owners, rule.reason_of(configs[owners]), {kind: tuple(names) for kind, names in shared.items()})
         for owners, shared in found.items()

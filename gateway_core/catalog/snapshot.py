@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as _replace
 
 import msgspec
 
@@ -15,6 +16,7 @@ from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
 from gateway_core.catalog.uris.links import leads_elsewhere
 from gateway_core.catalog.uris.templates import Effort, Templates
+from gateway_core.limits.slices import SLICE, Slices, sliced
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
@@ -92,6 +94,27 @@ class Snapshot:
             "resource": self.resources,
             "template": self.templates,
         }[kind]
+
+    def held(self, kind: Kind) -> Mapping[str, Entry]:
+        """The published names, and those that are reserved for upstreams that were not reached yet."""
+        awaited = self.awaited.get(kind)
+        return {**awaited, **self.entries(kind)} if awaited else self.entries(kind)
+
+    def equals(self, other: Snapshot) -> Slices[bool]:
+        """Whether both are equal, in slices."""
+        for kind in LIST_METHODS:
+            mine, theirs = self.held(kind), other.held(kind)
+            if mine.keys() != theirs.keys():
+                return False
+            for part in sliced(mine.items()):
+                if any(entry != theirs[name] for name, entry in part):
+                    return False
+                if len(mine) > SLICE:
+                    yield
+        mine_rest, their_rest = (
+            _replace(one, tools={}, prompts={}, resources={}, templates={}, awaited={}) for one in (self, other)
+        )
+        return mine_rest == their_rest
 
     def target(self, kind: Kind, name: str) -> Target | None:
         """The target of a published name, or of one that is reserved for an upstream that was not reached yet."""

@@ -29,6 +29,7 @@ BUNDLED_PLUGINS: Final = (
     "conflict_autoprefix",
     "conflict_priority",
     "conflict_reject",
+    "security_policy",
     "security_ratelimit",
     "security_redact",
 )

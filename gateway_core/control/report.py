@@ -92,6 +92,7 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
                 "original_name": entry.original,
                 "upstreams": [owner.name for owner in entry.upstreams],
                 "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
+                "annotations": entry.tool.annotations if entry.tool is not None else {},
             }
             for entry in snapshot.tools.values()
         ],
@@ -123,6 +124,7 @@ def tool(name: str, target: Target | None) -> dict[str, Any]:
     known = None if target is None else target.tool
     return {
         "name": name,
+        "published_name": None if known is None else known.name,
         "original_name": None if target is None else target.original,
         "upstreams": [] if target is None else [upstream.name for upstream in target.upstreams],
         "definition": None if known is None else known.definition,

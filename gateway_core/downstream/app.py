@@ -8,7 +8,7 @@ and without credentials, as are the documents below `/.well-known/` and the page
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from loguru import logger
@@ -56,6 +56,7 @@ class App:
         budget: MemoryBudget,
         *,
         authentication: Authentication,
+        credential_headers: Sequence[str],
         documents: Mapping[str, bytes],
         modern: ModernHttp,
         legacy: LegacyHttp,
@@ -63,12 +64,14 @@ class App:
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
 
-        `documents`: JSON that anybody may read, by path below `/.well-known/`.
+        `credential_headers`: headers that authenticators read. `documents`: JSON that anybody may read, by path below
+        `/.well-known/`.
         """
         self._config = config
         self._ready = ready
         self._budget = budget
         self._callers = CallerHandlers(authentication, config.max_connections)
+        self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         secure = config.tls is not None
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
@@ -144,6 +147,17 @@ class App:
         except RpcError as error:
             raise busy(error, close=True) from None
 
+    def keep(self, client: Client, size: int) -> bool:
+        """Count `size` more bytes that a client does not read; negative once they are gone. False for no room."""
+        if size < 0:
+            self._budget.drop(client.network, -size)
+            return True
+        try:
+            self._budget.keep(client.network, size)
+        except RpcError:
+            return False
+        return True
+
     def refused(self, error: HttpError) -> Response:
         """The response to a request that is refused."""
         return response_of(error)
@@ -187,7 +201,7 @@ class App:
     def _options(self, client: Client, head: RequestHead, body: bytes) -> Response:
         methods = self._methods.get(head.path, ())
         if cors.is_preflight(head):
-            return cors.preflight(head, methods)
+            return cors.preflight(head, methods, self._credential_headers)
         return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})
 
     def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:

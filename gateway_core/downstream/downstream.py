@@ -52,7 +52,8 @@ class Downstream:
         self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
         self._calls = Calls(pipeline, self.gate)
         check_open, call = self.gate.check_open, self._calls.call
-        self.sessions = Sessions(store, catalog, events, check_open, config.question_timeout, call=call)
+        timeout = config.question_timeout
+        self.sessions = Sessions(store, catalog, events, check_open, timeout, call=call, budget=budget)
         self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(catalog, self._calls, self.sessions)
 
@@ -68,9 +69,10 @@ class Downstream:
             self._ready,
             self._budget,
             authentication=authentication,
+            credential_headers=authenticators.headers,
             documents=authenticators.documents,
-            modern=ModernHttp(self._catalog, self._calls, subscriptions),
-            legacy=LegacyHttp(self._legacy, sessions),
+            modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
+            legacy=LegacyHttp(self._legacy, sessions, self._budget),
             sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
         )
         return DataPlane(

@@ -24,6 +24,7 @@ from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS
 from gateway_core.inline.driver import Running
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
@@ -37,9 +38,11 @@ MAX_STREAMS: Final = 8
 class LegacyHttp:
     """Serves the requests of legacy agents to `/mcp`."""
 
-    def __init__(self, legacy: Legacy, sessions: Sessions) -> None:
+    def __init__(self, legacy: Legacy, sessions: Sessions, budget: MemoryBudget | None = None) -> None:
+        """`budget` counts the messages that agents do not read."""
         self._legacy = legacy
         self._sessions = sessions
+        self._budget = budget
 
     def post(self, post: Post) -> Response | PendingCall:
         """Answer a message. Raises `HttpError`.
@@ -54,7 +57,7 @@ class LegacyHttp:
         if not message.is_request:
             self._take(session, message)
             return ACCEPTED
-        reply = PostResponse(post.client.begin_stream, accepted, session.questions, session.keep)
+        reply = PostResponse(post.client, accepted, self._budget, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply)
         if isinstance(answer, bytes):
             session.touch()
@@ -77,7 +80,7 @@ class LegacyHttp:
         if not requests:
             return ACCEPTED
         session.touch()
-        reply = PostResponse(client.begin_stream, accepted, session.questions, session.keep)
+        reply = PostResponse(client, accepted, self._budget, session.questions, session.keep)
         answers = [(message, self._legacy.request(session, message, meta, reply)) for message, meta in requests]
         return PendingBatch(reply, answers, _respond)
 

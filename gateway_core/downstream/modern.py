@@ -38,6 +38,8 @@ from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS
 from gateway_core.inline.driver import Running
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import (
@@ -170,10 +172,14 @@ def discover(catalog: Catalog) -> bytes:
 class ModernHttp:
     """Serves the POST requests of modern agents."""
 
-    def __init__(self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
+    ) -> None:
+        """`budget` counts the messages that agents do not read."""
         self._catalog = catalog
         self._calls = calls
         self._subscriptions = subscriptions
+        self._budget = budget
 
     def post(self, post: Post) -> Response | PendingCall | PendingStream:
         """Answer a message. Raises `HttpError`."""
@@ -190,7 +196,7 @@ class ModernHttp:
                 return Response(jsonrpc.result(message.id, discover(self._catalog)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
-            reply = PostResponse(client.begin_stream, accepted)
+            reply = PostResponse(client, accepted, self._budget)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             running = self._calls.begin(exchange, message)
@@ -201,7 +207,7 @@ class ModernHttp:
     def _listen(self, post: Post, agent: Agent) -> PendingStream:
         """Answer `subscriptions/listen`. Raises `HttpError`, `RpcError`."""
         require_stream(post.head)
-        mailbox = Mailbox()
+        mailbox = Mailbox(Account(self._budget, post.client.network))
         message = post.message
         subscription = self._subscriptions.open(agent, message, mailbox, ended=mailbox.close)
         return PendingStream(_write(post.client, subscription, mailbox))

@@ -77,6 +77,9 @@ class Application(Protocol):
         Raises `HttpError` if there is no room for them.
         """
 
+    def keep(self, client: Client, size: int) -> bool:
+        """Count `size` more bytes that a client has not read; negative once they are gone. False for no room."""
+
     def refused(self, error: HttpError) -> Response:
         """The response to a rejected request."""
 

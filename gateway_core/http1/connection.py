@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, cast
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
 from gateway_core.http1.certificate import ClientCertificate
-from gateway_core.http1.flow import ReadFlow
+from gateway_core.http1.flow import MAX_AHEAD, ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
@@ -33,8 +33,6 @@ IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-MAX_AHEAD: Final = 64 * 1024
-"""Bytes of later requests that are buffered while one is being served."""
 REST: Final = 0.001
 """Seconds until the next request that is buffered already; meanwhile other connections are served."""
 
@@ -71,18 +69,16 @@ class ServerConnection(asyncio.Protocol):
         self._idle_since = 0.0
         self._writer: ResponseWriter | None = None
         self._yielded = False
-        """Whether buffered requests wait for the next turn of the event loop."""
+        """Whether buffered requests wait for the next turn of the event loop, or until the client reads responses."""
         self.address = self.network = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         wire = self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other bases
         self._flow.attach(wire)
-        self._writer = ResponseWriter(wire, self._server.heads)
-        peer = wire.get_extra_info("peername")
-        self.address = canonical_address(str(peer[0]) if peer else "")
+        self._writer = ResponseWriter(wire, self._server.heads, partial(self._server.application.keep, self))
+        self.address = canonical_address(str(peer[0]) if (peer := wire.get_extra_info("peername")) else "")
         self.network = network_of(self.address)
-        sock = wire.get_extra_info("socket")
-        if sock is not None:
+        if (sock := wire.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._since = time.monotonic()
         if not self._server.opened(self):
@@ -243,6 +239,8 @@ class ServerConnection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
+        if self._writer is not None and self._writer.paused:
+            return
         self._yielded = False
         self._flow.resume()
         if self._reader.buffer:
@@ -266,12 +264,14 @@ class ServerConnection(asyncio.Protocol):
         return stream
 
     def pause_writing(self) -> None:
+        self._yielded = True
         if self._writer is not None:
             self._writer.pause()
 
     def resume_writing(self) -> None:
         if self._writer is not None:
             self._writer.resume()
+            self._next()
 
     # -- the end ------------------------------------------------------------------------------------------------
 

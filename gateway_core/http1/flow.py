@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
+
+MAX_AHEAD: Final = 64 * 1024
+"""Bytes of later requests that are buffered while one is being served."""
 
 
 class ReadFlow:

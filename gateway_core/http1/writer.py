@@ -23,11 +23,18 @@ class ResponseWriter:
     writer keeps a backlog and passes on as much as the transport has room for.
     """
 
-    __slots__ = ("_backlog", "_drained", "_heads", "_paused", "_since", "_transport", "_unsent", "write")
+    __slots__ = (
+        *("_backlog", "_counted", "_drained", "_heads", "_keep", "_since", "_transport", "_unsent"),
+        *("paused", "write"),
+    )
 
-    def __init__(self, transport: asyncio.Transport, heads: ResponseHeads) -> None:
+    def __init__(self, transport: asyncio.Transport, heads: ResponseHeads, keep: Callable[[int], bool]) -> None:
+        """`keep` counts bytes that the peer does not read; see `Application.keep`."""
         self._transport = transport
         self._heads = heads
+        self._keep = keep
+        self._counted = 0
+        """Bytes that `keep` has counted."""
         self._backlog: deque[memoryview] | None = None
         """Pieces that wait for room; None without TLS."""
         self.write: Callable[[bytes], object] = transport.write
@@ -35,7 +42,8 @@ class ResponseWriter:
         if transport.get_extra_info("sslcontext") is not None:
             self._backlog = deque()
             self.write = self._write_pieces
-        self._paused = False
+        self.paused = False
+        """Whether the transport's buffer is full."""
         self._drained: asyncio.Future[None] | None = None
         self._unsent = 0
         self._since = 0.0
@@ -72,22 +80,35 @@ class ResponseWriter:
         return ResponseStream(self._transport, self, chunked=chunked, close=close)
 
     def pause(self) -> None:
-        """Make `drain` wait: the transport's buffer is full."""
-        self._paused = True
+        """Make `drain` wait: the transport's buffer is full. Without room for what is in it, the connection ends."""
+        self.paused = True
+        self._forget()
+        unsent = self.unsent
+        if self._keep(unsent):
+            self._counted = unsent
+        else:
+            asyncio.get_running_loop().call_soon(self._transport.abort)
+
+    def _forget(self) -> None:
+        counted, self._counted = self._counted, 0
+        if counted:
+            self._keep(-counted)
 
     def resume(self) -> None:
         """Resume `drain`: the transport's buffer has room."""
-        self._paused = False
+        self.paused = False
         self._pass_on()
-        if self._paused:
+        if self.paused:
             return
+        self._forget()
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
 
     def lost(self) -> None:
         """Fail a waiting `drain`: the connection is lost."""
-        self._paused = False
+        self.paused = False
+        self._forget()
         if self._backlog:
             self._backlog.clear()
         if self._drained is not None and not self._drained.done():
@@ -96,7 +117,7 @@ class ResponseWriter:
 
     async def drain(self) -> None:
         """Wait for room in the transport's buffer. Raises `ConnectionError`."""
-        if self._paused:
+        if self.paused:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
@@ -114,7 +135,7 @@ class ResponseWriter:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        while self._backlog and not self._paused:
+        while self._backlog and not self.paused:
             self._transport.write(self._backlog.popleft())
 
     def stalled(self, now: float) -> bool:

@@ -1,13 +1,14 @@
 """The memory budget of the process: how much it may use, how much it uses, and who holds the large payloads.
 
 Two measures work together. `poll` reads how much memory the process uses, several times a second.
-`reserve` counts the bytes of large payloads from their announcement on, because many can arrive between two polls.
-Payloads that arrive in one piece are not counted: the limits on their number bound them.
+`reserve` counts the bytes of large payloads on their way, from their announcement on, because many can arrive between
+two polls. `keep` counts what stays: lists, stored events, answers that an agent does not read. Payloads that arrive in
+one piece are not counted: the limits on their number bound them.
 
-- From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is a reservation that would reach
-  it. Work in flight continues.
+- From `TIGHT` of the budget on, new work is refused (`MemoryBudget.check`), and so is everything to be counted that
+  would reach it. Work in flight continues.
 - From `FULL` on, what is idle is given up as well; see `MemoryBudget.when_full`.
-- One owner (the network of an agent, see `shares.network_of`) may reserve at most `SHARE` of the budget.
+- One owner may have at most `SHARE` of the budget: the network of an agent (see `shares.network_of`), or an upstream.
 """
 
 from __future__ import annotations
@@ -56,13 +57,18 @@ class MemoryBudget:
         self._on_full: list[Callable[[], None]] = []
         self._used = used or _used
         self._reserved = 0
+        self._fresh = 0
+        """Bytes that were kept since the last poll, which `level` does not include yet."""
         self._owners: dict[str, int] = {}
+        """Owner -> the bytes that it has of the budget, with all copies."""
         self._base = self._used()
         """Bytes that the process used when no large payload was reserved."""
         self.level = self._base / self.limit
         """The used share of the budget, at the last poll."""
         self.tight = self.level >= TIGHT
         """Whether no new work may begin; see `check`."""
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._freed: asyncio.Future[None] | None = None
         self._trimmed = 0.0
         self._needed = self._base
         """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
@@ -87,10 +93,11 @@ class MemoryBudget:
             used = self._used()
             if small_only:
                 self._needed = used
-        if small_only:
-            self._base = used
+        self._base = used if small_only else min(self._base, used)
+        self._fresh = 0
         self.level = used / self.limit
         self.tight = self.level >= TIGHT
+        self._tell_freed()
         if self.level >= FULL:
             for give_up in self._on_full:
                 give_up()
@@ -107,28 +114,69 @@ class MemoryBudget:
         if self.tight:
             raise overloaded(f"the gateway uses {self.level:.0%} of its memory (limits.memory)", RETRY_AFTER)
 
-    def reserve(self, owner: str, size: int) -> None:
+    def reserve(self, owner: str, size: int, *, within_share: bool = True) -> None:
         """Count `size` bytes of a payload that `owner` sends; the caller must `release` them.
 
-        Raises `RpcError(OVERLOADED)`.
+        `within_share`: false for the one payload that has its `turn`. Raises `RpcError(OVERLOADED)`.
         """
-        held = self._owners.get(owner, 0) + size
-        if held * COPIES > self.limit * SHARE:
-            raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
-        expected = self._base + (self._reserved + size) * COPIES
-        if max(expected, self.level * self.limit) > self.limit * TIGHT:
-            raise overloaded("the memory of the gateway is in use (limits.memory)", RETRY_AFTER)
-        self._owners[owner] = held
+        self._check_room(owner, size * COPIES, within_share=within_share)
+        self._add(owner, size * COPIES)
         self._reserved += size
 
     def release(self, owner: str, size: int) -> None:
         """Forget bytes that `reserve` has counted."""
         self._reserved -= size
-        left = self._owners[owner] - size
+        self._add(owner, -size * COPIES)
+
+    def keep(self, owner: str, size: int, *, force: bool = False) -> None:
+        """Count `size` bytes that stay; the caller must `drop` them. `force`: even if there is no room.
+
+        Raises `RpcError(OVERLOADED)`.
+        """
+        if not force:
+            self._check_room(owner, size)
+        self._add(owner, size)
+        self._fresh += size
+
+    def drop(self, owner: str, size: int) -> None:
+        """Forget bytes that `keep` has counted."""
+        self._add(owner, -size)
+        self._fresh = max(self._fresh - size, 0)
+
+    def _check_room(self, owner: str, size: int, *, within_share: bool = True) -> None:
+        """Raise `RpcError(OVERLOADED)` if `owner` may not have `size` more bytes, with all copies."""
+        if within_share and self._owners.get(owner, 0) + size > self.limit * SHARE:
+            raise overloaded(f"{owner} has used its share of the gateway's memory (limits.memory)", RETRY_AFTER)
+        more = self._fresh + size
+        if max(self._base + self._reserved * COPIES, self.level * self.limit) + more > self.limit * TIGHT:
+            raise overloaded("the memory of the gateway is in use (limits.memory)", RETRY_AFTER)
+
+    def _add(self, owner: str, size: int) -> None:
+        left = self._owners.get(owner, 0) + size
+        if size < 0:
+            self._tell_freed()
         if left:
             self._owners[owner] = left
         else:
-            del self._owners[owner]
+            self._owners.pop(owner, None)
+
+    def turn(self, owner: str) -> asyncio.Lock:
+        """The lock of the one payload of an upstream that may exceed its share."""
+        return self._turns.setdefault(owner, asyncio.Lock())
+
+    def freed(self) -> asyncio.Future[None]:
+        """Done when something was given back, and at the next poll."""
+        if self._freed is None or self._freed.done():
+            self._freed = asyncio.get_running_loop().create_future()
+        return self._freed
+
+    def _tell_freed(self) -> None:
+        if self._freed is not None and not self._freed.done():
+            self._freed.set_result(None)
+
+    def held_by(self, owner: str) -> int:
+        """The bytes that an owner has of the budget, with all copies."""
+        return self._owners.get(owner, 0)
 
 
 def default_limit() -> int:

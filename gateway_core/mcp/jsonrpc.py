@@ -24,6 +24,10 @@ from gateway_core.mcp.read_only import read_only, read_only_object
 MAX_DIGITS: Final = 4300
 """Maximum digits of an integer that `value` decodes (Python's own limit). Payloads passed on have no limit."""
 
+MAX_ERROR: Final = 256 * 1024
+"""Bytes of an error object with all its data."""
+MAX_MESSAGE: Final = 4096
+"""Characters that are kept of the message of a larger one."""
 EMPTY_OBJECT: Final = Raw(b"{}")
 
 
@@ -142,12 +146,28 @@ def text(raw: Raw | bytes, what: str) -> str:
 
 
 def error_of(raw: Raw | bytes) -> RpcError:
-    """Decode the error object of a peer. One without a valid code gets -32603 and keeps its message."""
+    """Decode the error object of a peer. One without a valid code gets -32603 and keeps its message.
+
+    One that is larger than `MAX_ERROR` bytes loses its data, and its message is cut: decoded, the data of an error may
+    take many times its size.
+    """
+    if len(raw) > MAX_ERROR:
+        raw = _small_error(raw)
     try:
         found = _ERROR.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return RpcError(-32603, _message_in(raw) or "the upstream answered with a malformed error object")
     return RpcError(found.code, found.message or "the upstream answered with an error without a message", found.data)
+
+
+def _small_error(raw: Raw | bytes) -> bytes:
+    """A large error object without its data, and with a cut message."""
+    try:
+        found = members(raw)
+    except RpcError:
+        return b"{}"
+    message = f"{_message_in(raw)[:MAX_MESSAGE]} (the error has {len(raw)} bytes, so its data is left out)"
+    return encode({"code": found.get("code", Raw(b"0")), "message": message})
 
 
 def _message_in(raw: Raw | bytes) -> str:

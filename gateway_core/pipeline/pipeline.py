@@ -34,7 +34,7 @@ from gateway_core.errors import (
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress
 from gateway_core.inline.deadlines import Deadlines
-from gateway_core.inline.driver import InlineCall
+from gateway_core.inline.driver import InlineCall, in_task
 from gateway_core.internal_errors import where
 from gateway_core.log import access, output
 from gateway_core.mcp import jsonrpc
@@ -99,8 +99,7 @@ class Pipeline:
     ) -> InlineCall[CallResult]:
         """Begin to serve one request. `params`: the members of its params; empty if it has none.
 
-        `answer`: a result that the upstream sent unasked, or a function that serves the request at its target. The call
-        then sends no request.
+        `answer`: a result that the upstream sent unasked, or a function that serves the request; no request is sent.
 
         The call runs without a task until it waits for something other than its upstream's response. Its result is in
         the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
@@ -228,6 +227,7 @@ class Delivery(msgspec.Struct, eq=False):
             if reply is not None and reply.plain and call.method not in TASKS:
                 return result
         elif not isinstance(result, CallResult):
+            await in_task()
             return await result(target)
         return pipeline.catalog.tasks.translated(call, target, result)
 
@@ -241,8 +241,8 @@ class Delivery(msgspec.Struct, eq=False):
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
             return target
-        # Shortly after the start, an upstream that was not tried yet may still serve it.
-        if not await self.pipeline.wait_first_lists():
+        # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
+        if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
             return target
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)

@@ -91,6 +91,10 @@ class FakeCatalog:
     def seen_by(self, principal: str) -> None:
         """None, so that the pipeline looks up every call and keeps no call plan."""
 
+    async def settled(self) -> bool:
+        """False: there is no change to wait for."""
+        return False
+
     def tool(self, name: str, principal: str) -> Target | None:
         given = self._given
         tool = given.tool if name == given.name else make_tool(name, name, None, ("upstream",))

@@ -23,6 +23,7 @@ from gateway_core.api import Era
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.exchange.unanswered import Unanswered
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.requests import Reply, Request, Template
 
@@ -65,6 +66,8 @@ class ClientContext:
     """The only agent on the connection; None if agents share it."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides secrets of the gateway in a message from the server."""
+    account: Account = UNCOUNTED
+    """Counts large messages of the server."""
 
 
 class NoMcpAnswer(OutcomeUnknown):

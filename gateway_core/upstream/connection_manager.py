@@ -54,7 +54,8 @@ class ConnectionManager:
         self._announced = announced
         self._early = early
         has_client = config.transport != "stdio" and not config.misconfigured
-        self.http: Final = HttpClient(config, limits, announced.held, logins) if has_client else None
+        account, held = announced.account, announced.held
+        self.http: Final = HttpClient(config, limits, held, account, logins) if has_client else None
         self.isolates: Final = config.isolation in {"agent", "call"}
         """Whether legacy agents or calls do not share the main connection."""
         self.main: Connection | None = None

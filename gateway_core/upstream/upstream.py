@@ -26,6 +26,8 @@ from gateway_core.errors import (
 )
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
@@ -58,12 +60,15 @@ class Upstream:
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
         held: HeldSecrets | None = None,
+        budget: MemoryBudget | None = None,
         logins: Logins | None = None,
     ) -> None:
         """`order`: the position in the configuration. `early` may hold its first child process.
 
-        `held`: the secrets to hide in what the server sends. `logins`: the operator's logins at upstreams.
+        `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
+        `logins`: the operator's logins at upstreams.
         """
+        account = Account(budget, f"upstream {config.name}")
         self.config = config
         self.name: Final = config.name
         self.timeout = config.timeout or proxy.timeout
@@ -76,10 +81,12 @@ class Upstream:
         """What the server said about itself at the last handshake."""
         self.calls = 0
         self.errors = 0
-        self.published = PublishedLists(config, events, clock)
-        self.private_lists: Final = PrivateLists(config, self.published, self.request, events)
+        self.published = PublishedLists(config, events, clock, account)
+        self.private_lists: Final = PrivateLists(config, self.published, self.request, events, account)
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
-        self._announced = Announcements(config.name, held or HeldSecrets(), self._connection_of, self._lists_changed)
+        self._announced = Announcements(
+            config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
+        )
         self.connections: Final = ConnectionManager(
             config, proxy.limits, self.status, self._announced, early, logins=logins
         )

@@ -166,6 +166,19 @@ async def test_an_agent_without_a_certificate_that_counts_gets_nothing(
     assert "tools/call" not in rad.log.read_text()
 
 
+async def test_the_operators_call_shows_a_certificate(start: Start, agents: trustme.CA, tmp_path: Path) -> None:
+    rad = await asyncio.to_thread(start)
+    mine = tmp_path / "mine.pem"
+    agents.issue_cert("alice.agents.example").private_key_and_cert_chain_pem.write_to_path(str(mine))
+    call = ("call", "record", "--arg", "call_id=1")
+    called = await asyncio.to_thread(rad.run, *call, "--client-cert", str(mine))
+    assert (called.returncode, called.stdout) == (0, "web\n"), called.stderr
+    refused = await asyncio.to_thread(rad.run, *call)
+    assert refused.returncode == 1
+    assert "authentication is required" in refused.stderr
+    assert "or with a client certificate (--client-cert)" in refused.stderr
+
+
 async def test_required_certificates_are_required_of_probes_too(
     start: Start, servers: trustme.CA, agents: trustme.CA
 ) -> None:

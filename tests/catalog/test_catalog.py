@@ -59,6 +59,7 @@ class World:
             connection: Connection = self.servers[upstream.name]  # type: ignore[assignment]
             await upstream.published.fetch(connection)
         self.catalog.rebuild()
+        await self.catalog.settled()
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway_core.catalog.identity import MAX_INSTRUCTIONS, identity
+from gateway_core.catalog.identity import identity
+from gateway_core.upstream.transports.handshakes import MAX_INSTRUCTIONS
 
 
 def instructions(**texts: str | None) -> str | None:

@@ -9,6 +9,7 @@ from gateway_core.api import Era, Kind, Tool
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Listing, Lists
 from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.limits.slices import finish
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.definitions import legacy_members
@@ -31,7 +32,7 @@ def tools(*entries: Entry) -> dict[Kind, dict[str, Entry]]:
 
 
 def listing(lists: Lists, *entries: Entry, owner: str = "", era: Era = "legacy") -> Listing:
-    return lists.listings(tools(*entries), {}, owner)["tools/list", era]
+    return finish(lists.listings(tools(*entries), {}, owner))["tools/list", era]
 
 
 def named(*names: str) -> list[Entry]:
@@ -49,7 +50,7 @@ def walk(lists: Lists, found: Listing, cursor: str | None = None) -> Iterator[tu
 
 
 def test_an_empty_list_has_one_page() -> None:
-    listings = Lists(10, Seal()).listings(NOTHING, {})
+    listings = finish(Lists(10, Seal()).listings(NOTHING, {}))
     assert listings["prompts/list", "legacy"].pages == (b'{"prompts":[]}',)
     assert json.loads(listings["tools/list", "modern"].pages[0])["ttlMs"] == 0
 
@@ -87,7 +88,7 @@ def test_a_cursor_of_another_list_process_or_principal_is_refused() -> None:
     cursor = json.loads(lists.page(mine, None))["nextCursor"]
     assert json.loads(lists.page(mine, cursor))["tools"][0]["name"] == "b"
     others = {
-        "list": (lists, lists.listings(tools(*named("a", "b")), {}, "me@here")["prompts/list", "legacy"]),
+        "list": (lists, finish(lists.listings(tools(*named("a", "b")), {}, "me@here"))["prompts/list", "legacy"]),
         "process": (Lists(1, Seal()), mine),
         "principal": (lists, listing(lists, *named("a", "b"), owner="you@here")),
         "everybody's": (lists, listing(lists, *named("a", "b"))),
@@ -131,7 +132,7 @@ def test_a_cursor_whose_place_has_gone_is_refused() -> None:
 
 
 def test_modern_pages_say_what_is_vouched_for() -> None:
-    listings = Lists(1, Seal()).listings(NOTHING, {"tool": Hint(5000, public=True), "prompt": Hint(900)})
+    listings = finish(Lists(1, Seal()).listings(NOTHING, {"tool": Hint(5000, public=True), "prompt": Hint(900)}))
     page = json.loads(listings["tools/list", "modern"].pages[0])
     assert (page["ttlMs"], page["cacheScope"], page["resultType"]) == (5000, "public", "complete")
     page = json.loads(listings["prompts/list", "modern"].pages[0])
@@ -141,7 +142,7 @@ def test_modern_pages_say_what_is_vouched_for() -> None:
 
 def test_legacy_agents_see_only_output_schemas_of_objects() -> None:
     found = tools(entry("text", outputSchema={"type": "string"}), entry("object", outputSchema={"type": "object"}))
-    listings = Lists(10, Seal()).listings(found, {})
+    listings = finish(Lists(10, Seal()).listings(found, {}))
     legacy = {tool["name"]: tool for tool in json.loads(listings["tools/list", "legacy"].pages[0])["tools"]}
     assert ("outputSchema" in legacy["text"], "outputSchema" in legacy["object"]) == (False, True)
     assert all("outputSchema" in tool for tool in json.loads(listings["tools/list", "modern"].pages[0])["tools"])

@@ -13,6 +13,7 @@ from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.publish import Published, Rules, publish
 from gateway_core.catalog.replicas import ReplicaRule
 from gateway_core.config import NamesConfig, ProxyConfig, UpstreamConfig
+from gateway_core.limits.slices import finish
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedLists
 from gateway_core.upstream.lists.listing import fetch_list
 from gateway_core.upstream.requests import Reply
@@ -62,12 +63,8 @@ def published(
         owners or Owners(dict.fromkeys(known, 0)),
         separator,
     )
-    return publish(
-        kind,
-        {upstream: upstream.fetched for upstream in upstreams if upstream.fetched is not None},
-        resolve or (lambda conflict: None),  # type: ignore[arg-type]
-        rules,
-    )
+    fetched = {upstream: upstream.fetched for upstream in upstreams if upstream.fetched is not None}
+    return finish(publish(kind, fetched, resolve or (lambda conflict: None), rules))  # type: ignore[arg-type]
 
 
 def everything_prefixed(conflict: ToolConflict) -> Mapping[str, Claim]:

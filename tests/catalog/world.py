@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 from gateway_core.api import Claim, Kind, ToolConflict
 from gateway_core.catalog import Catalog
@@ -84,3 +87,40 @@ class World:
         """The same for names of upstreams that were not reached yet."""
         found = self.catalog.snapshot.awaited.get(self.kind, {})
         return {name: ([one.name for one in entry.upstreams], entry.original) for name, entry in found.items()}
+
+
+TOOLS = 1500
+MANY = [f"tool{number}" for number in range(TOOLS)]
+
+
+def large_world() -> World:
+    """Two upstreams with the same tools, which were not published yet."""
+    world = World(["one", "two"])
+    for upstream in world.upstreams.values():
+        upstream.published.fetched = FetchedLists({"tool": tuple(item(name, "tool") for name in MANY)})
+    return world
+
+
+class WorkPerTurn:
+    """Counts the Python functions that each turn of the loop calls."""
+
+    def __init__(self) -> None:
+        self.turns = [0]
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._next = self._loop.call_soon(self._turn)
+        sys.setprofile(self._called)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        self._next.cancel()
+
+    def _called(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            self.turns[-1] += 1
+
+    def _turn(self) -> None:
+        self.turns.append(0)
+        self._next = self._loop.call_soon(self._turn)

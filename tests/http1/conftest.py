@@ -45,6 +45,9 @@ class Echo:
         """Bytes of bodies that may be on their way."""
         self.claimed = 0
         self.claims: list[int] = []
+        self.room_unread = 100_000_000
+        """Bytes of one response that may be unread."""
+        self.unread = 0
 
     def route(self, client: Client, head: RequestHead) -> Handler:
         if head.path == "/refused":
@@ -90,6 +93,12 @@ class Echo:
             raise HttpError(503, "no room", close=True)
         self.claimed += size
         self.claims.append(size)
+
+    def keep(self, client: Client, size: int) -> bool:
+        if size > self.room_unread:
+            return False
+        self.unread += size
+        return True
 
     def refused(self, error: HttpError) -> Response:
         self.refusals.append(error)
@@ -228,7 +237,7 @@ async def dialled(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not holds():
             await asyncio.sleep(0.01)
 

@@ -175,12 +175,20 @@ async def test_a_client_that_leaves_loses_its_pending_response(world: Any) -> No
     await _until(lambda: not world.server._open)
 
 
+class FullTransport(asyncio.Transport):
+    """A transport whose peer reads nothing."""
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+
 async def test_a_client_that_leaves_with_half_of_its_response_is_no_error() -> None:
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
-    server = HttpServer(SimpleNamespace(claim=lambda client, size: None), name="x", max_body=1, max_connections=1)  # type: ignore[arg-type]
+    application: Any = SimpleNamespace(claim=lambda client, size: None, keep=lambda client, size: True)
+    server = HttpServer(application, name="x", max_body=1, max_connections=1)
     connection = ServerConnection(server)
-    connection.connection_made(asyncio.Transport())
+    connection.connection_made(FullTransport())
     connection.pause_writing()
     connection.connection_lost(None)
     del connection, server

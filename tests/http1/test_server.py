@@ -12,7 +12,7 @@ GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import MAX_DEPTH, check_depth, decode_request, decode_response
+from gateway_core.mcp.passes import MAX_UNITS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -148,6 +149,15 @@ def test_payloads_pass_through_without_newlines_and_unaltered(value: object) -> 
 def test_half_surrogate_pairs_are_mended_where_that_is_asked_for(sent: bytes, read: str) -> None:
     data = request(b'{"t":"%b"}' % sent)
     assert jsonrpc.value(decode_response(data).params) == {"t": read}
+
+
+def test_a_flood_of_half_surrogate_pairs_is_not_mended() -> None:
+    """Looking at each would keep the event loop for a second."""
+    with pytest.raises(RpcError, match="not valid JSON"):
+        decode_response(request(b'{"t":"%b"}' % (rb"\ud83d" * (MAX_UNITS + 1))))
+    many = rb"\u00e9" * (MAX_UNITS - 1) + rb"\ud83d"
+    read = jsonrpc.value(decode_response(request(b'{"t":"%b"}' % many)).params)
+    assert read == {"t": "\u00e9" * (MAX_UNITS - 1) + "\ufffd"}
 
 
 def test_members_that_are_null_are_absent() -> None:

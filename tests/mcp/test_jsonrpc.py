@@ -38,3 +38,22 @@ def test_an_error_keeps_its_words_and_never_has_none(raw: bytes, message: str) -
 
 def test_an_error_without_a_readable_id_has_none() -> None:
     assert b'"id"' not in jsonrpc.error(None, RpcError(PARSE_ERROR, "bad"))
+
+
+@pytest.mark.parametrize("code", ["-5", '"x"'])
+def test_a_large_error_keeps_its_code_and_the_start_of_its_message(code: str) -> None:
+    data = b"[" + b"{}," * 200_000 + b"{}]"
+    message = b"m" * 10_000
+    found = jsonrpc.error_of(b'{"code":%b,"message":"%b","data":%b}' % (code.encode(), message, data))
+    assert found.code == (-5 if code == "-5" else -32603)
+    assert found.data is None
+    assert found.message.startswith("m" * 4096 + " (the error has 6")
+    assert len(found.message) < 5000
+
+
+@pytest.mark.parametrize("raw", [b"[" + b"1," * 200_000 + b"1]", b'"' + b"x" * 300_000 + b'"', b"{" + b" " * 300_000])
+def test_a_large_error_that_is_malformed_is_an_error(raw: bytes) -> None:
+    found = jsonrpc.error_of(raw)
+    assert found.code == -32603
+    assert found.data is None
+    assert len(found.message) < 5000

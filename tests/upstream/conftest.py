@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.http import HttpConnection
@@ -212,17 +213,24 @@ async def connect() -> AsyncIterator[Connect]:
     links: list[Link] = []
 
     async def make(
-        url: str, known_era: Any = None, *, limits: LimitsConfig | None = None, opened: bool = True, **keys: Any
+        url: str,
+        known_era: Any = None,
+        *,
+        limits: LimitsConfig | None = None,
+        opened: bool = True,
+        account: Account = UNCOUNTED,
+        **keys: Any,
     ) -> Link:
         config = UpstreamConfig(name="fixture", transport="http", url=url, **keys)
         limits = limits or LimitsConfig()
-        client = HttpClient(config, limits)
+        client = HttpClient(config, limits, account=account)
         notifications: list[str] = []
 
         def told(method: str, params: Raw, exchange: Exchange | None) -> None:
             notifications.append(method)
 
-        link = Link(HttpConnection(config, limits, ClientContext(told), client), client, notifications)
+        context = ClientContext(told, account=account)
+        link = Link(HttpConnection(config, limits, context, client), client, notifications)
         links.append(link)
         if opened:
             await link.connection.open(known_era)

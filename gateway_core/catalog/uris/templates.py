@@ -17,6 +17,7 @@ from typing import Final
 import re2
 
 from gateway_core.catalog.entry import Entry
+from gateway_core.limits.slices import Slices, mapped
 
 MAX_MATCHED: Final = 256
 """Templates of one upstream that URIs are matched with; further ones are listed, but match nothing."""
@@ -109,8 +110,8 @@ class Templates:
     """The lengths of all those beginnings."""
 
     @classmethod
-    def of(cls, entries: Mapping[str, Entry]) -> Templates:
-        """The templates of published entries, by published name."""
+    def of(cls, entries: Mapping[str, Entry]) -> Slices[Templates]:
+        """The templates of published entries, by published name, in slices."""
         taken: Counter[str] = Counter()
         kept: list[TemplateMatch] = []
         for entry in entries.values():
@@ -119,7 +120,9 @@ class Templates:
             if taken[owner] <= MAX_MATCHED and len(entry.original) <= MAX_TEMPLATE:
                 kept.append(TemplateMatch(entry))
         by_prefix: dict[str, list[tuple[int, TemplateMatch]]] = {}
-        for number, match in enumerate(sorted(kept, key=lambda match: match.rank)):
+        ranks = yield from mapped(lambda match: match.rank, kept)
+        for number, at in enumerate(sorted(range(len(kept)), key=ranks.__getitem__)):
+            match = kept[at]
             prefix = match.entry.original.partition("{")[0][:PREFIX]
             by_prefix.setdefault(prefix, []).append((number, match))
         warnings = tuple(

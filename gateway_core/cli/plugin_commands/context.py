@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import typer
 
-from gateway_core.api import PluginConfig
+from gateway_core.api import PluginConfig, Tool
 from gateway_core.cli import hints
 from gateway_core.cli.locate import locate
 from gateway_core.cli.options import Command, Group
@@ -85,6 +85,24 @@ class CommandContext(Generic[SettingsT]):
     def enabled(self) -> bool:
         """Whether a gateway with this file uses the plugin."""
         return not self.to_enable
+
+    def tools(self, name: str | None = None) -> Sequence[Tool]:
+        """The published tools, or the tool `name` if there is one: its published name or `upstream:tool`.
+
+        From the running gateway of the configuration file, or by connecting to its upstreams. `Tool.upstreams` are
+        those that can get a call of that name.
+        """
+        from gateway_core.cli.tools.listing import known_tools  # noqa: PLC0415 - most commands do not need it
+
+        answer, tool = known_tools(self.file, name)
+        if name is None:
+            return [
+                Tool(one["name"], one["original_name"], {"annotations": one["annotations"]}, tuple(one["upstreams"]))
+                for one in answer["tools"]
+            ]
+        if tool is None or tool["definition"] is None:
+            return []
+        return [Tool(tool["published_name"], tool["original_name"], tool["definition"], tuple(tool["upstreams"]))]
 
     def command(self, *words: str) -> str:
         """`rad mcp proxy WORDS`, ready to paste, with the same `--config`."""

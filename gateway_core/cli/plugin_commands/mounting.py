@@ -1,6 +1,7 @@
 """Adds the commands of installed plugins to `rad mcp proxy`, by their entry points.
 
 An entry point of the group `gateway_core.commands` names a typer application; its own name is the name of the command.
+An application whose only command has that name is that command itself.
 The metadata of distributions is read only for the help, and for a name that is not a command of the core. Only the
 named command is then imported, and for the help all of them. A plugin cannot replace a command of the core.
 """
@@ -66,7 +67,8 @@ def _command(name: str, points: Sequence[EntryPoint]) -> Any:
         return _unusable(name, f"cannot be imported from {source}: {type(error).__name__}; reinstall it")
     if not isinstance(app, typer.Typer) or not (app.registered_commands or app.registered_groups):
         return _unusable(name, f"{point.value} ({_distribution(point)}) is not a typer application with commands")
-    return typer.main.get_group(app)
+    alone = [command.name for command in app.registered_commands] == [name] and not app.registered_groups
+    return typer.main.get_command(app) if alone else typer.main.get_group(app)
 
 
 def _distribution(point: EntryPoint) -> str:

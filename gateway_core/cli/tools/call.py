@@ -141,7 +141,9 @@ async def _as_agent(
             refusals.extend(_refusal(await response.aread()))
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             wrong = "none is set" if token is None else "it is refused"
-            refusals.append(f"authentication is required, with the key or token in {CREDENTIAL_VARIABLE}; {wrong}")
+            other = "" if tls is None else ", or with a client certificate (--client-cert)"
+            way = f"with the key or token in {CREDENTIAL_VARIABLE}; {wrong}"
+            refusals.append(f"authentication is required, {way}{other}")
 
     try:
         async with (

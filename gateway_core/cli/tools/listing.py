@@ -32,14 +32,7 @@ def tool_page(name: str) -> str:
 def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
     """Print what agents see, or the tool `name`: from the running gateway, or by connecting to the upstreams."""
     check_text(name)
-    path = locate(config)
-    running = instance_of(path)
-    if running is None:
-        say("no gateway is running for this file: connecting to its upstreams …")
-        answer, tool = asyncio.run(_now(load(path), name))
-    else:
-        tool = None if name is None else fetch(running, tool_page(name))
-        answer = {} if tool is not None and tool["definition"] is not None else fetch(running, "tools")
+    answer, tool = known_tools(locate(config), name)
     if tool is None:
         put_json(answer) if as_json else show_tools(answer)
         return
@@ -52,6 +45,20 @@ def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
         put_json({**tool, "example": example})
     else:
         _show(tool, example, arguments_of(schema))
+
+
+def known_tools(path: Path, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What the control plane says of all tools, and of the tool `name`: of the running gateway, or of one that connects
+    to the upstreams for this.
+
+    The first is empty if the tool `name` is known.
+    """
+    running = instance_of(path)
+    if running is None:
+        say("no gateway is running for this file: connecting to its upstreams …")
+        return asyncio.run(_now(load(path), name))
+    tool = None if name is None else fetch(running, tool_page(name))
+    return {} if tool is not None and tool["definition"] is not None else fetch(running, "tools"), tool
 
 
 async def _now(config: Config, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:

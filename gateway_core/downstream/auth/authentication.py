@@ -114,11 +114,9 @@ class Authentication:
         key, network = self._key(caller, head, certificate), network_of(caller.address)
         task = self._asking.get(key)
         if task is None:
-            refusals = self._refusals.get(network)
-            if refusals is not None and refusals.pause(0.0):
-                raise busy("too many credentials from this address were refused", 429)
-            if len(self._asking) >= MAX_ASKING:
-                raise busy("too many credentials are being looked at")
+            before = self._remembered.get(key)
+            if before is None or before.caller is None:  # what was accepted before is no guess
+                self._admit(network)
             credentials = self._credentials(caller, head, certificate)
             task = asyncio.get_running_loop().create_task(self._judge(key, caller, credentials))
             self._asking[key] = task
@@ -128,6 +126,14 @@ class Authentication:
             self._count_refusal(network)
             raise self._refused()
         return verdict
+
+    def _admit(self, network: str) -> None:
+        """Raise `HttpError` if unknown credentials from this network have to wait."""
+        refusals = self._refusals.get(network)
+        if refusals is not None and refusals.pause(0.0):
+            raise busy("too many credentials from this address were refused", 429)
+        if len(self._asking) >= MAX_ASKING:
+            raise busy("too many credentials are being looked at")
 
     async def _judge(self, key: bytes, caller: Caller, credentials: Credentials) -> Verdict:
         try:

@@ -41,13 +41,13 @@ def is_preflight(head: RequestHead) -> bool:
     return head.method == "OPTIONS" and "origin" in head.fields and _METHOD in head.fields
 
 
-def preflight(head: RequestHead, methods: Sequence[str]) -> Response:
-    """The answer to a preflight. `methods`: those of the address."""
+def preflight(head: RequestHead, methods: Sequence[str], credentials: Sequence[str] = ()) -> Response:
+    """The answer to a preflight. `methods`: those of the address. `credentials`: headers that authenticators read."""
     requested = (name.strip(" \t") for name in head.fields.get(_HEADERS, "").split(","))
     mirrored = dict.fromkeys(name for name in requested if _PARAM.fullmatch(name))
     headers = {
         "Access-Control-Allow-Methods": ", ".join(methods),
-        "Access-Control-Allow-Headers": ", ".join((*_ALLOWED, *mirrored)),
+        "Access-Control-Allow-Headers": ", ".join((*_ALLOWED, *credentials, *mirrored)),
         "Access-Control-Max-Age": str(MAX_AGE),
     }
     if head.fields.get(_PRIVATE, "").lower() == "true":  # Private Network Access: from a public to a local address

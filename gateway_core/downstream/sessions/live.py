@@ -28,6 +28,9 @@ from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import NO_BACK, Agent
 from gateway_core.inline.driver import Running
+from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.limits.budget import MemoryBudget
+from gateway_core.limits.shares import network_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, UPDATED, list_changed
 
@@ -69,18 +72,20 @@ class LiveSession:
         record: SessionRecord,
         clock: Callable[[], float] = time.monotonic,
         question_timeout: float | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """`clock`: the clock of the record's times. `question_timeout`: seconds that the agent has to answer a question
-        outside of a call; None for no limit.
+        outside of a call; None for no limit. `budget` counts what is queued and stored for the agent.
         """
+        account = UNCOUNTED if budget is None else Account(budget, network_of(record.caller.address))
         self.record: Final = record
         self._clock = clock
         self._question_timeout = question_timeout
         self.agent: Agent | None = None
         """None before `initialize`; see `introduce`."""
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(account)
         """Messages outside of requests. Standalone streams take from it; each message goes to one stream only."""
-        self.kept = EventStore()
+        self.kept = EventStore(account)
         """Event store: the streams that this agent can resume."""
         self.calls: dict[RequestKey, Running[CallResult]] = {}
         """Requests in flight, by the agent's request ids; `began` adds and `ended` removes them."""

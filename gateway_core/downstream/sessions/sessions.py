@@ -18,6 +18,7 @@ from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import RpcError, TooManySessions
 from gateway_core.exchange.exchange import Agent
 from gateway_core.internal_errors import where
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
 
@@ -46,9 +47,11 @@ class Sessions:
         question_timeout: float,
         *,
         call: Ask,
+        budget: MemoryBudget | None = None,
     ) -> None:
-        """`check_open` raises `RpcError` while no session may begin. `question_timeout`: see `LiveSession`; `call`: see
-        `Watched`."""
+        """`check_open` raises `RpcError` while no session may begin. `question_timeout`, `budget`: see `LiveSession`;
+        `call`: see `Watched`."""
+        self._budget = budget
         self._store = store
         self._catalog = catalog
         self._events = events
@@ -96,10 +99,10 @@ class Sessions:
     def open_unstored(self, caller: Caller, owner: str) -> LiveSession:
         """Open the session of an agent on stdio: no limit applies to it, and it ends with its channel."""
         record = new_record(caller, owner, self._store.clock(), on_channel=True)
-        return LiveSession(record, self._store.clock, self._question_timeout)
+        return LiveSession(record, self._store.clock, self._question_timeout, self._budget)
 
     def _serve(self, record: SessionRecord) -> LiveSession:
-        session = LiveSession(record, self._store.clock, self._question_timeout)
+        session = LiveSession(record, self._store.clock, self._question_timeout, self._budget)
         self._live[record.caller.key, record.id] = session
         return session
 

@@ -11,9 +11,10 @@ event 0, which has no data, so that an agent can resume before the first message
 A standalone GET stream cannot be resumed across dropped events, so that its agent knows that it missed some. The stream
 of a request can be resumed with a gap, because its result matters more than the missing events.
 
-The store is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the result. A
-stream drops its oldest events, but never its newest. A session drops the oldest stream of the lowest worth, but never
-its newest.
+The store is bounded: events and bytes of each stream, streams and bytes of the session, seconds after the result, and
+the share of the memory budget that the agent's network has. A stream drops its oldest events, but never its newest. A
+session drops the oldest stream of the lowest worth, but never its newest. Without room in the memory, streams forget
+their written events, those of the lowest worth first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from loguru import logger
 from gateway_core.downstream.streams.stream import Mailbox, Writer, write_events
 from gateway_core.http1.sse import event
 from gateway_core.internal_errors import where
+from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account, Holding
 
 KEPT_EVENTS: Final = 256
 KEPT_BYTES: Final = 1024 * 1024
@@ -135,6 +137,16 @@ class StoredStream:
     def _id(self, number: int) -> bytes:
         return b"%b-%d" % (self.name.encode(), number)
 
+    @property
+    def stored(self) -> int:
+        """Bytes of the written events."""
+        return self._bytes
+
+    def forget(self) -> None:
+        """Discard the written events. The stream can be resumed with a gap, unless it is a standalone one."""
+        self._written.clear()
+        self._bytes, self._gone = 0, self.last
+
     def finish(self) -> None:
         """Start the expiry of the stream (`KEPT_FOR`), once its last message is in the mailbox."""
         if self._kept.has(self) and self._expiry is None:
@@ -160,9 +172,13 @@ class StoredStream:
 class EventStore:
     """The event store of one session: its resumable streams, in the memory of this process."""
 
-    __slots__ = ("_bytes", "_sizes", "_streams")
+    __slots__ = ("_account", "_bytes", "_holding", "_sizes", "_streams")
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account = UNCOUNTED) -> None:
+        """`account` counts the written events. Without room for them, events are discarded, but never an answer that
+        was not written."""
+        self._account = account
+        self._holding: Holding | None = None
         self._streams: dict[str, StoredStream] = {}
         self._sizes: dict[str, int] = {}
         self._bytes = 0
@@ -190,6 +206,8 @@ class EventStore:
         if self._streams.pop(stream.name, None) is not None:
             self._bytes -= self._sizes.pop(stream.name)
             stream.dropped()
+            if self._holding is not None:
+                self._count()
 
     def weigh(self, stream: StoredStream) -> None:
         """Update the size of a stream, and drop streams above the bounds of the session."""
@@ -197,6 +215,18 @@ class EventStore:
             self._bytes += stream.size - self._sizes.get(stream.name, 0)
             self._sizes[stream.name] = stream.size
             self._trim()
+            if self._holding is not None or self._bytes >= COUNTED_FROM:
+                self._count()
+
+    def _count(self) -> None:
+        """Count the written events; discard those of the streams of the lowest worth until there is room."""
+        holding = self._holding = self._holding or self._account.holding()
+        streams = self._streams.values()
+        while not holding.resize(sum(stream.stored for stream in streams)):
+            least = min((stream for stream in streams if stream.stored), key=lambda stream: stream.worth)
+            least.forget()
+            self._bytes += least.size - self._sizes[least.name]
+            self._sizes[least.name] = least.size
 
     def _trim(self) -> None:
         """Drop the oldest stream of the lowest worth until the store is within its bounds."""
@@ -208,3 +238,4 @@ class EventStore:
         """Drop all streams at the end of the session."""
         for stream in list(self._streams.values()):
             self.drop(stream)
+        self._holding = None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,8 +22,11 @@ from msgspec import Raw
 
 from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.exchange.exchange import NO_BACK
+from gateway_core.http1.application import Client
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import COMMENT, SSE_HEADERS, event
+from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account, Holding
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LOG_MESSAGE, PROGRESS
 
@@ -50,9 +53,15 @@ _KEPT: Final[Mapping[str, Keep]] = {PROGRESS: Keep.PROGRESS, LOG_MESSAGE: Keep.L
 class Mailbox:
     """A bounded queue of messages to one agent. `put` never blocks; several streams may take from it."""
 
-    __slots__ = ("_bytes", "_changed", "_dropped", "_items", "_on_put", "_taken", "closed", "kept")
+    __slots__ = (
+        *("_account", "_bytes", "_changed", "_dropped", "_holding", "_items", "_on_put", "_taken"),
+        *("closed", "kept"),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account = UNCOUNTED) -> None:
+        """`account` counts many bytes. Without room for them, notifications are dropped."""
+        self._account = account
+        self._holding: Holding | None = None
         # Each idle session has a mailbox: a list, and events made on demand, keep it small.
         self._items: list[tuple[Keep, bytes]] = []
         self._bytes = 0
@@ -80,6 +89,8 @@ class Mailbox:
         while len(self._items) > MAX_MESSAGES or self._bytes > MAX_BYTES:
             if not self._drop():
                 break
+        if self._bytes >= COUNTED_FROM:
+            self._count()
         _wake(self._changed)
         if self._on_put is not None:
             self._on_put()
@@ -91,6 +102,13 @@ class Mailbox:
     def notify(self, method: str, params: bytes) -> None:
         """Queue a notification, with the drop priority of its method."""
         self.put(jsonrpc.notification(method, Raw(params)), _KEPT.get(method, Keep.NOTICE))
+
+    def _count(self) -> None:
+        holding = self._holding = self._holding or self._account.holding()
+        while not holding.resize(self._bytes):
+            if not self._drop():
+                holding.resize(self._bytes, force=True)  # answers and questions stay
+                return
 
     def _drop(self) -> bool:
         """Drop the oldest message of the lowest priority; False if none may be dropped, or only one is left."""
@@ -115,6 +133,8 @@ class Mailbox:
         keep, message = self._items.pop(0)
         self._bytes -= len(message)
         self.kept -= keep is Keep.ALWAYS
+        if self._holding is not None:
+            self._count()
         _wake(self._taken)
         return message
 
@@ -138,6 +158,7 @@ class Mailbox:
         self.close()
         self._items.clear()
         self._bytes = self.kept = 0
+        self._holding = None
         _wake(self._taken)
 
 
@@ -197,8 +218,10 @@ class Writer(Protocol):
 class PostResponse(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
-    _begin_stream: Callable[[Mapping[str, str]], Awaitable[Writer]]
+    _client: Client
     _accepts: Accepts
+    _budget: MemoryBudget | None
+    """Counts the messages that the agent does not read."""
     _questions: AgentQuestions | None = None
     """The questions of the legacy session; None for modern agents."""
     _keep: Callable[[Mailbox], Resumable] | None = None
@@ -249,7 +272,7 @@ class PostResponse(msgspec.Struct, eq=False):
         if self._over or not self._accepts.stream:
             return None
         if self._mailbox is None:
-            self._mailbox = Mailbox()
+            self._mailbox = Mailbox(Account(self._budget, self._client.network))
             self._stream = self._keep(self._mailbox) if self._keep is not None else None
             self.writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox
@@ -264,7 +287,7 @@ class PostResponse(msgspec.Struct, eq=False):
 
     async def _write(self, mailbox: Mailbox) -> None:
         try:
-            writer = await self._begin_stream(SSE_HEADERS)
+            writer = await self._client.begin_stream(SSE_HEADERS)
             if self._silent and not (self._stream is not None and self._stream.primed):
                 await writer.write(COMMENT)
             if self._stream is not None:

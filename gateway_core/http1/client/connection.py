@@ -18,6 +18,7 @@ from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache
 from gateway_core.http1.client.parser import StreamParser
 from gateway_core.http1.client.response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
+from gateway_core.limits.accounts import UNCOUNTED, Account, Claim
 
 LINGER: Final = 1.0
 """Seconds allowed for the rest of an unwanted response to arrive."""
@@ -32,11 +33,14 @@ class WireConnection(asyncio.Protocol):
         idle: Callable[[WireConnection], None],
         lost: Callable[[WireConnection], None],
         limit: int,
+        account: Account = UNCOUNTED,
     ) -> None:
         """`idle` is called when the connection can take the next request, `lost` when it is closed.
 
-        `limit`: largest JSON body of known length, in bytes, that is collected before it is passed on.
+        `limit`: largest JSON body of known length, in bytes, that is collected before it is passed on. `account` counts
+        these bodies.
         """
+        self._account = account
         self._limit = limit
         self._heads = heads
         self._idle = idle
@@ -118,8 +122,10 @@ class WireConnection(asyncio.Protocol):
                     answer.complete(ClientResponse(head, None, data[end:]))
                     return
                 if missing > 0 and head.canonical and head.length <= self._limit:
-                    self._collected = _Collection(head, [data[end:]], missing)
-                    return
+                    claim = self._account.claim()
+                    if claim.grow(head.length):  # otherwise, its reader waits for room
+                        self._collected = _Collection(head, [data[end:]], missing, claim)
+                        return
             self._stream = StreamParser(self._begun, head)
         stream = self._stream
         stream.feed(data)
@@ -159,6 +165,7 @@ class WireConnection(asyncio.Protocol):
         answer.complete(
             ClientResponse(collected.head, None, body[: collected.head.length] if collected.missing else body)
         )
+        collected.claim.release()
 
     def _begun(self, head: ResponseHead) -> ClientResponse:
         """Called by the parser when a head is complete; returns the response for its body."""
@@ -211,6 +218,7 @@ class WireConnection(asyncio.Protocol):
         collected, self._collected = self._collected, None
         response, self._response = self._response, None
         if collected is not None:  # the head is complete, so only the body fails
+            collected.claim.release()
             response = ClientResponse(collected.head, self)
         self._drop_stream()
         self.close()
@@ -256,10 +264,11 @@ class WireConnection(asyncio.Protocol):
 class _Collection:
     """The collected part of a response."""
 
-    __slots__ = ("head", "missing", "pieces")
+    __slots__ = ("claim", "head", "missing", "pieces")
 
-    def __init__(self, head: ResponseHead, pieces: list[bytes], missing: int) -> None:
+    def __init__(self, head: ResponseHead, pieces: list[bytes], missing: int, claim: Claim) -> None:
         self.head = head
         self.pieces = pieces
         self.missing = missing
         """Bytes that have not arrived; negative if too many have."""
+        self.claim = claim

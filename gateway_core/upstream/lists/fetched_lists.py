@@ -7,11 +7,12 @@ strict clients would reject them. Two upstreams whose items share name and `Item
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Final
 
 from gateway_core.api import Kind
+from gateway_core.limits.accounts import Holding
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.mcp.names import MCP_PARAM_HEADER_PREFIX
@@ -67,6 +68,8 @@ class FetchedList:
     hint: Hint = field(default_factory=Hint)
     warnings: tuple[str, ...] = ()
     """Descriptions of repaired or omitted entries; bounded in number."""
+    holding: Holding | None = field(default=None, compare=False)
+    """Counts the list against the memory budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class FetchedLists:
     """The lists whose last fetch failed, with the reason. `items` keeps their last known entries."""
     remembered: bool = False
     """Whether these are only names, without definitions, that an earlier process had fetched."""
+    holdings: Mapping[Kind, Holding | None] = field(default_factory=dict, compare=False, repr=False)
+    """What counts each list against the memory budget."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,11 +121,12 @@ class FetchedLists:
             {**self.hints, kind: fetched.hint} if hinted else self.hints,
             {**self.notes, kind: fetched.warnings},
             {failed: why for failed, why in self.failures.items() if failed != kind},
+            holdings={**self.holdings, kind: fetched.holding},
         )
 
     def with_failure(self, kind: Kind, reason: str) -> FetchedLists:
         """A copy that records a failed fetch of one list."""
-        return FetchedLists(self.items, self.hints, self.notes, {**self.failures, kind: reason})
+        return replace(self, failures={**self.failures, kind: reason}, remembered=False)
 
     def report(self, upstream: str, kind: Kind, what: str, reason: str) -> str:
         """The text for operators about a list that was not fetched. `what`: "failed", "is skipped"."""
@@ -134,6 +140,7 @@ class FetchedLists:
             {kind: hint for kind, hint in self.hints.items() if kind in kinds},
             {kind: notes for kind, notes in self.notes.items() if kind in kinds},
             {kind: why for kind, why in self.failures.items() if kind in kinds},
+            holdings={kind: held for kind, held in self.holdings.items() if kind in kinds},
         )
 
     def with_remembered(self, earlier: FetchedLists) -> FetchedLists:
@@ -141,7 +148,7 @@ class FetchedLists:
         missing = {
             kind: earlier.items[kind] for kind in self.failures if kind in earlier.items and kind not in self.items
         }
-        return FetchedLists({**self.items, **missing}, self.hints, self.notes, self.failures) if missing else self
+        return replace(self, items={**self.items, **missing}, remembered=False) if missing else self
 
     def sharing(self, known: FetchedLists) -> FetchedLists:
         """A copy that shares the tuples of `known` where the lists are equal, as most callers get the same lists."""
@@ -149,7 +156,9 @@ class FetchedLists:
             kind: known.of(kind) if [item.raw for item in found] == [item.raw for item in known.of(kind)] else found
             for kind, found in self.items.items()
         }
-        return FetchedLists(items, self.hints, self.notes, self.failures)
+        shared = {kind for kind, found in items.items() if found is known.of(kind)}
+        held = {kind: (known if kind in shared else self).holdings.get(kind) for kind in items}
+        return replace(self, items=items, remembered=False, holdings=held)
 
     def other_than(self, shared: FetchedLists) -> list[Kind]:
         """The private lists that differ from those of `shared`. Requires a copy made by `sharing(shared)`."""

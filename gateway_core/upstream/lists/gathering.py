@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway_core.api import Kind
-from gateway_core.errors import DeliveryError, NotSent, RpcError, drop_traceback
+from gateway_core.errors import OVERLOADED, DeliveryError, NotSent, RpcError, drop_traceback
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedList
 from gateway_core.upstream.lists.listing import Send, fetch_list
@@ -34,6 +35,11 @@ class Failure:
     def answered(self) -> bool:
         """Whether the server answered with an error."""
         return isinstance(self.error, RpcError)
+
+    @property
+    def for_memory(self) -> bool:
+        """Whether the list did not fit into the memory."""
+        return isinstance(self.error, RpcError) and self.error.code == OVERLOADED
 
     @property
     def reason(self) -> str:
@@ -86,17 +92,19 @@ def start(
     *,
     wanted: tuple[str, ...] | None = None,
     timeout: float,
+    account: Account = UNCOUNTED,
 ) -> dict[Kind, asyncio.Task[Outcome]]:
     """Start to fetch the lists of `requests`, each in a task.
 
-    `wanted`: the names of the only tools to keep, if given. `timeout`: seconds for each list.
+    `wanted`: the names of the only tools to keep, if given. `timeout`: seconds for each list. `account` counts them.
     """
     only = None if wanted is None else frozenset(wanted)
 
     async def fetch(kind: Kind) -> Outcome:
         try:
             async with requests.turn:
-                return await fetch_list(upstream, requests.sender(kind, send), info.era, kind, only, timeout=timeout)
+                sender = requests.sender(kind, send)
+                return await fetch_list(upstream, sender, info.era, kind, only, timeout=timeout, account=account)
         except (DeliveryError, RpcError) as error:
             return Failure(drop_traceback(error))
 

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Era, Kind
-from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError
+from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError, overloaded
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint, hint_of
 from gateway_core.mcp.reserved import without_reserved
@@ -41,6 +42,10 @@ MAX_NAME: Final = 100
 """Maximum characters of an entry's name in a warning."""
 SLICE: Final = 64 * 1024
 """Bytes of entries after which the fetch yields to the event loop."""
+COPIES: Final = 3
+"""Copies of an entry: as fetched, and on the encoded pages for each era."""
+ENTRY_MEMORY: Final = 1024
+"""Bytes that an entry takes besides its definition."""
 ENTRY_COST: Final = 512
 """The minimum number of bytes that an entry counts for in a slice."""
 
@@ -71,21 +76,29 @@ _ENTRIES: Final = msgspec.json.Decoder(list[Raw])
 
 
 async def fetch_list(
-    upstream: str, send: Send, era: Era, kind: Kind, wanted: frozenset[str] | None = None, *, timeout: float
+    upstream: str,
+    send: Send,
+    era: Era,
+    kind: Kind,
+    wanted: frozenset[str] | None = None,
+    *,
+    timeout: float,
+    account: Account = UNCOUNTED,
 ) -> FetchedList:
     """Fetch one list within `timeout` seconds.
 
-    `wanted`: the names of the only tools to keep, if given. If the list is too long or a later page fails, the entries
-    received so far are kept, with a warning. Raises `DeliveryError` or `RpcError` if no entries were received before.
+    `wanted`: the names of the only tools to keep, if given. `account` counts the list. If the list is too long or a
+    later page fails, the entries received so far are kept, with a warning. Raises `DeliveryError` or `RpcError` if no
+    entries were received before, and `RpcError(OVERLOADED)` if the list does not fit into the memory.
     """
-    walk = _Walk(upstream, send, era, kind, asyncio.get_running_loop().time() + timeout)
+    walk = _Walk(upstream, send, era, kind, deadline=asyncio.get_running_loop().time() + timeout, account=account)
     return await walk.run(wanted if kind == "tool" else None)
 
 
 class _Walk:
     """One fetch of all pages of a list."""
 
-    def __init__(self, upstream: str, send: Send, era: Era, kind: Kind, deadline: float) -> None:
+    def __init__(self, upstream: str, send: Send, era: Era, kind: Kind, *, deadline: float, account: Account) -> None:
         self._upstream = upstream
         self._send = send
         self._era = era
@@ -98,6 +111,7 @@ class _Walk:
         self._seen = 0
         self._bytes = 0
         self._slice = SLICE
+        self._holding = account.holding()
         self._hint: Hint | None = None
 
     async def run(self, wanted: frozenset[str] | None) -> FetchedList:
@@ -112,7 +126,15 @@ class _Walk:
         warnings = tuple(self._warnings)
         if self._uncounted:
             warnings += (f"{self._where}: {self._uncounted} more entries are malformed",)
-        return FetchedList(items, self._hint or Hint(), warnings)
+        if wanted is not None:
+            self._bytes = sum(len(item.raw) for item in items)
+        self._count(len(items))
+        return FetchedList(items, self._hint or Hint(), warnings, self._holding)
+
+    def _count(self, entries: int) -> None:
+        """Count the entries so far. Raises `RpcError(OVERLOADED)` if there is no room."""
+        if not self._holding.resize(self._bytes * COPIES + entries * ENTRY_MEMORY):
+            raise overloaded("it does not fit into the gateway's memory (limits.memory)")
 
     @property
     def _where(self) -> str:
@@ -205,6 +227,7 @@ class _Walk:
             self._slice -= max(len(data), ENTRY_COST)
             if self._slice <= 0:
                 self._slice = SLICE
+                self._count(self._seen)
                 await asyncio.sleep(0)
             item = self._item(data)
             if item is not None:

@@ -19,6 +19,7 @@ from loguru import logger
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.lists import gathering
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, Outcome
@@ -64,8 +65,15 @@ class PrivateLists:
     """The private lists of one upstream, by principal. `ask` delivers a request in an agent's name."""
 
     def __init__(
-        self, config: UpstreamConfig, published: PublishedLists, ask: Ask, events: UpstreamEvents = NO_EVENTS
+        self,
+        config: UpstreamConfig,
+        published: PublishedLists,
+        ask: Ask,
+        events: UpstreamEvents = NO_EVENTS,
+        account: Account = UNCOUNTED,
     ) -> None:
+        """`account` counts the lists. Where there is no room for one, the least recently used are dropped."""
+        self._account = account
         self._config = config
         self._published = published
         self._ask = ask
@@ -143,17 +151,25 @@ class PrivateLists:
         requests = ListRequests(shared.private - shared.failures.keys())  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         async with self._turns:
-            tasks = gathering.start(name, send, info, requests, wanted=wanted, timeout=FETCH_TIMEOUT)
+            tasks = gathering.start(
+                name, send, info, requests, wanted=wanted, timeout=FETCH_TIMEOUT, account=self._account
+            )
             outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
             gathering.cancel(tasks)
         known = self._parts.pop(principal, None)
+        if any(isinstance(outcome, Failure) and outcome.for_memory for outcome in outcomes.values()):
+            self.drop_oldest(1 + len(self._parts) // 4)
         if known is None or known.number < number:
             own = self._own_lists(known.fetched if known is not None else None, outcomes, principal)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
         self._events.private_lists_changed(principal)
-        while len(self._parts) > MAX_PRINCIPALS:
+        self.drop_oldest(len(self._parts) - MAX_PRINCIPALS)
+
+    def drop_oldest(self, count: int) -> None:
+        """Drop the lists of the principals that have not used theirs for longest."""
+        for _ in range(min(count, len(self._parts))):
             forgotten = next(iter(self._parts))
             del self._parts[forgotten]
             self._events.private_lists_changed(forgotten)

@@ -21,6 +21,7 @@ from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
@@ -33,7 +34,14 @@ from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, Upstrea
 class PublishedLists:
     """The published lists of one upstream."""
 
-    def __init__(self, config: UpstreamConfig, events: UpstreamEvents = NO_EVENTS, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        config: UpstreamConfig,
+        events: UpstreamEvents = NO_EVENTS,
+        clock: Clock = SYSTEM_CLOCK,
+        account: Account = UNCOUNTED,
+    ) -> None:
+        """`account` counts the lists."""
         self.fetched: FetchedLists | None = None
         """The gateway's own copy of the lists."""
         self.behind = False
@@ -41,6 +49,7 @@ class PublishedLists:
         self.changes = 0
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
         self._config = config
+        self._account = account
         self._concealer = Concealer.of(config)
         self._events = events
         self.info: ServerInfo | None = None
@@ -108,7 +117,9 @@ class PublishedLists:
                 self._late.pop(kind).cancel()
         requests = self.fatal.requests([kind for kind in LIST_METHODS if kind in asked])
         name, wanted, timeout = self._config.name, self._config.tools, self._config.start_timeout
-        tasks = gathering.start(name, connection.request, info, requests, wanted=wanted, timeout=timeout)
+        tasks = gathering.start(
+            name, connection.request, info, requests, wanted=wanted, timeout=timeout, account=self._account
+        )
         try:
             outcomes = await gathering.first_ones(tasks, gathering.SIDE_PATIENCE)
             if connection.closed:

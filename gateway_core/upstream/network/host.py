@@ -15,6 +15,7 @@ from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, Permanen
 from gateway_core.http1.client.connection import WireConnection
 from gateway_core.http1.client.dial import HttpProxy, ProxyFailed, dial
 from gateway_core.http1.client.head import Closed, HeadCache, Malformed
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.trust import is_refused_client, why_failed, why_untrusted
 
@@ -34,8 +35,12 @@ class HostConnections:
     not count against that limit.
     """
 
-    def __init__(self, url: URL, access: Access, limit: int) -> None:
-        """`limit`: largest JSON body of known length, in bytes, that is collected before it is passed on."""
+    def __init__(self, url: URL, access: Access, limit: int, account: Account = UNCOUNTED) -> None:
+        """`limit`: largest JSON body of known length, in bytes, that is collected before it is passed on.
+
+        `account` counts these bodies.
+        """
+        self._account = account
         self._url = url
         self._access = access
         self._proxy: HttpProxy | None = None
@@ -100,7 +105,7 @@ class HostConnections:
         self._idle.clear()
 
     def _made(self) -> WireConnection:
-        connection = WireConnection(self._heads, self._freed, self._lost, self._limit)
+        connection = WireConnection(self._heads, self._freed, self._lost, self._limit, self._account)
         self._open.add(connection)
         return connection
 

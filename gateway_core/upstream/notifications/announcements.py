@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.names import ELICITED, LOG_MESSAGE, UPDATED
 from gateway_core.upstream.base import ClientContext, Connection
 from gateway_core.upstream.notifications.follows import Follows
@@ -26,26 +27,30 @@ class Announcements:
         held: HeldSecrets,
         connect: Callable[[Agent | None], Awaitable[Connection]],
         on_list_changed: Callable[[], None],
+        account: Account = UNCOUNTED,
     ) -> None:
         """`held`: the secrets to hide in messages of the server.
 
         `connect` opens or returns the connection of one agent; None means the shared connection. See `Watches`.
+        `account` counts large messages.
         """
         self.watches = Watches(upstream, connect)
         self.follows = Follows(upstream, lambda: connect(None))
         self.logs = Logs(upstream)
         self._on_list_changed = on_list_changed
         self.held: Final = held
+        self.account: Final = account
         self._clean: Final = held.cleaner(upstream)
 
     def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
         """The `ClientContext` for a connection that agents share."""
-        return ClientContext(partial(self._on_notification, "", None), capabilities, clean=self._clean)
+        return ClientContext(partial(self._on_notification, "", None), capabilities, None, self._clean, self.account)
 
     def own(self, capabilities: Mapping[str, Any], agent: Agent | None) -> ClientContext:
         """The `ClientContext` for a connection of one agent, or for a pooled one if `agent` is None."""
         conversation = agent.session_id if agent is not None else None
-        return ClientContext(partial(self._on_notification, conversation, agent), capabilities, agent, self._clean)
+        on_notification = partial(self._on_notification, conversation, agent)
+        return ClientContext(on_notification, capabilities, agent, self._clean, self.account)
 
     def connected(self, shared: Connection) -> None:
         """Called when the shared connection was opened."""

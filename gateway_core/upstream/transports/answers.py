@@ -5,6 +5,7 @@ Sources: transports/streamable-http (both revisions), rule R8 for statuses that 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from msgspec import Raw
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
 from gateway_core.http1.client.head import Malformed
 from gateway_core.http1.client.response import ClientResponse
+from gateway_core.inline.driver import in_task
+from gateway_core.limits.accounts import NO_ROOM, UNCOUNTED, Account
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.upstream.base import ClientContext, NoMcpAnswer
@@ -34,6 +37,8 @@ REFUSALS: Final = frozenset({401, 403, 413, 415, 421, 429})
 """Statuses that a server sends before it executes anything (rule R8); 503 too, but only with `Retry-After`."""
 MAX_ERROR_BODY: Final = 64 * 1024
 MAX_RETRY_AFTER: Final = 3600.0
+ROOM_WAIT: Final = 20.0
+"""Seconds that a large answer waits for room in the memory budget."""
 ANSWERS: Final = frozenset({200, 201, 203, 206})
 """HTTP statuses with an answer to a request. Some frameworks say 201 for each POST."""
 
@@ -46,8 +51,12 @@ class _ErrorBody(msgspec.Struct):
     id: Raw = Raw(b"null")
 
 
-async def read_body(response: ClientResponse, limit: int) -> bytes:
-    """The whole body. Raises `OutcomeUnknown` if it breaks off or is larger than `limit` bytes."""
+async def read_body(response: ClientResponse, limit: int, account: Account = UNCOUNTED) -> bytes:
+    """The whole body; `account` counts it while it arrives.
+
+    Without room for it, reads nothing for up to `ROOM_WAIT` seconds. Raises `OutcomeUnknown` if it breaks off, is
+    larger than `limit` bytes, or does not fit into the memory.
+    """
     whole = response.body if response.body is not None else response.whole()
     if (response.head.length or len(whole or b"")) > limit:
         raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
@@ -55,17 +64,60 @@ async def read_body(response: ClientResponse, limit: int) -> bytes:
         return whole
     pieces: list[bytes] = []
     size = 0
+    room = _Room(account)
     try:
+        if not await room.take(response.head.length or 0):  # all of it at once, so that few wait half read
+            raise OutcomeUnknown(NO_ROOM)
         while (chunk := await response.read()) is not None:
             pieces.append(chunk)
             size += len(chunk)
             if size > limit:
                 raise OutcomeUnknown(f"its answer is larger than {limit} bytes")
+            if not await room.take(size):
+                raise OutcomeUnknown(NO_ROOM)
+        return b"".join(pieces)
     except Malformed as error:
         raise OutcomeUnknown(str(error)) from None
     except OSError:
         raise OutcomeUnknown("its answer broke off") from None
-    return b"".join(pieces)
+    finally:
+        room.release()
+
+
+class _Room:
+    """The room of one answer in the memory budget."""
+
+    def __init__(self, account: Account) -> None:
+        self._claim = account.claim()
+        self._turn: asyncio.Lock | None = None
+        """Held once the answer had to wait, until its end: of several that wait, one gets on."""
+
+    async def take(self, size: int) -> bool:
+        """Count the answer up to `size` bytes, once there is room. False without room for `ROOM_WAIT` seconds."""
+        claim = self._claim
+        if claim.grow(size):
+            return True
+        if not claim.can_grow(size):
+            return False
+        await in_task()
+        try:
+            async with asyncio.timeout(ROOM_WAIT):
+                if self._turn is None:
+                    turn = claim.turn()
+                    await turn.acquire()
+                    self._turn = turn
+                while not claim.grow(size, is_first=True):
+                    await claim.room()
+        except TimeoutError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give everything back."""
+        self._claim.release()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.release()
 
 
 async def read_events(
@@ -83,7 +135,7 @@ async def read_events(
     try:
         return await follow(response, parser, heard, unexpected)
     except EventTooLarge as error:
-        raise OutcomeUnknown(str(error)) from None
+        raise OutcomeUnknown(f"it {error}") from None
     except OSError:
         return False
 
@@ -96,22 +148,25 @@ async def follow(
     Returns whether `take` returned True. Raises `EventTooLarge`, `Noisy`, and `OSError` if the stream breaks off.
     """
     noise = unexpected.noise
-    while (chunk := await response.read()) is not None:
-        for piece in pieces(chunk):
-            for event in parser.feed(piece):
-                if take(event):
-                    return True
+    try:
+        while (chunk := await response.read()) is not None:
+            for piece in pieces(chunk):
+                for event in parser.feed(piece):
+                    if take(event):
+                        return True
+                    if noise.due:
+                        await noise.settle(unexpected.slowed)
+                noise.lines(piece.count(b"\n"))
                 if noise.due:
                     await noise.settle(unexpected.slowed)
-            noise.lines(piece.count(b"\n"))
-            if noise.due:
-                await noise.settle(unexpected.slowed)
-    return False
+        return False
+    finally:
+        parser.release()
 
 
 async def read_json(response: ClientResponse, pending: Pending, context: ClientContext, limit: int) -> None:
     """Complete a request with the response in a JSON body. Raises `OutcomeUnknown` without a usable one."""
-    pending.complete(reply_in(await read_body(response, limit), pending.number, context))
+    pending.complete(reply_in(await read_body(response, limit, context.account), pending.number, context))
 
 
 def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:

@@ -23,6 +23,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.http1.client.dial import refused_by
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
+from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import Challenge, ClientCredentials, Logins, LoginTokens, TokenSource
 from gateway_core.upstream.network.access import Access
@@ -47,16 +48,18 @@ class HttpClient:
         config: UpstreamConfig,
         limits: LimitsConfig,
         held: HeldSecrets | None = None,
+        account: Account = UNCOUNTED,
         logins: Logins | None = None,
     ) -> None:
-        """`held` learns the access tokens. `logins` has the operator's login at this upstream, if it needs one."""
+        """`held` learns the access tokens. `account` counts large answers. `logins` has the operator's login at this
+        upstream, if it needs one."""
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
         self._headers = dict(config.headers)
         self._name = config.name
         self.access: Final = Access(config)
-        self.connections: Final = HostConnections(self.url, self.access, limits.response_body)
+        self.connections: Final = HostConnections(self.url, self.access, limits.response_body, account)
         self.login: LoginTokens | None = None
         """The tokens of the operator's login, if the upstream needs one."""
         self._tokens: TokenSource | None = None

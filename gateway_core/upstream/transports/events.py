@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account
+
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_RETRY_DIGITS: Final = 9
 _NEWLINE: Final = ord("\n")
@@ -18,7 +20,8 @@ _FRAMES: Final = ((b"event: message\r\ndata: ", b"\r\n\r\n"), (b"event: message\
 
 
 class EventTooLarge(Exception):
-    """An event or an unfinished line is larger than the parser's limit. The parser cannot be used afterwards."""
+    """An event or an unfinished line is larger than the parser's limit or the memory. The parser cannot be used
+    afterwards. The text continues "the server …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,16 @@ class Event:
 
 
 class EventParser:
-    """Splits one event stream into events. `limit`: maximum bytes of data in one event."""
+    """Splits one event stream into events."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, account: Account = UNCOUNTED) -> None:
+        """`limit`: maximum bytes of data in one event. `account` counts large unfinished events until `release`."""
         self.last_id = ""
         """The id to send as `Last-Event-ID` on reconnection; also set by events without data."""
         self.retry: int | None = None
         """Milliseconds to wait before a reconnection; None until the stream sends `retry:`."""
         self._limit = limit
+        self._claim = account.claim()
         self._line = bytearray()
         self._data = bytearray()
         self._has_data = False
@@ -107,13 +112,22 @@ class EventParser:
         if self._has_data:
             event = Event(self._type or "message", bytes(self._data[:-1]))
         self._data.clear()
+        self.release()
         self._has_data = False
         self._type = ""
         return event
 
+    def release(self) -> None:
+        """Give back what was counted of an unfinished event: it has ended, or will not be read."""
+        if self._claim.size:
+            self._claim.release()
+
     def _check_size(self, more: int) -> None:
-        if len(self._data) + more > self._limit:
-            raise EventTooLarge(f"an event of the stream is larger than {self._limit} bytes")
+        size = len(self._data) + more
+        if size > self._limit:
+            raise EventTooLarge(f"sent an event larger than {self._limit} bytes")
+        if size > COUNTED_FROM and not self._claim.grow(size):
+            raise EventTooLarge("sent an event that does not fit into the gateway's memory (limits.memory)")
 
 
 def _only_message(chunk: bytes) -> bytes | None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -32,6 +32,13 @@ from gateway_core.upstream.base import NoMcpAnswer, ServerInfo
 from gateway_core.upstream.request_body import modern_meta
 from gateway_core.upstream.requests import Reply
 
+MAX_CAPABILITIES: Final = 64 * 1024
+"""Maximum bytes of a server's capabilities."""
+MAX_INSTRUCTIONS: Final = 32 * 1024
+"""Characters of a server's instructions that agents get."""
+MAX_NAME: Final = 256
+"""Characters that are kept of a server's name and of its version."""
+
 
 class Wire(Protocol):
     """A transport during the negotiation."""
@@ -52,17 +59,17 @@ class _Implementation(msgspec.Struct):
 
 
 class Initialized(msgspec.Struct, rename="camel"):
-    """The result of `initialize`."""
+    """The result of `initialize`. Its capabilities are an object in JSON."""
 
     protocol_version: str
-    capabilities: dict[str, Any]
+    capabilities: Raw
     server_info: _Implementation = msgspec.field(default_factory=_Implementation)
     instructions: str | None = None
 
 
 class _Discovered(msgspec.Struct, rename="camel"):
     supported_versions: list[str]
-    capabilities: dict[str, Any]
+    capabilities: Raw
     instructions: str | None = None
     ttl_ms: Any = None
     cache_scope: Any = None
@@ -102,6 +109,7 @@ def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
     """Adopt the version of a discovery result. Returns None if it is unreadable or names no modern version."""
     try:
         found = msgspec.json.decode(result, type=_Discovered)
+        capabilities = _decoded(found.capabilities)
     except (msgspec.DecodeError, RecursionError):
         return None
     mutual = [known for known in MODERN_PROTOCOL_VERSIONS if known in found.supported_versions]
@@ -115,10 +123,10 @@ def _adopt_discovered(wire: Wire, result: bytes) -> ServerInfo | None:
     return ServerInfo(
         era="modern",
         protocol_version=mutual[-1],
-        capabilities=found.capabilities,
-        name=server.name,
-        version=server.version,
-        instructions=found.instructions,
+        capabilities=capabilities,
+        name=server.name[:MAX_NAME],
+        version=server.version[:MAX_NAME],
+        instructions=_cut(found.instructions),
         hint=hint_of(found.ttl_ms, found.cache_scope),
     )
 
@@ -143,6 +151,7 @@ async def greet(wire: Wire, capabilities: Mapping[str, Any]) -> Initialized:
         raise reply.error
     try:
         found = msgspec.json.decode(reply.result, type=Initialized)
+        _decoded(found.capabilities)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RpcError.of_gateway(UPSTREAM_FAILED, f"the answer to initialize is malformed: {error}") from None
     if found.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -161,11 +170,26 @@ async def accept(wire: Wire, found: Initialized) -> ServerInfo:
     return ServerInfo(
         era="legacy",
         protocol_version=found.protocol_version,
-        capabilities=found.capabilities,
-        name=found.server_info.name,
-        version=found.server_info.version,
-        instructions=found.instructions,
+        capabilities=_decoded(found.capabilities),
+        name=found.server_info.name[:MAX_NAME],
+        version=found.server_info.version[:MAX_NAME],
+        instructions=_cut(found.instructions),
     )
+
+
+def _decoded(capabilities: Raw) -> dict[str, Any]:
+    """The capabilities. Raises `msgspec.DecodeError` if they are no object, `RpcError` if they are too large: each
+    connection keeps them, and decoded they may take thirty times their size."""
+    if len(capabilities) > MAX_CAPABILITIES:
+        raise RpcError.of_gateway(
+            UPSTREAM_FAILED, f"the server's capabilities are larger than {MAX_CAPABILITIES} bytes"
+        )
+    return msgspec.json.decode(capabilities, type=dict[str, Any])
+
+
+def _cut(instructions: str | None) -> str | None:
+    """One character more than agents get, so that they see that something is missing."""
+    return None if instructions is None else instructions[: MAX_INSTRUCTIONS + 1]
 
 
 def _supported(error: BaseException | None) -> list[str] | None:

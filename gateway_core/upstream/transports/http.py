@@ -258,7 +258,7 @@ class HttpConnection(Connection):
         if response.is_json:
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:
-            parser = EventParser(self._limit)
+            parser = EventParser(self._limit, self._context.account)
             if not await self._session.events(response, parser, lambda data: self._heard(data, pending)):
                 await self._resume(parser, pending)
         else:
@@ -273,7 +273,7 @@ class HttpConnection(Connection):
         while not self._session.modern and last_id and attempts < RESUMPTIONS:
             attempts += 1
             await asyncio.sleep(RESUME_DELAY if retry is None else max(0.01, retry / 1000))
-            parser = EventParser(self._limit)
+            parser = EventParser(self._limit, self._context.account)
             try:
                 response = await self._session.open("GET", {hdrs.LAST_EVENT_ID: last_id})
             except DeliveryError:
@@ -336,7 +336,7 @@ class HttpConnection(Connection):
                 raise OutcomeUnknown(f"HTTP {response.status}")
             if response.status != 200 or response.content_type != EVENT_STREAM:
                 raise RpcError.of_gateway(UPSTREAM_FAILED, f"it has no such stream: HTTP {response.status}")
-            await session.events(response, EventParser(self._limit), heard)
+            await session.events(response, EventParser(self._limit, self._context.account), heard)
         finally:
             response.close()
 

@@ -65,7 +65,7 @@ async def stand_by(
         message = read(data, session.context, session.unexpected)
         return message is not None and session.other(message)
 
-    await listen(open_stream, session.events, heard, gap, limit)
+    await listen(open_stream, session.events, heard, gap, lambda: EventParser(limit, session.context.account))
 
 
 async def listen(
@@ -73,19 +73,19 @@ async def listen(
     read_events: Callable[[ClientResponse, EventParser, Callable[[bytes], bool]], Awaitable[bool]],
     on_message: Callable[[bytes], bool],
     on_gap: Callable[[], None],
-    limit: int,
+    new_parser: Callable[[], EventParser],
 ) -> None:
     """Keep a stream open and pass its messages on, until cancelled or the server has no such stream.
 
     `open_stream` gets the last event id (empty for none) and returns the response, or None if the server has no such
     stream. `read_events` passes the messages of one stream to `on_message`. `on_gap` is called when a stream was
-    reopened without an event id. `limit`: bytes of one event.
+    reopened without an event id. `new_parser` makes the parser of one stream.
     """
     last_id = ""
     pauses = Pauses()
     opened_before = False
     while True:
-        parser = EventParser(limit)
+        parser = new_parser()
         pauses.begin()
         try:
             response = await open_stream(last_id)

@@ -75,14 +75,14 @@ class SseConnection(DuplexConnection):
         raise kind(f"the server answered the request for its event stream with HTTP {response.status}")
 
     async def _read(self, stream: ClientResponse, endpoint: asyncio.Future[URL]) -> None:
-        parser = EventParser(self._limits.response_body)
+        parser = EventParser(self._limits.response_body, self._context.account)
         reason = "ended its event stream"
         try:
             await follow(stream, parser, lambda event: self._take(event, endpoint), self.unexpected)
         except Noisy as noisy:
             reason = noisy.reason
-        except EventTooLarge:
-            reason = f"sent an event larger than {self._limits.response_body} bytes"
+        except EventTooLarge as error:
+            reason = str(error)
         except OSError:
             reason = "broke off its event stream"
         except Exception as error:  # noqa: BLE001 - after any error, nothing reads the stream

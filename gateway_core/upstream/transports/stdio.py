@@ -15,6 +15,7 @@ from typing import Final
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import DeliveryError, NotSent, UnusableAnswer
+from gateway_core.limits.accounts import COUNTED_FROM, NO_ROOM, UNCOUNTED, Account
 from gateway_core.upstream.base import ClientContext, ServerInfo
 from gateway_core.upstream.liveness import busy_until
 from gateway_core.upstream.messages.malformed import EDGE, id_at_the_edges
@@ -31,12 +32,14 @@ _ENVELOPE: Final = re.compile(rb'\{\s*"(?:jsonrpc|id|result|error)"\s*:')
 
 
 class TooLong:
-    """The first and last bytes of a line that is longer than the limit."""
+    """The first and last bytes of a line that is longer than the limit, or does not fit into the memory."""
 
-    __slots__ = ("head", "tail")
+    __slots__ = ("fits", "head", "tail")
     KEPT: Final = EDGE
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, *, fits: bool) -> None:
+        """`fits`: whether there was room in the memory."""
+        self.fits = fits
         self.head = head[: self.KEPT]
         self.tail = b""
 
@@ -50,10 +53,12 @@ class TooLong:
 
 
 class Lines:
-    """Splits bytes into lines, without line ends, in a single pass. `limit`: bytes of one line."""
+    """Splits bytes into lines, without line ends, in a single pass."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, account: Account = UNCOUNTED) -> None:
+        """`limit`: bytes of one line. `account` counts a large unfinished line until `release`."""
         self._limit = limit
+        self._claim = account.claim()
         self._part = bytearray()
         self._too_long: TooLong | None = None
 
@@ -71,18 +76,27 @@ class Lines:
             elif self._part.strip():
                 lines.append(bytes(self._part))
             self._part.clear()
+            self.release()
         self._take(rest)
         return lines
 
     def _take(self, data: bytes) -> None:
+        size = len(self._part) + len(data)
         if self._too_long is not None:
             self._too_long.more(data)
-        elif len(self._part) + len(data) > self._limit:
-            self._too_long = TooLong(bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT])
+        elif size > self._limit or (size > COUNTED_FROM and not self._claim.grow(size)):
+            head = bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT]
+            self._too_long = TooLong(head, fits=size > self._limit)
             self._too_long.more(data)
             self._part = bytearray()
+            self.release()
         else:
             self._part += data
+
+    def release(self) -> None:
+        """Give back what was counted of an unfinished line: it has ended, or will not be read."""
+        if self._claim.size:
+            self._claim.release()
 
 
 def without_banner(line: bytes) -> bytes:
@@ -115,6 +129,7 @@ class StdioConnection(DuplexConnection):
         self._deaths = deaths
         self._early = early
         self._child: Child | None = None
+        self._lines: Lines | None = None
         self._queued = 0
         self._unread: deque[bytes | TooLong] = deque()
         """Complete lines that were not handled yet."""
@@ -143,7 +158,7 @@ class StdioConnection(DuplexConnection):
 
     async def _connect(self) -> None:
         # New for each child: an unfinished line of the first must not prefix the first line of the second.
-        lines = Lines(self._limits.response_body)
+        lines = self._lines = Lines(self._limits.response_body, self._context.account)
         early, self._early = self._early, None
         child = self._child = early or Child(self._config)
         child.hear(lambda data: self._output(lines.feed(data)), self._child_ended, self._patience)
@@ -185,6 +200,8 @@ class StdioConnection(DuplexConnection):
 
     async def _release(self) -> None:
         self._unread.clear()
+        if self._lines is not None:
+            self._lines.release()
         if self._later is not None:
             self._later.cancel()
         if self._child is not None:
@@ -240,7 +257,10 @@ class StdioConnection(DuplexConnection):
 
     def _answer_too_long(self, line: TooLong) -> None:
         limit = self._limits.response_body
-        self.unexpected.note("line longer than the limit", f"{limit} bytes")
+        if line.fits:
+            self.unexpected.note("line longer than the limit", f"{limit} bytes")
+        else:
+            self.unexpected.note("line that does not fit into the gateway's memory", "limits.memory")
         pending = self._pending.get(line.request_id or 0)
         if pending is not None and pending.sent:
-            pending.fail(UnusableAnswer(f"the server's answer is longer than {limit} bytes"))
+            pending.fail(UnusableAnswer(f"the server's answer is longer than {limit} bytes" if line.fits else NO_ROOM))

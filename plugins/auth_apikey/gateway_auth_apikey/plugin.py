@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from loguru import logger
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gateway_auth_apikey import key_file
 from gateway_auth_apikey.keys import PREFIX, UNKNOWN, Key
@@ -40,10 +40,6 @@ def _readable(path: Path) -> Path:
     return path
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
 class Settings(PluginConfig):
     """Settings of `auth_apikey`."""
 
@@ -53,7 +49,7 @@ class Settings(PluginConfig):
     header: Annotated[str, AfterValidator(_field_name)] = Field(
         default="X-Api-Key", description="header that may hold the key, besides Authorization: Bearer"
     )
-    keys: Annotated[tuple[Record, ...], BeforeValidator(_as_tuple)] = Field(
+    keys: tuple[Record, ...] = Field(
         default=(), description="records of further keys, as keys add --inline prints them"
     )
 

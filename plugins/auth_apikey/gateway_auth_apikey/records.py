@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway_auth_apikey.keys import ID, UNKNOWN, Key, check_hash, hash_of
 
@@ -29,12 +29,16 @@ def _name(text: str) -> str:
     return text
 
 
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Groups = Annotated[tuple[Name, ...], BeforeValidator(_as_tuple), Field(max_length=MAX_GROUPS)]
+Groups = Annotated[tuple[Name, ...], Field(max_length=MAX_GROUPS)]
+Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
 class Record(BaseModel):
@@ -46,8 +50,8 @@ class Record(BaseModel):
     id: Annotated[str, AfterValidator(_id)] = Field(description="the public part of the key")
     hash: Annotated[str, AfterValidator(check_hash)] = Field(description="hash of its secret part", repr=False)
     groups: Groups = Field(default=(), description="groups of the principal")
-    created: AwareDatetime | None = Field(default=None, description="when it was made")
-    expires: AwareDatetime | None = Field(default=None, description="when it stops working")
+    created: Time | None = Field(default=None, description="when it was made")
+    expires: Time | None = Field(default=None, description="when it stops working")
     profile: Name | None = Field(default=None, description="claim `profile` of the principal")
 
     def has_expired(self, now: datetime) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import os
 from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from gateway_auth_apikey.keys import Key, matches
+from gateway_core import network_of
 
 THREADS: Final = 2
 MAX_WAITING: Final = 256
@@ -48,7 +48,7 @@ class Verifier:
 
         `address`: of the client. Networks take turns, so that one cannot make the others wait for all of its keys.
         """
-        await self._turn(_network(address))
+        await self._turn(network_of(address))
         comparison = asyncio.get_running_loop().run_in_executor(self._threads, matches, key.secret, stored)
         comparison.add_done_callback(self._next)  # not when this coroutine ends, which may be earlier
         matched = await asyncio.shield(comparison)
@@ -95,12 +95,3 @@ class Verifier:
                 turn.set_result(None)
                 return
         self._running -= 1
-
-
-def _network(address: str) -> str:
-    """The address, or the /64 of an IPv6 address, which one customer has."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return address if found.version == 4 else str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))

@@ -33,6 +33,7 @@ def test_a_new_key_matches_its_record_and_the_line_holds_no_secret():
         ({"groups": ["a"] * 101}, "groups: "),
         ({"expires": "2027-01-01T00:00:00"}, "expires: "),
         ({"expires": "soon"}, "expires: "),
+        ({"expires": "9999-12-31T23:59:59-12:00"}, "expires: is out of range"),
         ({"secret": "hunter2"}, "secret: "),
     ],
 )

@@ -138,6 +138,18 @@ async def test_who_stops_waiting_leaves_no_place_taken(checker, comparisons):
     assert await asyncio.gather(*(checker.verify(key, UNKNOWN, "a") for key in MANY[10:12])) == [False, False]
 
 
+async def test_who_stops_waiting_makes_room_for_another(checker, comparisons, monkeypatch):
+    monkeypatch.setattr(verifier, "MAX_WAITING_PER_NETWORK", 1)
+    tasks = [asyncio.create_task(checker.verify(key, UNKNOWN, "a")) for key in MANY[:3]]
+    await until(lambda: comparisons.running == 2)
+    tasks[2].cancel()
+    await asyncio.gather(tasks[2], return_exceptions=True)
+    assert not checker._waiting
+    tasks[2] = asyncio.create_task(checker.verify(MANY[3], UNKNOWN, "a"))
+    comparisons.end(3)
+    assert await asyncio.gather(*tasks) == [False, False, False]
+
+
 async def test_a_turn_that_comes_as_its_owner_leaves_goes_to_the_next(checker, comparisons, monkeypatch):
     pass_on = checker._next
 
@@ -155,3 +167,4 @@ async def test_a_turn_that_comes_as_its_owner_leaves_goes_to_the_next(checker, c
     await asyncio.gather(*tasks[:2], tasks[3])
     assert comparisons.began.count(MANY[3].secret) == 1
     assert comparisons.began.count(MANY[2].secret) == 0
+    await until(lambda: checker._running == 0)

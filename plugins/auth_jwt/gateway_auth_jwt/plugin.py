@@ -29,7 +29,7 @@ class _Issuer:
 
     def __init__(self, config: IssuerConfig, audience: str) -> None:
         self.config = config
-        self.audiences: Final = config.audience or (audience,)
+        self.audiences: Final = config.audience or _forms(audience)
         self.token_types: Final = frozenset(each.lower().removeprefix("application/") for each in config.token_types)
         self.keys: Final[KeyStore] = _store(config)
 
@@ -94,6 +94,11 @@ def _store(config: IssuerConfig) -> KeyStore:
     named = [URL(config.issuer)] if config.jwks_uri is None else [URL(config.jwks_uri)]
     ca = None if config.ca is None else str(config.ca)
     return RemoteKeys(config.issuer, Fetcher(named, ca), config.jwks_uri)
+
+
+def _forms(audience: str) -> tuple[str, ...]:
+    """The forms of the gateway's URL: without a path, a slash at the end makes no difference (RFC 3986, 6.2.3)."""
+    return (audience,) if _path(audience) else (audience.rstrip("/"), audience.rstrip("/") + "/")
 
 
 def _path(audience: str) -> str:

@@ -14,7 +14,7 @@ from yarl import URL
 from gateway_auth_jwt.fetcher import is_loopback
 from gateway_auth_jwt.key_set import Algorithm
 from gateway_auth_jwt.key_stores import read_keys
-from gateway_core import PluginConfig
+from gateway_core import ConfigPath, PluginConfig
 
 _MAX_ISSUER: Final = 512
 _AUDIENCE_PATH: Final = re.compile(r"/?|(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -56,13 +56,14 @@ class IssuerConfig(PluginConfig):
         description="the claims that hold groups; a list of names leads to a member of a claim",
     )
     jwks_uri: str | None = Field(default=None, description="the https URL of its keys, instead of discovery")
-    jwks_file: Path | None = Field(
-        default=None, description="the absolute path of a file with its keys (JWKS), instead of discovery"
-    )
-    ca: Path | None = Field(
+    jwks_file: ConfigPath | None = Field(
         default=None,
-        description="the absolute path of a PEM file with the authorities to trust for its server, instead of the "
-        "system's",
+        description="a file with its keys (JWKS), instead of discovery; a relative path starts at the configuration "
+        "file's folder",
+    )
+    ca: ConfigPath | None = Field(
+        default=None,
+        description="a PEM file with the authorities to trust for its server, instead of the system's",
     )
 
     @field_validator("issuer")
@@ -84,7 +85,6 @@ class IssuerConfig(PluginConfig):
     @classmethod
     def _check_jwks_file(cls, value: Path | None) -> Path | None:
         if value is not None:
-            _check_absolute(value)
             try:
                 read_keys(value)
             except OSError as problem:
@@ -95,7 +95,6 @@ class IssuerConfig(PluginConfig):
     @classmethod
     def _check_ca(cls, value: Path | None) -> Path | None:
         if value is not None:
-            _check_absolute(value)
             try:
                 ssl.create_default_context(cafile=value)
             except ssl.SSLError:
@@ -161,11 +160,6 @@ def _check_url(value: str) -> None:
         raise ValueError(wanted)
     if url.user is not None or "#" in value:
         raise ValueError("it must be a URL without user and fragment")
-
-
-def _check_absolute(path: Path) -> None:
-    if not path.is_absolute():
-        raise ValueError("it must be an absolute path")
 
 
 def _repeated(values: Iterable[str]) -> str | None:

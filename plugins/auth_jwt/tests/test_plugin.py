@@ -126,6 +126,15 @@ async def test_the_audience_of_an_issuer_replaces_that_of_the_gateway(authority:
     assert isinstance(await offline(authority.token(), issuer=own), Reject)
 
 
+@pytest.mark.parametrize("audience", ["https://gateway.example.com", "https://gateway.example.com/"])
+async def test_without_a_path_a_slash_at_the_end_makes_no_difference(
+    authority: Any, offline: Any, audience: str
+) -> None:
+    for form in ("https://gateway.example.com", "https://gateway.example.com/"):
+        assert isinstance(await offline(authority.token(aud=form), audience=audience), Principal)
+    assert isinstance(await offline(authority.token(), audience=audience), Reject)
+
+
 async def test_scopes_and_groups_come_from_the_configured_claims(authority: Any, offline: Any) -> None:
     places = {
         "scopes_from": ["scp", "roles"],
@@ -334,7 +343,8 @@ def garbled() -> dict[str, str]:
 async def test_a_token_that_cannot_be_read_is_refused(offline: Any, what: str) -> None:
     refused = await offline(garbled()[what])
     assert isinstance(refused, Reject)
-    assert refused.message.startswith("the token is refused: it")
+    reasons = ("it is encrypted", "its header cannot be read", "its payload cannot be read", "is not base64url")
+    assert any(reason in refused.message for reason in reasons)
 
 
 @pytest.mark.parametrize(

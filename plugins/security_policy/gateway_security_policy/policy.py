@@ -119,16 +119,16 @@ class Policy:
 
         A call about a task is about a call of the tool that created it.
         """
-        kind, method, names = call.kind, call.method, (call.name, call.original_name)
-        annotations: Mapping[str, Any] = {}
-        if kind == "tool":
-            tool = call.tool
-            if tool is None:
-                return
-            names = (tool.name, call.original_name if method == "tools/call" else tool.original_name)
-            method, annotations = "tools/call", tool.annotations
-        for upstream in call.upstreams:
-            yield self._subject(method, kind, names, upstream, annotations)
+        if call.kind != "tool":
+            names = (call.name, call.original_name)
+            return [self._subject(call.method, call.kind, names, upstream, {}) for upstream in call.upstreams]
+        return [] if call.tool is None else self.subjects_of(call.tool, call.upstreams)
+
+    def subjects_of(self, tool: Tool, upstreams: tuple[str, ...] | None = None) -> Iterable[Subject]:
+        """A call of a tool, at each of these upstreams, by default all of the tool."""
+        names, hints = (tool.name, tool.original_name), tool.annotations
+        owners = tool.upstreams if upstreams is None else upstreams
+        return [self._subject("tools/call", "tool", names, upstream, hints) for upstream in owners]
 
     def listed(self, view: View, method: str, entry: Published, kind: str, annotations: Mapping[str, Any]) -> bool:
         """Whether a list shows a name: whether a call of it may be allowed."""

@@ -20,10 +20,9 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from gateway_core import Call, Reject, hookimpl
+from gateway_core import Call, Reject, hookimpl, network_of
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
-from gateway_security_ratelimit.networks import network_of
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""
@@ -142,10 +141,15 @@ def _rules(config: RateLimit.Config, general: tuple[Check, ...], arrivals: Arriv
         given = override.model_dump(exclude_none=True, include=set(Limit.model_fields))
         if "rate_limit_per_minute" in given:
             given.setdefault("burst", None)  # the general burst belongs to the general rate
-        tools = re.compile("|".join(map(fnmatch.translate, override.tools))) if override.tools else None
+        tools = re.compile("|".join(map(_pattern, override.tools))) if override.tools else None
         limit = Limit(**{**inherited, **given})
         yield Rule(number, frozenset(override.groups), tools, override.shared, checks(limit, arrivals, counts))
     yield Rule(len(config.limits), frozenset(), None, False, general)
+
+
+def _pattern(glob: str) -> str:
+    """The regular expression of a glob in which only `*` and `?` have a meaning."""
+    return fnmatch.translate(glob.replace("[", "[[]"))
 
 
 def _refusal(tool: str, found: list[tuple[Whose, Check, Key]], now: float, *, shared: bool) -> Reject:

@@ -2,7 +2,6 @@
 
 import pytest
 from gateway_security_ratelimit import limits
-from gateway_security_ratelimit.networks import network_of
 from gateway_security_ratelimit.plugin import RateLimit
 from pydantic import ValidationError
 
@@ -56,6 +55,22 @@ def test_the_first_limit_that_fits_group_and_tool_counts():
     assert limiter.passed(9, name="slow_1", principal=member(name="carol")) == 2
     assert limiter.passed(9, name="slow_11", principal=member(name="carol")) == 1
     assert limiter.passed(9, name="slow_1", principal=claimed("dave")) == 2
+
+
+@pytest.mark.parametrize(
+    ("glob", "fits", "others"),
+    [
+        ("a*", ["a", "abc", "a.b"], ["ba", "A"]),
+        ("a?c", ["abc", "a.c"], ["ac", "abbc"]),
+        ("[ab]*", ["[ab]x"], ["a", "b"]),
+        ("a.c", ["a.c"], ["abc"]),
+        ("*_x_*", ["a_x_", "_x__x_b"], ["a_x"]),
+    ],
+)
+def test_globs_of_tools(glob, fits, others):
+    limiter = Limiter(rate_limit_per_minute=1, limits=[{"tools": ["other", glob], "rate_limit_per_minute": 2}])
+    assert {name: limiter.passed(3, name=name) for name in fits} == dict.fromkeys(fits, 2)
+    assert {name: limiter.passed(3, name=name) for name in others} == dict.fromkeys(others, 1)
 
 
 def test_a_name_with_the_letters_of_a_group_is_no_member_of_it():
@@ -182,20 +197,6 @@ def test_an_ipv6_customer_is_one_address():
     passed = sum(limiter.passed(2, principal=claimed("a", f"2001:db8::{number}")) for number in range(20))
     assert passed == 3
     assert limiter.call(principal=claimed("a", "2001:db8:0:1::1")) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8::7", "2001:db8::/64"),
-        ("2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"),
-        ("", ""),
-        ("stdio", "stdio"),
-    ],
-)
-def test_networks(address, network):
-    assert network_of(address) == network
 
 
 # -- settings --------------------------------------------------------------------------------------------------------

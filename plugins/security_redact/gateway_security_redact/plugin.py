@@ -6,22 +6,25 @@ With `redact_results`, it also hides secrets in results to the agent. Requests t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from zlib import crc32
 
 import msgspec
 from pydantic import Field, field_validator
 
-from gateway_core import Call, CallResult, PluginConfig, hookimpl, note
+from gateway_core import Call, CallResult, PluginConfig, RpcError, hookimpl, note
+from gateway_security_redact.background import PATIENCE, SearchThread
 from gateway_security_redact.hiding import DEFAULT_PATTERNS, Hider, object_once
 
 _UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
 """Maximum bytes of a result that `redact_results` searches. It withholds a larger one."""
-MAX_LOGGED: Final = 64 * 1024
+MAX_LOGGED: Final = 32 * 1024
 """Maximum bytes of a payload that is searched for the log. Of a larger one, the log has only the size."""
+AT_ONCE: Final = 16 * 1024
+"""Bytes of a result up to which `redact_results` searches it at once. It searches a larger one in a thread."""
 _MAX_NAME: Final = 256
 
 
@@ -62,6 +65,7 @@ class Redact:
         self._hider = Hider(config.patterns, builtin=config.builtin)
         self._log_hider = Hider(config.patterns, builtin=config.builtin, handles=True)
         self._known = lru_cache(maxsize=1024)(self._named)
+        self._thread = SearchThread()
 
     @hookimpl
     def before_call(self, call: Call) -> None:
@@ -69,8 +73,14 @@ class Redact:
             arguments = _Payload(call.raw_arguments or b"{}")
             self._log(call, partial(self._line, "request", call, "", arguments))
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._thread.close()
+
     @hookimpl
-    def after_call(self, call: Call, result: CallResult) -> CallResult | None:
+    def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
         logged = self._config.log_responses and self._is_sampled(call)
         if result.error is not None:
             return self._after_error(call, result, logged)
@@ -80,13 +90,34 @@ class Redact:
             self._log(call, partial(self._line, "response", call, f"{result.outcome} ", payload))
         if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
+        return self._hidden(call, result, len(payload.raw), partial(self._without_secrets, result, payload))
+
+    def _hidden(
+        self, call: Call, result: CallResult, size: int, search: Callable[[], CallResult | None]
+    ) -> CallResult | Awaitable[CallResult | None] | None:
+        """The outcome of `search`, at once or from the thread. `size`: bytes that it searches."""
+        if size > MAX_SCANNED:
+            return _withheld(result, f"{size} bytes, {MAX_SCANNED} at most")
+        return search() if size <= AT_ONCE else self._later(call, result, search)
+
+    async def _later(
+        self, call: Call, result: CallResult, search: Callable[[], CallResult | None]
+    ) -> CallResult | None:
+        try:
+            return await self._thread.run(call.principal.address, search)
+        except TimeoutError:
+            return _withheld(result, f"not done within {PATIENCE:g} s")
+
+    def _without_secrets(self, result: CallResult, payload: _Payload) -> CallResult | None:
         content = payload.content()
         if content is None:
-            return _withheld(result)
+            return _withheld(result, "unreadable")
         hidden = self._hider.value(content)
         return None if hidden is content else result.replace(hidden)
 
-    def _after_error(self, call: Call, result: CallResult, logged: bool) -> CallResult | None:
+    def _after_error(
+        self, call: Call, result: CallResult, logged: bool
+    ) -> CallResult | Awaitable[CallResult | None] | None:
         """Log an error and hide its secrets: errors may quote the arguments."""
         error = result.error
         if error is None:
@@ -95,6 +126,10 @@ class Redact:
             self._log(call, partial(self._error_line, call, result))
         if not self._config.redact_results:
             return None
+        size = len(_written([error.message, error.data]))
+        return self._hidden(call, result, size, partial(self._error_without_secrets, result, error))
+
+    def _error_without_secrets(self, result: CallResult, error: RpcError) -> CallResult | None:
         message, data = self._hider.text(error.message), self._hider.value(error.data)
         same = message is error.message and data is error.data
         return None if same else result.replace_error(message, data)
@@ -136,7 +171,11 @@ class Redact:
 
     def _error_line(self, call: Call, result: CallResult) -> str:
         assert result.error is not None, "it has failed"
-        message = self._cut(_encoded(self._log_hider.text(result.error.message)))
+        text = result.error.message
+        if len(text) > MAX_LOGGED:
+            message = f"[{len(text)} characters, not logged]"
+        else:
+            message = self._cut(_encoded(self._log_hider.text(text)))
         return f"{self._begin('response', call)}{result.outcome} {result.error.code} {message}"
 
     @staticmethod
@@ -187,7 +226,6 @@ def _encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _withheld(result: CallResult) -> CallResult:
-    reason = f"{len(result.raw)} bytes, {MAX_SCANNED} at most" if len(result.raw) > MAX_SCANNED else "unreadable"
+def _withheld(result: CallResult, reason: str) -> CallResult:
     message = f"the answer is withheld: security_redact cannot search it for secrets ({reason}); the call was executed"
     return CallResult.refused(message, upstream=result.upstream)

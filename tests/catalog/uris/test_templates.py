@@ -73,6 +73,7 @@ def call_of(upstream: str, uris: list[str]) -> tuple[Exchange, CallResult]:
 
 
 async def links_of(world: World, upstream: str, uris: list[str]) -> list[str]:
+    await world.catalog.settled()
     """The URIs of the links in a result of that upstream, as agents get them."""
     linked = await world.catalog.linked(*call_of(upstream, uris))
     return [block["uri"] for block in json.loads(linked.raw)["content"]]

@@ -82,14 +82,14 @@ def test_the_help_lists_it_after_the_commands_of_the_core(install: Any) -> None:
 
 
 def test_a_plugin_cannot_replace_a_command_of_the_core(install: Any) -> None:
-    module = install("stop", "raise SystemExit('never imported')")
+    module = install("stop", GOOD)
     assert "Stop the running gateway" in run("stop", "--help").output
-    assert "never imported" not in run("--help").output
+    assert "Watch the night." not in run("--help").output
     assert module not in sys.modules
 
 
 def test_only_the_named_command_is_imported(install: Any) -> None:
-    watch, other = install("watch"), install("other", "1 / 0")
+    watch, other = install("watch"), install("other")
     assert run("watch", "begin", "1").exit_code == 0
     assert watch in sys.modules
     assert other not in sys.modules

@@ -227,6 +227,30 @@ async def test_a_guesser_has_to_wait_and_others_go_on(
         assert (await call(world, helpers, "modern", bearer("bob"))).status == 200
 
 
+async def test_a_guesser_keeps_no_known_credentials_at_its_address_out(
+    start: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "REFUSAL_BURST", 2.0)
+    monkeypatch.setattr(authentication, "REFUSAL_RATE", 0.001)
+    keys = Keys()
+    keys.remember = 0.05
+    world = await start(authenticators=[keys])
+    assert (await call(world, helpers, "modern", bearer("alice"))).status == 200
+    found = [(await call(world, helpers, "modern", bearer("wrong"))).status]
+    for number in range(5):
+        found.append((await call(world, helpers, "modern", {"Authorization": f"Bearer guess-{number}"})).status)
+    assert found[-1] == 429
+    monkeypatch.setattr(authentication, "MAX_ASKING", 0)
+    for _ in range(3):
+        await asyncio.sleep(0.1)  # until what is known of alice has to be asked for again
+        asked = len(keys.asked)
+        assert (await call(world, helpers, "modern", bearer("alice"))).status == 200
+        assert len(keys.asked) == asked + 1
+    keys.revoked.add("alice")
+    await asyncio.sleep(0.1)
+    assert (await call(world, helpers, "modern", bearer("alice"))).status == 401
+
+
 async def test_what_is_remembered_is_bounded_and_has_no_credentials(
     start: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.downstream.auth.keys import Keys
+
 ORIGIN = "http://localhost:6274"
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
 
@@ -52,6 +54,16 @@ async def test_every_endpoint_answers_preflights(sse_world: Any, path: str, meth
 async def test_what_clients_of_mcp_send_is_allowed(world: Any, name: str) -> None:
     async with world.http.options(world.url, headers=preflight("POST", "content-type", name)) as response:
         assert name.lower() in names_in(response.headers["Access-Control-Allow-Headers"])
+
+
+async def test_a_page_may_send_the_headers_that_authenticators_read(start: Any) -> None:
+    world = await start(authenticators=[Keys()])
+    async with world.http.options(world.url, headers=preflight("POST", "x-api-key")) as response:
+        assert response.status == 204
+        assert "x-api-key" in names_in(response.headers["Access-Control-Allow-Headers"])
+    async with world.http.post(world.url, json=CALL, headers={"Origin": ORIGIN}) as response:
+        assert response.status == 401
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN, "the refusal can be read"
 
 
 @pytest.mark.parametrize(

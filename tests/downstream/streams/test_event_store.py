@@ -12,6 +12,8 @@ from loguru import logger
 
 from gateway_core.downstream.streams.event_store import EventStore
 from gateway_core.downstream.streams.stream import Keep, Mailbox
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 
 
 class Wire:
@@ -492,3 +494,57 @@ async def test_the_end_of_the_session_ends_what_was_resumed(world: Any) -> None:
     assert json.loads(events[-1]["data"])["error"]["code"] == -31006
     async with resume(world, session, priming["id"]) as response:
         assert response.status == 404
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> MemoryBudget:
+    """A budget of which one network may have 2.5 MB."""
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
+    return MemoryBudget(10_000_000, lambda: 0)
+
+
+async def test_stored_events_count_until_the_end_of_the_session(budget: MemoryBudget) -> None:
+    kept = EventStore(Account(budget, "one"))
+    await written(kept, b"x" * 500_000)
+    second = await written(kept, b"y" * 600_000)
+    assert budget.held_by("one") == 1_100_000
+    kept.drop(second)
+    assert budget.held_by("one") == 500_000
+    kept.close()
+    assert budget.held_by("one") == 0
+
+
+async def test_without_room_what_was_written_is_forgotten_and_no_answer_is(budget: MemoryBudget) -> None:
+    others = [EventStore(Account(budget, "one")) for _ in range(2)]
+    for other in others:
+        await written(other, b"x" * 1_000_000)
+    kept = EventStore(Account(budget, "one"))
+    unread = Mailbox()
+    answered = kept.begin(unread)
+    unread.put(b"the answer", Keep.ALWAYS)
+    old = await written(kept, b"1" * 300_000)
+    new = await written(kept, b"2" * 300_000)
+    assert budget.held_by("one") <= 2_500_000
+    assert await resumed(kept, old, 0) == [], "a gap"
+    assert await resumed(kept, new, 0) == [b"2" * 300_000]
+    unread.close()
+    assert await resumed(kept, answered, 0) == [b"the answer"]
+    for store in (kept, *others):
+        store.close()
+    assert budget.held_by("one") == 0
+
+
+async def test_a_standalone_stream_whose_events_were_forgotten_cannot_be_resumed_before_them(
+    budget: MemoryBudget,
+) -> None:
+    other = EventStore(Account(budget, "one"))
+    for _ in range(4):
+        await written(other, b"x" * 600_000)
+    kept = EventStore(Account(budget, "one"))
+    mailbox = Mailbox()
+    stream = kept.begin(mailbox, standalone=True)
+    mailbox.put(b"y" * 300_000)
+    mailbox.close()
+    await stream.serve(Wire())  # type: ignore[arg-type]
+    assert kept.find(f"{stream.name}-0") is None
+    assert kept.find(f"{stream.name}-1") is not None

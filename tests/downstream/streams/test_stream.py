@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from gateway_core.downstream.streams.stream import Keep, Mailbox
 from gateway_core.http1.sse import event
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 
 
 @pytest.fixture
@@ -116,3 +119,48 @@ async def test_room_is_waited_for() -> None:
 
 def test_an_event_is_one_data_line() -> None:
     assert event(b'{"a":"\\n\\ndata: x"}') == b'event: message\ndata: {"a":"\\n\\ndata: x"}\n\n'
+
+
+KB = 1024
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> MemoryBudget:
+    """A budget of which one network may have 2500 KB."""
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
+    return MemoryBudget(10_000 * KB, lambda: 0)
+
+
+async def test_what_is_queued_counts_until_it_is_taken(budget: MemoryBudget) -> None:
+    mailbox = Mailbox(Account(budget, "one"))
+    mailbox.put(b"small", Keep.ALWAYS)
+    assert budget.held_by("one") == 0
+    for _ in range(10):
+        mailbox.put(b"x" * 100 * KB, Keep.ALWAYS)
+    assert budget.held_by("one") == 1000 * KB + 5
+    for _ in range(11):
+        await mailbox.get()
+    assert budget.held_by("one") == 0
+
+
+@pytest.mark.parametrize("end", [Mailbox.discard, lambda mailbox: None], ids=["discarded", "no longer referred to"])
+async def test_what_was_never_taken_is_given_back(budget: MemoryBudget, end: Any) -> None:
+    mailbox = Mailbox(Account(budget, "one"))
+    mailbox.put(b"x" * 1000 * KB)
+    assert budget.held_by("one") == 1000 * KB
+    end(mailbox)
+    del mailbox
+    assert budget.held_by("one") == 0
+
+
+async def test_without_room_notifications_are_dropped_and_answers_stay(budget: MemoryBudget) -> None:
+    other, mailbox = (Mailbox(Account(budget, "one")) for _ in range(2))
+    other.put(b"x" * 2000 * KB, Keep.ALWAYS)
+    for number in range(10):
+        mailbox.put(b"%d" % number + b"n" * 100 * KB, Keep.NOTICE)
+    assert budget.held_by("one") <= 2500 * KB
+    assert mailbox.size < 500 * KB
+    mailbox.put(b"a" * 2000 * KB, Keep.ALWAYS)
+    assert mailbox.kept == 1
+    assert mailbox.size == 2000 * KB
+    assert budget.held_by("one") == 4000 * KB, "it is counted all the same"

@@ -9,9 +9,19 @@ import pytest
 
 from gateway_core.api import Era, Kind
 from gateway_core.errors import OutcomeUnknown, RpcError
+from gateway_core.limits.accounts import Account
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
-from gateway_core.upstream.lists.fetched_lists import FetchedList
-from gateway_core.upstream.lists.listing import MAX_BYTES, MAX_ENTRY, MAX_ITEMS, MAX_PAGES, MAX_WARNINGS, fetch_list
+from gateway_core.upstream.lists.fetched_lists import FetchedList, FetchedLists
+from gateway_core.upstream.lists.listing import (
+    COPIES,
+    MAX_BYTES,
+    MAX_ENTRY,
+    MAX_ITEMS,
+    MAX_PAGES,
+    MAX_WARNINGS,
+    fetch_list,
+)
 from gateway_core.upstream.requests import Reply
 
 GOOD = {"name": "good", "inputSchema": {"type": "object"}}
@@ -213,3 +223,45 @@ async def test_a_definition_does_not_say_what_only_the_gateway_says(kind: Kind) 
     found = await listed(json.dumps({key: [entry]}).encode(), kind)
     assert json.loads(found.items[0].raw)["_meta"] == found.items[0].definition["_meta"] == {"own": 1}
     assert "keys of its _meta that only the gateway may set are removed" in found.warnings[0]
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> MemoryBudget:
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
+    return MemoryBudget(100 * 1024 * 1024, lambda: 0)
+
+
+def large(entries: int, size: int = 10_000) -> bytes:
+    return page(*({**GOOD, "name": f"t{number}", "description": "x" * size} for number in range(entries)))
+
+
+async def test_a_list_counts_as_long_as_something_refers_to_it(budget: MemoryBudget) -> None:
+    found = await listed(large(200), account=Account(budget, "a"))
+    held = budget.held_by("a")
+    assert 200 * 10_000 * COPIES < held < 200 * 12_000 * COPIES
+    lists = FetchedLists().with_list("tool", found, hinted=True)
+    del found
+    assert budget.held_by("a") == held
+    again = FetchedLists().with_list("tool", await listed(large(200), account=Account(budget, "a")), hinted=True)
+    assert budget.held_by("a") == 2 * held
+    again = again.sharing(lists)
+    assert budget.held_by("a") == held, "both share one list"
+    del lists
+    assert budget.held_by("a") == held
+    again = again.with_failure("tool", "gone").only(["tool"])
+    assert budget.held_by("a") == held
+    again = again.only([])
+    assert budget.held_by("a") == 0
+
+
+async def test_a_list_that_does_not_fit_is_an_error_and_counts_no_more(budget: MemoryBudget) -> None:
+    with pytest.raises(RpcError, match="does not fit into the gateway's memory"):
+        await listed(large(1000), account=Account(budget, "a"))
+    assert budget.held_by("a") == 0
+    assert len((await listed(large(100), account=Account(budget, "a"))).items) == 100
+
+
+async def test_of_chosen_tools_only_these_count(budget: MemoryBudget) -> None:
+    found = await listed(large(500), wanted=frozenset({"t1"}), account=Account(budget, "a"))
+    assert names(found) == ["t1"]
+    assert budget.held_by("a") < 100_000

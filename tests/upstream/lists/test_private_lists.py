@@ -11,6 +11,8 @@ from gateway_core.api import Principal
 from gateway_core.config import UpstreamConfig
 from gateway_core.errors import NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp.cache_hints import MAX_TTL_MS, Hint, hint_of
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists import private_lists
@@ -35,17 +37,18 @@ class Server:
 
     closed = False
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account = UNCOUNTED) -> None:
+        self.gateways = answer("gateways")
         self.info = INFO
         self.asked: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
         self.now = answer("own")
         config = UpstreamConfig(name="a", transport="stdio", command="x")
-        self.published = PublishedLists(config)
-        self.private = PrivateLists(config, self.published, self.ask)
+        self.published = PublishedLists(config, account=account)
+        self.private = PrivateLists(config, self.published, self.ask, account=account)
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
-        return answer("gateways")
+        return self.gateways
 
     async def ask(self, exchange: Exchange, request: Request) -> Reply:
         found, who = self.now, exchange.agent.principal.id
@@ -172,3 +175,51 @@ def test_a_hint_is_what_it_means(ttl: object, scope: object, hint: Hint) -> None
 def test_merged_hints_are_as_short_and_as_private_as_any() -> None:
     assert Hint(5, public=True).merged(Hint(9, public=True)) == Hint(5, public=True)
     assert Hint(5, public=True).merged(Hint(9)) == Hint(5)
+
+
+@pytest.fixture
+async def counted(monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A server with a share of 25 MB."""
+    monkeypatch.setattr("gateway_core.limits.budget.trim", lambda: None)
+    made = Server(Account(MemoryBudget(100_000_000, lambda: 0), "a"))
+    await made.published.fetch(made)  # type: ignore[arg-type]
+    return made
+
+
+def large(first: str, entries: int) -> Reply:
+    listed = [
+        {"name": f"{first}{number}", "inputSchema": {"type": "object"}, "description": "x" * 10_000}
+        for number in range(entries)
+    ]
+    return Reply(json.dumps({"tools": listed, "cacheScope": "private", "ttlMs": 0}).encode())
+
+
+async def test_a_list_of_the_gateway_that_does_not_fit_leaves_the_last_one(counted: Server) -> None:
+    counted.gateways = large("large", 1000)
+    await counted.published.fetch(counted)  # type: ignore[arg-type]
+    fetched = counted.published.fetched
+    assert fetched is not None
+    assert [item.name for item in fetched.of("tool")] == ["gateways"]
+    (warning,) = [text for text in fetched.warnings if "memory" in text]
+    assert warning == (
+        "tools/list of upstream a failed, its last known entries stay: it does not fit into the gateway's memory "
+        "(limits.memory)"
+    )
+
+
+async def test_without_room_the_private_lists_that_were_unused_for_longest_are_dropped(counted: Server) -> None:
+    budget = counted.private._account.budget
+    assert budget is not None
+    for number in range(8):
+        counted.now = large(f"of{number}", 150)
+        await counted.private.renew(agent(f"a{number}"))
+    kept = [number for number in range(8) if counted.names(f"a{number}")]
+    assert 0 not in kept
+    assert len(kept) >= 3
+    assert budget.held_by("a") <= 25_000_000
+    counted.now = large("of8", 150)
+    for _ in range(2):  # the first may have to make room
+        await counted.private.renew(agent("a8"))
+    assert counted.names("a8") == [f"of8{number}" for number in range(150)]
+    counted.private.drop_oldest(100)
+    assert budget.held_by("a") < 100_000

@@ -13,6 +13,7 @@ from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream, RpcErr
 from gateway_core.upstream.base import NoMcpAnswer, ServerInfo
 from gateway_core.upstream.request_body import with_meta
 from gateway_core.upstream.requests import Reply
+from gateway_core.upstream.transports.handshakes import MAX_INSTRUCTIONS
 from gateway_core.upstream.transports.negotiation import negotiate
 
 
@@ -246,3 +247,28 @@ def test_the_agents_own_keys_pass_and_those_of_its_hop_do_not() -> None:
 def test_a_legacy_request_without_anything_to_say_has_no_meta() -> None:
     assert with_meta({"name": "t"}, LEGACY, {}) == {"name": "t"}
     assert with_meta({}, LEGACY, {}, {"progressToken": 1}) == {}
+
+
+MANY = {f"c{number}": {} for number in range(10_000)}
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_a_server_with_capabilities_beyond_measure_is_refused(era: str) -> None:
+    found = {**(DISCOVERED if era == "modern" else INITIALIZED), "capabilities": MANY}
+    wire = FakeWire(Reply(json.dumps(found).encode()))
+    with pytest.raises(RpcError, match="the server's capabilities are larger than 65536 bytes"):
+        await negotiate(wire, None, capabilities={}, modern_possible=era == "modern")
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+async def test_little_is_kept_of_what_a_server_says_of_itself(era: str) -> None:
+    """Each connection keeps it, and each agent's session may have one."""
+    server = {"name": "n" * 1_000_000, "version": "v" * 1_000_000}
+    if era == "modern":
+        found: dict[str, Any] = {**DISCOVERED, "_meta": {"io.modelcontextprotocol/serverInfo": server}}
+    else:
+        found = {**INITIALIZED, "serverInfo": server}
+    wire = FakeWire(Reply(json.dumps({**found, "instructions": "i" * 1_000_000}).encode()))
+    info = await negotiate(wire, None, capabilities={}, modern_possible=era == "modern")
+    assert (info.name, info.version) == ("n" * 256, "v" * 256)
+    assert info.instructions == "i" * (MAX_INSTRUCTIONS + 1)
