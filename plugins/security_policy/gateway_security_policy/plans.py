@@ -76,6 +76,7 @@ def plan(rules: Iterable[Rule], facts: Mapping[str, Any], subject: Subject) -> P
     return Plan(facts, subject, tuple(steps), NO_RULE)
 
 
-def concerned(rules: Iterable[Rule], principal: Principal) -> tuple[Rule, ...]:
-    """The rules that concern a principal."""
-    return tuple(rule for rule in rules if not rule.concerns(principal))
+def concerned(rules: Iterable[Rule], principal: Principal, facts: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """The rules that concern a principal. `facts`: the variable `principal`."""
+    settled = (rule.settled(facts) for rule in rules if not rule.concerns(principal))
+    return tuple(rule for rule in settled if rule is not None)

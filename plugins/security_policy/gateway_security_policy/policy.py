@@ -1,6 +1,7 @@
 """The policy: what the rules decide about calls and lists, remembered as far as it does not depend on the call.
 
-Principals whom the same rules concern share one **view**, unless an expression reads the principal. A view remembers
+Principals whom the same rules concern share one **view**, unless an expression compares the principal with the tool or
+the arguments. A view remembers
 the plans of the names that were used. All memories are bounded.
 """
 
@@ -72,6 +73,7 @@ class Policy:
     def __init__(self, config: PolicyConfig) -> None:
         self.unannotated: Final[Tier] = config.unannotated
         self.rules: Final = tuple(Rule(number, rule) for number, rule in enumerate(config.rules, 1))
+        self._reads_principal = any(rule.uses("principal") for rule in self.rules)
         self._principals: OrderedDict[int, tuple[Principal, View]] = OrderedDict()
         """By `id(principal)`: the gateway uses one object for all calls of an agent, and hashing one is slow."""
         self._views: OrderedDict[Any, View] = OrderedDict()
@@ -81,8 +83,9 @@ class Policy:
         found = self._principals.get(id(principal))
         if found is not None and found[0] is principal:
             return found[1]
-        rules = concerned(self.rules, principal)
-        facts = facts_of(principal) if any(rule.uses("principal") for rule in rules) else {}
+        facts = facts_of(principal) if self._reads_principal else {}
+        rules = concerned(self.rules, principal, facts)
+        facts = facts if any(rule.uses("principal") for rule in rules) else {}
         key: Any = (tuple(rule.number for rule in rules), id(principal) if facts else 0)
         view = None if facts else self._views.get(key)
         if view is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from gateway_core import Principal
@@ -91,7 +93,7 @@ class Rule:
         """Its place in the file, from 1."""
         self.config: Final = config
         self.then: Final[Effect] = config.then
-        self.when: Final = None if config.when is None else Expression(config.when)
+        self.when: Expression | None = None if config.when is None else Expression(config.when)
         self._who: Final = _who(config)
         self._upstreams = _globs(config.upstreams)
         self._names: Final = {
@@ -110,6 +112,27 @@ class Rule:
     def uses(self, variable: str) -> bool:
         """Whether its expression reads a variable."""
         return self.when is not None and variable in self.when.uses
+
+    def settled(self, principal: Mapping[str, Any]) -> Rule | None:
+        """The rule for one principal: without its expression if that reads nothing but the principal and holds.
+
+        None if it does not match then, whatever the call is about.
+        """
+        when = self.when
+        if when is None or when.uses != {"principal"}:
+            return self
+        try:
+            holds = when.holds(principal, {}, None)
+        except EvaluationError:
+            holds = self.then == "deny"
+        return self._free if holds else None
+
+    @cached_property
+    def _free(self) -> Rule:
+        """The same rule without its expression."""
+        found = copy.copy(self)
+        found.when = None
+        return found
 
     def concerns(self, principal: Principal) -> str:
         """Empty if the rule concerns the principal; otherwise the key that does not match."""

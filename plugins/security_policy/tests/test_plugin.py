@@ -114,8 +114,9 @@ def test_the_profile_is_a_claim():
     assert not allows(rule, call({}))
 
 
-def test_principals_with_equal_ids_and_other_claims_are_judged_apart():
-    plugin = policy({"when": "principal.claims.team == 'red'", "then": "allow"})
+@pytest.mark.parametrize("when", ["principal.claims.team == 'red'", "tool.name + principal.claims.team == 'echored'"])
+def test_principals_with_equal_ids_and_other_claims_are_judged_apart(when):
+    plugin = policy({"when": when, "then": "allow"})
     red, blue = (make_call(principal=Principal.proven("a", issuer="i", claims={"team": t})) for t in ("red", "blue"))
     assert red.principal == blue.principal
     assert [decide(plugin, call) for call in (red, blue, red)] == ["allow", "hide", "allow"]
@@ -232,13 +233,21 @@ def test_rules_are_tried_once_for_each_principal_and_tool():
     assert tried == []
 
 
+def test_an_expression_about_the_principal_alone_is_evaluated_once_for_each():
+    plugin = policy({"when": "principal.id.startsWith('agent')", "then": "allow"}, {"then": "deny", "reason": "no"})
+    for n in range(20):
+        assert decide(plugin, make_call(f"t{n}", principal=f"agent{n}@127.0.0.1")) == "allow"
+        assert decide(plugin, make_call(f"t{n}", principal=f"other{n}@127.0.0.1")) == "no"
+    assert len(plugin.policy._views) == 2, "all agents share what is remembered, and so do all others"
+
+
 def test_what_is_remembered_is_bounded(monkeypatch):
     from gateway_security_policy import policy as module
 
     monkeypatch.setattr(module, "MAX_PRINCIPALS", 10)
     monkeypatch.setattr(module, "MAX_VIEWS", 5)
     monkeypatch.setattr(module, "MAX_NAMES", 20)
-    plugin = policy({"when": "principal.id != 'x'", "then": "allow"})
+    plugin = policy({"when": "principal.id != tool.name", "then": "allow"})
     for n in range(50):
         for m in range(30):
             assert decide(plugin, make_call(f"t{m}", principal=f"agent{n}@127.0.0.1")) == "allow"

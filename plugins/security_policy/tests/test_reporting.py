@@ -1,9 +1,9 @@
 """The mode `report`: it refuses nothing and says what it would have refused, at a bounded rate."""
 
+import pytest
 from gateway_security_policy import reporting
 from gateway_security_policy.plugin import SecurityPolicy
 from gateway_security_policy.reporting import Report
-from loguru import logger
 
 from gateway_core import Principal
 from gateway_core.testing import make_call, run_hook
@@ -23,12 +23,11 @@ class Reporting:
 
     def lines(self, *calls):
         lines = []
-        handler = logger.add(lambda line: lines.append((line.record["message"], line.record["extra"])), level="INFO")
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            # Other tests in this process may have sent the log elsewhere.
+            patch.setattr(reporting, "note", lambda message, fields: lines.append((message, fields)))
             for call in calls:
                 assert run_hook(self.plugin, "before_call", call) is None
-        finally:
-            logger.remove(handler)
         return lines
 
 
