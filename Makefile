@@ -1,6 +1,6 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults floods fuzz check fix docs e2e soak conformance compatibility bench peers guard clean
+.PHONY: help install demo test faults floods fuzz check fix docs e2e soak crowd conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -53,6 +53,9 @@ e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-l
 
 soak: install e2e/.venv/.installed  ## look for slopes under a long load; SOAK=8h for a long one
 	.venv/bin/python e2e/soak.py --time $(or $(SOAK),10m) $(ARGS)
+
+crowd: install  ## 100,000 sessions one after another, 10,000 idle agents at once: what the memory becomes
+	.venv/bin/python e2e/crowd.py $(ARGS)
 
 conformance: install tests/conformance/.venv/.installed tests/conformance/node_modules/.installed  ## run the official MCP suite through it
 	.venv/bin/python tests/conformance/run.py $(ARGS)

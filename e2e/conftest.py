@@ -95,6 +95,12 @@ def answers(url: str) -> int:
         return 0
 
 
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """`wait_for(condition, what)`: until it is true."""
+    return wait_until
+
+
 @dataclass
 class Processes:
     """Children of one scope; all ended at its end."""

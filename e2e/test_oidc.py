@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -37,13 +38,9 @@ class World:
     stranger: str
     log: Any
 
-    def token(self, issuer: str | None = None, **form: str) -> str:
+    def token(self, issuer: str | None = None, resource: str | None = None, **form: str) -> str:
         """An access token by the client-credentials grant."""
-        given = {"grant_type": "client_credentials", "scope": "mcp", "resource": self.gateway.url, **form}
-        answer = httpx2.post(f"{issuer or self.issuer}/token", data=given, auth=("machine", "machine-secret"))
-        assert answer.status_code == 200, answer.text
-        found: str = answer.json()["access_token"]
-        return found
+        return token_for(resource or self.gateway.url, issuer or self.issuer, **form)
 
     def post(self, token: str | None) -> httpx2.Response:
         """A modern tools/list."""
@@ -61,6 +58,15 @@ class World:
             headers["Authorization"] = f"Bearer {token}"
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
         return httpx2.post(self.gateway.url, json=body, headers=headers, timeout=30)
+
+
+def token_for(resource: str, issuer: str, **form: str) -> str:
+    """An access token by the client-credentials grant."""
+    given = {"grant_type": "client_credentials", "scope": "mcp", "resource": resource, **form}
+    answer = httpx2.post(f"{issuer}/token", data=given, auth=("machine", "machine-secret"))
+    assert answer.status_code == 200, answer.text
+    found: str = answer.json()["access_token"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +175,7 @@ async def test_a_person_logs_in_with_a_browser(world: World, mode: str, register
     assert claims(storage.tokens[-1])["sub"] == name
     wait_until(lambda: f"{name}|{world.issuer}" in world.log(), "the log names the person")
     # With the same tokens, the next connection needs no login.
-    assert "hello" in await call(world, Person(world.gateway.url, storage, "nobody"), mode)
+    assert "hello" in await call(world, Person(world.gateway.url, storage, "another"), mode)
     assert len(storage.tokens) == 1
 
 
@@ -179,6 +185,30 @@ def test_the_typescript_sdk_logs_in(world: World, tools: Any, tmp_path: Path, er
     done = tools.run_node("login.mjs", world.gateway.url, era, kind, world.issuer, sys.executable, home=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"hello from {kind}" in json.loads(done.stdout)["content"][0]["text"]
+
+
+def test_keys_and_logins_work_side_by_side(launcher: Any, tools: Any, tmp_path: Path) -> None:
+    issuer, _ = launcher.authorization_server(tools)
+    upstream, port = free_port(), free_port()
+    launcher.http_server("behind-both", upstream)
+    login = {"audience": f"http://127.0.0.1:{port}/mcp", "required_scopes": ["mcp"], "issuers": [{"issuer": issuer}]}
+    settings = {
+        "port": port,
+        "upstreams": [{"name": "demo", "transport": "http", "url": f"http://127.0.0.1:{upstream}/mcp"}],
+        "plugins": [{"name": "auth_apikey"}, {"name": "auth_jwt", **login}],
+    }
+    config = launcher.write(settings)
+    add = [str(launcher.rad), "mcp", "proxy", "keys", "add", "bob", "--config", str(config)]
+    made = subprocess.run(add, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+    world = World(launcher.start(config, port), issuer, "", None)
+    wait_until(lambda: world.gateway.upstream("demo")["state"] == "healthy", "the upstream is healthy")
+    assert world.post(made.stdout.strip()).status_code == 200
+    assert world.post(world.token()).status_code == 200
+    assert world.post(made.stdout.strip()[:-1]).status_code == 401
+    for era in ("legacy", "modern"):
+        done = tools.run_node("login.mjs", world.gateway.url, era, "person", issuer, sys.executable, home=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -224,9 +254,8 @@ def test_the_metadata_is_public_and_names_the_authorization_server(world: World)
         }
 
 
-def alone(launcher: Any, issuer: str, **settings: Any) -> World:
+def alone(launcher: Any, issuer: str, port: int, **settings: Any) -> World:
     """A gateway without upstreams that trusts `issuer`."""
-    port = free_port()
     plugin = {"name": "auth_jwt", "audience": f"http://127.0.0.1:{port}/mcp", "issuers": [{"issuer": issuer}]}
     config = launcher.write({"port": port, "plugins": [{**plugin, **settings}], "upstreams": []})
     return World(launcher.start(config, port), issuer, "", lambda: launcher.processes.log("gateway"))
@@ -234,7 +263,7 @@ def alone(launcher: Any, issuer: str, **settings: Any) -> World:
 
 def test_a_token_ends_when_it_expires(launcher: Any, tools: Any) -> None:
     issuer, _ = launcher.authorization_server(tools, token_seconds=5)
-    world = alone(launcher, issuer, leeway=0.0)
+    world = alone(launcher, issuer, free_port(), leeway=0.0)
     token = world.token()
     assert world.post(token).status_code == 200
     wait_until(lambda: time.time() >= claims(token)["exp"], "the token expires")
@@ -251,10 +280,11 @@ def test_the_log_names_the_reason_and_has_no_token(world: World) -> None:
 
 def test_an_authorization_server_that_is_gone_is_no_verdict(launcher: Any, tools: Any) -> None:
     issuer, server = launcher.authorization_server(tools)
-    world = alone(launcher, issuer)
-    token = world.token()
+    port = free_port()
+    token = token_for(f"http://127.0.0.1:{port}/mcp", issuer)
     server.terminate()
     server.wait(10)
+    world = alone(launcher, issuer, port)
     answer = world.post(token)
     assert answer.status_code == 503
     assert "www-authenticate" not in answer.headers

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway_core.api import (
+        Answer,
+        Ask,
         Call,
         CallResult,
         Claim,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from gateway_core.log.output import note
 
 __all__ = [
+    "Answer",
+    "Ask",
     "Call",
     "CallResult",
     "Claim",

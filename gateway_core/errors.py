@@ -179,6 +179,10 @@ class Permanent(NotSent):
     """Not sent for a reason that only a person can fix: no such command, no such folder."""
 
 
+class LoginNeeded(Permanent):
+    """Not sent because a person has to log in at the upstream's authorization server first."""
+
+
 class Busy(NotSent):
     """Not sent because the upstream is busy or known to be unavailable; says nothing new about its health."""
 

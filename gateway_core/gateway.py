@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 from loguru import logger
@@ -40,6 +41,7 @@ from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
+from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
@@ -47,6 +49,8 @@ from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import UpstreamEvents
 
 FIRST_DISCOVERY: Final = 30.0
+LOGINS_PATIENCE: Final = 3.0
+"""Seconds that the start waits for the file of the logins, whose keyring may ask a person first."""
 ANSWER_GRACE: Final = 1.0
 """Seconds for writing the responses of calls that the gateway ended."""
 CLOSE_GRACE: Final = 5.0
@@ -64,6 +68,7 @@ class Gateway:
         early: EarlyChildren | None = None,
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
+        logins: Path | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
 
@@ -72,6 +77,8 @@ class Gateway:
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
 
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
+
+        `logins`: the file of the operator's logins at upstreams.
         """
         self.config = config
         proxy = config.proxy
@@ -83,7 +90,9 @@ class Gateway:
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
-        self.pool = UpstreamPool(proxy, early, events, held, self.budget)
+        has_logins = any(it.auth is not None and it.auth.grant == "authorization_code" for it in proxy.upstreams)
+        self._logins = Logins(logins if has_logins else None, held)
+        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=self._logins)
         self.catalog = Catalog(
             proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory, budget=self.budget
         )
@@ -103,9 +112,10 @@ class Gateway:
             authenticators=self.chain.authenticators,
             ready=lambda: self.ready,
         )
+        self.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
-        self._polling: asyncio.Task[None] | None = None
+        self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._server: DataPlane | None = None
@@ -166,9 +176,13 @@ class Gateway:
                 self._server = server
             for note in self.catalog.notes():
                 logger.info("{}", note)
+            await self._logins.load(LOGINS_PATIENCE)
             self.health.start()
             self._loop_lag.start()
-            self._polling = asyncio.create_task(self.budget.keep_polling(), name="poll the memory")
+            self._polling = [
+                asyncio.create_task(self.budget.keep_polling(), name="poll the memory"),
+                asyncio.create_task(self._logins.keep_polling(), name="poll the logins"),
+            ]
             self._serving = True
         except BaseException:
             await self.stop()
@@ -235,8 +249,8 @@ class Gateway:
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
             steps.push_async_callback(self.input_required.parking.close)
-            if self._polling is not None:
-                self._polling.cancel()
+            for polling in self._polling:
+                polling.cancel()
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
         if self._serving:

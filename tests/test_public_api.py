@@ -14,6 +14,8 @@ from gateway_core import api
 from gateway_core.hooks import hookspecs
 
 EXPORTED = {
+    "Answer",
+    "Ask",
     "Call",
     "CallResult",
     "Claim",

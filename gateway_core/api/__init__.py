@@ -1,5 +1,6 @@
 """The types that plugins use: identities, calls, results, verdicts, tools, upstreams, conflicts; read-only."""
 
+from gateway_core.api.asking import Action, Answer, Answers, Ask, GivenAnswer
 from gateway_core.api.call import Call, CallResult, Outcome, Reject, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
 from gateway_core.api.identity import Credentials, Principal
@@ -11,6 +12,10 @@ from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.literals import Era, Kind, Transport
 
 __all__ = [
+    "Action",
+    "Answer",
+    "Answers",
+    "Ask",
     "Call",
     "CallResult",
     "Claim",
@@ -18,6 +23,7 @@ __all__ = [
     "ConfigPath",
     "Credentials",
     "Era",
+    "GivenAnswer",
     "Health",
     "Kind",
     "Outcome",

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace as _replace
 
+from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
 from gateway_core.api.definition import Definition, decoded
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
@@ -89,12 +90,21 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     """For a list method: the names in the whole list of this agent. The same object until the list changes."""
     of_prompt: bool = False
     """Whether a `completion/complete` is about a prompt, not about a resource template."""
+    session: str = ""
+    """An opaque key of the agent's session, the same for all calls in it; empty for agents without one (modern)."""
+    continues: bool = False
+    """Whether this request brings the answer to a question of a plugin, so that the plugins have seen the call before.
+
+    Only modern agents send a call again for that. A plugin that counts calls should not count it twice.
+    """
     _plugin: str = ""
     """The plugin that gets this view of the call."""
     _states: dict[str, dict[str, Any]] = {}
     """Plugin -> its state; shared by all views and rewrites of one call."""
     _decoded: dict[str, Any] = {}
     """The decoded `raw_arguments` and `raw_meta`; shared by all calls with the same bytes."""
+    _answers: Answers | None = None
+    """The answers to questions of plugins; None if there are none."""
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -121,6 +131,14 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         return self._states.setdefault(self._plugin, {})
 
     @property
+    def answers(self) -> Mapping[str, Answer]:
+        """The answers to this plugin's own questions about this call (`Ask`), by the name of the question, read-only.
+
+        Only answers to questions about exactly this call: the same name, arguments and tool as when the plugin asked.
+        """
+        return NO_ANSWERS if self._answers is None else self._answers.of(self._plugin, self.subject)
+
+    @property
     def kind(self) -> Kind:
         """What `name` names, or, for a list method, what the list holds."""
         return KINDS.get(self.method) or ("prompt" if self.of_prompt else "template")
@@ -138,6 +156,23 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     def original_name(self) -> str:
         """The upstreams' own name; `name` if no upstream serves it."""
         return self.name if self._served is None else self._served.original
+
+    def digest(self) -> str:
+        """A digest of name and arguments, independent of white space and member order, which a retry may change."""
+        return digest(self.name, self.raw_arguments)
+
+    def subject(self) -> bytes:
+        """A digest of what a question about this call is about: method, name, arguments, and what serves the name."""
+        served = None if self._served is None else [self.original_name, *self.upstreams]
+        return subject(self.method, self.digest(), served)
+
+    def with_answers(self, answers: Answers, *, continues: bool = False) -> Call:
+        """Called by the core: this call with `answers`."""
+        return _replace(self, _answers=answers, continues=continues)
+
+    def given_answers(self) -> Answers:
+        """Called by the core: the answers of all plugins' questions."""
+        return Answers() if self._answers is None else self._answers
 
     def seen_by(self, plugin: str) -> Call:
         """Called by the core: the view of this call for `plugin`, with that plugin's `state`."""
@@ -196,7 +231,9 @@ class Outcome(enum.StrEnum):
     ERROR = "error"
     """The upstream answered with a JSON-RPC error, or the request was invalid."""
     REFUSED = "refused"
-    """A plugin refused the call."""
+    """A plugin refused the call, or its agent could not be asked for a plugin."""
+    ASKED = "asked"
+    """The agent's user is asked for a plugin; the call was not executed, and the agent may send it again."""
     UNAVAILABLE = "unavailable"
     """No upstream could take the call; it was not executed."""
     UNKNOWN = "unknown"
@@ -230,8 +267,8 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def is_error(self) -> bool:
-        """Whether the outcome is anything but `OK`."""
-        return self.outcome is not Outcome.OK
+        """Whether the outcome is anything but `OK` and `ASKED`."""
+        return self.outcome is not Outcome.OK and self.outcome is not Outcome.ASKED
 
     def replace(self, content: Mapping[str, Any]) -> CallResult:
         """A copy of this result with another result object: return it from `after_call` to rewrite the result.

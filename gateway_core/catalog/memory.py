@@ -10,9 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
-import stat
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -23,9 +20,11 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
+from gateway_core import files
 from gateway_core.api import Kind
 from gateway_core.catalog.owners import Held, Owners
 from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.files import Unusable
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.lists.listing import MAX_ITEMS
@@ -177,7 +176,7 @@ class Memory:
     def _replace(self, data: bytes) -> None:
         assert self._path is not None
         try:
-            _replace(self._path, data)
+            files.replace(self._path, data)
             self._written, self._failed = data, False
         except OSError as error:
             if not self._failed:
@@ -224,52 +223,25 @@ def _raw(encoded: Mapping[str, bytes]) -> dict[str, Raw]:
     return {name: Raw(data) for name, data in encoded.items()}
 
 
-class _UselessError(Exception):
-    """Why a file is ignored."""
-
-
 def _read(path: Path) -> _Content | None:
     try:
         return _content(path)
     except FileNotFoundError:
         return None
-    except (OSError, _UselessError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        logger.warning("{} is ignored: {}; the file order decides which upstream gets a name", path, reason)
+    except Unusable as problem:
+        logger.warning("{} is ignored: {}; the file order decides which upstream gets a name", path, problem)
         return None
 
 
 def _content(path: Path) -> _Content:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _UselessError("it is no ordinary file")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
-            raise _UselessError("others may write to it")
-        data = file.read(MAX_FILE + 1)
+    data = files.read(path, MAX_FILE)
     body = data[_CHECKSUM + 1 :]
-    if len(data) > MAX_FILE or data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
-        raise _UselessError("it is damaged")
+    if data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
+        raise Unusable("it is damaged")
     try:
         content = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        raise _UselessError("another version of the gateway wrote it") from None
+        raise Unusable("another version of the gateway wrote it") from None
     if content.version != VERSION:
-        raise _UselessError("another version of the gateway wrote it")
+        raise Unusable("another version of the gateway wrote it")
     return content
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace a file atomically: a crash leaves the old one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -250,6 +250,40 @@ def call(
 
 
 @proxy.command(cls=Command)
+def login(
+    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="The upstream, by its name in the file.")],
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address; open no browser.")] = False,
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+) -> None:
+    """Log in to an upstream with a browser, for all agents of this gateway.
+
+    For upstreams with grant = "authorization_code" in their auth. The tokens are kept encrypted and renewed; a running
+    gateway uses them at once.
+
+    Example: rad mcp proxy login tracker
+    """
+    from gateway_core.cli.logins.login import login as run  # noqa: PLC0415
+
+    run(config, upstream, browser=not no_browser)
+
+
+@proxy.command(cls=Command)
+def logout(
+    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="The upstream, by its name in the file.")],
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+) -> None:
+    """Log out of an upstream: revoke its tokens at the authorization server, and delete them here.
+
+    Example: rad mcp proxy logout tracker
+    """
+    from gateway_core.cli.logins.logout import logout as run  # noqa: PLC0415
+
+    run(config, upstream)
+
+
+@proxy.command(cls=Command)
 def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the plugins with their settings: the enabled ones in their order, then the other installed ones.
 

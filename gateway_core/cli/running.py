@@ -49,6 +49,12 @@ def instance_of(path: Path) -> Instance | None:
     return None if found is None else _ready(found[1])
 
 
+def pid_file_in_use(path: Path) -> Path | None:
+    """The pid file of the gateway that runs for the configuration file `path`; None if none runs. Raises `Failed`."""
+    found = _holder(path)
+    return None if found is None else found[0]
+
+
 def _holder(path: Path) -> tuple[Path, Holder] | None:
     """The locked pid file of the configuration file `path`, and its holder."""
     for place in pid_files(path):

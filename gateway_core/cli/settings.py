@@ -40,6 +40,11 @@ def names_file(config: Config) -> Path | None:
     return None if config.path is None else file_of(state_folder(config.path) / config.path.name)
 
 
+def logins_file(path: Path, folder: Path) -> Path:
+    """The file of the logins of a configuration file: `mcp-proxy.logins` in its state folder."""
+    return folder / path.with_suffix(".logins").name
+
+
 def require_enabled(config: Config) -> None:
     """Raise `UsageError` unless the file says `enable = true`."""
     if not config.proxy.enable:
@@ -63,7 +68,9 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     setup(QuietLog(), to_terminal=False, held=held)
     off = [one.name for one in config.disabled]
     memory = Memory(config.proxy, names_file(config), writes=False, disabled=off)
-    gateway = Gateway(config, admin_token=secrets.token_urlsafe(32), memory=memory, held=held)
+    logins = None if config.path is None else logins_file(config.path, state_folder(config.path))
+    token = secrets.token_urlsafe(32)
+    gateway = Gateway(config, admin_token=token, memory=memory, held=held, logins=logins)
     try:
         await gateway.start(listen=False)
         longest = max((upstream.start_timeout for upstream in config.proxy.upstreams), default=0.0)

@@ -8,9 +8,11 @@ from pydantic import Field
 
 from gateway_core.config.fields import (
     ClientAuthentication,
+    DocumentUrl,
     Filled,
     Issuer,
     PrivateKey,
+    RedirectUri,
     Resource,
     Secret,
     SigningAlgorithm,
@@ -20,23 +22,52 @@ from gateway_core.config.sections import Section
 
 
 class AuthConfig(Section):
-    """How the gateway authenticates to an upstream: the OAuth 2.0 client-credentials grant."""
+    """How the gateway authenticates to an upstream, with OAuth 2.1."""
 
-    auth_type: Literal["oauth"] = Field(default="oauth", description="The client-credentials grant is the only one.")
+    auth_type: Literal["oauth"] = Field(default="oauth", description="OAuth is the only one.")
+    grant: Literal["client_credentials", "authorization_code"] = Field(
+        default="client_credentials",
+        description="`client_credentials`: the gateway proves who it is. `authorization_code`: a person logs in once, "
+        "with `rad mcp proxy login NAME`, and the gateway acts for that person.",
+        examples=["authorization_code"],
+    )
     token_url: TokenUrl | None = Field(
         default=None,
         description="Token endpoint; https, or http on loopback. Without it, it is found through the metadata that the "
         "upstream names when it answers 401.",
         examples=["https://auth.example.com/oauth/token"],
     )
+    authorization_url: TokenUrl | None = Field(
+        default=None,
+        description="Authorization endpoint, where the browser goes; needed beside `token_url` for "
+        "`authorization_code`.",
+        examples=["https://auth.example.com/oauth/authorize"],
+    )
     issuer: Issuer | None = Field(
         default=None,
         description="The authorization server that the credentials belong to, exactly as its metadata writes it; they "
         "are sent to no other. Without it (and without `token_url`), the first that the upstream names counts "
-        "until the gateway stops.",
+        "until the gateway stops, or for `authorization_code` until the logout.",
         examples=["https://auth.example.com"],
     )
-    client_id: Filled = Field(description="Client identifier.", examples=["gateway"])
+    client_id: Filled | None = Field(
+        default=None,
+        description="Client identifier. Without it, `authorization_code` uses `client_metadata_url`, or registers a "
+        "client at the first login (RFC 7591).",
+        examples=["gateway"],
+    )
+    client_metadata_url: DocumentUrl | None = Field(
+        default=None,
+        description="Address of a client ID metadata document, which is then the client identifier, for authorization "
+        "servers that accept one (`authorization_code`).",
+        examples=["https://example.com/radium/client.json"],
+    )
+    redirect_uri: RedirectUri = Field(
+        default="http://127.0.0.1/callback",
+        description="Address on this machine that the browser returns to after a login. Without a port, a free one is "
+        "used; give one if the authorization server accepts only the registered port (`authorization_code`).",
+        examples=["http://127.0.0.1:8765/callback"],
+    )
     client_secret: Secret | None = Field(
         default=None,
         description="Client secret; from the environment or a file.",

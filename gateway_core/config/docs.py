@@ -29,151 +29,13 @@ BUNDLED_PLUGINS: Final = (
     "conflict_autoprefix",
     "conflict_priority",
     "conflict_reject",
+    "security_approval",
     "security_policy",
     "security_ratelimit",
     "security_redact",
 )
 
-COMPLETE: Final = """\
-[mcp.proxy]
-enable = true
-host = "127.0.0.1"
-port = 3000
-transport = "http"
-max_connections = 100
-separator = "__"
-replicas = "intent"
-anonymous = false
-allowed_hosts = ["gateway.example.com"]
-allowed_origins = ["https://app.example.com"]
-drain_timeout = 30.0
-timeout = 60.0
-max_timeout = 300.0
-question_timeout = 300.0
-state_keys = ["${GATEWAY_STATE_KEY}"]
-state_dir = "/var/lib/radium"
-on_missing = "error"
-
-[mcp.proxy.tls]
-cert = "gateway-cert.pem"
-key = "gateway-key.pem"
-client_ca = "company-ca.pem"
-client_certificate = "optional"
-
-[mcp.proxy.trusted_proxies]
-networks = ["127.0.0.1", "10.0.0.0/8"]
-header = "X-Forwarded-For"
-identity_header = "X-Forwarded-User"
-
-[mcp.proxy.control]
-host = "127.0.0.1"
-port = 0
-
-[mcp.proxy.limits]
-memory = 536870912
-request_body = 4194304
-response_body = 16777216
-in_flight = 1024
-sessions = 10000
-sessions_per_principal = 100
-session_idle = 1800.0
-page_size = 1000
-parked_calls = 1000
-parked_per_principal = 32
-
-[mcp.proxy.names]
-max_length = 64
-dots = false
-
-[mcp.proxy.log]
-level = "INFO"
-format = "json"
-file = "gateway.log"
-max_bytes = 16777216
-kept_files = 5
-
-[mcp.proxy.security]
-log_requests = true
-log_responses = false
-redact_patterns = ["api[_-]?key", "password", "token"]
-rate_limit_per_minute = 120
-
-[[mcp.proxy.upstreams]]
-name = "files"
-transport = "stdio"
-command = "npx"
-args = ["-y", "@modelcontextprotocol/server-filesystem", "."]
-env = { LOG_LEVEL = "warn", API_KEY = "${FILES_API_KEY}" }
-cwd = ".."
-tools = ["read_text_file", "list_directory"]
-isolation = "agent"
-start_timeout = 120.0
-max_in_flight = 16
-
-[[mcp.proxy.upstreams]]
-name = "search"
-enabled = true
-transport = "http"
-url = "https://search.example.com/mcp"
-priority = 1
-health_check_interval = 30
-group = "search-fleet"
-timeout = 20.0
-retry = { search = "safe" }
-trust_annotations = false
-
-[mcp.proxy.upstreams.auth]
-auth_type = "oauth"
-token_url = "https://auth.example.com/oauth/token"
-client_id = "gateway"
-client_secret = "${file:search.secret}"
-token_endpoint_auth_method = "client_secret_post"
-scope = "tools:read tools:call"
-resource = "https://search.example.com/mcp"
-
-[[mcp.proxy.upstreams]]
-name = "search-backup"
-transport = "sse"
-url = "http://localhost:8081/sse"
-headers = { Authorization = "Bearer ${SEARCH_TOKEN}" }
-priority = 2
-group = "search-fleet"
-
-[[mcp.proxy.upstreams]]
-name = "tickets"
-on_missing = "skip"
-transport = "http"
-url = "https://tickets.example.com/mcp"
-proxy = "http://proxy.example.com:3128"
-
-[mcp.proxy.upstreams.auth]
-issuer = "https://auth.example.com"
-client_id = "gateway"
-private_key = "${file:gateway.pem}"
-key_id = "gateway-2026"
-signing_algorithm = "ES256"
-
-[mcp.proxy.upstreams.tls]
-ca = "company-ca.pem"
-cert = "gateway-cert.pem"
-key = "gateway-key.pem"
-verify = true
-
-[[mcp.proxy.plugins]]
-name = "routing_priority"
-
-[[mcp.proxy.plugins]]
-name = "conflict_autoprefix"
-
-[[mcp.proxy.plugins]]
-name = "security_ratelimit"
-
-[[mcp.proxy.plugins]]
-name = "security_redact"
-enabled = true
-on_error = "reject"
-redact_results = true
-"""
+COMPLETE: Final = Path(__file__).with_name("complete.toml").read_text(encoding="utf-8")
 """Every key once, in a file that loads."""
 
 _SCALARS: Final[dict[Any, str]] = {
@@ -251,9 +113,10 @@ _NOTES: Final = {
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
     "`url`, `headers`, `auth`, `proxy` and `tls` for `http` and `sse`. A name must not contain the `separator`.",
-    "[mcp.proxy.upstreams.auth]": "The client is registered at the authorization server beforehand, and needs one "
-    'proof: `client_secret`, `private_key`, or `token_endpoint_auth_method = "none"`. Logins in a browser (the code '
-    "flow) are not supported. [Operations](operations.md#oauth) tells what is asked of whom.",
+    "[mcp.proxy.upstreams.auth]": "With `client_credentials`, the client is registered at the authorization server "
+    "beforehand, and needs `client_id` and one proof: `client_secret`, `private_key`, or "
+    '`token_endpoint_auth_method = "none"`. With `authorization_code`, nothing is required; '
+    "[Logins](logins.md) shows the way. [Operations](operations.md#oauth) tells what is asked of whom.",
     "[[mcp.proxy.plugins]]": "One table for each, in the order in which they run.\n\n"
     "A file without this list gets " + ", ".join(f"`{name}`" for name in DEFAULT_PLUGINS) + "; `plugins = []` in "
     "`[mcp.proxy]` means none at all. Settings of the bundled plugins: "

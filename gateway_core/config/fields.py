@@ -158,6 +158,22 @@ def _issuer(value: str) -> str:
     return value
 
 
+def _document_url(value: str) -> str:
+    url = split_url(value)
+    if url.scheme != "https" or url.path in ("", "/"):
+        raise mistake("must be an https:// URL with a path, because the URL itself is the client identifier")
+    return value
+
+
+def _redirect_uri(value: str) -> str:
+    url = split_url(value)
+    if url.scheme != "http" or url.hostname not in ("127.0.0.1", "::1", "localhost") or url.query:
+        raise mistake(
+            "must be an http:// URL on this machine, without a query: http://127.0.0.1/callback, or with a port"
+        )
+    return value
+
+
 def _resource(value: str) -> str:
     return _url(value) if value else value
 
@@ -265,6 +281,8 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 Url = Annotated[str, AfterValidator(_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
+DocumentUrl = Annotated[str, AfterValidator(_document_url)]
+RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Resource = Annotated[str, AfterValidator(_resource)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

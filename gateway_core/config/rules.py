@@ -232,17 +232,19 @@ def _stdio(upstream: dict[str, Any], path: Path) -> Iterator[Problem]:
 
 
 def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
-    """Check that the client has exactly the credential that its authentication method needs."""
-    method = auth.get("token_endpoint_auth_method")
+    """Check that the client has exactly the identifier and the credential that its grant and its method need."""
+    is_login = auth.get("grant") == "authorization_code"
     given = [key for key in ("client_secret", "private_key") if key in auth]
-    if method is None and not given:
+    yield from _login(auth, path) if is_login else _no_login(auth, path)
+    method = auth.get("token_endpoint_auth_method")
+    if method is None and len(given) > 1:
+        yield Problem((*path, "private_key"), "stands beside client_secret, and only one can be used; remove one")
+    elif method is None and not given and not is_login:
         yield Problem(
             (*path, "client_secret"),
             'is required, or private_key, or for a client without either token_endpoint_auth_method = "none"; '
             'for example: client_secret = "${CLIENT_SECRET}"',
         )
-    elif method is None and len(given) > 1:
-        yield Problem((*path, "private_key"), "stands beside client_secret, and only one can be used; remove one")
     elif isinstance(method, str) and method in _PROOFS:
         needed = _PROOFS[method]
         if needed is not None and needed not in given:
@@ -251,6 +253,36 @@ def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
             if key != needed:
                 yield Problem((*path, key), f'is not used by token_endpoint_auth_method = "{method}"; remove one')
     yield from _signing(auth, path)
+
+
+def _login(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """Check the keys of `grant = "authorization_code"`."""
+    identifiers = [key for key in ("client_id", "client_metadata_url") if key in auth]
+    if len(identifiers) > 1:
+        yield Problem((*path, "client_metadata_url"), "stands beside client_id, and only one can be used; remove one")
+    for key in ("client_secret", "private_key", "token_endpoint_auth_method"):
+        if key in auth and not identifiers:
+            yield Problem((*path, key), "belongs to a client that is registered beforehand; add its client_id")
+    if "client_secret" in auth and identifiers == ["client_metadata_url"]:
+        yield Problem((*path, "client_secret"), "cannot be used with client_metadata_url; remove it")
+    for key, other in (("token_url", "authorization_url"), ("authorization_url", "token_url")):
+        if key in auth and other not in auth:
+            yield Problem((*path, other), f'is required beside {key} for grant = "authorization_code"')
+    if "token_url" in auth and "authorization_url" in auth and "client_id" not in auth:
+        yield Problem((*path, "client_id"), "is required beside token_url, without which a client could be registered")
+
+
+def _no_login(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
+    """Check the keys of the client-credentials grant."""
+    if "client_id" not in auth:
+        yield Problem(
+            (*path, "client_id"),
+            'is required; for example: client_id = "gateway". If a person has to log in, write grant = '
+            '"authorization_code" instead',
+        )
+    for key in ("authorization_url", "client_metadata_url", "redirect_uri"):
+        if key in auth:
+            yield Problem((*path, key), 'has no effect without grant = "authorization_code"; remove it')
 
 
 def _tls(tls: dict[str, Any], url: Any, path: Path) -> Iterator[Problem]:

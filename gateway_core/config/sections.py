@@ -75,9 +75,7 @@ class LimitsConfig(Section):
     sessions_per_principal: int = Field(default=100, gt=0, description="Sessions of one legacy agent.")
     session_idle: float = Field(default=1800.0, gt=0, description="A session unused for this many seconds is closed.")
     page_size: int = Field(default=1000, gt=0, description="Entries in one page of a list.")
-    parked_calls: int = Field(
-        default=1000, gt=0, description="Calls of modern agents that wait for an answer to a server's question, in all."
-    )
+    parked_calls: int = Field(default=1000, gt=0, description="Calls that wait for an agent's answer, in all.")
     parked_per_principal: int = Field(default=32, gt=0, description="The same for one agent.")
 
 

@@ -19,6 +19,8 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import LOG_LEVELS, METHODS, TASKS
 
 MAX_NAME: Final = 64
+MAX_READ: Final = 4 * MAX_NAME
+"""Characters of a claimed name in which printable ones are searched: the search takes time for each character."""
 MAX_CLAIM: Final = 64 * 1024
 """Maximum bytes of `clientInfo`, and of the capabilities."""
 NO_META: Final[Mapping[str, Raw]] = {}
@@ -60,7 +62,7 @@ def _identity(claimed: str, printable: str) -> str:
 
 def _printable(text: str) -> str:
     """Printable ASCII of at most `MAX_NAME` characters, for logs and as keys of limits."""
-    return "".join(char for char in text if " " <= char <= "~")[:MAX_NAME].strip()
+    return "".join(char for char in text[:MAX_READ] if " " <= char <= "~")[:MAX_NAME].strip()
 
 
 def require_object(raw: Raw | bytes | None, what: str) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -29,6 +30,10 @@ BATCHING: Final = "2025-03-26"
 """The only revision with batches; 2025-06-18 removed them."""
 MAX_MESSAGES: Final = 100
 """Messages of one batch."""
+SLICE: Final = 8
+"""Requests of one batch that begin at once."""
+REST: Final = 0.001
+"""Seconds until the next ones begin; meanwhile other agents are served."""
 
 _ARRAY: Final = re.compile(rb"[ \t\r\n]*\[")
 
@@ -98,26 +103,40 @@ class PendingBatch:
     def __init__(
         self,
         reply: PostResponse,
-        answers: Sequence[tuple[Message, bytes | Running[CallResult]]],
+        requests: Sequence[tuple[Message, Mapping[str, Raw]]],
+        begin: Callable[[Message, Mapping[str, Raw]], bytes | Running[CallResult]],
         respond: Callable[[Message, Running[CallResult]], Response],
     ) -> None:
-        """`answers`: each request with its response, or with the call in flight that `respond` makes it from."""
+        """`requests`: each with the members of its `_meta`. `begin` returns the response to one, or its call in flight.
+
+        `respond` makes the response from a call that has ended.
+        """
         self.running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once all responses are ready."""
         self._reply = reply
+        self._requests = deque(requests)
+        """Requests that have not begun."""
+        self._begin = begin
         self._respond = respond
         self._ready: list[bytes] = []
         """Responses that are not on the stream yet."""
-        self._left = 1  # until all callbacks are added
+        self._left = len(requests)
         self._lost = False
         """Whether the agent can no longer get the responses."""
-        for message, answer in answers:
+        self._begin_some()
+
+    def _begin_some(self) -> None:
+        """Begin the next requests; the others follow in later turns of the loop."""
+        requests = self._requests
+        for message, meta in [requests.popleft() for _ in range(min(len(requests), SLICE))]:
+            answer = self._begin(message, meta)
             if isinstance(answer, bytes):
                 self._ready.append(answer)
+                self._count_down()
             else:
-                self._left += 1
                 answer.add_done_callback(partial(self._ended, message))
-        self._count_down()
+        if requests:
+            asyncio.get_running_loop().call_later(REST, self._begin_some)
 
     def _ended(self, message: Message, running: Running[CallResult]) -> None:
         if not self._lost:

@@ -106,7 +106,7 @@ class Legacy:
             try:
                 await self._sessions.subscribe(session, uri)
             except RpcError as error:
-                return CallResult.failed(bridge_error(error, agent.era))
+                return CallResult.failed(bridge_error(error, None, agent.era))
             return CallResult(raw=b"{}")
 
         return self._calls.begin_task(session, agent, message, subscribe())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.downstream.agents import meta_of
@@ -81,8 +84,13 @@ class LegacyHttp:
             return ACCEPTED
         session.touch()
         reply = PostResponse(client, accepted, self._budget, session.questions, session.keep)
-        answers = [(message, self._legacy.request(session, message, meta, reply)) for message, meta in requests]
-        return PendingBatch(reply, answers, _respond)
+
+        def begin(message: Message, meta: Mapping[str, Raw]) -> bytes | Running[CallResult]:
+            if self._sessions.get(caller, session.record.id) is not session:
+                return jsonrpc.error(message.id, _cancelled())
+            return self._legacy.request(session, message, meta, reply)
+
+        return PendingBatch(reply, requests, begin, _respond)
 
     def _take(self, session: LiveSession, message: Message) -> None:
         """Process a notification or a response."""
@@ -167,5 +175,9 @@ class LegacyHttp:
 def _respond(message: Message, running: Running[CallResult]) -> Response:
     """The response to a call that has ended; an error if it was cancelled."""
     if running.cancelled():
-        return Response(jsonrpc.error(message.id, RpcError.of_gateway(CANCELLED, "the request was cancelled")))
+        return Response(jsonrpc.error(message.id, _cancelled()))
     return Response(response_to(message, running)[0])
+
+
+def _cancelled() -> RpcError:
+    return RpcError.of_gateway(CANCELLED, "the request was cancelled")

@@ -41,6 +41,8 @@ class Agent:
     """The JSON of its `ClientCapabilities`."""
     session_id: str | None = None
     """Id of its legacy session, which its upstream sessions are tied to; None for modern agents."""
+    session_key: str = ""
+    """What plugins get in place of `session_id`, which is a credential; empty for modern agents."""
     standalone: BackChannel | None = field(default=None, compare=False, repr=False)
     """Back channel to a legacy agent outside of requests, on its standalone stream; None for modern agents."""
     plans: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
@@ -61,13 +63,29 @@ class BackChannel(Protocol):
 
 
 class Limiter(Protocol):
-    """A concurrency limiter of an upstream. A parked call releases its slot while its agent answers questions."""
+    """A concurrency limiter. A call releases its slot while its agent answers questions."""
 
     def release(self) -> None:
         """Release the slot to other calls."""
 
     def reacquire(self) -> None:
         """Take a slot again for the rest of the call, without waiting."""
+
+
+class CannotBeAsked(RpcError):
+    """No message can reach the agent before the answer to its request."""
+
+    def __init__(self, method: str) -> None:
+        error = RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
+        super().__init__(error.code, error.message, error.data)
+
+
+class NoAnswer(RpcError):
+    """The agent did not answer a question in time."""
+
+    def __init__(self, who: str, method: str, seconds: float) -> None:
+        error = RpcError.of_gateway(CANCELLED, f"the client did not answer {method} of {who} within {seconds:g} s")
+        super().__init__(error.code, error.message, error.data)
 
 
 class NoBackChannel:
@@ -77,7 +95,7 @@ class NoBackChannel:
         return
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        raise RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
+        raise CannotBeAsked(method)
 
 
 NO_BACK: Final = NoBackChannel()
@@ -238,20 +256,36 @@ class Exchange(msgspec.Struct, eq=False):
         params = naming(upstream, params)
         if self.asker is not None:
             return await self.asker(method, params)
+        return await self._asked(upstream, method, params, self.question_limit)
+
+    async def ask_before_sending(self, who: str, method: str, params: bytes, seconds: float, place: Limiter) -> bytes:
+        """Send a question of `who` in the gateway to the agent, before the request goes to an upstream, and wait.
+
+        The wait lasts at most `seconds` and not longer than for a server's question. `place` is released meanwhile.
+        Raises as `ask`.
+        """
+        self.away = True
+        place.release()
+        try:
+            return await self._asked(who, method, params, min(seconds, self.question_limit))
+        finally:
+            self.away = False
+            place.reacquire()
+
+    async def _asked(self, who: str, method: str, params: bytes, seconds: float) -> bytes:
         loop = asyncio.get_running_loop()
         if not self._asking:
             self._away_since = loop.time()
         self._asking += 1
         deadline = self.deadline
         if deadline is not None and not self.ended:
-            # A missing answer must not end the call: the upstream gets an error, and time to finish.
+            # A missing answer must not end the call: the asker gets an error, and time to finish.
             deadline.suspend(self.question_limit)
         try:
-            async with asyncio.timeout(self.question_limit):
+            async with asyncio.timeout(seconds):
                 return await self.back.ask(method, params)
         except TimeoutError:
-            error = f"the client did not answer {method} of {upstream} within {self.question_limit:g} s"
-            raise RpcError.of_gateway(CANCELLED, error) from None
+            raise NoAnswer(who, method, seconds) from None
         finally:
             self._asking -= 1
             if not self._asking:

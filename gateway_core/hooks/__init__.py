@@ -10,10 +10,11 @@ an exception from `pm.hook.x()` does not name its plugin. So `Chain` reads `get_
 Verdicts are values, exceptions are bugs. An exception, a wrong return type or a timeout of a hook is logged once,
 without the exception's text, which may quote the payload. The plugin's `on_error` decides how the call continues.
 
-`implementations` describes hooks, `verdicts` checks what they return, `failures` handles failed ones.
+`implementations` describes hooks, `verdicts` checks what they return, `forms` the forms of questions, `failures`
+handles failed ones.
 """
 
-from gateway_core.hooks.chain import Chain, ChainProgress
+from gateway_core.hooks.chain import Chain, ChainProgress, Question
 from gateway_core.hooks.implementations import HOOKS, LoadedPlugin, manager
 
-__all__ = ["HOOKS", "Chain", "ChainProgress", "LoadedPlugin", "manager"]
+__all__ = ["HOOKS", "Chain", "ChainProgress", "LoadedPlugin", "Question", "manager"]

@@ -83,7 +83,7 @@ class Authenticators:
                     raise
                 if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
                     client = f"a client at {credentials.address or 'an unknown address'}"
-                    log_failure(hook, error, f"{client} (logged once a minute)")
+                    log_failure(hook, error, client, note="; logged once a minute")
                 raise refusal(hook, "it is not known who makes the request") from None
         return "", None
 

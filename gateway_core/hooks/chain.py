@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 from loguru import logger
 
-from gateway_core.api import Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
+from gateway_core.api import Ask, Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
 from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
@@ -37,6 +37,16 @@ class Stage:
     plugin: str
     before: Hook | None
     after: Hook | None
+
+
+class Question(msgspec.Struct, frozen=True, eq=False):
+    """A question of a plugin to the agent's user, at which the chain stopped."""
+
+    plugin: str
+    ask: Ask
+    stage: Stage
+    due: int
+    """The number of `after_call` hooks that were due when the plugin asked."""
 
 
 class ChainProgress(msgspec.Struct, eq=False):
@@ -136,16 +146,25 @@ class Chain:
         return bool(self._checks)
 
     async def run_before(
-        self, call: Call, lookup: Callable[[Call], Call], progress: ChainProgress
-    ) -> tuple[Call, Reject | CallResult | None]:
-        """Run `before_call` of each plugin in order, until one refuses or answers.
+        self,
+        call: Call,
+        lookup: Callable[[Call], Call],
+        progress: ChainProgress,
+        answered: Question | None = None,
+    ) -> tuple[Call, Reject | CallResult | Question | None]:
+        """Run `before_call` of each plugin in order, until one refuses, answers or asks.
 
         `lookup` finds the tool of a rewritten call. `progress` records what `run_after` has to run, even if this
-        coroutine is cancelled. Returns the call as the plugins left it, and the verdict that ended the chain. The
-        verdict of a failed plugin is a `CallResult` with an error.
+        coroutine is cancelled. `answered`: the question at which the chain stopped; it goes on with the plugin that
+        asked. Returns the call as the plugins left it, and the verdict that ended the chain. The verdict of a failed
+        plugin is a `CallResult` with an error.
         """
-        end: Reject | CallResult | None = None
-        for stage in self._stages.get(call.method, ()):
+        end: Reject | CallResult | Question | None = None
+        stages = self._stages.get(call.method, ())
+        if answered is not None:
+            stages = stages[stages.index(answered.stage) :]
+            del progress.due[answered.due :]
+        for stage in stages:
             hook = stage.before
             if end is not None and hook is not None:
                 continue
@@ -159,7 +178,8 @@ class Chain:
                         if hook.is_async or hasattr(verdict, "__await__"):
                             own = Own()
                             verdict = await await_verdict(verdict)
-                        call, end = judge(call, verdict, lookup)
+                        call, judged = judge(call, verdict, lookup)
+                        end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
                 except BaseException as error:
                     if own.end(error):
                         raise
@@ -250,6 +270,10 @@ class Chain:
                 if hook.plugin.on_error == "reject":
                     return Health(False, f"the plugin {hook.plugin.name} failed in check_health")
         return None
+
+
+def _question(stage: Stage, ask: Ask, progress: ChainProgress) -> Question:
+    return Question(stage.plugin, ask, stage, len(progress.due))
 
 
 _NO_TASK: Final = Own()

@@ -79,13 +79,16 @@ def refusal(hook: Hook, what: str) -> RpcError:
     )
 
 
-def log_failure(hook: Hook, error: BaseException, subject: str) -> None:
-    """Log the plugin, the hook, the subject (an exchange's id, an upstream's name), the exception and its location."""
+def log_failure(hook: Hook, error: BaseException, subject: str, *, note: str = "") -> None:
+    """Log the plugin, the hook, the subject (an exchange's id, an upstream's name), the exception and its location.
+
+    `note`: what follows in the message.
+    """
     what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
     if isinstance(error, ReadOnlyError):
         what += f"; {ADVICE}"
     logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
-        "plugin {} failed in {} for {}: {}", hook.plugin.name, hook.name, subject, what
+        "plugin {} failed in {} for {}: {}{}", hook.plugin.name, hook.name, subject, what, note
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import pluggy
 
 from gateway_core.api import (
+    Ask,
     Call,
     CallResult,
     Claim,
@@ -51,12 +52,15 @@ def resolve_conflict(conflict: ToolConflict) -> Mapping[str, Claim] | None:
 
 
 @hookspec
-def before_call(call: Call) -> Call | Reject | CallResult | Awaitable[Call | Reject | CallResult | None] | None:
-    """See, rewrite, refuse or answer a call before it is routed.
+def before_call(
+    call: Call,
+) -> Call | Reject | CallResult | Ask | Awaitable[Call | Reject | CallResult | Ask | None] | None:
+    """See, rewrite, refuse or answer a call before it is routed, or ask the agent's user about it.
 
     :param call: the request. `call.tool` is the catalog's entry, None if no upstream serves the name.
     :returns: None passes; a new `Call` (`call.replace(…)`) rewrites; a `Reject` refuses; a `CallResult` answers in
-        place of the upstream. The first `Reject` or `CallResult` ends the chain.
+        place of the upstream. The first `Reject` or `CallResult` ends the chain. An `Ask` asks the agent's user; the
+        hook runs again with the answer in `call.answers`.
 
     Synchronous or asynchronous. Runs in the order of the TOML.
     """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from gateway_core.api import Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
+from gateway_core.api import Ask, Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
 from gateway_core.errors import RpcError, drop_traceback
 from gateway_core.hooks.failures import Misuse, Own
+from gateway_core.hooks.forms import check_form
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 
@@ -18,6 +20,12 @@ AFTER_TIMEOUT: Final = 5.0
 """Seconds that an asynchronous `after_call` may take; the exchange's own deadline does not bound it."""
 MAX_RETRY_AFTER: Final = 2**31
 """Largest `retry_after`, in seconds; in milliseconds it still fits the integers of every JSON reader."""
+MAX_MESSAGE: Final = 16 * 1024
+"""Maximum characters of a question's message."""
+MAX_URL: Final = 8192
+"""Maximum characters of the address that a question leads to."""
+_QUESTION_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_URL: Final = re.compile(rf"https?://[!-~]{{1,{MAX_URL - 8}}}")
 MAX_DATA: Final = 64 * 1024
 """Maximum bytes of the `data` of a refusal, as JSON."""
 _INT32: Final = range(-(2**31), 2**31)
@@ -52,7 +60,7 @@ async def bounded(awaitable: Awaitable[Any]) -> Any:
         raise
 
 
-def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Call, Reject | CallResult | None]:
+def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Call, Reject | CallResult | Ask | None]:
     """The call to continue with, and the verdict if it ends the chain. Raises `Misuse` if the verdict is invalid."""
     if verdict is None or verdict is call:
         return call, None
@@ -66,7 +74,10 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
         if verdict.raw_arguments is not call.raw_arguments and verdict.raw_arguments != b"":
             _check_object(verdict.raw_arguments, "a Call whose arguments")
         return lookup(verdict), None
-    return call, sound(verdict, None, "None, a Call, a Reject or a CallResult")
+    if isinstance(verdict, Ask):
+        _check_question(verdict)
+        return call, verdict
+    return call, sound(verdict, None, "None, a Call, a Reject, a CallResult or an Ask")
 
 
 def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a CallResult") -> CallResult:
@@ -112,8 +123,7 @@ def check_refusal(refusal: Reject) -> None:
     wait = refusal.retry_after
     if wait is None:
         return
-    number = isinstance(wait, int | float) and not isinstance(wait, bool)
-    if not (number and math.isfinite(wait) and 0 <= wait <= MAX_RETRY_AFTER):
+    if not (_is_number(wait) and 0 <= wait <= MAX_RETRY_AFTER):
         raise Misuse(f"returned a Reject whose retry_after is no number of seconds from 0 to {MAX_RETRY_AFTER}")
 
 
@@ -126,6 +136,29 @@ def _check_data(data: Any) -> None:
         raise Misuse("returned a Reject whose data cannot be written as JSON") from problem
     if size > MAX_DATA:
         raise Misuse(f"returned a Reject whose data is larger than {MAX_DATA} bytes")
+
+
+def _check_question(ask: Ask) -> None:
+    check_text(ask.message, "an Ask whose message")
+    check_text(ask.name, "an Ask whose name")
+    if not _QUESTION_NAME.fullmatch(ask.name):
+        raise Misuse("returned an Ask whose name is not 1 to 64 letters, digits, dots, underscores and hyphens")
+    if not 0 < len(ask.message) <= MAX_MESSAGE:
+        raise Misuse(f"returned an Ask whose message does not have 1 to {MAX_MESSAGE} characters")
+    if ask.url is not None:
+        check_text(ask.url, "an Ask whose url")
+        if ask.schema is not None:
+            raise Misuse("returned an Ask with both a schema and a url")
+        if not _URL.fullmatch(ask.url):
+            raise Misuse(f"returned an Ask whose url is not an http or https address of at most {MAX_URL} characters")
+    elif ask.schema is not None:
+        check_form(ask.schema)
+    if ask.lifetime is not None and not (_is_number(ask.lifetime) and ask.lifetime > 0):
+        raise Misuse("returned an Ask whose lifetime is not a positive, finite number of seconds")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_error(error: Any, before: RpcError | None) -> None:

@@ -13,6 +13,10 @@ MAX_EXTENSIONS: Final = 4 * 1024
 """Maximum length of all chunk extensions of one body, in bytes. Their content is ignored."""
 MAX_TRAILERS: Final = 8 * 1024
 """Maximum length of the trailers, in bytes. Their content is ignored."""
+SLICE: Final = 512
+"""Lines of chunked framing that are read at once; a chunk has two."""
+SLICE_COST: Final = 256 * 1024
+"""The bytes of a body in large chunks that count as much as one slice."""
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*+)?")
 _TRAILER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t -~\x80-\xff]*+")
@@ -28,8 +32,16 @@ class BodyReader(Protocol):
     def known(self) -> int:
         """The bytes that are announced or have arrived."""
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Add bytes; return the rest after the body once it is complete, else None. Raises `HttpError` (400, 413)."""
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has been read."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Read bytes; return those that were not read. Raises `HttpError` (400, 413).
+
+        After a complete body they do not belong to it. Else they are to be fed again later, in front of further bytes:
+        there are many small chunks, which are read in slices.
+        """
 
     def body(self) -> bytes:
         """The complete body."""
@@ -40,16 +52,18 @@ class LengthBody:
 
     def __init__(self, length: int) -> None:
         self.known = length
+        self.complete = False
         self._left = length
         self._body = bytearray()
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes) -> bytes:
         left = self._left
         self._left -= len(data)
         if self._left > 0:
             self._body += data
-            return None
+            return b""
         self._body += data[:left]
+        self.complete = True
         return data[left:]
 
     def body(self) -> bytes:
@@ -61,6 +75,7 @@ class ChunkedBody:
 
     def __init__(self, limit: int) -> None:
         """`limit`: bytes of the body without its framing."""
+        self.complete = False
         self._limit = limit
         self._state = _SIZE
         self._left = 0
@@ -71,30 +86,32 @@ class ChunkedBody:
         self._trailers = 0
         self._body = bytearray()
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes) -> bytes:
         data = self._partial + data
         self._partial = b""
         position = 0
-        while True:
+        for _ in range(SLICE):
             if self._state == _DATA:
                 piece = data[position : position + self._left]
                 self._body += piece
                 position += len(piece)
                 self._left -= len(piece)
                 if self._left:
-                    return None
+                    return b""
                 self._state = _DATA_END
             end = data.find(b"\n", position)
             if end < 0:
                 self._partial = data[position:]
                 self._check_partial()
-                return None
+                return b""
             line = data[position : end - 1]
             if end == position or data[end - 1] != 13:
                 raise _malformed()
             position = end + 1
             if self._take(line):
-                return data[position:]
+                self.complete = True
+                break
+        return data[position:]
 
     def body(self) -> bytes:
         return bytes(self._body)

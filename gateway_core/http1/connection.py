@@ -17,8 +17,9 @@ from typing import Any, ClassVar, Final, cast
 
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.application import Handler, PendingResponse, ServerContext
+from gateway_core.http1.body import SLICE_COST
 from gateway_core.http1.certificate import ClientCertificate
-from gateway_core.http1.flow import MAX_AHEAD, ReadFlow
+from gateway_core.http1.flow import DROPPED, MAX_AHEAD, REST, ReadFlow
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.reader import RequestReader
 from gateway_core.http1.response import Response
@@ -26,15 +27,12 @@ from gateway_core.http1.writer import ResponseStream, ResponseWriter
 from gateway_core.limits.shares import network_of
 
 HEAD_TIMEOUT: Final = 10.0
-"""Seconds from the first byte of a request, or from connecting, to the end of its head."""
 BODY_TIMEOUT: Final = 30.0
-"""Seconds from the end of a head to the end of the body."""
+"""Seconds from connecting, or from a request's first byte, to the end of its head; from there to that of its body."""
 IDLE_TIMEOUT: Final = 75.0
 """Seconds that a connection may stay open between requests."""
 LINGER: Final = 2.0
 """Seconds that a client has to read a last response before the connection is closed."""
-REST: Final = 0.001
-"""Seconds until the next request that is buffered already; meanwhile other connections are served."""
 
 
 class ServerConnection(asyncio.Protocol):
@@ -100,21 +98,21 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ending:
+            self._flow.pause_for(self._server.pause_for(self.network, len(data) // DROPPED))
             return
         self._reader.feed(data)
         if self._pending is None and not self._yielded:
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
-        if self._handler is not None and (seconds := self._server.pause_for(self.network, len(data))):
-            self._flow.pause()
-            asyncio.get_running_loop().call_later(seconds, self._flow.resume)
+        if self._handler is not None:
+            self._flow.pause_for(self._server.pause_for(self.network, len(data)))
 
     def _process(self) -> None:
-        """Serve the next buffered request, if it is complete; others follow after `REST`."""
+        """Serve the next buffered request, if it is complete; others, or more of its body, follow after `REST`."""
         if self._processing or self._pending is not None or self._ending:
             return
-        self._processing = True
+        self._processing, seconds = True, REST
         try:
             try:
                 request = self._read()
@@ -123,13 +121,16 @@ class ServerConnection(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
                 self._send(self._server.application.failed(error), close=True)
             else:
-                if request is None:
+                if request is not None:
+                    self._serve(*request)
+                elif self._reader.behind:
+                    seconds = max(REST, self._server.pause_for(self.network, SLICE_COST))
+                else:
                     return
-                self._serve(*request)
             if self._reader.buffer and self._pending is None and not self._ending:
                 self._flow.pause()  # until `_next`
                 self._yielded = True
-                asyncio.get_running_loop().call_later(REST, self._next)
+                asyncio.get_running_loop().call_later(seconds, self._next)
         finally:
             self._processing = False
 
@@ -314,10 +315,9 @@ class ServerConnection(asyncio.Protocol):
             self.close()
 
     def _linger(self, *, unread: bool = False) -> None:
-        """Close once everything is sent. Further input is dropped, so that no reset destroys the response.
+        """Close once everything is sent; drop further input, so that no reset destroys the response.
 
-        `unread`: whether the client may still be sending its request.
-        """
+        `unread`: whether the client may still be sending its request."""
         transport, writer = self._transport, self._writer
         self._reader.drop()
         self._handler, self._ending = None, True

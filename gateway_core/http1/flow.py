@@ -7,6 +7,10 @@ from typing import Final
 
 MAX_AHEAD: Final = 64 * 1024
 """Bytes of later requests that are buffered while one is being served."""
+REST: Final = 0.001
+"""Seconds until more of the buffered bytes are read; meanwhile other connections are served."""
+DROPPED: Final = 16
+"""Dropped bytes that count for one byte of a body."""
 
 
 class ReadFlow:
@@ -28,6 +32,12 @@ class ReadFlow:
         if not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
             transport.pause_reading()
+
+    def pause_for(self, seconds: float) -> None:
+        """Read nothing for some seconds; 0 changes nothing."""
+        if seconds:
+            self.pause()
+            asyncio.get_running_loop().call_later(seconds, self.resume)
 
     def resume(self) -> None:
         """Read on."""

@@ -62,14 +62,17 @@ class RequestReader:
                 return data[:length] if self.buffer else data
             else:
                 self._body = LengthBody(length)
-        rest = self._body.feed(data)
-        if rest is None:
-            self.buffer = b""
+        self.buffer = self._body.feed(data)
+        if not self._body.complete:
             self._claim(self._body.known)
             return None
-        self.buffer = rest
         body, self._body = self._body.body(), None
         return body
+
+    @property
+    def behind(self) -> bool:
+        """Whether the rest of the buffer belongs to an incomplete body; `body` reads it in slices."""
+        return self._body is not None and bool(self.buffer)
 
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
@@ -95,7 +98,12 @@ class RequestReader:
         self._last = None
 
     def drop(self) -> None:
-        """Drop all buffered data, and give the claimed bytes back."""
+        """Drop all buffered data, and give the claimed bytes back. Nothing can be read afterwards."""
         self.give_back()
+        self._grant = _nothing  # the connection, which has this reader, is freed without the garbage collector
         self.buffer = b""
         self._body = self._last = None
+
+
+def _nothing(_: int) -> None:
+    """Grant no bytes."""

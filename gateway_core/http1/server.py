@@ -19,7 +19,7 @@ SPARE: Final = 64
 
 BODY_RATE: Final = 4 * 1024 * 1024
 BODY_BURST: Final = 8 * 1024 * 1024
-"""Bytes per second, and at once, of bodies from one network that arrive in several pieces."""
+"""Bytes per second, and at once, that one network may send in bodies of several pieces, and after a refusal."""
 MAX_PACES: Final = 1024
 """Networks whose pace is remembered."""
 
@@ -121,7 +121,7 @@ class HttpServer:
         return self._admitted.admit(connection)
 
     def pause_for(self, network: str, size: int) -> float:
-        """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
+        """Count bytes of an incomplete body, or of dropped input; returns the seconds until more should be read."""
         pace = self._paces.get(network)
         if pace is None:
             pace = self._paces[network] = Pace(BODY_RATE, BODY_BURST)

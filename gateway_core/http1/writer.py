@@ -109,8 +109,11 @@ class ResponseWriter:
         """Fail a waiting `drain`: the connection is lost."""
         self.paused = False
         self._forget()
-        if self._backlog:
+        # Without these references, the connection is freed without the garbage collector.
+        self._keep = _uncounted
+        if self._backlog is not None:
             self._backlog.clear()
+            self.write = self._transport.write
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the connection is lost"))
             self._drained.exception()  # retrieved, because often no `drain` waits
@@ -145,6 +148,11 @@ class ResponseWriter:
             self._since = now
         self._unsent = unsent
         return now - self._since > WRITE_TIMEOUT
+
+
+def _uncounted(_: int) -> bool:
+    """Count no bytes."""
+    return True
 
 
 class ResponseStream:

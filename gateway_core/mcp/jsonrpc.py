@@ -70,6 +70,8 @@ class _ErrorObject(msgspec.Struct):
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
+_CODES: Final = 2**31
+"""Codes that some clients have no room for begin here."""
 _ENCODER: Final = msgspec.json.Encoder()
 _BACKSLASH: Final = ord("\\")
 """An integer, because `in` finds it faster than a bytes object."""
@@ -148,8 +150,8 @@ def text(raw: Raw | bytes, what: str) -> str:
 def error_of(raw: Raw | bytes) -> RpcError:
     """Decode the error object of a peer. One without a valid code gets -32603 and keeps its message.
 
-    One that is larger than `MAX_ERROR` bytes loses its data, and its message is cut: decoded, the data of an error may
-    take many times its size.
+    A code is valid if it fits into the 32 bits that some clients have for it. An object that is larger than `MAX_ERROR`
+    bytes loses its data, and its message is cut: decoded, the data of an error may take many times its size.
     """
     if len(raw) > MAX_ERROR:
         raw = _small_error(raw)
@@ -157,7 +159,8 @@ def error_of(raw: Raw | bytes) -> RpcError:
         found = _ERROR.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return RpcError(-32603, _message_in(raw) or "the upstream answered with a malformed error object")
-    return RpcError(found.code, found.message or "the upstream answered with an error without a message", found.data)
+    code = found.code if -_CODES <= found.code < _CODES else -32603
+    return RpcError(code, found.message or "the upstream answered with an error without a message", found.data)
 
 
 def _small_error(raw: Raw | bytes) -> bytes:

@@ -114,4 +114,7 @@ OUTCOME_KEY: Final = OWN_PREFIX + "outcome"
 IDEMPOTENCY_KEY: Final = OWN_PREFIX + "idempotencyKey"
 """`_meta` key of a request, the same on all attempts, so that servers can detect a repetition (rule R11)."""
 UPSTREAM_KEY: Final = OWN_PREFIX + "upstream"
-"""`_meta` key of a question: the upstream that asks (client/elicitation, Security Considerations)."""
+"""`_meta` key of a question: the upstream that asks (client/elicitation, Security Considerations). It is null if the
+gateway itself asks; no upstream can set it."""
+PLUGIN_KEY: Final = OWN_PREFIX + "plugin"
+"""`_meta` key of a question of the gateway itself: the plugin for which it asks."""

@@ -57,6 +57,7 @@ class Params(msgspec.Struct, frozen=True, eq=False):
             None if target is None else target.tool,
             target,
             of_prompt=self.ref_type == _PROMPT_REF,
+            session=agent.session_key,
         )
 
 

@@ -12,10 +12,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from loguru import logger
 from msgspec import Raw
 from msgspec.structs import replace as _replace
 
@@ -25,23 +24,21 @@ from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import (
     CANCELLED,
-    INTERNAL_ERROR,
     PLUGIN_FAILED,
-    UPSTREAM_UNAVAILABLE,
     RpcError,
-    retry_after,
 )
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.hooks import Chain, ChainProgress
+from gateway_core.hooks import Chain, ChainProgress, Question
 from gateway_core.inline.deadlines import Deadlines
 from gateway_core.inline.driver import InlineCall, in_task
-from gateway_core.internal_errors import where
-from gateway_core.log import access, output
+from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.names import IMPLEMENTATION, LISTS, TASKS
+from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
+from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.router import Router, is_untried, unknown_outcome
+from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
+from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.requests import Reply
@@ -134,6 +131,8 @@ class Delivery(msgspec.Struct, eq=False):
     """Its progress through the plugin chain; None if no plugin hooks its method."""
     _reply: Reply | None = None
     """The upstream's reply that the result was made of; None for a later round, and after a repetition."""
+    _round: Round | None = None
+    """What the request state of a request says that continues a call; None for any other request."""
 
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
@@ -175,13 +174,15 @@ class Delivery(msgspec.Struct, eq=False):
             return result
         except asyncio.CancelledError:
             running.close_deadline()
+            if not self.exchange.sent:
+                self._give_back()
             if self._chain is not None:
                 await chain.run_after(self._chain, _CANCELLED)
             result = _CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - a bug must end only its own call
             running.close_deadline()
-            result = _internal_error(self.exchange, error)
+            result = failed(self.exchange, error)
             if self._chain is not None:
                 result = await chain.run_after(self._chain, result)
             return result
@@ -194,23 +195,24 @@ class Delivery(msgspec.Struct, eq=False):
         """Find the target, run `before_call`, and deliver the request."""
         exchange, pipeline = self.exchange, self.pipeline
         plan, params = pipeline.plans.plan(exchange, self.members)
-        if plan is not None:
-            self._plan, target = plan, plan.target
+        if plan is not None:  # its tool mirrors no argument, and its calls have no request state
+            self._plan = plan
+            target = self._target = plan.target
+            call = self._call = params.call(exchange, target)
+            exchange.identify(call)
         else:
             params = read(exchange, self.members)
-            target = await self._find(params)
-        self._target = target
-        call = self._call = params.call(exchange, target)
-        exchange.identify(call)
-        if plan is None and exchange.headers is not None:  # a plan's tool mirrors no argument
-            check_headers(exchange, call, target)
+            target = self._target = await self._find(params)
+            call, params = self._checked(params)
         if exchange.method in pipeline.chain.methods:
             progress = self._chain = ChainProgress()
             given = with_names(call, pipeline.catalog) if exchange.method in LISTS else call
             call, verdict = await pipeline.chain.run_before(given, partial(self._look_up, params), progress)
-            self._call, target = call, self._target
             if verdict is not None:
-                return _rejected(verdict) if isinstance(verdict, Reject) else verdict
+                call, ended = await self._decided(call, verdict, progress, params)
+                if ended is not None:
+                    return ended
+            self._call, target = call, self._target
         if call.method in LISTS:
             return self._list(call, params)
         if target is None:
@@ -222,7 +224,8 @@ class Delivery(msgspec.Struct, eq=False):
                 request = plan.request(call, exchange)
             else:
                 request = request_for(call, params, target, exchange)
-            result, reply = await pipeline.router.dispatch(call, exchange, target, request)
+            state = None if self._round is None else self._round.upstream_state
+            result, reply = await pipeline.router.dispatch(call, exchange, target, request, state)
             self._reply = reply
             if reply is not None and reply.plain and call.method not in TASKS:
                 return result
@@ -230,6 +233,38 @@ class Delivery(msgspec.Struct, eq=False):
             await in_task()
             return await result(target)
         return pipeline.catalog.tasks.translated(call, target, result)
+
+    def _checked(self, params: Params) -> tuple[Call, Params]:
+        """The call, with its headers checked and the answers to plugins, and the params without those.
+
+        Raises `RpcError`.
+        """
+        exchange, target = self.exchange, self._target
+        call = self._call = params.call(exchange, target)
+        exchange.identify(call)
+        if exchange.headers is not None:
+            check_headers(exchange, call, target)
+        if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
+            return call, params
+        resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
+        exchange.identify(resumed.call)
+        return resumed.call, _replace(params, others=resumed.others)
+
+    async def _decided(
+        self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
+    ) -> tuple[Call, CallResult | None]:
+        """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
+        pipeline, exchange = self.pipeline, self.exchange
+        questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
+        end: Reject | CallResult | Question | None = verdict
+        while isinstance(end, Question):
+            answers = await questions.put(exchange, call, end, self._round, pipeline.clean)
+            if isinstance(answers, CallResult):
+                return call, answers
+            # The catalog may have changed while the user was asked: then the answer is to another question.
+            call, end = await pipeline.chain.run_before(look_up(call).with_answers(answers), look_up, progress, end)
+        self._call = call
+        return call, rejected(end) if isinstance(end, Reject) else end
 
     async def _find(self, params: Params) -> Target | None:
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
@@ -270,7 +305,9 @@ class Delivery(msgspec.Struct, eq=False):
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, without secrets."""
         if result.outcome is not _OK:
-            result = _cleaned(result, self.pipeline.clean)
+            if result.outcome is Outcome.UNAVAILABLE and not self.exchange.sent:
+                self._give_back()
+            result = cleaned(result, self.pipeline.clean)
         reply, agent, method, raw = self._reply, self.exchange.agent, self.exchange.method, result.raw
         if result.error is not None or (method in LISTS and result.era == agent.era):
             return result
@@ -282,28 +319,15 @@ class Delivery(msgspec.Struct, eq=False):
             return CallResult.failed(error, _ERROR, result.upstream)
         return result if raw is result.raw else _replace(result, raw=raw, era=agent.era)
 
-    def _timed_out(self) -> CallResult:
-        exchange = self.exchange
-        waiting = self._chain.running if self._chain is not None else None
-        if waiting is not None:
-            error = RpcError.of_gateway(PLUGIN_FAILED, f"plugin {waiting} did not decide in time", plugin=waiting)
-            return CallResult.failed(error, Outcome.REFUSED)
-        if exchange.upstream is None or not exchange.sent:
-            why = f"ended ({exchange.ended})" if exchange.ended else "waited too long"
-            where = f"upstream {exchange.upstream}" if exchange.upstream else "the gateway"
-            error = RpcError.of_gateway(
-                UPSTREAM_UNAVAILABLE, f"the call {why} in {where} and was not executed", **retry_after(1.0)
-            )
-            return CallResult.failed(error, Outcome.UNAVAILABLE, exchange.upstream)
-        return unknown_outcome(exchange.method, exchange.upstream, exchange.ended or self._limit_passed())
+    def _give_back(self) -> None:
+        """Make the answer to a plugin count again: the call was not sent."""
+        if self._round is not None:
+            self.pipeline.router.input_required.of_plugins.give_back(self._round)
 
-    def _limit_passed(self) -> str:
-        """The reason of a call whose deadline has passed: the limit and its key."""
-        running = self._running
+    def _timed_out(self) -> CallResult:
+        running, chain = self._running, self._chain
         assert running is not None, "set before the first step"
-        if running.when >= running.hard_limit:
-            return f"timed out after {self.pipeline.max_timeout:g} s; the key max_timeout sets this"
-        return f"timed out after {running.idle_limit:g} s without an answer or progress; the key timeout sets this"
+        return timed_out(self.exchange, running, None if chain is None else chain.running, self.pipeline.max_timeout)
 
     def _log(self, result: CallResult) -> None:
         """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
@@ -314,37 +338,4 @@ class Delivery(msgspec.Struct, eq=False):
         if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
-        fields: dict[str, Any] = {
-            "exchange": exchange.id,
-            "agent": agent.principal.id,
-            "outcome": result.outcome,
-            "ms": round(seconds * 1000, 1),
-        }
-        if upstream is not None:
-            fields["upstream"] = upstream
-        if result.error is not None:
-            fields["code"] = result.error.code
-        method, shown = exchange.method, access.shown_name(exchange.method, name)
-        members = access.members(method, shown, agent.principal.id, agent.session_id)
-        output.note(f"{method} {shown}" if shown else method, fields, members)
-
-
-def _cleaned(result: CallResult, clean: Callable[[bytes], bytes]) -> CallResult:
-    """A failure without secrets, which the reasons that the gateway gives may quote. Servers' results are clean."""
-    if result.error is None:
-        raw = clean(result.raw)
-        return result if raw is result.raw else _replace(result, raw=raw, _decoded=[])
-    data = jsonrpc.encode([result.error.message, result.error.data])
-    cleaned = clean(data)
-    return result if cleaned is data else result.replace_error(*jsonrpc.value(cleaned))
-
-
-def _internal_error(exchange: Exchange, error: Exception) -> CallResult:
-    logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
-    message = f"internal error of the gateway, see its log for {exchange.id}"
-    return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
-
-
-def _rejected(verdict: Reject) -> CallResult:
-    data = verdict.data if verdict.retry_after is None else {**verdict.data, **retry_after(verdict.retry_after)}
-    return CallResult.failed(RpcError(verdict.code, verdict.message, {**data, "source": "gateway"}), Outcome.REFUSED)
+        note(exchange, name, result, upstream, seconds)

@@ -53,15 +53,17 @@ class Router:
 
     def __init__(self, chain: Chain, input_required: InputRequired) -> None:
         self._chain = chain
-        self._input_required = input_required
+        self.input_required: Final = input_required
         self.in_flight = 0
         """Number of calls in `dispatch`."""
         self._repeating = 0
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request
+        self, call: Call, exchange: Exchange, target: Target, request: Request, state: State | None = None
     ) -> tuple[CallResult, Reply | None]:
         """Send `request` to one of the target's upstreams; returns the result of the call, and the reply it is made of.
+
+        `state`: the request state of a later round of an upstream; None for a first one.
 
         Without a reply if there was none, and for later rounds and repetitions.
 
@@ -70,16 +72,15 @@ class Router:
         """
         self.in_flight += 1
         try:
-            round_state = self._input_required.state_of(exchange, request) if STATE in request.params else None
-            if round_state is not None:
-                return await self._later_round(exchange, target, request, round_state), None
+            if state is not None:
+                return await self._later_round(exchange, target, request, state), None
             candidates = available(target.upstreams)
             failures: dict[str, NotSent] = {}
             while candidates:
                 upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
                 exchange.attempt(upstream.name)
                 try:
-                    reply = await self._input_required.send(upstream, exchange, request)
+                    reply = await self.input_required.send(upstream, exchange, request)
                 except NotSent as problem:
                     failures[upstream.name] = drop_traceback(problem)
                     candidates.remove(upstream)
@@ -98,26 +99,27 @@ class Router:
 
     async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
         """Send a later round, which only the upstream that asked may get (basic/patterns/mrtr)."""
+        self.input_required.use(state)
         upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
         if upstream is None:
-            self._input_required.give_back(state)
+            self.input_required.give_back(state)
             raise RpcError.of_gateway(
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
         exchange.attempt(upstream.name)
         try:
-            reply = await self._input_required.resume(upstream, exchange, request, state)
+            reply = await self.input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
-            self._input_required.give_back(state)
+            self.input_required.give_back(state)
             return _unavailable(Target(target.original, (upstream,)), {upstream.name: drop_traceback(problem)})
         except RefusedUpstream as problem:
-            self._input_required.give_back(state)
+            self.input_required.give_back(state)
             return _refused(upstream, problem)
         except OutcomeUnknown as problem:
             return unknown_outcome(request.method, upstream.name, problem.reason)
         except asyncio.CancelledError:
             if not exchange.sent:
-                self._input_required.give_back(state)
+                self.input_required.give_back(state)
             raise
         return answered(upstream, reply, exchange)
 
@@ -130,7 +132,7 @@ class Router:
         exchange.attempt(upstream.name)
         self._repeating += 1
         try:
-            reply = await self._input_required.send(upstream, exchange, request)
+            reply = await self.input_required.send(upstream, exchange, request)
         except (NotSent, RefusedUpstream):
             return unknown_outcome(request.method, lost, first.reason)
         except OutcomeUnknown as problem:
@@ -210,7 +212,7 @@ def is_untried(target: Target) -> bool:
 def answered(upstream: Upstream, reply: Reply, exchange: Exchange) -> CallResult:
     """The result of a call from an upstream's reply."""
     if reply.error is not None:
-        error = bridge_error(foreign_error(reply.error), exchange.agent.era)
+        error = bridge_error(foreign_error(reply.error), upstream.facts.era, exchange.agent.era)
         if exchange.missing is not None and exchange.agent.era == "modern" and upstream.facts.era == "legacy":
             # A legacy server asks and then fails; a modern one returns this error at once.
             required = {"requiredCapabilities": exchange.missing}

@@ -1,7 +1,8 @@
 """Test kit for plugins: makes calls, results, upstreams and conflicts for hooks, and runs hooks and calls.
 
 `run_hook` runs one hook of one plugin. `run_call` sends a call through the gateway's pipeline with several plugins to
-a `FakeUpstream`, without a network. The gateway itself uses nothing from this module.
+a `FakeUpstream`, without a network; a `FakeUser` answers the questions of plugins. The gateway itself uses nothing from
+this module.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal, cast
 from msgspec import Raw
 
 from gateway_core.api import (
+    Answer,
     Call,
     CallResult,
     Claim,
@@ -21,6 +23,7 @@ from gateway_core.api import (
     Credentials,
     Era,
     Kind,
+    Outcome,
     PluginConfig,
     Principal,
     Published,
@@ -31,7 +34,7 @@ from gateway_core.api import (
     UpstreamView,
 )
 from gateway_core.config import ProxyConfig
-from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
 from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
 from gateway_core.hooks.loader import construct
 from gateway_core.mcp import jsonrpc
@@ -48,9 +51,11 @@ from gateway_core.mcp.read_only import read_only
 from gateway_core.pipeline.params import ARGUMENTS_KEY
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.testing.fakes import FakeCatalog, FakeRouter, FakeUpstream, Place, Served, make_result, make_tool
+from gateway_core.testing.users import FakeUser, UserBack, answered
 
 __all__ = [
     "FakeUpstream",
+    "FakeUser",
     "configured",
     "make_call",
     "make_conflict",
@@ -74,11 +79,14 @@ def make_call(
     known: bool = True,
     original_name: str | None = None,
     listed: Sequence[Published] = (),
+    session: str = "",
+    answers: Mapping[str, Answer] | None = None,
 ) -> Call:
     """A call as a plugin gets it. `principal`: also the id of one that is not verified.
 
     Its name is served by `upstreams`, under `original_name` if that differs, unless `known` is false. A `tools/call`
-    then has a catalog entry. `listed`: for a list method, the names in the list.
+    then has a catalog entry. `listed`: for a list method, the names in the list. `answers`: to the questions of the
+    plugin about this call, by the names of the questions.
     """
     original = name if original_name is None else original_name
     tool = None
@@ -87,7 +95,7 @@ def make_call(
     raw = b"" if arguments is None else jsonrpc.encode(arguments)
     sender = Principal(principal) if isinstance(principal, str) else principal
     served = Served(original, tuple(map(Place, upstreams))) if known and method not in LISTS else None
-    return Call(
+    call = Call(
         method,
         name,
         sender,
@@ -98,7 +106,9 @@ def make_call(
         _served=served,
         listed=read_only({entry.name: entry for entry in listed}),
         of_prompt=method == "completion/complete",
+        session=session,
     )
+    return call if answers is None else answered(call, answers)
 
 
 def make_credentials(
@@ -195,32 +205,43 @@ async def _awaited(verdict: Awaitable[Any]) -> Any:
     return await verdict
 
 
-async def run_call(call: Call, upstream: FakeUpstream, *plugins: object, timeout: float = 60.0) -> CallResult:
+async def run_call(
+    call: Call, upstream: FakeUpstream, *plugins: object, timeout: float = 60.0, user: FakeUser | None = None
+) -> CallResult:
     """Send a call to an upstream through the gateway's pipeline, with the plugins in the given order.
 
     Returns what the agent would get, without the members that its protocol revision adds to every result. `plugins` are
     classes, instances, or results of `configured`. A call that a plugin renames finds a tool of that name. A call made
     with `known=False` ends as an unknown tool, unless a plugin answers it. The call ends after `timeout` seconds and
     is written to the access log.
+
+    `user` answers the questions of plugins; a modern agent then sends the call again. Without a user, the agent cannot
+    be asked.
     """
     loaded = [plugin if isinstance(plugin, LoadedPlugin) else configured(plugin) for plugin in plugins]
     config = ProxyConfig(timeout=timeout, max_timeout=max(timeout, 300.0))
     async with Chain(loaded) as chain:
-        catalog, router = FakeCatalog(call, upstream, timeout), FakeRouter(call, upstream)
+        catalog, router = FakeCatalog(call, upstream, timeout), FakeRouter(call, upstream, config)
         pipeline = Pipeline(config, cast(Any, catalog), cast(Any, router), chain, _nothing_to_wait_for)
         answer = router.subscribed if call.method == SUBSCRIBE else None
-        result = await pipeline.call(_exchange(call), _params(call), answer)
-    if router.failure is not None:
-        raise router.failure
+        params = _params(call)
+        result = await pipeline.call(_exchange(call, user), params, answer)
+        while result.outcome is Outcome.ASKED and user is not None:
+            result = await pipeline.call(_exchange(call, user), params | user.retry(result))
+    failure = router.failure or (None if user is None else user.failure)
+    if failure is not None:
+        raise failure
     return result if catalog.ended is None or result.error is not None else catalog.ended
 
 
-def _exchange(call: Call) -> Exchange:
+def _exchange(call: Call, user: FakeUser | None) -> Exchange:
     version = LATEST_MODERN_VERSION if call.era == "modern" else LATEST_HANDSHAKE_VERSION
-    capabilities = jsonrpc.encode({"extensions": {TASKS_EXTENSION: {}}})
-    return Exchange(
-        Agent(call.principal, call.era, version, capabilities=capabilities), call.method, id=call.exchange_id
-    )
+    declared: dict[str, Any] = {"extensions": {TASKS_EXTENSION: {}}}
+    if user is not None:
+        declared["elicitation"] = {"form": {}, "url": {}}
+    agent = Agent(call.principal, call.era, version, capabilities=jsonrpc.encode(declared), session_key=call.session)
+    back = UserBack(user) if user is not None and call.era == "legacy" else NO_BACK
+    return Exchange(agent, call.method, back, id=call.exchange_id)
 
 
 def _params(call: Call) -> dict[str, Raw]:

@@ -11,9 +11,12 @@ import msgspec
 from gateway_core.api import Call, CallResult, Era, Principal, Published, Tool, UpstreamFacts, UpstreamState
 from gateway_core.catalog import Target
 from gateway_core.catalog.snapshot import Snapshot
+from gateway_core.config import ProxyConfig
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp.read_only import read_only
+from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.sealing import Seal
 from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
 
@@ -134,14 +137,15 @@ class FakeCatalog:
 class FakeRouter:
     """The part of the router that the pipeline uses; every call goes to the one upstream."""
 
-    def __init__(self, given: Call, upstream: FakeUpstream) -> None:
+    def __init__(self, given: Call, upstream: FakeUpstream, config: ProxyConfig) -> None:
         self._given = given
         self._upstream = upstream
+        self.input_required: Final = InputRequired(config, Seal())
         self.failure: Exception | None = None
         """The exception of `FakeUpstream.serve`: a mistake in the test."""
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request
+        self, call: Call, exchange: Exchange, target: Target, request: Request, state: None = None
     ) -> tuple[CallResult, None]:
         given = self._given
         exchange.attempt(target.upstreams[0].name)

@@ -46,7 +46,6 @@ _PRIVATE: Final = Raw(b'"private"')
 _SCOPES: Final = frozenset({b'"private"', b'"public"'})
 _HOP_ERRORS: Final = frozenset({HEADER_MISMATCH, UNSUPPORTED_PROTOCOL_VERSION})
 
-
 MAX_REMEMBERED: Final = 1024
 """Bytes of the largest `_meta` whose translation is cached: servers often repeat it in every result."""
 
@@ -192,22 +191,24 @@ def foreign_error(error: RpcError) -> RpcError:
     return error if data is error.data else RpcError(error.code, error.message, data or None)
 
 
-def bridge_error(error: RpcError, to_era: Era) -> RpcError:
+def bridge_error(error: RpcError, from_era: Era | None, to_era: Era) -> RpcError:
     """Translate an upstream's error for an agent of `to_era` (basic/index, Error Codes).
 
+    `from_era`: the upstream's era. A legacy server chooses its codes below -32000 itself, so they prove nothing.
     A missing resource is -32002 for legacy agents and -32602 for modern ones. Errors about the hop between gateway
     and upstream (headers, versions) become errors of the gateway: the agent would look for a fault in its
     valid request. A missing capability passes to modern agents, because the upstream gets the agent's capabilities;
     legacy agents do not know that code. Codes that the modern revision does not define become -32603, with the
     upstream's code in `data.upstreamCode`.
     """
-    if error.code in _HOP_ERRORS or (error.code == MISSING_CLIENT_CAPABILITY and to_era == "legacy"):
+    defined = from_era != "legacy"
+    if defined and (error.code in _HOP_ERRORS or (error.code == MISSING_CLIENT_CAPABILITY and to_era == "legacy")):
         return RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"the upstream refused the gateway's request, it was not executed: {error.message}",
             upstreamCode=error.code,
         )
-    return _towards_legacy(error) if to_era == "legacy" else _towards_modern(error)
+    return _towards_legacy(error) if to_era == "legacy" else _towards_modern(error, defined)
 
 
 def _towards_legacy(error: RpcError) -> RpcError:
@@ -216,7 +217,8 @@ def _towards_legacy(error: RpcError) -> RpcError:
     return RpcError(RESOURCE_NOT_FOUND_LEGACY, error.message, error.data) if not_found else error
 
 
-def _towards_modern(error: RpcError) -> RpcError:
+def _towards_modern(error: RpcError, defined: bool) -> RpcError:
+    """`defined`: whether the upstream uses the codes that the modern revision defines."""
     if error.code == RESOURCE_NOT_FOUND_LEGACY:
         return RpcError(INVALID_PARAMS, error.message, error.data)
     if error.code == URL_ELICITATION_REQUIRED:
@@ -225,7 +227,7 @@ def _towards_modern(error: RpcError) -> RpcError:
             f"the upstream asks the user to open a URL, which this client cannot be asked: {error.message}",
             upstreamCode=error.code,
         )
-    if error.code != MISSING_CLIENT_CAPABILITY and -32099 <= error.code <= -32020:
+    if -32099 <= error.code <= -32020 and not (defined and error.code == MISSING_CLIENT_CAPABILITY):
         data = error.data if isinstance(error.data, dict) else {} if error.data is None else {"data": error.data}
         return RpcError(INTERNAL_ERROR, error.message, {**data, "upstreamCode": error.code})
     return error

@@ -17,6 +17,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, NotSent
 from gateway_core.exchange.exchange import Agent
 from gateway_core.inline.driver import in_task
+from gateway_core.upstream.auth import Logins, LoginTokens
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.connections.sessions import SessionConnections
@@ -40,15 +41,21 @@ class ConnectionManager:
         status: UpstreamStatus,
         announced: Announcements,
         early: EarlyChildren | None,
+        *,
+        logins: Logins | None = None,
     ) -> None:
-        """`announced` receives the notifications from all connections. `early` may hold the first child process."""
+        """`announced` receives the notifications from all connections. `early` may hold the first child process.
+
+        `logins` has the operator's login at this upstream, if it needs one.
+        """
         self._config = config
         self._limits = limits
         self._status = status
         self._announced = announced
         self._early = early
         has_client = config.transport != "stdio" and not config.misconfigured
-        self.http: Final = HttpClient(config, limits, announced.held, announced.account) if has_client else None
+        account, held = announced.account, announced.held
+        self.http: Final = HttpClient(config, limits, held, account, logins) if has_client else None
         self.isolates: Final = config.isolation in {"agent", "call"}
         """Whether legacy agents or calls do not share the main connection."""
         self.main: Connection | None = None
@@ -64,6 +71,11 @@ class ConnectionManager:
     def reachable(self) -> bool:
         """Whether the main connection is open."""
         return self.main is not None and not self.main.closed
+
+    @property
+    def login(self) -> LoginTokens | None:
+        """The tokens of the operator's login, if the upstream needs one."""
+        return None if self.http is None else self.http.login
 
     def sharing(self) -> Iterator[Connection]:
         """The connections whose calls can keep the server of the main connection busy."""

@@ -7,6 +7,7 @@ import asyncio
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
@@ -22,13 +23,16 @@ class UpstreamPool:
         events: UpstreamEvents = NO_EVENTS,
         held: HeldSecrets | None = None,
         budget: MemoryBudget | None = None,
+        *,
+        logins: Logins | None = None,
     ) -> None:
         """`early`: child processes that were started already. `events`: callbacks for all upstreams.
 
-        `held`: the secrets to hide in what servers send. `budget`: the memory budget that counts for all.
+        `held`: the secrets to hide in what servers send. `budget`: the memory budget that counts for all. `logins`: the
+        operator's logins at upstreams.
         """
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early, events=events, held=held, budget=budget)
+            Upstream(upstream, config, order, early, events=events, held=held, budget=budget, logins=logins)
             for order, upstream in enumerate(config.upstreams)
         )
 

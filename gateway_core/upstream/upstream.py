@@ -29,6 +29,7 @@ from gateway_core.inline.driver import in_task
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
+from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
 from gateway_core.upstream.connections.isolation import each_call, has_own
@@ -60,10 +61,12 @@ class Upstream:
         clock: Clock = SYSTEM_CLOCK,
         held: HeldSecrets | None = None,
         budget: MemoryBudget | None = None,
+        logins: Logins | None = None,
     ) -> None:
         """`order`: the position in the configuration. `early` may hold its first child process.
 
         `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
+        `logins`: the operator's logins at upstreams.
         """
         account = Account(budget, f"upstream {config.name}")
         self.config = config
@@ -84,7 +87,9 @@ class Upstream:
         self._announced = Announcements(
             config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
         )
-        self.connections: Final = ConnectionManager(config, proxy.limits, self.status, self._announced, early)
+        self.connections: Final = ConnectionManager(
+            config, proxy.limits, self.status, self._announced, early, logins=logins
+        )
         self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
         self.follow: Final = self._announced.follows.add

@@ -19,6 +19,7 @@ from gateway_core.api import UpstreamState
 from gateway_core.errors import (
     UNSUPPORTED_PROTOCOL_VERSION,
     DeliveryError,
+    LoginNeeded,
     NotSent,
     Permanent,
     RefusedUpstream,
@@ -27,6 +28,7 @@ from gateway_core.errors import (
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
 from gateway_core.log.wording import count
+from gateway_core.upstream.auth.login_tokens import NO_LOGIN
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.ejection import BACKOFF_FIRST, Loss, ReconnectPolicy
@@ -50,6 +52,8 @@ class _Problem:
     silent: bool = False
     """Whether the server gave no answer at all."""
     by_plugin: bool = False
+    final: bool = False
+    """Whether further checks would find the same."""
 
 
 class Watch:
@@ -66,6 +70,9 @@ class Watch:
         self._rng = rng
         self._retries = ReconnectPolicy(rng)
         self._clock = upstream.clock
+        self._login = upstream.connections.login
+        self._seen = NO_LOGIN
+        """The stamp of the login with which the gateway connected last."""
 
     async def run(self) -> None:
         """Connect and supervise in a loop until cancelled. A misconfigured upstream is only reported."""
@@ -89,7 +96,11 @@ class Watch:
         """Connect and supervise until a failure, then wait for the next attempt."""
         upstream, liveness, now = self._upstream, self._upstream.liveness, self._clock.now
         started = now()
+        self._seen = NO_LOGIN if self._login is None else self._login.stamp
         problem = await self._connect()
+        if isinstance(problem, LoginNeeded):
+            await self._wait_for_login(problem)
+            return
         if problem is not None:
             await self._go_down(self._loss(problem), started)
             return
@@ -149,7 +160,38 @@ class Watch:
         )
         self._on_change()
         await upstream.connections.disconnect()
-        await self._clock.sleep(max(0.0, retry_at - now()))
+        await self._until_login(max(0.0, retry_at - now()))
+
+    async def _wait_for_login(self, problem: LoginNeeded) -> None:
+        """Enter the state that asks for a login, and wait for one. Nothing is retried until then."""
+        upstream = self._upstream
+        upstream.connections.abandon()
+        upstream.status.lost(problem.reason)
+        upstream.status.enter(UpstreamState.NEEDS_LOGIN, reason=problem.reason)
+        logger.bind(upstream=upstream.name).warning("upstream {}: {}", upstream.name, problem.reason)
+        self._on_change()
+        await upstream.connections.disconnect()
+        await self._new_login()
+
+    async def _until_login(self, seconds: float) -> None:
+        """Wait for `seconds`, or until there is a new login if the upstream needs one."""
+        if self._login is None:
+            await self._clock.sleep(seconds)
+            return
+        waits = [asyncio.ensure_future(it) for it in (self._clock.sleep(seconds), self._new_login())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _new_login(self) -> None:
+        """Wait for another login than the last one seen. Endless for an upstream that needs none."""
+        if self._login is None:
+            await asyncio.Event().wait()
+        else:
+            await self._login.changed(self._seen)
+            self._seen = self._login.stamp
 
     async def _supervise(self) -> tuple[str, bool]:
         """Check and refresh until a failure. Returns its reason, and whether the connection was lost."""
@@ -178,6 +220,8 @@ class Watch:
                 signals.check_failed()
                 upstream.connections.sessions.retire_all()  # so that no call fails on a dead session
                 text = problem.text
+                if problem.final:
+                    return text, False
                 logger.bind(upstream=upstream.name).debug("check of upstream {} failed: {}", upstream.name, text)
                 if failures >= FALL:
                     return f"{FALL} health checks failed: {text}", False
@@ -204,10 +248,12 @@ class Watch:
         due = upstream.status.retry_in()
         if upstream.facts.state is UpstreamState.EJECTED and due is not None:
             wait = min(wait, due)
-        waits = (upstream.signals.wait(), self._clock.sleep(wait))
+        waits = (self._new_login(), upstream.signals.wait(), self._clock.sleep(wait))
         others: list[asyncio.Future[Any]] = [asyncio.ensure_future(it) for it in waits]
         try:
             await asyncio.wait([lost, *others], return_when=asyncio.FIRST_COMPLETED)
+            if others[0].done():
+                upstream.signals.lists_changed()  # the new login may see others
         finally:
             for other in others:
                 other.cancel()
@@ -244,7 +290,7 @@ class Watch:
         except TimeoutError:
             return _Problem(silence, silent=True)
         except DeliveryError as error:
-            return _Problem(self._concealer.hide(str(error)))
+            return _Problem(self._concealer.hide(str(error)), final=isinstance(error, LoginNeeded))
         self._upstream.liveness.checked(self._clock.now())
         return None
 

@@ -182,3 +182,70 @@ def test_another_address_is_another_server(url: str, host: str, port: int) -> No
 def test_an_upstream_that_is_switched_off_may_have_the_own_address() -> None:
     text = OWN.format("", "http://localhost:3456/mcp") + "enabled = false\n"
     assert len(loads(text, Path("x.toml"), {}).disabled) == 1
+
+
+# -- logins ---------------------------------------------------------------------------------------------------------
+
+LOGIN = HEAD.replace('client_id = "c"\n', 'grant = "authorization_code"\n')
+DOCUMENT = 'client_metadata_url = "https://example.com/client.json"\n'
+ENDPOINTS = 'token_url = "https://auth.example.com/token"\nauthorization_url = "https://auth.example.com/authorize"\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        'client_id = "c"\n',
+        'client_id = "c"\n' + SECRET,
+        'client_id = "c"\n' + KEY,
+        'client_id = "c"\n' + ENDPOINTS,
+        'client_id = "c"\ntoken_endpoint_auth_method = "none"\n',
+        DOCUMENT,
+        DOCUMENT + KEY,
+        'redirect_uri = "http://localhost:8765/callback"\nscope = "a b"\nissuer = "https://auth.example.com"\n',
+    ],
+)
+def test_a_login_needs_nothing_and_takes_much(text: str) -> None:
+    found = loads(LOGIN + text, Path("x.toml"), ENV).proxy.upstreams[0].auth
+    assert found is not None
+    assert found.grant == "authorization_code"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        (SECRET, "client_secret", "add its client_id"),
+        (KEY, "private_key", "add its client_id"),
+        ('token_endpoint_auth_method = "none"', "token_endpoint_auth_method", "add its client_id"),
+        ('client_id = "c"\n' + DOCUMENT, "client_metadata_url", "remove one"),
+        (DOCUMENT + SECRET, "client_secret", "cannot be used with client_metadata_url"),
+        ('client_id = "c"\n' + ENDPOINTS.splitlines()[0], "authorization_url", "is required beside token_url"),
+        ('client_id = "c"\n' + ENDPOINTS.splitlines()[1], "token_url", "is required beside authorization_url"),
+        (ENDPOINTS, "client_id", "is required beside token_url"),
+        ('client_id = "c"\n' + SECRET + KEY, "private_key", "only one can be used"),
+        ('client_metadata_url = "http://example.com/c.json"', "client_metadata_url", "https:// URL with a path"),
+        ('client_metadata_url = "https://example.com"', "client_metadata_url", "https:// URL with a path"),
+        ('redirect_uri = "https://gateway.example.com/callback"', "redirect_uri", "on this machine"),
+        ('redirect_uri = "http://192.0.2.1/callback"', "redirect_uri", "on this machine"),
+        ('redirect_uri = "http://127.0.0.1/callback?a=b"', "redirect_uri", "without a query"),
+        ('grant = "implicit"', "grant", "must be one of"),
+    ],
+)
+def test_keys_of_a_login_that_do_not_fit_are_refused(text: str, key: str, words: str) -> None:
+    head = LOGIN.replace('grant = "authorization_code"\n', "") if text.startswith("grant") else LOGIN
+    with pytest.raises(ConfigError) as caught:
+        loads(head + text, Path("x.toml"), ENV)
+    found = [one for one in caught.value.problems if f"auth.{key}: " in one]
+    assert len(found) == 1, caught.value.problems
+    assert words in found[0]
+
+
+@pytest.mark.parametrize("text", [ENDPOINTS.splitlines()[1], DOCUMENT, 'redirect_uri = "http://127.0.0.1/callback"'])
+def test_keys_of_a_login_have_no_effect_without_one(text: str) -> None:
+    assert "has no effect without grant" in problem(SECRET + text)
+
+
+def test_client_credentials_need_a_client_id_and_a_missing_one_names_the_other_grant() -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(HEAD.replace('client_id = "c"\n', "") + SECRET, Path("x.toml"), ENV)
+    assert 'grant = "authorization_code"' in str(caught.value)

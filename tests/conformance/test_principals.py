@@ -1,8 +1,9 @@
 """What belongs to one verified principal is out of reach of another with valid credentials of its own.
 
 Both call from the same address with the same program, so that nothing but the credentials tells them apart. Each test
-takes one handle (a session, an event, a request, a question, a state, a cursor, a subscription, a task) and uses it as
-the other principal in every way that exists. The other gets what a made-up handle gets, and the owner is undisturbed.
+takes one handle (a session, an event, a request, a question, an approval, a state, a cursor, a subscription, a task)
+and uses it as the other principal in every way that exists. The other gets what a made-up handle gets, and the owner is
+undisturbed.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core import Ask, hookimpl
 from tests.downstream.auth.keys import Keys, bearer
 
 CLIENT_INFO, CAPABILITIES = "io.modelcontextprotocol/clientInfo", "io.modelcontextprotocol/clientCapabilities"
@@ -142,6 +144,55 @@ async def test_a_state(guarded: Any, server: str) -> None:
     assert len(guarded.labs[server].of("tools/call")) == calls
     assert (await modern(guarded, "alice", "tools/call", back)).text == "Hello, x"
     same(await modern(guarded, "bob", "tools/call", back), await modern(guarded, "alice", "tools/call", back))
+
+
+class Careful:
+    """Asks about every call, and remembers which principals were approved."""
+
+    def __init__(self) -> None:
+        self.approved: list[str] = []
+
+    @hookimpl
+    def before_call(self, call: Any) -> Ask | None:
+        if "approval" not in call.answers:
+            return Ask("may it?", name="approval")
+        self.approved.append(call.principal.subject)
+        return None
+
+
+ACCEPTED: Any = {"action": "accept", "content": {}}
+
+
+async def test_an_approval_in_a_session(start: Any, msg: Any) -> None:
+    careful = Careful()
+    stand = await start("modern", plugins=[Keys(), careful])
+    alice, bob = await session_of(stand, "alice", **ELICITATION), await session_of(stand, "bob", **ELICITATION)
+    async with stand.stream("POST", alice, msg.legacy("tools/call", msg.calling("echo"), 7)) as events:
+        question = await events.message()
+        answer = {"jsonrpc": "2.0", "id": question["id"], "result": ACCEPTED}
+        assert (await stand.send("POST", bob, answer)).status == 202
+        assert careful.approved == []
+        for _ in range(2):
+            assert (await stand.send("POST", alice, answer)).status == 202
+        assert "result" in (await events.rest())[-1]
+    assert careful.approved == ["alice"]
+    assert len(stand.lab.of("tools/call")) == 1
+
+
+async def test_an_approval_in_a_state(start: Any) -> None:
+    careful = Careful()
+    stand = await start("modern", plugins=[Keys(), careful])
+    call: Any = {"name": "echo", "arguments": {"a": 1}}
+    asks = (await modern(stand, "alice", "tools/call", call)).json["result"]
+    back = {**call, "inputResponses": {"approval": ACCEPTED}, "requestState": asks["requestState"]}
+    made_up = await modern(stand, "bob", "tools/call", {**back, "requestState": MADE_UP})
+    same(await modern(stand, "bob", "tools/call", back), made_up)
+    same(await modern(stand, "alice", "tools/call", {**back, "arguments": {"a": 2}}), made_up)
+    assert careful.approved == []
+    assert "result" in (await modern(stand, "alice", "tools/call", back)).json
+    same(await modern(stand, "alice", "tools/call", back), made_up)
+    assert careful.approved == ["alice"]
+    assert len(stand.lab.of("tools/call")) == 1
 
 
 async def test_a_cursor_of_a_private_list(start: Any, msg: Any) -> None:

@@ -3,12 +3,16 @@
 import asyncio
 import json
 import socket
+import timeit
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from gateway_core.api import CallResult
+from gateway_core.downstream.agents import principal_of
+from gateway_core.downstream.auth.caller import caller_at
 from gateway_core.errors import OVERLOADED, RpcError
 
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -537,3 +541,14 @@ async def test_what_an_agent_says_of_itself_is_bounded(world: Any, helpers: Any,
     answer = await world.post(request)
     assert answer.json["error"]["message"] == f"{member} is larger than 65536 bytes"
     assert len(world.downstream.sessions) == 0
+
+
+def test_a_long_claim_is_not_searched_character_by_character() -> None:
+    caller = caller_at("127.0.0.1")
+
+    def seconds(version: str) -> float:
+        info = msgspec.json.encode({"name": "n", "version": version})
+        return min(timeit.repeat(lambda: principal_of(info, caller), number=20, repeat=5))
+
+    assert seconds("v" * 64_000) < 20 * seconds("v" * 256)
+    assert principal_of(msgspec.json.encode({"name": "n", "version": "v" * 64_000}), caller).client_version == "v" * 64

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core.downstream.batch import MAX_MESSAGES, decode_batch, is_batch
+from gateway_core.downstream.batch import MAX_MESSAGES, SLICE, decode_batch, is_batch
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Agent
 
@@ -188,6 +188,36 @@ async def test_the_number_of_messages_is_bounded(world: Any, session: dict[str, 
 async def test_a_batch_at_the_bound_is_served(world: Any, session: dict[str, str]) -> None:
     answer = await world.post([ping(number) for number in range(MAX_MESSAGES)], session)
     assert len(answer.json) == MAX_MESSAGES
+
+
+async def test_other_agents_are_served_while_the_requests_of_a_batch_begin(
+    world: Any, session: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.downstream.batch.REST", 0.2)
+    other = await world.initialize()
+    batch = asyncio.ensure_future(world.post([call(request_id=number) for number in range(2 * SLICE)], session))
+    async with asyncio.timeout(5):
+        while len(world.pipeline.exchanges) < SLICE:
+            await asyncio.sleep(0)
+    await world.post(call(request_id="other"), other)
+    assert len(world.pipeline.exchanges) == SLICE + 1, "the second half of the batch waits"
+    assert len((await batch).json) == 2 * SLICE
+    assert len(world.pipeline.exchanges) == 2 * SLICE + 1
+
+
+async def test_requests_of_a_batch_do_not_begin_once_the_session_has_ended(
+    world: Any, session: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.downstream.batch.REST", 0.2)
+    batch = asyncio.ensure_future(world.post([call(request_id=number) for number in range(2 * SLICE)], session))
+    async with asyncio.timeout(5):
+        while len(world.pipeline.exchanges) < SLICE:
+            await asyncio.sleep(0)
+    async with world.http.delete(world.url, headers=session) as response:
+        assert response.status == 204
+    found = by_id((await batch).json)
+    assert [found[number]["error"]["code"] for number in range(SLICE, 2 * SLICE)] == [-31006] * SLICE
+    assert len(world.pipeline.exchanges) == SLICE
 
 
 async def test_initialize_is_never_in_a_batch(world: Any, session: dict[str, str], helpers: Any) -> None:

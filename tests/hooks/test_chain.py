@@ -7,8 +7,8 @@ import pytest
 from loguru import logger
 from msgspec.structs import replace
 
-from gateway_core import CallResult, Health, Reject, hookimpl
-from gateway_core.api import Call, Outcome, Principal
+from gateway_core import Ask, CallResult, Health, Reject, hookimpl
+from gateway_core.api import Answers, Call, GivenAnswer, Outcome, Principal
 from gateway_core.errors import PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.hooks import HOOKS, Chain, ChainProgress, verdicts
 from gateway_core.hooks import chain as run
@@ -93,6 +93,75 @@ async def serve(plugins, call=None, result=None, lookup=lambda call: call):
         verdict = CallResult.failed(RpcError.of_gateway(verdict.code, verdict.message), Outcome.REFUSED)
     ended = verdict
     return call, ended, await chain.run_after(passed, ended or result or make_result())
+
+
+# -- questions -------------------------------------------------------------------------------------------------------
+
+
+class Asks:
+    """A plugin that asks until it has an answer."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    @hookimpl
+    def before_call(self, call):
+        self.trace.append("asks before")
+        return None if call.answers else Ask("may it?")
+
+    @hookimpl
+    def after_call(self, call, result):
+        self.trace.append(f"asks after {result.outcome}")
+
+
+def answered(call, question):
+    given = GivenAnswer(question.plugin, question.ask.name, call.subject(), "accept")
+    return call.with_answers(Answers([given]))
+
+
+async def test_the_chain_stops_at_a_question_and_goes_on_with_the_plugin_that_asked():
+    trace, passed = [], ChainProgress()
+    chain = Chain([tracer(trace, "one"), configured(Asks(trace), name="asks"), tracer(trace, "two")])
+    call, question = await chain.run_before(make_call(), lambda call: call, passed)
+    assert (question.plugin, question.ask) == ("asks", Ask("may it?"))
+    assert trace == ["one before", "asks before"]
+    call, verdict = await chain.run_before(answered(call, question), lambda call: call, passed, question)
+    assert verdict is None
+    assert trace == ["one before", "asks before", "asks before", "two before"]
+    await chain.run_after(passed, make_result())
+    assert trace[4:] == ["two after ok", "asks after ok", "one after ok"], "each once"
+
+
+async def test_a_call_that_ends_with_the_question_ends_for_the_plugins_that_saw_it():
+    trace, passed = [], ChainProgress()
+    silent = plugin("silent", after_call=lambda call, result: trace.append(f"silent after {result.outcome}"))
+    chain = Chain([tracer(trace, "one"), configured(Asks(trace), name="asks"), tracer(trace, "two"), silent])
+    await chain.run_before(make_call(), lambda call: call, passed)
+    await chain.run_after(passed, CallResult(raw=b"{}", outcome=Outcome.ASKED))
+    assert trace == ["one before", "asks before", "silent after asked", "asks after asked", "one after asked"]
+
+
+async def test_a_plugin_without_before_call_sees_the_end_once_after_a_question():
+    trace, passed = [], ChainProgress()
+    silent = plugin("silent", after_call=lambda call, result: trace.append("silent"))
+    chain = Chain([configured(Asks(trace), name="asks"), silent])
+    call, question = await chain.run_before(make_call(), lambda call: call, passed)
+    await chain.run_before(answered(call, question), lambda call: call, passed, question)
+    await chain.run_after(passed, make_result())
+    assert trace.count("silent") == 1
+
+
+async def test_an_asynchronous_plugin_may_ask_and_one_that_fails_with_the_answer_refuses(log):
+    async def asks(call):
+        await asyncio.sleep(0)
+        return Ask("may it?") if not call.answers else boom()
+
+    passed = ChainProgress()
+    chain = Chain([plugin("asks", before_call=asks, after_call=boom)])
+    call, question = await chain.run_before(make_call(), lambda call: call, passed)
+    _, verdict = await chain.run_before(answered(call, question), lambda call: call, passed, question)
+    assert verdict.error.code == PLUGIN_FAILED
+    assert passed.due == [], "its before_call has not completed"
 
 
 # -- which methods ---------------------------------------------------------------------------------------------------
@@ -602,8 +671,33 @@ RESULTS = [
 ]
 
 
+QUESTIONS = [
+    Ask(""),
+    Ask(None),
+    Ask("\ud800"),
+    Ask("x" * (verdicts.MAX_MESSAGE + 1)),
+    Ask("why?", name=""),
+    Ask("why?", name="a b"),
+    Ask("why?", name="n" * 65),
+    Ask("why?", name=1),
+    Ask("why?", schema={"type": "string"}),
+    Ask("why?", schema={"type": "object", "properties": {}}, url="https://example.com"),
+    Ask("why?", url="javascript:alert(1)"),
+    Ask("why?", url="https://example.com/\n"),
+    Ask("why?", url="https://ex\u00e4mple.com/"),
+    Ask("why?", url="https://"),
+    Ask("why?", url=f"https://{'x' * verdicts.MAX_URL}"),
+    Ask("why?", lifetime=0),
+    Ask("why?", lifetime=-1),
+    Ask("why?", lifetime=float("nan")),
+    Ask("why?", lifetime=float("inf")),
+    Ask("why?", lifetime="9"),
+    Ask("why?", lifetime=True),
+]
+
+
 @pytest.mark.parametrize("on_error", ["reject", "ignore"])
-@pytest.mark.parametrize("verdict", [*REFUSALS, *RESULTS], ids=lambda verdict: ascii(verdict)[:60])
+@pytest.mark.parametrize("verdict", [*REFUSALS, *RESULTS, *QUESTIONS], ids=lambda verdict: ascii(verdict)[:60])
 async def test_a_verdict_that_cannot_be_sent_is_a_failure_of_its_plugin(log, on_error, verdict):
     _, ended, _ = await serve([plugin("broken", on_error, before_call=lambda call: verdict)])
     if on_error == "ignore":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway_core.http1.body import MAX_CHUNK_LINE, MAX_EXTENSIONS, MAX_TRAILERS, ChunkedBody, LengthBody
+from gateway_core.http1.body import MAX_CHUNK_LINE, MAX_EXTENSIONS, MAX_TRAILERS, SLICE, ChunkedBody, LengthBody
 from gateway_core.http1.head import HttpError
 
 
@@ -10,8 +10,10 @@ def chunked(data: bytes, size: int = 1 << 20, limit: int = 1000) -> tuple[bytes,
     """The body and what follows it, when `data` is fed in pieces of `size`; None if it is incomplete."""
     reader = ChunkedBody(limit)
     for start in range(0, len(data), size):
-        rest = reader.feed(data[start : start + size])
-        if rest is not None:
+        rest = data[start : start + size]
+        while rest and not reader.complete:
+            rest = reader.feed(rest)
+        if reader.complete:
             return reader.body(), rest + data[start + size :]
     return None
 
@@ -63,6 +65,16 @@ def test_malformed_chunks_are_refused(data: bytes, size: int) -> None:
     assert (caught.value.status, caught.value.close) == (400, True)
 
 
+def test_many_small_chunks_are_read_in_slices() -> None:
+    reader, rest, slices = ChunkedBody(100_000), b"1\r\nx\r\n" * 20 * SLICE + b"0\r\n\r\nGET", 0
+    while not reader.complete:
+        rest, before = reader.feed(rest), len(rest)
+        assert before - len(rest) <= 6 * SLICE, "one turn reads no more than a slice"
+        slices += 1
+    assert (reader.body(), rest) == (b"x" * 20 * SLICE, b"GET")
+    assert slices > 20
+
+
 @pytest.mark.parametrize("data", [b"3e9\r\n", b"ffffffffffffffff\r\n", b"1f4\r\n%b\r\n1f5\r\n" % (b"x" * 500)])
 def test_a_body_beyond_the_limit_is_refused_by_the_size_of_its_chunk(data: bytes) -> None:
     with pytest.raises(HttpError) as caught:
@@ -76,7 +88,7 @@ def test_a_body_of_known_length(size: int) -> None:
     data = b"abcdeGET"
     for start in range(0, len(data), size):
         rest = reader.feed(data[start : start + size])
-        if rest is not None:
+        if reader.complete:
             break
     assert reader.body() == b"abcde"
     assert rest == data[: start + size][5:]

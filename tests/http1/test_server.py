@@ -1,11 +1,13 @@
 """The server: limits on connections, draining."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 
 from gateway_core.http1 import server as servers
+from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.response import Response
 
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -131,6 +133,68 @@ async def test_large_bodies_of_one_address_are_read_at_a_limited_rate(
     writer.close()
 
 
+SMALL_CHUNKS = (
+    b"POST /many HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 8_000 + b"0\r\n\r\n"
+)
+
+
+async def test_others_are_served_while_a_body_of_small_chunks_is_read(start: Any) -> None:
+    world = await start()
+    reader, writer = await world.dial()
+    other_reader, other = await world.dial()
+    writer.write(SMALL_CHUNKS)
+    await writer.drain()
+    for _ in range(10):
+        other.write(GET % b"/other")
+        await asyncio.wait_for(other_reader.readuntil(b"nothing"), 10)
+    paths = [head.path for head, _ in world.application.served]
+    assert paths == ["/other"] * 10, "the body is read in slices"
+    received = await asyncio.wait_for(reader.readuntil(b"x" * 8_000), 30)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    for one in (writer, other):
+        one.close()
+
+
+async def test_small_chunks_of_one_address_are_read_at_a_limited_rate(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "BODY_BURST", 1024 * 1024)
+    world = await start()
+    paused: list[float] = []
+    count = world.server.pause_for
+
+    def pause_for(network: str, size: int) -> float:
+        paused.append(count(network, size))
+        return paused[-1]
+
+    world.server.pause_for = pause_for
+    reader, writer = await world.dial()
+    writer.write(SMALL_CHUNKS)
+    await asyncio.wait_for(reader.readuntil(b"x" * 8_000), 30)
+    assert sum(paused) > 1, "small chunks count for more than their bytes"
+    writer.close()
+
+
+async def test_bytes_after_a_refusal_are_dropped_at_a_limited_rate(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "BODY_BURST", 64 * 1024)
+    world = await start()
+    paused: list[float] = []
+    count = world.server.pause_for
+
+    def pause_for(network: str, size: int) -> float:
+        paused.append(count(network, size))
+        return paused[-1]
+
+    world.server.pause_for = pause_for
+    reader, writer = await world.dial()
+    writer.write(b"GARBAGE\r\n\r\n" + b"x" * 4 * 1024 * 1024)
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 400 ")
+    async with asyncio.timeout(30):
+        while not any(paused):
+            await asyncio.sleep(0.01)
+    writer.close()
+
+
 async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> None:
     world = await start()
     idle, one = await world.dial()
@@ -152,3 +216,25 @@ async def test_draining_lets_responses_finish_and_ends_the_rest(start: Any) -> N
         await world.dial()
     for writer in (one, other, third):
         writer.close()
+
+
+async def test_a_connection_that_is_lost_is_freed_without_the_garbage_collector(start: Any) -> None:
+    def connections() -> int:
+        return sum(isinstance(it, ServerConnection) for it in gc.get_objects())
+
+    world = await start()
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for path in (b"/many", b"/stream"):
+            reader, writer = await world.dial()
+            writer.write(GET % path)
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 ")
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while connections() > before:
+                await asyncio.sleep(0.05)
+    finally:
+        gc.enable()

@@ -19,6 +19,8 @@ def test_a_reader_refuses_what_it_could_not_write_back(raw: bytes) -> None:
 
 def test_a_malformed_error_object_of_an_upstream_is_still_an_error() -> None:
     assert jsonrpc.error_of(b'{"code":"x"}').code == -32603
+    assert jsonrpc.error_of(b'{"code":2147483648,"message":"m"}').code == -32603
+    assert jsonrpc.error_of(b'{"code":-1%b,"message":"m"}' % (b"0" * 40)).code == -32603
     assert jsonrpc.error_of(b'{"code":-5,"message":"m","data":[1]}').data == [1]
 
 

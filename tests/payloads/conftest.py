@@ -16,6 +16,7 @@ import pytest
 
 from gateway_core.config import loads
 from gateway_core.gateway import Gateway
+from gateway_core.limits.budget import MemoryBudget
 
 ENDS = Path(__file__).with_name("ends.py")
 BURST = 40
@@ -115,6 +116,8 @@ class Agent:
 
     hangs_up = False
     """Whether the gateway ends the connection that had too much to read."""
+    budget: MemoryBudget
+    """The gateway's memory budget."""
 
     def __init__(self, era: str) -> None:
         self.era = era
@@ -371,6 +374,7 @@ async def open_agent(tmp_path: Path, http_server: str, _judges: None) -> AsyncIt
             agent = StdioAgent(era, gateway)
         else:
             agent = SseAgent(era, port) if transport == "sse" else HttpAgent(era, port)
+        agent.budget = gateway.budget
         await agent.open()
         ends.append(agent.close)
         return agent

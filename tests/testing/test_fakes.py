@@ -11,12 +11,13 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import CallResult, PluginConfig, Published, Reject, UpstreamView, hookimpl
+from gateway_core import Answer, Ask, CallResult, PluginConfig, Published, Reject, UpstreamView, hookimpl
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.mcp.names import PLUGIN_METHODS, TASKS
 from gateway_core.pipeline.pipeline import Delivery
 from gateway_core.testing import (
     FakeUpstream,
+    FakeUser,
     configured,
     make_call,
     make_conflict,
@@ -103,6 +104,48 @@ async def test_run_call_goes_through_the_plugins_to_the_upstream():
     assert (refused.error.message, refused.error.data["retryAfterMs"]) == ("no", 1500)
     assert [call.name for call in upstream.calls] == ["listed"]
     assert upstream.calls[0].tool.name == "listed"
+
+
+class Careful:
+    @hookimpl
+    def before_call(self, call):
+        answer = call.answers.get("why")
+        if answer is None:
+            return Ask("why?", schema={"type": "object", "properties": {"why": {"type": "string"}}}, name="why")
+        return None if answer.accepted else Reject(f"no: {answer.action}")
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_run_call_asks_a_user_and_goes_on_with_the_answer(era):
+    user, upstream = FakeUser(Answer("accept", {"why": "so"}), Answer("decline")), FakeUpstream()
+    call = make_call("add", {"a": 1}, era=era)
+    assert (await run_call(call, upstream, Guard, Careful, user=user)).error is None
+    assert [call.arguments for call in upstream.calls] == [{"a": 1}]
+    assert user.asked[0]["message"] == "why?"
+    assert list(user.asked[0]["requestedSchema"]["properties"]) == ["why"]
+    refused = await run_call(call, upstream, Guard, Careful, user=user)
+    assert refused.error.message == "no: decline"
+    assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_without_a_user_the_agent_cannot_be_asked(era):
+    refused = await run_call(make_call(era=era), FakeUpstream(), Careful)
+    assert refused.error.data["requiredCapabilities"] == {"elicitation": {"form": {}}}
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_question_too_many_is_a_mistake_in_the_test(era):
+    with pytest.raises(AssertionError, match="no answer to question 1"):
+        await run_call(make_call(era=era), FakeUpstream(), Careful, user=FakeUser())
+
+
+def test_make_call_brings_answers_to_a_hook():
+    call = make_call("add", {"a": 1}, session="s", answers={"why": Answer("accept", {"why": "so"})})
+    assert run_hook(Careful, "before_call", call) is None
+    assert call.answers["why"].content == {"why": "so"}
+    assert call.session == "s"
+    assert isinstance(run_hook(Careful, "before_call", make_call("add")), Ask)
 
 
 async def test_run_call_takes_configured_plugins_and_instances():

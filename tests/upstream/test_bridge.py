@@ -164,45 +164,56 @@ def test_content_survives_every_bridge(content: dict[str, Any], source: str, tar
 
 
 def test_not_found_changes_its_code_with_the_era() -> None:
-    legacy = bridge_error(RpcError(-32602, "Resource not found", {"uri": "file:///x"}), "legacy")
+    legacy = bridge_error(RpcError(-32602, "Resource not found", {"uri": "file:///x"}), "modern", "legacy")
     assert (legacy.code, legacy.data) == (-32002, {"uri": "file:///x"})
-    assert bridge_error(RpcError(-32002, "Resource not found", {"uri": "x"}), "modern").code == -32602
-    assert bridge_error(RpcError(-32602, "Unknown tool"), "legacy").code == -32602
-    assert bridge_error(RpcError(-32002, "x"), "legacy").code == -32002
+    assert bridge_error(RpcError(-32002, "Resource not found", {"uri": "x"}), "modern", "modern").code == -32602
+    assert bridge_error(RpcError(-32602, "Unknown tool"), "modern", "legacy").code == -32602
+    assert bridge_error(RpcError(-32002, "x"), "modern", "legacy").code == -32002
 
 
 def test_a_missing_capability_is_the_agents_own_and_legacy_agents_do_not_know_the_error() -> None:
     missing = RpcError(-32021, "declare sampling", {"requiredCapabilities": {"sampling": {}}})
-    assert bridge_error(missing, "modern") is missing
-    assert bridge_error(missing, "legacy").code == -31001
+    assert bridge_error(missing, "modern", "modern") is missing
+    assert bridge_error(missing, "modern", "legacy").code == -31001
 
 
 @pytest.mark.parametrize("code", [-32020, -32022])
 @pytest.mark.parametrize("target", ["legacy", "modern"])
 def test_errors_about_the_gateways_own_hop_do_not_look_like_the_agents(code: int, target: Any) -> None:
-    error = bridge_error(RpcError(code, "bad header", {"x": 1}), target)
+    error = bridge_error(RpcError(code, "bad header", {"x": 1}), "modern", target)
     assert error.code == -31001
     assert error.data == {"source": "gateway", "upstreamCode": code}
 
 
+@pytest.mark.parametrize("code", [-32020, -32021, -32022])
+def test_a_legacy_server_may_use_these_codes_after_it_has_executed_a_call(code: int) -> None:
+    error = RpcError(code, "the write failed", {"x": 1})
+    assert bridge_error(error, "legacy", "legacy") is error
+    modern = bridge_error(error, "legacy", "modern")
+    assert (modern.code, modern.data) == (-32603, {"x": 1, "upstreamCode": code})
+
+
 @pytest.mark.parametrize("code", [-32023, -32050, -32099])
 def test_codes_that_modern_reserves_are_not_sent_to_modern_agents(code: int) -> None:
-    error = bridge_error(RpcError(code, "mine", {"x": 1}), "modern")
+    error = bridge_error(RpcError(code, "mine", {"x": 1}), "modern", "modern")
     assert (error.code, error.data) == (-32603, {"x": 1, "upstreamCode": code})
-    assert bridge_error(RpcError(code, "mine", "text"), "modern").data == {"data": "text", "upstreamCode": code}
-    assert bridge_error(RpcError(code, "mine"), "legacy").code == code
+    assert bridge_error(RpcError(code, "mine", "text"), "modern", "modern").data == {
+        "data": "text",
+        "upstreamCode": code,
+    }
+    assert bridge_error(RpcError(code, "mine"), "modern", "legacy").code == code
 
 
 def test_a_url_elicitation_is_not_sent_to_modern_agents() -> None:
-    assert bridge_error(RpcError(-32042, "open this"), "modern").code == -31002
-    assert bridge_error(RpcError(-32042, "open this"), "legacy").code == -32042
+    assert bridge_error(RpcError(-32042, "open this"), "modern", "modern").code == -31002
+    assert bridge_error(RpcError(-32042, "open this"), "modern", "legacy").code == -32042
 
 
 @pytest.mark.parametrize("code", [-32603, -32601, -32000, 7, -31003])
 def test_all_other_errors_pass_untouched(code: int) -> None:
     error = RpcError(code, "x", {"y": 1})
-    assert bridge_error(error, "modern") is error
-    assert bridge_error(error, "legacy") is error
+    assert bridge_error(error, "modern", "modern") is error
+    assert bridge_error(error, "modern", "legacy") is error
 
 
 TASK = {"resultType": "task", "taskId": "t1", "status": "working"}

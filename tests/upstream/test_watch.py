@@ -17,7 +17,7 @@ from loguru import logger
 
 from gateway_core import hookimpl
 from gateway_core.api import Health, Principal, UpstreamState, UpstreamView
-from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.config import AuthConfig, ProxyConfig, UpstreamConfig
 from gateway_core.control import report
 from gateway_core.errors import Busy, DeliveryError, NotSent, Permanent, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -25,9 +25,12 @@ from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.inline.deadlines import Deadlines
 from gateway_core.inline.driver import InlineCall
 from gateway_core.upstream import watch as watch_module
+from gateway_core.upstream.auth import Login, Logins
+from gateway_core.upstream.auth.logins import GATEWAY, Client
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
+from tests.login_kit import Tracker
 from tests.upstream.watch_kit import SERVERS, HandClock, Journal, Longest, stdio, until, watching
 
 
@@ -671,3 +674,77 @@ async def test_an_error_that_quotes_a_secret_of_the_configuration_shows_it_nowhe
     assert "no such token: [REDACTED]" in (upstream.status.last_error or "")
     assert any("no such token: [REDACTED]" in line for line in seen)
     assert not any("hush-token" in line for line in seen)
+
+
+# -- logins ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def tracker() -> AsyncIterator[Tracker]:
+    """A server that needs a login."""
+    found = Tracker()
+    runner = web.ServerRunner(web.Server(found.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield found
+    await runner.cleanup()
+
+
+async def logged_in(logins: Logins, tracker: Tracker, token: str, since: float) -> None:
+    """Keep a login without a refresh token."""
+    url, client = f"{tracker.origin}/mcp", Client("c")
+    tracker.valid = {token}
+    login = Login(since=since, url=url, issuer=tracker.origin, client=client, access_token=token)
+    await logins.change(GATEWAY, "t", lambda _: login)
+
+
+async def test_an_upstream_without_a_login_waits_for_one_and_is_not_tried_again(
+    watch: Callable[..., HealthMonitor], tracker: Tracker
+) -> None:
+    logins, states = Logins(), list[str]()
+    settings = {"name": "t", "transport": "http", "url": f"{tracker.origin}/mcp", "health_check_interval": 0.1}
+    config = UpstreamConfig(**settings, auth=AuthConfig(grant="authorization_code"))
+    upstream = Upstream(config, ProxyConfig(), 0, logins=logins)
+    watch(upstream, on_change=lambda: states.append(upstream.facts.state))
+    await until(lambda: upstream.facts.state is UpstreamState.NEEDS_LOGIN)
+    assert upstream.status.last_error is not None
+    assert upstream.status.last_error.endswith("the operator logs in with: rad mcp proxy login t")
+    asked = len(tracker.calls)
+    await asyncio.sleep(1.5)
+    assert len(tracker.calls) == asked
+
+    await logged_in(logins, tracker, "first", 1.0)
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+    assert upstream.status.last_error is None
+    tracker.valid = set()
+    await until(lambda: upstream.facts.state is UpstreamState.NEEDS_LOGIN)
+    await logged_in(logins, tracker, "second", 2.0)
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+    lists = [call for call in tracker.calls if call == ("tools/list", "Bearer second")]
+    await logged_in(logins, tracker, "third", 3.0)
+    await until(lambda: ("tools/list", "Bearer third") in tracker.calls)
+    assert upstream.facts.state is UpstreamState.HEALTHY, "a new login of a healthy upstream loses no connection"
+    assert lists
+    await logins.change(GATEWAY, "t", lambda _: None)
+    await until(lambda: upstream.facts.state is UpstreamState.NEEDS_LOGIN)
+    assert UpstreamState.HEALTHY in states
+
+
+async def test_a_login_ends_the_backoff_of_an_upstream_that_is_down(
+    watch: Callable[..., HealthMonitor], tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused login is retried less and less often, but a new one at once."""
+    monkeypatch.setattr("gateway_core.upstream.ejection.Backoff.next", lambda *_, **__: 300.0)
+    logins = Logins()
+    await logged_in(logins, tracker, "first", 1.0)
+    tracker.forbids = True
+    settings = {"name": "t", "transport": "http", "url": f"{tracker.origin}/mcp"}
+    config = UpstreamConfig(**settings, auth=AuthConfig(grant="authorization_code"))
+    upstream = Upstream(config, ProxyConfig(), 0, logins=logins)
+    watch(upstream)
+    await until(lambda: upstream.facts.state is UpstreamState.DOWN)
+    await asyncio.sleep(0.5)
+    tracker.forbids = False
+    await logged_in(logins, tracker, "second", 2.0)
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)

@@ -10,7 +10,7 @@ from typing import Any
 from gateway_core.cli.hints import command
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
 from gateway_core.cli.locate import locate
-from gateway_core.cli.rendering.pages import STATE_COLOURS
+from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
 from gateway_core.cli.settings import local_gateway
@@ -106,10 +106,14 @@ def _line(one: dict[str, Any]) -> str:
     if one["state"] == "misconfigured":
         return f"  {painted('misconfigured', RED)}  {name}  {escape(one['last_error'])}"
     target = escape(one["target"])
+    login = "" if one["login"] is None else escape(login_note(one))
     if one["state"] == "healthy":
         server, tools = escape(one["server"] or "unnamed server"), count(one["tools"], "tool")
         said = painted("ok    ", STATE_COLOURS["healthy"])
-        return f"  {said}  {name}  {target}  {server}, {one['era']} {one['protocol_version']}, {tools}"
+        words = f"{server}, {one['era']} {one['protocol_version']}, {tools}"
+        return f"  {said}  {name}  {target}  {words}{f'; {login}' if login else ''}"
+    if one["state"] == "needs_login":
+        return f"  {painted('login ', STATE_COLOURS['needs_login'])}  {name}  {target}  {login}"
     return (
         f"  {painted('failed', RED)}  {name}  {target}  {escape(one['last_error'] or 'no answer yet: ' + one['state'])}"
     )

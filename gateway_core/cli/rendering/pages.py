@@ -14,7 +14,14 @@ from gateway_core.cli.rendering.table import GREEN, RED, YELLOW, painted, senten
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
 
-STATE_COLOURS: Final = {"healthy": GREEN, "connecting": YELLOW, "ejected": YELLOW, "down": RED, "misconfigured": RED}
+STATE_COLOURS: Final = {
+    "healthy": GREEN,
+    "connecting": YELLOW,
+    "ejected": YELLOW,
+    "needs_login": YELLOW,
+    "down": RED,
+    "misconfigured": RED,
+}
 MIB: Final = 1024 * 1024
 
 
@@ -91,7 +98,9 @@ def show_status(status: dict[str, Any]) -> None:
         return
     _show_upstreams(status["upstreams"])
     for one in status["upstreams"]:
-        if one["last_error"]:  # below the table, because it is too long for a column
+        if one["login"] is not None:
+            print(sentence(f"{one['name']}: {login_note(one)}"))
+        if one["last_error"] and one["state"] != "needs_login":  # below the table, because it is too long for a column
             print(sentence(f"{one['name']}: last error: {one['last_error']}"))
         for warning in one["warnings"]:
             print(sentence(f"warning: {warning}"))
@@ -119,6 +128,20 @@ def _upstream(one: dict[str, Any]) -> list[str]:
         "-" if latency is None else f"{latency:.1f} ms",
         "-" if retry is None else f"in {duration(retry)}",
     ]
+
+
+def login_note(one: dict[str, Any]) -> str:
+    """The state of an upstream's login, and what to do about it."""
+    login, again = one["login"], command(f"login {one['name']}")
+    if login["needed"]:
+        return f"needs a login, {login['reason']}; to log in: {again}"
+    words = f"logged in at {login['issuer']}" if login["issuer"] is not None else "logged in"
+    if login["expires_in"] is not None:
+        end = "the access token is renewed" if login["renewable"] else "the login ends"
+        words += f", {end} in {duration(login['expires_in'])}"
+    if login["wanted"]:
+        words += f"; it asks for more scopes ({' '.join(login['wanted'])}), to grant them: {again}"
+    return words
 
 
 def show_tools(answer: dict[str, Any]) -> None:

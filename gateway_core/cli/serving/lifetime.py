@@ -25,7 +25,7 @@ from gateway_core.cli.rendering import pages
 from gateway_core.cli.report import say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
-from gateway_core.cli.settings import names_file
+from gateway_core.cli.settings import logins_file, names_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
@@ -141,7 +141,8 @@ async def _gateway(
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
-        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held)
+        logins = None if config.path is None else logins_file(config.path, state_folder(config.path))
+        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held, logins=logins)
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         keep_freed_memory()
         yield gateway

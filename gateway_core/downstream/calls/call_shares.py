@@ -69,7 +69,11 @@ class CallShares:
         self._asked = {address: asked for address, asked in self._asked.items() if now - asked < WANTED_FOR}
 
     def _holders(self) -> list[tuple[Principal, Deadline]]:
-        return [(it.about.agent.principal, it) for it in self._running() if isinstance(it.about, Exchange)]
+        return [
+            (it.about.agent.principal, it)
+            for it in self._running()
+            if isinstance(it.about, Exchange) and not it.about.away
+        ]
 
     def _wait(self, now: float, holds: Callable[[Principal], bool]) -> float:
         """Seconds after which a retry may succeed.

@@ -54,6 +54,14 @@ class Gate:
         if not self.in_flight and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
+    def release(self) -> None:
+        """Stop counting a request while its agent answers a question of the gateway."""
+        self.leave()
+
+    def reacquire(self) -> None:
+        """Count such a request again, even above the limit."""
+        self.in_flight += 1
+
     async def wait_empty(self, seconds: float) -> None:
         """Wait until no requests are in flight, `seconds` at most."""
         if self.in_flight:

@@ -111,6 +111,7 @@ class LiveSession:
             client_info=record.client_info,
             capabilities=record.capabilities,
             session_id=record.id,
+            session_key=record.key,
             standalone=SessionBack(self, limit=self._question_timeout),
         )
 
@@ -189,25 +190,27 @@ class LiveSession:
 class SessionBack:
     """Back channel through the mailbox of a session: to its two-way channel, or to its standalone streams."""
 
-    __slots__ = ("_can_ask", "_limit", "_session")
+    __slots__ = ("_can_ask", "_limit", "_mailbox", "_questions", "_record")
 
     def __init__(self, session: LiveSession, *, can_ask: bool = True, limit: float | None = None) -> None:
         """`limit`: seconds that the agent has to answer a question; None if the exchange bounds them."""
-        self._session = session
+        # Not the session itself, whose agent has this channel: a cycle would keep the memory of ended sessions.
+        self._record = session.record
+        self._mailbox = session.mailbox
+        self._questions = session.questions
         self._can_ask = can_ask
         self._limit = limit
 
     def notify(self, method: str, params: bytes) -> None:
-        self._session.mailbox.notify(method, params)
+        self._mailbox.notify(method, params)
 
     async def ask(self, method: str, params: bytes) -> bytes:
-        session = self._session
-        if not self._can_ask or not (session.record.on_channel or session.record.streams):
+        if not self._can_ask or not (self._record.on_channel or self._record.streams):
             return await NO_BACK.ask(method, params)
         try:
             async with asyncio.timeout(self._limit):
-                return await session.questions.ask(
-                    lambda message: session.mailbox.put(message, Keep.ALWAYS), method, params
+                return await self._questions.ask(
+                    lambda message: self._mailbox.put(message, Keep.ALWAYS), method, params
                 )
         except TimeoutError:
             error = f"the client did not answer {method} within {self._limit:g} s"

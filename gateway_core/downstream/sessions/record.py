@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 import msgspec
@@ -37,6 +38,11 @@ class SessionRecord(msgspec.Struct, eq=False):
     """The number of open GET streams."""
     busy_since: float | None = None
     """Time since which it has always had requests in flight; None without any."""
+
+    @property
+    def key(self) -> str:
+        """A name of the session that does not grant access to it, unlike its id."""
+        return hashlib.sha256(b"session key of " + self.id.encode()).hexdigest()[:32]
 
     @property
     def busy(self) -> bool:

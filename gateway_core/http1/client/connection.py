@@ -19,9 +19,13 @@ from gateway_core.http1.client.parser import StreamParser
 from gateway_core.http1.client.response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
 from gateway_core.limits.accounts import UNCOUNTED, Account, Claim
+from gateway_core.limits.pace import Pace
 
 LINGER: Final = 1.0
 """Seconds allowed for the rest of an unwanted response to arrive."""
+FRAMING_RATE: Final = 1024 * 1024
+FRAMING_BURST: Final = 256 * 1024
+"""Bytes of chunked framing per second, and at once, above which a connection is read more slowly."""
 
 
 class WireConnection(asyncio.Protocol):
@@ -54,6 +58,11 @@ class WireConnection(asyncio.Protocol):
         self._stream: StreamParser | None = None
         self._collected: _Collection | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._framing = Pace(FRAMING_RATE, FRAMING_BURST)
+        self._slowed: asyncio.TimerHandle | None = None
+        """Ends a pause because of too much framing."""
+        self._held = False
+        """Whether the reader of the body pauses."""
         self._last = False
         """Whether the connection closes after the current request."""
         self.unused_since = 0.0
@@ -129,6 +138,8 @@ class WireConnection(asyncio.Protocol):
             self._stream = StreamParser(self._begun, head)
         stream = self._stream
         stream.feed(data)
+        if stream.framing:
+            self._slow(self._framing.pause(stream.framing))
         response, answer = self._response, self._answer
         if stream.failure is not None:
             self._fail(stream.failure)
@@ -151,6 +162,17 @@ class WireConnection(asyncio.Protocol):
             answer.complete(response)
         else:
             response.wake()
+
+    def _slow(self, seconds: float) -> None:
+        """Read nothing for some seconds; 0 changes nothing."""
+        if seconds and self._slowed is None and self._transport is not None:
+            self._transport.pause_reading()
+            self._slowed = asyncio.get_running_loop().call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        self._slowed = None
+        if not self._held:
+            self.resume()
 
     def _collect(self, collected: _Collection, data: bytes) -> None:
         """Add a piece to the collected response, and pass it on once complete."""
@@ -197,6 +219,8 @@ class WireConnection(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
         self._stop_lingering()
+        if self._slowed is not None:
+            self._slowed.cancel()
         self._lost(self)
         response = self._response
         if (
@@ -241,11 +265,13 @@ class WireConnection(asyncio.Protocol):
     # -- `Carrier` of a response ---------------------------------------------------------------------------------
 
     def pause(self) -> None:
+        self._held = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        self._held = False
+        if self._slowed is None and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def abandon(self) -> None:

@@ -24,16 +24,21 @@ class StreamParser(Collected):
         self.done = False
         self.more = False
         """Whether bytes followed the end of the response."""
+        self.framing = 0
+        """Bytes of the last `feed` that belong to no body, unless it began the response."""
         self.failure: OSError | None = None
         self._begun = begun
         self._known = known
         self._response: ClientResponse | None = None
+        self._pieces: list[bytes] = []
+        """Parts of the body in what `feed` is parsing."""
         self._before = 0
         self._informational = 0
 
     def feed(self, data: bytes) -> None:
-        """Parse received bytes, then set `done`, `more` and `failure`."""
-        if self.head is None:
+        """Parse received bytes, then set `done`, `more`, `framing` and `failure`."""
+        began = self.head is None
+        if began:
             self._before += len(data)
         try:
             self.parser.feed_data(data)
@@ -45,6 +50,11 @@ class StreamParser(Collected):
             self.more = True
         if self.head is None and self._before > MAX_HEAD * 2:
             self.failure = Malformed("the head of its answer is too large")
+        pieces, self._pieces = self._pieces, []
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.framing = 0 if began else len(data) - len(body)
+        if body and self._response is not None:
+            self._response.feed(body)
 
     def on_message_begin(self) -> None:
         self.more = self.more or self.done
@@ -72,7 +82,7 @@ class StreamParser(Collected):
 
     def on_body(self, body: bytes) -> None:
         if self._response is not None and not self.done:
-            self._response.feed(body)
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         if self.head is not None:

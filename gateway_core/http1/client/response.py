@@ -14,6 +14,8 @@ EVENT_STREAM: Final = "text/event-stream"
 HIGH: Final = 256 * 1024
 LOW: Final = 64 * 1024
 """Water marks for buffered body bytes: reading pauses above `HIGH` and resumes at `LOW`."""
+SMALL: Final = 4 * 1024
+"""Bytes below which a piece of the body grows by the next one: few pieces hold many small ones."""
 MAX_SPENT: Final = 64 * 1024
 """Bytes of an unwanted body that are read so that the connection can be reused."""
 
@@ -154,7 +156,11 @@ class ClientResponse(msgspec.Struct, eq=False):
             if self._spare < 0:
                 self.close()
             return
-        self._chunks.append(chunk)
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) < SMALL:
+            chunks[-1] += chunk
+        else:
+            chunks.append(chunk)
         self._size += len(chunk)
         if self._size > HIGH and not self._paused and self._carrier is not None:
             self._paused = True

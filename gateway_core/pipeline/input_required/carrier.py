@@ -13,6 +13,7 @@ from gateway_core.exchange.exchange import Exchange, naming
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.pipeline.input_required.parking import ParkedCall, Parking, answers_in
+from gateway_core.pipeline.input_required.plugin_questions import PluginQuestions
 from gateway_core.pipeline.input_required.relay import (
     ask_and_repeat,
     check_questions,
@@ -38,6 +39,7 @@ class InputRequired:
         self._states = States(seal, wait)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
+        self.of_plugins: Final = PluginQuestions(self._states, self.parking, wait, self._longest_state)
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
         """Send a round to an upstream and handle the server's questions.
@@ -62,13 +64,9 @@ class InputRequired:
             return await ask_and_repeat(upstream, exchange, request, reply)
         return self._passed_on(upstream, exchange, reply)
 
-    def state_of(self, exchange: Exchange, request: Request) -> State | None:
-        """The request state of a later round; None for a first one. Raises `RpcError(INVALID_PARAMS)`."""
-        if exchange.agent.era == "legacy" or request.method not in MAY_ASK or STATE not in request.params:
-            return None
-        if RESPONSES in request.params:
-            answers_in(request.params[RESPONSES])  # checked first: a mistake in them must not use up the state
-        return self._states.open(_origin(exchange), bytes(request.params[STATE]))
+    def use(self, state: State) -> None:
+        """Mark a state as used, because its round is sent now. Raises `RpcError(INVALID_PARAMS)` if it is already."""
+        self._states.use(state)
 
     async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
         """Send a later round to the upstream that asked.
@@ -88,7 +86,6 @@ class InputRequired:
                 raise refused()
             return self._parked_or_not(upstream, exchange, outcome)
         params = dict(request.params)
-        del params[STATE]
         if state.inner is not None:
             params[STATE] = state.inner
         return await self.send(upstream, exchange, with_params(request, params))
@@ -106,7 +103,7 @@ class InputRequired:
             for name, question in outcome.open_questions().items()
         }
         key = self.parking.park(outcome)
-        return _asking(asked, self._states.seal(_origin(exchange), "parked", outcome.upstream.name, key))
+        return _asking(asked, self._states.seal(_origin(exchange), State("parked", outcome.upstream.name, key)))
 
     def _passed_on(self, upstream: Upstream, exchange: Exchange, reply: Reply) -> Reply:
         """Pass a modern upstream's result on to a modern agent; a question gets a sealed request state."""
@@ -120,7 +117,7 @@ class InputRequired:
                 name: _question(upstream, question.method, bytes(question.params))
                 for name, question in asked.questions.items()
             }
-        state = self._states.seal(_origin(exchange), "relay", upstream.name, asked.state)
+        state = self._states.seal(_origin(exchange), State("relay", upstream.name, asked.state))
         if len(state) > self._longest_state:
             raise invalid(
                 f"its requestState has {len(asked.state or '')} characters, which no request could bring back"
@@ -145,7 +142,7 @@ class InputRequired:
                 check(exchange.agent, ELICIT, bytes(question["params"]))
         except RpcError:
             return reply
-        return _asking(asked, self._states.seal(_origin(exchange), "again", upstream.name, None))
+        return _asking(asked, self._states.seal(_origin(exchange), State("again", upstream.name)))
 
 
 def _origin(exchange: Exchange) -> Call:

@@ -17,9 +17,10 @@ from typing import Final
 from loguru import logger
 from msgspec import Raw
 
+from gateway_core.api import Principal
 from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.limits.shares import Shares, holder_of
+from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -106,8 +107,21 @@ class ParkedCall:
             question.answer.set_exception(error)
 
 
+@dataclass(slots=True)
+class Place:
+    """A place among the parked calls, of a call that waits for the answer to a question of a plugin."""
+
+    holder: Holder
+    until: float
+    """Loop time at which it lapses."""
+    lapse: asyncio.TimerHandle
+
+
 class Parking:
-    """The parked calls of this process. A retry at another process is rejected."""
+    """The parked calls of this process. A retry at another process is rejected.
+
+    Calls that wait for an answer to a plugin count, too. Of those only the **place** is here: nothing was sent yet.
+    """
 
     def __init__(self, limit: int, per_principal: int, wait: float) -> None:
         """`limit`: calls in total. `per_principal`: calls of one principal; one address has at
@@ -116,13 +130,14 @@ class Parking:
         self._per_principal = per_principal
         self._wait = wait
         self._parked: dict[str, ParkedCall] = {}
+        self._places: dict[str, Place] = {}
         self._shares: Shares[str] = Shares()
         """The keys of the parked calls, by their agents."""
         self._ending: set[asyncio.Task[Reply]] = set()
         self._emptied: asyncio.Event = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._parked)
+        return len(self._parked) + len(self._places)
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply | ParkedCall:
         """Begin a call. Returns its reply, or the call if it has questions. Raises as `Upstream.request`."""
@@ -152,23 +167,55 @@ class Parking:
 
     def park(self, call: ParkedCall) -> str:
         """Keep `call` until its agent retries; returns its key."""
-        key = secrets.token_hex(16)
+        key = self._new_key(holder_of(call.exchange.agent.principal))
         self._parked[key] = call
-        self._shares.add(holder_of(call.exchange.agent.principal), key)
-        self._emptied.clear()
         call.exchange.leave()
         call.set_lapse(self._wait, self._lapsed, key)
         return key
 
     async def wait_empty(self, seconds: float) -> None:
         """Wait until no call is parked, at most `seconds`."""
-        if self._parked:
+        if len(self):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(seconds, 0.0)):
                     await self._emptied.wait()
 
+    def take_place(self, principal: Principal, seconds: float) -> str:
+        """Count a call that waits for the answer to a plugin, for `seconds` at most. Returns the key of its place.
+
+        Raises `RpcError(OVERLOADED)` if a limit is reached.
+        """
+        holder = holder_of(principal)
+        if self._is_full(holder):
+            raise _too_many()
+        key = self._new_key(holder)
+        self._keep_place(key, holder, asyncio.get_running_loop().time() + seconds)
+        return key
+
+    def leave_place(self, key: str) -> Place | None:
+        """Stop counting such a call; None if its place has lapsed or was left before."""
+        place = self._places.pop(key, None)
+        if place is not None:
+            place.lapse.cancel()
+            self._shares.remove(key)
+            self._tell_if_empty()
+        return place
+
+    def return_to_place(self, key: str, place: Place) -> None:
+        """Count such a call again after `leave_place`, unless its place would have lapsed or a limit is reached."""
+        if place.until > asyncio.get_running_loop().time() and not self._is_full(place.holder):
+            self._shares.add(place.holder, key)
+            self._emptied.clear()
+            self._keep_place(key, place.holder, place.until)
+
+    def _keep_place(self, key: str, holder: Holder, until: float) -> None:
+        lapse = asyncio.get_running_loop().call_at(until, self.leave_place, key)
+        self._places[key] = Place(holder, until, lapse)
+
     async def close(self) -> None:
         """Abandon all calls, and wait up to `CLOSING` seconds for the cancellations."""
+        for key in list(self._places):
+            self.leave_place(key)
         for key in list(self._parked):
             call = self._taken(key)
             assert call is not None
@@ -195,21 +242,32 @@ class Parking:
 
     def _refuse(self, call: ParkedCall) -> bool:
         """If a limit is reached, answer the call's questions with an error and return True."""
-        holder = holder_of(call.exchange.agent.principal)
+        if not self._is_full(holder_of(call.exchange.agent.principal)):
+            return False
+        call.refuse(_too_many())
+        return True
+
+    def _is_full(self, holder: Holder) -> bool:
         own, near = len(self._shares.of(holder)), self._shares.of_network(holder[0])
         of_network = max(self._per_principal, self._limit * 3 // 4)
-        if len(self._parked) < self._limit and own < self._per_principal and near < of_network:
-            return False
-        call.refuse(overloaded("too many calls wait for answers of clients already; ask again later"))
-        return True
+        return len(self) >= self._limit or own >= self._per_principal or near >= of_network
+
+    def _new_key(self, holder: Holder) -> str:
+        key = secrets.token_hex(16)
+        self._shares.add(holder, key)
+        self._emptied.clear()
+        return key
+
+    def _tell_if_empty(self) -> None:
+        if not len(self):
+            self._emptied.set()
 
     def _taken(self, key: str) -> ParkedCall | None:
         call = self._parked.pop(key, None)
         if call is None:
             return None
         self._shares.remove(key)
-        if not self._parked:
-            self._emptied.set()
+        self._tell_if_empty()
         call.clear_lapse()
         return call
 
@@ -234,6 +292,10 @@ def answers_in(raw: Raw) -> Mapping[str, Raw]:
     if any(bytes(answer).lstrip()[:1] != b"{" for answer in found.values()):
         raise RpcError.of_gateway(INVALID_PARAMS, "each member of params.inputResponses must be an object")
     return found
+
+
+def _too_many() -> RpcError:
+    return overloaded("too many calls wait for answers of clients already; ask again later")
 
 
 def _over() -> RpcError:

@@ -2,76 +2,109 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import time
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-from gateway_core.api import Call
+from gateway_core.api import Call, GivenAnswer
 from gateway_core.errors import INVALID_PARAMS, RpcError
-from gateway_core.mcp import jsonrpc
 from gateway_core.sealing import Seal
 
 MAX_USED: Final = 65_536
 """Maximum number of used states that are remembered; the oldest are forgotten first."""
 
 
-class State(msgspec.Struct, array_like=True, frozen=True):
-    """The content of a request state."""
+class Pending(msgspec.Struct, array_like=True, frozen=True):
+    """A question of a plugin that the agent has not answered yet."""
 
-    kind: Literal["relay", "again", "parked"]
-    """`relay`: pass the answers on to the upstream, with its own state. `again`: repeat the first request.
-    `parked`: resume the parked call."""
-    upstream: str
+    plugin: str
+    name: str
+    subject: bytes
+    """See `GivenAnswer`."""
+    schema: bytes
+    """The JSON of the form's schema; empty without a form."""
+    key: str
+    """The key of its place among the parked calls, which can be taken once."""
+
+
+Kind: TypeAlias = Literal["first", "relay", "again", "parked"]
+
+
+class State(msgspec.Struct, array_like=True, frozen=True):
+    """The content of a request state: how the call goes on, and what the agent's user has answered."""
+
+    kind: Kind
+    """`first`: send the first round, which waits for an answer to the gateway. `relay`: pass the answers on to the
+    upstream, with its own state. `again`: repeat the first request. `parked`: resume the parked call."""
+    upstream: str = ""
     inner: str | None = None
     """The upstream's own state (`relay`; None if it has none), or the key of the parked call."""
     nonce: bytes = b""
+    answers: tuple[GivenAnswer, ...] = ()
+    """The answers to questions of plugins about this call."""
+    pending: Pending | None = None
+    """The question of a plugin that the next round answers; None if it answers an upstream."""
+    responses: bytes = b""
+    """`inputResponses` for the upstream that the agent sent before it was asked `pending`."""
 
 
 class States:
-    """Seals and opens states, bound to principal, method, and a digest of name and arguments (Server Requirements)."""
+    """Seals and opens states, bound to principal, method, and a digest of name and arguments (Server Requirements).
+
+    Other processes with the same keys accept a state, but not one with questions or answers of plugins: each process
+    remembers which states were used, and an answer counts once.
+    """
 
     def __init__(self, seal: Seal, life: float) -> None:
-        """`life`: seconds until a state expires."""
+        """`life`: seconds until a state expires, at most."""
         self._seal = seal
+        self._own = Seal()
+        """Its key is known to this process only."""
         self._life = life
         self._used: dict[bytes, float] = {}
 
-    def seal(self, call: Call, kind: Literal["relay", "again", "parked"], upstream: str, inner: str | None) -> str:
-        """The token for the agent. `call`: as the agent sent it, before any plugin."""
-        state = State(kind, upstream, inner, secrets.token_bytes(12))
-        return self._seal.seal(_binding(call), msgspec.msgpack.encode(state), self._life)
+    def seal(self, call: Call, state: State, life: float | None = None) -> str:
+        """The token for the agent, with the answers in `call`, which is as the agent sent it, before any plugin."""
+        answers = call.given_answers().given
+        content = replace(state, nonce=secrets.token_bytes(12), answers=answers)
+        seal = self._own if answers or state.pending is not None else self._seal
+        seconds = self._life if life is None else min(life, self._life)
+        return seal.seal(_binding(call), msgspec.msgpack.encode(content), seconds)
 
-    def open(self, call: Call, raw: bytes) -> State:
-        """Open a state that came with `call`, and mark it as used. `raw`: the member's JSON.
+    def read(self, call: Call, raw: bytes) -> State:
+        """The state that came with `call`, which stays valid. `raw`: the member's JSON.
 
         Raises the same `RpcError(INVALID_PARAMS)` for a state that was altered, expired or used, or belongs to another
         principal or request.
         """
+        content, binding = None, _binding(call)
         try:
-            content = self._seal.open(_binding(call), msgspec.json.decode(raw, type=str))
+            token = msgspec.json.decode(raw, type=str)
+            content = self._seal.open(binding, token) or self._own.open(binding, token)
         except msgspec.DecodeError:
-            content = None
+            pass
         if content is None:
             raise refused()
         state = msgspec.msgpack.decode(content, type=State)
         if state.nonce in self._used:
             raise refused()
-        self._remember(state.nonce)
         return state
+
+    def use(self, state: State) -> None:
+        """Mark a state as used. Raises `RpcError(INVALID_PARAMS)` if it is already."""
+        if state.nonce in self._used:
+            raise refused()
+        now = time.monotonic()
+        while self._used and (len(self._used) >= MAX_USED or next(iter(self._used.values())) < now):
+            del self._used[next(iter(self._used))]
+        self._used[state.nonce] = now + self._life
 
     def give_back(self, state: State) -> None:
         """Make a used state valid again, because the gateway could not send its round."""
         self._used.pop(state.nonce, None)
-
-    def _remember(self, nonce: bytes) -> None:
-        now = time.monotonic()
-        while self._used and (len(self._used) >= MAX_USED or next(iter(self._used.values())) < now):
-            del self._used[next(iter(self._used))]
-        self._used[nonce] = now + self._life
 
 
 def refused() -> RpcError:
@@ -82,16 +115,4 @@ def refused() -> RpcError:
 
 
 def _binding(call: Call) -> tuple[str, ...]:
-    return ("requestState", call.principal.id, call.method, _digest(call))
-
-
-def _digest(call: Call) -> str:
-    """A digest of name and arguments, independent of white space and member order, which a retry may change."""
-    arguments: Any = None
-    if call.raw_arguments:
-        try:
-            arguments = jsonrpc.value(call.raw_arguments)
-        except RpcError:  # bind ambiguous JSON by its exact text
-            arguments = call.raw_arguments.decode()
-    text = json.dumps([call.name, arguments], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return ("requestState", call.principal.id, call.method, call.digest())

@@ -9,10 +9,15 @@ Terms, from the specification's basic/authorization and the RFCs it builds on:
 - *Credentials* authenticate the client at the token endpoint (`credentials.py`, `endpoint.py`).
 - A `TokenSource` renews the token of an upstream (`tokens.py`). The rest of the gateway uses only this class.
 
-Only the client-credentials grant is supported (RFC 6749, section 4.4): no user is present to log in with a browser.
+There are two grants. With client credentials (`client_credentials.py`), no user is involved. With an authorization
+code, a person logs in with a browser (`code_flow.py`, `registration.py`); the *login* is stored (`logins.py`,
+`vault.py`), and its token is renewed from then on (`login_tokens.py`).
 """
 
 from gateway_core.upstream.auth.challenge import Challenge
+from gateway_core.upstream.auth.client_credentials import ClientCredentials
+from gateway_core.upstream.auth.login_tokens import LoginTokens
+from gateway_core.upstream.auth.logins import Login, Logins
 from gateway_core.upstream.auth.tokens import TokenSource
 
-__all__ = ["Challenge", "TokenSource"]
+__all__ = ["Challenge", "ClientCredentials", "Login", "LoginTokens", "Logins", "TokenSource"]

@@ -6,15 +6,23 @@ changed.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Struct
 from yarl import URL
 
+from gateway_core.config import AuthConfig
 from gateway_core.upstream.auth.challenge import Challenge, scopes
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 
+OFFLINE: Final = "offline_access"
+"""The scope that asks for a refresh token (OpenID Connect Core, section 11)."""
+DISCOVERY: Final = 20.0
+"""Seconds for the entire discovery of an authorization server."""
 _PROTECTED_RESOURCE: Final = "/.well-known/oauth-protected-resource"
 _AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 _OPENID: Final = "/.well-known/openid-configuration"
@@ -34,11 +42,19 @@ class _Metadata(Struct):
     issuer: str
     token_endpoint: str = ""
     token_endpoint_auth_methods_supported: list[str] | None = None
+    authorization_endpoint: str | None = None
+    registration_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    scopes_supported: list[str] | None = None
+    response_types_supported: list[str] | None = None
+    code_challenge_methods_supported: list[str] | None = None
+    authorization_response_iss_parameter_supported: bool | None = None  # RFC 9207, section 3
+    client_id_metadata_document_supported: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationServer:
-    """The authorization server of an upstream."""
+    """The authorization server of an upstream. Only its token endpoint was checked with `Fetcher.address`."""
 
     token_endpoint: URL
     issuer: str | None
@@ -49,19 +65,63 @@ class AuthorizationServer:
     """The scopes for basic use of the upstream, per its metadata (`scopes_supported`)."""
     resource: str | None = None
     """The upstream's resource identifier, if its metadata has one."""
+    authorization_endpoint: str = ""
+    registration_endpoint: str = ""
+    revocation_endpoint: str = ""
+    offers_codes: bool = False
+    """Whether it has the code flow with the code challenge method S256."""
+    offers_offline: bool = False
+    """Whether it knows the scope `offline_access`."""
+    sends_issuer: bool = False
+    """Whether its authorization responses always have `iss`."""
+    takes_documents: bool = False
+    """Whether it accepts the URL of a client ID metadata document as a client identifier."""
+
+
+def configured(config: AuthConfig) -> AuthorizationServer | None:
+    """The authorization server whose endpoints the configuration names; None without `token_url`."""
+    if config.token_url is None:
+        return None
+    authorization = config.authorization_url or ""
+    return AuthorizationServer(
+        URL(config.token_url), config.issuer, authorization_endpoint=authorization, offers_codes=bool(authorization)
+    )
 
 
 async def discover(fetcher: Fetcher, upstream: URL, challenge: Challenge, issuer: str | None) -> AuthorizationServer:
-    """Find the authorization server of `upstream`. Raises `Refused`.
+    """Find the authorization server of `upstream`, within `DISCOVERY` seconds. Raises `Refused`.
 
     `issuer`: the owner of the credentials, if known; any other issuer is refused.
     """
-    resource = await _resource(fetcher, upstream, challenge.resource_metadata)
-    if resource is None:
+    async with _bounded():
+        resource = await _resource(fetcher, upstream, challenge.resource_metadata)
+        if resource is not None:
+            return await _server(fetcher, _chosen(resource.authorization_servers, issuer), resource)
         if issuer is None:
             raise Refused("it does not tell its authorization server (no protected resource metadata): set token_url")
         return await _server(fetcher, issuer, None)
-    return await _server(fetcher, _chosen(resource.authorization_servers, issuer), resource)
+
+
+async def discover_issuer(fetcher: Fetcher, issuer: str) -> AuthorizationServer:
+    """Find an authorization server by its issuer identifier, without asking the upstream. Raises `Refused`."""
+    async with _bounded():
+        return await _server(fetcher, issuer, None)
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(DISCOVERY):
+            yield
+    except TimeoutError:
+        raise Refused(f"its authorization server was not found within {DISCOVERY:g} s") from None
+
+
+def resource_of(config: AuthConfig, server: AuthorizationServer, upstream: URL) -> str:
+    """The `resource` parameter (RFC 8707); empty if the operator configured none to be sent."""
+    if config.resource is not None:
+        return config.resource
+    return server.resource or canonical(upstream)
 
 
 def canonical(upstream: URL) -> str:
@@ -125,8 +185,24 @@ async def _server(fetcher: Fetcher, issuer: str, resource: _Resource | None) -> 
             methods=frozenset(found.token_endpoint_auth_methods_supported or ()),
             scopes=scopes(resource.scopes_supported or ()) if resource is not None else (),
             resource=resource.resource if resource is not None else None,
+            authorization_endpoint=found.authorization_endpoint or "",
+            registration_endpoint=found.registration_endpoint or "",
+            revocation_endpoint=found.revocation_endpoint or "",
+            offers_codes=_offers_codes(found),
+            offers_offline=OFFLINE in (found.scopes_supported or ()),
+            sends_issuer=bool(found.authorization_response_iss_parameter_supported),
+            takes_documents=bool(found.client_id_metadata_document_supported),
         )
     raise Refused(f"no authorization server metadata at {URL(issuer).origin()}: set token_url")
+
+
+def _offers_codes(found: _Metadata) -> bool:
+    """Without `code_challenge_methods_supported`, a server does not support PKCE (Authorization Code Protection)."""
+    return (
+        bool(found.authorization_endpoint)
+        and "S256" in (found.code_challenge_methods_supported or ())
+        and "code" in (found.response_types_supported or ("code",))
+    )
 
 
 def _places(issuer: URL) -> list[URL]:

@@ -33,6 +33,7 @@ from aiohttp import (
 )
 from yarl import URL
 
+from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
 from gateway_core.http1.client.dial import ProxyFailed
 from gateway_core.http1.client.response import JSON
@@ -47,6 +48,7 @@ TIMEOUT: Final = 10.0
 """Seconds for one request."""
 MAX_ANSWER: Final = 64 * 1024
 MAX_URL: Final = 2048
+_AT_FORBIDDEN: Final = "at an address that this upstream must not lead to"
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -79,6 +81,12 @@ class Fetcher:
         self._sessions: dict[bool, ClientSession] = {}
         """By whether they connect only to addresses allowed for this upstream; each made on first use."""
         self._closed = False
+
+    @classmethod
+    def of(cls, upstream: URL, config: AuthConfig, access: Access) -> Fetcher:
+        """A fetcher for an upstream with this configuration."""
+        named = (config.token_url, config.authorization_url, config.issuer)
+        return cls(upstream, [URL(text) for text in named if text is not None], access)
 
     def address(self, text: str) -> URL:
         """Parse a URL from a document. Raises `Refused` if it is not allowed."""
@@ -115,6 +123,21 @@ class Fetcher:
         """Post a form. Returns status and body of the response. Raises `Refused`."""
         return await self._exchange("POST", url, form, headers)
 
+    async def register(self, url: URL, metadata: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Post a JSON object. Returns status and body of the response. Raises `Refused`."""
+        body = msgspec.json.encode(metadata)
+        return await self._exchange("POST", url, body, {hdrs.CONTENT_TYPE: JSON})
+
+    async def check_host(self, url: URL) -> None:
+        """Raise `Refused` if a browser must not be sent to `url`, because of the address of its host."""
+        if url.origin() in self._own:
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._check_name(url)
+        except (TimeoutError, _Forbidden):
+            raise Refused(f"{url.origin()} is {_AT_FORBIDDEN}") from None
+
     async def close(self) -> None:
         """Close all sessions. Later requests are refused."""
         self._closed = True
@@ -122,7 +145,7 @@ class Fetcher:
             await session.close()
 
     async def _exchange(
-        self, verb: str, url: URL, form: Mapping[str, str] | None, headers: Mapping[str, str]
+        self, verb: str, url: URL, body: Mapping[str, str] | bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         strange = url.origin() not in self._own
         try:
@@ -137,18 +160,18 @@ class Fetcher:
                 session.request(
                     verb,
                     url,
-                    data=form,
+                    data=body,
                     allow_redirects=False,
                     timeout=ClientTimeout(),
                     **options,
                 ) as response,
             ):
-                body = bytearray()
+                answer = bytearray()
                 async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
+                    answer += chunk
+                    if len(answer) > MAX_ANSWER:
                         raise Refused(f"its answer is larger than {MAX_ANSWER} bytes")
-                return response.status, bytes(body)
+                return response.status, bytes(answer)
         except TimeoutError:
             raise Refused(f"no answer within {TIMEOUT:g} s") from None
         except NotSent as problem:
@@ -195,7 +218,7 @@ def _explained(error: Exception, url: URL) -> str:
     cause = error.os_error if isinstance(error, ClientConnectorError) else error
     match error:
         case _ if isinstance(cause, _Forbidden):
-            return "at an address that this upstream must not lead to"
+            return _AT_FORBIDDEN
         case ProxyFailed():
             return str(error)
         case ClientHttpProxyError():

@@ -1,14 +1,15 @@
-"""Token requests and responses (RFC 6749, section 4.4.2)."""
+"""Token requests and responses (RFC 6749, section 5), and revocation (RFC 7009)."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
+from gateway_core.upstream.auth.challenge import scopes
 from gateway_core.upstream.auth.credentials import Credentials
 from gateway_core.upstream.auth.discovery import AuthorizationServer
 from gateway_core.upstream.auth.documents import Fetcher, Refused
@@ -37,6 +38,8 @@ class EndpointAnswer(msgspec.Struct):
     token_type: str = "bearer"  # noqa: S105 - a token type, not a token
     expires_in: float | str | None = None
     error: str = ""
+    refresh_token: Any = None
+    scope: Any = None
 
     @property
     def life(self) -> float:
@@ -47,22 +50,27 @@ class EndpointAnswer(msgspec.Struct):
             return math.inf
         return math.inf if math.isnan(seconds) else max(0.0, seconds)
 
+    @property
+    def refresh(self) -> str:
+        """The refresh token; empty if there is no usable one."""
+        given = self.refresh_token
+        return given if isinstance(given, str) and _TOKEN.fullmatch(given) is not None else ""
+
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The scopes of the token; empty if the answer does not say."""
+        return scopes(self.scope.split()) if isinstance(self.scope, str) else ()
+
 
 async def ask(
-    fetcher: Fetcher, server: AuthorizationServer, credentials: Credentials, scopes: Iterable[str], resource: str
+    fetcher: Fetcher, server: AuthorizationServer, credentials: Credentials, form: Mapping[str, str]
 ) -> EndpointAnswer:
     """Request a token, trying each client authentication method that may apply. Raises `Refused`."""
-    form = {"grant_type": "client_credentials"}
-    if scope := " ".join(scopes):
-        form["scope"] = scope
-    if resource:
-        form["resource"] = resource
     refusal: Refused | None = None
     for method in credentials.methods(server.methods):
-        # The audience is the issuer, or the endpoint's URL if the issuer is unknown (RFC 7523, section 3).
-        members, headers = credentials.proof(method, server.issuer or str(server.token_endpoint))
+        members, headers = credentials.proof(method, _audience(server))
         try:
-            answer = _read(*await fetcher.post(server.token_endpoint, form | members, headers))
+            answer = _read(*await fetcher.post(server.token_endpoint, {**form, **members}, headers))
         except Refused as failure:
             if failure.code != "invalid_client":
                 raise
@@ -73,6 +81,26 @@ async def ask(
     credentials.failed()
     assert refusal is not None, "there is always a method"
     raise refusal
+
+
+async def revoke(
+    fetcher: Fetcher, server: AuthorizationServer, credentials: Credentials, token: str, kind: str
+) -> None:
+    """Revoke a token; `kind`: `access_token` or `refresh_token`. Raises `Refused`."""
+    endpoint = fetcher.address(server.revocation_endpoint)
+    status = 0
+    for method in credentials.methods(server.methods):
+        members, headers = credentials.proof(method, _audience(server))
+        form = {"token": token, "token_type_hint": kind, **members}
+        status, _ = await fetcher.post(endpoint, form, headers)
+        if status == 200:
+            return
+    raise Refused(f"HTTP {status}")
+
+
+def _audience(server: AuthorizationServer) -> str:
+    """The audience of an assertion: the issuer, or the token endpoint without one (RFC 7523, section 3)."""
+    return server.issuer or str(server.token_endpoint)
 
 
 def _read(status: int, body: bytes) -> EndpointAnswer:

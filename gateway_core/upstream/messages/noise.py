@@ -2,7 +2,7 @@
 
 Agents share the event loop, so one server must not take it. A server that sends faster than `RATE` is read more slowly.
 If most of what it sends is useless for `PATIENCE` seconds, it is **noisy**: its connection is closed.
-Answers to requests are no noise, because the limits on requests bound them.
+Large messages count for several. Answers to requests are no noise, because the limits on requests bound them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ RATE: Final = 500.0
 BURST: Final = 2000.0
 """Useless messages per second, and at once."""
 USEFUL: Final = 0.25
-"""What a useful message counts for: progress of a call, a log message, a late answer."""
+"""What a useful message counts for: progress of a call, a log message."""
+WEIGHT: Final = 4 * 1024
+"""Bytes that count for one message more."""
 LINE: Final = 0.05
 """What a line of an event stream counts for, besides its message."""
 PATIENCE: Final = 10.0
@@ -64,6 +66,15 @@ class Noise:
         """Count a notification."""
         self.heard(useful=method in _USEFUL_METHODS)
 
+    def weigh(self, size: int, *, useful: bool = False) -> None:
+        """Count the bytes of what answers no request."""
+        weight = size / WEIGHT
+        if useful:
+            self._fresh += weight * USEFUL
+        else:
+            self._fresh += weight
+            self._useless += weight
+
     def lines(self, count: int) -> None:
         """Count lines of an event stream."""
         self._fresh += count * LINE
@@ -79,7 +90,8 @@ class Noise:
         elif over > PATIENCE and self._useless > over * RATE / 2:
             self.given_up = True
             raise Noisy(
-                f"is noisy: for {over:.0f} s it sent more than {RATE:.0f} messages a second that answer nothing"
+                f"is noisy: for {over:.0f} s it sent more than {RATE:.0f} messages, or {RATE * WEIGHT / 1e6:.0f} MB, "
+                "a second that answer nothing"
             )
         return pause
 

@@ -17,12 +17,15 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_response
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import PING
+from gateway_core.mcp.names import LOG_MESSAGE, PING, PROGRESS
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.capabilities import QUESTIONS
 from gateway_core.upstream.messages.malformed import tolerated
 from gateway_core.upstream.messages.noise import Noise
 from gateway_core.upstream.messages.questions import ServerQuestions
+
+_USEFUL: Final = frozenset({PROGRESS, LOG_MESSAGE, *QUESTIONS})
+"""Methods of messages whose bytes are useful."""
 
 
 class UnexpectedMessages:
@@ -60,6 +63,7 @@ def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) ->
     None if it is malformed, which is counted; see `malformed.py`.
     """
     if data.lstrip()[:1] != b"{":
+        unexpected.noise.weigh(len(data))
         unexpected.note("malformed message", "not JSON-RPC")  # cheap check, in case a child prints text
         return None
     data = context.clean(data)
@@ -70,10 +74,13 @@ def read(data: bytes, context: ClientContext, unexpected: UnexpectedMessages) ->
         if repaired is not None:
             with contextlib.suppress(RpcError):
                 return decode_response(repaired)
+        unexpected.noise.weigh(len(data))
         unexpected.note("malformed message", "not valid JSON" if error.code == PARSE_ERROR else "not JSON-RPC")
         return None
-    if message.method and not message.is_request:
-        unexpected.noise.notified(message.method)
+    if message.method:
+        unexpected.noise.weigh(len(data), useful=message.method in _USEFUL)
+        if not message.is_request:
+            unexpected.noise.notified(message.method)
     return message
 
 

@@ -130,7 +130,10 @@ async def read_events(
     """
 
     def heard(event: Event) -> bool:
-        return event.event == "message" and bool(event.data) and take(event.data)
+        if event.event == "message":
+            return bool(event.data) and take(event.data)
+        unexpected.noise.weigh(len(event.data))
+        return False
 
     try:
         return await follow(response, parser, heard, unexpected)
@@ -151,12 +154,15 @@ async def follow(
     try:
         while (chunk := await response.read()) is not None:
             for piece in pieces(chunk):
+                overhead = len(piece) + parser.held
                 for event in parser.feed(piece):
                     if take(event):
                         return True
+                    overhead -= len(event.data)
                     if noise.due:
                         await noise.settle(unexpected.slowed)
-                noise.lines(piece.count(b"\n"))
+                noise.lines(max(piece.count(b"\n"), piece.count(b"\r")))
+                noise.weigh(overhead - parser.held)
                 if noise.due:
                     await noise.settle(unexpected.slowed)
         return False

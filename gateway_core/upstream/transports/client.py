@@ -25,7 +25,7 @@ from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.names import USER_AGENT
-from gateway_core.upstream.auth import Challenge, TokenSource
+from gateway_core.upstream.auth import Challenge, ClientCredentials, Logins, LoginTokens, TokenSource
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.codings import UnknownCoding, decoded
 from gateway_core.upstream.network.cookies import Cookies
@@ -49,20 +49,28 @@ class HttpClient:
         limits: LimitsConfig,
         held: HeldSecrets | None = None,
         account: Account = UNCOUNTED,
+        logins: Logins | None = None,
     ) -> None:
-        """`held` learns the access tokens. `account` counts large answers."""
+        """`held` learns the access tokens. `account` counts large answers. `logins` has the operator's login at this
+        upstream, if it needs one."""
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
         self._headers = dict(config.headers)
         self._name = config.name
-        self._access = Access(config)
-        self.connections: Final = HostConnections(self.url, self._access, limits.response_body, account)
-        self._tokens = (
-            TokenSource(config.name, self.url, config.auth, self._access, held=held or HeldSecrets())
-            if config.auth is not None
-            else None
-        )
+        self.access: Final = Access(config)
+        self.connections: Final = HostConnections(self.url, self.access, limits.response_body, account)
+        self.login: LoginTokens | None = None
+        """The tokens of the operator's login, if the upstream needs one."""
+        self._tokens: TokenSource | None = None
+        if config.auth is not None and config.auth.grant == "authorization_code":
+            self._tokens = self.login = LoginTokens(
+                config.name, self.url, config.auth, self.access, logins=logins or Logins(held=held)
+            )
+        elif config.auth is not None:
+            self._tokens = ClientCredentials(
+                config.name, self.url, config.auth, self.access, held=held or HeldSecrets()
+            )
         self._redirected = False
         """Whether a redirect was followed and logged."""
         if config.tls is not None and not config.tls.verify:

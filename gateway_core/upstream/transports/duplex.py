@@ -260,8 +260,7 @@ class DuplexConnection(Connection):
 
     def _failed_at(self, error: BaseException) -> None:
         """Log an internal error that occurred while the gateway read a message."""
-        kind = type(error).__name__
-        self.unexpected.note("message that the gateway failed to read", kind)
+        self.unexpected.note("message that the gateway failed to read", kind := type(error).__name__)
         logger.bind(upstream=self._config.name).error("{} while reading a message\n{}", kind, where(error))
 
     def _act_on(self, data: bytes) -> None:
@@ -271,7 +270,8 @@ class DuplexConnection(Connection):
             return
         self._heard = True
         if message.is_response:
-            self._answered(message)
+            if not self._answered(message):
+                self.unexpected.noise.weigh(len(data), useful=True)
         elif message.is_request:
             self._asked(message)
         else:
@@ -279,9 +279,7 @@ class DuplexConnection(Connection):
 
     def _asked(self, message: jsonrpc.Message) -> None:
         if self.info is not None and self.info.era == "modern":
-            self.unexpected.note(
-                "request from a modern server"
-            )  # which has no such requests and forbids answering them
+            self.unexpected.note("request from a modern server")  # the era has none, and forbids answering them
             return
         answer = answer_to(message, self._questions, self.unexpected)
         if answer is not None:
@@ -296,7 +294,8 @@ class DuplexConnection(Connection):
         if pending is not None and pending.sent:
             pending.fail(unreadable(data))
 
-    def _answered(self, message: jsonrpc.Message) -> None:
+    def _answered(self, message: jsonrpc.Message) -> bool:
+        """Handle a response. Returns whether it completed a request."""
         number = own_id(message.id)
         pending = self._pending.get(number)
         self._unanswered.answered(number)
@@ -309,6 +308,8 @@ class DuplexConnection(Connection):
             self.unexpected.note("late or repeated response")
         else:
             pending.resolve(message)
+            return True
+        return False
 
     def _told(self, method: str, params: Raw) -> None:
         if method == PROGRESS:

@@ -50,6 +50,11 @@ class EventParser:
         self._after_cr = False
         self._head: bytes | None = b""
 
+    @property
+    def held(self) -> int:
+        """Bytes of an unfinished event and line."""
+        return len(self._line) + len(self._data)
+
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes. Raises `EventTooLarge`."""
         if not (self._line or self._has_data or self._type or self._head):

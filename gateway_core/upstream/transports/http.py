@@ -308,7 +308,7 @@ class HttpConnection(Connection):
             pending.resolve(message)
             return True
         if message.method != PROGRESS or not message.is_notification:
-            return self._session.other(message, pending.exchange)
+            return self._session.other(message, len(data), pending.exchange)
         if id_in(message.params, "progressToken") != pending.number or not pending.progress(message.params):
             self._session.unexpected.note("progress of no request")
         return False
@@ -326,7 +326,7 @@ class HttpConnection(Connection):
             if message.is_notification and message.method in LISTENED:
                 take(message.method, message.params)
             elif not message.is_response:
-                return session.other(message)
+                return session.other(message, len(data))
             elif message.failed:
                 raise jsonrpc.error_of(message.error)
             return message.is_response  # the graceful end (basic/patterns/subscriptions)

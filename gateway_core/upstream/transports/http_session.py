@@ -221,12 +221,15 @@ class HttpSession:
             self.end(noisy.reason)
             raise
 
-    def other(self, message: Message, exchange: Exchange | None = None) -> bool:
-        """Handle a message other than responses and progress; `exchange`: the call on whose stream it came.
+    def other(self, message: Message, size: int, exchange: Exchange | None = None) -> bool:
+        """Handle a message other than awaited responses and progress; `exchange`: the call on whose stream it came.
+
+        `size`: its bytes.
 
         Returns False, because such a message never ends a stream.
         """
         if message.is_response:
+            self.unexpected.noise.weigh(size)
             self.unexpected.note("response to no request")
         elif message.is_request:
             self._asked(message, exchange)

@@ -63,7 +63,7 @@ async def stand_by(
 
     def heard(data: bytes) -> bool:
         message = read(data, session.context, session.unexpected)
-        return message is not None and session.other(message)
+        return message is not None and session.other(message, len(data))
 
     await listen(open_stream, session.events, heard, gap, lambda: EventParser(limit, session.context.account))
 

@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import re
 from collections import deque
+from functools import partial
 from typing import Final
 
 from gateway_core.api import Era
@@ -61,10 +62,13 @@ class Lines:
         self._claim = account.claim()
         self._part = bytearray()
         self._too_long: TooLong | None = None
+        self.dropped = 0
+        """Bytes of lines that are too long, among what was fed last."""
 
     def feed(self, data: bytes) -> list[bytes | TooLong]:
         """The lines that `data` completes, without empty ones."""
         lines: list[bytes | TooLong] = []
+        self.dropped = 0
         *ends, rest = data.split(b"\n")
         for end in ends:
             if not (end or self._part or self._too_long):
@@ -84,10 +88,12 @@ class Lines:
         size = len(self._part) + len(data)
         if self._too_long is not None:
             self._too_long.more(data)
+            self.dropped += len(data)
         elif size > self._limit or (size > COUNTED_FROM and not self._claim.grow(size)):
             head = bytes(self._part[: TooLong.KEPT]) + data[: TooLong.KEPT]
             self._too_long = TooLong(head, fits=size > self._limit)
             self._too_long.more(data)
+            self.dropped += size
             self._part = bytearray()
             self.release()
         else:
@@ -161,7 +167,7 @@ class StdioConnection(DuplexConnection):
         lines = self._lines = Lines(self._limits.response_body, self._context.account)
         early, self._early = self._early, None
         child = self._child = early or Child(self._config)
-        child.hear(lambda data: self._output(lines.feed(data)), self._child_ended, self._patience)
+        child.hear(partial(self._output, lines), self._child_ended, self._patience)
         if early is None:
             await child.start()
 
@@ -207,8 +213,11 @@ class StdioConnection(DuplexConnection):
         if self._child is not None:
             await self._child.stop()
 
-    def _output(self, lines: list[bytes | TooLong]) -> None:
-        """Handle the lines of one chunk: at once if they are few, else in slices."""
+    def _output(self, splitter: Lines, data: bytes) -> None:
+        """Handle the lines that `data` completes: at once if they are few, else in slices."""
+        lines = splitter.feed(data)
+        if splitter.dropped:
+            self.unexpected.noise.weigh(splitter.dropped)
         if self._later is not None or len(lines) > SLICE:
             self._unread.extend(lines)
         else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt.algorithms import AllowedPublicKeys
 
 from gateway_auth_jwt.strict_json import parse_object
+
+if TYPE_CHECKING:
+    from jwt.algorithms import AllowedPublicKeys
 
 MAX_KEYS: Final = 100
 """Maximum number of keys in a set."""

@@ -26,6 +26,8 @@ ATTEMPT: Final = 20.0
 """Seconds for one attempt: discovery and the keys."""
 WAIT: Final = 5.0
 """Maximum seconds that a token waits for keys. An attempt that takes longer continues without it."""
+MAX_WAITING: Final = 64
+"""Maximum number of tokens that wait for the keys of one issuer; the gateway judges few at a time."""
 
 
 class KeysUnavailableError(Exception):
@@ -34,6 +36,9 @@ class KeysUnavailableError(Exception):
 
 class KeyStore(Protocol):
     """The current keys of one issuer."""
+
+    async def open(self) -> None:
+        """Begin to fetch the keys, without waiting for them."""
 
     async def find(self, key_id: str | None, algorithm: str) -> tuple[PublicKey, ...]:
         """The keys that may have signed a token. Raises `KeysUnavailableError`."""
@@ -65,6 +70,10 @@ class RemoteKeys:
         self._failure: str | None = None
         """Why the last attempt failed."""
         self._attempt: asyncio.Task[None] | None = None
+        self._waiting = 0
+
+    async def open(self) -> None:
+        self._begin(RETRY)
 
     async def find(self, key_id: str | None, algorithm: str) -> tuple[PublicKey, ...]:
         if self._keys is None or self._clock() - self._fetched >= REFRESH:
@@ -90,13 +99,22 @@ class RemoteKeys:
 
     async def _refresh(self, interval: float) -> None:
         """Fetch the keys, unless the last attempt began less than `interval` seconds ago. Waits for a limited time."""
+        attempt = self._begin(interval)
+        if attempt is None or self._waiting >= MAX_WAITING:
+            return
+        self._waiting += 1
+        try:
+            await asyncio.wait([attempt], timeout=max(0.0, self._attempted + WAIT - self._clock()))
+        finally:
+            self._waiting -= 1
+
+    def _begin(self, interval: float) -> asyncio.Task[None] | None:
+        """The attempt under way, perhaps a new one; None if the last one began less than `interval` seconds ago."""
         now = self._clock()
-        if self._attempt is None:
-            if now - self._attempted < interval:
-                return
+        if self._attempt is None and now - self._attempted >= interval:
             self._attempted = now
             self._attempt = asyncio.create_task(self._fetch(), name=f"fetch the keys of {self._issuer}")
-        await asyncio.wait([self._attempt], timeout=max(0.0, self._attempted + WAIT - now))
+        return self._attempt
 
     async def _fetch(self) -> None:
         try:
@@ -133,11 +151,13 @@ class FileKeys:
         self._state: tuple[int, ...] = ()
         self._keys = self._read()
 
+    async def open(self) -> None:
+        """The keys are read already."""
+
     async def find(self, key_id: str | None, algorithm: str) -> tuple[PublicKey, ...]:
         try:
             keys = self._read()
         except (OSError, ValueError) as problem:
-            self._state = ()
             raise KeysUnavailableError(f"the keys in {self._path} cannot be used: {problem}") from None
         return keys.find(key_id, algorithm)
 

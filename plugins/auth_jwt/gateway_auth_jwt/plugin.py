@@ -49,6 +49,8 @@ class Jwt:
         )
 
     async def __aenter__(self) -> Self:
+        for issuer in self._issuers.values():
+            await issuer.keys.open()
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -123,7 +123,7 @@ class Settings(PluginConfig):
     required_scopes: tuple[Scope, ...] = Field(default=(), description="the scopes that every token must have")
     advertised_scopes: tuple[Scope, ...] = Field(
         default=(),
-        description="the scopes that agents are told to ask for, if they differ from `required_scopes`",
+        description="the scopes that agents are to ask for, if they differ from `required_scopes`",
     )
     leeway: float = Field(
         default=30.0, ge=0.0, le=300.0, allow_inf_nan=False, description="seconds by which clocks may differ"

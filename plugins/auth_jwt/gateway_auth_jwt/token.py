@@ -60,6 +60,9 @@ class UnverifiedToken:
         issuer = claims.get("iss")
         if not isinstance(issuer, str):
             raise InvalidToken("it names no issuer (iss)")
+        for name in ("exp", "nbf", "iat"):
+            if name in claims and (isinstance(claims[name], bool) or not isinstance(claims[name], int | float)):
+                raise InvalidToken(f"its claim {name} is not a number")
         return cls(text, algorithm, key_id, kind.lower().removeprefix("application/"), issuer, claims)
 
 

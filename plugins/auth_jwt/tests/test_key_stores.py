@@ -12,7 +12,10 @@ from aiohttp import web
 from gateway_auth_jwt import fetcher, key_stores
 from gateway_auth_jwt.fetcher import Fetcher
 from gateway_auth_jwt.key_stores import FileKeys, KeysUnavailableError, RemoteKeys
+from gateway_auth_jwt.plugin import Jwt
 from yarl import URL
+
+from gateway_core.testing import configured, make_credentials
 
 METADATA = "/.well-known/oauth-authorization-server"
 
@@ -135,7 +138,7 @@ async def test_a_server_that_is_gone_is_asked_again_only_after_a_pause(start: An
     assert authority.hits[METADATA] == 2
 
 
-async def test_nobody_listening_is_a_failure_and_not_a_verdict(start: Any, store: Any, unused_port: int) -> None:
+async def test_a_server_that_cannot_be_reached_is_no_verdict(start: Any, store: Any, unused_port: int) -> None:
     authority = await start()
     authority.issuer = f"http://127.0.0.1:{unused_port}"
     with pytest.raises(KeysUnavailableError, match="cannot be reached"):
@@ -173,6 +176,39 @@ async def test_an_attempt_that_takes_too_long_fails_and_the_next_one_succeeds(
     monkeypatch.setattr(key_stores, "ATTEMPT", 20.0)
     keys.now += key_stores.RETRY
     assert await keys.find() == ["one"]
+
+
+async def test_tokens_that_wait_for_one_issuer_are_bounded(
+    start: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_stores, "MAX_WAITING", 3)
+    authority = await start()
+    authority.answers["/keys"] = hanging
+    keys = store(authority)
+    waiting = [asyncio.create_task(keys.find()) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(KeysUnavailableError, match="no answer yet"):
+        await keys.find()
+    assert not any(each.done() for each in waiting)
+    await keys.keys.close()
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in ended] == [KeysUnavailableError] * 3
+
+
+async def test_keys_are_fetched_when_the_gateway_starts(start: Any) -> None:
+    authority, asked = await start(), asyncio.Event()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        return web.json_response(authority.key_set)
+
+    authority.answers["/keys"] = answer
+    plugin = configured(Jwt, audience=authority.audience, issuers=[{"issuer": authority.issuer}]).instance
+    async with plugin:  # type: ignore[attr-defined]
+        await asked.wait()
+        token = make_credentials(f"Bearer {authority.token()}")
+        assert (await plugin.authenticate(token)).subject == "alice"  # type: ignore[attr-defined]
+        assert authority.hits["/keys"] == 1
 
 
 async def test_closing_ends_an_attempt_under_way(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

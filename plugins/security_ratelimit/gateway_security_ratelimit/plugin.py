@@ -96,6 +96,8 @@ class RateLimit:
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
+        if call.continues:
+            return None  # it was counted before a plugin asked the user
         if self._only is None:
             return self._judge(call)
         # The published name, so that `upstream:tool` and the plain name share a limit.

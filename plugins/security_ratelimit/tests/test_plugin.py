@@ -6,8 +6,8 @@ from gateway_security_ratelimit.plugin import RateLimit
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Reject
-from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
+from gateway_core import Answer, Ask, Reject, hookimpl
+from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call, run_hook
 
 
 class Limiter:
@@ -101,6 +101,20 @@ def test_the_tools_published_name_counts_not_the_name_that_it_was_called_by():
     assert run_hook(limiter.plugin, "before_call", explicit) is not None
     unknown = replace(explicit, tool=None)
     assert run_hook(limiter.plugin, "before_call", unknown) is None, "another tool, as far as anybody knows"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_call_that_a_plugin_asks_about_counts_once(era):
+    class Careful:
+        @hookimpl
+        def before_call(self, call):
+            return None if call.answers else Ask("may it?")
+
+    limiter, user = configured(RateLimit, rate_limit_per_minute=2), FakeUser(Answer("accept"), Answer("accept"))
+    for _ in range(2):
+        assert (await run_call(make_call(era=era), FakeUpstream(), limiter, Careful(), user=user)).error is None
+    refused = await run_call(make_call(era=era), FakeUpstream(), limiter, Careful(), user=user)
+    assert refused.error.message.startswith("Rate limit exceeded")
 
 
 def test_zero_switches_it_off():

@@ -24,6 +24,7 @@ UPSTREAM = {
     "latency_ms": 1.25,
     "last_error": "refused\x1b[2J [red]x[/red]",
     "next_retry_in": 61.0,
+    "login": None,
 }
 STATUS = {
     "pid": 4711,
@@ -155,3 +156,39 @@ def test_tools_show_conflicts_with_their_outcome_and_warnings(capsys):
 )
 def test_durations(seconds, text):
     assert pages.duration(seconds) == text
+
+
+LOGIN = {
+    "needed": False,
+    "reason": None,
+    "issuer": "https://auth.example.com",
+    "scopes": ["read"],
+    "wanted": [],
+    "expires_in": 3700.0,
+    "renewable": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "logged in at https://auth.example.com, the access token is renewed in 1 h 1 min"),
+        ({"renewable": False}, "logged in at https://auth.example.com, the login ends in 1 h 1 min"),
+        ({"expires_in": None, "issuer": None}, "logged in"),
+        (
+            {"expires_in": None, "wanted": ["write", "admin"]},
+            "logged in at https://auth.example.com; it asks for more scopes (write admin), to grant them: "
+            "rad mcp proxy login time",
+        ),
+        (
+            {"needed": True, "reason": "there is no login"},
+            "needs a login, there is no login; to log in: rad mcp proxy login time",
+        ),
+    ],
+)
+def test_a_login_is_told_with_what_to_do(capsys, changes, words):
+    state = "needs_login" if changes.get("needed") else "healthy"
+    pages.show_status({**STATUS, "upstreams": [{**UPSTREAM, "state": state, "login": {**LOGIN, **changes}}]})
+    shown = capsys.readouterr().out
+    assert f"time: {words}\n" in shown
+    assert ("last error" in shown) == (state == "healthy")

@@ -18,6 +18,8 @@ import os
 import sys
 import tempfile
 import traceback
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,8 +34,8 @@ RAD = str(Path(sys.executable).parent / "rad")
 MODERN = "2026-07-28"
 PATIENCE = 20.0
 """Seconds for one call."""
-SOME_CLIENT = {"client_id": "conformance-client", "client_secret": "conformance-secret"}
-"""For authorization servers that take any client."""
+METADATA_DOCUMENT = "https://conformance-test.local/client-metadata.json"
+"""The client identifier that the suite expects where it supports metadata documents."""
 
 
 @dataclass
@@ -187,13 +189,93 @@ async def authorized(drive: Drive) -> None:
         assert text_of(await client.call_tool("test-tool", {})) == "test"
 
 
+async def log_in(drive: Drive) -> str:
+    """Run `rad mcp proxy login`, and open the address that it prints as a browser would. Returns its error."""
+    command = [RAD, "mcp", "proxy", "login", "suite", "--no-browser", "--config", str(drive.config)]
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    assert child.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            if address := (await child.stdout.readline()).decode().strip():
+                await asyncio.to_thread(open_address, address)
+            said = (await child.communicate())[1].decode()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    sys.stderr.write(said)
+    assert (child.returncode == 0) == ("error:" not in said), said
+    return said.partition("error:")[2]
+
+
+def open_address(address: str) -> None:
+    with suppress(urllib.error.HTTPError), urllib.request.urlopen(address, timeout=PATIENCE) as page:
+        page.read()
+
+
+async def logged_in(drive: Drive) -> None:
+    """A person logs in; then the agent uses the upstream."""
+    assert not (error := await log_in(drive)), error
+    await authorized(drive)
+
+
+async def step_up(drive: Drive) -> None:
+    """A call asks for more scopes than the login has; the person logs in again while the gateway runs."""
+    assert not (error := await log_in(drive)), error
+    async with drive.client() as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["test-tool"]
+        assert "rad mcp proxy login suite" in await refusal_of(client)
+        assert not (error := await log_in(drive)), error
+        assert text_of(await until_it_works(client)) == "test"
+
+
+async def never_enough(drive: Drive) -> None:
+    """Whatever scopes the login has, the server asks for them again: nothing is repeated in a loop."""
+    assert not (error := await log_in(drive)), error
+    async with drive.client() as client:
+        assert not (await client.list_tools()).tools
+    drive.logged("HTTP 403")
+
+
+async def moved(drive: Drive) -> None:
+    """The upstream changes its authorization server; the person logs in again, at the new one."""
+    assert not (error := await log_in(drive)), error
+    async with drive.client() as client:
+        await client.list_tools()
+        with suppress(MCPError):
+            await client.call_tool("test-tool", {})
+        assert not (error := await log_in(drive)), error
+        assert text_of(await until_it_works(client)) == "test"
+
+
+async def refusal_of(client: Client) -> str:
+    """The message of the error that a call gets."""
+    try:
+        result = await client.call_tool("test-tool", {})
+    except MCPError as refusal:
+        return refusal.message
+    raise AssertionError(f"the call came through: {text_of(result)}")
+
+
+async def until_it_works(client: Client) -> types.CallToolResult:
+    """The result of a call, as soon as the running gateway has noticed the new login."""
+    for _ in range(int(PATIENCE * 10)):
+        with suppress(MCPError):
+            return await client.call_tool("test-tool", {})
+        await asyncio.sleep(0.1)
+    raise AssertionError("the gateway does not use the new login")
+
+
 async def refused(drive: Drive, why: str) -> None:
-    """What the upstream says about its authorization is not to be trusted; nothing is sent."""
+    """What the upstream or the authorization server says is not to be trusted; there is no login."""
+    error = await log_in(drive)
+    assert why in error, error
     async with drive.client() as client:
         assert not (await client.list_tools()).tools
         with suppress(MCPError):
             raise AssertionError(f"the call came through: {text_of(await client.call_tool('test-tool', {}))}")
-    drive.logged(why)
+    drive.logged("rad mcp proxy login suite")
 
 
 def text_of(result: types.CallToolResult) -> str:
@@ -212,10 +294,19 @@ SCENARIOS: dict[str, Callable[[Drive], Awaitable[None]]] = {
     "http-invalid-tool-headers": call_all_listed,
     "json-schema-ref-no-deref": lists_one,
     "json-schema-2020-12-preservation": echo_schema,
+    "auth/client-credentials-basic": authorized,
+    "auth/client-credentials-jwt": authorized,
+    "auth/scope-step-up": step_up,
+    "auth/scope-retry-limit": never_enough,
+    "auth/authorization-server-migration": moved,
     "auth/resource-mismatch": lambda drive: refused(drive, "another resource"),
     "auth/metadata-issuer-mismatch": lambda drive: refused(drive, "another issuer"),
+    "auth/iss-supported-missing": lambda drive: refused(drive, "does not name its issuer"),
+    "auth/iss-wrong-issuer": lambda drive: refused(drive, "another authorization server"),
+    "auth/iss-unexpected": lambda drive: refused(drive, "another authorization server"),
+    "auth/iss-normalized": lambda drive: refused(drive, "another authorization server"),
 }
-"""All others that begin with `auth/` are `authorized`."""
+"""All others that begin with `auth/` are `logged_in`."""
 
 
 def upstream(url: str, scenario: str, context: dict[str, Any]) -> dict[str, Any]:
@@ -223,14 +314,14 @@ def upstream(url: str, scenario: str, context: dict[str, Any]) -> dict[str, Any]
     table: dict[str, Any] = {"name": "suite", "transport": "http", "url": url}
     if not scenario.startswith("auth/"):
         return table
+    known = ("client_id", "client_secret", "signing_algorithm")
+    auth = {key: context[key] for key in known if key in context}
     if "private_key_pem" in context:
-        auth = {"client_id": context["client_id"], "private_key": context["private_key_pem"]}
-        if "signing_algorithm" in context:
-            auth["signing_algorithm"] = context["signing_algorithm"]
-    elif scenario == "auth/token-endpoint-auth-none":
-        auth = {"client_id": SOME_CLIENT["client_id"], "token_endpoint_auth_method": "none"}
-    else:
-        auth = {key: context.get(key, value) for key, value in SOME_CLIENT.items()}
+        auth["private_key"] = context["private_key_pem"]
+    if not scenario.startswith("auth/client-credentials"):
+        auth["grant"] = "authorization_code"
+    if scenario == "auth/basic-cimd":
+        auth["client_metadata_url"] = METADATA_DOCUMENT
     return {**table, "auth": auth}
 
 
@@ -244,7 +335,7 @@ async def main(url: str) -> None:
         config.chmod(0o600)
         drive = Drive(scenario, os.environ["MCP_CONFORMANCE_PROTOCOL_VERSION"], context, config, log)
         try:
-            await SCENARIOS.get(scenario, authorized)(drive)
+            await SCENARIOS.get(scenario, logged_in)(drive)
         finally:
             if log.exists():
                 sys.stderr.write(log.read_text(encoding="utf-8"))

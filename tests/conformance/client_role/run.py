@@ -1,9 +1,8 @@
 """The official suite's client role, with the gateway as the client: `python tests/conformance/client_role/run.py`.
 
-Prints one line for each revision's set, and below it what failed. The exit code is 1 when a scenario that is driven
-fails. `--excluded` prints instead which scenarios are not counted, and why. The suite is the npm package
-`@modelcontextprotocol/conformance`; where it and a Node of version 22 or later are can be said by options or by
-`CONFORMANCE_PACKAGE` and `CONFORMANCE_NODE`.
+Prints one line for each revision's set, and below it what failed. The exit code is 1 when a scenario fails. The suite
+is the npm package `@modelcontextprotocol/conformance`; where it and a Node of version 22 or later are can be said by
+options or by `CONFORMANCE_PACKAGE` and `CONFORMANCE_NODE`.
 
 A scenario passes with at least one SUCCESS and no FAILURE among the suite's checks, and when the drive itself went as
 expected: some scenarios would let a gateway pass that does nothing.
@@ -25,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from scenarios import EXCLUDED, EXTENSIONS, IN_PART, OF_THE_LOGIN, REVISIONS, required
+from scenarios import EXTENSIONS, REVISIONS, required
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "node_modules" / "@modelcontextprotocol" / "conformance"
@@ -53,14 +52,6 @@ class Outcome:
             return ", ".join(dict.fromkeys(failed))
         if not self.of("SUCCESS"):
             return "no check succeeded"
-        return "" if self.drive == "passed" else self.drive.strip().splitlines()[-1]
-
-    def why_not_in_part(self) -> str:
-        """The same for the checks that need no login."""
-        if failed := set(self.of("FAILURE")) - OF_THE_LOGIN:
-            return ", ".join(sorted(failed))
-        if missing := set(IN_PART[self.scenario]) - set(self.of("SUCCESS")):
-            return f"without success: {', '.join(sorted(missing))}"
         return "" if self.drive == "passed" else self.drive.strip().splitlines()[-1]
 
 
@@ -97,31 +88,25 @@ class Suite:
 
 
 def report(suite: Suite, revision: str, only: set[str], jobs: int) -> bool:
-    """Run one revision's set and print what came of it. Returns whether all that was driven passed."""
+    """Run one revision's set and print what came of it. Returns whether all passed."""
     names = required(suite.package, revision)
-    counted = [name for name in names if name not in EXCLUDED]
-    partly = [name for name in names if name in IN_PART]
-    wanted = [name for name in (*counted, *partly, *EXTENSIONS) if not only or name in only]
+    wanted = [name for name in (*names, *EXTENSIONS) if not only or name in only]
     with ThreadPoolExecutor(jobs) as pool:
         outcomes = {outcome.scenario: outcome for outcome in pool.map(lambda name: suite.run(name, revision), wanted)}
-    failing = {name: why for name in wanted if name in counted and (why := outcomes[name].why_not)}
-    in_part = {name: why for name in wanted if name in partly and (why := outcomes[name].why_not_in_part())}
-    beyond = {name: why for name in wanted if name in EXTENSIONS and (why := outcomes[name].why_not)}
-    driven = sum(name in counted for name in wanted)
+    failing = {name: why for name in wanted if name in names and (why := outcomes[name].why_not)}
+    beyond = {name: why for name in wanted if name not in names and (why := outcomes[name].why_not)}
+    driven = sum(name in names for name in wanted)
+    extra = len(wanted) - driven
     print(
-        f"client role, {revision}: {driven - len(failing)}/{driven} passed"
-        f" (of {len(names)} required, {len(names) - len(counted)} want a login in a browser);"
-        f" failing: {', '.join(failing) or 'none'};"
-        f" in part {sum(name in partly for name in wanted) - len(in_part)}/{sum(name in partly for name in wanted)};"
-        f" not counted {sum(name in EXTENSIONS for name in wanted) - len(beyond)}"
-        f"/{sum(name in EXTENSIONS for name in wanted)}"
+        f"client role, {revision}: {driven - len(failing)}/{driven} passed (of {len(names)} required);"
+        f" failing: {', '.join(failing) or 'none'}; not counted {extra - len(beyond)}/{extra}"
     )
-    for name, why in {**failing, **in_part, **beyond}.items():
+    for name, why in {**failing, **beyond}.items():
         print(f"  {name}: {why}")
     for name in wanted:
         if warnings := outcomes[name].of("WARNING"):
             print(f"  {name}: warning: {', '.join(warnings)}")
-    return not (failing or in_part or beyond)
+    return not (failing or beyond)
 
 
 def found_node() -> str | None:
@@ -137,12 +122,7 @@ def main() -> int:
     parser.add_argument("--scenario", action="append", default=[], help="only this scenario")
     parser.add_argument("--output", type=Path, help="keep what the suite and the drives wrote in this folder")
     parser.add_argument("--jobs", type=int, default=2, help="scenarios at a time")
-    parser.add_argument("--excluded", action="store_true", help="print what is not counted, and why")
     options = parser.parse_args()
-    if options.excluded:
-        for name, why in EXCLUDED.items():
-            print(f"{name}: {why}")
-        return 0
     if options.node is None or not (options.package / "dist" / "index.js").exists():
         print("the suite is not installed: name its folder with --package, and a Node with --node", file=sys.stderr)
         return 2

@@ -54,6 +54,34 @@ async def test_a_principal_has_a_quarter_and_others_are_admitted(shares: CallSha
     shares.check(FLOOD)
 
 
+async def test_calls_whose_user_is_asked_do_not_count(shares: CallShares, deadlines: Deadlines) -> None:
+    class Silent:
+        def notify(self, method: str, params: bytes) -> None: ...
+
+        async def ask(self, method: str, params: bytes) -> bytes:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    class Place:
+        def release(self) -> None: ...
+        def reacquire(self) -> None: ...
+
+    waiting = []
+    for deadline in run(deadlines, FLOOD, LIMIT):
+        deadline.about.back = Silent()
+        asking = deadline.about.ask_before_sending("plugin p", "elicitation/create", b"{}", 60, Place())
+        waiting.append(asyncio.create_task(asking))
+    with pytest.raises(TooManyCalls):
+        shares.check(FLOOD)
+    await asyncio.sleep(0)
+    shares.check(FLOOD)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    with pytest.raises(TooManyCalls):
+        shares.check(FLOOD)
+
+
 async def test_the_wait_grows_with_the_time_that_the_calls_have_run(shares: CallShares, deadlines: Deadlines) -> None:
     run(deadlines, FLOOD, 20, for_seconds=20.0)
     with pytest.raises(TooManyCalls) as refused:

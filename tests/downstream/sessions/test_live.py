@@ -1,6 +1,7 @@
 """Live sessions: questions outside of calls, and the record that a session is built around."""
 
 import asyncio
+import gc
 import json
 
 import msgspec
@@ -29,6 +30,25 @@ async def test_a_question_outside_of_any_call_is_taken_back_when_it_is_not_answe
 def described(version: str = "2025-11-25") -> Agent:
     info = b'{"name":"tester","version":"1"}'
     return Agent(principal_of(info, caller_at("127.0.0.1")), "legacy", version, info, b'{"roots":{}}')
+
+
+def test_a_session_that_has_ended_is_freed_without_the_garbage_collector() -> None:
+    def sessions() -> int:
+        return sum(isinstance(it, LiveSession) for it in gc.get_objects())
+
+    gc.collect()
+    before = sessions()
+    gc.disable()
+    try:
+        session = LiveSession(new_record(caller_at("127.0.0.1"), "a", 0.0))
+        session.introduce(described())
+        session.keep(session.mailbox)
+        assert sessions() == before + 1
+        session.end()
+        del session
+        assert sessions() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_session_is_rebuilt_from_its_serialised_record() -> None:

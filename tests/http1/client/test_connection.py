@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.http1.client.connection import WireConnection
 from gateway_core.http1.client.head import MAX_HEADERS, REMEMBERED, HeadCache
 from gateway_core.http1.client.parser import MAX_INFORMATIONAL
-from gateway_core.http1.client.response import HIGH, ClientResponse
+from gateway_core.http1.client.response import HIGH, ClientResponse, ResponseHead
+from gateway_core.limits.pace import Pace
 from gateway_core.upstream.network import host as module
 from gateway_core.upstream.transports.answers import read_body
 from gateway_core.upstream.transports.client import HttpClient
@@ -369,3 +371,64 @@ def test_a_response_that_was_closed_takes_nothing_in() -> None:
     response.close()
     response.feed(b"late")
     assert response.at_eof
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_many_tiny_chunks_are_read_as_few_pieces() -> None:
+    head = CHUNKED + b"1\r\n{\r\n"
+    async with serving(answering(head + b"1\r\n \r\n" * 100_000 + b"1\r\n}\r\n0\r\n\r\n")) as client:
+        response = await client.open("POST", {}, body=b"{}")
+        pieces = []
+        while (piece := await response.read()) is not None:
+            pieces.append(piece)
+        assert b"".join(pieces) == b"{" + b" " * 100_000 + b"}"
+        assert len(pieces) < 1000
+
+
+def test_pieces_that_arrive_while_nothing_reads_are_few() -> None:
+    response = ClientResponse(ResponseHead(200, CIMultiDict(), length=None, reusable=True), Unmoved())
+    for _ in range(100_000):
+        response.feed(b"x")
+    assert len(response._chunks) < 100
+
+
+class Unmoved:
+    """A connection that does nothing."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def abandon(self) -> None: ...
+    def linger(self) -> None: ...
+
+
+@pytest.mark.parametrize("framing", [b"1\r\n \r\n", b"1;" + b"a" * 1000 + b"\r\n \r\n"], ids=["chunks", "extensions"])
+async def test_an_answer_that_is_mostly_framing_is_read_at_a_limited_rate(
+    framing: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+
+    class Counted(Pace):
+        def pause(self, amount: float) -> float:
+            paused.append(super().pause(amount))
+            return paused[-1]
+
+    monkeypatch.setattr("gateway_core.http1.client.connection.Pace", Counted)
+    size = 2 * 1024 * 1024
+    answer = CHUNKED + framing * (size // len(framing)) + b"2\r\n{}\r\n0\r\n\r\n"
+    async with serving(answering(answer)) as client:
+        status, body = await post(client)
+    assert (status, body.strip()) == (200, b"{}")
+    assert sum(paused) > 0.5
+
+
+async def test_an_answer_of_large_chunks_is_not_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.http1.client.connection.FRAMING_BURST", 16 * 1024)
+    chunk = b"%x\r\n%b\r\n" % (16 * 1024, b" " * 16 * 1024)
+    waits: list[float] = []
+    monkeypatch.setattr(WireConnection, "_slow", lambda _, seconds: waits.append(seconds))
+    async with serving(answering(CHUNKED + chunk * 500 + b"2\r\n{}\r\n0\r\n\r\n")) as client:
+        assert (await post(client))[0] == 200
+    assert waits
+    assert not any(waits)

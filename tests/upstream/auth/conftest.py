@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,11 +21,14 @@ from yarl import URL
 
 from gateway_core.config import AuthConfig, LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent
-from gateway_core.upstream.auth import tokens
+from gateway_core.upstream.auth import Challenge, Login, Logins, tokens
+from gateway_core.upstream.auth.code_flow import CodeFlow
+from gateway_core.upstream.auth.logins import GATEWAY
 from gateway_core.upstream.transports.client import HttpClient
 
 SECRET = "s3cr3t:/ä&"
 CLIENT = "the client"
+REDIRECT = "http://127.0.0.1:8765/callback"
 PROTECTED = "/.well-known/oauth-protected-resource"
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID = "/.well-known/openid-configuration"
@@ -97,6 +103,58 @@ class Authority(ClientContext):
     refuses: tuple[int, str] | None = None
     methods: set[str] = field(default_factory=set)
     """Ways to prove who one is that it takes; all when empty."""
+    codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Codes that were not exchanged yet, with the authorization request."""
+    refresh: dict[str, str] = field(default_factory=dict)
+    """Refresh tokens that are valid, with their scope."""
+    offline: bool = True
+    """Whether a login gets a refresh token."""
+    life: float | None = 3600
+    delay: float = 0.0
+    """Seconds until a token request is answered."""
+    clients: list[dict[str, Any]] = field(default_factory=list)
+    """What clients registered with."""
+    registration: dict[str, Any] = field(default_factory=dict)
+    """Members of the answer to a registration, in place of the usual ones."""
+    revoked: list[str] = field(default_factory=list)
+
+    def publish_logins(self, **members: Any) -> str:
+        """Have metadata of a server with the code flow, registration and revocation; returns the issuer."""
+        self.documents["/register"] = self.register
+        self.documents["/revoke"] = self.revoke
+        endpoints = {"authorization_endpoint": "authorize", "registration_endpoint": "register"}
+        endpoints["revocation_endpoint"] = "revoke"
+        found = {name: f"{self.origin}/{path}" for name, path in endpoints.items()}
+        return self.publish(**{**found, "code_challenge_methods_supported": ["S256"], **members})
+
+    def approve(self, address: URL, **changes: Any) -> dict[str, list[str]]:
+        """Let a person log in at an authorization address; the query with which the browser comes back."""
+        code = f"code-{len(self.codes) + len(self.forms) + 1}"
+        self.codes[code] = dict(address.query)
+        query = {"code": [code], "state": [address.query["state"]], **changes}
+        return {name: value for name, value in query.items() if value is not None}
+
+    async def register(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.clients.append(json.loads(await request.text()))
+        answer = {"client_id": f"registered-{len(self.clients)}", **self.registration}
+        return web.json_response(answer, status=int(answer.pop("status", 201)))
+
+    async def revoke(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.revoked.append(str((await request.post())["token"]))
+        return web.json_response({})
+
+    def exchanged(self, form: dict[str, str]) -> web.Response | str:
+        """The scope of the token for a code or a refresh token, or the refusal. Both are good for one use."""
+        invalid = web.json_response({"error": "invalid_grant", "error_description": SECRET}, status=400)
+        if form["grant_type"] == "refresh_token":
+            scope = self.refresh.pop(form["refresh_token"], None)
+            return invalid if scope is None else scope
+        request = self.codes.pop(form["code"], {})
+        digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        same = ("redirect_uri", "resource")
+        fits = all(request.get(name) == form.get(name) for name in same) and request.get("code_challenge") == challenge
+        return request.get("scope", "") if fits else invalid
 
     async def token(self, request: web.BaseRequest) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -110,9 +168,20 @@ class Authority(ClientContext):
             status, error = self.refuses
             return web.json_response({"error": error, "error_description": SECRET}, status=status)
         token = f"token-{len(self.forms)}"
+        answer: dict[str, Any] = {"access_token": token, "token_type": "Bearer", "expires_in": self.life}
+        scope = form.get("scope", "")
+        await asyncio.sleep(self.delay)
+        if form["grant_type"] != "client_credentials":
+            found = self.exchanged(form)
+            if not isinstance(found, str):
+                return found
+            scope = found
+            if self.offline:
+                answer["refresh_token"] = f"refresh-{len(self.forms)}"
+                self.refresh[answer["refresh_token"]] = scope
         if self.valid:
-            self.resource.tokens[token] = set(form.get("scope", "").split()) if self.grants else set()
-        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+            self.resource.tokens[token] = set(scope.split()) if self.grants else set()
+        return web.json_response(answer)
 
     def publish(self, path: str = METADATA, *, tenant: str = "", **members: Any) -> str:
         """Have metadata at `path`; returns the issuer."""
@@ -131,24 +200,55 @@ class World:
     authority: Authority
     elsewhere: ClientContext = field(default_factory=ClientContext)
     clients: list[HttpClient] = field(default_factory=list)
+    flows: list[CodeFlow] = field(default_factory=list)
+    logins: Logins = field(default_factory=Logins)
 
     def protect(self, path: str = f"{PROTECTED}/mcp", **members: Any) -> None:
         """Have protected resource metadata at `path` that leads to the authority."""
         document = {"resource": f"{self.resource.origin}/mcp", "authorization_servers": [self.authority.origin]}
         self.resource.documents[path] = {**document, **members}
 
+    def login_client(self, **auth: Any) -> HttpClient:
+        """A client of the upstream that uses the login in `logins`."""
+        return self._client({"grant": "authorization_code", **auth}, self.logins)
+
+    def flow(self, last: Login | None = None, *, url: str | None = None, **auth: Any) -> CodeFlow:
+        """A login at the upstream that has not begun; the upstream was reached before."""
+        client = self._client(None, None, url)
+        client.access.addresses.add("127.0.0.1")
+        config = AuthConfig(grant="authorization_code", **auth)
+        self.flows.append(CodeFlow(client.url, config, client.access, last))
+        return self.flows[-1]
+
+    async def log_in(self, challenge: Challenge | None = None, **auth: Any) -> Login:
+        """Log in, and keep the login."""
+        flow = self.flow(self.logins.of(GATEWAY, "fixture"), **auth)
+        address = await flow.begin(challenge or Challenge(), REDIRECT)
+        login = await flow.finish(self.authority.approve(address))
+        await self.logins.change(GATEWAY, "fixture", lambda _: login)
+        return login
+
     def client(self, *, url: str | None = None, headers: dict[str, str] | None = None, **auth: Any) -> HttpClient:
         keys: dict[str, Any] = {"client_id": CLIENT, **auth}
         if "private_key" not in keys and keys.get("token_endpoint_auth_method") != "none":
             keys.setdefault("client_secret", SecretStr(SECRET))
+        return self._client(keys, None, url, headers)
+
+    def _client(
+        self,
+        auth: dict[str, Any] | None,
+        logins: Logins | None,
+        url: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> HttpClient:
         config = UpstreamConfig(
             name="fixture",
             transport="http",
             url=url or f"{self.resource.origin}/mcp",
             headers=headers or {},
-            auth=AuthConfig(**keys),
+            auth=None if auth is None else AuthConfig(**auth),
         )
-        self.clients.append(HttpClient(config, LimitsConfig()))
+        self.clients.append(HttpClient(config, LimitsConfig(), logins=logins))
         return self.clients[-1]
 
     async def status(self, client: HttpClient, path: str = "/mcp") -> int:
@@ -186,8 +286,8 @@ async def world() -> AsyncIterator[World]:
         for host in (made.resource, made.authority, made.elsewhere):
             await stack.enter_async_context(served(host))
         yield made
-        for client in made.clients:
-            await client.close()
+        for user in (*made.clients, *made.flows):
+            await user.close()
 
 
 @pytest.fixture

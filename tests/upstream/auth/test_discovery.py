@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway_core.errors import NotSent
-from gateway_core.upstream.auth import documents, tokens
+from gateway_core.upstream.auth import discovery, documents
 
 PRM = "/.well-known/oauth-protected-resource"
 METADATA = "/.well-known/oauth-authorization-server"
@@ -154,7 +154,7 @@ async def test_documents_are_bounded_and_must_be_what_they_should(
 
 
 async def test_the_whole_of_discovery_is_bounded_too(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "DISCOVERY", 0.2)
+    monkeypatch.setattr(discovery, "DISCOVERY", 0.2)
     world.protect()
     world.authority.documents[METADATA] = silent
     assert "not found within 0.2 s" in await world.refusal(world.client())
@@ -342,7 +342,7 @@ async def test_an_upstream_elsewhere_leads_to_nothing_on_this_machine(
 
     port = await listen_on(count)
     client = world.client()
-    client._access.addresses.add("93.184.215.14")  # as if the upstream had been reached there
+    client.access.addresses.add("93.184.215.14")  # as if the upstream had been reached there
     world.protect(authorization_servers=[f"https://{host}:{port}"])
     assert reason in await world.refusal(client)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -361,10 +361,10 @@ async def test_an_upstream_is_where_a_connection_of_its_own_leads(world: Any, li
     with pytest.raises(NotSent):
         await client.open("POST", {}, body=b"{}")
     assert len(world.authority.forms) == 1
-    assert client._access.addresses == set()
+    assert client.access.addresses == set()
     client = world.client()
     assert await world.status(client, "/open") == 200
-    assert client._access.addresses == {"127.0.0.1"}
+    assert client.access.addresses == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("url", ["https://auth.example.com/\u202e", "https://auth.example.com/\n", "https://xn--/"])

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,12 @@ from gateway_core.api import Principal
 from gateway_core.config import LimitsConfig
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.http1.client.response import ClientResponse
 from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
+from gateway_core.upstream.messages.noise import Noisy
+from gateway_core.upstream.messages.unexpected import UnexpectedMessages
+from gateway_core.upstream.transports.answers import read_events
+from gateway_core.upstream.transports.events import EventParser
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -617,3 +622,52 @@ async def test_a_malformed_event_costs_no_answer_on_its_stream(scripted: Any, co
     server = await scripted(streams(noise, lambda seen: event(answer(seen))))
     reply = await (await connect(server.url)).connection.request(*CALL)
     assert json.loads(reply.result) == {"ok": True}
+
+
+class Endless:
+    """A response whose body repeats one chunk."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self._chunk = chunk
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0)
+        return self._chunk
+
+
+FLOODS = {
+    "line ends of one kind": b"\r" * 16 * 1024,
+    "comments": b": " + b"x" * 64 * 1024 + b"\n",
+    "other fields": b"other: " + b"x" * 64 * 1024 + b"\n",
+    "other events": b"event: other\ndata: " + b"x" * 64 * 1024 + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("chunk", FLOODS.values(), ids=FLOODS.keys())
+async def test_a_stream_of_what_is_no_message_is_noise(chunk: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.upstream.messages.noise.PATIENCE", 0.2)
+    unexpected = UnexpectedMessages("n")
+    reading = read_events(cast(ClientResponse, Endless(chunk)), EventParser(1024 * 1024), lambda _: False, unexpected)
+    with pytest.raises(Noisy):
+        await asyncio.wait_for(reading, 60)
+
+
+async def test_a_large_event_that_comes_in_pieces_is_no_noise() -> None:
+    unexpected = UnexpectedMessages("n")
+    data = b"x" * 15 * 1024 * 1024
+    parser, seen = EventParser(16 * 1024 * 1024), []
+    event = b"data: " + data + b"\n\n"
+    pieces = iter([event[start : start + 65536] for start in range(0, len(event), 65536)])
+
+    class Pieces:
+        async def read(self) -> bytes | None:
+            return next(pieces, None)
+
+    def take(message: bytes) -> bool:
+        seen.append(message)
+        return False
+
+    assert not await read_events(cast(ClientResponse, Pieces()), parser, take, unexpected)
+    assert seen == [data]
+    assert unexpected.noise.pause() == 0
+    assert not unexpected.counts

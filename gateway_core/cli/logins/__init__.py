@@ -1,0 +1,1 @@
+"""`rad mcp proxy login` and `logout`: the operator's logins at upstreams, with a browser."""

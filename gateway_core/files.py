@@ -1,0 +1,73 @@
+"""Files that the gateway keeps: read only if others cannot change them, and replaced atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+
+class Unusable(Exception):
+    """Why a file is not used, as the end of a sentence: `it is damaged`. The text contains no secrets."""
+
+    def __init__(self, reason: str, *, replaceable: bool = False) -> None:
+        """`replaceable`: the content is lost in any case, so that a new file may take its place."""
+        super().__init__(reason)
+        self.replaceable = replaceable
+
+
+def read(path: Path, limit: int, *, private: bool = False) -> bytes:
+    """The content of an ordinary file of this user. Raises `FileNotFoundError` and `Unusable`.
+
+    `private`: others must not be able to read it either. A file of more than `limit` bytes counts as damaged.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            _check(os.fstat(descriptor), path, private=private)
+            data = _data(descriptor, limit + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unusable("it is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)) from None
+    if len(data) > limit:
+        raise Unusable("it is damaged", replaceable=True)
+    return data
+
+
+def _check(status: os.stat_result, path: Path, *, private: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Unusable("it is no ordinary file")
+    is_own = status.st_uid in (0, os.geteuid())
+    if private and (status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or not is_own):
+        raise Unusable(f"others may read it; to change that: chmod 600 {path}")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not is_own:
+        raise Unusable("others may write to it")
+
+
+def _data(descriptor: int, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    while limit and (piece := os.read(descriptor, limit)):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace a file by one of mode 0600, atomically: a crash leaves the old one. Raises `OSError`."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

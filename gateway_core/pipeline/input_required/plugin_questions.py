@@ -1,0 +1,218 @@
+"""Questions of plugins to the agent's user (`Ask`), before the call goes to an upstream.
+
+A legacy agent is asked during its request, which then goes on. A modern agent gets `input_required`, and its retry is
+a new request that brings the answer: the sealed request state holds everything else. Meanwhile the call counts among
+the parked ones, and holds neither a slot nor a connection.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from loguru import logger
+from msgspec import Raw
+from msgspec.structs import replace
+
+from gateway_core.api import Action, Answers, Call, CallResult, GivenAnswer, Outcome
+from gateway_core.errors import MISSING_CLIENT_CAPABILITY, OVERLOADED, REJECTED, RpcError
+from gateway_core.exchange.exchange import CannotBeAsked, Exchange, Limiter, NoAnswer
+from gateway_core.hooks import Question
+from gateway_core.hooks.forms import read_answer
+from gateway_core.inline.driver import in_task
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import MAY_ASK, PLUGIN_KEY, REQUESTS, RESPONSES, STATE, UPSTREAM_KEY
+from gateway_core.pipeline.input_required.parking import Parking, Place, answers_in
+from gateway_core.pipeline.input_required.request_states import Pending, State, States, refused
+from gateway_core.upstream.capabilities import ELICIT, MissingCapability, check
+
+MAX_QUESTIONS: Final = 16
+"""Maximum questions of plugins about one call."""
+_NO_FORM: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
+_FIRST: Final = State("first")
+
+
+class Round(msgspec.Struct, frozen=True, eq=False):
+    """A request that continues a call, and what its request state says."""
+
+    call: Call
+    """The call as the agent sent it, with the answers to questions of plugins."""
+    others: Mapping[str, Raw]
+    """The members of its params, without those for the gateway."""
+    state: State
+    place: Place | None = None
+    """The place that the call had while it waited for the answer to a plugin."""
+
+    @property
+    def upstream_state(self) -> State | None:
+        """The state, if an upstream has asked before; None if this is the first round for it."""
+        return None if self.state.kind == "first" else self.state
+
+
+class NoLimiter:
+    """For calls that nothing counts."""
+
+    def release(self) -> None:
+        return
+
+    def reacquire(self) -> None:
+        return
+
+
+class PluginQuestions:
+    """Puts the questions of plugins to agents, and takes the answers."""
+
+    def __init__(self, states: States, parking: Parking, wait: float, longest_state: int) -> None:
+        """`wait`: seconds for an answer, at most. `longest_state`: maximum characters of a request state."""
+        self._states = states
+        self._parking = parking
+        self._wait = wait
+        self._longest_state = longest_state
+        self._counted_by: Limiter = NoLimiter()
+
+    def counted_by(self, limiter: Limiter) -> None:
+        """Release the slots of `limiter`, which counts the requests of agents, while their agents are asked."""
+        self._counted_by = limiter
+
+    async def put(
+        self, exchange: Exchange, call: Call, question: Question, round_: Round | None, clean: Callable[[bytes], bytes]
+    ) -> Answers | CallResult:
+        """Ask the agent's user. Returns all answers about the call so far, or the result of the request.
+
+        `call`: as the plugin saw it. `round_`: None for a request without a state. `clean` hides secrets.
+        """
+        ask, agent = question.ask, exchange.agent
+        params = _params(question, agent.era == "legacy")
+        seconds = self._wait if ask.lifetime is None else min(ask.lifetime, self._wait)
+        try:
+            key = self._place(exchange, call, params, seconds)
+        except MissingCapability as missing:
+            code = MISSING_CLIENT_CAPABILITY if agent.era == "modern" else REJECTED
+            return _refused(question, missing.message, code, requiredCapabilities=missing.required)
+        except RpcError as error:
+            return _refused(question, error.message, error.code, **error.data)
+        if agent.era == "legacy":
+            try:
+                return await self._asked(exchange, call, question, clean(params), seconds)
+            finally:
+                self._parking.leave_place(key)
+        schema = b"" if ask.schema is None else jsonrpc.encode(ask.schema)
+        pending = Pending(question.plugin, ask.name, call.subject(), schema, key)
+        try:
+            sealed = self._sealed(exchange, pending, round_, seconds)
+        except RpcError:
+            self._parking.leave_place(key)
+            raise
+        asked = {ask.name: {"method": ELICIT, "params": Raw(params)}}
+        content = {"resultType": "input_required", REQUESTS: asked, STATE: sealed}
+        return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.ASKED, era="modern")
+
+    def _place(self, exchange: Exchange, call: Call, params: bytes, seconds: float) -> str:
+        """The key of a place for the call. Raises `RpcError` if the agent cannot be asked about it."""
+        if exchange.method not in MAY_ASK:
+            raise RpcError.of_gateway(REJECTED, f"clients cannot be asked about {exchange.method}")
+        if len(call.given_answers().given) >= MAX_QUESTIONS:
+            raise RpcError.of_gateway(REJECTED, f"{MAX_QUESTIONS} questions were asked already, which is the limit")
+        check(exchange.agent, ELICIT, params)
+        return self._parking.take_place(exchange.agent.principal, seconds)
+
+    async def _asked(
+        self, exchange: Exchange, call: Call, question: Question, params: bytes, seconds: float
+    ) -> Answers | CallResult:
+        """Ask a legacy agent on the stream of its request."""
+        await in_task()
+        who = f"plugin {question.plugin}"
+        try:
+            raw = await exchange.ask_before_sending(who, ELICIT, params, seconds, self._counted_by)
+            action, content = read_answer(raw, question.ask.schema, "its answer")
+        except CannotBeAsked:
+            missing = "a stream for the question: Accept: text/event-stream"
+            return _refused(question, f"this request cannot carry it; what is missing is {missing}", missing=missing)
+        except NoAnswer:
+            _log(exchange.id, question.plugin, "no answer in time")
+            return _refused(question, f"there was no answer within {seconds:g} s")
+        except RpcError as error:
+            if error.code == OVERLOADED:
+                return _refused(question, error.message, OVERLOADED, **error.data)
+            return _refused(question, f"the client did not get an answer: {error.message[:200]}")
+        _log(exchange.id, question.plugin, action)
+        given = GivenAnswer(question.plugin, question.ask.name, call.subject(), action, content)
+        return call.given_answers().with_one(given)
+
+    def _sealed(self, exchange: Exchange, pending: Pending, round_: Round | None, seconds: float) -> str:
+        """The request state of a modern agent that is asked `pending`.
+
+        Raises `RpcError` if it would be too long, or if the round's own state was used meanwhile.
+        """
+        assert exchange.origin is not None, "set before the plugins run"
+        state, responses = _FIRST, b""
+        if round_ is not None:
+            state, responses = round_.state, bytes(round_.others.get(RESPONSES, b""))
+        sealed = self._states.seal(exchange.origin, replace(state, pending=pending, responses=responses), seconds)
+        if len(sealed) > self._longest_state:
+            raise RpcError.of_gateway(REJECTED, "the request state would be too long for the next request")
+        if round_ is not None and state.pending is None:
+            self._states.use(state)  # the new state takes its place
+        return sealed
+
+    def resume(self, call: Call, others: Mapping[str, Raw]) -> Round:
+        """The round that a modern agent's request with a request state is. `call`: as the agent sent it.
+
+        An answer to a plugin is taken: the state is then used. Raises `RpcError(INVALID_PARAMS)` for an invalid state,
+        and for an answer that is malformed, which leaves the state valid.
+        """
+        rest = {key: raw for key, raw in others.items() if key not in (STATE, RESPONSES)}
+        responses = others.get(RESPONSES, Raw(b""))
+        given = answers_in(responses)
+        state = self._states.read(call, bytes(others[STATE]))
+        answers = Answers(state.answers)
+        pending, place, continues = state.pending, None, False
+        if pending is not None:
+            responses, answer = Raw(state.responses), given.get(pending.name)
+            read = None if answer is None else _read(pending, bytes(answer))
+            place = self._parking.leave_place(pending.key)
+            if place is None:
+                raise refused()
+            if read is not None:
+                continues = True
+                answers = answers.with_one(GivenAnswer(pending.plugin, pending.name, pending.subject, *read))
+                _log(call.exchange_id, pending.plugin, read[0])
+        if bytes(responses):
+            rest[RESPONSES] = responses
+        return Round(call.with_answers(answers, continues=continues), rest, state, place)
+
+    def give_back(self, round_: Round) -> None:
+        """Make the state of an answer to a plugin valid again, because its round was not sent."""
+        if round_.place is not None and round_.state.pending is not None:
+            self._parking.return_to_place(round_.state.pending.key, round_.place)
+
+
+def _read(pending: Pending, raw: bytes) -> tuple[Action, bytes]:
+    schema = jsonrpc.value(pending.schema) if pending.schema else None
+    return read_answer(raw, schema, f"params.inputResponses.{pending.name}")
+
+
+def _params(question: Question, legacy: bool) -> bytes:
+    """The params of `elicitation/create`."""
+    ask = question.ask
+    members: dict[str, Any] = {"message": ask.message}
+    if ask.url is None:
+        members["requestedSchema"] = _NO_FORM if ask.schema is None else ask.schema
+    else:
+        members |= {"mode": "url", "url": ask.url}
+        if legacy:  # 2025-11-25 requires it, unlike 2026-07-28 (client/elicitation, URL Mode)
+            members["elicitationId"] = secrets.token_urlsafe(16)
+    members["_meta"] = {UPSTREAM_KEY: None, PLUGIN_KEY: question.plugin}
+    return jsonrpc.encode(members)
+
+
+def _refused(question: Question, why: str, code: int = REJECTED, **data: Any) -> CallResult:
+    data.pop("source", None)
+    message = f"plugin {question.plugin} has to ask the user about this call, but {why}; the call was not executed"
+    return CallResult.failed(RpcError.of_gateway(code, message, plugin=question.plugin, **data), Outcome.REFUSED)
+
+
+def _log(exchange_id: str, plugin: str, how: str) -> None:
+    logger.bind(exchange=exchange_id, plugin=plugin).info("the user was asked for plugin {}: {}", plugin, how)

@@ -1,0 +1,153 @@
+"""Ask the agent's user before calls that need a person.
+
+The glob patterns and the annotations of the tool decide which calls need one. The question shows the server, the tool
+and the arguments, with secrets hidden. An approval counts for exactly the call that was shown; `remember` extends it
+to later calls of the same tool. A call whose agent cannot be asked is refused.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+
+from pydantic import Field, field_validator
+
+from gateway_core import Ask, Call, PluginConfig, Reject, Tool, hookimpl
+from gateway_security_approval.approvals import MAX_SECONDS, Approvals, Key
+from gateway_security_approval.hiding import Hider
+from gateway_security_approval.question import MAX_SHOWN, Effect, question
+
+Tier: TypeAlias = Literal["read", "write", "destructive"]
+Globs: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=256)]
+
+NAME: Final = "approval"
+
+
+class Approval:
+    """Asks about calls that need a person, and passes those that the user accepts."""
+
+    methods: ClassVar = frozenset({"tools/call"})
+
+    class Config(PluginConfig):
+        """Settings of `security_approval`."""
+
+        tiers: tuple[Tier, ...] = Field(
+            default=("destructive",), description="the tiers of tools whose calls need a person"
+        )
+        unannotated: Tier = Field(default="destructive", description="the tier of a tool without annotations")
+        upstreams: Globs = Field(default=("*",), description="glob patterns of the upstreams to which `tiers` applies")
+        always: Globs = Field(
+            default=(), description="glob patterns of tools that need a person in any case: a name, or upstream:tool"
+        )
+        never: Globs = Field(
+            default=(), description="glob patterns of tools that need no person, unless `always` matches them, too"
+        )
+        remember: Literal["no", "session"] | Annotated[int, Field(gt=0, le=MAX_SECONDS)] = Field(
+            default="no",
+            description="how long an approval counts for other calls of the same tool: no, session, or a number of "
+            "seconds",
+        )
+        lifetime: float | None = Field(
+            default=None, gt=0, le=MAX_SECONDS, description="seconds for the answer; without it, `question_timeout`"
+        )
+        max_shown: int = Field(default=2000, ge=200, le=MAX_SHOWN, description="characters of the arguments to show")
+        patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
+            default=(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
+        )
+
+        @field_validator("patterns")
+        @classmethod
+        def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+            Hider(patterns)
+            return patterns
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._hider = Hider(config.patterns)
+        self._clock = clock
+        self._approvals = Approvals()
+        upstreams, always, never = map(_matcher, (config.upstreams, config.always, config.never))
+        tiers = frozenset(config.tiers)
+
+        @lru_cache(maxsize=4096)
+        def needs_person(tool: str, original: str, servers: tuple[str, ...], tier: Tier) -> bool:
+            names = (tool, *(f"{server}:{original}" for server in servers))
+            if any(map(always, names)):
+                return True
+            if any(map(never, names)):
+                return False
+            return tier in tiers and any(map(upstreams, servers))
+
+        self._needs_person = needs_person
+
+    @hookimpl
+    def before_call(self, call: Call) -> Ask | Reject | None:
+        tool = call.tool
+        if tool is None:
+            return None  # no upstream serves it
+        effect = effect_of(tool)
+        tier = effect or self._config.unannotated
+        if not self._needs_person(tool.name, call.original_name, call.upstreams, tier):
+            return None
+        answer = call.answers.get(NAME)
+        if answer is None:
+            if self._approvals.has(self._key(call, tool), self._clock()):
+                return None
+            text = question(
+                call,
+                effect,
+                remembered=self._remembered(call),
+                hider=self._hider,
+                max_shown=self._config.max_shown,
+            )
+            return Ask(text, name=NAME, lifetime=self._config.lifetime)
+        if not answer.accepted:
+            why = "the user declined it" if answer.action == "decline" else "the user dismissed the question"
+            return Reject(f"{tool.name} was not called: {why}. Do not try to reach the same end in another way.")
+        seconds = self._seconds(call)
+        if seconds:
+            self._approvals.add(self._key(call, tool), self._clock() + seconds)
+        return None
+
+    def _seconds(self, call: Call) -> float:
+        """Seconds for which an approval counts for other calls; 0 for none."""
+        remember = self._config.remember
+        if remember == "no" or (remember == "session" and not call.session):
+            return 0.0
+        return MAX_SECONDS if remember == "session" else remember
+
+    def _remembered(self, call: Call) -> str:
+        """How long an approval will count, for the user; empty if for this call alone."""
+        if not self._seconds(call):
+            return ""
+        remember = self._config.remember
+        return "in this session" if remember == "session" else f"for {remember} seconds"
+
+    def _key(self, call: Call, tool: Tool) -> Key:
+        session = call.session if self._config.remember == "session" else ""
+        return call.principal.id, session, tool.name, call.original_name, *call.upstreams
+
+
+def effect_of(tool: Tool) -> Effect:
+    """The tier that the annotations of a tool put it in; None without annotations.
+
+    Source: server/tools, ToolAnnotations: a tool that is not read-only is destructive by default. One that claims to be
+    both read-only and destructive counts as destructive.
+    """
+    hints = tool.annotations
+    reads, destroys = hints.get("readOnlyHint"), hints.get("destructiveHint")
+    if not isinstance(reads, bool) and not isinstance(destroys, bool):
+        return None
+    if reads is True:
+        return "destructive" if destroys is True else "read"
+    return "write" if destroys is False else "destructive"
+
+
+def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a name matches any of the patterns; case counts."""
+    patterns = [re.compile(fnmatch.translate(glob)) for glob in globs]
+    return lambda name: any(pattern.match(name) for pattern in patterns)

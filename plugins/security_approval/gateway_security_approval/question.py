@@ -1,0 +1,98 @@
+"""The text of the question: what would be called, with which arguments.
+
+Agents choose the arguments and servers the names, so the text makes visible what could mislead its reader: control
+characters, characters without a width, and those that change the direction of writing.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+from gateway_core import Call
+from gateway_security_approval.hiding import Hider
+
+Effect: TypeAlias = Literal["read", "write", "destructive"] | None
+"""What a tool does, as its server claims; None if the server claims nothing."""
+
+MAX_SHOWN: Final = 10_000
+"""Characters of the arguments that a question may show; a message of a question has 16,384 at most."""
+MAX_NAMES: Final = 40
+"""Arguments that are shown."""
+MAX_NAME: Final = 60
+"""Characters of a name that are shown."""
+MAX_SERVERS: Final = 8
+
+_EFFECTS: Final[Mapping[Effect, str]] = {
+    "read": "only reads, as its server says",
+    "write": "changes something but deletes nothing, as its server says",
+    "destructive": "may change or delete something",
+    None: "unknown; its server does not say",
+}
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
+"""General categories of characters that a reader does not see, or that act on others."""
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+"""Letters and marks without a shape."""
+_SELECTORS: Final = range(0xE0100, 0xE01F0)
+
+
+def question(call: Call, effect: Effect, *, remembered: str, hider: Hider, max_shown: int) -> str:
+    """The text of the question. `remembered`: how long an approval counts for other calls; empty if it does not."""
+    original = "" if call.original_name == call.name else f" ({_name(call.original_name)} on the server)"
+    servers = [_name(server) for server in call.upstreams[:MAX_SERVERS]]
+    if len(call.upstreams) > MAX_SERVERS:
+        servers.append("others")
+    lines = [
+        "Allow this call of a tool?",
+        "",
+        f"Server: {' or '.join(servers)}",
+        f"Tool: {_name(call.name)}{original}",
+        f"Effect: {_EFFECTS[effect]}",
+        *_arguments(call.arguments, hider, max_shown),
+    ]
+    if remembered:
+        lines += ["", f"If you accept, further calls of this tool pass {remembered}, whatever their arguments."]
+    return "\n".join(lines)
+
+
+def _arguments(arguments: Mapping[str, Any], hider: Hider, max_shown: int) -> list[str]:
+    if not arguments:
+        return ["Arguments: none"]
+    lines, cut = ["Arguments:"], len(arguments) > MAX_NAMES
+    share = max_shown // min(len(arguments), MAX_NAMES)
+    for name, value in list(arguments.items())[:MAX_NAMES]:
+        shown = visible(json.dumps(hider.member(name, value), ensure_ascii=False))
+        if len(shown) > share:
+            # Both ends: what matters must not be hidden by what comes before it.
+            left_out = f" … {len(shown) - share} characters … "
+            shown, cut = f"{shown[: share * 2 // 3]}{left_out}{shown[len(shown) - share // 3 :]}", True
+        lines.append(f"  {_name(name)}: {shown}")
+    if len(arguments) > MAX_NAMES:
+        lines.append(f"  and {len(arguments) - MAX_NAMES} more")
+    if cut:
+        lines.append("  (The arguments are too long to be shown completely.)")
+    return lines
+
+
+def _name(name: str) -> str:
+    shown = visible(name)
+    return shown if len(shown) <= MAX_NAME else f"{shown[:MAX_NAME]}…"
+
+
+def visible(text: str) -> str:
+    """The text with everything that its reader would not see as an escape: `\\u202e`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_seen(char) else _escaped(char) for char in text)
+
+
+def _is_seen(char: str) -> bool:
+    if char == " ":
+        return True
+    return unicodedata.category(char) not in _HIDDEN and char not in _BLANK and ord(char) not in _SELECTORS
+
+
+def _escaped(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"

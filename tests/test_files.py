@@ -1,0 +1,77 @@
+"""Files that the gateway keeps: which ones it reads, and how it replaces them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway_core import files
+from gateway_core.files import Unusable
+
+
+def test_a_file_is_replaced_whole_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    files.replace(path, b"new")
+    assert files.read(path, 100, private=True) == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["file"], "nothing temporary stays"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "file"
+    files.replace(path, b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.replace(path, b"new")
+    assert files.read(path, 100) == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_name("other"))
+    path.symlink_to("other")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (linked, "symbolic link"),
+        (a_folder, "no ordinary file"),
+        (lambda path: path.chmod(0o620), "others may write to it"),
+        (lambda path: path.write_bytes(b"x" * 101), "it is damaged"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_not_read(tmp_path: Path, spoil: Callable[[Path], None], reason: str) -> None:
+    path = tmp_path / "file"
+    files.replace(path, b"content")
+    spoil(path)
+    with pytest.raises(Unusable, match=reason):
+        files.read(path, 100)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o601])
+def test_a_private_file_that_others_may_read_is_not_read(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file"
+    files.replace(path, b"content")
+    path.chmod(mode)
+    assert files.read(path, 100) == b"content"
+    with pytest.raises(Unusable, match=f"others may read it; to change that: chmod 600 {path}"):
+        files.read(path, 100, private=True)
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.read(tmp_path / "none", 100)
