@@ -34,6 +34,8 @@ RAD = str(Path(sys.executable).parent / "rad")
 MODERN = "2026-07-28"
 PATIENCE = 20.0
 """Seconds for one call."""
+LOGIN_PATIENCE = 60.0
+"""Seconds for one login, for which a process starts."""
 METADATA_DOCUMENT = "https://conformance-test.local/client-metadata.json"
 """The client identifier that the suite expects where it supports metadata documents."""
 
@@ -196,7 +198,7 @@ async def log_in(drive: Drive) -> str:
     child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LOGIN_PATIENCE):
             if address := (await child.stdout.readline()).decode().strip():
                 await asyncio.to_thread(open_address, address)
             said = (await child.communicate())[1].decode()
