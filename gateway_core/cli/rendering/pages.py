@@ -34,7 +34,7 @@ def start_summary(status: dict[str, Any]) -> str:
     plugins = ", ".join(one["name"] for one in status["plugins"])
     lines = [
         f"Radium MCP gateway {status['version']}, pid {status['pid']}",
-        *_row("agents connect to", [_endpoint(status)]),
+        *_row("agents connect to", [endpoint(status)]),
         *_row("control plane", [status["control"]]),
         *_row("configuration", [escape(str(status["config"]))]),
         *_row("upstreams", upstreams or ["none yet; add [[mcp.proxy.upstreams]] to the configuration"]),
@@ -53,7 +53,8 @@ def _row(label: str, values: Sequence[str]) -> list[str]:
     return [f"  {label if not index else '':<18} {value}" for index, value in enumerate(values)]
 
 
-def _endpoint(status: dict[str, Any]) -> str:
+def endpoint(status: dict[str, Any]) -> str:
+    """The URL that agents connect to, or why there is none."""
     if not status["address"]:
         return "none yet: the gateway is starting, or agents connect over stdin and stdout"
     return f"{status['address']}/{'sse' if status['transport'] == 'sse' else 'mcp'}"
@@ -82,7 +83,7 @@ def show_status(status: dict[str, Any]) -> None:
     plugins = ", ".join(escape(str(one["name"])) for one in status["plugins"])
     head = {
         "running": f"pid {status['pid']}, up {duration(status['uptime'])}, version {status['version']}, {state}",
-        "address": _endpoint(status),
+        "address": endpoint(status),
         **_certificate(status.get("certificate")),
         "control plane": status["control"],
         "configuration": escape(str(status["config"])),

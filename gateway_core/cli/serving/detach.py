@@ -1,6 +1,6 @@
 """`rad mcp proxy start --detach`: starts a gateway in a new session and waits until it listens.
 
-The child reports one JSON object over a pipe: `{"address", "control", "log", "warnings"}` once it listens, or
+The child reports one JSON object over a pipe: `{"endpoint", "control", "log", "warnings"}` once it listens, or
 `{"error", "code"}` with text and exit code. Its output goes to `log_file`, such as `mcp-proxy.log` in the state folder.
 """
 
@@ -57,9 +57,9 @@ class Starter:
             text, code = describe(error)
             self._send({"error": text[:MAX_ERROR], "code": int(code)})
 
-    def ready(self, address: str, control: str, log: str, warnings: Sequence[str] = ()) -> None:
+    def ready(self, endpoint: str, control: str, log: str, warnings: Sequence[str] = ()) -> None:
         """Report that the gateway listens. Raises `Failed` if the parent process ended: the start was interrupted."""
-        if not self._send({"address": address, "control": control, "log": log, "warnings": list(warnings)}):
+        if not self._send({"endpoint": endpoint, "control": control, "log": log, "warnings": list(warnings)}):
             raise Failed("the start was interrupted, so the gateway stops")
 
     def _send(self, report: dict[str, Any]) -> bool:
@@ -109,12 +109,13 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
         raise
     finally:
         os.close(reader)
-    if "address" in report:
+    if "endpoint" in report:
         for warning in report.get("warnings", ()):
             say(f"warning: {escape(str(warning))}")
         child.returncode = 0  # the child outlives this process; avoids a ResourceWarning
         put(
-            f"started: pid {child.pid}, {report['address']}\n"
+            f"started: pid {child.pid}\n"
+            f"  agents connect to: {report['endpoint']}\n"
             f"  control plane: {report['control']}\n"
             f"  log: {report.get('log', log)}\n"
             f"  to stop it: {hints.command('stop')}"

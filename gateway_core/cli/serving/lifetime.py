@@ -181,7 +181,7 @@ async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
 def _announce(gateway: Gateway, starter: Starter | None, log: str) -> None:
     if starter is not None:
         starter.ready(
-            gateway.address,
+            pages.endpoint(gateway.status()),
             gateway.control.address,
             log,
             exposure(gateway.config.proxy, authenticates=gateway.authenticates),

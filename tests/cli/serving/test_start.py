@@ -208,7 +208,7 @@ def test_detached_it_listens_when_the_command_returns(rad, pid_path, free_port):
     try:
         instance = read_instance(pid_path)
         assert _listens(free_port)
-        assert f"pid {instance.pid}, http://127.0.0.1:{free_port}" in found.stdout
+        assert f"pid {instance.pid}\n  agents connect to: http://127.0.0.1:{free_port}/mcp\n" in found.stdout
         assert f"control plane: http://127.0.0.1:{instance.control_port}\n" in found.stdout
         assert os.getsid(instance.pid) == instance.pid
         again = rad("start", "--detach")
