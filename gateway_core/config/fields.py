@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 from gateway_core.config.keys import algorithms
+from gateway_core.http1.head import VARYING
 from gateway_core.http1.hosts import leads_to_loopback
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -244,6 +245,12 @@ def _origin(value: str) -> str:
     return value
 
 
+def _identity_header(value: str) -> str:
+    if _header_name(value).lower() in VARYING:
+        raise mistake("must be a header of its own, not one that varies between requests")
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
@@ -277,7 +284,7 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeV
 Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_tuple)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
+IdentityHeader = Annotated[str, AfterValidator(_identity_header)]
 Url = Annotated[str, AfterValidator(_url)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]

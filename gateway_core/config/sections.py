@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway_core.config.fields import Filled, HeaderName, Host, Networks, Patterns
+from gateway_core.config.fields import Filled, Host, IdentityHeader, Networks, Patterns
 
 MIB = 1024 * 1024
 
@@ -129,7 +129,7 @@ class TrustedProxiesConfig(Section):
         default="X-Forwarded-For",
         description="The header in which they name the address of the client. They must set it, or add to it.",
     )
-    identity_header: HeaderName | None = Field(
+    identity_header: IdentityHeader | None = Field(
         default=None,
         description="The header in which they name the person whom they have authenticated. They must remove it from "
         "the requests of their clients.",

@@ -18,6 +18,8 @@ from gateway_core.mcp.jsonrpc import Message
 
 RENEW_AGAIN: Final = 5.0
 """Seconds until a stream's credentials are looked at again, if they could not be judged."""
+RENEW_FOR: Final = 60.0
+"""Seconds after which a stream ends whose credentials could not be judged."""
 
 
 class PendingCall(msgspec.Struct, eq=False):
@@ -62,13 +64,14 @@ class PendingCall(msgspec.Struct, eq=False):
 class PendingStream:
     """A stream that a task begins and writes. It ends when the credentials that opened it are refused."""
 
-    __slots__ = ("_renew", "_renewing", "_until", "running")
+    __slots__ = ("_renew", "_renewing", "_unknown_since", "_until", "running")
 
     def __init__(self, writing: Coroutine[Any, Any, object]) -> None:
         self.running = asyncio.get_running_loop().create_task(writing)
         self._until = math.inf
         self._renew: Callable[[], Awaitable[float]] | None = None
         self._renewing: asyncio.Task[None] | None = None
+        self._unknown_since: float | None = None
 
     def hold_until(self, until: float, renew: Callable[[], Awaitable[float]]) -> None:
         """Call `renew` at a time (monotonic). It returns the next such time; its `HttpError` 401 ends the stream."""
@@ -86,11 +89,13 @@ class PendingStream:
 
     async def _hold_on(self, renew: Callable[[], Awaitable[float]], now: float) -> None:
         try:
-            self._until = await renew()
+            self._until, self._unknown_since = await renew(), None
         except HttpError as error:
-            if error.status == 401:
+            if self._unknown_since is None:
+                self._unknown_since = now
+            if error.status == 401 or now - self._unknown_since > RENEW_FOR:
                 self.running.cancel()
-            else:  # nothing is known at the moment
+            else:
                 self._until = now + RENEW_AGAIN
 
     def lost(self) -> None:

@@ -13,6 +13,7 @@ from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
+from gateway_core.http1.head import VARYING
 from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
@@ -127,7 +128,10 @@ def _check_claims(claims: Mapping[str, Any]) -> None:
 
 
 def _header_names(hook: Hook) -> tuple[str, ...]:
-    return _texts(hook, "credential_headers", ("authorization",), _FIELD_NAME, "names of headers in lower case")
+    found = _texts(hook, "credential_headers", ("authorization",), _FIELD_NAME, "names of headers in lower case")
+    for name in VARYING.intersection(found):  # a connection keeps its caller while only these differ
+        raise _invalid(hook, f"its credential_headers cannot have {name}, which varies between requests")
+    return found
 
 
 def _challenges(hook: Hook) -> tuple[str, ...]:

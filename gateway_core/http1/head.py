@@ -27,7 +27,7 @@ _TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOK
 _TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 """Bytes allowed in a field value: no control characters except the tab."""
 _REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
-_VARYING: Final = frozenset(
+VARYING: Final = frozenset(
     {
         *("content-length", "traceparent", "tracestate", "baggage", "x-request-id"),
         *("mcp-method", "mcp-name", "mcp-session-id"),
@@ -55,7 +55,7 @@ class HttpError(Exception):
 
 
 class Route:
-    """Shared by requests whose heads differ in `_VARYING` fields only. The application may keep its handler here."""
+    """Shared by requests whose heads differ in `VARYING` fields only. The application may keep its handler here."""
 
     __slots__ = ("handler", "headers", "until")
 
@@ -171,7 +171,7 @@ def read_next_head(data: bytes, last: RequestHead) -> RequestHead:
             continue
         given, colon, value = line.partition(":")
         name = given.lower()
-        if name not in _VARYING or name in last.repeated or not (colon and before.startswith(f"{given}:")):
+        if name not in VARYING or name in last.repeated or not (colon and before.startswith(f"{given}:")):
             return read_head(data)
         if not value.isprintable():
             return read_head(data)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from pydantic import ValidationError
 
 from gateway_core.config import ProxyConfig, TrustedProxiesConfig, UpstreamConfig, exposure, unprotected
 from gateway_core.config.sections import ControlConfig
@@ -87,3 +88,9 @@ def test_a_certificate_that_is_replaced_meanwhile_is_no_error(tls: ServerTlsConf
     assert exposure(ProxyConfig(tls=tls), authenticates=True) == [
         "mcp.proxy.tls.cert: cannot be read: No such file or directory"
     ]
+
+
+@pytest.mark.parametrize("name", ["X-Request-Id", "mcp-session-id", "a b"])
+def test_a_person_is_named_in_a_header_of_its_own(name: str) -> None:
+    with pytest.raises(ValidationError):
+        TrustedProxiesConfig(identity_header=name)

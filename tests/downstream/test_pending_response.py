@@ -9,6 +9,7 @@ import pytest
 
 from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.errors import REJECTED, RpcError
+from gateway_core.http1.head import HttpError
 
 CALL = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": 1}}}
 
@@ -368,3 +369,21 @@ async def test_a_modern_agent_that_leaves_a_silent_stream_cancels_its_call(world
         assert (await response.content.readline()).startswith(b":")
         response.close()
         await world.pipeline.cancelled.wait()
+
+
+async def test_a_stream_whose_credentials_cannot_be_judged_ends_after_a_while() -> None:
+    asked: list[float] = []
+
+    async def renew() -> float:
+        asked.append(now)
+        raise HttpError(503, "nothing is known")
+
+    streaming = PendingStream(asyncio.sleep(3600))
+    now = 100.0
+    streaming.hold_until(now, renew)
+    while not streaming.running.cancelled() and now < 300:
+        streaming.poll(now)
+        await asyncio.sleep(0.001)
+        now += 1.0
+    assert 155 < now < 175
+    assert 10 < len(asked) < 15

@@ -128,6 +128,7 @@ def test_plugins_declare_headers_challenges_and_documents() -> None:
     [
         {"credential_headers": "authorization"},
         {"credential_headers": ("Authorization",)},
+        {"credential_headers": ("x-request-id",)},
         {"challenges": ("Bearer\r\nX: y",)},
         {"challenges": "Bearer"},
         {"well_known": {"../admin": {}}},

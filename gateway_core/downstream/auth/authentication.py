@@ -103,8 +103,8 @@ class Authentication:
             raise self._refused()
         return verdict
 
-    async def ask(self, client: Client, head: RequestHead) -> Verdict:
-        """The verdict of the plugins on a request, with a caller.
+    async def ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
+        """The verdict of the plugins on a request, with a caller. `is_known`: its credentials were accepted before.
 
         Raises `HttpError`: 401 if the credentials are refused, 429 after many refusals for the client's network, 503 if
         a plugin failed or too many credentials are being looked at.
@@ -115,7 +115,7 @@ class Authentication:
         task = self._asking.get(key)
         if task is None:
             before = self._remembered.get(key)
-            if before is None or before.caller is None:  # what was accepted before is no guess
+            if not is_known and (before is None or before.caller is None):  # what was accepted before is no guess
                 self._admit(network)
             credentials = self._credentials(caller, head, certificate)
             task = asyncio.get_running_loop().create_task(self._judge(key, caller, credentials))
@@ -142,8 +142,9 @@ class Authentication:
             raise busy(error.message) from None
         verdict = self._verdict(plugin, found, caller, credentials)
         before = self._remembered.pop(key, None)
-        if before is not None and _same(before.caller, verdict.caller):
-            verdict = Verdict(before.caller, verdict.until)
+        known = None if before is None else before.caller
+        if known is not None and verdict.caller is not None and known.proves_same(verdict.caller):
+            verdict = Verdict(known, verdict.until)  # what is kept for the earlier object stays in use
         self._remembered[key] = verdict
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
@@ -172,7 +173,7 @@ class Authentication:
 
     def _credentials(self, caller: Caller, head: RequestHead, certificate: ClientCertificate | None) -> Credentials:
         fields, repeated = head.fields, head.repeated
-        names = (name for name in self._authenticators.headers if name in fields and name not in repeated)
+        names = (name for name in self._authenticators.headers if fields.get(name) and name not in repeated)
         return Credentials(ReadOnlyDict({name: fields[name] for name in names}), certificate, caller.address)
 
     def _key(self, caller: Caller, head: RequestHead, certificate: ClientCertificate | None) -> bytes:
@@ -194,10 +195,3 @@ class Authentication:
             if len(self._refusals) > MAX_NETWORKS:
                 del self._refusals[next(iter(self._refusals))]
         pace.pause(1.0)
-
-
-def _same(before: Caller | None, now: Caller | None) -> bool:
-    """Whether both are the same principal with the same rights, so that the earlier object can stay in use."""
-    if before is None or now is None or before.principal is None or now.principal is None:
-        return before is now
-    return before.principal == now.principal and before.principal.claims == now.principal.claims

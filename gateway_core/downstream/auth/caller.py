@@ -22,6 +22,13 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
         """Whose sessions the caller may use: those of the principal, or of the address."""
         return self.address if self.principal is None else self.principal.id
 
+    def proves_same(self, other: Caller) -> bool:
+        """Whether both are the same principal with the same rights and claims, or both prove nothing."""
+        mine, theirs = self.principal, other.principal
+        if mine is None or theirs is None:
+            return mine is theirs
+        return mine == theirs and mine.claims == theirs.claims
+
 
 @lru_cache(maxsize=4096)
 def caller_at(address: str) -> Caller:

@@ -21,9 +21,10 @@ ISSUER: Final = "proxy"
 """The issuer of a principal that a trusted proxy names."""
 MAX_NAME: Final = 512
 """Maximum characters of the name in the identity header."""
-_ELEMENT: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
-"""One element of `Forwarded`; a quoted string may contain commas (RFC 7239, 4)."""
-_FOR: Final = re.compile(r'(?:^|;)\s*for=(?:"([^"]*)"|([^";,\s]*))', re.IGNORECASE)
+_PAIR: Final = r"""[!#$%&'*+\-.^_`|~0-9A-Za-z]++=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]]++|"(?:[^"\\]|\\.)*+")"""
+"""A parameter (RFC 7239, 4). Addresses with a port or in brackets may stand without quotes, as some proxies write."""
+_ELEMENT: Final = re.compile(rf"[ \t]*+{_PAIR}(?:[ \t]*+;[ \t]*+{_PAIR})*+[ \t]*+(?:,|\Z)")
+_FOR: Final = re.compile(r'(?:^|;)[ \t]*for=(?:"([^"]*)"|([^";,\s]*))', re.IGNORECASE)
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?")
 
 
@@ -31,7 +32,8 @@ class TrustedProxies:
     """Finds the client behind a trusted proxy."""
 
     def __init__(self, config: TrustedProxiesConfig) -> None:
-        self._networks = tuple(ipaddress.ip_network(network) for network in config.networks)
+        networks = (network if network != "::1/128" else "127.0.0.1/32" for network in config.networks)
+        self._networks = tuple(map(ipaddress.ip_network, networks))  # peers have canonical addresses
         self._header = config.header.lower()
         self._identity = (config.identity_header or "").lower()
         self._trusts = lru_cache(maxsize=4096)(self._is_trusted)
@@ -44,7 +46,7 @@ class TrustedProxies:
     def caller(self, peer: str, head: RequestHead) -> Caller:
         """The caller of a request that came from `peer`, verified only if a trusted proxy names it.
 
-        Raises `HttpError` (400) for an identity header that is repeated or not printable.
+        Raises `HttpError` (400) for an identity header that is repeated or not printable, and a malformed `Forwarded`.
         """
         if not self._networks or not self._trusts(peer):
             return caller_at(peer)
@@ -86,9 +88,20 @@ def _named(address: str, name: str) -> Caller:
 
 
 def _forwarded(value: str) -> list[str]:
-    """The `for` parameters of `Forwarded`, in order; empty where one is missing (RFC 7239, 5.2)."""
-    found = (_FOR.search(element) for element in _ELEMENT.findall(value))
-    return ["" if match is None else match[1] or match[2] or "" for match in found]
+    """The `for` parameters of `Forwarded`, in order; empty where one is missing (RFC 7239, 5.2).
+
+    Raises `HttpError` (400) if the value is malformed: a client could have begun a quoted string that hides what the
+    proxy added.
+    """
+    found, at = list[str](), 0
+    while at < len(value):
+        element = _ELEMENT.match(value, at)
+        if element is None:
+            raise HttpError(400, "the header Forwarded is malformed")
+        match = _FOR.search(element[0].strip(" \t"))
+        found.append("" if match is None else match[1] or match[2] or "")
+        at = element.end()
+    return found
 
 
 def _address(text: str) -> str | None:

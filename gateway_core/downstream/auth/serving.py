@@ -13,7 +13,7 @@ from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.http1.application import Client, Handler, PendingResponse
-from gateway_core.http1.head import RequestHead
+from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.log.wording import count
 
@@ -55,7 +55,10 @@ class CallerHandlers:
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
-                return (await self._authentication.ask(client, head)).until
+                again = await self._authentication.ask(client, head, is_known=True)
+                if not again.caller_found.proves_same(verdict.caller_found):
+                    raise HttpError(401, "these credentials prove other rights than before")
+                return again.until
 
             found.hold_until(verdict.until, renew)
         return found

@@ -121,8 +121,10 @@ class LiveSession:
         if caller is before:
             return
         self.record.renew(caller)
-        if self.agent is not None and caller.principal != before.principal:
+        if self.agent is not None and not caller.proves_same(before):
             self._create_agent()
+            if self._watched is not None:
+                self._watched.renew(self.agent)
 
     def touch(self) -> None:
         self.record.touch(self._clock())

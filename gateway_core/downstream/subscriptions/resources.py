@@ -51,10 +51,18 @@ class Watched:
         self._held: dict[str, asyncio.Future[Callable[[], None]]] = {}
         """URI -> the function that releases it, set once the upstream has agreed."""
         self._below: dict[str, bool] = {}
-        """URI of a resource below a watched one -> whether the plugins let the agent watch it; bounded."""
+        """URI of a resource that was not judged when it was watched -> whether the plugins let the agent watch it."""
         self._judging: dict[str, asyncio.Task[None]] = {}
         """URI -> the task that asks the plugins about it."""
+        self._doubted: set[str] = set()
+        """Watched resources that were judged when the agent had other rights."""
         self._closed = False
+
+    def renew(self, agent: Agent) -> None:
+        """Let the plugins judge by the rights that the agent has now; `agent` replaces the one before."""
+        self._agent = agent
+        self._below.clear()
+        self._doubted.update(self._held)
 
     async def add(self, uri: str) -> None:
         """Watch a resource. No effect if it is watched already; concurrent calls for one URI share the outcome.
@@ -62,6 +70,8 @@ class Watched:
         Raises `RpcError` if no upstream serves it, if a plugin refuses, if its upstream announces no changes, refuses
         or is unavailable, if the URI is too long, or at the limit `MAX_WATCHED`.
         """
+        if uri in self._doubted:
+            self.remove(uri)
         while (other := self._held.get(uri)) is not None:
             await asyncio.wait([other])
             if not other.cancelled():
@@ -85,6 +95,7 @@ class Watched:
 
     def remove(self, uri: str) -> None:
         """Stop watching a resource; no effect if it is not watched."""
+        self._doubted.discard(uri)
         asked = self._held.pop(uri, None)
         if asked is not None and asked.done():
             asked.result()()
@@ -144,15 +155,17 @@ class Watched:
 
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
         def on_update(updated: str) -> None:
-            if updated == original:
-                self._tell(uri)
+            if updated != original:
+                self._tell_if_allowed(self._catalog.published_uri(upstream.name, updated, self._agent.principal.id))
+            elif uri in self._doubted:
+                self._tell_if_allowed(uri)
             else:
-                self._tell_below(self._catalog.published_uri(upstream.name, updated, self._agent.principal.id))
+                self._tell(uri)
 
         return on_update
 
-    def _tell_below(self, uri: str) -> None:
-        """Tell of a resource below a watched one, if the plugins let the agent watch it; they are asked once."""
+    def _tell_if_allowed(self, uri: str) -> None:
+        """Tell of a resource that the plugins have not judged, if they let the agent watch it; they are asked once."""
         allowed = self._below.get(uri)
         if allowed:
             self._tell(uri)

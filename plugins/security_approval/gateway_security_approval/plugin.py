@@ -31,6 +31,7 @@ class Approval:
     """Asks about calls that need a person, and passes those that the user accepts."""
 
     methods: ClassVar = frozenset({"tools/call"})
+    fails_closed: ClassVar = True
 
     class Config(PluginConfig):
         """Settings of `security_approval`."""
@@ -78,24 +79,25 @@ class Approval:
             names = (tool, *(f"{server}:{original}" for server in servers))
             if any(map(always, names)):
                 return True
-            if any(map(never, names)):
-                return False
+            if never(tool) or (servers and all(never(f"{server}:{original}") for server in servers)):
+                return False  # whichever of them gets the call
             return tier in tiers and any(map(upstreams, servers))
 
         self._needs_person = needs_person
 
     @hookimpl
     def before_call(self, call: Call) -> Ask | Reject | None:
-        tool = call.tool
-        if tool is None:
+        if not call.upstreams:
             return None  # no upstream serves it
-        effect = effect_of(tool)
+        # `upstream:tool` may be a tool that its server does not list: nothing is known about it.
+        name = call.name if call.tool is None else call.tool.name
+        effect = "destructive" if call.tool is None else effect_of(call.tool)
         tier = effect or self._config.unannotated
-        if not self._needs_person(tool.name, call.original_name, call.upstreams, tier):
+        if not self._needs_person(name, call.original_name, call.upstreams, tier):
             return None
         answer = call.answers.get(NAME)
         if answer is None:
-            if self._approvals.has(self._key(call, tool), self._clock()):
+            if self._approvals.has(self._key(call, name), self._clock()):
                 return None
             text = question(
                 call,
@@ -107,10 +109,10 @@ class Approval:
             return Ask(text, name=NAME, lifetime=self._config.lifetime)
         if not answer.accepted:
             why = "the user declined it" if answer.action == "decline" else "the user dismissed the question"
-            return Reject(f"{tool.name} was not called: {why}. Do not try to reach the same end in another way.")
+            return Reject(f"{name} was not called: {why}. Do not try to reach the same end in another way.")
         seconds = self._seconds(call)
         if seconds:
-            self._approvals.add(self._key(call, tool), self._clock() + seconds)
+            self._approvals.add(self._key(call, name), self._clock() + seconds)
         return None
 
     def _seconds(self, call: Call) -> float:
@@ -127,9 +129,9 @@ class Approval:
         remember = self._config.remember
         return "in this session" if remember == "session" else f"for {remember} seconds"
 
-    def _key(self, call: Call, tool: Tool) -> Key:
+    def _key(self, call: Call, name: str) -> Key:
         session = call.session if self._config.remember == "session" else ""
-        return call.principal.id, session, tool.name, call.original_name, *call.upstreams
+        return call.principal.id, session, name, call.original_name, *call.upstreams
 
 
 def effect_of(tool: Tool) -> Effect:

@@ -5,6 +5,7 @@ from gateway_security_approval import approvals
 from gateway_security_approval.plugin import Approval
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import Answer, Ask, CallResult, Principal, Reject
@@ -75,6 +76,24 @@ def test_always_wins_over_never_and_never_over_tiers():
     assert person.asks("drop_all", annotations=READ)
     assert person.asks("look", annotations=READ, upstreams=("bank",))
     assert not person.asks("look", annotations=READ, upstreams=("other",))
+
+
+def test_never_exempts_a_tool_of_several_servers_only_if_it_exempts_all_of_them():
+    person = Person(never=("scratch:*",))
+    assert not person.asks("wipe", upstreams=("scratch",))
+    assert person.asks("wipe", upstreams=("scratch", "production"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"always": ("*",)}, {"always": ("files:*",), "tiers": ()}])
+def test_a_tool_that_its_server_does_not_list_needs_a_person(settings):
+    call = replace(make_call("files:delete_all", upstreams=("files",)), tool=None)
+    verdict = run_hook(Approval(Approval.Config(**settings)), "before_call", call)
+    assert isinstance(verdict, Ask)
+    assert "files:delete_all" in verdict.message
+
+
+def test_the_plugin_cannot_be_left_out_when_it_fails():
+    assert Approval.fails_closed
 
 
 def test_an_unknown_tool_is_left_to_the_gateway():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -16,6 +17,15 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Bounds of the filtered pages in memory."""
 LINK: Final = b'"resource_link"'
 PUBLIC: Final = b'"public"'
+_ESCAPED: Final = re.compile(rb"\\u00(?:5f|6[1-9a-f]|7[0-9a])", re.IGNORECASE)
+"""A letter or underscore that is written as an escape, which no writer does without a purpose."""
+
+
+def may_have(raw: bytes, word: bytes) -> bool:
+    """Whether JSON may have a string, given in quotes, however it is written."""
+    return word in raw or _ESCAPED.search(raw) is not None
+
+
 _SCOPE: Final = "cacheScope"
 _PRIVATE: Final = Raw(b'"private"')
 _WITHHELD: Final = Raw(b'{"type":"text","text":"[A link to a resource is withheld: this agent may not read it.]"}')

@@ -12,7 +12,7 @@ from functools import partial
 from typing import ClassVar, Final
 
 from gateway_core import Call, CallResult, Reject, hookimpl
-from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, private_result, without_links
+from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
@@ -71,14 +71,14 @@ class SecurityPolicy:
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
         raw, method = result.raw, call.method
         if method in _LINKING:
-            if raw.find(LINK) < 0 or result.upstream is None or not self._enforces:
+            if not may_have(raw, LINK) or result.upstream is None or not self._enforces:
                 return None
             return self._unlinked(call, result, result.upstream)
         if not self._enforces or not raw:
             return None
         if method in METHOD_OF_LIST:
             return _with(result, self._page(call, raw))
-        if method == "resources/read" and PUBLIC in raw:
+        if method == "resources/read" and may_have(raw, PUBLIC):
             return _with(result, private_result(raw))
         return None
 

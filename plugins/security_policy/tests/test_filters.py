@@ -204,3 +204,13 @@ async def test_report_hides_nothing():
     assert await shown(plugin, "tools/list", [{"name": "a"}]) == ["a"]
     result = replace(make_result(upstream="a"), raw=json.dumps({"content": [link("x://y")]}).encode(), _decoded=[])
     assert run_hook(plugin.instance, "after_call", make_call(principal=ALICE), result) is None
+
+
+def test_a_link_whose_type_is_written_with_escapes_is_withheld():
+    raw = b'{"content":[{"type":"resource\\u005flink","name":"n","uri":"file:///etc/passwd"}]}'
+    plugin = policy({"resources": ["file:///srv/*"], "then": "allow"}, {"tools": ["*"], "then": "allow"})
+    found = run_hook(
+        plugin.instance, "after_call", make_call("t"), CallResult(raw=raw, upstream="upstream", era="modern")
+    )
+    assert found is not None
+    assert b"passwd" not in found.raw

@@ -312,3 +312,9 @@ async def test_the_log_says_why_and_never_the_credentials(start: Any, helpers: A
         "a client at 127.0.0.1 was refused: Keys: the key of wrong is revoked; logged once a minute",
     ]
     assert not any("hunter2" in line or "key-wrong" in line for line in records)
+
+
+async def test_an_empty_header_is_no_credential(start: Any, helpers: Any) -> None:
+    world = await start(authenticators=[Keys()], anonymous=True)
+    for headers in ({"Authorization": ""}, {}, {"X-Api-Key": ""}):
+        assert (await call(world, helpers, "modern", headers)).status == 200

@@ -1,5 +1,7 @@
 """The sender of a request, and what belongs to it."""
 
+from typing import Any
+
 from gateway_core.api import Principal
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.auth.caller import Caller, caller_at
@@ -24,3 +26,13 @@ def test_a_proven_principal_keeps_what_its_program_claims_beside_its_identity() 
     found = principal_of(b'{"name":"bob","version":"2"}', caller)
     assert (found.id, found.groups, found.verified) == ("alice|keys", {"staff"}, True)
     assert (found.client_name, found.client_version, found.address) == ("bob", "2", "10.0.0.1")
+
+
+def test_callers_prove_the_same_only_with_the_same_rights_and_claims() -> None:
+    def caller(**rights: Any) -> Caller:
+        return Caller("10.0.0.1", Principal.proven("alice", issuer="keys", **rights))
+
+    assert caller(groups=["a"], claims={"profile": "x"}).proves_same(caller(groups=["a"], claims={"profile": "x"}))
+    for other in (caller(), caller(groups=["b"]), caller(groups=["a"], claims={"profile": "y"}), caller_at("10.0.0.1")):
+        assert not caller(groups=["a"], claims={"profile": "x"}).proves_same(other)
+    assert caller_at("10.0.0.1").proves_same(caller_at("10.0.0.2"))

@@ -88,3 +88,27 @@ def test_a_name_that_is_not_one_name_is_refused(lines: tuple[str, ...]) -> None:
     with pytest.raises(HttpError) as caught:
         proxies(identity_header="X-User").caller(PROXY, head(*lines))
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ('Forwarded: for=6.6.6.6;x="', 'Forwarded: for="[2001:db8::1]:4711"'),
+        ('Forwarded: for=6.6.6.6;x="', "Forwarded: for=203.0.113.9"),
+        ('Forwarded: for=6.6.6.6;x="a, for=203.0.113.9',),
+        ('Forwarded: for=1.2.3.4;host="a:443", for="',),
+        ("Forwarded: nonsense, for=203.0.113.9",),
+        ("Forwarded: for=203.0.113.9 for=6.6.6.6",),
+        (f'Forwarded: {"for=1.1.1.1;" * 800}"',),
+    ],
+)
+def test_a_client_cannot_hide_what_the_proxy_added(lines: tuple[str, ...]) -> None:
+    with pytest.raises(HttpError) as caught:
+        proxies(header="Forwarded").caller(PROXY, head(*lines))
+    assert caught.value.status == 400
+
+
+def test_a_loopback_proxy_may_be_written_either_way() -> None:
+    for network in ("127.0.0.1", "::1"):
+        trusted = TrustedProxies(TrustedProxiesConfig(networks=(f"{network}/{32 if '.' in network else 128}",)))
+        assert trusted.caller("127.0.0.1", head("X-Forwarded-For: 203.0.113.9")).address == "203.0.113.9"

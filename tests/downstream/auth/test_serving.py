@@ -51,3 +51,22 @@ async def test_a_refused_client_takes_no_place(start: Any, helpers: Any) -> None
     async with aiohttp.ClientSession() as world.http:
         assert (await call(world, helpers, "modern", bearer("alice"))).status == 200
         assert world.server.connections == 1
+
+
+@pytest.mark.parametrize("transport", ["listen", "HTTP+SSE"])
+async def test_a_stream_ends_when_its_credentials_prove_other_rights(start: Any, helpers: Any, transport: str) -> None:
+    keys = Keys()
+    keys.remember, keys.groups = 0.3, ["staff"]
+    world = await start(authenticators=[keys], transport="sse")
+    headers = {"Accept": "text/event-stream, application/json", **bearer("alice")}
+    given, body = helpers.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    opening = (
+        world.http.post(world.url, json=body, headers={**given, **headers})
+        if transport == "listen"
+        else world.http.get(f"{world.base}/sse", headers=headers)
+    )
+    async with opening as stream:
+        keys.groups = []
+        async with asyncio.timeout(20):
+            with pytest.raises(aiohttp.ClientError):
+                await stream.content.read()

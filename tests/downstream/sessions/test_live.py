@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from gateway_core.api import Principal
 from gateway_core.downstream.agents import principal_of
-from gateway_core.downstream.auth.caller import caller_at
+from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.sessions.live import LiveSession, SessionBack
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.streams.stream import Mailbox
@@ -77,3 +78,17 @@ async def test_the_record_of_a_session_says_whether_it_is_busy() -> None:
     assert session.record.busy_since == 100.0, "one is left"
     session.ended(1)
     assert (session.record.busy_since, session.record.used, session.record.gives_way) == (None, 120.0, True)
+
+
+def test_a_session_gets_the_claims_that_its_caller_has_now() -> None:
+    def caller(profile: str) -> Caller:
+        return Caller("10.0.0.1", Principal.proven("alice", issuer="keys", claims={"profile": profile}))
+
+    session = LiveSession(new_record(caller("admin"), "a", 0.0))
+    session.introduce(described())
+    first = session.agent
+    session.renew(caller("admin"))
+    assert session.agent is first
+    session.renew(caller("reader"))
+    assert session.agent is not None
+    assert session.agent.principal.claims == {"profile": "reader"}

@@ -289,3 +289,29 @@ async def test_an_agent_on_sse_subscribes_and_is_told_on_its_stream(sse_world: A
     async with asyncio.timeout(5):
         while source.listeners:
             await asyncio.sleep(0.01)
+
+
+async def test_after_a_change_of_rights_the_plugins_judge_again() -> None:
+    source, asked = Source(), []
+    shelf = Shelf(source)
+
+    async def call(exchange: Exchange, params: Mapping[str, Raw], answer: Any) -> CallResult:
+        asked.append((exchange.agent.principal.id, json.loads(bytes(params["uri"]))))
+        if exchange.agent.principal.id == "less":
+            return CallResult.refused("no more")
+        return await served(shelf, exchange, params, answer)
+
+    told: list[str] = []
+    mine = Watched(shelf, AGENT, call, told.append)  # type: ignore[arg-type]
+    await mine.add("seen:a")
+    mine.renew(Agent(Principal("less"), "legacy", "2025-11-25", session_id="s"))
+    for _ in range(3):
+        source.listeners["own:a"]("own:a")
+        await asyncio.sleep(0.01)
+    assert (told, asked) == ([], [("a", "seen:a"), ("less", "seen:a")])
+    with pytest.raises(RpcError, match="no more"):
+        await mine.add("seen:a")
+    mine.renew(AGENT)
+    await mine.add("seen:a")
+    source.listeners["own:a"]("own:a")
+    assert told == ["seen:a"]
