@@ -30,7 +30,7 @@ def unprotected(proxy: ProxyConfig, *, authenticates: bool) -> str | None:
 def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:
     """What `check`, `start` and the log warn about."""
     found: list[str] = []
-    if not (is_loopback(proxy.host) or authenticates or _proxies_authenticate(proxy)):
+    if proxy.anonymous and not (is_loopback(proxy.host) or authenticates or _proxies_authenticate(proxy)):
         found.append(
             f'mcp.proxy.host is "{proxy.host}" and anonymous is true: '
             "everybody who reaches the port may call everything"

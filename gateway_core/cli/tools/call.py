@@ -80,11 +80,15 @@ def _is_unknown(answer: dict[str, Any]) -> bool:
 
 
 def _propose(answer: dict[str, Any], name: str, tools: Sequence[Mapping[str, Any]]) -> None:
-    """Add the most similar name to the error for an unknown tool."""
-    close = near_name(name, tools)
-    if close:
-        error = answer["error"]
-        answer["error"] = {**error, "message": f"{error['message']}; did you mean {close}?"}
+    """Add to the error for an unknown tool: the most similar name, or that a plugin hides the tool from this caller."""
+    error = answer["error"]
+    if any(name == tool["name"] for tool in tools):
+        hint = "the gateway has it, and a plugin hides it from this caller"
+    else:
+        close = near_name(name, tools)
+        hint = f"did you mean {close}?" if close else ""
+    if hint:
+        answer["error"] = {**error, "message": f"{error['message']}; {hint}"}
 
 
 def _limit(status: dict[str, Any]) -> float:

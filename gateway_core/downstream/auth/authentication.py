@@ -92,6 +92,12 @@ class Authentication:
             return Verdict(caller, math.inf)
         if not self._authenticators:
             if self._required:
+                if self._spoken.due(f"refused {caller.address}"):
+                    logger.warning(
+                        "a client at {} was refused: no trusted proxy names it (trusted_proxies.identity_header); "
+                        "logged once a minute",
+                        caller.address,
+                    )
                 raise self._refused()
             return Verdict(caller, math.inf)
         key = self._key(caller, head, self._certificate(client, head))

@@ -110,7 +110,9 @@ class ApiKeys:
         record = self._records.get(key.id)
         stored = UNKNOWN if record is None else record.hash
         if not self._verifier.remembers(key, stored) and not await self._verifier.verify(key, stored, address):
-            return Reject("an unknown key" if record is None else f"a wrong secret for the key {key.id}")
+            return Reject(
+                f"an unknown or revoked key {key.id}" if record is None else f"a wrong secret for the key {key.id}"
+            )
         record = self._records.get(key.id)  # the file may have changed meanwhile
         if record is None or record.hash != stored:
             return Reject(f"the key {key.id} was revoked")

@@ -93,7 +93,7 @@ async def test_other_credentials_are_left_to_other_plugins(make, given):
         ("rad_" + "x" * 5000, "wrong form or checksum"),
         (str(KEY)[:-1] + ("a" if str(KEY)[-1] != "a" else "b"), "wrong form or checksum"),
         (str(Key(KEY.id, "x" * 43)), f"a wrong secret for the key {KEY.id}"),
-        (str(OTHER_KEY), "an unknown key"),
+        (str(OTHER_KEY), f"an unknown or revoked key {OTHER_KEY.id}"),
     ],
     ids=["short", "long", "checksum", "secret", "unknown"],
 )

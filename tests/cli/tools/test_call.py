@@ -85,3 +85,17 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
     held[0].close()
     assert found.returncode == 1
     assert "the limit of 1 connection is reached" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("serch", "Unknown tool; did you mean search?"),
+        ("search", "Unknown tool; the gateway has it, and a plugin hides it from this caller"),
+        ("zzz", "Unknown tool"),
+    ],
+)
+def test_an_unknown_tool_is_explained(name: str, hint: str) -> None:
+    answer = {"error": {"code": -32602, "message": "Unknown tool"}}
+    call._propose(answer, name, [{"name": "search"}, {"name": "fetch"}])
+    assert answer["error"]["message"] == hint
