@@ -193,7 +193,7 @@ def gateway(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gateway]
     running.stop()
 
 
-pytestmark = pytest.mark.flood
+pytestmark = [pytest.mark.flood, pytest.mark.timeout(60 + 4 * SECONDS)]
 
 
 @pytest.mark.parametrize("gateway", [*OF_CHILDREN, *OF_AGENTS], indirect=True)
