@@ -97,6 +97,13 @@ class Rad:
         found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return found
 
+    def is_healthy(self, name: str) -> bool:
+        """Whether `status` says that of an upstream; on a busy machine it may not answer in time."""
+        shown = self.run("status", "--json").stdout
+        return bool(shown) and {"healthy"} == {
+            item["state"] for item in json.loads(shown)["upstreams"] if item["name"] == name
+        }
+
     def upstream(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(item for item in self.status()["upstreams"] if item["name"] == name)
         return found

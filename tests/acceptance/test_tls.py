@@ -85,7 +85,7 @@ def start(tmp_path: Path, gateway: Any, recorder: Any, servers: trustme.CA, agen
     def begin(asks: str = "optional") -> Rad:
         running: Rad = gateway(CONFIG % (asks, recorder("web").url), wait=False)
         wait_until(lambda: "listening" in running.log.read_text() or running.process.poll() is not None)
-        wait_until(lambda: running.upstream("web")["state"] == "healthy")
+        wait_until(lambda: running.is_healthy("web"))
         return running
 
     return begin
