@@ -248,7 +248,7 @@ def _identity_header(value: str) -> str:
     from gateway_core.http1.head import VARYING  # noqa: PLC0415 - a start without this key does not need it
 
     if _header_name(value).lower() in VARYING:
-        raise mistake("must be a header of its own, not one that varies between requests")
+        raise mistake("must be a header that carries nothing else, not one that varies between requests")
     return value
 
 

@@ -216,8 +216,8 @@ class ProxyConfig(Section):
     names: NamesConfig = Field(default=NamesConfig(), description="Published names.")
     anonymous: bool = Field(
         default=False,
-        description="`true` serves agents without credentials: all of them if no plugin authenticates agents, even "
-        "those on other machines; otherwise those that bring none, as claimed principals.",
+        description="`true` serves agents without credentials, as claimed principals. Without a plugin that "
+        "authenticates agents, these are all agents, also on other machines.",
     )
     trusted_proxies: TrustedProxiesConfig = Field(
         default=TrustedProxiesConfig(), description="Proxies between agents and the gateway."

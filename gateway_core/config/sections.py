@@ -122,7 +122,8 @@ class TrustedProxiesConfig(Section):
 
     networks: Networks = Field(
         default=(),
-        description="Addresses and networks of the proxies. Their clients have sessions and limits of their own.",
+        description="Addresses and networks of the proxies. Each of their clients then has separate sessions and "
+        "limits.",
         examples=[["127.0.0.1", "10.0.0.0/8"]],
     )
     header: Literal["X-Forwarded-For", "Forwarded"] = Field(

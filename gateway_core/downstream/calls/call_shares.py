@@ -30,7 +30,7 @@ class CallShares:
     """Bounds the calls of one principal to a quarter of the limit, and those of one address to three quarters.
 
     The bound of an address holds only while other addresses want places. All agents behind a proxy have one address. A
-    verified principal counts as an address of its own.
+    verified principal counts as a separate address.
     """
 
     def __init__(self, limit: int, running: Callable[[], Collection[Deadline]]) -> None:
