@@ -32,10 +32,12 @@ if TYPE_CHECKING:
         Principal,
         Published,
         Reject,
+        Tier,
         Tool,
         ToolConflict,
         Turns,
         UpstreamView,
+        tier_of,
     )
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
@@ -67,6 +69,7 @@ __all__ = [
     "Published",
     "Reject",
     "RpcError",
+    "Tier",
     "Tool",
     "ToolConflict",
     "Turns",
@@ -74,6 +77,7 @@ __all__ = [
     "hookimpl",
     "network_of",
     "note",
+    "tier_of",
 ]
 _ELSEWHERE = {
     "CommandContext": "gateway_core.cli.plugin_commands.context",

@@ -36,6 +36,7 @@ EXPORTED = {
     "Published",
     "Reject",
     "RpcError",
+    "Tier",
     "Tool",
     "ToolConflict",
     "Turns",
@@ -43,6 +44,7 @@ EXPORTED = {
     "hookimpl",
     "network_of",
     "note",
+    "tier_of",
 }
 
 

@@ -6,6 +6,7 @@ from gateway_core.api.conflict import Claim, ToolConflict
 from gateway_core.api.identity import Credentials, Principal
 from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
 from gateway_core.api.served import Published
+from gateway_core.api.tier import Tier, tier_of
 from gateway_core.api.turns import Turns
 from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.http1.certificate import ClientCertificate
@@ -32,6 +33,7 @@ __all__ = [
     "Principal",
     "Published",
     "Reject",
+    "Tier",
     "Tool",
     "ToolConflict",
     "Transport",
@@ -39,4 +41,5 @@ __all__ = [
     "UpstreamFacts",
     "UpstreamState",
     "UpstreamView",
+    "tier_of",
 ]

@@ -16,12 +16,11 @@ from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from gateway_core import Ask, Call, PluginConfig, Reject, Tool, hookimpl
+from gateway_core import Ask, Call, PluginConfig, Reject, Tier, hookimpl, tier_of
 from gateway_security_approval.approvals import MAX_SECONDS, Approvals, Key
 from gateway_security_approval.hiding import Hider
-from gateway_security_approval.question import MAX_SHOWN, Effect, question
+from gateway_security_approval.question import MAX_SHOWN, question
 
-Tier: TypeAlias = Literal["read", "write", "destructive"]
 Globs: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=256)]
 
 NAME: Final = "approval"
@@ -91,7 +90,7 @@ class Approval:
             return None  # no upstream serves it
         # `upstream:tool` may be a tool that its server does not list: nothing is known about it.
         name = call.name if call.tool is None else call.tool.name
-        effect = "destructive" if call.tool is None else effect_of(call.tool)
+        effect = "destructive" if call.tool is None else tier_of(call.tool.annotations)
         tier = effect or self._config.unannotated
         if not self._needs_person(name, call.original_name, call.upstreams, tier):
             return None
@@ -132,21 +131,6 @@ class Approval:
     def _key(self, call: Call, name: str) -> Key:
         session = call.session if self._config.remember == "session" else ""
         return call.principal.id, session, name, call.original_name, *call.upstreams
-
-
-def effect_of(tool: Tool) -> Effect:
-    """The tier that the annotations of a tool put it in; None without annotations.
-
-    Source: server/tools, ToolAnnotations: a tool that is not read-only is destructive by default. One that claims to be
-    both read-only and destructive counts as destructive.
-    """
-    hints = tool.annotations
-    reads, destroys = hints.get("readOnlyHint"), hints.get("destructiveHint")
-    if not isinstance(reads, bool) and not isinstance(destroys, bool):
-        return None
-    if reads is True:
-        return "destructive" if destroys is True else "read"
-    return "write" if destroys is False else "destructive"
 
 
 def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:

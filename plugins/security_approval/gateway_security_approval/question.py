@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from gateway_core import Call
+from gateway_core import Call, Tier
 from gateway_security_approval.hiding import Hider
 
-Effect: TypeAlias = Literal["read", "write", "destructive"] | None
+Effect: TypeAlias = Tier | None
 """What a tool does, as its server claims; None if the server claims nothing."""
 
 MAX_SHOWN: Final = 10_000

@@ -5,13 +5,13 @@ import unicodedata
 
 import pytest
 from gateway_security_approval.hiding import HIDDEN, Hider
-from gateway_security_approval.plugin import Approval, effect_of
+from gateway_security_approval.plugin import Approval
 from gateway_security_approval.question import MAX_SHOWN, question, visible
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway_core import Ask
+from gateway_core import Ask, tier_of
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,7 +19,7 @@ PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[Healt
 
 def shown(arguments, name="wipe", *, patterns=(), max_shown=2000, **call):
     made = replace(make_call(name, **call), raw_arguments=json.dumps(arguments or {}).encode())
-    return question(made, effect_of(made.tool), remembered="", hider=Hider(patterns), max_shown=max_shown)
+    return question(made, tier_of(made.tool.annotations), remembered="", hider=Hider(patterns), max_shown=max_shown)
 
 
 def test_the_question_says_server_tool_effect_and_arguments():

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway_core import Call, Principal, Published, Tool
+from gateway_core import Call, Principal, Published, Tier, Tool, tier_of
 from gateway_security_policy.plans import NO_RULE, Plan, Verdict, concerned, plan
-from gateway_security_policy.rules import Rule, Subject, facts_of, tier_of
-from gateway_security_policy.settings import PolicyConfig, Tier
+from gateway_security_policy.rules import Rule, Subject, facts_of
+from gateway_security_policy.settings import PolicyConfig
 
 MAX_PRINCIPALS: Final = 1024
 MAX_VIEWS: Final = 256
@@ -149,7 +149,7 @@ class Policy:
     def _subject(
         self, method: str, kind: str, names: tuple[str, str], upstream: str, annotations: Mapping[str, Any]
     ) -> Subject:
-        tier = tier_of(annotations, self.unannotated) if kind == "tool" else "read"
+        tier = (tier_of(annotations) or self.unannotated) if kind == "tool" else "read"
         return Subject(method, kind, *names, upstream, tier, annotations)
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from gateway_core import Principal
+from gateway_core import Principal, Tier
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.patterns import Globs
-from gateway_security_policy.settings import Effect, RuleConfig, Tier
+from gateway_security_policy.settings import Effect, RuleConfig
 
 
 class Match(enum.Enum):
@@ -72,16 +72,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(element) for key, element in value.items()}
     return [plain(element) for element in value] if isinstance(value, list) else value
-
-
-def tier_of(annotations: Mapping[str, Any], unannotated: Tier) -> Tier:
-    """What a tool does, by the hints of its server (server/tools, ToolAnnotations), which may be wrong."""
-    reads, destroys = annotations.get("readOnlyHint"), annotations.get("destructiveHint")
-    if reads is True:
-        return "destructive" if destroys is True else "read"
-    if destroys is False:
-        return "write"
-    return "destructive" if destroys is True or reads is False else unannotated
 
 
 class Rule:

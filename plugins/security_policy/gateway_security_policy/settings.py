@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway_core import PluginConfig
+from gateway_core import PluginConfig, Tier
 from gateway_security_policy.expressions import Expression
 
 MAX_RULES: Final = 1000
@@ -14,7 +14,6 @@ MAX_WHEN: Final = 2000
 """Maximum characters of an expression."""
 
 Effect = Literal["allow", "deny"]
-Tier = Literal["read", "write", "destructive"]
 Method = Literal["tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"]
 
 _Text = Annotated[str, Field(min_length=1, max_length=512)]
