@@ -207,7 +207,7 @@ class ModernHttp:
     def _listen(self, post: Post, agent: Agent) -> PendingStream:
         """Answer `subscriptions/listen`. Raises `HttpError`, `RpcError`."""
         require_stream(post.head)
-        mailbox = Mailbox(Account(self._budget, post.client.network))
+        mailbox = Mailbox(Account(self._budget, post.caller.network))
         message = post.message
         subscription = self._subscriptions.open(agent, message, mailbox, ended=mailbox.close)
         return PendingStream(_write(post.client, subscription, mailbox))

@@ -7,6 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway_core.api import Principal
+from gateway_core.limits.shares import network_of
 
 
 class Caller(msgspec.Struct, frozen=True, eq=False):
@@ -21,6 +22,11 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     def key(self) -> str:
         """Whose sessions the caller may use: those of the principal, or of the address."""
         return self.address if self.principal is None else self.principal.id
+
+    @property
+    def network(self) -> str:
+        """What its share of every limit counts for: the principal, or the network of the address (`holder_of`)."""
+        return network_of(self.address) if self.principal is None else self.principal.id
 
     def proves_same(self, other: Caller) -> bool:
         """Whether both are the same principal with the same rights and claims, or both prove nothing."""

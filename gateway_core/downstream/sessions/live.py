@@ -30,7 +30,6 @@ from gateway_core.exchange.exchange import NO_BACK, Agent
 from gateway_core.inline.driver import Running
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.limits.shares import network_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, UPDATED, list_changed
 
@@ -77,7 +76,7 @@ class LiveSession:
         """`clock`: the clock of the record's times. `question_timeout`: seconds that the agent has to answer a question
         outside of a call; None for no limit. `budget` counts what is queued and stored for the agent.
         """
-        account = UNCOUNTED if budget is None else Account(budget, network_of(record.caller.address))
+        account = UNCOUNTED if budget is None else Account(budget, record.caller.network)
         self.record: Final = record
         self._clock = clock
         self._question_timeout = question_timeout

@@ -36,3 +36,10 @@ def test_callers_prove_the_same_only_with_the_same_rights_and_claims() -> None:
     for other in (caller(), caller(groups=["b"]), caller(groups=["a"], claims={"profile": "y"}), caller_at("10.0.0.1")):
         assert not caller(groups=["a"], claims={"profile": "x"}).proves_same(other)
     assert caller_at("10.0.0.1").proves_same(caller_at("10.0.0.2"))
+
+
+def test_a_verified_caller_has_its_own_share_wherever_it_calls_from() -> None:
+    alice = Principal.proven("alice", issuer="keys")
+    assert Caller("10.0.0.1", alice).network == Caller("2001:db8::1", alice).network == "alice|keys"
+    assert caller_at("2001:db8::1").network == caller_at("2001:db8::2").network == "2001:db8::/64"
+    assert caller_at("10.0.0.1").network == "10.0.0.1"
