@@ -88,6 +88,8 @@ TESTED_IN = {
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
+    "api/approving/test_approvals.py": ("api/approving/memory.py",),
+    "api/approving/test_question.py": ("api/approving/hiding.py",),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
     "testing/test_fakes.py": ("testing/users.py",),

@@ -15,6 +15,7 @@ from gateway_core.hooks import hookspecs
 
 EXPORTED = {
     "Answer",
+    "Approvals",
     "Ask",
     "Call",
     "CallResult",
@@ -35,6 +36,7 @@ EXPORTED = {
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",

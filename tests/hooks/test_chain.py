@@ -693,6 +693,7 @@ QUESTIONS = [
     Ask("why?", lifetime=float("inf")),
     Ask("why?", lifetime="9"),
     Ask("why?", lifetime=True),
+    Ask("why?", approves="yes"),
 ]
 
 

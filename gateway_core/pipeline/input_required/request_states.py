@@ -28,6 +28,8 @@ class Pending(msgspec.Struct, array_like=True, frozen=True):
     """The JSON of the form's schema; empty without a form."""
     key: str
     """The key of its place among the parked calls, which can be taken once."""
+    approves: bool = False
+    """See `Ask`."""
 
 
 Kind: TypeAlias = Literal["first", "relay", "again", "parked"]

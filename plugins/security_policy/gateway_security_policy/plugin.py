@@ -11,11 +11,12 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
+from gateway_security_policy.rules import Rule
 from gateway_security_policy.settings import PolicyConfig
 
 LARGE: Final = 256 * 1024
@@ -48,9 +49,10 @@ class SecurityPolicy:
         self._enforces = config.mode == "enforce"
         self._report = Report() if report is None else report
         self._pages = Pages()
+        self._approvals = Approvals(config.patterns)
 
     @hookimpl
-    def before_call(self, call: Call) -> Reject | CallResult | None:
+    def before_call(self, call: Call) -> Ask | Reject | CallResult | None:
         view = self.policy.view(call.principal)
         known = view.known.get((call.method, call.name))
         if known is not None and known.allowed and known.tool is call.tool is not None:
@@ -62,10 +64,19 @@ class SecurityPolicy:
             return None
         if not self._enforces:
             if call.upstreams:
-                self._report.refused(call, verdict)
+                self._report.stopped(call, verdict)
             return None
-        reason = None if verdict.rule is None else verdict.rule.config.reason
+        rule = verdict.rule
+        if rule is not None and verdict.effect == "ask":
+            return self._ask(call, rule)
+        reason = None if rule is None else rule.config.reason
         return CallResult.unknown(call) if reason is None else Reject(reason)
+
+    def _ask(self, call: Call, rule: Rule) -> Ask | Reject | None:
+        config = rule.config
+        return self._approvals.verdict(
+            call, remember=config.remember or "no", reason=config.reason or "", rule=str(rule.number)
+        )
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
