@@ -12,8 +12,9 @@ from gateway_core.api.approving.hiding import Hider
 from gateway_core.api.approving.memory import MAX_SECONDS, Key, Memory
 from gateway_core.api.approving.question import MAX_SHOWN, question
 from gateway_core.api.asking import Ask
-from gateway_core.api.call import Call, Reject
+from gateway_core.api.call import Call
 from gateway_core.api.tier import tier_of
+from gateway_core.api.verdict import Reject
 
 Remember: TypeAlias = Literal["no", "session"] | Annotated[int, Field(gt=0, le=MAX_SECONDS)]
 """Type of a setting: how long an approval counts for other calls of the same name: not, for the session, or seconds."""

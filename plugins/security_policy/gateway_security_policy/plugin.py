@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Approvals, Ask, Call, CallResult, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Pass, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
@@ -52,7 +53,7 @@ class SecurityPolicy:
         self._approvals = Approvals(config.patterns)
 
     @hookimpl
-    def before_call(self, call: Call) -> Ask | Reject | CallResult | None:
+    def before_call(self, call: Call) -> Ask | Pass | Reject | CallResult | None:
         view = self.policy.view(call.principal)
         known = view.known.get((call.method, call.name))
         if known is not None and known.allowed and known.tool is call.tool is not None:
@@ -67,16 +68,18 @@ class SecurityPolicy:
                 self._report.stopped(call, verdict)
             return None
         rule = verdict.rule
-        if rule is not None and verdict.effect == "ask":
+        if rule is None or (verdict.effect == "deny" and rule.config.reason is None):
+            return CallResult.unknown(call)
+        if verdict.effect == "ask":
             return self._ask(call, rule)
-        reason = None if rule is None else rule.config.reason
-        return CallResult.unknown(call) if reason is None else Reject(reason)
+        return Reject(rule.config.reason or "", rule=rule.label)
 
-    def _ask(self, call: Call, rule: Rule) -> Ask | Reject | None:
-        config = rule.config
-        return self._approvals.verdict(
-            call, remember=config.remember or "no", reason=config.reason or "", rule=str(rule.number)
-        )
+    def _ask(self, call: Call, rule: Rule) -> Ask | Reject | Pass:
+        remember, reason = rule.config.remember or "no", rule.config.reason or ""
+        verdict = self._approvals.verdict(call, remember=remember, reason=reason, rule=str(rule.number))
+        if isinstance(verdict, Reject):
+            return replace(verdict, rule=rule.label)
+        return Pass(rule.label) if verdict is None else verdict
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
