@@ -64,6 +64,7 @@ TESTED_IN = {
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
     ),
+    "hooks/test_observers.py": ("api/events.py", "api/verdict.py", "pipeline/observed.py"),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/logins/test_login.py": ("cli/logins/targets.py",),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
