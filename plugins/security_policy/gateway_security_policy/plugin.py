@@ -67,14 +67,11 @@ class SecurityPolicy:
             if call.upstreams:
                 self._report.stopped(call, verdict)
             return None
-        rule = verdict.rule
-        if rule is None or (verdict.effect == "deny" and rule.config.reason is None):
-            return CallResult.unknown(call)
-        if verdict.effect == "ask":
-            return self._ask(call, rule)
-        return Reject(rule.config.reason or "", rule=rule.label)
+        if verdict.effect == "ask" and verdict.rule is not None:
+            return self._ask(call, verdict.rule)
+        return _refusal(call, verdict.rule)
 
-    def _ask(self, call: Call, rule: Rule) -> Ask | Reject | Pass:
+    def _ask(self, call: Call, rule: Rule) -> Ask | Pass | Reject:
         remember, reason = rule.config.remember or "no", rule.config.reason or ""
         verdict = self._approvals.verdict(call, remember=remember, reason=reason, rule=str(rule.number))
         if isinstance(verdict, Reject):
@@ -118,6 +115,12 @@ class SecurityPolicy:
 
     def _without_links(self, method: str, raw: bytes, upstream: str, view: View) -> bytes:
         return without_links(method, raw, partial(self.policy.linked, view, upstream))
+
+
+def _refusal(call: Call, rule: Rule | None) -> Reject | CallResult:
+    if rule is None or rule.config.reason is None:
+        return CallResult.unknown(call)
+    return Reject(rule.config.reason, rule=rule.label)
 
 
 async def _in_thread(result: CallResult, edit: partial[bytes]) -> CallResult | None:

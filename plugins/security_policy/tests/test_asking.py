@@ -5,7 +5,7 @@ from gateway_security_policy.plugin import SecurityPolicy
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Answer, Approvals, Ask, Call, CallResult, Published, Reject, hookimpl
+from gateway_core import Answer, Approvals, Ask, Call, CallResult, Pass, Published, Reject, hookimpl
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call, run_hook
 
 YES, NO = Answer("accept"), Answer("decline")
@@ -40,6 +40,12 @@ async def test_a_person_decides_about_a_call(era):
         "  disk: 1",
         '  token: "[hidden]"',
     ]
+
+
+def test_plugins_that_observe_read_the_rule_that_asked():
+    plugin = policy({"name": "careful", "then": "ask"})
+    assert verdict(plugin, answers={"approval": YES}) == Pass("careful")
+    assert verdict(plugin, answers={"approval": NO}).rule == "careful"
 
 
 @pytest.mark.parametrize(("era", "code"), [("legacy", -31003), ("modern", -32021)])
@@ -114,7 +120,7 @@ def test_a_rule_that_cannot_be_evaluated_asks_unless_the_call_is_denied(when):
     asks = {"when": when, "then": "ask"}
     assert isinstance(verdict(policy(asks, {"then": "allow"}), arguments={"amount": "x"}), Ask)
     denied = verdict(policy(asks, {"then": "deny", "reason": "no"}), arguments={"amount": "x"})
-    assert denied == Reject("no")
+    assert denied == Reject("no", rule="rule 2")
     assert isinstance(verdict(policy(asks), arguments={"amount": "x"}), CallResult)
 
 
