@@ -45,6 +45,12 @@ class Params(msgspec.Struct, frozen=True, eq=False):
     mismatch: RpcError | None = None
     """The error for headers that do not match the arguments; such a request is not sent."""
 
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of a list; None for its first page. Raises `RpcError` if it is no text."""
+        raw = self.others.get("cursor")
+        return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
+
     def call(self, exchange: Exchange, target: Target | None) -> Call:
         """The call as plugins see it."""
         agent = exchange.agent
