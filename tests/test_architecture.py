@@ -108,6 +108,7 @@ TESTED_IN = {
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
+    "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
     "http1/test_server.py": ("http1/application.py", "http1/response.py", "http1/sse.py"),
     "inline/test_driver.py": ("inline/promoted.py",),
