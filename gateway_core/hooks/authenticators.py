@@ -38,6 +38,8 @@ class Authenticators:
     def __init__(self, hooks: Sequence[Hook]) -> None:
         """Raises `PluginError` for a plugin whose declarations are not valid."""
         self._hooks = tuple(hooks)
+        self.judging = 0
+        """Number of credentials that the plugins look at right now."""
         self._spoken = Sparing()
         headers: dict[str, None] = {}
         challenges: list[str] = []
@@ -70,6 +72,13 @@ class Authenticators:
 
         Raises `RpcError(PLUGIN_FAILED)` if a plugin failed: nothing is proven then.
         """
+        self.judging += 1
+        try:
+            return await self._judge(credentials)
+        finally:
+            self.judging -= 1
+
+    async def _judge(self, credentials: Credentials) -> tuple[str, Principal | Reject | None]:
         own = Own()
         for hook in self._hooks:
             try:

@@ -63,10 +63,11 @@ class Pipeline:
         wait_first_lists: Callable[[], Awaitable[bool]],
         *,
         clean: Callable[[bytes], bytes] = bytes,
+        generation: int = 1,
     ) -> None:
         """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
 
-        `clean` hides secrets of the gateway in JSON.
+        `clean` hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log.
         """
         self.timeout = config.timeout
         self.max_timeout = config.max_timeout
@@ -76,7 +77,8 @@ class Pipeline:
         self.chain = chain
         self.wait_first_lists = wait_first_lists
         self.clean = clean
-        self.plans = CallPlans(catalog)
+        self.generation: Final = generation
+        self.plans = CallPlans(catalog, generation)
         self.deadlines = Deadlines()
         self.calls = 0
 
@@ -84,6 +86,10 @@ class Pipeline:
     def in_flight(self) -> int:
         """Number of calls being served."""
         return len(self.deadlines.running)
+
+    def follow(self, before: Pipeline) -> None:
+        """Continue the count of calls of the pipeline that this one replaces."""
+        self.calls = before.calls
 
     def end_all(self, reason: str) -> None:
         """End every call in flight with an accurate error: not executed, or outcome unknown."""
@@ -297,10 +303,10 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
-        upstreams = target.upstreams
-        timeout = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout for upstream in upstreams)
-        if timeout != self.pipeline.timeout and self._running is not None:
-            self._running.limit(timeout)
+        upstreams, usual = target.upstreams, self.pipeline.timeout
+        own = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout or usual for upstream in upstreams)
+        if own is not None and own != usual and self._running is not None:
+            self._running.limit(own)
 
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, without secrets."""
@@ -338,4 +344,4 @@ class Delivery(msgspec.Struct, eq=False):
         if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
-        note(exchange, name, result, upstream, seconds)
+        note(exchange, name, result, seconds, self.pipeline.generation)

@@ -58,13 +58,13 @@ class States:
     remembers which states were used, and an answer counts once.
     """
 
-    def __init__(self, seal: Seal, life: float) -> None:
-        """`life`: seconds until a state expires, at most."""
+    def __init__(self, seal: Seal, life: float, before: States | None = None) -> None:
+        """`life`: seconds until a state expires, at most. `before`: those of an earlier configuration, to continue."""
         self._seal = seal
-        self._own = Seal()
+        self._own: Seal = Seal() if before is None else before._own
         """Its key is known to this process only."""
         self._life = life
-        self._used: dict[bytes, float] = {}
+        self._used: dict[bytes, float] = {} if before is None else before._used
 
     def seal(self, call: Call, state: State, life: float | None = None) -> str:
         """The token for the agent, with the answers in `call`, which is as the agent sent it, before any plugin."""
