@@ -63,6 +63,7 @@ TESTED_IN = {
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
+    "hooks/test_observers.py": ("api/events.py", "api/verdict.py", "pipeline/observed.py"),
     "cli/test_app.py": ("cli/status.py",),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/logins/test_login.py": ("cli/logins/targets.py",),

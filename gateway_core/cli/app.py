@@ -237,7 +237,7 @@ def call(
     """Call one tool and print its result.
 
     Goes through the running gateway like an agent's call; if none is running, through a temporary one. If the gateway
-    requires a key or token, put it into the variable RADIUM_TOKEN.
+    requires a key or token, put it into the variable RADIUM_TOKEN. Questions of servers and plugins are asked here.
     Exit code 1: the call failed, or the tool reports an error.
 
     Example: rad mcp proxy call add --arg a=2 --arg b=3

@@ -43,6 +43,12 @@ class Params(msgspec.Struct, frozen=True, eq=False):
     """The reference of a `completion/complete`."""
     ref_type: str = ""
 
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of a list; None for its first page. Raises `RpcError` if it is no text."""
+        raw = self.others.get("cursor")
+        return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
+
     def call(self, exchange: Exchange, target: Target | None) -> Call:
         """The call as plugins see it."""
         agent = exchange.agent

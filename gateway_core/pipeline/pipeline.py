@@ -22,11 +22,7 @@ from gateway_core.api import Call, CallResult, Outcome, Reject
 from gateway_core.api.call import unknown_name
 from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import (
-    CANCELLED,
-    PLUGIN_FAILED,
-    RpcError,
-)
+from gateway_core.errors import CANCELLED, PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress, Question
 from gateway_core.inline.deadlines import Deadlines
@@ -35,6 +31,7 @@ from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
+from gateway_core.pipeline.observed import call_ended
 from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
@@ -65,10 +62,8 @@ class Pipeline:
         clean: Callable[[bytes], bytes] = bytes,
         generation: int = 1,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
-
-        `clean` hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log.
-        """
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited. `clean`
+        hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log."""
         self.timeout = config.timeout
         self.max_timeout = config.max_timeout
         self.question_timeout = config.question_timeout
@@ -79,6 +74,7 @@ class Pipeline:
         self.clean = clean
         self.generation: Final = generation
         self.plans = CallPlans(catalog, generation)
+        self._delivery = ObservedDelivery if chain.observers else Delivery
         self.deadlines = Deadlines()
         self.calls = 0
 
@@ -86,10 +82,6 @@ class Pipeline:
     def in_flight(self) -> int:
         """Number of calls being served."""
         return len(self.deadlines.running)
-
-    def follow(self, before: Pipeline) -> None:
-        """Continue the count of calls of the pipeline that this one replaces."""
-        self.calls = before.calls
 
     def end_all(self, reason: str) -> None:
         """End every call in flight with an accurate error: not executed, or outcome unknown."""
@@ -108,7 +100,7 @@ class Pipeline:
         the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
         """
         self.calls += 1
-        return Delivery(self, exchange, params, answer).begin()
+        return self._delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
@@ -143,14 +135,9 @@ class Delivery(msgspec.Struct, eq=False):
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
         pipeline, started = self.pipeline, self.started
-        timeout = pipeline.timeout
+        timeout, limit = pipeline.timeout, started + pipeline.max_timeout
         running = self._running = InlineCall(
-            pipeline.deadlines,
-            self.exchange,
-            started + timeout,
-            timeout,
-            started + pipeline.max_timeout,
-            coroutine=self._run(),
+            pipeline.deadlines, self.exchange, started + timeout, timeout, limit, coroutine=self._run()
         )
         self.exchange.begin(running, pipeline.question_timeout)
         running.begin()
@@ -296,10 +283,8 @@ class Delivery(msgspec.Struct, eq=False):
         return rewritten.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        raw = params.others.get("cursor")
-        cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, cursor, call.principal.id), era=era)
+        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, call.principal.id), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
@@ -345,3 +330,21 @@ class Delivery(msgspec.Struct, eq=False):
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
         note(exchange, name, result, seconds, self.pipeline.generation)
+
+
+class ObservedDelivery(Delivery, eq=False):
+    """A call whose end plugins observe."""
+
+    async def _run(self) -> CallResult:
+        try:
+            result = await super()._run()
+        except asyncio.CancelledError:
+            await self._tell(_CANCELLED)
+            raise
+        await self._tell(result)
+        return result
+
+    async def _tell(self, result: CallResult) -> None:
+        pipeline, seconds = self.pipeline, time.monotonic() - self.started
+        ended = call_ended(self.exchange, self._call, self._chain, result, seconds, generation=pipeline.generation)
+        await pipeline.chain.observers.call_ended(ended)

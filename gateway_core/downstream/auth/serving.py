@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from gateway_core.downstream.auth.authentication import Authentication, Verdict
+from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
