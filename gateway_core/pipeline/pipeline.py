@@ -34,7 +34,7 @@ from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import call_ended
 from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
+from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -236,7 +236,9 @@ class Delivery(msgspec.Struct, eq=False):
         call = self._call = params.call(exchange, target)
         exchange.identify(call)
         if exchange.headers is not None:
-            check_headers(exchange, call, target)
+            mismatch = check_headers(exchange, call, target)
+            if mismatch is not None:  # refused after the plugins, one of which may hide the tool
+                return call, _replace(params, mismatch=mismatch)
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
             return call, params
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
@@ -247,6 +249,8 @@ class Delivery(msgspec.Struct, eq=False):
         self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
     ) -> tuple[Call, CallResult | None]:
         """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
+        if params.mismatch is not None and not is_refusal(verdict):
+            raise params.mismatch
         pipeline, exchange = self.pipeline, self.exchange
         questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
         end: Reject | CallResult | Question | None = verdict
