@@ -64,11 +64,9 @@ class Pipeline:
     ) -> None:
         """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited. `clean`
         hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log."""
-        self.timeout = config.timeout
-        self.max_timeout = config.max_timeout
+        self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
-        self.catalog = catalog
-        self.router = router
+        self.catalog, self.router = catalog, router
         self.chain = chain
         self.wait_first_lists = wait_first_lists
         self.clean = clean
@@ -103,7 +101,7 @@ class Pipeline:
         return self._delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
-        """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
+        """Serve one request as `begin` does. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
 
@@ -279,12 +277,10 @@ class Delivery(msgspec.Struct, eq=False):
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)
 
-    def _look_up(self, params: Params, rewritten: Call) -> Call:
+    def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(
-            self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
-        )
-        return rewritten.with_target(found, None if found is None else found.tool)
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
+        return call.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
         era = self.exchange.agent.era
