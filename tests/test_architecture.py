@@ -59,7 +59,10 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
     "exchange/test_exchange.py": ("exchange/progress.py",),
-    "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
+    "hooks/test_chain.py": (
+        *("hooks/failures.py", "hooks/implementations.py"),
+        *("hooks/lifecycle.py", "hooks/verdicts.py"),
+    ),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
