@@ -40,6 +40,11 @@ class Ask:
     """The name of this question among those of the plugin about one call: letters, digits, `.`, `_` and `-`."""
     lifetime: float | None = None
     """Seconds that the user has for the answer; at most, and by default, `question_timeout`."""
+    approves: bool = False
+    """Whether accepting approves this very call, so that `Approvals` of no other plugin asks for that again.
+
+    `message` must then show the whole call.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class GivenAnswer(msgspec.Struct, array_like=True, frozen=True):
     action: Action
     content: bytes = b""
     """The JSON of the form's values; empty if there are none."""
+    approves: bool = False
+    """See `Ask`."""
 
     def answer(self) -> Answer:
         """The answer as the plugin sees it."""
@@ -98,6 +105,13 @@ class Answers:
             found = {it.name: it.answer() for it in own if hmac.compare_digest(it.subject, digest)}
             found = self._of[plugin] = MappingProxyType(found)
         return found
+
+    def approval(self, subject: Callable[[], bytes]) -> Answer | None:
+        """The latest answer, to any plugin, whether the call whose digest `subject` returns may be made."""
+        own = [it for it in self.given if it.approves]
+        digest = subject() if own else b""
+        found = [it for it in own if hmac.compare_digest(it.subject, digest)]
+        return found[-1].answer() if found else None
 
 
 _FINE: Final = re.compile(rb"(?=\d*\.\d)[\d.]{17,}|\d{16,}[eE]")

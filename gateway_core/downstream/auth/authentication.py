@@ -16,7 +16,7 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.api import ClientCertificate, Credentials, Principal, Reject
+from gateway_core.api import AuthenticationEnded, ClientCertificate, Credentials, Principal, Reject
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.auth.memory import Memory, Verdict
@@ -90,6 +90,10 @@ class Authentication:
             raise self._refused()
         return verdict
 
+    def unproven(self, client: Client, head: RequestHead) -> Caller:
+        """The caller of a request by its address alone, before the plugins are asked. Raises `HttpError` (400)."""
+        return self._proxies.caller(client.address, head)
+
     async def ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
         """The verdict of the plugins on a request, with a caller. `is_known`: its credentials were accepted before.
 
@@ -127,7 +131,11 @@ class Authentication:
             plugin, found = await self._authenticators.judge(credentials)
         except RpcError as error:
             raise busy(error.message) from None
-        verdict = self._verdict(plugin, found, caller, credentials)
+        verdict, reason = self._verdict(plugin, found, caller, credentials)
+        observers = self._authenticators.observers
+        if observers and (reason or plugin):
+            principal = None if verdict.caller is None else verdict.caller.principal
+            await observers.authentication_ended(AuthenticationEnded(caller.address, principal, plugin, reason))
         before = self._memory.get(key)
         known = None if before is None else before.caller
         if known is not None and verdict.caller is not None and known.proves_same(verdict.caller):
@@ -137,19 +145,21 @@ class Authentication:
 
     def _verdict(
         self, plugin: str, found: Principal | Reject | None, caller: Caller, credentials: Credentials
-    ) -> Verdict:
+    ) -> tuple[Verdict, str]:
+        """The verdict, and the reason for a refusal."""
         now = self._now()
         if isinstance(found, Principal):
             left = math.inf if found.expires is None else found.expires - time.time()
             if left > 0:
-                return Verdict(Caller(caller.address, found), now + min(left, self._authenticators.remember(plugin)))
+                until = now + min(left, self._authenticators.remember(plugin))
+                return Verdict(Caller(caller.address, found), until), ""
             found = Reject("the credentials have expired")
         if found is None and not self._required and not credentials.headers:
-            return Verdict(caller_at(caller.address), math.inf)
+            return Verdict(caller_at(caller.address), math.inf), ""
+        reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
         if self._spoken.due(f"refused {caller.address} by {plugin}"):
-            reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
             logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
-        return Verdict(None, now + REFUSED_FOR)
+        return Verdict(None, now + REFUSED_FOR), reason
 
     def _certificate(self, client: Client, head: RequestHead) -> ClientCertificate | None:
         """The certificate of the caller; None if the connection is a proxy's, whose certificate is another's."""

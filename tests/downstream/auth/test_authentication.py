@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from loguru import logger
 
+from gateway_core import AuthenticationEnded, Event, hookimpl
 from gateway_core.config import TrustedProxiesConfig
 from gateway_core.downstream.auth import authentication, memory
 from tests.downstream.auth.keys import ECHO, Keys, bearer, call
@@ -326,6 +327,26 @@ async def test_the_log_says_why_and_never_the_credentials(start: Any, helpers: A
         "a client at 127.0.0.1 was refused: Keys: the key of wrong is revoked; logged once a minute",
     ]
     assert not any("hunter2" in line or "key-wrong" in line for line in records)
+
+
+async def test_observers_are_told_who_was_proven_and_who_was_refused(start: Any, helpers: Any) -> None:
+    seen: list[AuthenticationEnded] = []
+
+    class Diary:
+        @hookimpl
+        def observe(self, event: Event) -> None:
+            assert isinstance(event, AuthenticationEnded)
+            seen.append(event)
+
+    world = await start(authenticators=[Keys(), Diary])
+    for headers in ({}, bearer("wrong"), bearer("alice"), bearer("alice")):
+        await call(world, helpers, "modern", headers)
+    told = [(event.address, event.principal and event.principal.id, event.plugin, event.reason) for event in seen]
+    assert told == [
+        ("127.0.0.1", None, "", "no plugin recognises its credentials"),
+        ("127.0.0.1", None, "Keys", "Keys: the key of wrong is revoked"),
+        ("127.0.0.1", "alice|keys", "Keys", ""),
+    ]
 
 
 async def test_an_empty_header_is_no_credential(start: Any, helpers: Any) -> None:
