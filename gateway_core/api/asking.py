@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -113,13 +114,18 @@ class Answers:
         return found[-1].answer() if found else None
 
 
+_FINE: Final = re.compile(rb"(?=\d*\.\d)[\d.]{17,}|\d{16,}[eE]")
+"""A number with a fraction or an exponent and more digits than those that always make another double."""
+
+
 def digest(name: str, raw_arguments: bytes) -> str:
     """A digest of a call's name and arguments, independent of white space and the order of members."""
     arguments: Any = None
     if raw_arguments:
         try:
-            arguments = jsonrpc.value(raw_arguments)
-        except RpcError:  # bind ambiguous JSON by its exact text
+            # Ambiguous JSON is bound by its exact text, and so are numbers that a server may read more exactly.
+            arguments = raw_arguments.decode() if _FINE.search(raw_arguments) else jsonrpc.value(raw_arguments)
+        except RpcError:
             arguments = raw_arguments.decode()
     text = json.dumps([name, arguments], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
