@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from gateway_core.concealing import HeldSecrets
@@ -33,7 +33,7 @@ from gateway_core.upstream.transports.client import HttpClient, OnBehalf
 MAX_IDENTITIES: Final = 256
 """Identities with connections to one upstream. Beyond this, one without requests is closed."""
 LEAST_SHARE: Final = 8
-"""Identities that every principal may have; its share is a quarter of the maximum."""
+"""Identities that each principal may have; its share, or that of an unverified network, is a quarter of the maximum."""
 IDLE: Final = 300.0
 """Seconds without requests and subscriptions after which the connections of an identity are closed."""
 SWEEP: Final = 15.0
@@ -203,24 +203,27 @@ class Identities:
         return made
 
     def _take_place(self, agent: Agent, key: str) -> None:
-        """Count one more identity. At a limit, one without requests is closed. Raises `Busy` if all have some."""
-        holder = holder_of(agent.principal)
-        if len(self._shares.of(holder)) >= max(LEAST_SHARE, MAX_IDENTITIES // 4):
-            holders = [holder]
+        """Count one more identity. At a limit, one without requests is closed. Raises `Busy` if all have some.
+
+        At its share, the principal or its network loses one; at the limit of all, the one with most of them does.
+        """
+        holder = network, _ = holder_of(agent.principal)
+        own = self._shares.of_network(network)
+        if own >= max(LEAST_SHARE, MAX_IDENTITIES // 4):
+            self._make_room(it for it in self if self._network_of(it) == network)
         elif len(self._shares) >= MAX_IDENTITIES:
-            holders = [*self._shares.above(holder), holder]
-        else:
-            holders = []
-        for one in holders:
-            own = self._shares.of(one)
-            idle = next((it for it in self if it.identity.key in own and not it.busy), None)
-            if idle is not None:
-                self._retire(idle)
-                break
-        else:
-            if holders:
-                raise Busy("all connections that this client may have are in use", retry_after=1.0)
+            self._make_room(self)
         self._shares.add(holder, key)
+
+    def _network_of(self, connections: IdentityConnections) -> str:
+        return self._shares.holder(connections.identity.key)[0]
+
+    def _make_room(self, candidates: Iterable[IdentityConnections]) -> None:
+        """Close one that is not in use: of the principal with most of them, the one that was not used for longest."""
+        idle = [it for it in candidates if not it.busy]
+        if not idle:
+            raise Busy("all connections that this client may have are in use", retry_after=1.0)
+        self._retire(max(idle, key=lambda it: self._shares.of_network(self._network_of(it))))
 
     async def _sweep(self) -> None:
         while self._connections:
