@@ -34,6 +34,7 @@ from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.log import output
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
@@ -288,6 +289,7 @@ class Gateway:
             "calls": self.pipeline.calls,
             "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
+            "log": {"warnings": output.warnings()},
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),
                 *(report.disabled(upstream) for upstream in self.config.disabled),
@@ -298,6 +300,7 @@ class Gateway:
                     "version": plugin.version,
                     "hooks": list(plugin.hooks),
                     "on_error": plugin.on_error,
+                    "warnings": list(plugin.warnings),
                 }
                 for plugin in self.chain.plugins
             ],

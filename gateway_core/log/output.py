@@ -116,6 +116,15 @@ def flush(timeout: float = FLUSH_TIMEOUT) -> None:
         sink.flush(timeout)
 
 
+def warnings() -> list[str]:
+    """What is wrong with the log at present: targets that cannot be written, and so lose lines."""
+    return [
+        f"the log cannot be written to {sink.destination.name}; lines were dropped: {sink.dropped}"
+        for sink in _active
+        if sink.failing
+    ]
+
+
 def reopen() -> None:
     """Check at the next write whether the log file was replaced. Also done regularly without this call."""
     for sink in _active:

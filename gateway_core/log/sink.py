@@ -206,6 +206,11 @@ class LineSink:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed."""
+        return self._torn
+
     def write(self, message: Message) -> None:
         """Render and queue a record. loguru calls this from any thread."""
         self.put(self.render(message.record), urgent=True)

@@ -22,11 +22,7 @@ from gateway_core.api import Call, CallResult, Outcome, Reject
 from gateway_core.api.call import unknown_name
 from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import (
-    CANCELLED,
-    PLUGIN_FAILED,
-    RpcError,
-)
+from gateway_core.errors import CANCELLED, PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress, Question
 from gateway_core.inline.deadlines import Deadlines
@@ -35,9 +31,10 @@ from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
+from gateway_core.pipeline.observed import call_ended
 from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
+from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -77,6 +74,7 @@ class Pipeline:
         self.wait_first_lists = wait_first_lists
         self.clean = clean
         self.plans = CallPlans(catalog)
+        self._delivery = ObservedDelivery if chain.observers else Delivery
         self.deadlines = Deadlines()
         self.calls = 0
 
@@ -102,7 +100,7 @@ class Pipeline:
         the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
         """
         self.calls += 1
-        return Delivery(self, exchange, params, answer).begin()
+        return self._delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
@@ -137,14 +135,9 @@ class Delivery(msgspec.Struct, eq=False):
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
         pipeline, started = self.pipeline, self.started
-        timeout = pipeline.timeout
+        timeout, limit = pipeline.timeout, started + pipeline.max_timeout
         running = self._running = InlineCall(
-            pipeline.deadlines,
-            self.exchange,
-            started + timeout,
-            timeout,
-            started + pipeline.max_timeout,
-            coroutine=self._run(),
+            pipeline.deadlines, self.exchange, started + timeout, timeout, limit, coroutine=self._run()
         )
         self.exchange.begin(running, pipeline.question_timeout)
         running.begin()
@@ -243,7 +236,9 @@ class Delivery(msgspec.Struct, eq=False):
         call = self._call = params.call(exchange, target)
         exchange.identify(call)
         if exchange.headers is not None:
-            check_headers(exchange, call, target)
+            mismatch = check_headers(exchange, call, target)
+            if mismatch is not None:  # refused after the plugins, one of which may hide the tool
+                return call, _replace(params, mismatch=mismatch)
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
             return call, params
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
@@ -254,6 +249,8 @@ class Delivery(msgspec.Struct, eq=False):
         self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
     ) -> tuple[Call, CallResult | None]:
         """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
+        if params.mismatch is not None and not is_refusal(verdict):
+            raise params.mismatch
         pipeline, exchange = self.pipeline, self.exchange
         questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
         end: Reject | CallResult | Question | None = verdict
@@ -290,10 +287,8 @@ class Delivery(msgspec.Struct, eq=False):
         return rewritten.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        raw = params.others.get("cursor")
-        cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, cursor, call.principal.id), era=era)
+        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, call.principal.id), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
@@ -339,3 +334,20 @@ class Delivery(msgspec.Struct, eq=False):
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
         note(exchange, name, result, upstream, seconds)
+
+
+class ObservedDelivery(Delivery, eq=False):
+    """A call whose end plugins observe."""
+
+    async def _run(self) -> CallResult:
+        try:
+            result = await super()._run()
+        except asyncio.CancelledError:
+            await self._tell(_CANCELLED)
+            raise
+        await self._tell(result)
+        return result
+
+    async def _tell(self, result: CallResult) -> None:
+        ended = call_ended(self.exchange, self._call, self._chain, result, time.monotonic() - self.started)
+        await self.pipeline.chain.observers.call_ended(ended)

@@ -11,6 +11,7 @@ from msgspec.structs import replace as _replace
 from gateway_core.api import CallResult, Outcome, Reject
 from gateway_core.errors import INTERNAL_ERROR, PLUGIN_FAILED, UPSTREAM_UNAVAILABLE, RpcError, retry_after
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Question
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.internal_errors import where
 from gateway_core.log import access, output
@@ -33,6 +34,11 @@ def failed(exchange: Exchange, error: Exception) -> CallResult:
     logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
     message = f"internal error of the gateway, see its log for {exchange.id}"
     return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
+
+
+def is_refusal(verdict: Reject | CallResult | Question) -> bool:
+    """Whether a plugin ends the call with an error."""
+    return isinstance(verdict, Reject) or (isinstance(verdict, CallResult) and verdict.is_error)
 
 
 def rejected(verdict: Reject) -> CallResult:

@@ -1069,5 +1069,20 @@ def test_the_chain_never_calls_through_pluggy(monkeypatch):
 
 def test_the_chain_knows_every_hook():
     assert set(HOOKS) == {
-        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate")
+        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate", "observe")
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((), ()),
+        (["the disk is full", "x" * 2000], ("the disk is full", "x" * 1000)),
+        ("one", ("one",)),
+        ([7, "kept"], ("kept",)),
+        (7, ("its warnings cannot be read: TypeError",)),
+        (["x"] * 50, ("x",) * 20),
+    ],
+)
+def test_the_warnings_of_a_plugin_are_bounded_and_cannot_hide_the_status(given, shown):
+    assert configured(type("Warns", (), {"warnings": given})()).warnings == shown

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from gateway_core.downstream.auth.authentication import Authentication, Verdict
+from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.http_errors import busy
@@ -33,11 +34,15 @@ class CallerHandlers:
     def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
+        The request counts for its caller, or for the network of the client while the plugins are asked.
+
         Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
+            head.route.count_for(self._authentication.unproven(client, head).network)
             return partial(self._find_out, serve), -math.inf
+        head.route.count_for(verdict.caller_found.network)
         self._admit(client)
         verdict = self._presented(verdict, head)
         if verdict.until == math.inf:
@@ -46,6 +51,7 @@ class CallerHandlers:
 
     def _find_out(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
+            head.route.count_for(verdict.caller_found.network)
             self._admit(client)
             return self._serve(serve, self._presented(verdict, head), client, head, body)
 

@@ -70,7 +70,7 @@ class Sessions:
         """
         self.check_open()
         try:
-            old = self._store.in_the_way(owner)
+            old = self._store.in_the_way(caller, owner)
         except TooManySessions as error:
             if self._spoken.due(f"refused {owner}"):
                 logger.warning("no session for {}: {}; logged once a minute", owner, error.message)

@@ -64,9 +64,9 @@ class InputRequired:
             return await ask_and_repeat(upstream, exchange, request, reply)
         return self._passed_on(upstream, exchange, reply)
 
-    def use(self, state: State) -> None:
+    def use(self, state: State, exchange: Exchange) -> None:
         """Mark a state as used, because its round is sent now. Raises `RpcError(INVALID_PARAMS)` if it is already."""
-        self._states.use(state)
+        self._states.use(state, exchange.agent.principal)
 
     async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
         """Send a later round to the upstream that asked.
@@ -90,9 +90,9 @@ class InputRequired:
             params[STATE] = state.inner
         return await self.send(upstream, exchange, with_params(request, params))
 
-    def give_back(self, state: State) -> None:
+    def give_back(self, state: State, exchange: Exchange) -> None:
         """Make a state valid again, because its round was not sent."""
-        self._states.give_back(state)
+        self._states.give_back(state, exchange.agent.principal)
 
     def _parked_or_not(self, upstream: Upstream, exchange: Exchange, outcome: Reply | ParkedCall) -> Reply:
         """The reply of a call, or the questions of a call that is parked now."""

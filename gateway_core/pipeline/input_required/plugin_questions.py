@@ -154,7 +154,7 @@ class PluginQuestions:
         if len(sealed) > self._longest_state:
             raise RpcError.of_gateway(REJECTED, "the request state would be too long for the next request")
         if round_ is not None and state.pending is None:
-            self._states.use(state)  # the new state takes its place
+            self._states.use(state, exchange.agent.principal)  # the new state takes its place
         return sealed
 
     def resume(self, call: Call, others: Mapping[str, Raw]) -> Round:
