@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UpstreamView,
         tier_of,
     )
+    from gateway_core.api.approving.approvals import Approvals, Remember
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -78,6 +80,7 @@ __all__ = [
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",
@@ -90,11 +93,13 @@ __all__ = [
     "tier_of",
 ]
 _ELSEWHERE = {
+    "Approvals": "gateway_core.api.approving.approvals",
     "CommandContext": "gateway_core.cli.plugin_commands.context",
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
     "JsonOption": "gateway_core.cli.options",
+    "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",

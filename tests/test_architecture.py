@@ -59,7 +59,10 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
     "exchange/test_exchange.py": ("exchange/progress.py",),
-    "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
+    "hooks/test_chain.py": (
+        *("hooks/failures.py", "hooks/implementations.py"),
+        *("hooks/lifecycle.py", "hooks/verdicts.py"),
+    ),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
@@ -92,6 +95,8 @@ TESTED_IN = {
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
+    "api/approving/test_approvals.py": ("api/approving/memory.py",),
+    "api/approving/test_question.py": ("api/approving/hiding.py",),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
     "testing/test_fakes.py": ("testing/users.py",),

@@ -15,6 +15,7 @@ from gateway_core.hooks import hookspecs
 
 EXPORTED = {
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -40,6 +41,7 @@ EXPORTED = {
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog, require_tasks
+from gateway_core.catalog import require_tasks
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream import admission
 from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
@@ -175,7 +176,7 @@ _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
 """Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
-def discover(catalog: Catalog) -> bytes:
+def discover(catalog: CurrentCatalog) -> bytes:
     """The result of `server/discover`."""
     identity = catalog.identity("modern")
     result: dict[str, Any] = {
@@ -194,7 +195,7 @@ class ModernHttp:
     """Serves the POST requests of modern agents."""
 
     def __init__(
-        self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
+        self, catalog: CurrentCatalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
     ) -> None:
         """`budget` counts the messages that agents do not read."""
         self._catalog = catalog

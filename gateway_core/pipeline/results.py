@@ -72,9 +72,9 @@ def _limit(deadline: Deadline, longest: float) -> str:
     return f"timed out after {deadline.idle_limit:g} s without an answer or progress; the key timeout sets this"
 
 
-def note(exchange: Exchange, name: str, result: CallResult, upstream: str | None, seconds: float) -> None:
+def note(exchange: Exchange, name: str, result: CallResult, seconds: float, generation: int) -> None:
     """Log the line of a call without a plan."""
-    agent = exchange.agent
+    agent, upstream = exchange.agent, result.upstream or exchange.upstream
     fields: dict[str, Any] = {
         "exchange": exchange.id,
         "agent": agent.principal.id,
@@ -86,5 +86,5 @@ def note(exchange: Exchange, name: str, result: CallResult, upstream: str | None
     if result.error is not None:
         fields["code"] = result.error.code
     method, shown = exchange.method, access.shown_name(exchange.method, name)
-    members = access.members(method, shown, agent.principal.id, agent.session_id)
+    members = access.members(method, shown, agent.principal.id, agent.session_id, generation)
     output.note(f"{method} {shown}" if shown else method, fields, members)

@@ -33,10 +33,13 @@ from gateway_core.upstream.upstream import Upstream
 class InputRequired:
     """Sends the rounds of calls, and owns the parked calls and the request states between rounds."""
 
-    def __init__(self, config: ProxyConfig, seal: Seal) -> None:
+    def __init__(self, config: ProxyConfig, seal: Seal, before: InputRequired | None = None) -> None:
+        """`before`: the object of an earlier configuration, whose parked calls and request states this one shares."""
         limits, wait = config.limits, config.question_timeout
-        self.parking: Final = Parking(limits.parked_calls, limits.parked_per_principal, wait)
-        self._states = States(seal, wait)
+        self.parking: Final[Parking] = (
+            Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
+        )
+        self._states: States = States(seal, wait, None if before is None else before._states)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
         self.of_plugins: Final = PluginQuestions(self._states, self.parking, wait, self._longest_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -26,6 +27,8 @@ class Pending(msgspec.Struct, array_like=True, frozen=True):
     """The JSON of the form's schema; empty without a form."""
     key: str
     """The key of its place among the parked calls, which can be taken once."""
+    approves: bool = False
+    """See `Ask`."""
 
 
 Kind: TypeAlias = Literal["first", "relay", "again", "parked"]
@@ -58,14 +61,17 @@ class States:
     remembers which states were used, and an answer counts once.
     """
 
-    def __init__(self, seal: Seal, life: float) -> None:
-        """`life`: seconds until a state expires, at most."""
+    def __init__(self, seal: Seal, life: float, before: States | None = None) -> None:
+        """`life`: seconds until a state expires, at most. `before`: those of an earlier configuration, to continue."""
+        if before is not None and before._clock is not seal.clock:
+            before = None  # their times cannot be compared
         self._seal = seal
-        self._own = Seal()
+        self._own: Seal = Seal() if before is None else before._own
         """Its key is known to this process only."""
         self._life = life
-        self._clock = seal.clock
-        self._used = UsedStates(seal.clock, life)
+        self._clock: Callable[[], float] = seal.clock
+        self._used: UsedStates = UsedStates(seal.clock, life) if before is None else before._used
+        self._used.remember_for(life)
 
     def seal(self, call: Call, state: State, life: float | None = None) -> str:
         """The token for the agent, with the answers in `call`, which is as the agent sent it, before any plugin."""

@@ -53,6 +53,10 @@ class UsedStates:
         self._refused = -math.inf
         """States of any holder that were issued up to this time count as used."""
 
+    def remember_for(self, life: float) -> None:
+        """Remember states for `life` seconds, or longer if they were to be remembered for longer before."""
+        self._life = max(self._life, life)
+
     def __len__(self) -> int:
         return self._count
 
