@@ -68,9 +68,8 @@ class Downstream:
         """The HTTP server for agents, not started yet."""
         sessions, subscriptions = self.sessions, self.subscriptions
         config, authenticators = self._config, self._authenticators
-        authentication = Authentication(
-            authenticators, TrustedProxies(config.trusted_proxies), anonymous=config.anonymous
-        )
+        proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
+        authentication = Authentication(authenticators, proxies, anonymous=config.anonymous)
         presenting = Presenting.of(config)
         app = App(
             config,
