@@ -34,6 +34,7 @@ EXPORTED = {
     "Health",
     "JsonOption",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
