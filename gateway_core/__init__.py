@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         UpstreamView,
         tier_of,
     )
+    from gateway_core.api.approving.approvals import Approvals, Remember
+    from gateway_core.api.globs import Globs
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -70,6 +73,7 @@ __all__ = [
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "JsonOption",
     "Outcome",
@@ -80,6 +84,7 @@ __all__ = [
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",
@@ -92,11 +97,14 @@ __all__ = [
     "tier_of",
 ]
 _ELSEWHERE = {
+    "Approvals": "gateway_core.api.approving.approvals",
     "CommandContext": "gateway_core.cli.plugin_commands.context",
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
+    "Globs": "gateway_core.api.globs",
     "JsonOption": "gateway_core.cli.options",
+    "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",

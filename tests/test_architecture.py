@@ -59,7 +59,10 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
     "exchange/test_exchange.py": ("exchange/progress.py",),
-    "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),
+    "hooks/test_chain.py": (
+        *("hooks/failures.py", "hooks/implementations.py"),
+        *("hooks/lifecycle.py", "hooks/verdicts.py"),
+    ),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
@@ -93,6 +96,8 @@ TESTED_IN = {
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
+    "api/approving/test_approvals.py": ("api/approving/memory.py",),
+    "api/approving/test_question.py": ("api/approving/hiding.py",),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
     "testing/test_fakes.py": ("testing/users.py",),
@@ -107,6 +112,7 @@ TESTED_IN = {
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
+    "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
     "http1/test_server.py": ("http1/application.py", "http1/response.py", "http1/sse.py"),
     "inline/test_driver.py": ("inline/promoted.py",),
@@ -133,6 +139,7 @@ TESTED_IN = {
         *("upstream/lists/published_lists.py", "upstream/pool.py"),
         "upstream/connections/coalescer.py",
     ),
+    "upstream/identities/test_identities.py": ("upstream/identities/connections.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (

@@ -15,6 +15,7 @@ from gateway_core.hooks import hookspecs
 
 EXPORTED = {
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -31,6 +32,7 @@ EXPORTED = {
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "JsonOption",
     "Outcome",
@@ -41,6 +43,7 @@ EXPORTED = {
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",

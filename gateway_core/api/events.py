@@ -52,6 +52,8 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """How long it took."""
     waited: float
     """Seconds of it that passed while the agent's user was asked."""
+    generation: int = 1
+    """The number of the configuration that judged and served it; each reload that changes something counts it up."""
 
 
 class AuthenticationEnded(msgspec.Struct, frozen=True):

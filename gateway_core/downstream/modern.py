@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog, require_tasks
+from gateway_core.catalog import require_tasks
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream import admission
 from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
@@ -33,6 +34,7 @@ from gateway_core.downstream.streams.stream import Mailbox, PostResponse, write_
 from gateway_core.downstream.subscriptions.subscription import Subscription, Subscriptions
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.presented import NOTHING
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
@@ -57,6 +59,8 @@ from gateway_core.mcp.names import (
 
 MAX_REMEMBERED: Final = 4096
 """Maximum size of cached claims, in bytes."""
+MAX_PRESENTING: Final = 8
+"""Maximum number of agents that are remembered with one set of secrets."""
 REMEMBERED: Final = 1024
 """Maximum number of entries in each cache."""
 
@@ -94,6 +98,8 @@ def admit(
         caller,
     )
     small = len(method) + len(name) + len(capabilities) + len(info) <= MAX_REMEMBERED
+    if caller.presented is not NOTHING:
+        small = False  # what is remembered would keep the secrets
     admitted = _remembered(claims) if small else _admitted(claims)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
@@ -124,6 +130,8 @@ def _admitted(claims: _Claims) -> tuple[Agent, str]:
         headers = {key: value for key, value in given if value is not None}
     version = admission.check(claims.method, _value(claims.name), meta, _value(claims.version), headers)
     small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
+    if claims.caller.presented is not NOTHING:
+        return _presenting(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
     described = _known_agents if small else _described
     return described(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
 
@@ -146,15 +154,29 @@ def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes,
         protocol_version=version,
         client_info=client_info,
         capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        presented=caller.presented,
     )
     return agent, level
+
+
+def _presenting(version: str, capabilities: bytes, info: bytes, log_level: bytes, caller: Caller) -> tuple[Agent, str]:
+    """`_described` for a caller with secrets: what is remembered of it goes when the secrets go."""
+    known: dict[object, tuple[Agent, str]] = caller.presented.agents
+    key = (version, capabilities, info, log_level)
+    found = known.get(key)
+    if found is None:
+        found = _described(version, capabilities, info, log_level, caller)
+        if len(known) >= MAX_PRESENTING:
+            known.clear()
+        known[key] = found
+    return found
 
 
 _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
 """Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
-def discover(catalog: Catalog) -> bytes:
+def discover(catalog: CurrentCatalog) -> bytes:
     """The result of `server/discover`."""
     identity = catalog.identity("modern")
     result: dict[str, Any] = {
@@ -173,7 +195,7 @@ class ModernHttp:
     """Serves the POST requests of modern agents."""
 
     def __init__(
-        self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
+        self, catalog: CurrentCatalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
     ) -> None:
         """`budget` counts the messages that agents do not read."""
         self._catalog = catalog
@@ -196,7 +218,7 @@ class ModernHttp:
                 return Response(jsonrpc.result(message.id, discover(self._catalog)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
-            reply = PostResponse(client, accepted, self._budget)
+            reply = PostResponse(client, head.route.owner, accepted, self._budget)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             running = self._calls.begin(exchange, message)

@@ -11,11 +11,17 @@ from gateway_core.hooks import ChainProgress
 
 
 def call_ended(
-    exchange: Exchange, final: Call | None, progress: ChainProgress | None, result: CallResult, seconds: float
+    exchange: Exchange,
+    final: Call | None,
+    progress: ChainProgress | None,
+    result: CallResult,
+    seconds: float,
+    *,
+    generation: int,
 ) -> CallEnded:
     """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
 
-    `seconds`: how long it took.
+    `seconds`: how long it took. `generation`: the number of the configuration that judged it.
     """
     agent, origin, error = exchange.agent, exchange.origin, result.error
     decided = () if progress is None else tuple(progress.decisions)
@@ -36,6 +42,7 @@ def call_ended(
         time.time() - seconds,
         seconds,
         exchange.waited,
+        generation,
     )
 
 
