@@ -74,8 +74,8 @@ def _of_calls(calls: Calls, waited: float) -> Iterator[Metric]:
         total.add_metric((*labels, outcome), sum(below))
         others, before = durations.get(labels, ([0.0] * len(below), 0.0))
         durations[labels] = ([*map(sum, zip(others, below, strict=True))], before + seconds)
-    for labels, (below, seconds) in durations.items():
-        duration.add_metric(labels, list(zip(bounds, accumulate(below), strict=True)), sum_value=seconds)
+    for served, (counts, seconds) in durations.items():
+        duration.add_metric(served, list(zip(bounds, accumulate(counts), strict=True)), sum_value=seconds)
     yield total
     yield duration
     yield CounterMetricFamily("radium_call_waited_seconds", "Seconds for which calls waited for people.", waited)
