@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.generation import Common, generation
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log import output
@@ -166,6 +168,11 @@ class Gateway:
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
+
+    @property
+    def pages(self) -> Mapping[str, PluginPage]:
+        """The pages of the plugins on the control plane, by path."""
+        return self.chain.pages
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -305,21 +312,13 @@ class Gateway:
             "calls": self.pipeline.calls,
             "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
-            "log": {"warnings": output.warnings()},
+            "log": {"warnings": output.warnings(), "dropped": output.dropped()},
+            "loop": {"blocked": self._loop_lag.blocked, "blocked_seconds": round(self._loop_lag.blocked_seconds, 3)},
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),
                 *(report.disabled(upstream) for upstream in self.config.disabled),
             ],
-            "plugins": [
-                {
-                    "name": plugin.name,
-                    "version": plugin.version,
-                    "hooks": list(plugin.hooks),
-                    "on_error": plugin.on_error,
-                    "warnings": list(plugin.warnings),
-                }
-                for plugin in self.chain.plugins
-            ],
+            "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
 
     def tools(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ EXPORTED = {
     "Health",
     "JsonOption",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
