@@ -23,7 +23,7 @@ from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, passes_credentials_on, unprotected
-from gateway_core.control import ControlPlane, report
+from gateway_core.control import ControlPlane, live, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
@@ -320,6 +320,18 @@ class Gateway:
             ],
             "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
+
+    def calls(self) -> dict[str, Any]:
+        """The data of `rad mcp proxy calls`: the calls in flight, and those that wait for their agents."""
+        return live.calls(self.pipeline, self.input_required.parking)
+
+    def cancel(self, exchange_id: str) -> bool:
+        """End a call by the id of its exchange. Returns whether there is one."""
+        return live.cancel(exchange_id, self.pipeline, self.input_required.parking)
+
+    def reconnect(self, name: str) -> bool:
+        """Connect to an upstream again, in the background. Returns whether there is one with this name."""
+        return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
     def tools(self) -> dict[str, Any]:
         """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
