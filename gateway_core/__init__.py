@@ -12,7 +12,7 @@ class NightWatch(Plugin[Settings]):
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gateway_core.api import (
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
+    from gateway_core.files import Unusable as UnusableFile
+    from gateway_core.files import open_private as open_private_file
+    from gateway_core.files import read_private as read_private_file
     from gateway_core.hooks.hookspecs import hookimpl
     from gateway_core.limits.shares import network_of
     from gateway_core.log.output import note
@@ -83,10 +86,13 @@ __all__ = [
     "Tool",
     "ToolConflict",
     "Turns",
+    "UnusableFile",
     "UpstreamView",
     "hookimpl",
     "network_of",
     "note",
+    "open_private_file",
+    "read_private_file",
     "tier_of",
 ]
 _ELSEWHERE = {
@@ -96,17 +102,23 @@ _ELSEWHERE = {
     "ConfigOption": "gateway_core.cli.options",
     "JsonOption": "gateway_core.cli.options",
     "RpcError": "gateway_core.errors",
+    "UnusableFile": "gateway_core.files",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
+    "open_private_file": "gateway_core.files",
+    "read_private_file": "gateway_core.files",
 }
+_NAMED: Final = {"UnusableFile": "Unusable", "open_private_file": "open_private", "read_private_file": "read_private"}
+"""Names that have another one where they come from."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a name on first use: short commands then start without them (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.api")), name)
+    module = import_module(_ELSEWHERE.get(name, "gateway_core.api"))
+    value = globals()[name] = getattr(module, _NAMED.get(name, name))
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -52,6 +53,8 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """How long it took."""
     waited: float
     """Seconds of it that passed while the agent's user was asked."""
+    clean: Callable[[bytes], bytes] = bytes
+    """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
 
 
 class AuthenticationEnded(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
 from gateway_core.errors import PLUGIN_FAILED
@@ -11,11 +12,16 @@ from gateway_core.hooks import ChainProgress
 
 
 def call_ended(
-    exchange: Exchange, final: Call | None, progress: ChainProgress | None, result: CallResult, seconds: float
+    exchange: Exchange,
+    final: Call | None,
+    progress: ChainProgress | None,
+    result: CallResult,
+    seconds: float,
+    clean: Callable[[bytes], bytes],
 ) -> CallEnded:
     """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
 
-    `seconds`: how long it took.
+    `seconds`: how long it took. `clean` hides secrets of the gateway in JSON.
     """
     agent, origin, error = exchange.agent, exchange.origin, result.error
     decided = () if progress is None else tuple(progress.decisions)
@@ -36,6 +42,7 @@ def call_ended(
         time.time() - seconds,
         seconds,
         exchange.waited,
+        clean,
     )
 
 

@@ -345,5 +345,6 @@ class ObservedDelivery(Delivery, eq=False):
         return result
 
     async def _tell(self, result: CallResult) -> None:
-        ended = call_ended(self.exchange, self._call, self._chain, result, time.monotonic() - self.started)
-        await self.pipeline.chain.observers.call_ended(ended)
+        pipeline, seconds = self.pipeline, time.monotonic() - self.started
+        ended = call_ended(self.exchange, self._call, self._chain, result, seconds, pipeline.clean)
+        await pipeline.chain.observers.call_ended(ended)
