@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         UpstreamView,
         tier_of,
     )
+    from gateway_core.api.approving.approvals import Approvals, Remember
+    from gateway_core.api.approving.hiding import Hider
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -73,6 +76,7 @@ __all__ = [
     "Era",
     "Event",
     "Health",
+    "Hider",
     "JsonOption",
     "Outcome",
     "Pass",
@@ -81,6 +85,7 @@ __all__ = [
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",
@@ -96,11 +101,14 @@ __all__ = [
     "tier_of",
 ]
 _ELSEWHERE = {
+    "Approvals": "gateway_core.api.approving.approvals",
     "CommandContext": "gateway_core.cli.plugin_commands.context",
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
+    "Hider": "gateway_core.api.approving.hiding",
     "JsonOption": "gateway_core.cli.options",
+    "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "UnusableFile": "gateway_core.files",
     "hookimpl": "gateway_core.hooks.hookspecs",

@@ -15,6 +15,7 @@ from gateway_core.hooks import hookspecs
 
 EXPORTED = {
     "Answer",
+    "Approvals",
     "Ask",
     "AuthenticationEnded",
     "Call",
@@ -32,6 +33,7 @@ EXPORTED = {
     "Era",
     "Event",
     "Health",
+    "Hider",
     "JsonOption",
     "Outcome",
     "Pass",
@@ -40,15 +42,19 @@ EXPORTED = {
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",
     "ToolConflict",
     "Turns",
+    "UnusableFile",
     "UpstreamView",
     "hookimpl",
     "network_of",
     "note",
+    "open_private_file",
+    "read_private_file",
     "tier_of",
 }
 

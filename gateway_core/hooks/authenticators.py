@@ -42,6 +42,8 @@ class Authenticators:
         Raises `PluginError` for a plugin whose declarations are not valid.
         """
         self._hooks = tuple(hooks)
+        self.judging = 0
+        """Number of credentials that the plugins look at right now."""
         self.observers: Final = Observers(()) if observers is None else observers
         self._spoken = Sparing()
         headers: dict[str, None] = {}
@@ -75,6 +77,13 @@ class Authenticators:
 
         Raises `RpcError(PLUGIN_FAILED)` if a plugin failed: nothing is proven then.
         """
+        self.judging += 1
+        try:
+            return await self._judge(credentials)
+        finally:
+            self.judging -= 1
+
+    async def _judge(self, credentials: Credentials) -> tuple[str, Principal | Reject | None]:
         own = Own()
         for hook in self._hooks:
             try:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeGuard
+from typing import Final, Self, TypeGuard
 
 import msgspec
-from loguru import logger
 
 from gateway_core.api import (
     Ask,
@@ -23,10 +21,11 @@ from gateway_core.api import (
     ToolConflict,
     UpstreamView,
 )
-from gateway_core.errors import PluginError, RpcError
+from gateway_core.errors import RpcError
 from gateway_core.hooks.authenticators import Authenticators
-from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
+from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
+from gateway_core.hooks.lifecycle import Lifecycle
 from gateway_core.hooks.observers import NO_TASK, Observers, clean_rule, decision_of, promoted
 from gateway_core.hooks.verdicts import (
     await_verdict,
@@ -38,9 +37,6 @@ from gateway_core.hooks.verdicts import (
     sendable,
     sound,
 )
-
-LIFE_TIMEOUT: Final = 10.0
-"""Seconds that a plugin may take to start or to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,58 +110,33 @@ class Chain:
         self._observed: Final = bool(hooks["observe"])
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
-        self._entered: list[LoadedPlugin] = []
+        self._life = Lifecycle(self.plugins)
+        self._checking = 0
+        """Health checks in progress."""
 
     async def __aenter__(self) -> Self:
         """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""
-        try:
-            for plugin in self.plugins:
-                if hasattr(plugin.instance, "__aenter__") and hasattr(plugin.instance, "__aexit__"):
-                    await self._enter(plugin)
-                    self._entered.append(plugin)
-        except BaseException:
-            await self._leave()
-            raise
+        await self.enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Exit the plugins in reverse order. A plugin that fails to exit is logged; the others still exit."""
-        await self._leave()
+        await self.leave()
 
-    @staticmethod
-    async def _enter(plugin: LoadedPlugin) -> None:
-        instance: Any = plugin.instance
-        own = Own()
-        try:
-            async with asyncio.timeout(LIFE_TIMEOUT) as limit:
-                await instance.__aenter__()
-        except BaseException as error:
-            if own.end(error):
-                raise
-            late = isinstance(error, TimeoutError) and limit.expired()
-            what = f"took longer than {LIFE_TIMEOUT:g} s" if late else brief(error)
-            raise PluginError(f"the plugin {plugin.name} could not start: {what}") from error
+    async def enter(self, running: Collection[LoadedPlugin] = ()) -> None:
+        """See `Lifecycle.enter`."""
+        await self._life.enter(running)
 
-    async def _leave(self) -> None:
-        cancelled: BaseException | None = None
-        own = Own()
-        while self._entered:
-            plugin = self._entered.pop()
-            instance: Any = plugin.instance
-            try:
-                async with asyncio.timeout(LIFE_TIMEOUT):
-                    await instance.__aexit__(None, None, None)
-            except BaseException as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
-                if own.end(error):
-                    cancelled = error  # the other plugins still have to exit
-                    continue
-                logger.bind(plugin=plugin.name).error(
-                    "plugin {} did not stop cleanly: {} at {}", plugin.name, type(error).__name__, where(error)
-                )
-        if cancelled is not None:
-            raise cancelled
+    async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
+        """See `Lifecycle.leave`."""
+        await self._life.leave(kept)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a plugin judges credentials or the health of an upstream, or observes, right now."""
+        return bool(self._checking or self.authenticators.judging or self.observers.telling)
 
     @property
     def has_health_check(self) -> bool:
@@ -290,6 +261,13 @@ class Chain:
 
         If a plugin fails, the upstream is unhealthy under `on_error = "reject"`; under "ignore" the next plugin runs.
         """
+        self._checking += 1
+        try:
+            return await self._check_health(upstream)
+        finally:
+            self._checking -= 1
+
+    async def _check_health(self, upstream: UpstreamView) -> Health | None:
         own = Own()
         for hook in self._checks:
             try:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import pluggy
 
+from gateway_core.api import PluginConfig
 from gateway_core.hooks import hookspecs
 
 HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -34,6 +35,8 @@ class LoadedPlugin:
     on_error: Literal["reject", "ignore"]
     methods: frozenset[str]
     """The MCP methods for which its `before_call` and `after_call` run."""
+    config: PluginConfig | None = None
+    """Its settings; None if it was not made from a configuration file."""
 
     @property
     def warnings(self) -> tuple[str, ...]:

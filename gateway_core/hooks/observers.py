@@ -25,6 +25,8 @@ class Observers:
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = tuple(hooks)
         self._spoken = Sparing()
+        self.telling = 0
+        """Number of events that the plugins are told right now."""
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
@@ -34,6 +36,13 @@ class Observers:
 
         Raises only `CancelledError`, and only after the last of them was told.
         """
+        self.telling += 1
+        try:
+            await self._call_ended(ended)
+        finally:
+            self.telling -= 1
+
+    async def _call_ended(self, ended: CallEnded) -> None:
         cancelled: BaseException | None = None
         for hook in self._hooks:
             own = NO_TASK
@@ -53,6 +62,13 @@ class Observers:
 
     async def authentication_ended(self, ended: AuthenticationEnded) -> None:
         """Tell all of them, in a task, and wait for those that want the client to wait."""
+        self.telling += 1
+        try:
+            await self._authentication_ended(ended)
+        finally:
+            self.telling -= 1
+
+    async def _authentication_ended(self, ended: AuthenticationEnded) -> None:
         own = Own()
         for hook in self._hooks:
             try:

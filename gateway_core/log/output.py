@@ -77,7 +77,9 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
 
 
-def note(message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
+def note(
+    message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str | int] = NO_MEMBERS
+) -> None:
     """Write a line of the access log, at level INFO: one or more for every call.
 
     It bypasses loguru, because creating a loguru record is expensive. The keys of `fields` are plain words; `members`

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.files import append_to
+
 if TYPE_CHECKING:
     from loguru import Message, Record
 
@@ -150,7 +152,7 @@ class FileDestination:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = append_to(self._path)
         self._size = os.fstat(fd).st_size
         return fd
 

@@ -34,7 +34,7 @@ from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import call_ended
 from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
+from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -60,20 +60,18 @@ class Pipeline:
         wait_first_lists: Callable[[], Awaitable[bool]],
         *,
         clean: Callable[[bytes], bytes] = bytes,
+        generation: int = 1,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
-
-        `clean` hides secrets of the gateway in JSON.
-        """
-        self.timeout = config.timeout
-        self.max_timeout = config.max_timeout
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited. `clean`
+        hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log."""
+        self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
-        self.catalog = catalog
-        self.router = router
+        self.catalog, self.router = catalog, router
         self.chain = chain
         self.wait_first_lists = wait_first_lists
         self.clean = clean
-        self.plans = CallPlans(catalog)
+        self.generation: Final = generation
+        self.plans = CallPlans(catalog, generation)
         self._delivery = ObservedDelivery if chain.observers else Delivery
         self.deadlines = Deadlines()
         self.calls = 0
@@ -103,7 +101,7 @@ class Pipeline:
         return self._delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
-        """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
+        """Serve one request as `begin` does. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
 
@@ -236,7 +234,9 @@ class Delivery(msgspec.Struct, eq=False):
         call = self._call = params.call(exchange, target)
         exchange.identify(call)
         if exchange.headers is not None:
-            check_headers(exchange, call, target)
+            mismatch = check_headers(exchange, call, target)
+            if mismatch is not None:  # refused after the plugins, one of which may hide the tool
+                return call, _replace(params, mismatch=mismatch)
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
             return call, params
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
@@ -247,6 +247,8 @@ class Delivery(msgspec.Struct, eq=False):
         self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
     ) -> tuple[Call, CallResult | None]:
         """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
+        if params.mismatch is not None and not is_refusal(verdict):
+            raise params.mismatch
         pipeline, exchange = self.pipeline, self.exchange
         questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
         end: Reject | CallResult | Question | None = verdict
@@ -275,12 +277,10 @@ class Delivery(msgspec.Struct, eq=False):
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)
 
-    def _look_up(self, params: Params, rewritten: Call) -> Call:
+    def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(
-            self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
-        )
-        return rewritten.with_target(found, None if found is None else found.tool)
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
+        return call.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
         era = self.exchange.agent.era
@@ -288,10 +288,10 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
-        upstreams = target.upstreams
-        timeout = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout for upstream in upstreams)
-        if timeout != self.pipeline.timeout and self._running is not None:
-            self._running.limit(timeout)
+        upstreams, usual = target.upstreams, self.pipeline.timeout
+        own = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout or usual for upstream in upstreams)
+        if own is not None and own != usual and self._running is not None:
+            self._running.limit(own)
 
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, without secrets."""
@@ -329,7 +329,7 @@ class Delivery(msgspec.Struct, eq=False):
         if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
-        note(exchange, name, result, upstream, seconds)
+        note(exchange, name, result, seconds, self.pipeline.generation)
 
 
 class ObservedDelivery(Delivery, eq=False):
@@ -345,6 +345,6 @@ class ObservedDelivery(Delivery, eq=False):
         return result
 
     async def _tell(self, result: CallResult) -> None:
-        pipeline, seconds = self.pipeline, time.monotonic() - self.started
-        ended = call_ended(self.exchange, self._call, self._chain, result, seconds, pipeline.clean)
-        await pipeline.chain.observers.call_ended(ended)
+        seconds = time.monotonic() - self.started
+        ended = call_ended(self.exchange, self._call, self._chain, result, seconds=seconds, by=self.pipeline)
+        await self.pipeline.chain.observers.call_ended(ended)

@@ -72,7 +72,11 @@ async def test_entries_agree_with_the_journal_of_the_server(gateway: Any, record
     assert running.process.wait(30) == 0
     calls = [one for one in entries(running) if one["method"] == "tools/call"]
     recorded = [one for one in calls if one["name"] == "record"]
-    assert sorted(one["payload"]["arguments"]["call_id"] for one in recorded) == sorted(server.begun()) == sorted(sent)
+    assert (
+        sorted(one["payload"]["arguments"]["value"]["call_id"] for one in recorded)
+        == sorted(server.begun())
+        == sorted(sent)
+    )
     assert {(one["outcome"], one["decision"], one["upstream"]) for one in recorded} == {("ok", "allow", "server")}
     assert {one["era"] for one in calls} == {"legacy" if mode == "legacy" else "modern"}
     refused, unknown = (one for one in calls if one["name"] != "record")
@@ -104,12 +108,12 @@ async def test_a_killed_gateway_loses_no_call_that_was_answered(gateway: Any, re
     running.process.kill()
     running.process.wait(20)
     await asyncio.wait(calling, timeout=30)
-    recorded = [one["payload"]["arguments"]["call_id"] for one in entries(running) if one["name"] == "record"]
+    recorded = [one["payload"]["arguments"]["value"]["call_id"] for one in entries(running) if one["name"] == "record"]
     assert set(answered) <= set(recorded) <= set(server.begun())
     again = subprocess.Popen(
         [str(RAD), "mcp", "proxy", "start", "--config", str(running.config)],
-        stdout=running.log.open("a"),
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:

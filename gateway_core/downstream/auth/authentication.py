@@ -90,6 +90,10 @@ class Authentication:
             raise self._refused()
         return verdict
 
+    def unproven(self, client: Client, head: RequestHead) -> Caller:
+        """The caller of a request by its address alone, before the plugins are asked. Raises `HttpError` (400)."""
+        return self._proxies.caller(client.address, head)
+
     async def ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
         """The verdict of the plugins on a request, with a caller. `is_known`: its credentials were accepted before.
 

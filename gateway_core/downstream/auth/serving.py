@@ -32,11 +32,15 @@ class CallerHandlers:
     def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
+        The request counts for its caller, or for the network of the client while the plugins are asked.
+
         Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
+            head.route.count_for(self._authentication.unproven(client, head).network)
             return partial(self._find_out, serve), -math.inf
+        head.route.count_for(verdict.caller_found.network)
         self._admit(client)
         if verdict.until == math.inf:
             return partial(serve, verdict.caller_found), verdict.until
@@ -44,6 +48,7 @@ class CallerHandlers:
 
     def _find_out(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
+            head.route.count_for(verdict.caller_found.network)
             self._admit(client)
             return self._serve(serve, verdict, client, head, body)
 

@@ -162,7 +162,7 @@ def export(
 ) -> None:
     """Write entries as JSON lines, or as CSV for spreadsheets.
 
-    Example: rad mcp proxy audit export --format csv --since 7d -o week.csv
+    Example: rad mcp proxy audit export --format csv --since 7d --output week.csv
     """
     if form not in {"csv", "jsonl"}:
         raise typer.BadParameter("--format is csv or jsonl")

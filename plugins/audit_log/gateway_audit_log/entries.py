@@ -15,7 +15,18 @@ from msgspec import Raw
 from gateway_audit_log.chaining import Keys, digest_of
 from gateway_audit_log.settings import AuditConfig
 from gateway_audit_log.writer import Body, text_of
-from gateway_core import AuthenticationEnded, Call, CallEnded, CallResult, Decision, Event, Outcome, Principal, tier_of
+from gateway_core import (
+    AuthenticationEnded,
+    Call,
+    CallEnded,
+    CallResult,
+    Decision,
+    Event,
+    Hider,
+    Outcome,
+    Principal,
+    tier_of,
+)
 
 MAX_NAME: Final = 500
 """Characters of a name or a reason that are recorded."""
@@ -36,6 +47,7 @@ class Entries:
         self._key = keys.digest
         self._records = matcher(settings.payloads)
         self._claims = matcher(settings.claims)
+        self._hider = Hider()
         self._principals: OrderedDict[int, tuple[Principal, Raw]] = OrderedDict()
 
     def of(self, event: Event) -> Body:
@@ -78,6 +90,7 @@ class Entries:
             "upstream": event.upstream,
             "sent": event.sent,
             "ms": round(event.seconds * 1000, 1),
+            "generation": event.generation,
         }
         if event.waited:
             body["waited_ms"] = round(event.waited * 1000, 1)
@@ -111,17 +124,18 @@ class Entries:
         published = call.name if tool is None else tool.name
         return self._records(published) or any(self._records(f"{one}:{call.original_name}") for one in call.upstreams)
 
-    def _payload(self, data: bytes, clean: Callable[[bytes], bytes]) -> Raw | str | None:
-        """JSON as it is, without secrets of the gateway; a text that says how large it is if it is too large."""
+    def _payload(self, data: bytes, clean: Callable[[bytes], bytes]) -> Mapping[str, Any] | None:
+        """What is kept of JSON: its value with secrets hidden, or why it is left out."""
         if not data:
             return None
         if len(data) > self._settings.max_payload:
-            return f"[{len(data)} bytes]"
+            return {"left_out": f"it has {len(data)} bytes"}
         try:
-            msgspec.json.decode(cleaned := clean(data))
+            given = msgspec.json.decode(data)
+            value = self._hider.value(msgspec.json.decode(clean(data)))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return "[no JSON]"
-        return Raw(msgspec.json.format(cleaned, indent=-1))  # on one line
+            return {"left_out": "it is no JSON"}
+        return {"value": value} if value == given else {"value": value, "hidden": True}
 
     def _principal(self, principal: Principal) -> Raw:
         known = self._principals.get(id(principal))

@@ -62,7 +62,7 @@ class Journal:
     def __init__(self, path: Path, keys: Keys, *, max_bytes: int, max_age: float | None, kept: int | None) -> None:
         """Open it and find the end of its chain. Raises `JournalError` and `OSError`."""
         self.path = Path(os.path.realpath(path.parent)) / path.name
-        self.max_bytes, self.max_age, self.kept = max_bytes, max_age, kept
+        self._max_bytes, self._max_age, self._kept = max_bytes, max_age, kept
         self._keys = keys
         self._lock = self._locked()
         self._file = -1
@@ -108,6 +108,10 @@ class Journal:
             path = next(older, None)
             head = Head() if path is None else _head_of(path)
         return head
+
+    def limit(self, *, max_bytes: int, max_age: float | None, kept: int | None) -> None:
+        """Use other limits from now on."""
+        self._max_bytes, self._max_age, self._kept = max_bytes, max_age, kept
 
     def append(self, bodies: Sequence[dict[str, Any]]) -> int:
         """Append entries; returns the number of those that were written as a whole.
@@ -177,8 +181,8 @@ class Journal:
     # -- rotation ---------------------------------------------------------------------------------------------------
 
     def _rotate_if_due(self) -> None:
-        old = self.max_age is not None and time.time() - self._since >= self.max_age
-        if self._torn or not self._size or not (self._size >= self.max_bytes or old):
+        old = self._max_age is not None and time.time() - self._since >= self._max_age
+        if self._torn or not self._size or not (self._size >= self._max_bytes or old):
             return
         self.sync()
         rotated = self.path.with_name(f"{self.path.name}.{self.head.seq:012d}")
@@ -188,8 +192,8 @@ class Journal:
         self._open()
         self._since = time.time()
         _sync_folder(self.path.parent)
-        if self.kept is not None:
-            for one in older_files(self.path)[: -self.kept]:
+        if self._kept is not None:
+            for one in older_files(self.path)[: -self._kept]:
                 with contextlib.suppress(OSError):
                     one.unlink()
 

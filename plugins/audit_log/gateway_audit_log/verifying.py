@@ -31,6 +31,17 @@ class Report:
     notes: list[str] = field(default_factory=list)
     """What is unusual, but no sign of a change."""
 
+    def take(self, entry: Entry) -> None:
+        """Count an entry, the last one until now."""
+        self.first = self.first or entry.seq
+        self.entries += 1
+        self.last, self.hash = entry.seq, entry.hash
+
+    def cut(self, expected: str) -> None:
+        """Add the finding that no entry has the expected hash."""
+        self.count += 1
+        self.findings.append(f"no entry has the hash {expected}: the end was cut off, or replaced from there on")
+
     def wrong(self, line: Line, what: str) -> None:
         """Add a finding."""
         self.count += 1
@@ -69,9 +80,7 @@ class _Verifier:
         self._check(line, entry)
         self._before = entry
         self._end = line.at + len(line.data) + 1
-        report = self.report
-        report.entries += 1
-        report.last, report.hash = entry.seq, entry.hash
+        self.report.take(entry)
         self._found = self._found or entry.hash == self._expected
 
     def _check_damaged(self, line: Line, entry: Entry) -> None:
@@ -95,7 +104,6 @@ class _Verifier:
         if not is_genuine(line.data, entry, self._keys.chain):
             report.wrong(line, f"entry {entry.seq} was changed: its hash is not that of its content")
         if before is None:
-            report.first = entry.seq
             if entry.seq != 1:
                 report.note(line, f"the log begins with entry {entry.seq}; earlier ones are not here")
             elif entry.prev != ZERO:
@@ -121,10 +129,7 @@ class _Verifier:
             self.report.note(line, f"ends with {len(line.data)} bytes of an entry, which a crash or a full disk left")
         self._give_up_damaged()
         if not self._found:
-            self.report.count += 1
-            self.report.findings.append(
-                f"no entry has the hash {self._expected}: the end was cut off, or replaced from there on"
-            )
+            self.report.cut(self._expected)
         return self.report
 
 

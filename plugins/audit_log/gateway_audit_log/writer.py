@@ -65,8 +65,7 @@ class Writer:
     def adopt(self, settings: AuditConfig) -> None:
         """Use the settings of a newer configuration."""
         self._settings = settings
-        journal = self._journal
-        journal.max_bytes, journal.max_age, journal.kept = settings.max_bytes, settings.max_age, settings.kept_files
+        self._journal.limit(max_bytes=settings.max_bytes, max_age=settings.max_age, kept=settings.kept_files)
 
     @property
     def head(self) -> Head:
@@ -236,7 +235,17 @@ def text_of(seconds: float) -> str:
 class _Shared:
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        self.users = 0
+        self._users = 0
+
+    def join(self) -> Writer:
+        """Count one more user."""
+        self._users += 1
+        return self.writer
+
+    def leave(self) -> bool:
+        """Count one user less; whether that was the last one."""
+        self._users -= 1
+        return not self._users
 
 
 _shared: dict[str, _Shared] = {}
@@ -258,8 +267,7 @@ def acquire(settings: AuditConfig, keys: Keys) -> Writer:
             raise JournalError(f"{path}: is in use with another key; a new key needs a new file")
         else:
             found.writer.adopt(settings)
-        found.users += 1
-        return found.writer
+        return found.join()
 
 
 def release(settings: AuditConfig) -> bool:
@@ -267,8 +275,7 @@ def release(settings: AuditConfig) -> bool:
     key = str(Path(settings.file).resolve())
     with _sharing:
         found = _shared[key]
-        found.users -= 1
-        if found.users:
+        if not found.leave():
             return True
         del _shared[key]
     return found.writer.close()

@@ -9,6 +9,7 @@ import pytest
 from gateway_audit_log import journal as journal_module
 from gateway_audit_log import writer as writer_module
 from gateway_audit_log.chaining import keys_of
+from gateway_audit_log.entries import Entries
 from gateway_audit_log.journal import JournalError
 from gateway_audit_log.plugin import AuditLog
 from gateway_audit_log.reading import entries_of, files_of
@@ -28,7 +29,6 @@ from gateway_core import (
     RpcError,
     hookimpl,
 )
-from gateway_core.hooks import Chain
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
 
 ALICE = Principal.proven(
@@ -191,8 +191,8 @@ async def test_digests_tell_equal_arguments_and_nothing_else(path, tmp_path):
 async def test_payloads_only_where_asked_and_on_one_line(path):
     call = make_call("echo", {"text": "hello\nthere"})
     _, (entry,) = await recorded(path, call, payloads=["other", "upstream:ech?"])
-    assert entry["payload"]["arguments"] == {"text": "hello\nthere"}
-    assert entry["payload"]["result"]["content"] == [{"type": "text", "text": "ok"}]
+    assert entry["payload"]["arguments"] == {"value": {"text": "hello\nthere"}}
+    assert entry["payload"]["result"]["value"]["content"] == [{"type": "text", "text": "ok"}]
     _, entries = await recorded(path, call, payloads=["other"])
     assert "payload" not in entries[-1]
 
@@ -200,21 +200,36 @@ async def test_payloads_only_where_asked_and_on_one_line(path):
 async def test_arguments_over_several_lines_stay_one_entry(path):
     call = replace(make_call("echo"), raw_arguments=b'{\n  "a": 1,\r\n  "b": [1,\n 2]\n}')
     _, (entry,) = await recorded(path, call, payloads=["*"])
-    assert entry["payload"]["arguments"] == {"a": 1, "b": [1, 2]}
+    assert entry["payload"]["arguments"] == {"value": {"a": 1, "b": [1, 2]}}
 
 
 async def test_a_large_payload_is_only_counted(path):
     _, (entry,) = await recorded(path, make_call("echo", {"a": "x" * 500}), payloads=["*"], max_payload=256)
-    assert entry["payload"]["arguments"] == f"[{entry['arguments']['bytes']} bytes]"
+    assert entry["payload"]["arguments"] == {"left_out": f"it has {entry['arguments']['bytes']} bytes"}
+
+
+async def test_secrets_in_payloads_are_hidden(path):
+    arguments = {"password": "hunter2", "note": "token=ghp_abcdefghijklmnop1234", "plain": "kept"}
+    _, (entry,) = await recorded(path, make_call("echo", arguments), payloads=["*"])
+    kept = entry["payload"]["arguments"]
+    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[hidden]", "kept", True)
+    assert "hunter2" not in path.read_text()
+    assert "ghp_abcdefghijklmnop1234" not in path.read_text()
+
+
+def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
+    entries = Entries(AuditLog.Config(file=path, payloads=["*"]), keys_of(None, b"d"))
+    kept = entries._payload(b'{"a":"the secret is held"}', lambda data: data.replace(b"held", b"[REDACTED]"))
+    assert kept == {"value": {"a": "the secret is [REDACTED]"}, "hidden": True}
 
 
 # -- authentication -----------------------------------------------------------------------------------------------
 
 
 async def test_authentications(path):
-    async with Chain([configured(AuditLog, file=path)]) as chain:
-        await chain.observers.authentication_ended(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
-        await chain.observers.authentication_ended(AuthenticationEnded("192.0.2.1", ALICE, "keys", ""))
+    async with configured(AuditLog, file=path).instance as audit:
+        audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
+        audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", ""))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
     assert (refused["decision"], refused["address"], refused["reason"]) == ("refuse", "192.0.2.1", "keys: revoked")
     assert (accepted["decision"], accepted["principal"]["id"]) == ("allow", "alice|keys")
@@ -259,7 +274,7 @@ async def called(chain_of, call=None):
 async def test_a_full_disk(path, disk, on_failure):
     plugin = configured(AuditLog, file=path, on_failure=on_failure)
     audit = plugin.instance
-    async with Chain([plugin]):
+    async with plugin.instance:
         assert (await called(plugin)).outcome is Outcome.OK
         assert plugin.warnings == ()
         disk.full = True
@@ -287,7 +302,7 @@ async def test_a_full_disk(path, disk, on_failure):
 async def test_what_finds_no_room_is_counted_and_noted(path, disk, monkeypatch):
     monkeypatch.setattr(writer_module, "MAX_EVENTS", 5)
     plugin = configured(AuditLog, file=path)
-    async with Chain([plugin]):
+    async with plugin.instance:
         disk.full = True
         await called(plugin)
         await until(lambda: plugin.warnings)
@@ -303,7 +318,7 @@ async def test_what_finds_no_room_is_counted_and_noted(path, disk, monkeypatch):
 
 async def test_the_agent_waits_for_its_entry_if_told_to(path):
     plugin = configured(AuditLog, file=path, sync="each")
-    async with Chain([plugin]):
+    async with plugin.instance:
         for number in range(5):
             await called(plugin)
             assert len([one for one in entries_of([path]) if one["type"] == "call"]) == number + 1
@@ -311,7 +326,7 @@ async def test_the_agent_waits_for_its_entry_if_told_to(path):
 
 async def test_a_full_disk_lets_no_agent_wait_for_ever(path, disk):
     plugin = configured(AuditLog, file=path, sync="each")
-    async with Chain([plugin]):
+    async with plugin.instance:
         disk.full = True
         assert (await asyncio.wait_for(called(plugin), 20)).outcome is Outcome.OK
     assert "stop" not in path.read_text(), "nothing could be written at the end either"
@@ -324,7 +339,7 @@ async def test_when_entries_are_forced_to_the_disk(path, monkeypatch, sync, forc
     fsync = os.fsync
     monkeypatch.setattr(journal_module.os, "fsync", lambda descriptor: (seen.append(1), fsync(descriptor)))
     plugin = configured(AuditLog, file=path, sync=sync, sync_interval=0.1)
-    async with Chain([plugin]):
+    async with plugin.instance:
         await called(plugin)
         if sync == "interval":
             await until(lambda: seen)
@@ -338,7 +353,7 @@ async def test_when_entries_are_forced_to_the_disk(path, monkeypatch, sync, forc
 async def test_one_event_that_cannot_be_recorded_keeps_no_other_out(path, monkeypatch):
     plugin = configured(AuditLog, file=path)
     plugin.instance._make = lambda event: 1 / 0
-    async with Chain([plugin]):
+    async with plugin.instance:
         await called(plugin)
     assert [one["type"] for one in entries_of([path])] == ["start", "unreadable", "stop"]
 
@@ -349,9 +364,9 @@ async def test_one_event_that_cannot_be_recorded_keeps_no_other_out(path, monkey
 async def test_two_gateways_of_a_process_share_the_file(path):
     """As while a new configuration takes over."""
     old, new = (configured(AuditLog, file=path) for _ in range(2))
-    async with Chain([old]):
+    async with old.instance:
         await called(old)
-        async with Chain([new]):
+        async with new.instance:
             await called(new)
         await called(old)
     entries = list(entries_of([path]))
@@ -363,7 +378,7 @@ async def test_a_file_in_use_keeps_its_key(path, tmp_path):
     key = tmp_path / "key"
     key.write_text("k" * 64)
     key.chmod(0o600)
-    async with Chain([configured(AuditLog, file=path)]):
+    async with configured(AuditLog, file=path).instance:
         with pytest.raises(JournalError, match="a new key needs a new file"):
             await configured(AuditLog, file=path, key_file=key).instance.__aenter__()
 
@@ -390,7 +405,7 @@ def test_without_on_failure_it_judges_no_call(path):
 
 async def test_a_thousand_calls_at_once(path):
     plugin = configured(AuditLog, file=path)
-    async with Chain([plugin]):
+    async with plugin.instance:
         await asyncio.gather(*(called(plugin, make_call("echo", {"n": n})) for n in range(1000)))
     report = verify([path], keys_of(None, b""))
     assert (report.entries, report.count) == (1002, 0)

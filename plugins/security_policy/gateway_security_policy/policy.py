@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway_core import Call, Principal, Published, Tier, Tool, tier_of
-from gateway_security_policy.plans import NO_RULE, Plan, Verdict, concerned, plan
+from gateway_core import Call, Pass, Principal, Published, Tier, Tool, tier_of
+from gateway_security_policy.plans import Plan, Verdict, concerned, plan, strictest
 from gateway_security_policy.rules import Rule, Subject, facts_of
 from gateway_security_policy.settings import PolicyConfig
 
@@ -23,7 +23,6 @@ MAX_NAMES: Final = 512
 """Maximum number of names whose plans one view remembers."""
 MAX_NAME: Final = 256
 """Maximum characters of a name whose plans are remembered."""
-_STRICTNESS: Final = {"deny": 1, "allow": 0}
 
 METHOD_OF_LIST: Final = {
     "tools/list": "tools/call",
@@ -44,6 +43,8 @@ class Decided:
     plans: tuple[Plan, ...]
     allowed: bool
     """Whether every call is allowed."""
+    passes: Pass | None = None
+    """The verdict if one rule allows every call."""
 
     def decide(self, arguments: Mapping[str, Any]) -> Verdict:
         """The strictest outcome: whichever upstream gets the call, it is allowed there."""
@@ -110,7 +111,8 @@ class Policy:
         upstreams, original = call.upstreams, call.original_name
         plans = _distinct(plan(view.rules, view.facts, subject) for subject in self.subjects(call))
         allowed = bool(plans) and all(one.verdict is not None and one.end.effect == "allow" for one in plans)
-        found = Decided(call.tool, upstreams, original, plans, allowed)
+        passes = Pass(plans[0].end.label) if allowed and len(plans) == 1 else None
+        found = Decided(call.tool, upstreams, original, plans, allowed, passes)
         if len(call.name) <= MAX_NAME:
             if len(view.known) >= MAX_NAMES:
                 view.known.clear()
@@ -159,11 +161,6 @@ def is_open(call: Call) -> bool:
     Such a call is allowed if its template, prompt or tool is listed.
     """
     return call.method == "completion/complete" or call.method.startswith("tasks/")
-
-
-def strictest(verdicts: Iterable[Verdict]) -> Verdict:
-    """The strictest of some verdicts; a denial if there are none."""
-    return max(verdicts, key=lambda verdict: _STRICTNESS[verdict.effect], default=NO_RULE)
 
 
 def _distinct(plans: Iterable[Plan]) -> tuple[Plan, ...]:

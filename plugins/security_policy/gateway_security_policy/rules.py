@@ -115,6 +115,8 @@ class Rule:
         try:
             holds = when.holds(principal, {}, None)
         except EvaluationError:
+            if self.then == "ask":
+                return self  # what the other rules decide counts, too
             holds = self.then == "deny"
         return self._free if holds else None
 

@@ -5,7 +5,7 @@ from gateway_security_policy import reporting
 from gateway_security_policy.plugin import SecurityPolicy
 from gateway_security_policy.reporting import Report
 
-from gateway_core import Principal
+from gateway_core import Pass, Principal
 from gateway_core.testing import make_call, run_hook
 
 ALICE = Principal.proven("alice", issuer="i")
@@ -27,7 +27,7 @@ class Reporting:
             # Other tests in this process may have sent the log elsewhere.
             patch.setattr(reporting, "note", lambda message, fields: lines.append((message, fields)))
             for call in calls:
-                assert run_hook(self.plugin, "before_call", call) is None
+                assert isinstance(run_hook(self.plugin, "before_call", call), Pass | None)
         return lines
 
 
@@ -42,6 +42,16 @@ def test_a_line_says_what_would_have_been_refused_to_whom_and_by_which_rule():
             "security_policy would refuse tools/call y",
             {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "no rule matches"},
         ),
+    ]
+
+
+def test_a_call_that_needs_a_person_goes_on_and_is_logged():
+    lines = Reporting({"name": "careful", "then": "ask"}).lines(make_call("x"))
+    assert lines == [
+        (
+            "security_policy would ask a person about tools/call x",
+            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "careful"},
+        )
     ]
 
 
