@@ -80,9 +80,7 @@ _POLICY = (
     + _DEFAULT
 )
 """50 rules, of which the last one decides."""
-_AUDIT = (
-    "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("audit_log", *DEFAULT_PLUGINS)) + _DEFAULT
-)
+_AUDIT = "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("audit_log", *DEFAULT_PLUGINS)) + _DEFAULT
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "guard", "version": "1"},

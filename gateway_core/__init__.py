@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Event,
         Health,
         Outcome,
+        Page,
         Pass,
         Plugin,
         PluginConfig,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
     from gateway_core.api.approving.hiding import Hider
+    from gateway_core.api.globs import Globs
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -75,10 +77,12 @@ __all__ = [
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "Hider",
     "JsonOption",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
@@ -106,6 +110,7 @@ _ELSEWHERE = {
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
+    "Globs": "gateway_core.api.globs",
     "Hider": "gateway_core.api.approving.hiding",
     "JsonOption": "gateway_core.cli.options",
     "Remember": "gateway_core.api.approving.approvals",

@@ -18,7 +18,7 @@ from gateway_audit_log.exporting import write_csv
 from gateway_audit_log.reading import Filter, entries_of, files_of, followed, moment_of
 from gateway_audit_log.settings import AuditConfig
 from gateway_audit_log.verifying import Report, verify
-from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, JsonOption
+from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, Globs, JsonOption
 
 NAME: Final = "audit_log"
 MAX_SHOWN: Final = 20
@@ -206,7 +206,9 @@ def _filter(*, principal: str, tool: str, upstream: str, outcome: str, decision:
             moments.append(moment_of(given) if given else "")
         except (ValueError, OverflowError, OSError):
             raise typer.BadParameter(f"{option} is no time: 2026-11-30T12:00, or 90s, 15m, 2h, 7d ago") from None
-    return Filter(principal, tool, upstream, outcome, decision, *moments)
+    given = (principal, tool, upstream, outcome, decision)
+    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in given)
+    return Filter(who, what, where, ended, by, *moments)
 
 
 def _files(context: CommandContext[AuditConfig], file: str | None) -> list[Path]:

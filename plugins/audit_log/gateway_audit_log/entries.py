@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import time
 from collections import OrderedDict
@@ -45,8 +44,8 @@ class Entries:
     def __init__(self, settings: AuditConfig, keys: Keys) -> None:
         self._settings = settings
         self._key = keys.digest
-        self._records = matcher(settings.payloads)
-        self._claims = matcher(settings.claims)
+        self._records = settings.payloads.matches
+        self._claims = settings.claims.matches
         self._hider = Hider()
         self._principals: OrderedDict[int, tuple[Principal, Raw]] = OrderedDict()
 
@@ -171,14 +170,6 @@ class Entries:
                 "claims_left_out": len(principal.claims) - len(kept),
             }
         return found
-
-
-def matcher(globs: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a name matches any of the patterns; case counts."""
-    if not globs:
-        return lambda name: False
-    pattern = re.compile("|".join(fnmatch.translate(glob) for glob in globs))
-    return lambda name: pattern.match(name) is not None
 
 
 def decided(decisions: Sequence[Decision], result: CallResult) -> tuple[str, Decision | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import time
@@ -16,11 +15,13 @@ import msgspec
 
 from gateway_audit_log.chaining import MAX_LINE
 from gateway_audit_log.journal import older_files
+from gateway_core import Globs
 
 POLL: Final = 0.3
 """Seconds between two looks at a file that is followed."""
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_ANY: Final = Globs()
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -102,13 +103,13 @@ def _was_replaced(path: Path, descriptor: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries to show. Globs; empty for any."""
+    """Which entries to show: globs, of which an empty list admits any value, and times."""
 
-    principal: str = ""
-    tool: str = ""
-    upstream: str = ""
-    outcome: str = ""
-    decision: str = ""
+    principal: Globs = _ANY
+    tool: Globs = _ANY
+    upstream: Globs = _ANY
+    outcome: Globs = _ANY
+    decision: Globs = _ANY
     since: str = ""
     until: str = ""
 
@@ -126,11 +127,11 @@ class Filter:
             (self.outcome, (entry.get("outcome"),)),
             (self.decision, (entry.get("decision"),)),
         )
-        return all(not glob or _any_matches(glob, values) for glob, values in tested)
+        return all(not globs or _any_matches(globs, values) for globs, values in tested)
 
 
-def _any_matches(glob: str, values: Sequence[object]) -> bool:
-    return any(isinstance(value, str) and fnmatch.fnmatchcase(value, glob) for value in values)
+def _any_matches(globs: Globs, values: Sequence[object]) -> bool:
+    return any(isinstance(value, str) and globs.matches(value) for value in values)
 
 
 def moment_of(text: str) -> str:

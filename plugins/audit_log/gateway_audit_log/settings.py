@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from gateway_core import ConfigPath, PluginConfig
+from gateway_core import ConfigPath, Globs, PluginConfig
 
-Globs = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=256)]
 Sync = Literal["none", "interval", "each"]
 
 
@@ -39,9 +38,10 @@ class AuditConfig(PluginConfig):
         default=None, ge=1, description="older files to keep; without it, all of them are kept"
     )
     payloads: Globs = Field(
-        default=(), description="glob patterns of tools whose arguments and results are kept: a name, or upstream:tool"
+        default=Globs(),
+        description="glob patterns of tools whose arguments and results are kept: a name, or upstream:tool",
     )
     max_payload: int = Field(
         default=16 * 1024, ge=256, le=1024 * 1024, description="bytes of arguments, or of a result, that are kept"
     )
-    claims: Globs = Field(default=("profile",), description="glob patterns of the claims of principals to record")
+    claims: Globs = Field(default=Globs(["profile"]), description="globs of the claims of principals to record")
