@@ -38,6 +38,7 @@ EXPORTED = {
     "Known",
     "Note",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
