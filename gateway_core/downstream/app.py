@@ -19,6 +19,7 @@ from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
@@ -56,6 +57,7 @@ class App:
         budget: MemoryBudget,
         *,
         authentication: Authentication,
+        presenting: Presenting,
         credential_headers: Sequence[str],
         documents: Mapping[str, bytes],
         modern: ModernHttp,
@@ -64,12 +66,12 @@ class App:
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
 
-        `credential_headers`: headers that authenticators read. `documents`: JSON that anybody may read, by path below
-        `/.well-known/`.
+        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
+        may read, by path below `/.well-known/`.
         """
         self._ready = ready
         self._budget = budget
-        self._callers = CallerHandlers(authentication, config.max_connections)
+        self._callers = CallerHandlers(authentication, presenting, config.max_connections)
         self._modern = modern
         self._legacy = legacy
         self._apply(config, credential_headers, documents, sse)
@@ -79,12 +81,13 @@ class App:
         config: ProxyConfig,
         *,
         authentication: Authentication,
+        presenting: Presenting,
         credential_headers: Sequence[str],
         documents: Mapping[str, bytes],
         sse: SseHttp | None,
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
-        self._callers.use(authentication, config.max_connections)
+        self._callers.use(authentication, presenting, config.max_connections)
         self._apply(config, credential_headers, documents, sse)
 
     def _apply(

@@ -12,6 +12,7 @@ from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
@@ -88,12 +89,14 @@ class Downstream:
         """The HTTP server for agents, not started yet."""
         sessions, subscriptions = self.sessions, self.subscriptions
         config, authenticators = self._config, self._authenticators
+        presenting = Presenting.of(config)
         self._app = App(
             config,
             self._ready,
             self._budget,
             authentication=self._authentication,
-            credential_headers=authenticators.headers,
+            presenting=presenting,
+            credential_headers=_headers(authenticators, presenting),
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
@@ -128,10 +131,12 @@ class Downstream:
         else:
             self._authentication = self._authentication_for(config, now.authenticators)
         if self._app is not None and self._server is not None:
+            presenting = Presenting.of(config)
             self._app.use(
                 config,
                 authentication=self._authentication,
-                credential_headers=now.authenticators.headers,
+                presenting=presenting,
+                credential_headers=_headers(now.authenticators, presenting),
                 documents=now.authenticators.documents,
                 sse=SseHttp(self._legacy, self.sessions) if config.transport == "sse" else None,
             )
@@ -155,3 +160,8 @@ class Downstream:
             legacy=self._legacy,
             modern=modern,
         )
+
+
+def _headers(authenticators: Authenticators, presenting: Presenting) -> tuple[str, ...]:
+    """The headers that plugins or upstreams get."""
+    return tuple(dict.fromkeys((*authenticators.headers, *presenting.headers)))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.concealing import HeldSecrets, Secret
-from gateway_core.config import Config, UpstreamConfig, unprotected
+from gateway_core.config import Config, UpstreamConfig, passes_credentials_on, unprotected
 from gateway_core.config.secrets import secrets_of
 from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.control import ControlPlane
@@ -167,6 +167,8 @@ class Reloads:
         """Build the next generation and put it in force."""
         proxy = config.proxy
         chain = Chain(plugins.load(proxy.plugins, _path(config), running=before.chain.plugins))
+        if reason := passes_credentials_on(proxy, chain.authenticators.headers):
+            raise ConfigError([reason])
         if listening and (reason := unprotected(proxy, authenticates=bool(chain.authenticators))):
             raise ConfigError([reason])
         certificate = None
