@@ -114,7 +114,7 @@ class Downstream:
 
     @staticmethod
     def _authentication_for(config: ProxyConfig, authenticators: Authenticators) -> Authentication:
-        proxies = TrustedProxies(config.trusted_proxies)
+        proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
         return Authentication(authenticators, proxies, anonymous=config.anonymous)
 
     def use(self, config: ProxyConfig, now: InForce) -> None:
