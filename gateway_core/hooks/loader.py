@@ -10,6 +10,7 @@ never contain the values of settings, because any value may be a secret.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
@@ -86,6 +87,14 @@ def load(
     if problems:
         raise PluginError("\n".join(problems), problems)
     return tuple(found.values())
+
+
+def preload(entries: Sequence[PluginEntry]) -> None:
+    """Import the enabled plugins, in a thread. What goes wrong is reported by `load`."""
+    for entry in entries:
+        for point in entry_points(group=GROUP, name=entry.name) if entry.enabled else ():
+            with contextlib.suppress(BaseException):
+                point.load()
 
 
 def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None) -> LoadedPlugin | None:
