@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gateway_core.api.approving.approvals import Approvals, Remember
     from gateway_core.api.approving.hiding import Hider
     from gateway_core.api.globs import Globs
+    from gateway_core.api.notes import Known, Note
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -81,6 +82,8 @@ __all__ = [
     "Health",
     "Hider",
     "JsonOption",
+    "Known",
+    "Note",
     "Outcome",
     "Page",
     "Pass",
@@ -113,6 +116,8 @@ _ELSEWHERE = {
     "Globs": "gateway_core.api.globs",
     "Hider": "gateway_core.api.approving.hiding",
     "JsonOption": "gateway_core.cli.options",
+    "Known": "gateway_core.api.notes",
+    "Note": "gateway_core.api.notes",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "UnusableFile": "gateway_core.files",

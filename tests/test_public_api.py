@@ -36,6 +36,8 @@ EXPORTED = {
     "Health",
     "Hider",
     "JsonOption",
+    "Known",
+    "Note",
     "Outcome",
     "Page",
     "Pass",
