@@ -206,8 +206,8 @@ def _filter(*, principal: str, tool: str, upstream: str, outcome: str, decision:
             moments.append(moment_of(given) if given else "")
         except (ValueError, OverflowError, OSError):
             raise typer.BadParameter(f"{option} is no time: 2026-11-30T12:00, or 90s, 15m, 2h, 7d ago") from None
-    given = (principal, tool, upstream, outcome, decision)
-    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in given)
+    asked = (principal, tool, upstream, outcome, decision)
+    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in asked)
     return Filter(who, what, where, ended, by, *moments)
 
 
