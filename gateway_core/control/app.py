@@ -38,6 +38,14 @@ class Sessions(Protocol):
         """End a session. Returns whether there is one with this key."""
 
 
+class Calls(Protocol):
+    """What the control plane needs from the calls in flight."""
+
+    def listing(self) -> list[dict[str, Any]]: ...
+    def cancel(self, exchange_id: str) -> bool:
+        """End a call. Returns whether there is one with this id."""
+
+
 class Operations(Protocol):
     """What the control plane needs from the gateway; a protocol, because the gateway imports this package."""
 
@@ -46,15 +54,13 @@ class Operations(Protocol):
     def status(self) -> dict[str, Any]: ...
     def tools(self) -> dict[str, Any]: ...
     def tool(self, name: str) -> dict[str, Any]: ...
-    def calls(self) -> dict[str, Any]: ...
-    def cancel(self, exchange_id: str) -> bool:
-        """End a call. Returns whether there is one with this id."""
-
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again. Returns whether there is one with this name."""
 
     @property
     def sessions(self) -> Sessions: ...
+    @property
+    def live(self) -> Calls: ...
     @property
     def pages(self) -> Mapping[str, PluginPage]:
         """The pages of plugins, by path."""
@@ -63,8 +69,11 @@ class Operations(Protocol):
         """JSON without secrets of the gateway."""
 
 
-def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
-    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests."""
+def application(operations: Operations, token: str, guard: Callable[[], HostGuard]) -> web.Application:
+    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests.
+
+    `guard` returns the present guard of the listener.
+    """
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         return _json({"status": "ok"})
@@ -109,7 +118,7 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard.check(request.headers, any_host=request.path in {HEALTH, READINESS})
+        refused = guard().check(request.headers, any_host=request.path in {HEALTH, READINESS})
         if refused is not None:
             return _problem(refused[1], refused[0])
         if not request.raw_path.startswith("/"):
@@ -123,8 +132,8 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
     app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
     app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
-    app.router.add_get(CALLS, with_token(lambda _: operations.calls()))
-    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(operations.cancel, "call", "cancelled"))
+    app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
+    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(operations.live.cancel, "call", "cancelled"))
     app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))
     app.router.add_post(f"{SESSIONS}/{{name}}/end", acting(operations.sessions.end_by_key, "session", "ended"))
     app.router.add_post(f"{UPSTREAMS}/{{name}}/reconnect", acting(operations.reconnect, "upstream", "reconnecting"))

@@ -14,6 +14,18 @@ from gateway_core.http1.hosts import HostGuard
 
 
 @dataclass
+class FakeCalls:
+    done: list[tuple[str, str]]
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [{"id": "hush-1"}]
+
+    def cancel(self, exchange_id: str) -> bool:
+        self.done.append(("cancel", exchange_id))
+        return exchange_id == "a1/b"
+
+
+@dataclass
 class FakeOperations:
     ready: bool = True
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
@@ -31,12 +43,9 @@ class FakeOperations:
     def tool(self, name: str) -> dict[str, Any]:
         return {"name": name}
 
-    def calls(self) -> dict[str, Any]:
-        return {"calls": [{"id": "hush-1"}]}
-
-    def cancel(self, exchange_id: str) -> bool:
-        self.done.append(("cancel", exchange_id))
-        return exchange_id == "a1/b"
+    @property
+    def live(self) -> "FakeCalls":
+        return FakeCalls(self.done)
 
     def reconnect(self, name: str) -> bool:
         self.done.append(("reconnect", name))

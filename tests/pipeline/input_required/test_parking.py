@@ -302,10 +302,10 @@ async def test_an_operator_sees_a_parked_call_and_cancels_it(
     async with world(asker("http", "legacy")) as w:
         agent = Agent(w, http)
         state = await agent.asked()
-        (shown,) = w.gateway.calls()["calls"]
+        (shown,) = w.gateway.live.listing()
         assert (shown["parked"], shown["name"], shown["upstream"]) == (True, "greet", "asker")
-        assert not w.gateway.cancel("another")
-        assert w.gateway.cancel(shown["id"])
-        assert w.gateway.calls() == {"calls": []}
-        assert not w.gateway.cancel(shown["id"])
+        assert not w.gateway.live.cancel("another")
+        assert w.gateway.live.cancel(shown["id"])
+        assert w.gateway.live.listing() == []
+        assert not w.gateway.live.cancel(shown["id"])
         assert refusal(await agent.call("greet", {"who": "bob"}, requestState=state, **agent.answers())) == REFUSED
