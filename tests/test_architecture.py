@@ -95,7 +95,6 @@ TESTED_IN = {
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
-    "hooks/test_loader.py": ("hooks/settings.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),
