@@ -21,7 +21,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, unprotected
+from gateway_core.config import Config, is_local, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -103,7 +103,9 @@ class Gateway:
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
+            pages=self.input_required.pages,
         )
+        self.input_required.pages.serve_at(self._public_url, is_local=is_local(proxy))
         self.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
@@ -163,6 +165,10 @@ class Gateway:
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
+
+    def _public_url(self) -> str:
+        """The address at which browsers reach the gateway; empty without a listener."""
+        return (self.config.proxy.public_url or self.address) if self.address else ""
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()

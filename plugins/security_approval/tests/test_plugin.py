@@ -254,3 +254,14 @@ async def test_an_answer_in_place_of_the_upstream_is_not_asked_about():
     user = FakeUser()
     assert (await run_call(make_call("wipe"), FakeUpstream(), Cache(), Approval, user=user)).error is None
     assert user.asked == []
+
+
+def test_the_page_is_for_whom_the_file_says():
+    verdict = Person(answer="page", approvers=("approvers",)).verdict()
+    assert (verdict.on_page, verdict.approvers) == (True, ("approvers",))
+    assert not Person().verdict().on_page
+
+
+def test_approvers_without_a_page_are_an_error():
+    with pytest.raises(ValidationError, match="approvers has no effect"):
+        Approval.Config(approvers=("approvers",))
