@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Event,
         Health,
         Outcome,
+        Page,
         Pass,
         Plugin,
         PluginConfig,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
+    from gateway_core.api.globs import Globs
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -71,9 +73,11 @@ __all__ = [
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "JsonOption",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
@@ -98,6 +102,7 @@ _ELSEWHERE = {
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
+    "Globs": "gateway_core.api.globs",
     "JsonOption": "gateway_core.cli.options",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",

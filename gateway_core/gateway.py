@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, is_local, unprotected
+from gateway_core.config import Config, is_local, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -33,6 +34,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.generation import Common, generation
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log import output
@@ -70,7 +72,8 @@ class Gateway:
         held: HeldSecrets | None = None,
         logins: Path | None = None,
     ) -> None:
-        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
+        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
+        upstream would get a credential that plugins read.
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
@@ -83,6 +86,8 @@ class Gateway:
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         chain = Chain(plugins.load(proxy.plugins, source))
+        if reason := passes_credentials_on(proxy, chain.authenticators.headers):
+            raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
@@ -169,6 +174,11 @@ class Gateway:
     def _public_url(self) -> str:
         """The address at which browsers reach the gateway; empty without a listener."""
         return (self.config.proxy.public_url or self.address) if self.address else ""
+
+    @property
+    def pages(self) -> Mapping[str, PluginPage]:
+        """The pages of the plugins on the control plane, by path."""
+        return self.chain.pages
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -308,21 +318,13 @@ class Gateway:
             "calls": self.pipeline.calls,
             "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
-            "log": {"warnings": output.warnings()},
+            "log": {"warnings": output.warnings(), "dropped": output.dropped()},
+            "loop": {"blocked": self._loop_lag.blocked, "blocked_seconds": round(self._loop_lag.blocked_seconds, 3)},
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),
                 *(report.disabled(upstream) for upstream in self.config.disabled),
             ],
-            "plugins": [
-                {
-                    "name": plugin.name,
-                    "version": plugin.version,
-                    "hooks": list(plugin.hooks),
-                    "on_error": plugin.on_error,
-                    "warnings": list(plugin.warnings),
-                }
-                for plugin in self.chain.plugins
-            ],
+            "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
 
     def tools(self) -> dict[str, Any]:

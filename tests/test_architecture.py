@@ -67,6 +67,7 @@ TESTED_IN = {
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
     ),
+    "hooks/test_pages.py": ("api/page.py",),
     "hooks/test_observers.py": ("api/events.py", "api/verdict.py", "pipeline/observed.py"),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/logins/test_login.py": ("cli/logins/targets.py",),
@@ -139,6 +140,7 @@ TESTED_IN = {
         *("upstream/lists/published_lists.py", "upstream/pool.py"),
         "upstream/connections/coalescer.py",
     ),
+    "upstream/identities/test_identities.py": ("upstream/identities/connections.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (
@@ -170,6 +172,7 @@ def test_these_are_the_plugins() -> None:
         "conflict_autoprefix",
         "conflict_priority",
         "conflict_reject",
+        "observe_metrics",
         "routing_priority",
         "routing_roundrobin",
         "security_approval",

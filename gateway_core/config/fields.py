@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from gateway_core.config.forwarding.sources import FORM, ForwardSource
 from gateway_core.config.keys import algorithms
 from gateway_core.http1.hosts import leads_to_loopback
 
@@ -98,6 +99,24 @@ def _header_value(value: str) -> str:
         raise mistake("must not hold line breaks or other control characters")
     if value != value.strip():
         raise mistake("must not begin or end with white space")
+    return value
+
+
+def _forward_name(value: str) -> str:
+    if _header_name(value).lower() in ("proxy-authorization", "proxy-connection", "forwarded", "via"):
+        raise mistake("is a header for proxies on the way, not for the upstream; choose another name")
+    return value
+
+
+def _forward_source(value: str) -> str:
+    source = ForwardSource.parse(value)
+    if source is None:
+        raise mistake(f"must be {FORM}")
+    if source.is_forbidden:
+        raise mistake(
+            "names a header that is for the gateway or for the connection to it, and is never passed on; "
+            "let agents send the value in a header of its own name, such as X-Tracker-Key"
+        )
     return value
 
 
@@ -300,6 +319,7 @@ AllowedHosts = Annotated[tuple[Annotated[str, AfterValidator(_allowed_host)], ..
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(as_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+Forward = dict[Annotated[str, AfterValidator(_forward_name)], Annotated[str, AfterValidator(_forward_source)]]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_tuple)]
 IdentityHeader = Annotated[str, AfterValidator(_identity_header)]
 Url = Annotated[str, AfterValidator(_url)]

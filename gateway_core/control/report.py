@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from gateway_core.catalog import Snapshot, Target
 from gateway_core.config import UpstreamConfig
+from gateway_core.hooks import LoadedPlugin
+from gateway_core.hooks.times import HookTimes
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
@@ -37,21 +39,44 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "warnings": [*filter(None, [status.unsteady]), *fetched.warnings],
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
+        "queued": of.limiter.queued,
+        "connects": status.connects,
+        "ejections": status.ejections,
         "calls": of.calls,
         "errors": of.errors,
         "latency_ms": None if latency is None else round(latency * 1000, 1),
         "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
+        "identities": None if of.identities is None else len(of.identities),
         "login": None if of.connections.login is None else of.connections.login.report(),
+    }
+
+
+def plugin(loaded: LoadedPlugin, times: HookTimes | None) -> dict[str, Any]:
+    """One enabled plugin. `times`: how long its hooks took, if that is measured."""
+    spent = {} if times is None else times.of(loaded.name)
+    return {
+        "name": loaded.name,
+        "version": loaded.version,
+        "hooks": list(loaded.hooks),
+        "on_error": loaded.on_error,
+        "warnings": list(loaded.warnings),
+        "times": {name: {"calls": it.calls, "seconds": round(it.seconds, 6)} for name, it in spent.items()},
     }
 
 
 def disabled(config: UpstreamConfig) -> dict[str, Any]:
     """The members of `upstream` for one that the file switches off."""
     none = dict.fromkeys(
-        ("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in", "login"), None
+        (
+            *("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in"),
+            *("identities", "login"),
+        ),
+        None,
     )
-    counts = dict.fromkeys(("tools", "resources", "prompts", "in_flight", "calls", "errors"), 0)
+    counts = dict.fromkeys(
+        (*("tools", "resources", "prompts", "in_flight", "queued", "connects", "ejections", "calls", "errors"),), 0
+    )
     return {
         "name": config.name,
         "transport": config.transport,

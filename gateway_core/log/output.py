@@ -118,6 +118,11 @@ def flush(timeout: float = FLUSH_TIMEOUT) -> None:
         sink.flush(timeout)
 
 
+def dropped() -> int:
+    """Number of lines that were lost, of all targets."""
+    return sum(sink.dropped for sink in _active)
+
+
 def warnings() -> list[str]:
     """What is wrong with the log at present: targets that cannot be written, and so lose lines."""
     return [

@@ -10,7 +10,15 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
-from gateway_core.config import ProxyConfig, TrustedProxiesConfig, UpstreamConfig, exposure, is_local, unprotected
+from gateway_core.config import (
+    ProxyConfig,
+    TrustedProxiesConfig,
+    UpstreamConfig,
+    exposure,
+    is_local,
+    passes_credentials_on,
+    unprotected,
+)
 from gateway_core.config.sections import ControlConfig
 from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
@@ -28,6 +36,16 @@ def test_a_gateway_is_local_only_if_no_proxy_or_address_leads_others_to_it() -> 
     assert not is_local(ProxyConfig(public_url="https://gateway.example.com"))
     assert not is_local(ProxyConfig(trusted_proxies=TrustedProxiesConfig(networks=("127.0.0.1/32",))))
     assert not is_local(ProxyConfig(host="0.0.0.0", anonymous=True))
+
+
+def test_a_credential_for_the_gateway_reaches_no_upstream() -> None:
+    forward = {"X-Key": "header:X-Api-Key", "X-User": "principal.subject"}
+    upstream = UpstreamConfig(name="t", transport="http", url="http://t/mcp", forward=forward)
+    proxy = ProxyConfig(upstreams=(upstream,))
+    assert passes_credentials_on(proxy, ("authorization",)) is None
+    reason = passes_credentials_on(proxy, ("authorization", "x-api-key"))
+    assert reason is not None
+    assert reason.startswith('upstream "t": forward.X-Key names the header x-api-key, which proves to the gateway')
 
 
 OTHERS = ["0.0.0.0", "::", "192.168.1.5", "2001:db8::1", "gateway.example.com"]

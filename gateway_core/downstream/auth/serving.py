@@ -11,6 +11,7 @@ from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.auth.pending import PendingAuthentication
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.http1.application import Client, Handler, PendingResponse
@@ -25,8 +26,9 @@ CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Respon
 class CallerHandlers:
     """Makes the handlers of the HTTP server from those that need to know the caller."""
 
-    def __init__(self, authentication: Authentication, max_connections: int) -> None:
+    def __init__(self, authentication: Authentication, presenting: Presenting, max_connections: int) -> None:
         self._authentication = authentication
+        self._presenting = presenting
         self._max_connections = max_connections
 
     def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
@@ -42,6 +44,7 @@ class CallerHandlers:
             return partial(self._find_out, serve), -math.inf
         head.route.count_for(verdict.caller_found.network)
         self._admit(client)
+        verdict = self._presented(verdict, head)
         if verdict.until == math.inf:
             return partial(serve, verdict.caller_found), verdict.until
         return partial(self._serve, serve, verdict), verdict.until
@@ -50,7 +53,7 @@ class CallerHandlers:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
             head.route.count_for(verdict.caller_found.network)
             self._admit(client)
-            return self._serve(serve, verdict, client, head, body)
+            return self._serve(serve, self._presented(verdict, head), client, head, body)
 
         return PendingAuthentication(self._authentication.ask(client, head), serve_known)
 
@@ -61,13 +64,19 @@ class CallerHandlers:
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
-                again = await self._authentication.ask(client, head, is_known=True)
+                again = self._presented(await self._authentication.ask(client, head, is_known=True), head)
                 if not again.caller_found.proves_same(verdict.caller_found):
                     raise HttpError(401, "these credentials prove other rights than before")
                 return again.until
 
             found.hold_until(verdict.until, renew)
         return found
+
+    def _presented(self, verdict: Verdict, head: RequestHead) -> Verdict:
+        """The verdict on a caller, who also presents what the request has for upstreams."""
+        before = verdict.caller_found
+        caller = self._presenting.by(before, head)
+        return verdict if caller is before else Verdict(caller, verdict.until)
 
     def _admit(self, client: Client) -> None:
         if not client.admit():
