@@ -264,10 +264,9 @@ class Exchange(msgspec.Struct, eq=False):
     async def ask_before_sending(
         self, who: str, method: str, asking: Coroutine[Any, Any, bytes], seconds: float, place: Limiter
     ) -> bytes:
-        """Wait for the answer to a question of `who` in the gateway, which `asking` sends, before the request is sent.
+        """Wait up to `seconds` for the answer that `asking` brings to a question of `who` in the gateway.
 
-        At most for `seconds`, and not longer than for a server's question. `place` is released meanwhile. Raises as
-        `ask`."""
+        `place` is released meanwhile. Raises as `ask`."""
         self.away = True
         place.release()
         try:
