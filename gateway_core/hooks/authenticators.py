@@ -71,6 +71,11 @@ class Authenticators:
     def __bool__(self) -> bool:
         return bool(self._hooks)
 
+    def asks_as(self, other: Authenticators) -> bool:
+        """Whether both ask the same plugins in the same order, so that verdicts of one hold for the other."""
+        mine, its = ([(id(it.plugin.instance), it.plugin.on_error) for it in each._hooks] for each in (self, other))
+        return mine == its
+
     def remember(self, plugin: str) -> float:
         """The seconds for which a verdict of a plugin may be remembered."""
         return self._remember[plugin]

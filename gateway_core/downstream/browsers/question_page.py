@@ -72,6 +72,10 @@ class QuestionPageHttp:
         self._authentication = authentication
         self._pending = 0
 
+    def use(self, authentication: Authentication) -> None:
+        """Apply another configuration to the answers that come from now on."""
+        self._authentication = authentication
+
     def handler(self, client: Client, head: RequestHead) -> Handler | None:
         """The handler of a request to a page; None for any other path. Raises `HttpError`."""
         if not head.path.startswith(PAGE_PATH):

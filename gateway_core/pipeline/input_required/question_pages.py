@@ -88,15 +88,21 @@ class QuestionPages:
         self._limit = limit
         self._pages: dict[str, QuestionPage] = {}
         self._address: Callable[[], str] = str
-        self.is_local = False
-        """Whether nothing but browsers on this machine can reach the pages."""
+        self._is_local: Callable[[], bool] = bool
 
     def __len__(self) -> int:
         return len(self._pages)
 
-    def serve_at(self, address: Callable[[], str], *, is_local: bool) -> None:
-        """Give the pages addresses that begin with what `address` returns; empty while they cannot be opened."""
-        self._address, self.is_local = address, is_local
+    def limit_to(self, limit: int) -> None:
+        """Apply another limit; pages above it stay."""
+        self._limit = limit
+
+    def serve_at(self, address: Callable[[], str], is_local: Callable[[], bool]) -> None:
+        """Give the pages addresses that begin with what `address` returns; empty while they cannot be opened.
+
+        `is_local`: whether nothing but browsers on this machine can reach them.
+        """
+        self._address, self._is_local = address, is_local
 
     def open(self, question: Question, call: Call, seconds: float, clean: Callable[[bytes], bytes]) -> QuestionPage:
         """Make a page for a question about a call, for some seconds. `clean` hides secrets in JSON.
@@ -107,7 +113,7 @@ class QuestionPages:
         principal, approvers = call.principal, frozenset(question.ask.approvers)
         if not self._address():
             raise RpcError.of_gateway(REJECTED, "this gateway serves stdio alone, and has no pages")
-        if not (approvers or principal.verified or self.is_local):
+        if not (approvers or principal.verified or self._is_local()):
             why = "nothing proves who opens the page: the agent is not verified, and no approvers are named"
             raise RpcError.of_gateway(REJECTED, why)
         if len(self._pages) >= self._limit:

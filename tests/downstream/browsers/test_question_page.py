@@ -25,7 +25,7 @@ class Site:
     def __init__(self, world: Any, pages: QuestionPages) -> None:
         self.world = world
         self.pages = pages
-        pages.serve_at(lambda: str(world.base), is_local=True)
+        pages.serve_at(lambda: str(world.base), lambda: True)
 
     def open(self, principal: Principal = ALICE, seconds: float = 60, **settings: Any) -> QuestionPage:
         stage: Any = None

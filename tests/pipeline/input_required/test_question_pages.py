@@ -234,7 +234,7 @@ CLAIMED = Principal("ann@10.0.0.1", groups=frozenset({"approvers"}))
 
 def pages(*, is_local: bool = False, limit: int = 10) -> QuestionPages:
     found = QuestionPages(limit)
-    found.serve_at(lambda: "https://gw.example", is_local=is_local)
+    found.serve_at(lambda: "https://gw.example", lambda: is_local)
     return found
 
 
