@@ -168,6 +168,7 @@ def project(folder: Path) -> dict[str, Any]:
 
 def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
+        "audit_log",
         "auth_apikey",
         "auth_jwt",
         "auth_mtls",

@@ -5,7 +5,7 @@ from gateway_security_policy import bounds
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.plugin import SecurityPolicy
 
-from gateway_core import Principal, RpcError
+from gateway_core import Pass, Principal, RpcError
 from gateway_core.testing import make_call, run_hook
 
 ALICE = Principal.proven(
@@ -164,7 +164,7 @@ def test_what_is_refused_at_start(source, message):
 def decide(rules, arguments):
     plugin = SecurityPolicy(SecurityPolicy.Config(rules=rules))
     verdict = run_hook(plugin, "before_call", make_call("t", arguments, principal=ALICE))
-    return "allow" if verdict is None else getattr(verdict, "message", "hide")
+    return "allow" if verdict is None or isinstance(verdict, Pass) else getattr(verdict, "message", "hide")
 
 
 def test_a_rule_without_a_value_allows_nothing_and_denies():
