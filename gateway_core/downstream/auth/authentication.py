@@ -132,6 +132,21 @@ class Authentication:
             raise self._refused()
         return verdict
 
+    async def proven(self, client: Client, head: RequestHead) -> Principal | None:
+        """The principal that a request of a browser proves; None if it brings no credentials, or wrong ones."""
+        try:
+            caller = self._proxies.caller(client.address, head)
+            if caller.principal is None and self._has_credentials(caller, client, head):
+                verdict = self.known(client, head) or await self.ask(client, head)
+                caller = verdict.caller_found
+        except HttpError:
+            return None
+        return caller.principal
+
+    def _has_credentials(self, caller: Caller, client: Client, head: RequestHead) -> bool:
+        certificate = self._certificate(client, head)
+        return certificate is not None or bool(self._credentials(caller, head, certificate).headers)
+
     def _admit(self, network: str) -> None:
         """Raise `HttpError` if unknown credentials from this network have to wait."""
         refusals = self._refusals.get(network)
