@@ -63,6 +63,7 @@ TESTED_IN = {
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
+    "generations/test_reloads.py": ("generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
@@ -94,6 +95,7 @@ TESTED_IN = {
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
+    "hooks/test_loader.py": ("hooks/settings.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),

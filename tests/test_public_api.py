@@ -35,6 +35,8 @@ EXPORTED = {
     "Globs",
     "Health",
     "JsonOption",
+    "Known",
+    "Note",
     "Outcome",
     "Page",
     "Pass",

@@ -43,8 +43,11 @@ class Operations(Protocol):
         """JSON without secrets of the gateway."""
 
 
-def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
-    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests."""
+def application(operations: Operations, token: str, guard: Callable[[], HostGuard]) -> web.Application:
+    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests.
+
+    `guard` returns the present guard of the listener.
+    """
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         return _json({"status": "ok"})
@@ -76,7 +79,7 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard.check(request.headers, any_host=request.path in {HEALTH, READINESS})
+        refused = guard().check(request.headers, any_host=request.path in {HEALTH, READINESS})
         if refused is not None:
             return _problem(refused[1], refused[0])
         if not request.raw_path.startswith("/"):

@@ -45,6 +45,10 @@ class LoopLag:
         self._next: asyncio.TimerHandle | None = None
         self._ended = threading.Event()
 
+    def use(self, plugins: Mapping[str, str]) -> None:
+        """Name other plugins from now on."""
+        self._plugins = plugins
+
     def start(self) -> None:
         """Begin to watch the running loop."""
         self._stamp()

@@ -31,6 +31,11 @@ class CallerHandlers:
         self._presenting = presenting
         self._max_connections = max_connections
 
+    def use(self, authentication: Authentication, presenting: Presenting, max_connections: int) -> None:
+        """Find callers by another configuration from now on, also those that are being found out."""
+        self._authentication, self._presenting = authentication, presenting
+        self._max_connections = max_connections
+
     def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
@@ -55,7 +60,20 @@ class CallerHandlers:
             self._admit(client)
             return self._serve(serve, self._presented(verdict, head), client, head, body)
 
-        return PendingAuthentication(self._authentication.ask(client, head), serve_known)
+        return PendingAuthentication(self._ask(client, head), serve_known)
+
+    async def _ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
+        """`Authentication.ask`, repeated if another configuration has come into force meanwhile."""
+        while True:
+            authentication = self._authentication
+            try:
+                verdict = await authentication.ask(client, head, is_known=is_known)
+            except HttpError:
+                if authentication is self._authentication:
+                    raise
+            else:
+                if authentication is self._authentication:
+                    return verdict
 
     def _serve(
         self, serve: CallerHandler, verdict: Verdict, client: Client, head: RequestHead, body: bytes
@@ -64,7 +82,7 @@ class CallerHandlers:
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
-                again = self._presented(await self._authentication.ask(client, head, is_known=True), head)
+                again = self._presented(await self._ask(client, head, is_known=True), head)
                 if not again.caller_found.proves_same(verdict.caller_found):
                     raise HttpError(401, "these credentials prove other rights than before")
                 return again.until
