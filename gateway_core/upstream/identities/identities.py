@@ -55,7 +55,7 @@ class Identities:
         on_lists_changed: Callable[[str], None],
         on_info: Callable[[ServerInfo], None],
     ) -> None:
-        """`tokens`: the access tokens of principals; without them, those of the gateway's `own` client are sent, if any.
+        """`tokens`: the access tokens of principals; without them, those of `own`, the gateway's client, are sent.
 
         `on_lists_changed`: called with the id of a principal to whom the server announced changed lists.
         """
