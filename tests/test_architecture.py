@@ -104,7 +104,9 @@ TESTED_IN = {
     "testing/test_fakes.py": ("testing/users.py",),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
-    "upstream/auth/test_tokens.py": ("upstream/auth/client_credentials.py", "upstream/auth/endpoint.py"),
+    "upstream/auth/test_tokens.py": (
+        *("upstream/auth/client_credentials.py", "upstream/auth/client_grant.py", "upstream/auth/endpoint.py"),
+    ),
     "downstream/test_app.py": (
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
         *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),
@@ -112,6 +114,7 @@ TESTED_IN = {
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
+    "downstream/browsers/test_page.py": ("downstream/browsers/html_page.py",),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
