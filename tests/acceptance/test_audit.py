@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from .conftest import RAD, Rad, free_port, wait_until
+from .conftest import RAD, Rad, free_port, rad, wait_until
 
 TOML = """
 [mcp.proxy]
@@ -86,6 +86,34 @@ async def test_entries_agree_with_the_journal_of_the_server(gateway: Any, record
     assert [len(entries(running, kind)) for kind in ("start", "stop")] == [1, 1]
     verified = running.run("audit", "verify")
     assert verified.returncode == 0, verified.stdout
+    assert running.run("backtest").returncode == 0, "the same rules decide the same"
+    looser = running.config.with_name("looser.toml")
+    looser.write_text(running.config.read_text().replace('tools = ["repeat"]', 'tools = ["other"]'))
+    found = rad("backtest", "--json", "--config", str(looser))
+    assert found.returncode == 1, found.stderr
+    (different,) = json.loads(found.stdout)["differences"]
+    assert (different["name"], different["was"]["rule"], different["now"]["rule"]) == (
+        "repeat",
+        "no repetition",
+        "the rest",
+    )
+
+
+async def test_entries_name_the_configuration_that_judged_a_call(gateway: Any, recorder: Any) -> None:
+    server = recorder("server")
+    running = gateway(TOML % (server.url, 'payloads = ["record"]'))
+    async with Client(running.url, mode="2026-07-28", read_timeout_seconds=30) as client:
+        await client.call_tool("record", {"call_id": next(IDS)})
+        running.config.write_text(running.config.read_text().replace('tools = ["repeat"]', 'tools = ["record"]'))
+        assert running.run("reload").returncode == 0
+        with pytest.raises(MCPError, match="repeat is closed"):
+            await client.call_tool("record", {"call_id": next(IDS)})
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(30) == 0
+    calls = [one for one in entries(running) if one["method"] == "tools/call"]
+    assert [(one["generation"], one["decision"]) for one in calls] == [(1, "allow"), (2, "refuse")]
+    assert [len(entries(running, kind)) for kind in ("start", "stop")] == [1, 1], "both wrote to the file"
+    assert running.run("audit", "verify").returncode == 0
 
 
 async def test_a_killed_gateway_loses_no_call_that_was_answered(gateway: Any, recorder: Any) -> None:
