@@ -113,6 +113,7 @@ TESTED_IN = {
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
+    "downstream/browsers/test_page.py": ("downstream/browsers/html_page.py",),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
