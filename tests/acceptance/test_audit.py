@@ -99,23 +99,6 @@ async def test_entries_agree_with_the_journal_of_the_server(gateway: Any, record
     )
 
 
-async def test_entries_name_the_configuration_that_judged_a_call(gateway: Any, recorder: Any) -> None:
-    server = recorder("server")
-    running = gateway(TOML % (server.url, 'payloads = ["record"]'))
-    async with Client(running.url, mode="2026-07-28", read_timeout_seconds=30) as client:
-        await client.call_tool("record", {"call_id": next(IDS)})
-        running.config.write_text(running.config.read_text().replace('tools = ["repeat"]', 'tools = ["record"]'))
-        assert running.run("reload").returncode == 0
-        with pytest.raises(MCPError, match="repeat is closed"):
-            await client.call_tool("record", {"call_id": next(IDS)})
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(30) == 0
-    calls = [one for one in entries(running) if one["method"] == "tools/call"]
-    assert [(one["generation"], one["decision"]) for one in calls] == [(1, "allow"), (2, "refuse")]
-    assert [len(entries(running, kind)) for kind in ("start", "stop")] == [1, 1], "both wrote to the file"
-    assert running.run("audit", "verify").returncode == 0
-
-
 async def test_a_killed_gateway_loses_no_call_that_was_answered(gateway: Any, recorder: Any) -> None:
     server = recorder("server")
     toml = TOML % (server.url, 'payloads = ["record"]\nsync = "each"')
