@@ -95,7 +95,6 @@ TESTED_IN = {
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
-    "hooks/test_loader.py": ("hooks/settings.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),
@@ -105,7 +104,9 @@ TESTED_IN = {
     "testing/test_fakes.py": ("testing/users.py",),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
-    "upstream/auth/test_tokens.py": ("upstream/auth/client_credentials.py", "upstream/auth/endpoint.py"),
+    "upstream/auth/test_tokens.py": (
+        *("upstream/auth/client_credentials.py", "upstream/auth/client_grant.py", "upstream/auth/endpoint.py"),
+    ),
     "downstream/test_app.py": (
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
         *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),
