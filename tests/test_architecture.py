@@ -63,6 +63,7 @@ TESTED_IN = {
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
+    "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
     "generations/test_reloads.py": ("generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),

@@ -62,8 +62,9 @@ def _object(instance: Instance, body: bytes) -> dict[str, Any]:
     return value
 
 
-def _answer(instance: Instance, verb: str, page: str, timeout: float = TIMEOUT) -> tuple[int, bytes]:
-    """Status and body of the response. Raises `NotAnswering`."""
+def _answer(instance: Instance, verb: str, page: str, timeout: float | None = None) -> tuple[int, bytes]:
+    """Status and body of the response. Raises `NotAnswering`. `timeout`: in place of `TIMEOUT`."""
+    timeout = TIMEOUT if timeout is None else timeout
     try:
         return _request(instance, verb, f"/admin/{page}", timeout)
     except TimeoutError as error:

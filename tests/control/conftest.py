@@ -14,8 +14,20 @@ from gateway_core.http1.hosts import HostGuard
 
 
 @dataclass
+class FakeReport:
+    shown: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.shown
+
+
+@dataclass
 class FakeOperations:
     ready: bool = True
+    delay: float = 0.0
+    """Seconds that reading the file takes."""
+    problem: Exception | None = None
+    """What is wrong with the file."""
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
 
     pages: dict[str, PluginPage] = field(default_factory=dict)
@@ -28,6 +40,18 @@ class FakeOperations:
 
     def tool(self, name: str) -> dict[str, Any]:
         return {"name": name}
+
+    async def reload(self) -> FakeReport:
+        return await self._of_file("reload")
+
+    async def compare(self) -> FakeReport:
+        return await self._of_file("diff")
+
+    async def _of_file(self, what: str) -> FakeReport:
+        await asyncio.sleep(self.delay)
+        if self.problem is not None:
+            raise self.problem
+        return FakeReport({"asked": what})
 
     def clean(self, data: bytes) -> bytes:
         return data.replace(b"hush", b"[REDACTED]")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
 from gateway_core.cli.inspecting.problems import with_plugins
-from gateway_core.cli.serving.launch import Launch
+from gateway_core.cli.serving.launch import Launch, Version, version_of
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, load
 from gateway_core.errors import ConfigError, FileProblem
@@ -18,6 +17,8 @@ from gateway_core.log import output
 
 SETTLE: Final = 200
 """Milliseconds without a change after which a watched file is read: editors write a file in several steps."""
+LOOK: Final = 1000
+"""Milliseconds between two looks at a watched file."""
 LINK: Final = "..data"
 """The link that Kubernetes replaces when the files of a volume change."""
 
@@ -102,31 +103,33 @@ class PreparedProcess:
             self._targets.discard()
 
 
-async def changes_of(path: Path) -> AsyncIterator[None]:
-    """Yield whenever the file has changed and is complete, however it is replaced, until cancelled."""
+async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
+    """Yield whenever the file has changed and is complete, however it is replaced, until cancelled.
+
+    `read`: the version that the gateway has. Without notice from the system, a look each second finds a change.
+    """
     from watchfiles import awatch  # noqa: PLC0415 - only a watched file needs it
 
     def is_of_file(_change: object, changed: str) -> bool:
         return Path(changed).name in {path.name, LINK}
 
-    known = _mark(path)
-    ended = asyncio.Event()
+    ended, last = asyncio.Event(), read
+    watching = awatch(
+        path.parent,
+        watch_filter=is_of_file,
+        debounce=5 * SETTLE,
+        step=SETTLE,
+        stop_event=ended,
+        recursive=False,
+        rust_timeout=LOOK,
+        yield_on_timeout=True,
+    )
     try:
-        async for _ in awatch(
-            path.parent, watch_filter=is_of_file, debounce=5 * SETTLE, step=SETTLE, stop_event=ended, recursive=False
-        ):
-            mark = _mark(path)
-            if mark is not None and mark != known:
-                known = mark
+        async for noticed in watching:
+            version = version_of(path)
+            if version is not None and version != read and (noticed or version == last):
+                read = version
                 yield
+            last = version
     finally:
         ended.set()
-
-
-def _mark(path: Path) -> tuple[int, ...] | None:
-    """A value that differs for each version of a file; None while there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size

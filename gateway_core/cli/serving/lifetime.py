@@ -176,7 +176,7 @@ async def _reloading(gateway: Gateway, launch: Launch, signals: Signals) -> Asyn
                 await gateway.reload()
 
     async def on_changes() -> None:
-        async for _ in changes_of(launch.path):
+        async for _ in changes_of(launch.path, launch.version):
             signals.reload.set()
 
     tasks = [asyncio.ensure_future(on_signals())]

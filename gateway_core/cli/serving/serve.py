@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gateway_core.cli.instance import Hold, acquire
 from gateway_core.cli.locate import locate
 from gateway_core.cli.serving import port
-from gateway_core.cli.serving.launch import Launch
+from gateway_core.cli.serving.launch import Launch, version_of
 from gateway_core.cli.settings import require_enabled
 from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.config import Config, load
@@ -32,7 +32,7 @@ def start(config: Path | None, *, stdio: bool, watch: bool, ready_fd: int | None
     `detach`. `options`: values from the command line for keys of `[mcp.proxy]`.
     """
     path = locate(config)
-    launch = Launch(path, state_folder(path), options, watch)
+    launch = Launch(path, state_folder(path), options, watch, version_of(path))
     if ready_fd is None:
         _start(launch, stdio=stdio, starter=None)
         return
