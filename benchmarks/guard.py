@@ -80,6 +80,7 @@ _POLICY = (
     + _DEFAULT
 )
 """50 rules, of which the last one decides."""
+_AUDIT = "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("audit_log", *DEFAULT_PLUGINS)) + _DEFAULT
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "guard", "version": "1"},
@@ -244,6 +245,7 @@ async def measured() -> dict[str, Cost]:
         output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)
         ruled, alice = await gateway(scratch, _POLICY), Principal.proven("alice", issuer="keys", groups=["staff"])
+        audited = await gateway(scratch, _AUDIT)
         paths = {
             "request read": reading,
             "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
@@ -252,6 +254,7 @@ async def measured() -> dict[str, Cost]:
             ),
             "usual call with the default plugins": beginning(default, "modern", _PARAMS),
             "the same with a policy of 50 rules": beginning(ruled, "modern", _PARAMS, alice),
+            "the same with an audit log instead": beginning(audited, "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from gateway_core.api import Tool
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
 from gateway_core.cli.locate import locate
@@ -59,6 +60,14 @@ def known_tools(path: Path, name: str | None) -> tuple[dict[str, Any], dict[str,
         return asyncio.run(_now(load(path), name))
     tool = None if name is None else fetch(running, tool_page(name))
     return {} if tool is not None and tool["definition"] is not None else fetch(running, "tools"), tool
+
+
+def tools_in(answer: Mapping[str, Any]) -> list[Tool]:
+    """The published tools in what the control plane says of all tools, with no more of their definitions than hints."""
+    return [
+        Tool(one["name"], one["original_name"], {"annotations": one["annotations"]}, tuple(one["upstreams"]))
+        for one in answer["tools"]
+    ]
 
 
 async def _now(config: Config, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:

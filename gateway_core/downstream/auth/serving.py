@@ -39,13 +39,13 @@ class CallerHandlers:
     def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
-        The request counts for its caller, or for the network of the client while the plugins are asked.
+        While the plugins are asked, the request counts as `Authentication.counts_for` says.
 
         Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
-            head.route.count_for(self._authentication.unproven(client, head).network)
+            head.route.count_for(self._authentication.counts_for(client, head))
             return partial(self._find_out, serve), -math.inf
         head.route.count_for(verdict.caller_found.network)
         self._admit(client)

@@ -7,13 +7,14 @@ decided once for each principal and name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Approvals, Ask, Call, CallResult, Pass, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Known, Note, Pass, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
+from gateway_security_policy.notes import notes
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
@@ -57,19 +58,21 @@ class SecurityPolicy:
         view = self.policy.view(call.principal)
         known = view.known.get((call.method, call.name))
         if known is not None and known.allowed and known.tool is call.tool is not None:
-            return None  # the usual call
-        if call.method in METHOD_OF_LIST:
-            return None
+            return known.passes  # the usual call
+        return None if call.method in METHOD_OF_LIST else self._judged(view, call)
+
+    def _judged(self, view: View, call: Call) -> Ask | Pass | Reject | CallResult | None:
         verdict = _verdict(self.policy.decided(view, call), call)
         if verdict.effect == "allow":
-            return None
+            return None if verdict.rule is None else Pass(verdict.label)
         if not self._enforces:
-            if call.upstreams:
-                self._report.stopped(call, verdict)
-            return None
+            if not call.upstreams:
+                return None
+            self._report.stopped(call, verdict)
+            return Pass(f"{verdict.label} (only reported)")
         if verdict.effect == "ask" and verdict.rule is not None:
             return self._ask(call, verdict.rule)
-        return _refusal(call, verdict.rule)
+        return _refusal(call, verdict)
 
     def _ask(self, call: Call, rule: Rule) -> Ask | Pass | Reject:
         remember, reason = rule.config.remember or "no", rule.config.reason or ""
@@ -92,6 +95,10 @@ class SecurityPolicy:
         if method == "resources/read" and may_have(raw, PUBLIC):
             return _with(result, private_result(raw))
         return None
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Rules that are probably mistakes."""
+        return notes(self.policy.rules, known)
 
     def _page(self, call: Call, raw: bytes) -> bytes:
         view = self.policy.view(call.principal)
@@ -117,10 +124,9 @@ class SecurityPolicy:
         return without_links(method, raw, partial(self.policy.linked, view, upstream))
 
 
-def _refusal(call: Call, rule: Rule | None) -> Reject | CallResult:
-    if rule is None or rule.config.reason is None:
-        return CallResult.unknown(call)
-    return Reject(rule.config.reason, rule=rule.label)
+def _refusal(call: Call, verdict: Verdict) -> Reject | CallResult:
+    reason = None if verdict.rule is None else verdict.rule.config.reason
+    return CallResult.unknown(call, rule=verdict.label) if reason is None else Reject(reason, rule=verdict.label)
 
 
 async def _in_thread(result: CallResult, edit: partial[bytes]) -> CallResult | None:
