@@ -101,6 +101,7 @@ class RateLimit:
             if earlier is not None:
                 message = f"never applies, because limits[{earlier}] comes first and fits all its agents and tools"
                 yield Note(message, f"limits[{number}]")
+            yield from known.about_groups(limit.groups, f"limits[{number}].groups")
             yield from known.about_tools(limit.tools, f"limits[{number}].tools")
 
     @hookimpl
