@@ -93,6 +93,10 @@ TESTED_IN = {
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": ("control/report.py",),
+    "cli/live/test_calls.py": (
+        *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
+        *("control/live.py", "downstream/sessions/listing.py"),
+    ),
     "demo/test_tour.py": (
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),

@@ -62,6 +62,15 @@ def _object(instance: Instance, body: bytes) -> dict[str, Any]:
     return value
 
 
+def act(instance: Instance, page: str, what: str) -> None:
+    """POST `/admin/{page}`. Raises `Failed` if there is no such `what`, `NotAnswering` as `fetch`."""
+    status, _ = _answer(instance, "POST", page)
+    if status == HTTPStatus.NOT_FOUND:
+        raise Failed(f"there is no {what}")
+    if status != HTTPStatus.OK:
+        raise _not_answering(instance, f"HTTP status {status}")
+
+
 def _answer(instance: Instance, verb: str, page: str, timeout: float | None = None) -> tuple[int, bytes]:
     """Status and body of the response. Raises `NotAnswering`. `timeout`: in place of `TIMEOUT`."""
     timeout = TIMEOUT if timeout is None else timeout

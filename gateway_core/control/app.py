@@ -24,18 +24,37 @@ READINESS: Final = "/readyz"
 STATUS: Final = "/admin/status"
 TOOLS: Final = "/admin/tools"
 TOOL: Final = "/admin/tool"
+CALLS: Final = "/admin/calls"
+SESSIONS: Final = "/admin/sessions"
+UPSTREAMS: Final = "/admin/upstreams"
 RELOAD: Final = "/admin/reload"
 DIFF: Final = "/admin/diff"
 RELOAD_TIME: Final = 120.0
 """Seconds that a reload may take: plugins start, and new upstreams connect."""
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
-_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", DIFF, RELOAD, HEALTH, READINESS))
+_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", CALLS, SESSIONS, DIFF, RELOAD, HEALTH, READINESS))
 
 
 class Report(Protocol):
     """The result of a reload, or what one would do."""
 
     def as_json(self) -> dict[str, Any]: ...
+
+
+class Sessions(Protocol):
+    """What the control plane needs from the sessions of agents."""
+
+    def listing(self) -> list[dict[str, Any]]: ...
+    def end_by_key(self, key: str) -> bool:
+        """End a session. Returns whether there is one with this key."""
+
+
+class Calls(Protocol):
+    """What the control plane needs from the calls in flight."""
+
+    def listing(self) -> list[dict[str, Any]]: ...
+    def cancel(self, exchange_id: str) -> bool:
+        """End a call. Returns whether there is one with this id."""
 
 
 class Operations(Protocol):
@@ -52,6 +71,13 @@ class Operations(Protocol):
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`."""
 
+    def reconnect(self, name: str) -> bool:
+        """Connect to an upstream again. Returns whether there is one with this name."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def live(self) -> Calls: ...
     @property
     def pages(self) -> Mapping[str, PluginPage]:
         """The pages of plugins, by path."""
@@ -101,6 +127,19 @@ def application(
 
         return handler
 
+    def acting(act: Callable[[], Callable[[str], bool]], what: str, done: str) -> Handler:
+        """POST for one thing, which the last but one part of the path names. `act` returns the function to call."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if not _has_token(request, token):
+                return _problem("the admin token is required", 401, _CHALLENGE)
+            name = request.match_info["name"]
+            if not act()(name):
+                return _problem(f"there is no such {what}", 404)
+            return _json({done: name}, clean=operations.clean)
+
+        return handler
+
     async def of_plugin(request: web.Request, found: PluginPage) -> web.StreamResponse:
         page = found.page
         if not _has_token(request, token) and not _has_token(request, page.token):
@@ -133,6 +172,13 @@ def application(
     app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
     app.router.add_get(DIFF, of_file(operations.compare))
     app.router.add_post(RELOAD, of_file(operations.reload))
+    app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
+    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(lambda: operations.live.cancel, "call", "cancelled"))
+    app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))
+    app.router.add_post(f"{SESSIONS}/{{name}}/end", acting(lambda: operations.sessions.end_by_key, "session", "ended"))
+    app.router.add_post(
+        f"{UPSTREAMS}/{{name}}/reconnect", acting(lambda: operations.reconnect, "upstream", "reconnecting")
+    )
     return app
 
 

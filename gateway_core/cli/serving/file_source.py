@@ -62,7 +62,7 @@ class FileSource:
     def read(self) -> Config:
         path = self._launch.path
         try:
-            config = load(path, state=self._launch.folder, options=self._launch.options)
+            config = load(path, state=self._launch.folder, options=self._launch.overrides)
         except ConfigError as error:
             raise ConfigError(with_plugins(error, path)) from None
         if not config.proxy.enable:

@@ -20,7 +20,7 @@ class Launch:
     """The configuration file."""
     folder: Path
     """The state folder."""
-    options: Mapping[str, Any]
+    overrides: Mapping[str, Any]
     """Values from the command line for keys of `[mcp.proxy]`."""
     watch: bool = False
     """Whether the file is watched."""

@@ -44,7 +44,7 @@ def start(config: Path | None, *, stdio: bool, watch: bool, ready_fd: int | None
 
 def _start(launch: Launch, *, stdio: bool, starter: Starter | None) -> None:
     path, folder = launch.path, launch.folder
-    settings = load(path, state=folder, options=launch.options)
+    settings = load(path, state=folder, options=launch.overrides)
     require_enabled(settings)
     proxy = settings.proxy
     if stdio:
