@@ -20,6 +20,7 @@ from loguru import logger
 from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
+from gateway_core.catalog.profiles.remarks import Remark
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, unprotected
 from gateway_core.control import ControlPlane, report
@@ -193,9 +194,9 @@ class Gateway:
         await self.health.wait_first_attempts(timeout)
         await self.catalog.settled()
 
-    async def serve_stdio(self) -> None:
-        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
-        self._stdio = self.downstream.stdio_server()
+    async def serve_stdio(self, profile: str = "") -> None:
+        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it. `profile`: of the agent."""
+        self._stdio = self.downstream.stdio_server(profile=profile)
         try:
             await self._stdio.run()
         finally:
@@ -300,10 +301,20 @@ class Gateway:
             ],
         }
 
-    def tools(self) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
-        return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())
+    def tools(self, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools`: the tools that agents see, and how name conflicts were resolved.
 
-    def tool(self, name: str) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools NAME`: one tool by its published name, or as `upstream:tool`."""
-        return report.tool(name, self.catalog.tool(name))
+        Raises `UnknownProfile`.
+        """
+        snapshot, notes = self.catalog.shown(profile)
+        return report.tools(snapshot, self.pool.upstreams, notes)
+
+    def remarks(self) -> dict[str, list[Remark]]:
+        """Profile -> what of it has no effect on the present catalog."""
+        catalog = self.catalog
+        return {name: catalog.profiles.remarks(catalog.snapshot, name) for name in catalog.profiles.profiles}
+
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`. Raises as `tools`."""
+        self.catalog.shown(profile)
+        return report.tool(name, self.catalog.tool(name, profile=profile))

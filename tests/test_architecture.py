@@ -57,6 +57,7 @@ TESTED_IN = {
     "http1/test_connection.py": ("http1/flow.py",),
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
+    "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
     "exchange/test_exchange.py": ("exchange/progress.py",),
     "hooks/test_chain.py": ("hooks/failures.py", "hooks/implementations.py", "hooks/verdicts.py"),

@@ -186,6 +186,10 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Called by the core: this call with what stands behind its name, and the catalog's entry of a tool."""
         return _replace(self, tool=tool, _served=served)
 
+    def with_arguments(self, raw: bytes) -> Call:
+        """Called by the core: this call with other arguments, as JSON."""
+        return self if raw is self.raw_arguments else _replace(self, raw_arguments=raw, _decoded={})
+
     def with_listed(self, listed: Mapping[str, Published]) -> Call:
         """Called by the core: this call of a list method with the names in the list."""
         return _replace(self, listed=listed)

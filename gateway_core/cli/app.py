@@ -130,6 +130,9 @@ def start(
     stdio: Annotated[
         bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
     ] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
+    ] = "",
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Start the gateway.
@@ -141,7 +144,8 @@ def start(
     """
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
-    raise typer.Exit(run(config, detach=detach, stdio=stdio, host=host, port=port, ready_fd=ready_fd))
+    code = run(config, detach=detach, stdio=stdio, profile=profile, host=host, port=port, ready_fd=ready_fd)
+    raise typer.Exit(code)
 
 
 @proxy.command(cls=Command)
@@ -195,6 +199,10 @@ def check(
 @proxy.command(cls=Command)
 def tools(
     name: Annotated[str | None, typer.Argument(help="One tool: show its arguments and how to call it.")] = None,
+    *,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="What the agents of this profile see.")
+    ] = "",
     config: ConfigOption = None,
     _state: StateDirOption = None,
     as_json: JsonOption = False,
@@ -208,7 +216,7 @@ def tools(
     """
     from gateway_core.cli.tools.listing import tools as run  # noqa: PLC0415
 
-    run(config, name, as_json=as_json)
+    run(config, name, profile=profile, as_json=as_json)
 
 
 @proxy.command(cls=Command)

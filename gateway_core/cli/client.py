@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance, connectable
+from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 
 TIMEOUT: Final = 2.0
@@ -24,7 +25,10 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
-    """GET `/admin/{page}` of the control plane. Raises `NotAnswering`; takes `TIMEOUT` seconds at most."""
+    """GET `/admin/{page}` of the control plane; takes `TIMEOUT` seconds at most.
+
+    Raises `NotAnswering`, and `Failed` if what the page is about does not exist.
+    """
     try:
         status, body = _get(instance, f"/admin/{page}")
     except TimeoutError as error:
@@ -33,6 +37,8 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
         raise _not_answering(instance, str(error) or type(error).__name__) from error
     except http.client.HTTPException as error:
         raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
+    if status == 404 and (reason := _reason(body)):
+        raise Failed(reason)
     if status != 200 or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
@@ -67,6 +73,16 @@ def _get(instance: Instance, path: str) -> tuple[int, bytes]:
         if len(body) <= MAX_ANSWER and not answer.isclosed():
             raise http.client.IncompleteRead(body)
         return answer.status, body
+
+
+def _reason(body: bytes) -> str:
+    """The reason in an error of the control plane; empty if the body is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    reason = value.get("error") if isinstance(value, dict) else None
+    return reason if isinstance(reason, str) else ""
 
 
 @contextmanager

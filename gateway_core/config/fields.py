@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,8 +18,10 @@ from pydantic_core import PydanticCustomError
 
 from gateway_core.config.keys import algorithms
 from gateway_core.http1.hosts import leads_to_loopback
+from gateway_core.mcp.profile_address import PROFILE_NAME
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # server/tools, Tool Names
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
@@ -259,6 +262,17 @@ def _network(value: str) -> str:
         raise mistake("must be an address or a network, such as 10.0.0.0/8, without bits beyond its length") from None
 
 
+def _json_value(value: Any) -> Any:
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if not isinstance(value, dict | list | str | bool | int | float) or (
+        isinstance(value, float) and not isfinite(value)
+    ):
+        raise mistake("must be text, a finite number, a boolean, a list or a table: JSON has nothing else")
+    for part in parts:
+        _json_value(part)
+    return value
+
+
 def _retry(value: Any) -> Any:
     rules = list(value.values()) if isinstance(value, dict) else [value]
     if any(rule not in ("never", "safe") for rule in rules):
@@ -297,4 +311,14 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 StateKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_state_key)], ...], BeforeValidator(as_tuple)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
+JsonValues = dict[Annotated[str, AfterValidator(_filled)], Annotated[Any, AfterValidator(_json_value)]]
+ProfileName = Annotated[
+    str,
+    AfterValidator(
+        _matching(PROFILE_NAME, 'must be 1 to 64 letters, digits, "_" or "-", the first a letter or a digit')
+    ),
+]
+ToolName = Annotated[
+    str, AfterValidator(_matching(_TOOL_NAME, 'must be 1 to 128 letters, digits, "_", "-" or ".", as MCP has them'))
+]
 Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

@@ -36,6 +36,7 @@ from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
+    ProfileConfig,
     Section,
     SecurityConfig,
     TrustedProxiesConfig,
@@ -274,6 +275,9 @@ class ProxyConfig(Section):
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
     upstreams: Annotated[tuple[UpstreamConfig, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The MCP servers, in order."
+    )
+    profiles: Annotated[tuple[ProfileConfig, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), description="Views of the gateway for some agents."
     )
     plugins: Annotated[tuple[PluginEntry, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The plugins, in the order in which they run. Without it, the default set."

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from loguru import logger
 
+from gateway_core.errors import UnknownProfile
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
@@ -30,8 +31,8 @@ class Operations(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
-    def tool(self, name: str) -> dict[str, Any]: ...
+    def tools(self, profile: str = "") -> dict[str, Any]: ...
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
     def clean(self, data: bytes) -> bytes:
         """JSON without secrets of the gateway."""
 
@@ -49,7 +50,10 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, {"WWW-Authenticate": "Bearer"})
-            return _json(page(request), clean=operations.clean)
+            try:
+                return _json(page(request), clean=operations.clean)
+            except UnknownProfile as problem:
+                return _problem(str(problem), 404)
 
         return handler
 
@@ -66,8 +70,11 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
     app.router.add_get(HEALTH, healthz)
     app.router.add_get(READINESS, readyz)
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
-    app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
-    app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
+    app.router.add_get(TOOLS, with_token(lambda request: operations.tools(request.query.get("profile", ""))))
+    app.router.add_get(
+        TOOL,
+        with_token(lambda request: operations.tool(*(request.query.get(key, "") for key in ("name", "profile")))),
+    )
     return app
 
 

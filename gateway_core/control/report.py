@@ -89,6 +89,7 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
         "tools": [
             {
                 "name": entry.name,
+                "published_name": entry.published,
                 "original_name": entry.original,
                 "upstreams": [owner.name for owner in entry.upstreams],
                 "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",

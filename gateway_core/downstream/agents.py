@@ -42,10 +42,10 @@ def principal_of(client_info: bytes, caller: Caller) -> Principal:
         info = _ClientInfo()
     name, version, address = _printable(info.name), _printable(info.version), caller.address
     if caller.principal is not None:
-        return replace(caller.principal, client_name=name, client_version=version, address=address)
-    return Principal(
-        id=f"{_identity(info.name, name)}@{address}", client_name=name, client_version=version, address=address
-    )
+        principal = caller.principal
+    else:
+        principal = Principal(id=f"{_identity(info.name, name)}@{address}")
+    return replace(principal, client_name=name, client_version=version, address=address, profile=caller.profile)
 
 
 def _identity(claimed: str, printable: str) -> str:

@@ -9,6 +9,7 @@ from gateway_core.config import ProxyConfig
 from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
@@ -84,8 +85,12 @@ class Downstream:
             subscriptions=subscriptions,
         )
 
-    def stdio_server(self, stdin: int | None = None, stdout: int | None = None) -> StdioServer:
-        """The server of one agent on stdin and stdout, or on other descriptors; not started yet."""
+    def stdio_server(self, stdin: int | None = None, stdout: int | None = None, *, profile: str = "") -> StdioServer:
+        """The server of one agent on stdin and stdout, or on other descriptors; not started yet.
+
+        `profile`: of the agent; without it, the default profile if there is one.
+        """
+        profile = profile or default_profile(self._config.profiles)
         modern = ModernRequests(self._catalog, self._calls, self.subscriptions)
         return StdioServer(
             self._config,
@@ -94,4 +99,5 @@ class Downstream:
             sessions=self.sessions,
             legacy=self._legacy,
             modern=modern,
+            profile=profile,
         )

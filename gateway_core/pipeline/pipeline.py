@@ -270,7 +270,7 @@ class Delivery(msgspec.Struct, eq=False):
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
         exchange, catalog = self.exchange, self.pipeline.catalog
         method, principal = exchange.method, exchange.agent.principal
-        if catalog.snapshot.private:
+        if catalog.snapshot.private or principal.profile:
             await catalog.prepare(exchange)
         target = find(catalog, method, params.name, principal, params)
         # Tasks may be older than this process.
@@ -287,13 +287,17 @@ class Delivery(msgspec.Struct, eq=False):
         found = self._target = find(
             self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
         )
-        return rewritten.with_target(found, None if found is None else found.tool)
+        call = rewritten.with_target(found, None if found is None else found.tool)
+        if found is None or found.preset is None:
+            return call
+        return call.with_arguments(found.preset.enforced_in(call.raw_arguments))
 
     def _list(self, call: Call, params: Params) -> CallResult:
         raw = params.others.get("cursor")
         cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, cursor, call.principal.id), era=era)
+        principal, page = call.principal, self.pipeline.catalog.page
+        return CallResult(raw=page(call.method, era, cursor, principal.id, principal.profile), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
+from gateway_core.cli.inspecting.profiles import unknown_profiles, with_lines
 from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
@@ -31,11 +32,11 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
         raise
-    found, notes = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings))
+    found, notes = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings))
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
     proxy, rows = settings.proxy, found or _from_file(settings)
     authenticates = any("authenticate" in plugin.hooks for plugin in loaded)
-    warnings = exposure(proxy, authenticates=authenticates)
+    warnings = [*exposure(proxy, authenticates=authenticates), *unknown_profiles(settings)]
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -93,10 +94,11 @@ def _replicas(config: Config) -> list[str]:
     return [*declared(config.proxy), *undeclared(config.proxy).values()]
 
 
-async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str]]:
-    """Connect once; returns the state of each upstream, and the notes on replicas."""
+async def _try_upstreams(path: Path, config: Config) -> tuple[list[dict[str, Any]], list[str]]:
+    """Connect once; returns the state of each upstream, and the notes on replicas and profiles."""
     async with local_gateway(config) as gateway:
-        return gateway.status()["upstreams"], gateway.tools()["notes"]
+        notes = [*gateway.tools()["notes"], *with_lines(path, config, gateway.remarks())]
+        return gateway.status()["upstreams"], notes
 
 
 def _line(one: dict[str, Any]) -> str:

@@ -17,11 +17,14 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     """The client's address in its canonical form, as a trusted proxy names it if there is one."""
     principal: Principal | None = None
     """Who was verified; None for a client that proves nothing."""
+    profile: str = ""
+    """The profile through which the caller sees the gateway; empty without one."""
 
     @property
     def key(self) -> str:
-        """Whose sessions the caller may use: those of the principal, or of the address."""
-        return self.address if self.principal is None else self.principal.id
+        """Whose sessions the caller may use: those of the principal, or of the address, in the same profile."""
+        who = self.address if self.principal is None else self.principal.id
+        return f"\0{self.profile}\0{who}" if self.profile else who
 
     @property
     def network(self) -> str:
@@ -34,6 +37,12 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
         if mine is None or theirs is None:
             return mine is theirs
         return mine == theirs and mine.claims == theirs.claims
+
+
+@lru_cache(maxsize=4096)
+def in_profile(caller: Caller, profile: str) -> Caller:
+    """The same caller with a profile; the same object each time."""
+    return Caller(caller.address, caller.principal, profile)
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from gateway_core.downstream.auth.authentication import Authentication, Verdict
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.pending import PendingAuthentication
+from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.http1.application import Client, Handler, PendingResponse
@@ -24,34 +25,42 @@ CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Respon
 class CallerHandlers:
     """Makes the handlers of the HTTP server from those that need to know the caller."""
 
-    def __init__(self, authentication: Authentication, max_connections: int) -> None:
+    def __init__(self, authentication: Authentication, profiles: ProfileChoice, max_connections: int) -> None:
         self._authentication = authentication
+        self._profiles = profiles
         self._max_connections = max_connections
 
-    def handler(self, client: Client, head: RequestHead, serve: CallerHandler) -> tuple[Handler, float]:
+    def handler(
+        self, client: Client, head: RequestHead, serve: CallerHandler, profile: str | None
+    ) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
-        Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place.
+        `profile`: the one that the address names, if any. Raises `HttpError`: 401 for credentials that are known to be
+        refused, 503 if the connection has no place, and as `ProfileChoice.place`.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
-            return partial(self._find_out, serve), -math.inf
+            return partial(self._find_out, serve, profile), -math.inf
         self._admit(client)
+        caller = self._profiles.place(verdict.caller_found, profile)
         if verdict.until == math.inf:
-            return partial(serve, verdict.caller_found), verdict.until
-        return partial(self._serve, serve, verdict), verdict.until
+            return partial(serve, caller), verdict.until
+        return partial(self._serve, partial(serve, caller), verdict), verdict.until
 
-    def _find_out(self, serve: CallerHandler, client: Client, head: RequestHead, body: bytes) -> PendingResponse:
+    def _find_out(
+        self, serve: CallerHandler, profile: str | None, client: Client, head: RequestHead, body: bytes
+    ) -> PendingResponse:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
             self._admit(client)
-            return self._serve(serve, verdict, client, head, body)
+            caller = self._profiles.place(verdict.caller_found, profile)
+            return self._serve(partial(serve, caller), verdict, client, head, body)
 
         return PendingAuthentication(self._authentication.ask(client, head), serve_known)
 
     def _serve(
-        self, serve: CallerHandler, verdict: Verdict, client: Client, head: RequestHead, body: bytes
+        self, serve: Handler, verdict: Verdict, client: Client, head: RequestHead, body: bytes
     ) -> Response | PendingResponse:
-        found = serve(verdict.caller_found, client, head, body)
+        found = serve(client, head, body)
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
