@@ -201,7 +201,7 @@ async def reading() -> None:
     assert meta_of(message_of(body).members)
 
 
-_READER = RequestReader(lambda size: None)
+_READER = RequestReader(lambda owner, size: None)
 _HEADS = [_HEAD.replace(b"Content-Type", b"Traceparent: 00-%032x-01\r\nContent-Type" % number) for number in (1, 2)]
 
 

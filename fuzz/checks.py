@@ -147,7 +147,7 @@ def lines(data: bytes) -> None:
 
 def read_requests(data: bytes, size: int, limit: int = LIMIT) -> Iterator[tuple[RequestHead, bytes]]:
     """The head and body of each complete request in `data`, which is fed in pieces. Raises `HttpError`."""
-    reader, head = RequestReader(lambda size: None), None
+    reader, head = RequestReader(lambda owner, size: None), None
     for start in range(0, len(data), size):
         reader.feed(data[start : start + size])
         while (head := head or reader.head()) is not None and (body := reader.body(head, limit)) is not None:

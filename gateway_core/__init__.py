@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from gateway_core.api import (
         Answer,
         Ask,
+        AuthenticationEnded,
         Call,
+        CallEnded,
         CallResult,
         Claim,
         ClientCertificate,
         ConfigPath,
         Credentials,
+        Decision,
         Era,
+        Event,
         Health,
         Outcome,
+        Pass,
         Plugin,
         PluginConfig,
         Principal,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
         UpstreamView,
         tier_of,
     )
+    from gateway_core.api.approving.approvals import Approvals, Remember
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -48,8 +54,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Approvals",
     "Ask",
+    "AuthenticationEnded",
     "Call",
+    "CallEnded",
     "CallResult",
     "Claim",
     "ClientCertificate",
@@ -59,15 +68,19 @@ __all__ = [
     "ConfigOption",
     "ConfigPath",
     "Credentials",
+    "Decision",
     "Era",
+    "Event",
     "Health",
     "JsonOption",
     "Outcome",
+    "Pass",
     "Plugin",
     "PluginConfig",
     "Principal",
     "Published",
     "Reject",
+    "Remember",
     "RpcError",
     "Tier",
     "Tool",
@@ -80,11 +93,13 @@ __all__ = [
     "tier_of",
 ]
 _ELSEWHERE = {
+    "Approvals": "gateway_core.api.approving.approvals",
     "CommandContext": "gateway_core.cli.plugin_commands.context",
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
     "JsonOption": "gateway_core.cli.options",
+    "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",

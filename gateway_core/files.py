@@ -1,4 +1,4 @@
-"""Files that the gateway keeps: read only if others cannot change them, and replaced atomically."""
+"""Files that the gateway keeps: used only if they are not others' files, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -71,3 +71,32 @@ def replace(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def append_to(path: Path) -> int:
+    """Open a file to append to it; a new one has mode 0600. Returns the descriptor. Raises `OSError`.
+
+    Where several users may create files, the name can be taken: neither a file nor a link of another user is used.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        _refuse_foreign(path, os.lstat(path))
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):  # a terminal or pipe may be of any user
+            _refuse_foreign(path, status)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_foreign(path: Path, status: os.stat_result) -> None:
+    """Raise `OSError` for a file that belongs neither to this user nor to root."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise OSError(f"{path} belongs to another user; remove it")

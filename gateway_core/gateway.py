@@ -31,17 +31,17 @@ from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.generations.generation import Common, generation
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.log import output
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
-from gateway_core.pipeline.router import Router
-from gateway_core.sealing import Seal
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
@@ -81,11 +81,9 @@ class Gateway:
 
         `logins`: the file of the operator's logins at upstreams.
         """
-        self.config = config
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
-        self.chain = Chain(plugins.load(proxy.plugins, source))
-        self._seal = Seal([key.get_secret_value() for key in proxy.state_keys])
+        chain = Chain(plugins.load(proxy.plugins, source))
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
@@ -94,15 +92,9 @@ class Gateway:
         has_logins = any(it.auth is not None and it.auth.grant == "authorization_code" for it in proxy.upstreams)
         self._logins = Logins(logins if has_logins else None, held)
         self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=self._logins)
-        self.catalog = Catalog(
-            proxy, self.pool.upstreams, self.chain.resolve_conflict, self._seal, memory, budget=self.budget
-        )
-        self.health = HealthMonitor(self.pool.upstreams, self.chain, self.catalog.rebuild)
-        self.input_required = InputRequired(proxy, self._seal)
-        router = Router(self.chain, self.input_required)
-        self.pipeline = Pipeline(
-            proxy, self.catalog, router, self.chain, self.health.wait_first_lists, clean=held.clean
-        )
+        self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
+        common = Common(self.budget, self.health.wait_first_lists, held.clean)
+        self._now = generation(config, chain, self.pool.upstreams, common, memory=memory)
         self.downstream = Downstream(
             config=proxy,
             budget=self.budget,
@@ -110,7 +102,7 @@ class Gateway:
             catalog=self.catalog,
             store=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
-            authenticators=self.chain.authenticators,
+            authenticators=chain.authenticators,
             ready=lambda: self.ready,
         )
         self.input_required.of_plugins.counted_by(self.downstream.gate)
@@ -127,6 +119,31 @@ class Gateway:
         self._serving = False
         self._stopping: asyncio.Task[None] | None = None
         self.draining = False
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._now.config
+
+    @property
+    def chain(self) -> Chain:
+        """The plugins of the configuration in force."""
+        return self._now.chain
+
+    @property
+    def catalog(self) -> Catalog:
+        """What agents see now."""
+        return self._now.catalog
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Where requests begin now."""
+        return self._now.pipeline
+
+    @property
+    def input_required(self) -> InputRequired:
+        """Serves calls with several rounds."""
+        return self._now.input_required
 
     @property
     def ready(self) -> bool:
@@ -286,6 +303,7 @@ class Gateway:
             "calls": self.pipeline.calls,
             "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
+            "log": {"warnings": output.warnings()},
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),
                 *(report.disabled(upstream) for upstream in self.config.disabled),
@@ -296,6 +314,7 @@ class Gateway:
                     "version": plugin.version,
                     "hooks": list(plugin.hooks),
                     "on_error": plugin.on_error,
+                    "warnings": list(plugin.warnings),
                 }
                 for plugin in self.chain.plugins
             ],
@@ -306,8 +325,11 @@ class Gateway:
 
         Raises `UnknownProfile`.
         """
-        snapshot, notes = self.catalog.shown(profile)
-        return report.tools(snapshot, self.pool.upstreams, notes)
+        catalog, profiles = self.catalog, self.catalog.profiles
+        if not profile:
+            return report.tools(catalog.snapshot, self.pool.upstreams, catalog.notes())
+        notes = [remark.text for remark in profiles.remarks(catalog.snapshot, profile)]
+        return report.tools(profiles.of(catalog.snapshot, profile), self.pool.upstreams, notes)
 
     def remarks(self) -> dict[str, list[Remark]]:
         """Profile -> what of it has no effect on the present catalog."""
@@ -316,5 +338,5 @@ class Gateway:
 
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`. Raises as `tools`."""
-        self.catalog.shown(profile)
+        self.catalog.profiles.check(profile)
         return report.tool(name, self.catalog.tool(name, profile=profile))

@@ -17,7 +17,7 @@ import math
 import secrets
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -42,12 +42,13 @@ class Seal:
         self._ciphers = [AESGCM(_derived(key, b"seal", 32)) for key in material]
         self._stable = [AESSIV(_derived(key, b"stable", 64)) for key in material]
         # Processes share only the wall clock; within one process, its jumps must have no effect.
-        self._clock = time.time if keys else time.monotonic
+        self.clock: Final[Callable[[], float]] = time.time if keys else time.monotonic
+        """The clock of its tokens, in seconds."""
 
     def seal(self, binding: Binding, content: bytes, life: float = math.inf) -> str:
         """`content` as a URL-safe token that `open` accepts for `life` seconds with the same binding."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        plain = _LAPSE.pack(self._clock() + life) + content
+        plain = _LAPSE.pack(self.clock() + life) + content
         return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, plain, _bound(binding))).decode()
 
     def open(self, binding: Binding, text: str) -> bytes | None:
@@ -59,7 +60,7 @@ class Seal:
             except (InvalidTag, ValueError):
                 continue
             (lapses,) = _LAPSE.unpack_from(plain)
-            return plain[_LAPSE.size :] if self._clock() < lapses else None
+            return plain[_LAPSE.size :] if self.clock() < lapses else None
         return None
 
     def seal_stable(self, binding: Binding, content: bytes) -> str:

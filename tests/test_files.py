@@ -75,3 +75,29 @@ def test_a_private_file_that_others_may_read_is_not_read(tmp_path: Path, mode: i
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         files.read(tmp_path / "none", 100)
+
+
+def test_a_file_that_is_appended_to_is_private_and_may_be_reached_by_a_link(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "link").symlink_to(log)
+    for path in (log, tmp_path / "link"):
+        descriptor = files.append_to(path)
+        os.write(descriptor, b"x")
+        os.close(descriptor)
+    assert log.read_bytes() == b"xx"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_nothing_is_appended_to_what_another_user_made(tmp_path: Path, kind: str) -> None:
+    mine, path = tmp_path / "mine", tmp_path / "log"
+    mine.write_bytes(b"mine")
+    if kind == "link":
+        path.symlink_to(mine)
+    else:
+        path.write_bytes(b"")
+    os.lchown(path, 1234, 1234)
+    with pytest.raises(OSError, match="log belongs to another user"):
+        files.append_to(path)
+    assert mine.read_bytes() == b"mine"

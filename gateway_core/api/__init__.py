@@ -1,14 +1,16 @@
 """The types that plugins use: identities, calls, results, verdicts, tools, upstreams, conflicts; read-only."""
 
 from gateway_core.api.asking import Action, Answer, Answers, Ask, GivenAnswer
-from gateway_core.api.call import Call, CallResult, Outcome, Reject, Tool
+from gateway_core.api.call import Call, CallResult, Outcome, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
+from gateway_core.api.events import AuthenticationEnded, CallEnded, Decision, Event
 from gateway_core.api.identity import Credentials, Principal
 from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
 from gateway_core.api.served import Published
 from gateway_core.api.tier import Tier, tier_of
 from gateway_core.api.turns import Turns
 from gateway_core.api.upstream import Health, UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.api.verdict import Pass, Reject
 from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.literals import Era, Kind, Transport
 
@@ -17,17 +19,22 @@ __all__ = [
     "Answer",
     "Answers",
     "Ask",
+    "AuthenticationEnded",
     "Call",
+    "CallEnded",
     "CallResult",
     "Claim",
     "ClientCertificate",
     "ConfigPath",
     "Credentials",
+    "Decision",
     "Era",
+    "Event",
     "GivenAnswer",
     "Health",
     "Kind",
     "Outcome",
+    "Pass",
     "Plugin",
     "PluginConfig",
     "Principal",

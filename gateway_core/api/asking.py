@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -39,6 +40,11 @@ class Ask:
     """The name of this question among those of the plugin about one call: letters, digits, `.`, `_` and `-`."""
     lifetime: float | None = None
     """Seconds that the user has for the answer; at most, and by default, `question_timeout`."""
+    approves: bool = False
+    """Whether accepting approves this very call, so that `Approvals` of no other plugin asks for that again.
+
+    `message` must then show the whole call.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class GivenAnswer(msgspec.Struct, array_like=True, frozen=True):
     action: Action
     content: bytes = b""
     """The JSON of the form's values; empty if there are none."""
+    approves: bool = False
+    """See `Ask`."""
 
     def answer(self) -> Answer:
         """The answer as the plugin sees it."""
@@ -98,14 +106,26 @@ class Answers:
             found = self._of[plugin] = MappingProxyType(found)
         return found
 
+    def approval(self, subject: Callable[[], bytes]) -> Answer | None:
+        """The latest answer, to any plugin, whether the call whose digest `subject` returns may be made."""
+        own = [it for it in self.given if it.approves]
+        digest = subject() if own else b""
+        found = [it for it in own if hmac.compare_digest(it.subject, digest)]
+        return found[-1].answer() if found else None
+
+
+_FINE: Final = re.compile(rb"(?=\d*\.\d)[\d.]{17,}|\d{16,}[eE]")
+"""A number with a fraction or an exponent and more digits than those that always make another double."""
+
 
 def digest(name: str, raw_arguments: bytes) -> str:
     """A digest of a call's name and arguments, independent of white space and the order of members."""
     arguments: Any = None
     if raw_arguments:
         try:
-            arguments = jsonrpc.value(raw_arguments)
-        except RpcError:  # bind ambiguous JSON by its exact text
+            # Ambiguous JSON is bound by its exact text, and so are numbers that a server may read more exactly.
+            arguments = raw_arguments.decode() if _FINE.search(raw_arguments) else jsonrpc.value(raw_arguments)
+        except RpcError:
             arguments = raw_arguments.decode()
     text = json.dumps([name, arguments], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

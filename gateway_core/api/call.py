@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -256,6 +255,8 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     """The upstream that answered; None when the gateway or a plugin did."""
     era: Era | None = None
     """The protocol era of `raw`; None if a plugin or the gateway made the result for no particular era."""
+    rule: str = ""
+    """The rule by which a plugin made it, for plugins that observe calls; no agent sees it."""
     _decoded: list[Any] = msgspec.field(default_factory=list)
 
     @property
@@ -306,29 +307,15 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
         return cls(error=drop_traceback(error), outcome=outcome, upstream=upstream)
 
     @classmethod
-    def unknown(cls, call: Call) -> CallResult:
+    def unknown(cls, call: Call, *, rule: str = "") -> CallResult:
         """The answer to a name that no upstream serves: return it from `before_call` to hide that a name exists."""
-        return cls.failed(unknown_name(call), Outcome.REFUSED)
+        return cls(error=unknown_name(call), outcome=Outcome.REFUSED, rule=rule)
 
     @classmethod
-    def refused(cls, message: str, *, upstream: str | None = None) -> CallResult:
+    def refused(cls, message: str, *, upstream: str | None = None, rule: str = "") -> CallResult:
         """A refusal by a plugin. `upstream`: where the call was executed, if only its result is withheld."""
         outcome = Outcome.REFUSED if upstream is None else Outcome.ERROR
-        return cls.failed(RpcError.of_gateway(REJECTED, message), outcome, upstream)
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A refusal. The agent gets a JSON-RPC error with `code` and `message`.
-
-    `retry_after`: seconds until a retry may succeed; the agent gets it as `data.retryAfterMs`. `data`: further members
-    of the error's `data`, JSON values by name.
-    """
-
-    message: str
-    code: int = REJECTED
-    retry_after: float | None = None
-    data: Mapping[str, Any] = field(default_factory=ReadOnlyDict, hash=False)
+        return cls(error=RpcError.of_gateway(REJECTED, message), outcome=outcome, upstream=upstream, rule=rule)
 
 
 def unknown_name(call: Call) -> RpcError:

@@ -105,6 +105,10 @@ class UpstreamFacts:
         """Set the state."""
         self.state = state
 
+    def place(self, order: int) -> None:
+        """Set the position in the configuration file."""
+        self.order = order
+
     def negotiated(self, era: Era) -> None:
         """Set the era of the last handshake."""
         self.era = era

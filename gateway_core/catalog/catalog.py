@@ -62,19 +62,21 @@ class Catalog:
         memory: Memory | None = None,
         *,
         budget: MemoryBudget | None = None,
+        before: Catalog | None = None,
     ) -> None:
         """`memory`: the names that an earlier process recorded; this process records its names there, too.
 
-        `budget` counts what principals see of private lists.
+        `budget` counts what principals see of private lists. `before`: the catalog that this one is to replace; the log
+        names only what differs from it.
         """
-        self._memory = memory or Memory(config)
+        self.memory: Final = memory or Memory(config)
         self._undeclared = undeclared(config)
         self._upstreams = tuple(upstreams)
         self._by_name = {upstream.name: upstream for upstream in upstreams}
         self._listeners: list[Listener] = []
-        self._lists = Lists(config.limits.page_size, seal)
+        lists = self._lists = Lists(config.limits.page_size, seal)
         self.tasks: Final = Tasks(seal, upstreams, self.tool)
-        self._assembler = Assembler(config, resolve, self._lists, self._memory.owners)
+        self._assembler = Assembler(config, resolve, self._lists, self.memory.owners)
         self._views = Views(self._assembler, budget)
         self.profiles: Final = ProfileViews(config.profiles, self._lists, budget)
         self._changed_in: Mapping[str, frozenset[str]] = {}
@@ -82,7 +84,8 @@ class Catalog:
         self._rebuilds = RepeatedWork(self._rebuilt, "rebuild the catalog", _failed)
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
         """The lists that the snapshot was made from, each with the counter of its upstream's changes."""
-        self.snapshot = Snapshot()
+        known = before is not None and lists.pages_as(before._lists)
+        self.snapshot: Snapshot = before.snapshot if before is not None and known else Snapshot()
         """Made from the lists that upstreams returned to the gateway itself."""
         self.generation = object()
         """Identifies the snapshot; see `seen_by`."""
@@ -114,7 +117,7 @@ class Catalog:
         if (yield from after.equals(before)):
             self._made_from = made_from
             return
-        holders = yield from self._memory.owners.assignment({kind: after.held(kind) for kind in LIST_METHODS})
+        holders = yield from self.memory.owners.assignment({kind: after.held(kind) for kind in LIST_METHODS})
         yield from report_changes(before, after)
         in_profiles = yield from self.profiles.renewed(after)
         self._made_from = made_from
@@ -122,15 +125,15 @@ class Catalog:
         self._changed_in = self.profiles.replace(in_profiles)
         self.generation = object()
         known = ((name, kind) for kind in LIST_METHODS for name in known_in(all_fetched, kind))
-        self._memory.owners.assign(holders, known)
-        self._memory.keep({upstream.name: fetched for upstream, fetched in all_fetched.items()})
+        self.memory.owners.assign(holders, known)
+        self.memory.keep({upstream.name: fetched for upstream, fetched in all_fetched.items()})
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         if changed and before.listings:
             for listener in tuple(self._listeners):
                 listener(changed)
 
     def _known(self, upstream: Upstream) -> FetchedLists | None:
-        fetched, remembered = upstream.fetched, self._memory.lists.get(upstream.name)
+        fetched, remembered = upstream.fetched, self.memory.lists.get(upstream.name)
         return remembered if fetched is None else fetched if remembered is None else fetched.with_remembered(remembered)
 
     def notes(self) -> list[str]:
@@ -140,17 +143,15 @@ class Catalog:
         guessed = [note for pair, note in self._undeclared.items() if pair[1] not in known]
         return [*map(str, snapshot.replicas), *map(str, snapshot.lookalikes), *guessed]
 
-    def shown(self, profile: str = "") -> tuple[Snapshot, list[str]]:
-        """What agents of a profile see, and sentences for people about it. Raises `UnknownProfile`."""
-        if not profile:
-            return self.snapshot, self.notes()
-        remarks = self.profiles.remarks(self.snapshot, profile)
-        return self.profiles.of(self.snapshot, profile), [remark.text for remark in remarks]
-
     async def close(self) -> None:
         """End a rebuild in progress, and write the names that were not written yet, for the next process."""
         await self._rebuilds.close()
-        await self._memory.close()
+        await self.memory.close()
+
+    async def leave(self) -> None:
+        """End a rebuild in progress: another catalog has taken the place of this one, and remembers its names."""
+        await self._rebuilds.close()
+        await self.memory.leave()
 
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Call `callback` with what changed of `tools`, `resources`, `prompts`; returns a function that ends this."""
@@ -329,7 +330,7 @@ class Catalog:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
         if not profile:
             return identity(self._upstreams, era)
-        config = self.profiles.profiles[profile].config
+        config = self.profiles.rules(profile).config
         upstreams = tuple(self._seen(None, profile)[0].upstreams.values())
         return identity(upstreams, era, title=config.title, instructions=config.instructions)
 

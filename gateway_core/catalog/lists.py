@@ -58,6 +58,10 @@ class Lists:
         self._page_size = page_size
         self._seal = seal
 
+    def pages_as(self, other: Lists) -> bool:
+        """Whether both make the same pages, with cursors that both can read."""
+        return self._page_size == other._page_size and self._seal is other._seal
+
     def listings(
         self,
         entries: Mapping[Kind, Mapping[str, Entry]],

@@ -66,30 +66,15 @@ def file_of(config: Path) -> Path:
     return config.with_suffix(".names")
 
 
-class Memory:
-    """The recorded names of the upstreams, and the file that stores them."""
+class _File:
+    """The file, which several generations of a configuration write one after the other."""
 
-    def __init__(
-        self, proxy: ProxyConfig, path: Path | None = None, *, writes: bool = True, disabled: Sequence[str] = ()
-    ) -> None:
-        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed.
-
-        `disabled`: the upstreams that the configuration switches off, which keep their names.
-        """
-        content = None if path is None else _read(path)
-        records = {} if content is None else content.upstreams
-        latest = max((record.generation for record in records.values()), default=-1)
-        names = [*disabled, *(upstream.name for upstream in proxy.upstreams)]
-        generations = {name: records[name].generation if name in records else latest + 1 for name in names}
-        self.owners: Final = Owners(generations)
-        self.lists: dict[str, FetchedLists] = {}
-        """Upstream -> the lists that the file holds for it."""
-        self._dormant = {name: records[name].lists for name in disabled if name in records}
+    def __init__(self, path: Path | None) -> None:
+        """Without `path`, nothing is stored."""
         self._path = path
-        self._writes = path is not None and writes
         self._numbers: Final = count(1)
         self._lock: Final = threading.Lock()
-        """Guards what `_write` uses, because it runs in threads."""
+        """Guards what `write` uses, because it runs in threads."""
         self._number = 0
         """The newest state that was written."""
         self._written: bytes | None = None
@@ -97,67 +82,18 @@ class Memory:
         """Whether the last write failed."""
         self._too_large: set[str] = set()
         """The upstreams that were reported because they do not fit."""
-        self._latest: Mapping[str, FetchedLists] | None = None
-        """What the next write stores; None when everything is written."""
-        self._writing: asyncio.Task[None] | None = None
-        for upstream in proxy.upstreams:
-            if upstream.name in records and (lists := records[upstream.name].lists):
-                items = {kind: _items(kind, names, upstream) for kind, names in lists.items()}
-                self.lists[upstream.name] = FetchedLists(items, remembered=True)
-        self._recall({name: records[name] for name in names if name in records})
 
-    def _recall(self, records: Mapping[str, _Record]) -> None:
-        holders: dict[Held, list[str]] = {}
-        known: list[tuple[str, Kind]] = []
-        for upstream, record in records.items():
-            known.extend((upstream, kind) for kind in record.known)
-            for kind, names in record.names.items():
-                for name in names:
-                    holders.setdefault((kind, name), []).append(upstream)
-        self.owners.recall(holders, known)
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file to write to."""
+        return self._path is not None
 
-    def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
-        """Schedule a write of `fetched_lists`; without a running event loop, the next call schedules it."""
-        self._latest = fetched_lists
-        if not self._writes or (self._writing is not None and not self._writing.done()):
-            return
-        with contextlib.suppress(RuntimeError):
-            self._writing = asyncio.get_running_loop().create_task(self._write_soon(), name="remember names")
+    def next_number(self) -> int:
+        """The number of the next state; states are numbered in their order."""
+        return next(self._numbers)
 
-    async def close(self) -> None:
-        """Write what has not been written yet."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.wait([self._writing])
-        if self._writes and self._latest is not None:
-            self._write(next(self._numbers), self._records(self._latest))
-
-    async def _write_soon(self) -> None:
-        while (latest := self._latest) is not None:
-            await asyncio.sleep(DELAY)
-            latest = self._latest or latest
-            await asyncio.to_thread(self._write, next(self._numbers), self._records(latest))
-            if self._latest is latest:
-                self._latest = None
-
-    def _records(self, fetched_lists: Mapping[str, FetchedLists]) -> dict[str, _Record]:
-        """The present state, as the file holds it."""
-        records = {
-            name: _Record(generation, [], dict(self._dormant.get(name, {})), {})
-            for name, generation in self.owners.generations.items()
-        }
-        for upstream, kind in sorted(self.owners.known):
-            records[upstream].known.append(kind)
-        for upstream, fetched in fetched_lists.items():
-            for kind, items in fetched.items.items():
-                records[upstream].lists[kind] = [(item.name, item.identity) for item in items]
-        for (kind, name), owners in self.owners.holders.items():
-            for owner in owners:
-                records[owner].names.setdefault(kind, []).append(name)
-        return records
-
-    def _write(self, number: int, records: Mapping[str, _Record]) -> None:
-        """Write a state of the names, unless a newer one was written already. States are numbered in their order."""
+    def write(self, number: int, records: Mapping[str, _Record]) -> None:
+        """Write a state of the names, unless a newer one was written already."""
         with self._lock:
             if number < self._number:
                 return
@@ -187,6 +123,102 @@ class Memory:
                     error.strerror,
                 )
             self._failed = True
+
+
+class Memory:
+    """The recorded names of the upstreams, and the file that stores them."""
+
+    def __init__(
+        self,
+        proxy: ProxyConfig,
+        path: Path | None = None,
+        *,
+        writes: bool = True,
+        disabled: Sequence[str] = (),
+        before: Memory | None = None,
+    ) -> None:
+        """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed.
+
+        `disabled`: the upstreams that the configuration switches off, which keep their names. `before`: the memory of
+        an earlier configuration, which this one continues in place of reading the file.
+        """
+        if before is None:
+            content = None if path is None else _read(path)
+            records: Mapping[str, _Record] = {} if content is None else content.upstreams
+            self._file = _File(path if writes else None)
+        else:
+            records, self._file = before._records(before._kept), before._file
+        latest = max((record.generation for record in records.values()), default=-1)
+        names = [*disabled, *(upstream.name for upstream in proxy.upstreams)]
+        generations = {name: records[name].generation if name in records else latest + 1 for name in names}
+        self.owners: Final = Owners(generations)
+        self.lists: dict[str, FetchedLists] = {}
+        """Upstream -> the lists that the file holds for it."""
+        self._dormant = {name: records[name].lists for name in disabled if name in records}
+        self._latest: Mapping[str, FetchedLists] | None = None
+        """What the next write stores; None when everything is written."""
+        self._writing: asyncio.Task[None] | None = None
+        for upstream in proxy.upstreams:
+            if upstream.name in records and (lists := records[upstream.name].lists):
+                items = {kind: _items(kind, names, upstream) for kind, names in lists.items()}
+                self.lists[upstream.name] = FetchedLists(items, remembered=True)
+        self._kept: Mapping[str, FetchedLists] = self.lists
+        """The lists of the last `keep`."""
+        self._recall({name: records[name] for name in names if name in records})
+
+    def _recall(self, records: Mapping[str, _Record]) -> None:
+        holders: dict[Held, list[str]] = {}
+        known: list[tuple[str, Kind]] = []
+        for upstream, record in records.items():
+            known.extend((upstream, kind) for kind in record.known)
+            for kind, names in record.names.items():
+                for name in names:
+                    holders.setdefault((kind, name), []).append(upstream)
+        self.owners.recall(holders, known)
+
+    def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
+        """Schedule a write of `fetched_lists`; without a running event loop, the next call schedules it."""
+        self._latest = self._kept = fetched_lists
+        if not self._file.exists or (self._writing is not None and not self._writing.done()):
+            return
+        with contextlib.suppress(RuntimeError):
+            self._writing = asyncio.get_running_loop().create_task(self._write_soon(), name="remember names")
+
+    async def close(self) -> None:
+        """Write what has not been written yet."""
+        await self.leave()
+        if self._file.exists and self._latest is not None:
+            self._file.write(self._file.next_number(), self._records(self._latest))
+
+    async def leave(self) -> None:
+        """Write nothing any more: the memory of the next configuration continues."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.wait([self._writing])
+
+    async def _write_soon(self) -> None:
+        while (latest := self._latest) is not None:
+            await asyncio.sleep(DELAY)
+            latest = self._latest or latest
+            await asyncio.to_thread(self._file.write, self._file.next_number(), self._records(latest))
+            if self._latest is latest:
+                self._latest = None
+
+    def _records(self, fetched_lists: Mapping[str, FetchedLists]) -> dict[str, _Record]:
+        """The present state, as the file holds it."""
+        records = {
+            name: _Record(generation, [], dict(self._dormant.get(name, {})), {})
+            for name, generation in self.owners.generations.items()
+        }
+        for upstream, kind in sorted(self.owners.known):
+            records[upstream].known.append(kind)
+        for upstream, fetched in fetched_lists.items():
+            for kind, items in fetched.items.items():
+                records[upstream].lists[kind] = [(item.name, item.identity) for item in items]
+        for (kind, name), owners in self.owners.holders.items():
+            for owner in owners:
+                records[owner].names.setdefault(kind, []).append(name)
+        return records
 
 
 def _items(kind: Kind, names: Names, config: UpstreamConfig) -> tuple[Item, ...]:

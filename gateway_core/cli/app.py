@@ -1,20 +1,19 @@
-"""The commands, their options and their help. Each command imports its own module when it runs, for a fast start.
+"""The program `rad`: its groups of commands, and what their errors look like.
 
 Annotations are not postponed here, because typer would evaluate all of them at each start.
 """
 
 import os
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from gateway_core.cli.commands import files, logins, serving, tools
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import UsageError
-from gateway_core.cli.options import Command, ConfigOption, Group, JsonOption
+from gateway_core.cli.options import Command, Group
 from gateway_core.cli.plugin_commands.mounting import ProxyGroup
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
-from gateway_core.cli.state.folder import VARIABLE as STATE_DIR_VARIABLE
 
 app = typer.Typer(
     name="rad",
@@ -35,23 +34,6 @@ proxy = typer.Typer(
 )
 app.add_typer(mcp, name="mcp")
 mcp.add_typer(proxy, name="proxy")
-
-
-def _state_dir(folder: Path | None) -> Path | None:
-    if folder is not None:
-        os.environ[STATE_DIR_VARIABLE] = os.path.abspath(folder)  # a detached gateway inherits it
-    return folder
-
-
-StateDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        metavar="DIR",
-        callback=_state_dir,
-        help=f"Folder of the pid file, the names file and the log, in place of state_dir ({STATE_DIR_VARIABLE}).",
-    ),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -75,246 +57,23 @@ def root(
         os.environ[DEBUG_VARIABLE] = "1"  # a detached gateway inherits it
 
 
-@proxy.command(cls=Command)
-def init(
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")] = False,
-    path: Annotated[
-        Path | None,
-        typer.Option("--path", metavar="PATH", help="The file to write, or the folder to make .radium in."),
-    ] = None,
-) -> None:
-    """Write a first configuration file, with comments.
-
-    It goes to .radium/mcp-proxy.toml in the current folder, and can be started as it is.
-
-    Example: rad mcp proxy init
-    """
-    from gateway_core.cli.init import init as run  # noqa: PLC0415
-
-    run(path, force=force)
-
-
-@proxy.command("import", cls=Command)
-def import_servers(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="The settings file of the client (JSON).")],
-    write_it: Annotated[bool, typer.Option("--write", help="Add the upstreams to the configuration.")] = False,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Turn the MCP servers of a client's settings into upstreams.
-
-    Reads mcpServers (Claude, Cursor, Windsurf, Cline and others), servers (VS Code) and context_servers (Zed). Prints
-    TOML, or adds it to the configuration. Variables take the place of secrets, and are listed.
-
-    Example: rad mcp proxy import ~/.cursor/mcp.json --write
-    """
-    from gateway_core.cli.importing.command import import_servers as run  # noqa: PLC0415
-
-    run(source, config, write_it=write_it, as_json=as_json)
-
-
-@proxy.command(cls=Command)
-def start(
-    *,
-    config: ConfigOption = None,
-    host: Annotated[
-        str | None, typer.Option("--host", metavar="HOST", help="Address to listen on, in place of the file's.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Port to listen on, in place of the file's.")
-    ] = None,
-    _state: StateDirOption = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Run in the background; return once it listens, or with its error.")
-    ] = False,
-    stdio: Annotated[
-        bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
-    ] = False,
-    profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
-    ] = "",
-    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
-) -> None:
-    """Start the gateway.
-
-    Connects to the upstreams of the configuration and serves agents until Ctrl+C or `rad mcp proxy stop`. Calls in
-    flight may then still finish; a second Ctrl+C ends it at once.
-
-    Example: rad mcp proxy start --detach
-    """
-    from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
-
-    code = run(config, detach=detach, stdio=stdio, profile=profile, host=host, port=port, ready_fd=ready_fd)
-    raise typer.Exit(code)
-
-
-@proxy.command(cls=Command)
-def stop(
-    config: ConfigOption = None,
-    _state: StateDirOption = None,
-    now: Annotated[bool, typer.Option("--now", help="Do not wait for calls in flight.")] = False,
-) -> None:
-    """Stop the running gateway and wait until it has ended.
-
-    Calls in flight get the configured drain_timeout to finish. Exit code 3: none was running.
-
-    Example: rad mcp proxy stop
-    """
-    from gateway_core.cli.stop import stop as run  # noqa: PLC0415
-
-    run(config, now=now)
-
-
-@proxy.command(cls=Command)
-def status(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the gateway runs, its addresses, and the state of each upstream.
-
-    Exit code 3: it is not running.
-
-    Example: rad mcp proxy status
-    """
-    from gateway_core.cli.status import status as run  # noqa: PLC0415
-
-    run(config, as_json=as_json)
-
-
-@proxy.command(cls=Command)
-def check(
-    config: ConfigOption = None,
-    connect: Annotated[bool, typer.Option("--connect", help="Also connect to every upstream.")] = False,
-    _state: StateDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Check the configuration and list every problem in it.
-
-    Starts nothing. With --connect every upstream is tried once; exit code 1 if one fails.
-
-    Example: rad mcp proxy check --connect
-    """
-    from gateway_core.cli.inspecting.check import check as run  # noqa: PLC0415
-
-    run(config, connect=connect, as_json=as_json)
-
-
-@proxy.command(cls=Command)
-def tools(
-    name: Annotated[str | None, typer.Argument(help="One tool: show its arguments and how to call it.")] = None,
-    *,
-    profile: Annotated[
-        str, typer.Option("--profile", metavar="NAME", help="What the agents of this profile see.")
-    ] = "",
-    config: ConfigOption = None,
-    _state: StateDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the tools that agents see, which upstreams serve them, and how name conflicts were resolved.
-
-    With a name, show the arguments of that tool and a call to paste. Asks the running gateway; if none is running,
-    connects to the upstreams itself.
-
-    Example: rad mcp proxy tools
-    """
-    from gateway_core.cli.tools.listing import tools as run  # noqa: PLC0415
-
-    run(config, name, profile=profile, as_json=as_json)
-
-
-@proxy.command(cls=Command)
-def call(
-    name: Annotated[str, typer.Argument(help="The tool, as `rad mcp proxy tools` lists it, or upstream:tool.")],
-    arg: Annotated[
-        list[str] | None,
-        typer.Option("--arg", metavar="KEY=VALUE", help="One argument, typed as the tool's schema says; repeatable."),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
-    ] = None,
-    *,
-    client_cert: Annotated[
-        Path | None,
-        typer.Option("--client-cert", metavar="FILE", help="Client certificate in PEM, for a gateway with TLS."),
-    ] = None,
-    client_key: Annotated[
-        Path | None,
-        typer.Option("--client-key", metavar="FILE", help="Its key, if --client-cert does not hold it as well."),
-    ] = None,
-    config: ConfigOption = None,
-    _state: StateDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Call one tool and print its result.
-
-    Goes through the running gateway like an agent's call; if none is running, through a temporary one. If the gateway
-    requires a key or token, put it into the variable RADIUM_TOKEN.
-    Exit code 1: the call failed, or the tool reports an error.
-
-    Example: rad mcp proxy call add --arg a=2 --arg b=3
-    """
-    from gateway_core.cli.tools.call import call as run  # noqa: PLC0415
-    from gateway_core.cli.tools.tls import ClientFiles  # noqa: PLC0415
-
-    client = ClientFiles(client_cert, client_key)
-    run(config, name, args=arg or [], data=data, as_json=as_json, client=client)
-
-
-@proxy.command(cls=Command)
-def login(
-    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="The upstream, by its name in the file.")],
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address; open no browser.")] = False,
-    config: ConfigOption = None,
-    _state: StateDirOption = None,
-) -> None:
-    """Log in to an upstream with a browser, for all agents of this gateway.
-
-    For upstreams with grant = "authorization_code" in their auth. The tokens are kept encrypted and renewed; a running
-    gateway uses them at once.
-
-    Example: rad mcp proxy login tracker
-    """
-    from gateway_core.cli.logins.login import login as run  # noqa: PLC0415
-
-    run(config, upstream, browser=not no_browser)
-
-
-@proxy.command(cls=Command)
-def logout(
-    upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="The upstream, by its name in the file.")],
-    config: ConfigOption = None,
-    _state: StateDirOption = None,
-) -> None:
-    """Log out of an upstream: revoke its tokens at the authorization server, and delete them here.
-
-    Example: rad mcp proxy logout tracker
-    """
-    from gateway_core.cli.logins.logout import logout as run  # noqa: PLC0415
-
-    run(config, upstream)
-
-
-@proxy.command(cls=Command)
-def plugins(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the plugins with their settings: the enabled ones in their order, then the other installed ones.
-
-    Imports every installed plugin to read its settings. A wrong configuration is reported after the list.
-
-    Example: rad mcp proxy plugins
-    """
-    from gateway_core.cli.inspecting.plugins import list_plugins  # noqa: PLC0415
-
-    list_plugins(config, as_json=as_json)
-
-
-@proxy.command(cls=Command)
-def demo() -> None:
-    """Show the gateway at work on bundled servers: catalog, routing, failover, limits, redaction.
-
-    Needs no configuration, leaves nothing behind, and takes less than 20 seconds.
-
-    Example: rad mcp proxy demo
-    """
-    from gateway_core.demo import run  # noqa: PLC0415
-
-    raise typer.Exit(run())
+_COMMANDS: Final = (
+    files.init,
+    files.import_servers,
+    serving.start,
+    serving.stop,
+    serving.status,
+    files.check,
+    tools.tools,
+    tools.call,
+    logins.login,
+    logins.logout,
+    files.plugins,
+    serving.demo,
+)
+"""In the order of the help."""
+for _command in _COMMANDS:
+    proxy.command("import" if _command is files.import_servers else None, cls=Command)(_command)
 
 
 def _parsed() -> Any:

@@ -5,6 +5,7 @@ Typer loads pydantic to convert every option that is not a flag, even an absent 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway_core.cli import hints
+from gateway_core.cli.state.folder import VARIABLE
 
 FILES: Final = frozenset({"config", "path", "_state", "client_cert", "client_key"})
 """Names of parameters that are file paths."""
@@ -26,6 +28,24 @@ ConfigOption = Annotated[
 """The option `--config` of a parameter `config`, which has the default None."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for scripts.")]
 """The option `--json`; its parameter has the default false."""
+
+
+def _state_dir(folder: Path | None) -> Path | None:
+    if folder is not None:
+        os.environ[VARIABLE] = os.path.abspath(folder)  # a detached gateway inherits it
+    return folder
+
+
+StateDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        metavar="DIR",
+        callback=_state_dir,
+        help=f"Folder of the pid file, the names file and the log, in place of state_dir ({VARIABLE}).",
+    ),
+]
+"""The option `--state-dir` of a parameter `_state`, which has the default None."""
 
 
 class Option(TyperOption):

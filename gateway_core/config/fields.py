@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from math import isfinite
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -247,11 +247,18 @@ def _origin(value: str) -> str:
     return value
 
 
+_OF_CLIENTS: Final = frozenset(
+    {"authorization", "cookie", "forwarded", "origin", "referer", "user-agent", "via", "x-forwarded-for", "x-real-ip"}
+)
+"""Headers with another meaning, in which clients choose the value or a part of it."""
+
+
 def _identity_header(value: str) -> str:
     from gateway_core.http1.head import VARYING  # noqa: PLC0415 - a start without this key does not need it
 
-    if _header_name(value).lower() in VARYING:
-        raise mistake("must be a header that carries nothing else, not one that varies between requests")
+    name = _header_name(value).lower()
+    if name in VARYING or name in _OF_CLIENTS:
+        raise mistake("must be a header that carries nothing else, not one that clients send or that varies")
     return value
 
 

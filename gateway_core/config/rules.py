@@ -39,6 +39,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
     yield from _control_port(proxy)
     if isinstance(tls := proxy.get("tls"), dict):
         yield from _server_tls(tls)
+    if isinstance(proxies := proxy.get("trusted_proxies"), dict) and "identity_header" in proxies:
+        yield from _naming_proxies(proxies.get("networks"), (*_PROXY, "trusted_proxies"))
     upstreams = tables_in(proxy, "upstreams")
     yield from check_names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
@@ -78,6 +80,14 @@ def _times(proxy: dict[str, Any], secret: Container[Path]) -> Iterator[Problem]:
         key = "timeout" if "timeout" in proxy else "max_timeout"
         less, more = _shown(timeout, "timeout", secret, " ({})"), _shown(hard, "max_timeout", secret, " ({})")
         yield Problem((*_PROXY, key), f"timeout{less} must not be more than max_timeout{more}; change one")
+
+
+def _naming_proxies(networks: Any, path: Path) -> Iterator[Problem]:
+    if not networks:
+        yield Problem((*path, "identity_header"), "has no effect without networks, which names the proxies to believe")
+    elif any(isinstance(it, str) and it.endswith("/0") for it in networks):
+        problem = "contains every address, so that everybody could choose a name in identity_header"
+        yield Problem((*path, "networks"), problem)
 
 
 def _dots(proxy: dict[str, Any]) -> Iterator[Problem]:

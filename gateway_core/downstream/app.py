@@ -146,23 +146,25 @@ class App:
             _require_method(head, "POST")
         return self._legacy.get if head.method == "GET" else self._legacy.delete
 
-    def claim(self, client: Client, size: int) -> None:
+    def claim(self, client: Client, owner: str, size: int) -> None:
         """Count `size` more bytes of a body against the memory budget, or give them back. Raises `HttpError` (503)."""
+        owner = owner or client.network
         if size < 0:
-            self._budget.release(client.network, -size)
+            self._budget.release(owner, -size)
             return
         try:
-            self._budget.reserve(client.network, size)
+            self._budget.reserve(owner, size)
         except RpcError as error:
             raise busy(error, close=True) from None
 
-    def keep(self, client: Client, size: int) -> bool:
+    def keep(self, client: Client, owner: str, size: int) -> bool:
         """Count `size` more bytes that a client does not read; negative once they are gone. False for no room."""
+        owner = owner or client.network
         if size < 0:
-            self._budget.drop(client.network, -size)
+            self._budget.drop(owner, -size)
             return True
         try:
-            self._budget.keep(client.network, size)
+            self._budget.keep(owner, size)
         except RpcError:
             return False
         return True

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.downstream.app import App
@@ -32,7 +32,7 @@ class DataPlane:
         app: App,
         config: ProxyConfig,
         *,
-        catalog: Catalog,
+        catalog: CurrentCatalog,
         gate: Gate,
         sessions: Sessions,
         subscriptions: Subscriptions,

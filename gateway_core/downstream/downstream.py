@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
@@ -24,6 +25,7 @@ from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.hooks.authenticators import Authenticators
+from gateway_core.inline.deadlines import Deadline
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.pipeline import Pipeline
 
@@ -46,17 +48,21 @@ class Downstream:
         """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
         self._config = config
         self._budget = budget
-        self._catalog = catalog
+        current = self._catalog = CurrentCatalog(catalog)
         self._authenticators = authenticators
         self._ready = ready
         in_flight = config.limits.in_flight
-        self.gate = Gate(in_flight, budget, CallShares(in_flight, lambda: pipeline.deadlines.running))
+
+        def running() -> Collection[Deadline]:
+            return self._calls.running()
+
+        self.gate = Gate(in_flight, budget, CallShares(in_flight, running))
         self._calls = Calls(pipeline, self.gate)
         check_open, call = self.gate.check_open, self._calls.call
         timeout = config.question_timeout
-        self.sessions = Sessions(store, catalog, events, check_open, timeout, call=call, budget=budget)
-        self.subscriptions = Subscriptions(catalog, self._calls.call, self.gate.check_open)
-        self._legacy = Legacy(catalog, self._calls, self.sessions)
+        self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget)
+        self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
+        self._legacy = Legacy(current, self._calls, self.sessions)
 
     def http_server(self) -> DataPlane:
         """The HTTP server for agents, not started yet."""

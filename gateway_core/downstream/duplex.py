@@ -10,7 +10,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import exchange_for, meta_of
 from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.legacy import Legacy, cancelled_key
@@ -33,7 +33,7 @@ MAX_SUBSCRIPTIONS: Final = 64
 class ModernRequests:
     """Serves the modern requests on a two-way channel."""
 
-    def __init__(self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions) -> None:
+    def __init__(self, catalog: CurrentCatalog, calls: Calls, subscriptions: Subscriptions) -> None:
         self._catalog = catalog
         self._calls = calls
         self._subscriptions = subscriptions

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.calls.calls import Calls
@@ -41,7 +41,7 @@ _ABOUT_NOTIFICATIONS: Final = frozenset({SUBSCRIBE, UNSUBSCRIBE, SET_LEVEL})
 class Legacy:
     """The legacy protocol on a session."""
 
-    def __init__(self, catalog: Catalog, calls: Calls, sessions: Sessions) -> None:
+    def __init__(self, catalog: CurrentCatalog, calls: Calls, sessions: Sessions) -> None:
         self._catalog = catalog
         self._calls = calls
         self._sessions = sessions

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog, require_tasks
+from gateway_core.catalog import require_tasks
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream import admission
 from gateway_core.downstream.agents import exchange_for, level_of, principal_of, require_object
 from gateway_core.downstream.auth.caller import Caller
@@ -154,7 +155,7 @@ _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
 """Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
-def discover(catalog: Catalog, agent: Agent) -> bytes:
+def discover(catalog: CurrentCatalog, agent: Agent) -> bytes:
     """The result of `server/discover` for an agent."""
     identity = catalog.identity("modern", agent.principal.profile)
     result: dict[str, Any] = {
@@ -173,7 +174,7 @@ class ModernHttp:
     """Serves the POST requests of modern agents."""
 
     def __init__(
-        self, catalog: Catalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
+        self, catalog: CurrentCatalog, calls: Calls, subscriptions: Subscriptions, budget: MemoryBudget | None = None
     ) -> None:
         """`budget` counts the messages that agents do not read."""
         self._catalog = catalog
@@ -196,7 +197,7 @@ class ModernHttp:
                 return Response(jsonrpc.result(message.id, discover(self._catalog, agent)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
-            reply = PostResponse(client, accepted, self._budget)
+            reply = PostResponse(client, head.route.owner, accepted, self._budget)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             running = self._calls.begin(exchange, message)

@@ -16,7 +16,7 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.auth.caller import Caller, in_profile
@@ -48,7 +48,7 @@ class StdioServer:
         config: ProxyConfig,
         descriptors: tuple[int | None, int | None],
         *,
-        catalog: Catalog,
+        catalog: CurrentCatalog,
         sessions: Sessions,
         legacy: Legacy,
         modern: ModernRequests,

@@ -12,6 +12,7 @@ from gateway_core.api import Credentials, Principal, Reject
 from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
 from gateway_core.hooks.implementations import Hook
+from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
 from gateway_core.http1.head import VARYING
 from gateway_core.log.sparing import Sparing
@@ -35,9 +36,15 @@ _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Z
 class Authenticators:
     """The enabled plugins with `authenticate`, in the order of the TOML."""
 
-    def __init__(self, hooks: Sequence[Hook]) -> None:
-        """Raises `PluginError` for a plugin whose declarations are not valid."""
+    def __init__(self, hooks: Sequence[Hook], observers: Observers | None = None) -> None:
+        """`observers`: those that `Authentication` tells how it ended.
+
+        Raises `PluginError` for a plugin whose declarations are not valid.
+        """
         self._hooks = tuple(hooks)
+        self.judging = 0
+        """Number of credentials that the plugins look at right now."""
+        self.observers: Final = Observers(()) if observers is None else observers
         self._spoken = Sparing()
         headers: dict[str, None] = {}
         challenges: list[str] = []
@@ -70,6 +77,13 @@ class Authenticators:
 
         Raises `RpcError(PLUGIN_FAILED)` if a plugin failed: nothing is proven then.
         """
+        self.judging += 1
+        try:
+            return await self._judge(credentials)
+        finally:
+            self.judging -= 1
+
+    async def _judge(self, credentials: Credentials) -> tuple[str, Principal | Reject | None]:
         own = Own()
         for hook in self._hooks:
             try:

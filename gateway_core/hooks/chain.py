@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, TypeGuard
 
 import msgspec
-from loguru import logger
 
-from gateway_core.api import Ask, Call, CallResult, Claim, Health, Reject, ToolConflict, UpstreamView
-from gateway_core.errors import PluginError, RpcError
+from gateway_core.api import (
+    Ask,
+    Call,
+    CallResult,
+    Claim,
+    Decision,
+    Health,
+    Pass,
+    Reject,
+    ToolConflict,
+    UpstreamView,
+)
+from gateway_core.errors import RpcError
 from gateway_core.hooks.authenticators import Authenticators
-from gateway_core.hooks.failures import Own, brief, failed_after, failed_before, log_failure, refusal, where
+from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
+from gateway_core.hooks.lifecycle import Lifecycle
+from gateway_core.hooks.observers import NO_TASK, Observers, clean_rule, decision_of, promoted
 from gateway_core.hooks.verdicts import (
     await_verdict,
     bounded,
@@ -26,10 +37,6 @@ from gateway_core.hooks.verdicts import (
     sendable,
     sound,
 )
-from gateway_core.inline.driver import in_task
-
-LIFE_TIMEOUT: Final = 10.0
-"""Seconds that a plugin may take to start or to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,20 @@ class ChainProgress(msgspec.Struct, eq=False):
     """The plugin whose `before_call` runs now; the error names it when the deadline passes."""
     due: list[tuple[Hook, Call]] = []
     """The `after_call` hooks that are due, each with the call as that plugin's `before_call` left it."""
+    decisions: list[Decision] = []
+    """What the plugins did, for observers; empty if no plugin observes."""
+
+    def decided(self, plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> None:
+        """Record a verdict of `before_call`."""
+        self.decisions.append(decision_of(plugin, verdict))
+
+    def edited(self, plugin: str, result: CallResult) -> None:
+        """Record that `after_call` replaced the result."""
+        self.decisions.append(Decision(plugin, "edit", clean_rule(result.rule)))
+
+    def failed(self, plugin: str) -> None:
+        """Record that a hook failed."""
+        self.decisions.append(Decision(plugin, "fail"))
 
 
 class Chain:
@@ -86,59 +107,36 @@ class Chain:
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
-        self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()))
-        self._entered: list[LoadedPlugin] = []
+        self._observed: Final = bool(hooks["observe"])
+        self.observers: Final = Observers(tuple(hooks["observe"].values()))
+        self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
+        self._life = Lifecycle(self.plugins)
+        self._checking = 0
+        """Health checks in progress."""
 
     async def __aenter__(self) -> Self:
         """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""
-        try:
-            for plugin in self.plugins:
-                if hasattr(plugin.instance, "__aenter__") and hasattr(plugin.instance, "__aexit__"):
-                    await self._enter(plugin)
-                    self._entered.append(plugin)
-        except BaseException:
-            await self._leave()
-            raise
+        await self.enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Exit the plugins in reverse order. A plugin that fails to exit is logged; the others still exit."""
-        await self._leave()
+        await self.leave()
 
-    @staticmethod
-    async def _enter(plugin: LoadedPlugin) -> None:
-        instance: Any = plugin.instance
-        own = Own()
-        try:
-            async with asyncio.timeout(LIFE_TIMEOUT) as limit:
-                await instance.__aenter__()
-        except BaseException as error:
-            if own.end(error):
-                raise
-            late = isinstance(error, TimeoutError) and limit.expired()
-            what = f"took longer than {LIFE_TIMEOUT:g} s" if late else brief(error)
-            raise PluginError(f"the plugin {plugin.name} could not start: {what}") from error
+    async def enter(self, running: Collection[LoadedPlugin] = ()) -> None:
+        """See `Lifecycle.enter`."""
+        await self._life.enter(running)
 
-    async def _leave(self) -> None:
-        cancelled: BaseException | None = None
-        own = Own()
-        while self._entered:
-            plugin = self._entered.pop()
-            instance: Any = plugin.instance
-            try:
-                async with asyncio.timeout(LIFE_TIMEOUT):
-                    await instance.__aexit__(None, None, None)
-            except BaseException as error:  # noqa: BLE001 - a plugin's bug must not keep the gateway from stopping
-                if own.end(error):
-                    cancelled = error  # the other plugins still have to exit
-                    continue
-                logger.bind(plugin=plugin.name).error(
-                    "plugin {} did not stop cleanly: {} at {}", plugin.name, type(error).__name__, where(error)
-                )
-        if cancelled is not None:
-            raise cancelled
+    async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
+        """See `Lifecycle.leave`."""
+        await self._life.leave(kept)
+
+    @property
+    def asked(self) -> bool:
+        """Whether a plugin judges credentials or the health of an upstream, or observes, right now."""
+        return bool(self._checking or self.authenticators.judging or self.observers.telling)
 
     @property
     def has_health_check(self) -> bool:
@@ -171,19 +169,24 @@ class Chain:
             call = call.seen_by(stage.plugin)
             if hook is not None:
                 progress.running = stage.plugin
-                own = _NO_TASK
+                own = NO_TASK
                 try:
                     verdict = hook.function(call)
                     if verdict is not None:
                         if hook.is_async or hasattr(verdict, "__await__"):
                             own = Own()
                             verdict = await await_verdict(verdict)
-                        call, judged = judge(call, verdict, lookup)
-                        end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
+                        if verdict.__class__ is not Pass:
+                            call, judged = judge(call, verdict, lookup)
+                            end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
+                        if self._observed and verdict is not None:
+                            progress.decided(stage.plugin, verdict)
                 except BaseException as error:
                     if own.end(error):
                         raise
                     end = _end_of(hook, call, error)
+                    if self._observed and not _is_of_agent(error):
+                        progress.failed(stage.plugin)
                     continue
             if stage.after is not None:
                 progress.due.append((stage.after, call.seen_by(stage.plugin)))
@@ -199,21 +202,25 @@ class Chain:
         cancelled: BaseException | None = None
         while due:
             hook, call = due.pop()
-            own = _NO_TASK
+            own = NO_TASK
             try:
                 verdict = hook.function(call, result)
                 if verdict is not None:
                     if hook.is_async or hasattr(verdict, "__await__"):
-                        cancelled = await _promoted() or cancelled
+                        cancelled = await promoted() or cancelled
                         own = Own()
                         verdict = await bounded(verdict)
-                    if verdict is not None:
+                    if verdict is not None and verdict is not result:
                         result = sound(verdict, result)
+                        if self._observed:
+                            progress.edited(hook.plugin.name, result)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if own.end(error):
                     cancelled = error  # the remaining hooks must also see the end of the call
                     continue
                 result = failed_after(hook, call, result, error)
+                if self._observed:
+                    progress.failed(hook.plugin.name)
         if cancelled is not None:
             raise cancelled
         return result
@@ -254,6 +261,13 @@ class Chain:
 
         If a plugin fails, the upstream is unhealthy under `on_error = "reject"`; under "ignore" the next plugin runs.
         """
+        self._checking += 1
+        try:
+            return await self._check_health(upstream)
+        finally:
+            self._checking -= 1
+
+    async def _check_health(self, upstream: UpstreamView) -> Health | None:
         own = Own()
         for hook in self._checks:
             try:
@@ -276,22 +290,11 @@ def _question(stage: Stage, ask: Ask, progress: ChainProgress) -> Question:
     return Question(stage.plugin, ask, stage, len(progress.due))
 
 
-_NO_TASK: Final = Own()
-"""For hooks that do not wait: an exception from one is the plugin's failure."""
-
-
-async def _promoted() -> BaseException | None:
-    """Continue in a task. Returns a cancellation that arrives meanwhile, so that the hooks that are due still run."""
-    try:
-        await in_task()
-    except asyncio.CancelledError as error:
-        return error
-    return None
-
-
 def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
     """The result of a call after a `before_call` raised; None: continue without that plugin."""
-    if isinstance(error, RpcError) and sendable(error):
-        # `call.arguments` raises this for malformed arguments, which are the agent's fault.
-        return CallResult.failed(error)
-    return failed_before(hook, call, error)
+    return CallResult.failed(error) if _is_of_agent(error) else failed_before(hook, call, error)
+
+
+def _is_of_agent(error: BaseException) -> TypeGuard[RpcError]:
+    """Whether a hook raised what `call.arguments` raises for malformed arguments, which are the agent's fault."""
+    return isinstance(error, RpcError) and sendable(error)

@@ -1,4 +1,4 @@
-"""The specifications of the six hooks. pluggy registers and checks implementations; `chain` calls them."""
+"""The specifications of the seven hooks. pluggy registers and checks implementations; `chain` calls them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from gateway_core.api import (
     CallResult,
     Claim,
     Credentials,
+    Event,
     Health,
+    Pass,
     Principal,
     Reject,
     ToolConflict,
@@ -54,13 +56,13 @@ def resolve_conflict(conflict: ToolConflict) -> Mapping[str, Claim] | None:
 @hookspec
 def before_call(
     call: Call,
-) -> Call | Reject | CallResult | Ask | Awaitable[Call | Reject | CallResult | Ask | None] | None:
+) -> Call | Pass | Reject | CallResult | Ask | Awaitable[Call | Pass | Reject | CallResult | Ask | None] | None:
     """See, rewrite, refuse or answer a call before it is routed, or ask the agent's user about it.
 
     :param call: the request. `call.tool` is the catalog's entry, None if no upstream serves the name.
-    :returns: None passes; a new `Call` (`call.replace(…)`) rewrites; a `Reject` refuses; a `CallResult` answers in
-        place of the upstream. The first `Reject` or `CallResult` ends the chain. An `Ask` asks the agent's user; the
-        hook runs again with the answer in `call.answers`.
+    :returns: None passes, and so does a `Pass`, which names the rule; a new `Call` (`call.replace(…)`) rewrites; a
+        `Reject` refuses; a `CallResult` answers in place of the upstream. The first `Reject` or `CallResult` ends the
+        chain. An `Ask` asks the agent's user; the hook runs again with the answer in `call.answers`.
 
     Synchronous or asynchronous. Runs in the order of the TOML.
     """
@@ -105,4 +107,18 @@ def authenticate(credentials: Credentials) -> Principal | Reject | Awaitable[Pri
     `credential_headers`, names of headers (default: `("authorization",)`); `challenges`, values of `WWW-Authenticate`
     in a refusal (RFC 9110, 11.6.1); `remember`, seconds for which a verdict holds (default and maximum: 300);
     `well_known`, JSON documents that anybody may read, by their path below `/.well-known/` (RFC 8615).
+    """
+
+
+@hookspec
+def observe(event: Event) -> Awaitable[None] | None:
+    """See how a call or an authentication ended.
+
+    :param event: a `CallEnded` for each request that reached the plugins' side of the gateway, after the last
+        `after_call`: also one that a plugin refused, that was cancelled, or whose params were malformed. An
+        `AuthenticationEnded` for credentials that were looked at.
+    :returns: None, or an awaitable for which the agent's answer waits, at most 5 s.
+
+    Synchronous or asynchronous. Runs in the order of the TOML, for all methods. Nothing that it does changes the
+    result; a failure is logged, whatever its `on_error` says.
     """

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import pluggy
 
+from gateway_core.api import PluginConfig
 from gateway_core.hooks import hookspecs
 
 HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -17,6 +18,9 @@ HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
     if hasattr(spec, f"{hookspecs.PROJECT}_spec")
 }
 """Name of each hook -> names of its parameters."""
+MAX_WARNINGS: Final = 20
+MAX_WARNING: Final = 1000
+"""Bounds of the warnings of a plugin: their number, and the characters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,22 @@ class LoadedPlugin:
     on_error: Literal["reject", "ignore"]
     methods: frozenset[str]
     """The MCP methods for which its `before_call` and `after_call` run."""
+    config: PluginConfig | None = None
+    """Its settings; None if it was not made from a configuration file."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the plugin says about its own state in its optional attribute `warnings`, for `status`."""
+        try:
+            found = getattr(self.instance, "warnings", ())
+            given = [found] if isinstance(found, str) else list(found)
+            return tuple(text[:MAX_WARNING] for text in given[:MAX_WARNINGS] if isinstance(text, str))
+        except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the state of the gateway
+            return (f"its warnings cannot be read: {type(error).__name__}",)
 
 
 def manager() -> pluggy.PluginManager:
-    """A pluggy manager with the six hooks and no plugins."""
+    """A pluggy manager with the seven hooks and no plugins."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     return found

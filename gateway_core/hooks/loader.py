@@ -78,12 +78,16 @@ def installed() -> list[InstalledPlugin]:
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
-def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[LoadedPlugin, ...]:
+def load(
+    entries: Sequence[PluginEntry], source: str = "<file>", *, running: Sequence[LoadedPlugin] = ()
+) -> tuple[LoadedPlugin, ...]:
     """Find, validate and construct the enabled plugins of `entries`, in order.
 
-    `source`: the path of the configuration file, for messages; relative paths in settings start at its folder. Raises
-    `PluginError` with all problems.
+    `source`: the path of the configuration file, for messages; relative paths in settings start at its folder.
+    `running`: plugins that were loaded before. One with equal settings is used again, with what it has in memory.
+    Raises `PluginError` with all problems.
     """
+    known = {plugin.name: plugin for plugin in running}
     problems: list[FileProblem] = []
     registry = manager()
     found: dict[str, LoadedPlugin] = {}
@@ -95,7 +99,7 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
         if entry.name in found:
             report("is enabled twice; remove one of the two tables")
             continue
-        plugin = _load(entry, report)
+        plugin = _load(entry, report, known.get(entry.name))
         if plugin is None:
             continue
         found[plugin.name] = plugin
@@ -112,7 +116,7 @@ def load(entries: Sequence[PluginEntry], source: str = "<file>") -> tuple[Loaded
     return tuple(found.values())
 
 
-def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
+def _load(entry: PluginEntry, report: _Report, running: LoadedPlugin | None) -> LoadedPlugin | None:
     point = _find(entry.name, report)
     if point is None:
         return None
@@ -138,14 +142,15 @@ def _load(entry: PluginEntry, report: _Report) -> LoadedPlugin | None:
     if config is None or methods is None or problems:
         return None
     try:
-        instance = construct(plugin, config)
+        known = running is not None and type(running.instance) is plugin and running.config == config
+        instance = running.instance if running is not None and known else construct(plugin, config)
     except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
         report(f"cannot be constructed: {brief(error)}")
         return None
     if "methods" in getattr(instance, "__dict__", {}):  # its settings may select fewer methods than its class
         methods &= _methods(instance, report) or frozenset()
     hooks = tuple(name for name in HOOKS if name in dict(implementations(plugin)))
-    return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods)
+    return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods, config)
 
 
 def construct(plugin: type, config: PluginConfig) -> object:

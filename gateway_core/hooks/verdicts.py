@@ -153,6 +153,8 @@ def _check_question(ask: Ask) -> None:
             raise Misuse(f"returned an Ask whose url is not an http or https address of at most {MAX_URL} characters")
     elif ask.schema is not None:
         check_form(ask.schema)
+    if not isinstance(ask.approves, bool):
+        raise Misuse("returned an Ask whose approves is neither True nor False")
     if ask.lifetime is not None and not (_is_number(ask.lifetime) and ask.lifetime > 0):
         raise Misuse("returned an Ask whose lifetime is not a positive, finite number of seconds")
 

@@ -18,7 +18,8 @@ class Client(Protocol):
     address: str
     """The client's address in its canonical form."""
     network: str
-    """The network that its share of every limit counts for; see `shares.network_of`."""
+    """The network that its share of every limit counts for, unless a request has another owner (`Route.owner`); see
+    `shares.network_of`."""
 
     @property
     def secure(self) -> bool:
@@ -71,14 +72,17 @@ class Application(Protocol):
     def route(self, client: Client, head: RequestHead) -> Handler:
         """The handler of a request, before its body is read. Raises `HttpError`."""
 
-    def claim(self, client: Client, size: int) -> None:
+    def claim(self, client: Client, owner: str, size: int) -> None:
         """Count `size` more bytes of a body that arrives in pieces; negative once they are no longer needed.
 
-        Raises `HttpError` if there is no room for them.
+        `owner`: see `Route.owner`. Raises `HttpError` if there is no room for them.
         """
 
-    def keep(self, client: Client, size: int) -> bool:
-        """Count `size` more bytes that a client has not read; negative once they are gone. False for no room."""
+    def keep(self, client: Client, owner: str, size: int) -> bool:
+        """Count `size` more bytes that a client has not read; negative once they are gone. False for no room.
+
+        `owner`: see `Route.owner`.
+        """
 
     def refused(self, error: HttpError) -> Response:
         """The response to a rejected request."""
@@ -101,7 +105,7 @@ class ServerContext(Protocol):
     def admit(self, connection: Any) -> bool:
         """Count a connection against the limit; False if the limit is reached."""
 
-    def pause_for(self, network: str, size: int) -> float:
+    def pause_for(self, owner: str, size: int) -> float:
         """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
 
     def closed(self, connection: Any) -> None:

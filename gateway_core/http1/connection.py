@@ -106,7 +106,7 @@ class ServerConnection(asyncio.Protocol):
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
         if self._handler is not None:
-            self._flow.pause_for(self._server.pause_for(self.network, len(data)))
+            self._flow.pause_for(self._server.pause_for(self._reader.owner or self.network, len(data)))
 
     def _process(self) -> None:
         """Serve the next buffered request, if it is complete; others, or more of its body, follow after `REST`."""
@@ -124,7 +124,7 @@ class ServerConnection(asyncio.Protocol):
                 if request is not None:
                     self._serve(*request)
                 elif self._reader.behind:
-                    seconds = max(REST, self._server.pause_for(self.network, SLICE_COST))
+                    seconds = max(REST, self._server.pause_for(self._reader.owner or self.network, SLICE_COST))
                 else:
                     return
             if self._reader.buffer and self._pending is None and not self._ending:
@@ -267,7 +267,7 @@ class ServerConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._yielded = True
         if self._writer is not None:
-            self._writer.pause()
+            self._writer.pause(self._reader.owner)
 
     def resume_writing(self) -> None:
         if self._writer is not None:

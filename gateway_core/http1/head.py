@@ -57,10 +57,13 @@ class HttpError(Exception):
 class Route:
     """Shared by requests whose heads differ in `VARYING` fields only. The application may keep its handler here."""
 
-    __slots__ = ("handler", "headers", "until")
+    __slots__ = ("handler", "headers", "owner", "until")
 
     def __init__(self) -> None:
         self.handler: Any = None
+        self.owner = ""
+        """Whose share of every limit the bytes of the request and its response count for; empty for the network of the
+        connection."""
         self.until = math.inf
         """Time (monotonic) until which `handler` may be used."""
         self.headers: Mapping[str, str] = {}
@@ -69,6 +72,10 @@ class Route:
     def keep(self, handler: object, until: float = math.inf) -> None:
         """Serve later requests of this connection that share the route with `handler`, until a time (monotonic)."""
         self.handler, self.until = handler, until
+
+    def count_for(self, owner: str) -> None:
+        """Count the bytes of a request, and of its response, for an owner."""
+        self.owner = owner
 
     def add_headers(self, headers: Mapping[str, str]) -> None:
         """Send `headers` with every response, errors and streams included."""

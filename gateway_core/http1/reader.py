@@ -11,11 +11,13 @@ from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_h
 class RequestReader:
     """Call `head` and `body` alternately; each returns None until `feed` has added enough bytes."""
 
-    __slots__ = ("_body", "_checked", "_grant", "_last", "buffer", "claimed")
+    __slots__ = ("_body", "_checked", "_grant", "_last", "_owner", "buffer", "claimed")
 
-    def __init__(self, grant: Callable[[int], None]) -> None:
-        """`grant` gets the bytes of a body that arrives in pieces; see `Application.claim`."""
+    def __init__(self, grant: Callable[[str, int], None]) -> None:
+        """`grant` gets the owner and the bytes of a body that arrives in pieces; see `Application.claim`."""
         self._grant = grant
+        self._owner = ""
+        """The owner that `claimed` counts for."""
         self.claimed = 0
         """Bytes of the last body that were granted."""
         self.buffer = b""
@@ -74,17 +76,24 @@ class RequestReader:
         """Whether the rest of the buffer belongs to an incomplete body; `body` reads it in slices."""
         return self._body is not None and bool(self.buffer)
 
+    @property
+    def owner(self) -> str:
+        """Whom the last request counts for; see `Route.owner`."""
+        return "" if self._last is None else self._last.route.owner
+
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
         if size > self.claimed:
-            self._grant(size - self.claimed)
+            if not self.claimed:
+                self._owner = self.owner
+            self._grant(self._owner, size - self.claimed)
             self.claimed = size
 
     def give_back(self) -> None:
         """Give the claimed bytes back: the request of the last body is over."""
         claimed, self.claimed = self.claimed, 0
         if claimed:
-            self._grant(-claimed)
+            self._grant(self._owner, -claimed)
 
     def skip(self, head: RequestHead) -> bool:
         """Skip the body after `head` if it is complete; otherwise return False, and nothing more can be read."""
@@ -105,5 +114,5 @@ class RequestReader:
         self._body = self._last = None
 
 
-def _nothing(_: int) -> None:
+def _nothing(_: str, __: int) -> None:
     """Grant no bytes."""

@@ -19,9 +19,10 @@ SPARE: Final = 64
 
 BODY_RATE: Final = 4 * 1024 * 1024
 BODY_BURST: Final = 8 * 1024 * 1024
-"""Bytes per second, and at once, that one network may send in bodies of several pieces, and after a refusal."""
+"""Bytes per second, and at once, that one owner (a network, or `Route.owner`) may send in bodies of several pieces, and
+after a refusal."""
 MAX_PACES: Final = 1024
-"""Networks whose pace is remembered."""
+"""Owners whose pace is remembered."""
 
 
 class HttpServer:
@@ -120,11 +121,11 @@ class HttpServer:
         """
         return self._admitted.admit(connection)
 
-    def pause_for(self, network: str, size: int) -> float:
+    def pause_for(self, owner: str, size: int) -> float:
         """Count bytes of an incomplete body, or of dropped input; returns the seconds until more should be read."""
-        pace = self._paces.get(network)
+        pace = self._paces.get(owner)
         if pace is None:
-            pace = self._paces[network] = Pace(BODY_RATE, BODY_BURST)
+            pace = self._paces[owner] = Pace(BODY_RATE, BODY_BURST)
             if len(self._paces) > MAX_PACES:
                 del self._paces[next(iter(self._paces))]
         return pace.pause(size)

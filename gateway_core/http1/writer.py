@@ -24,17 +24,18 @@ class ResponseWriter:
     """
 
     __slots__ = (
-        *("_backlog", "_counted", "_drained", "_heads", "_keep", "_since", "_transport", "_unsent"),
+        *("_backlog", "_counted", "_drained", "_heads", "_keep", "_owner", "_since", "_transport", "_unsent"),
         *("paused", "write"),
     )
 
-    def __init__(self, transport: asyncio.Transport, heads: ResponseHeads, keep: Callable[[int], bool]) -> None:
+    def __init__(self, transport: asyncio.Transport, heads: ResponseHeads, keep: Callable[[str, int], bool]) -> None:
         """`keep` counts bytes that the peer does not read; see `Application.keep`."""
         self._transport = transport
         self._heads = heads
         self._keep = keep
         self._counted = 0
-        """Bytes that `keep` has counted."""
+        """Bytes that `keep` has counted for `_owner`."""
+        self._owner = ""
         self._backlog: deque[memoryview] | None = None
         """Pieces that wait for room; None without TLS."""
         self.write: Callable[[bytes], object] = transport.write
@@ -79,20 +80,23 @@ class ResponseWriter:
         self.write(self._heads.lines(200, headers, head, close=close))
         return ResponseStream(self._transport, self, chunked=chunked, close=close)
 
-    def pause(self) -> None:
-        """Make `drain` wait: the transport's buffer is full. Without room for what is in it, the connection ends."""
+    def pause(self, owner: str) -> None:
+        """Make `drain` wait: the transport's buffer is full. Without room for what is in it, the connection ends.
+
+        `owner`: whom its bytes count for; see `Route.owner`.
+        """
         self.paused = True
         self._forget()
         unsent = self.unsent
-        if self._keep(unsent):
-            self._counted = unsent
+        if self._keep(owner, unsent):
+            self._counted, self._owner = unsent, owner
         else:
             asyncio.get_running_loop().call_soon(self._transport.abort)
 
     def _forget(self) -> None:
         counted, self._counted = self._counted, 0
         if counted:
-            self._keep(-counted)
+            self._keep(self._owner, -counted)
 
     def resume(self) -> None:
         """Resume `drain`: the transport's buffer has room."""
@@ -150,7 +154,7 @@ class ResponseWriter:
         return now - self._since > WRITE_TIMEOUT
 
 
-def _uncounted(_: int) -> bool:
+def _uncounted(_: str, __: int) -> bool:
     """Count no bytes."""
     return True
 

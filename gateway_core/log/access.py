@@ -21,15 +21,18 @@ def shown_name(method: str, name: str) -> str:
     return _QUERY.sub("?…", _USERINFO.sub("***@", name)) if ":" in name else name
 
 
-def members(method: str, name: str, principal: str, session_id: str | None) -> dict[str, str]:
+def members(method: str, name: str, principal: str, session_id: str | None, generation: int) -> dict[str, str | int]:
     """The JSON-only members of a call's line. `name`: from `shown_name`. `session_id`: that of a legacy agent.
+
+    `generation`: the number of the configuration that the call was judged and served by.
 
     A session id grants access to its session, so the log has a digest of it.
     """
-    found = {"method": method}
+    found: dict[str, str | int] = {"method": method}
     if name:
         found[_NAME_KEYS.get(method, "name")] = name
     found["principal"] = principal
+    found["generation"] = generation
     if session_id is not None:
         found["session"] = blake2s(session_id.encode(), digest_size=6).hexdigest()
     return found

@@ -35,7 +35,7 @@ _SHORT: Final = 128
 _RESET: Final = "\x1b[0m"
 
 Format = Literal["text", "json"]
-NO_MEMBERS: Final[Mapping[str, str]] = MappingProxyType({})
+NO_MEMBERS: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 class Differs(enum.Enum):
@@ -52,7 +52,7 @@ class Line:
 
     __slots__ = ("fields", "json", "message", "text")
 
-    def __init__(self, message: str, fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
+    def __init__(self, message: str, fields: Mapping[str, Any], members: Mapping[str, str | int] = NO_MEMBERS) -> None:
         """`members` appear in JSON only."""
         self.message = message
         self.fields = fields
@@ -117,7 +117,7 @@ class Renderer:
         level: str,
         message: str,
         fields: Mapping[str, Any],
-        members: Mapping[str, str] = NO_MEMBERS,
+        members: Mapping[str, str | int] = NO_MEMBERS,
     ) -> str:
         """Render a line. `when`: seconds since the epoch. `members`: for JSON only."""
         now = self._at(when)
@@ -155,10 +155,10 @@ def _level(level: str) -> str:
     return f"{level:<7}"
 
 
-def _members(level: str, message: str, fields: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
+def _members(level: str, message: str, fields: Mapping[str, Any], members: Mapping[str, str | int]) -> dict[str, Any]:
     """The members of a record's JSON object, except the time."""
     out: dict[str, Any] = {"level": level, "message": message}
-    out.update((key, _cap(value)) for key, value in members.items())
+    out.update((key, _cap(value) if isinstance(value, str) else value) for key, value in members.items())
     for key, value in fields.items():
         # A field must not replace a member that the gateway sets itself.
         name = f"{key}_" if key in out or key == "time" else key

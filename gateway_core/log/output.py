@@ -77,7 +77,9 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
 
 
-def note(message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str] = NO_MEMBERS) -> None:
+def note(
+    message: str | Callable[[], str], fields: Mapping[str, Any], members: Mapping[str, str | int] = NO_MEMBERS
+) -> None:
     """Write a line of the access log, at level INFO: one or more for every call.
 
     It bypasses loguru, because creating a loguru record is expensive. The keys of `fields` are plain words; `members`
@@ -114,6 +116,15 @@ def flush(timeout: float = FLUSH_TIMEOUT) -> None:
     """Wait until all queued lines are written, at most `timeout` seconds for each sink."""
     for sink in _active:
         sink.flush(timeout)
+
+
+def warnings() -> list[str]:
+    """What is wrong with the log at present: targets that cannot be written, and so lose lines."""
+    return [
+        f"the log cannot be written to {sink.destination.name}; lines were dropped: {sink.dropped}"
+        for sink in _active
+        if sink.failing
+    ]
 
 
 def reopen() -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.files import append_to
+
 if TYPE_CHECKING:
     from loguru import Message, Record
 
@@ -150,7 +152,7 @@ class FileDestination:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = append_to(self._path)
         self._size = os.fstat(fd).st_size
         return fd
 
@@ -205,6 +207,11 @@ class LineSink:
         self._state = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed."""
+        return self._torn
 
     def write(self, message: Message) -> None:
         """Render and queue a record. loguru calls this from any thread."""

@@ -42,6 +42,14 @@ class Params(msgspec.Struct, frozen=True, eq=False):
     ref: Mapping[str, Raw] | None = None
     """The reference of a `completion/complete`."""
     ref_type: str = ""
+    mismatch: RpcError | None = None
+    """The error for headers that do not match the arguments; such a request is not sent."""
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of a list; None for its first page. Raises `RpcError` if it is no text."""
+        raw = self.others.get("cursor")
+        return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
 
     def call(self, exchange: Exchange, target: Target | None) -> Call:
         """The call as plugins see it, with the arguments that a profile sets.
@@ -126,24 +134,32 @@ def with_names(call: Call, catalog: Catalog) -> Call:
     return call.with_listed(catalog.listed(call.method, call.principal.id, call.principal.profile))
 
 
-def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None:
+def with_target(call: Call, target: Target | None) -> Call:
+    """A rewritten call with what stands behind its name, and with the arguments that a profile sets."""
+    call = call.with_target(target, None if target is None else target.tool)
+    if target is None or target.preset is None:
+        return call
+    return call.with_arguments(target.preset.enforced_in(call.raw_arguments))
+
+
+def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
     """Compare the agent's `Mcp-Param-*` headers with the arguments that the published tool mirrors in them.
 
-    Removes the compared headers, because the next hop's are made from its body; the others are passed on. Raises
-    `RpcError(HEADER_MISMATCH)` (transports/streamable-http, Server Behavior for Custom Headers).
+    Removes the compared headers, because the next hop's are made from its body; the others are passed on. Returns the
+    error `HEADER_MISMATCH` if they differ (transports/streamable-http, Server Behavior for Custom Headers).
     """
     given = exchange.headers
     if given is None or target is None or target.tool is None or not target.mirrored:
-        return
+        return None
     try:
         arguments = call.arguments
     except RpcError as error:
-        raise RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}") from None
+        return RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}")
     from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - loaded only if a tool has such headers
 
     rejection = validate_mcp_param_headers(target.tool.definition.get("inputSchema"), arguments, dict(given))
     if rejection is not None:
-        raise RpcError.of_gateway(rejection.code, rejection.message)
+        return RpcError.of_gateway(rejection.code, rejection.message)
     compared = header_names(target.mirrored)
     if target.preset is not None:
         names = target.preset.names
@@ -152,10 +168,16 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> None
             if name.lower() in hidden:
                 raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} belongs to no argument of this tool")
     exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
+    return None
 
 
 def request_for(call: Call, params: Params, target: Target, exchange: Exchange) -> Request:
-    """The request for the target's upstream, with the upstream's name and the current arguments."""
+    """The request for the target's upstream, with the upstream's name and the current arguments.
+
+    Raises `RpcError(HEADER_MISMATCH)` if the agent's headers did not match its arguments.
+    """
+    if params.mismatch is not None:
+        raise params.mismatch
     own: dict[str, Any] = dict(params.others)
     if params.ref is not None:
         own["ref"] = {**params.ref, _REF_KEY[params.ref_type]: target.original}

@@ -22,11 +22,7 @@ from gateway_core.api import Call, CallResult, Outcome, Reject
 from gateway_core.api.call import unknown_name
 from gateway_core.catalog import Catalog, Target
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import (
-    CANCELLED,
-    PLUGIN_FAILED,
-    RpcError,
-)
+from gateway_core.errors import CANCELLED, PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress, Question
 from gateway_core.inline.deadlines import Deadlines
@@ -35,9 +31,19 @@ from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
-from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
+from gateway_core.pipeline.observed import call_ended
+from gateway_core.pipeline.params import (
+    Params,
+    Supplied,
+    check_headers,
+    find,
+    read,
+    request_for,
+    with_names,
+    with_target,
+)
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.results import cleaned, failed, note, rejected, timed_out
+from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -63,20 +69,19 @@ class Pipeline:
         wait_first_lists: Callable[[], Awaitable[bool]],
         *,
         clean: Callable[[bytes], bytes] = bytes,
+        generation: int = 1,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited.
-
-        `clean` hides secrets of the gateway in JSON.
-        """
-        self.timeout = config.timeout
-        self.max_timeout = config.max_timeout
+        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited. `clean`
+        hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log."""
+        self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
-        self.catalog = catalog
-        self.router = router
+        self.catalog, self.router = catalog, router
         self.chain = chain
         self.wait_first_lists = wait_first_lists
         self.clean = clean
-        self.plans = CallPlans(catalog)
+        self.generation: Final = generation
+        self.plans = CallPlans(catalog, generation)
+        self._delivery = ObservedDelivery if chain.observers else Delivery
         self.deadlines = Deadlines()
         self.calls = 0
 
@@ -102,10 +107,10 @@ class Pipeline:
         the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
         """
         self.calls += 1
-        return Delivery(self, exchange, params, answer).begin()
+        return self._delivery(self, exchange, params, answer).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
-        """Serve one request (see `begin`). Cancelling this coroutine cancels the call."""
+        """Serve one request as `begin` does. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
 
 
@@ -137,14 +142,9 @@ class Delivery(msgspec.Struct, eq=False):
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
         pipeline, started = self.pipeline, self.started
-        timeout = pipeline.timeout
+        timeout, limit = pipeline.timeout, started + pipeline.max_timeout
         running = self._running = InlineCall(
-            pipeline.deadlines,
-            self.exchange,
-            started + timeout,
-            timeout,
-            started + pipeline.max_timeout,
-            coroutine=self._run(),
+            pipeline.deadlines, self.exchange, started + timeout, timeout, limit, coroutine=self._run()
         )
         self.exchange.begin(running, pipeline.question_timeout)
         running.begin()
@@ -243,7 +243,9 @@ class Delivery(msgspec.Struct, eq=False):
         call = self._call = params.call(exchange, target)
         exchange.identify(call)
         if exchange.headers is not None:
-            check_headers(exchange, call, target)
+            mismatch = check_headers(exchange, call, target)
+            if mismatch is not None:  # refused after the plugins, one of which may hide the tool
+                return call, _replace(params, mismatch=mismatch)
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
             return call, params
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
@@ -254,6 +256,8 @@ class Delivery(msgspec.Struct, eq=False):
         self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
     ) -> tuple[Call, CallResult | None]:
         """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
+        if params.mismatch is not None and not is_refusal(verdict):
+            raise params.mismatch
         pipeline, exchange = self.pipeline, self.exchange
         questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
         end: Reject | CallResult | Question | None = verdict
@@ -282,29 +286,22 @@ class Delivery(msgspec.Struct, eq=False):
         await catalog.prepare(exchange)
         return find(catalog, method, params.name, principal, params)
 
-    def _look_up(self, params: Params, rewritten: Call) -> Call:
+    def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(
-            self.pipeline.catalog, rewritten.method, rewritten.name, rewritten.principal, params
-        )
-        call = rewritten.with_target(found, None if found is None else found.tool)
-        if found is None or found.preset is None:
-            return call
-        return call.with_arguments(found.preset.enforced_in(call.raw_arguments))
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
+        return with_target(call, found)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        raw = params.others.get("cursor")
-        cursor = None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
         era = self.exchange.agent.era
-        principal, page = call.principal, self.pipeline.catalog.page
-        return CallResult(raw=page(call.method, era, cursor, principal.id, principal.profile), era=era)
+        page, who = self.pipeline.catalog.page, call.principal
+        return CallResult(raw=page(call.method, era, params.cursor, who.id, who.profile), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
-        upstreams = target.upstreams
-        timeout = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout for upstream in upstreams)
-        if timeout != self.pipeline.timeout and self._running is not None:
-            self._running.limit(timeout)
+        upstreams, usual = target.upstreams, self.pipeline.timeout
+        own = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout or usual for upstream in upstreams)
+        if own is not None and own != usual and self._running is not None:
+            self._running.limit(own)
 
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, without secrets."""
@@ -342,4 +339,22 @@ class Delivery(msgspec.Struct, eq=False):
         if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
             output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
             return
-        note(exchange, name, result, upstream, seconds)
+        note(exchange, name, result, seconds, self.pipeline.generation)
+
+
+class ObservedDelivery(Delivery, eq=False):
+    """A call whose end plugins observe."""
+
+    async def _run(self) -> CallResult:
+        try:
+            result = await super()._run()
+        except asyncio.CancelledError:
+            await self._tell(_CANCELLED)
+            raise
+        await self._tell(result)
+        return result
+
+    async def _tell(self, result: CallResult) -> None:
+        pipeline, seconds = self.pipeline, time.monotonic() - self.started
+        ended = call_ended(self.exchange, self._call, self._chain, result, seconds, generation=pipeline.generation)
+        await pipeline.chain.observers.call_ended(ended)

@@ -38,12 +38,13 @@ _NO_PLAN: Final = (None, Params("", b"", b"", _NO_OTHERS))
 class CallPlan:
     """The plan of one tool for one agent."""
 
-    __slots__ = ("lines", "name", "params", "seen", "target", "templates")
+    __slots__ = ("generation", "lines", "name", "params", "seen", "target", "templates")
 
-    def __init__(self, seen: object, name: str, target: Target | None) -> None:
+    def __init__(self, seen: object, name: str, target: Target | None, generation: int) -> None:
         self.seen = seen
         """The catalog view (`Catalog.seen_by`) for which the plan is valid."""
         self.name = name
+        self.generation = generation
         self.target = target
         """None if each call needs its own look-up."""
         self.params: Mapping[str, str] = {} if target is None else {"name": target.original}
@@ -69,7 +70,7 @@ class CallPlan:
                 "upstream": upstream,
             }
             shown = access.shown_name(TOOLS_CALL, self.name)
-            members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id)
+            members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id, self.generation)
             line = self.lines[upstream] = Line(f"{TOOLS_CALL} {shown}", fields, members)
         return line
 
@@ -77,8 +78,10 @@ class CallPlan:
 class CallPlans:
     """Makes plans and caches them in their agents."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, generation: int) -> None:
+        """`generation`: the number of the configuration, for the log."""
         self._catalog = catalog
+        self._generation = generation
 
     def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan | None, Params]:
         """The plan and the params of a plain call; for every other request None, and params without content."""
@@ -107,7 +110,7 @@ class CallPlans:
         principal = exchange.agent.principal
         target = self._catalog.tool(text, principal.id, principal.profile) if text else None
         planned = target is not None and not target.mirrored and not is_untried(target)
-        plan = CallPlan(seen, text, target if planned else None)
+        plan = CallPlan(seen, text, target if planned else None, self._generation)
         if len(name) <= MAX_NAME:
             plans = exchange.agent.plans
             if len(plans) >= MAX_PLANS:

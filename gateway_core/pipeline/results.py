@@ -11,6 +11,7 @@ from msgspec.structs import replace as _replace
 from gateway_core.api import CallResult, Outcome, Reject
 from gateway_core.errors import INTERNAL_ERROR, PLUGIN_FAILED, UPSTREAM_UNAVAILABLE, RpcError, retry_after
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Question
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.internal_errors import where
 from gateway_core.log import access, output
@@ -33,6 +34,11 @@ def failed(exchange: Exchange, error: Exception) -> CallResult:
     logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
     message = f"internal error of the gateway, see its log for {exchange.id}"
     return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
+
+
+def is_refusal(verdict: Reject | CallResult | Question) -> bool:
+    """Whether a plugin ends the call with an error."""
+    return isinstance(verdict, Reject) or (isinstance(verdict, CallResult) and verdict.is_error)
 
 
 def rejected(verdict: Reject) -> CallResult:
@@ -66,9 +72,9 @@ def _limit(deadline: Deadline, longest: float) -> str:
     return f"timed out after {deadline.idle_limit:g} s without an answer or progress; the key timeout sets this"
 
 
-def note(exchange: Exchange, name: str, result: CallResult, upstream: str | None, seconds: float) -> None:
+def note(exchange: Exchange, name: str, result: CallResult, seconds: float, generation: int) -> None:
     """Log the line of a call without a plan."""
-    agent = exchange.agent
+    agent, upstream = exchange.agent, result.upstream or exchange.upstream
     fields: dict[str, Any] = {
         "exchange": exchange.id,
         "agent": agent.principal.id,
@@ -80,5 +86,5 @@ def note(exchange: Exchange, name: str, result: CallResult, upstream: str | None
     if result.error is not None:
         fields["code"] = result.error.code
     method, shown = exchange.method, access.shown_name(exchange.method, name)
-    members = access.members(method, shown, agent.principal.id, agent.session_id)
+    members = access.members(method, shown, agent.principal.id, agent.session_id, generation)
     output.note(f"{method} {shown}" if shown else method, fields, members)

@@ -99,10 +99,10 @@ class Router:
 
     async def _later_round(self, exchange: Exchange, target: Target, request: Request, state: State) -> CallResult:
         """Send a later round, which only the upstream that asked may get (basic/patterns/mrtr)."""
-        self.input_required.use(state)
+        self.input_required.use(state, exchange)
         upstream = next((it for it in target.upstreams if it.name == state.upstream), None)
         if upstream is None:
-            self.input_required.give_back(state)
+            self.input_required.give_back(state, exchange)
             raise RpcError.of_gateway(
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
@@ -110,16 +110,16 @@ class Router:
         try:
             reply = await self.input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
-            self.input_required.give_back(state)
+            self.input_required.give_back(state, exchange)
             return _unavailable(Target(target.original, (upstream,)), {upstream.name: drop_traceback(problem)})
         except RefusedUpstream as problem:
-            self.input_required.give_back(state)
+            self.input_required.give_back(state, exchange)
             return _refused(upstream, problem)
         except OutcomeUnknown as problem:
             return unknown_outcome(request.method, upstream.name, problem.reason)
         except asyncio.CancelledError:
             if not exchange.sent:
-                self.input_required.give_back(state)
+                self.input_required.give_back(state, exchange)
             raise
         return answered(upstream, reply, exchange)
 

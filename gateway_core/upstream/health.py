@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from gateway_core.hooks import Chain
@@ -31,18 +31,38 @@ class HealthMonitor:
         self._chain = chain
         self._on_change = on_change
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._watches: dict[str, Watch] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watches: dict[Upstream, Watch] = {}
+        self._tasks: dict[Upstream, asyncio.Task[None]] = {}
         self._started = 0.0
         self._waited = False
 
     def start(self) -> None:
         """Start the watch tasks. Returns at once; they connect in the background."""
         self._started = asyncio.get_running_loop().time()
-        for upstream in self._upstreams:
-            watch = Watch(upstream, self._chain, self._on_change, self._rng)
-            self._watches[upstream.name] = watch
-            self._tasks.append(asyncio.create_task(watch.run(), name=f"watch {upstream.name}"))
+        self.watch(self._upstreams)
+
+    def watch(self, upstreams: Iterable[Upstream]) -> None:
+        """Start to watch upstreams that are not watched yet. Returns at once."""
+        for upstream in upstreams:
+            if upstream not in self._watches:
+                watch = Watch(upstream, lambda: self._chain, self._on_change, self._rng)
+                self._watches[upstream] = watch
+                self._tasks[upstream] = asyncio.create_task(watch.run(), name=f"watch {upstream.name}")
+
+    async def forget(self, upstreams: Iterable[Upstream]) -> None:
+        """Stop to watch these upstreams. Their owner closes their connections."""
+        tasks = [self._tasks.pop(upstream) for upstream in upstreams if self._watches.pop(upstream, None) is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def use(self, upstreams: Sequence[Upstream], chain: Chain) -> None:
+        """Check by the plugins of `chain` from now on, and count these upstreams as the present ones."""
+        self._upstreams, self._chain = tuple(upstreams), chain
+
+    async def wait_attempts(self, upstreams: Iterable[Upstream], timeout: float) -> None:
+        """Wait at most `timeout` seconds until each of these upstreams has been reached or has failed once."""
+        await _wait(timeout, [self._watches[upstream].attempted for upstream in upstreams], asyncio.ALL_COMPLETED)
 
     async def wait_first_attempts(self, timeout: float) -> None:
         """Wait at most `timeout` seconds until each upstream has been reached or has failed once."""
@@ -73,10 +93,7 @@ class HealthMonitor:
 
     async def stop(self) -> None:
         """Stop the watch tasks. The upstreams' owner closes their connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self.forget(list(self._watches))
 
 
 async def _wait(seconds: float, events: Sequence[asyncio.Event], enough: str) -> None:

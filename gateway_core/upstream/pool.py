@@ -1,8 +1,10 @@
-"""All configured upstreams, in file order."""
+"""The upstreams of the configuration in force, in file order, and those that it has replaced."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
@@ -31,26 +33,58 @@ class UpstreamPool:
         `held`: the secrets to hide in what servers send. `budget`: the memory budget that counts for all. `logins`: the
         operator's logins at upstreams.
         """
+        self._make = partial(Upstream, events=events, held=held, budget=budget, logins=logins)
+        self._config = config
         self.upstreams = tuple(
-            Upstream(upstream, config, order, early, events=events, held=held, budget=budget, logins=logins)
+            self._make(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
+        )
+        self._replaced: tuple[Upstream, ...] = ()
+        """Upstreams of earlier configurations, which may still serve requests."""
+
+    def for_config(self, config: ProxyConfig) -> tuple[Upstream, ...]:
+        """The upstreams for another configuration: the present ones that it does not change, and new ones."""
+        kept = {it.name: it for it in self.upstreams}
+        if config.limits.response_body != self._config.limits.response_body:
+            kept = {}  # connections have this limit
+        return tuple(
+            known
+            if (known := kept.get(upstream.name)) is not None and known.config == upstream
+            else self._make(upstream, config, order)
             for order, upstream in enumerate(config.upstreams)
         )
 
+    def use(self, upstreams: tuple[Upstream, ...], config: ProxyConfig) -> None:
+        """Make the result of `for_config` the present upstreams."""
+        self._replaced += tuple(it for it in self.upstreams if it not in upstreams)
+        self.upstreams, self._config = upstreams, config
+        for order, upstream in enumerate(upstreams):
+            upstream.facts.place(order)
+
+    async def close_replaced(self, upstreams: Iterable[Upstream]) -> None:
+        """Close upstreams of earlier configurations, which serve no request any more."""
+        closing = tuple(upstreams)
+        await asyncio.gather(*(upstream.close() for upstream in closing))
+        self._replaced = tuple(it for it in self._replaced if it not in closing)
+
+    @property
+    def _all(self) -> tuple[Upstream, ...]:
+        return (*self.upstreams, *self._replaced)
+
     def end_session(self, session_id: str) -> None:
         """Close what the upstreams keep for an agent's session that has ended."""
-        for upstream in self.upstreams:
+        for upstream in self._all:
             upstream.end_session(session_id)
 
     def set_log_level(self, session_id: str, level: str) -> None:
         """Set the least severe level of log messages that a legacy agent wants, on all upstreams."""
-        for upstream in self.upstreams:
+        for upstream in self._all:
             upstream.set_log_level(session_id, level)
 
     def roots_changed(self, session_id: str) -> None:
         """Notify upstreams with a connection for this session that the legacy agent's roots changed."""
-        for upstream in self.upstreams:
+        for upstream in self._all:
             upstream.roots_changed(session_id)
 
     async def close(self) -> None:
         """Close all upstreams concurrently. Each bounds its time, so a hanging one does not delay the others."""
-        await asyncio.gather(*(upstream.close() for upstream in self.upstreams))
+        await asyncio.gather(*(upstream.close() for upstream in self._all))

@@ -71,7 +71,8 @@ class Upstream:
         account = Account(budget, f"upstream {config.name}")
         self.config = config
         self.name: Final = config.name
-        self.timeout = config.timeout or proxy.timeout
+        self.timeout: Final = config.timeout
+        """Seconds for one call; None: those of the gateway."""
         self.clock: Final = clock
         self._events = events
         self.status: Final = UpstreamStatus(config, order, clock)

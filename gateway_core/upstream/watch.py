@@ -59,7 +59,10 @@ class _Problem:
 class Watch:
     """The lifecycle of one upstream."""
 
-    def __init__(self, upstream: Upstream, chain: Chain, on_change: Callable[[], None], rng: random.Random) -> None:
+    def __init__(
+        self, upstream: Upstream, chain: Callable[[], Chain], on_change: Callable[[], None], rng: random.Random
+    ) -> None:
+        """`chain` returns the plugins of the configuration in force."""
         self.attempted = asyncio.Event()
         """Set after the first attempt to connect, successful or not."""
         self._upstream = upstream
@@ -277,10 +280,11 @@ class Watch:
     async def _check(self, connection: Connection, *, confirm: bool) -> _Problem | None:
         """Run one active check. Returns the problem; None if it is healthy. `confirm`: see `Liveness.check`."""
         silence = f"no answer within {PING_TIMEOUT:g} s"
-        if self._chain.has_health_check:
+        chain = self._chain()
+        if chain.has_health_check:
             try:
                 async with asyncio.timeout(PING_TIMEOUT):
-                    health = await self._chain.check_health(self._upstream.view)
+                    health = await chain.check_health(self._upstream.view)
             except TimeoutError:
                 return _Problem(f"a plugin gave {silence}", by_plugin=True)
             if health is not None:

@@ -74,6 +74,22 @@ def test_white_space_and_the_order_of_members_do_not_matter() -> None:
     assert once.digest() != twice.digest(), "what parsers read differently is bound as it is"
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (b"9007199254740993.0", b"9007199254740992.0"),
+        (b"0.1", b"0.10000000000000000555"),
+        (b"9007199254740993e0", b"9007199254740992e0"),
+        (b"12345678901234567890123", b"12345678901234567890124"),
+        (b"1", b"1.0"),
+        (b"1", b"true"),
+    ],
+)
+def test_numbers_that_only_some_parsers_tell_apart_are_other_arguments(asked: bytes, sent: bytes) -> None:
+    one, other = (Call("tools/call", "pay", Principal("a"), "modern", "x", b'{"n":%b}' % it) for it in (asked, sent))
+    assert one.digest() != other.digest()
+
+
 def test_a_plugin_that_rewrites_its_call_still_sees_its_answer_in_after_call() -> None:
     call = make_call("add", {"a": 1})
     call = answered(call, given(call)).seen_by("one")

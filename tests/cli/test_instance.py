@@ -252,6 +252,17 @@ def test_start_and_status_say_the_same_of_a_pid_file_that_cannot_be_used(config,
     assert said[0] == said[1]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_that_another_user_made_gets_no_token(config):
+    path = pid_file(config)
+    path.touch(0o666)
+    os.chown(path, 1234, 1234)
+    with pytest.raises(GatewayError, match="belongs to another user; remove it"):
+        acquire(config, host="127.0.0.1", port=3000)
+    assert path.read_bytes() == b""
+    assert read_instance(path) is None, "a reader may be another user than the gateway"
+
+
 def test_a_gateway_with_another_state_folder_is_running_too(config, tmp_path, monkeypatch):
     """The rights of the user, or of the folder, may have changed since it was started."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))

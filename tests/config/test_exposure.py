@@ -91,7 +91,7 @@ def test_a_certificate_that_is_replaced_meanwhile_is_no_error(tls: ServerTlsConf
     ]
 
 
-@pytest.mark.parametrize("name", ["X-Request-Id", "mcp-session-id", "a b"])
+@pytest.mark.parametrize("name", ["X-Request-Id", "mcp-session-id", "a b", "Authorization", "X-Forwarded-For"])
 def test_a_person_is_named_in_a_header_of_its_own(name: str) -> None:
     with pytest.raises(ValidationError):
         TrustedProxiesConfig(identity_header=name)

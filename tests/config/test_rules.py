@@ -249,3 +249,21 @@ def test_client_credentials_need_a_client_id_and_a_missing_one_names_the_other_g
     with pytest.raises(ConfigError) as caught:
         loads(HEAD.replace('client_id = "c"\n', "") + SECRET, Path("x.toml"), ENV)
     assert 'grant = "authorization_code"' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("", "identity_header: has no effect without networks"),
+        ("networks = []", "identity_header: has no effect without networks"),
+        ('networks = ["10.0.0.1", "0.0.0.0/0"]', "networks: contains every address"),
+        ('networks = ["::/0"]', "networks: contains every address"),
+    ],
+)
+def test_who_may_name_people_is_said_and_is_not_everybody(keys: str, problem: str) -> None:
+    table = '[mcp.proxy]\nenable = true\n[mcp.proxy.trusted_proxies]\nidentity_header = "X-User"\n'
+    with pytest.raises(ConfigError) as caught:
+        loads(table + keys, Path("x.toml"), {})
+    assert f"mcp.proxy.trusted_proxies.{problem}" in str(caught.value)
+    found = loads(f'{table}networks = ["10.0.0.1"]\n', Path("x.toml"), {})
+    assert found.proxy.trusted_proxies.identity_header == "X-User"

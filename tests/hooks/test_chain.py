@@ -11,7 +11,6 @@ from gateway_core import Ask, CallResult, Health, Reject, hookimpl
 from gateway_core.api import Answers, Call, GivenAnswer, Outcome, Principal
 from gateway_core.errors import PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.hooks import HOOKS, Chain, ChainProgress, verdicts
-from gateway_core.hooks import chain as run
 from gateway_core.testing import configured, make_call, make_conflict, make_result, make_upstream
 
 
@@ -693,6 +692,7 @@ QUESTIONS = [
     Ask("why?", lifetime=float("inf")),
     Ask("why?", lifetime="9"),
     Ask("why?", lifetime=True),
+    Ask("why?", approves="yes"),
 ]
 
 
@@ -1027,7 +1027,7 @@ async def test_a_start_that_is_cancelled_is_no_failure_of_the_plugin():
 
 
 async def test_start_and_stop_are_bounded(log, monkeypatch):
-    monkeypatch.setattr(run, "LIFE_TIMEOUT", 0.05)
+    monkeypatch.setattr("gateway_core.hooks.lifecycle.LIFE_TIMEOUT", 0.05)
     trace = []
     with pytest.raises(PluginError, match=r"the plugin b could not start: took longer than 0\.05 s"):
         async with Chain([living("a", trace), living("b", trace, enter=_endless)]):
@@ -1069,5 +1069,20 @@ def test_the_chain_never_calls_through_pluggy(monkeypatch):
 
 def test_the_chain_knows_every_hook():
     assert set(HOOKS) == {
-        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate")
+        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate", "observe")
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((), ()),
+        (["the disk is full", "x" * 2000], ("the disk is full", "x" * 1000)),
+        ("one", ("one",)),
+        ([7, "kept"], ("kept",)),
+        (7, ("its warnings cannot be read: TypeError",)),
+        (["x"] * 50, ("x",) * 20),
+    ],
+)
+def test_the_warnings_of_a_plugin_are_bounded_and_cannot_hide_the_status(given, shown):
+    assert configured(type("Warns", (), {"warnings": given})()).warnings == shown

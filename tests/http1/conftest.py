@@ -88,13 +88,13 @@ class Echo:
         self.pending.append(Pending(asyncio.get_running_loop().create_task(write())))
         return self.pending[-1]
 
-    def claim(self, client: Client, size: int) -> None:
+    def claim(self, client: Client, owner: str, size: int) -> None:
         if self.claimed + size > self.room:
             raise HttpError(503, "no room", close=True)
         self.claimed += size
         self.claims.append(size)
 
-    def keep(self, client: Client, size: int) -> bool:
+    def keep(self, client: Client, owner: str, size: int) -> bool:
         if size > self.room_unread:
             return False
         self.unread += size

@@ -185,7 +185,7 @@ class FullTransport(asyncio.Transport):
 async def test_a_client_that_leaves_with_half_of_its_response_is_no_error() -> None:
     seen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: seen.append(context))
-    application: Any = SimpleNamespace(claim=lambda client, size: None, keep=lambda client, size: True)
+    application: Any = SimpleNamespace(claim=lambda *_: None, keep=lambda *_: True)
     server = HttpServer(application, name="x", max_body=1, max_connections=1)
     connection = ServerConnection(server)
     connection.connection_made(FullTransport())

@@ -134,7 +134,7 @@ def compare(data: bytes, size: int) -> None:
 
 def _complete(data: bytes, we: Outcome) -> bool:
     """Whether the next head has come completely, so that it could be judged."""
-    reader = RequestReader(lambda size: None)
+    reader = RequestReader(lambda owner, size: None)
     reader.feed(data)
     for _ in we.requests:
         head = reader.head()

@@ -41,7 +41,7 @@ def test_a_bad_byte_in_half_a_head_is_found_wherever_it_is_cut(line: bytes, size
 
 
 def test_the_body_of_a_refused_request_is_skipped_if_it_is_there() -> None:
-    reader = RequestReader(lambda size: None)
+    reader = RequestReader(lambda owner, size: None)
     reader.feed(STREAM)
     head = reader.head()
     assert head is not None

@@ -19,11 +19,20 @@ def test_the_name_of_a_call_is_shown_without_secrets(method, name, shown):
 
 
 def test_the_members_of_a_call_name_what_it_asks_for():
-    assert access.members("prompts/get", "p", "me", None) == {"method": "prompts/get", "prompt": "p", "principal": "me"}
-    assert access.members("tools/list", "", "me", None) == {"method": "tools/list", "principal": "me"}
+    assert access.members("prompts/get", "p", "me", None, 2) == {
+        "method": "prompts/get",
+        "prompt": "p",
+        "principal": "me",
+        "generation": 2,
+    }
+    assert access.members("tools/list", "", "me", None, 1) == {
+        "method": "tools/list",
+        "principal": "me",
+        "generation": 1,
+    }
 
 
 def test_a_session_is_shown_by_a_digest_of_its_id():
-    first, again, other = (access.members("tools/list", "", "me", name)["session"] for name in ("abc", "abc", "abd"))
+    first, again, other = (access.members("tools/list", "", "me", name, 1)["session"] for name in ("abc", "abc", "abd"))
     assert first == again != other
     assert "abc" not in first

@@ -109,3 +109,22 @@ def test_every_line_begins_with_date_time_and_zone(log_to, form):
     for line in written():
         stamp = json.loads(line)["time"] if form == "json" else line.split(" ", 1)[0]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?[+-]\d\d:\d\d", stamp)
+
+
+def test_a_target_that_cannot_be_written_is_a_warning(log_to, monkeypatch):
+    written = log_to()
+    assert output.warnings() == []
+    (sink,) = output._active
+
+    def full(data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink.destination, "write", full)
+        logger.info("lost")
+        output.flush()
+        (text,) = output.warnings()
+        assert text == f"the log cannot be written to {sink.destination.name}; lines were dropped: 1"
+    logger.info("kept")
+    written()
+    assert output.warnings() == []

@@ -131,10 +131,11 @@ def test_a_full_disk_drops_counts_and_recovers():
     for _ in range(3):
         sink.put("lost", urgent=True)
         assert sink.flush()
-    assert sink.dropped == 3
+    assert (sink.dropped, sink.failing) == (3, True)
     target.error = None
     sink.put("kept", urgent=True)
     assert sink.flush()
+    assert not sink.failing
     sink.stop()
     assert target.data == b"\nkept\nlog lines were dropped\n"
 

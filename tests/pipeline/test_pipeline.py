@@ -12,12 +12,12 @@ import pytest
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core import Ask, Call, CallResult, Reject, hookimpl
 from gateway_core.api import Era, Outcome, Principal
 from gateway_core.catalog import Catalog
 from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
+from gateway_core.errors import HEADER_MISMATCH, INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.mcp import jsonrpc
@@ -221,7 +221,7 @@ async def test_lists_come_in_pages_with_cursors_of_the_gateway(start: Start) -> 
         if "nextCursor" not in page:
             break
         params = {"cursor": page["nextCursor"]}
-    assert len(names) == len(set(names)) == 5
+    assert len(names) == len(set(names)) == 6
     other = await world.ask("prompts/list", params)
     assert other.error is not None, "a cursor of another list"
 
@@ -483,3 +483,58 @@ async def test_no_failure_shows_a_secret_of_the_gateway(start: Start) -> None:
     unknown = (await world.tool("hush-hush")).error
     assert unknown is not None
     assert "hush-hush" not in unknown.message
+
+
+class Verdict:
+    """A plugin with one verdict on every call."""
+
+    def __init__(self, verdict: Callable[[Call], Call | Reject | CallResult | Ask | None]) -> None:
+        self.verdict = verdict
+
+    @hookimpl
+    def before_call(self, call: Call) -> Call | Reject | CallResult | Ask | None:
+        return self.verdict(call)
+
+
+async def weather(world: World, region: str, name: str = "weather") -> CallResult:
+    """A call with a header that says `eu`."""
+    agent = Agent(Principal("agent@test"), "modern", "2026-07-28", capabilities=b'{"elicitation":{}}')
+    exchange = Exchange(agent, "tools/call", headers=(("mcp-param-region", "eu"),))
+    params = {"name": name, "arguments": {"region": region}}
+    return await world.pipeline.call(exchange, jsonrpc.members(jsonrpc.encode(params)))
+
+
+async def test_a_header_that_contradicts_an_argument_does_not_reveal_a_hidden_tool(start: Start) -> None:
+    world = await start(Verdict(CallResult.unknown))
+    hidden, unknown = (await weather(world, "us")).error, (await weather(world, "us", "missing")).error
+    assert hidden is not None
+    assert unknown is not None
+    assert (hidden.code, hidden.message) == (INVALID_PARAMS, "Unknown tool: weather")
+    assert (hidden.code, hidden.data) == (unknown.code, unknown.data)
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        lambda call: None,
+        lambda call: Ask("May it?"),
+        lambda call: CallResult.text("from a cache"),
+        lambda call: call.replace(arguments={"region": "eu"}),
+    ],
+    ids=["passes", "asks", "answers", "rewrites"],
+)
+async def test_a_header_that_contradicts_an_argument_is_refused_after_the_plugins(start: Start, verdict: Any) -> None:
+    world = await start(Verdict(verdict))
+    mismatch = (await weather(world, "us")).error
+    assert mismatch is not None
+    assert mismatch.code == HEADER_MISMATCH
+    matching = await weather(world, "eu")
+    assert matching.error is None
+
+
+async def test_without_a_plugin_a_header_is_compared_too(start: Start) -> None:
+    world = await start()
+    mismatch = (await weather(world, "us")).error
+    assert mismatch is not None
+    assert mismatch.code == HEADER_MISMATCH
+    assert text(await weather(world, "eu")) == "sunny in eu"

@@ -5,10 +5,12 @@ It prints its URL first."""
 import asyncio
 import json
 import socket
+from typing import Annotated
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import ToolAnnotations
+from pydantic import Field
 
 server = MCPServer("reflector", version="1.0.0", instructions="reflects")
 cancelled: list[str] = []
@@ -46,6 +48,12 @@ async def steps(count: int, pause: float, context: Context) -> str:
 def cancellations() -> str:
     """The tags of the calls that were cancelled."""
     return ",".join(cancelled)
+
+
+@server.tool()
+def weather(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
+    """A tool with an argument that a header mirrors."""
+    return f"sunny in {region}"
 
 
 @server.tool()

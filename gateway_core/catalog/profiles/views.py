@@ -78,9 +78,17 @@ class ProfileViews:
 
     def remarks(self, base: Snapshot, profile: str) -> list[Remark]:
         """The remarks on a profile. Raises `UnknownProfile`."""
-        if profile not in self.profiles:
-            raise UnknownProfile(profile, self.profiles)
+        self.check(profile)
         return [*remarks(self.profiles[profile], base, self.of(base, profile))]
+
+    def check(self, profile: str) -> None:
+        """Raise `UnknownProfile` unless the configuration has the profile, or none is named."""
+        if profile and profile not in self.profiles:
+            raise UnknownProfile(profile, self.profiles)
+
+    def rules(self, profile: str) -> Profile:
+        """The rules of a profile. One that the configuration has no longer shows nothing."""
+        return self.profiles.get(profile) or Profile(ProfileConfig(name=profile, tools=()))
 
     async def prepare(self, base: Snapshot, profile: str, owner: str = "") -> None:
         """Make the snapshot of a profile in slices, if it is not known. Concurrent callers share the work."""
@@ -116,7 +124,7 @@ class ProfileViews:
         return changed
 
     def _made(self, base: Snapshot, profile: str, owner: str) -> Slices[ProfileView]:
-        snapshot = yield from narrowed(base, self.profiles[profile], self._lists, owner)
+        snapshot = yield from narrowed(base, self.rules(profile), self._lists, owner)
         return ProfileView(base, snapshot, self._account.holding())
 
     def _keep(self, key: Key, view: ProfileView) -> Snapshot:

@@ -94,6 +94,8 @@ def show_status(status: dict[str, Any]) -> None:
     }
     for label, value in head.items():
         print(f"{label:<18} {value}")
+    for text in _warnings(status):
+        print(sentence(f"warning: {text}"))
     if not status["upstreams"]:
         print(f"{'upstreams':<18} none; add [[mcp.proxy.upstreams]] to the configuration")
         return
@@ -105,6 +107,12 @@ def show_status(status: dict[str, Any]) -> None:
             print(sentence(f"{one['name']}: last error: {one['last_error']}"))
         for warning in one["warnings"]:
             print(sentence(f"warning: {warning}"))
+
+
+def _warnings(status: dict[str, Any]) -> list[str]:
+    """The warnings of the gateway itself and of its plugins."""
+    of_plugins = [f"{one['name']}: {text}" for one in status["plugins"] for text in one["warnings"]]
+    return [*status["log"]["warnings"], *of_plugins]
 
 
 def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:

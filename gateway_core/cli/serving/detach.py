@@ -24,6 +24,7 @@ from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import locate
 from gateway_core.cli.report import Failed, describe, put, say, say_error
 from gateway_core.cli.state.folder import prepare, state_folder
+from gateway_core.files import append_to
 from gateway_core.log.escaping import escape
 
 READY_TIMEOUT: Final = 60.0
@@ -85,7 +86,7 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
     folder = state_folder(path)
     prepare(folder)
     log = log_file(path, folder)
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = append_to(log)
     reader, writer = os.pipe()
     # The same options, so that the messages of the child repeat them too.
     command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments()]

@@ -17,7 +17,10 @@ from gateway_core.errors import GatewayError
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a pid file. Raises `FileNotFoundError` if it is missing and `flags` lack O_CREAT, else `GatewayError`."""
+    """Open a pid file. Raises `FileNotFoundError` if it is missing and `flags` lack O_CREAT, else `GatewayError`.
+
+    With O_CREAT it must not be another user's, who would read the admin token in it.
+    """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
@@ -27,9 +30,13 @@ def open_file(path: Path, flags: int) -> int:
         reason = known.get(error.errno or 0, error.strerror)
         advice = f"\n{ADVICE}" if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT) else ""
         raise GatewayError(f"cannot use the pid file {path}: {reason}{advice}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    reason = "" if stat.S_ISREG(status.st_mode) else "it is no ordinary file"
+    if flags & os.O_CREAT and status.st_uid not in (0, os.geteuid()):
+        reason = f"it belongs to another user; remove it\n{ADVICE}"
+    if reason:
         os.close(fd)
-        raise GatewayError(f"cannot use the pid file {path}: it is no ordinary file")
+        raise GatewayError(f"cannot use the pid file {path}: {reason}")
     return fd
 
 

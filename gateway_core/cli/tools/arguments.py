@@ -50,7 +50,7 @@ class Given:
                 arguments[key] = value_of(argument, text)
         missing = [one for one in known.values() if one.required and one.name not in arguments]
         if missing and self.data is None:
-            listed = ", ".join(f"{argument.name} ({_kind(argument)})" for argument in missing)
+            listed = ", ".join(f"{argument.name} ({kind_of(argument)})" for argument in missing)
             unknown = ", ".join(key for key in self.texts if key not in known)
             more = f"\n  given, but no argument of the tool: {unknown}" if unknown else ""
             raise UsageError(f"missing: {listed}{more}\n  to give one: --arg {missing[0].name}=…")
@@ -65,17 +65,35 @@ def read_arguments(args: Sequence[str], data: str | None) -> Given:
     return given
 
 
+class WrongValue(ValueError):
+    """A text is no value of an argument. Its message says what is expected."""
+
+    def __init__(self, expected: str, example: str = "") -> None:
+        super().__init__(f"must be {expected}")
+        self.example: Final = example
+        """A text that would be a value; empty if the message lists them."""
+
+
 def value_of(argument: Argument, text: str) -> Any:
-    """The value of `text`. Raises `UsageError` with the argument's name and the expected type."""
+    """The value of `--arg`. Raises `UsageError` with the argument's name and the expected type."""
+    try:
+        return parse(argument, text)
+    except WrongValue as problem:
+        example = f"{argument.name}={problem.example}"
+        quoted = f"'{example}'" if problem.example[:1] in ("[", "{") else example
+        hint = f", for example: --arg {quoted}" if problem.example else ""
+        raise UsageError(f"--arg {argument.name}: {problem}{hint}") from None
+
+
+def parse(argument: Argument, text: str) -> Any:
+    """The value of `text` as the argument's schema says. Raises `WrongValue`, `UsageError` for unsendable numbers."""
     if argument.choices:
         for choice in argument.choices:
             if text == choice or (not isinstance(choice, str) and _is_json_of(text, choice)):
                 return choice
         expected = choices_of(argument.choices)
         close = closest(text, [choice for choice in argument.choices if isinstance(choice, str)])
-        raise UsageError(
-            f"--arg {argument.name}: must be {'' if len(argument.choices) == 1 else 'one of '}{expected}{_meant(close)}"
-        )
+        raise WrongValue(f"{'' if len(argument.choices) == 1 else 'one of '}{expected}{_meant(close)}")
     if not argument.types:
         return _guessed(text)
     try:
@@ -88,9 +106,7 @@ def value_of(argument: Argument, text: str) -> Any:
             return int(value) if found == "integer" else value
     if "string" in argument.types:
         return text
-    example = next(_EXAMPLES[name] for name in argument.types)
-    quoted = f"'{argument.name}={example}'" if example[0] in "[{" else f"{argument.name}={example}"
-    raise UsageError(f"--arg {argument.name}: must be {_kind(argument)}, for example: --arg {quoted}")
+    raise WrongValue(kind_of(argument), next(_EXAMPLES[name] for name in argument.types))
 
 
 def closest(text: str, known: Iterable[str]) -> str:
@@ -118,7 +134,8 @@ def _type_for(value: Any, types: tuple[str, ...]) -> str | None:
     return name if name in types else None
 
 
-def _kind(argument: Argument) -> str:
+def kind_of(argument: Argument) -> str:
+    """What messages call its type: `a whole number`, `\"a\" or \"b\"`."""
     if argument.choices:
         return choices_of(argument.choices)
     return " or ".join(TYPES[name] for name in argument.types) or "any value"

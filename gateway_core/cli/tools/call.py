@@ -7,11 +7,11 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
@@ -22,12 +22,17 @@ from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
 from gateway_core.cli.tools.listing import near_name, tool_page
+from gateway_core.cli.tools.questions import Terminal, answer
 from gateway_core.cli.tools.tls import ClientFiles, context_for
 from gateway_core.config import Config, load
 from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY
+
+if TYPE_CHECKING:
+    from mcp import ClientSession
+    from mcp_types import CallToolResult, ElicitResult
 
 NO_FILES: Final = ClientFiles()
 CONNECT_TIMEOUT: Final = 5.0
@@ -37,6 +42,8 @@ CHECK_INTERVAL: Final = 2.0
 """Seconds between two looks at whether the gateway still answers during a call."""
 CREDENTIAL_VARIABLE: Final = "RADIUM_TOKEN"
 """Environment variable with a key or token, which a running gateway gets as `Authorization: Bearer`."""
+MAX_ROUNDS: Final = 10
+"""Rounds of questions that one call may take."""
 MISSED_CHECKS: Final = 3
 """Looks in a row without an answer after which the gateway counts as frozen."""
 
@@ -124,12 +131,22 @@ async def _through(
 async def _as_agent(
     instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
 ) -> dict[str, Any]:
-    """The call with the official client."""
+    """The call with the official client. Questions go to the person at the terminal, if there is one."""
     import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
     from mcp import Client, MCPError  # noqa: PLC0415
     from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415
-    from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, Implementation  # noqa: PLC0415
+    from mcp_types import ElicitResult, Implementation  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415
+
+    person = Terminal() if Terminal.available() else None
+
+    async def ask(context: object, params: Any) -> ElicitResult:
+        assert person is not None, "only then the client declares that it can be asked"
+        deadline.reschedule(None)  # the gateway limits the time for an answer
+        try:
+            return ElicitResult.model_validate(await answer(person, params))
+        finally:
+            deadline.reschedule(asyncio.get_running_loop().time() + limit)
 
     # Reads have no timeout, because `limit` covers the whole call. Proxies of the environment are ignored.
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
@@ -151,7 +168,7 @@ async def _as_agent(
 
     try:
         async with (
-            asyncio.timeout(limit),
+            asyncio.timeout(limit) as deadline,
             httpx2.AsyncClient(
                 headers={} if token is None else {"Authorization": f"Bearer {token}"},
                 trust_env=False,
@@ -162,15 +179,13 @@ async def _as_agent(
             Client(
                 streamable_http_client(f"{instance.address}/mcp", http_client=http),
                 client_info=Implementation(name="rad", version=version("gateway-core")),
+                elicitation_callback=None if person is None else ask,
             ) as client,
         ):
             await client.list_tools()  # the client mirrors arguments into headers if the listed schema says so
             refusals.clear()
-            request = CallToolRequest(params=CallToolRequestParams(name=name, arguments=arguments))
             try:
-                # Not `call_tool`: it lists the tools again to validate a result, which is lost if the gateway stops
-                # in between.
-                result = await client.session.send_request(request, CallToolResult)
+                result = await _answered(client.session, name, arguments, ask)
             except MCPError as error:
                 found = error.error.model_dump(mode="json", by_alias=True, exclude_none=True)
                 return {"error": {**found, "message": refusals[-1]} if refusals else found}
@@ -182,7 +197,35 @@ async def _as_agent(
     except ValidationError as error:
         raise Failed(f"the running gateway (pid {instance.pid}) did not answer with a tool result") from error
     except (httpx2.HTTPError, MCPError, OSError, ExceptionGroup) as error:
-        raise Failed(f"{where}: {[_reason(error), *refusals][-1]}") from error
+        inner = _innermost(error)
+        reason = str(inner) or type(inner).__name__
+        if tls is not None and isinstance(inner, httpx2.ReadError | httpx2.WriteError | httpx2.RemoteProtocolError):
+            # In TLS 1.3 a server refuses a certificate after the handshake has ended for the client.
+            reason = "it ended the connection; it does so if it refuses the certificate of --client-cert"
+        raise Failed(f"{where}: {[reason, *refusals][-1]}") from error
+
+
+async def _answered(
+    session: ClientSession, name: str, arguments: dict[str, Any], ask: Callable[[object, Any], Awaitable[ElicitResult]]
+) -> CallToolResult:
+    """The result of the call, after at most `MAX_ROUNDS` rounds of questions, which go to `ask` one by one."""
+    from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, InputRequiredResult  # noqa: PLC0415
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    answers: dict[str, Any] | None = None
+    state: str | None = None
+    for _ in range(MAX_ROUNDS):
+        params = CallToolRequestParams(name=name, arguments=arguments, input_responses=answers, request_state=state)
+        # Not `call_tool`: it lists the tools again to validate a result, which is lost if the gateway stops in between.
+        result = await session.send_request(
+            CallToolRequest(params=params), TypeAdapter[Any](InputRequiredResult | CallToolResult)
+        )
+        if isinstance(result, CallToolResult):
+            return result
+        state, answers = result.request_state, {}
+        for key, request in (result.input_requests or {}).items():
+            answers[key] = await ask(None, request.params)
+    raise Failed(f"the call asked questions in more than {MAX_ROUNDS} rounds")
 
 
 def _refusal(body: bytes) -> list[str]:
@@ -194,10 +237,10 @@ def _refusal(body: bytes) -> list[str]:
         return []
 
 
-def _reason(error: BaseException) -> str:
+def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
+    return error
 
 
 async def _directly(config: Config, name: str, given: Given) -> dict[str, Any]:

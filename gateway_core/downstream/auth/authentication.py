@@ -11,16 +11,15 @@ import hashlib
 import math
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
 
-from gateway_core.api import ClientCertificate, Credentials, Principal, Reject
+from gateway_core.api import AuthenticationEnded, ClientCertificate, Credentials, Principal, Reject
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.downstream.auth.memory import Memory, Verdict
 from gateway_core.downstream.http_errors import busy
 from gateway_core.errors import RpcError
 from gateway_core.hooks.authenticators import Authenticators
@@ -31,8 +30,6 @@ from gateway_core.limits.shares import network_of
 from gateway_core.log.sparing import Sparing
 from gateway_core.mcp.read_only import ReadOnlyDict
 
-REMEMBERED: Final = 4096
-"""Verdicts that are remembered; beyond this, the least recently used are asked for again."""
 REFUSED_FOR: Final = 5.0
 """Seconds for which a refusal is remembered."""
 MAX_ASKING: Final = 256
@@ -42,22 +39,6 @@ REFUSAL_BURST: Final = 50.0
 """Refusals per second, and at once, after which a network has to wait before unknown credentials are looked at."""
 MAX_NETWORKS: Final = 1024
 """Networks whose refusals are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known about credentials."""
-
-    caller: Caller | None
-    """None if they are refused."""
-    until: float
-    """Time (monotonic) until which it holds."""
-
-    @property
-    def caller_found(self) -> Caller:
-        """The caller, of credentials that are not refused."""
-        assert self.caller is not None, "refusals are raised"
-        return self.caller
 
 
 class Authentication:
@@ -77,7 +58,7 @@ class Authentication:
         self._required = bool(authenticators or proxies.names_people) and not anonymous
         self._now = now
         self._secret = secrets.token_bytes(32)
-        self._remembered: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._memory = Memory()
         self._asking: dict[bytes, asyncio.Task[Verdict]] = {}
         self._refusals: dict[str, Pace] = {}
         self._spoken = Sparing()
@@ -101,13 +82,17 @@ class Authentication:
                 raise self._refused()
             return Verdict(caller, math.inf)
         key = self._key(caller, head, self._certificate(client, head))
-        verdict = self._remembered.get(key)
+        verdict = self._memory.get(key)
         if verdict is None or verdict.until <= self._now():
             return None
-        self._remembered.move_to_end(key)
+        self._memory.used(key)
         if verdict.caller is None:
             raise self._refused()
         return verdict
+
+    def unproven(self, client: Client, head: RequestHead) -> Caller:
+        """The caller of a request by its address alone, before the plugins are asked. Raises `HttpError` (400)."""
+        return self._proxies.caller(client.address, head)
 
     async def ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
         """The verdict of the plugins on a request, with a caller. `is_known`: its credentials were accepted before.
@@ -120,7 +105,7 @@ class Authentication:
         key, network = self._key(caller, head, certificate), network_of(caller.address)
         task = self._asking.get(key)
         if task is None:
-            before = self._remembered.get(key)
+            before = self._memory.get(key)
             if not is_known and (before is None or before.caller is None):  # what was accepted before is no guess
                 self._admit(network)
             credentials = self._credentials(caller, head, certificate)
@@ -146,31 +131,35 @@ class Authentication:
             plugin, found = await self._authenticators.judge(credentials)
         except RpcError as error:
             raise busy(error.message) from None
-        verdict = self._verdict(plugin, found, caller, credentials)
-        before = self._remembered.pop(key, None)
+        verdict, reason = self._verdict(plugin, found, caller, credentials)
+        observers = self._authenticators.observers
+        if observers and (reason or plugin):
+            principal = None if verdict.caller is None else verdict.caller.principal
+            await observers.authentication_ended(AuthenticationEnded(caller.address, principal, plugin, reason))
+        before = self._memory.get(key)
         known = None if before is None else before.caller
         if known is not None and verdict.caller is not None and known.proves_same(verdict.caller):
             verdict = Verdict(known, verdict.until)  # what is kept for the earlier object stays in use
-        self._remembered[key] = verdict
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._memory.put(key, verdict)
         return verdict
 
     def _verdict(
         self, plugin: str, found: Principal | Reject | None, caller: Caller, credentials: Credentials
-    ) -> Verdict:
+    ) -> tuple[Verdict, str]:
+        """The verdict, and the reason for a refusal."""
         now = self._now()
         if isinstance(found, Principal):
             left = math.inf if found.expires is None else found.expires - time.time()
             if left > 0:
-                return Verdict(Caller(caller.address, found), now + min(left, self._authenticators.remember(plugin)))
+                until = now + min(left, self._authenticators.remember(plugin))
+                return Verdict(Caller(caller.address, found), until), ""
             found = Reject("the credentials have expired")
         if found is None and not self._required and not credentials.headers:
-            return Verdict(caller_at(caller.address), math.inf)
+            return Verdict(caller_at(caller.address), math.inf), ""
+        reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
         if self._spoken.due(f"refused {caller.address} by {plugin}"):
-            reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
             logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
-        return Verdict(None, now + REFUSED_FOR)
+        return Verdict(None, now + REFUSED_FOR), reason
 
     def _certificate(self, client: Client, head: RequestHead) -> ClientCertificate | None:
         """The certificate of the caller; None if the connection is a proxy's, whose certificate is another's."""

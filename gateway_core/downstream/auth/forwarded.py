@@ -21,10 +21,12 @@ ISSUER: Final = "proxy"
 """The issuer of a principal that a trusted proxy names."""
 MAX_NAME: Final = 512
 """Maximum characters of the name in the identity header."""
-_PAIR: Final = r"""[!#$%&'*+\-.^_`|~0-9A-Za-z]++=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]]++|"(?:[^"\\]|\\.)*+")"""
+_TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
+_PAIR: Final = rf"{_TCHAR}++=(?:(?:{_TCHAR}|[:\[\]])++|{_QUOTED})"
 """A parameter (RFC 7239, 4). Addresses with a port or in brackets may stand without quotes, as some proxies write."""
 _ELEMENT: Final = re.compile(rf"[ \t]*+{_PAIR}(?:[ \t]*+;[ \t]*+{_PAIR})*+[ \t]*+(?:,|\Z)")
-_FOR: Final = re.compile(r'(?:^|;)[ \t]*for=(?:"([^"]*)"|([^";,\s]*))', re.IGNORECASE)
+_ANY_PAIR: Final = re.compile(_PAIR)
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?")
 
 
@@ -98,8 +100,11 @@ def _forwarded(value: str) -> list[str]:
         element = _ELEMENT.match(value, at)
         if element is None:
             raise HttpError(400, "the header Forwarded is malformed")
-        match = _FOR.search(element[0].strip(" \t"))
-        found.append("" if match is None else match[1] or match[2] or "")
+        pairs = (pair.partition("=") for pair in _ANY_PAIR.findall(element[0]))  # one after the other, strings whole
+        given = [value.strip('"') for name, _, value in pairs if name.lower() == "for"]
+        if len(given) > 1:
+            raise HttpError(400, "the header Forwarded gives the parameter for twice")
+        found.append(given[0] if given else "")
         at = element.end()
     return found
 

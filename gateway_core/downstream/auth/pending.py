@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway_core.downstream.auth.authentication import Verdict
+from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.http_errors import response_of
 from gateway_core.http1.application import PendingResponse
 from gateway_core.http1.head import HttpError

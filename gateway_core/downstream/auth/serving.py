@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from gateway_core.downstream.auth.authentication import Authentication, Verdict
+from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.http_errors import busy
@@ -35,12 +36,17 @@ class CallerHandlers:
     ) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
-        `profile`: the one that the address names, if any. Raises `HttpError`: 401 for credentials that are known to be
-        refused, 503 if the connection has no place, and as `ProfileChoice.place`.
+        The request counts for its caller, or for the network of the client while the plugins are asked. `profile`: the
+        one that the address names, if any.
+
+        Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place, and as
+        `ProfileChoice.place`.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
+            head.route.count_for(self._authentication.unproven(client, head).network)
             return partial(self._find_out, serve, profile), -math.inf
+        head.route.count_for(verdict.caller_found.network)
         self._admit(client)
         caller = self._profiles.place(verdict.caller_found, profile)
         if verdict.until == math.inf:
@@ -51,6 +57,7 @@ class CallerHandlers:
         self, serve: CallerHandler, profile: str | None, client: Client, head: RequestHead, body: bytes
     ) -> PendingResponse:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
+            head.route.count_for(verdict.caller_found.network)
             self._admit(client)
             caller = self._profiles.place(verdict.caller_found, profile)
             return self._serve(partial(serve, caller), verdict, client, head, body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.inline.deadlines import Deadline
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
@@ -30,6 +31,22 @@ class Calls:
     def __init__(self, pipeline: Pipeline, gate: Gate) -> None:
         self._pipeline = pipeline
         self._gate = gate
+        self._earlier: tuple[Pipeline, ...] = ()
+        """Pipelines of earlier configurations, which may still serve requests."""
+
+    def use(self, pipeline: Pipeline) -> None:
+        """Begin requests in `pipeline` from now on. Those in flight end in the pipeline that they began in."""
+        self._earlier, self._pipeline = (*self._earlier, self._pipeline), pipeline
+
+    def retire(self, pipeline: Pipeline) -> None:
+        """Forget an earlier pipeline, which serves no request any more."""
+        self._earlier = tuple(it for it in self._earlier if it is not pipeline)
+
+    def running(self) -> Collection[Deadline]:
+        """The calls in flight, in all pipelines."""
+        if not self._earlier:
+            return self._pipeline.deadlines.running
+        return [it for pipeline in (*self._earlier, self._pipeline) for it in pipeline.deadlines.running]
 
     def begin(self, exchange: Exchange, message: Message, session: LiveSession | None = None) -> Running[CallResult]:
         """Begin a request in the pipeline. The loss of its connection does not cancel it; the caller may.

@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import principal_of
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.record import SessionRecord
@@ -154,7 +154,7 @@ class LiveSession:
     def stream_ended(self) -> None:
         self.record.stream_ended(self._clock())
 
-    def watched(self, catalog: Catalog, call: Ask) -> Watched:
+    def watched(self, catalog: CurrentCatalog, call: Ask) -> Watched:
         """The resources that the agent watches, found in `catalog`. `call`: see `Watched`. Only after `initialize`."""
         if self._watched is None:
             assert self.agent is not None

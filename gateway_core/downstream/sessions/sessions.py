@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from loguru import logger
 
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
@@ -41,7 +41,7 @@ class Sessions:
     def __init__(
         self,
         store: SessionStore,
-        catalog: Catalog,
+        catalog: CurrentCatalog,
         events: SessionEvents,
         check_open: Callable[[], None],
         question_timeout: float,
@@ -70,7 +70,7 @@ class Sessions:
         """
         self.check_open()
         try:
-            old = self._store.in_the_way(owner)
+            old = self._store.in_the_way(caller, owner)
         except TooManySessions as error:
             if self._spoken.due(f"refused {owner}"):
                 logger.warning("no session for {}: {}; logged once a minute", owner, error.message)

@@ -5,24 +5,23 @@ it about new sessions, about sessions that this process does not serve yet, and 
 reach it.
 
 Many clients never send DELETE, so at a limit the idlest session is evicted. At the limit of a principal it is one of
-that principal; at the overall limit it is one of the principal with the most sessions. A new session is refused only
-if all candidates have calls in flight or a two-way channel.
+that principal. At the overall limit it is one of the largest holder (`Caller.network`): a verified principal, or all
+agents of one network that prove nothing, because they invent names at no cost. Those give way to verified principals,
+and take no place of them. A new session is refused only if all candidates have calls in flight or a two-way channel.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Final, Protocol
 
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.sessions.holders import Holders, Network, idlest
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.errors import RETRY_AFTER, TooManySessions
 from gateway_core.log.wording import count
 
-LOOKED_AT: Final = 128
-"""Sessions to search for the idlest at the overall limit, when many principals have equally many."""
 MAX_WAIT: Final = 60.0
 """Maximum `Retry-After`, in seconds."""
 
@@ -37,7 +36,7 @@ class SessionStore(Protocol):
     clock: Callable[[], float]
     """The clock of all times in the records, in seconds; the same for all processes that share the store."""
 
-    def in_the_way(self, owner: str) -> SessionRecord | None:
+    def in_the_way(self, caller: Caller, owner: str) -> SessionRecord | None:
         """The session to end before `create`; None if there is room. Raises `TooManySessions` if all are in use."""
 
     def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
@@ -73,49 +72,40 @@ class InMemorySessions:
         self._idle = idle
         self.clock: Callable[[], float] = time.monotonic
         self._sessions: dict[tuple[str, str], SessionRecord] = {}
-        self._owned: dict[str, dict[str, SessionRecord]] = {}
-        """Owner -> its sessions, by session id."""
-        self._holders: dict[int, dict[str, None]] = {}
-        """Number of sessions -> the owners that have that many, the least recently examined first."""
+        self._networks: dict[str, Network] = {}
+        """`Caller.network` -> its sessions."""
+        self._proven = Holders()
+        self._unproven = Holders()
+        """The networks of callers who prove who they are, and of those who do not."""
 
-    def in_the_way(self, owner: str) -> SessionRecord | None:
-        own = self._owned.get(owner, {})
+    def in_the_way(self, caller: Caller, owner: str) -> SessionRecord | None:
+        own = self._network(caller).of(owner)
         if len(own) >= self._per_principal:
-            found = _idlest(own.values())
+            found = idlest(own.values())
             if found is None:
                 raise self._full(owner, own.values())
             return found
         if len(self._sessions) >= self._limit:
-            found = self._of_the_largest(owner, len(own))
+            found = self._of_the_largest(caller, owner)
             if found is None:
                 raise self._full(None, self._sessions.values())
             return found
         return None
 
-    def _of_the_largest(self, owner: str, number: int) -> SessionRecord | None:
-        """The session to evict for one of `owner`, who has `number`: from an owner with more, else from `owner`."""
-        for held in sorted(self._holders, reverse=True):
-            if held <= number:
-                break
-            found = self._idlest_among(self._holders[held], held)
+    def _network(self, caller: Caller) -> Network:
+        return self._networks.get(caller.network) or Network()
+
+    def _of_the_largest(self, caller: Caller, owner: str) -> SessionRecord | None:
+        """The session to evict for one of `owner`: of a network with more sessions than its own, else of its own."""
+        own = self._network(caller)
+        bounds = [(self._unproven, len(own))]
+        if caller.principal is not None:
+            bounds = [(self._unproven, 0), (self._proven, len(own))]
+        for holders, number in bounds:
+            found = holders.idlest_above(number, lambda name: self._networks[name].idlest_above(0))
             if found is not None:
                 return found
-        return _idlest(self._owned[owner].values()) if number else None
-
-    def _idlest_among(self, holders: dict[str, None], held: int) -> SessionRecord | None:
-        """The idlest session of the first `holders`, who have `held` each; those move to the end of the order."""
-        found: SessionRecord | None = None
-        looked_at: list[str] = []
-        for holder in holders:
-            candidates = self._owned[holder].values()
-            found = _idlest(candidates if found is None else chain((found,), candidates))
-            looked_at.append(holder)
-            if found is not None and len(looked_at) * held >= LOOKED_AT:
-                break
-        for holder in looked_at:
-            del holders[holder]
-            holders[holder] = None
-        return found
+        return own.idlest_for(owner)
 
     def _full(self, owner: str | None, sessions: Iterable[SessionRecord]) -> TooManySessions:
         """The error at the limit of `owner`, or at the overall limit (None), when all `sessions` are in use."""
@@ -127,43 +117,40 @@ class InMemorySessions:
         return TooManySessions(problem, everybody=True, wait=wait)
 
     def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
-        owned = self._owned.get(owner, {})
+        owned = self._network(caller).of(owner)
         if len(owned) >= self._per_principal:
             raise self._full(owner, owned.values())
         if len(self._sessions) >= self._limit:
             raise self._full(None, self._sessions.values())
         session = new_record(caller, owner, self.clock(), on_channel=on_channel)
         self._sessions[caller.key, session.id] = session
-        self._owned.setdefault(owner, owned)[session.id] = session
-        self._moved(owner, len(owned) - 1)
+        network = self._networks.setdefault(caller.network, Network())
+        network.put(session)
+        self._holders(caller).moved(caller.network, len(network))
         return session
 
     def get(self, key: str, session_id: str) -> SessionRecord | None:
         return self._sessions.get((key, session_id))
 
     def delete(self, record: SessionRecord) -> None:
-        if self._sessions.pop((record.caller.key, record.id), None) is None:
+        known = self._sessions.pop((record.caller.key, record.id), None)
+        if known is None:
             return
-        owner = record.owner
-        owned = self._owned[owner]
-        del owned[record.id]
-        if not owned:
-            del self._owned[owner]
-        self._moved(owner, len(owned) + 1)
+        name = known.caller.network
+        network = self._networks[name]
+        network.remove(known)
+        if not len(network):
+            del self._networks[name]
+        self._holders(known.caller).moved(name, len(network))
 
-    def _moved(self, owner: str, before: int) -> None:
-        """Update `_holders` for an owner that had `before` sessions."""
-        if before:
-            del self._holders[before][owner]
-            if not self._holders[before]:
-                del self._holders[before]
-        if owner in self._owned:
-            self._holders.setdefault(len(self._owned[owner]), {})[owner] = None
+    def _holders(self, caller: Caller) -> Holders:
+        return self._unproven if caller.principal is None else self._proven
 
     def save(self, record: SessionRecord) -> None:
         known = self._sessions.get((record.caller.key, record.id))
         if known is not None and known.used <= record.used:
-            self._sessions[record.caller.key, record.id] = self._owned[record.owner][record.id] = record
+            self._sessions[record.caller.key, record.id] = record
+            self._networks[record.caller.network].put(record)
 
     def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
         oldest = self.clock() - self._idle
@@ -174,12 +161,6 @@ class InMemorySessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-
-def _idlest(sessions: Iterable[SessionRecord]) -> SessionRecord | None:
-    """The session to evict first: the idlest without an open stream, else the idlest. None if none may end."""
-    candidates = [session for session in sessions if session.gives_way]
-    return min(candidates, key=lambda session: (session.streams > 0, session.used), default=None)
 
 
 def _until_one_is_free(sessions: Iterable[SessionRecord], now: float) -> float | None:

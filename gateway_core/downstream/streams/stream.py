@@ -219,6 +219,8 @@ class PostResponse(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
     _client: Client
+    _owner: str
+    """Whom its messages count for; see `Route.owner`. Empty for the network of the connection."""
     _accepts: Accepts
     _budget: MemoryBudget | None
     """Counts the messages that the agent does not read."""
@@ -272,7 +274,7 @@ class PostResponse(msgspec.Struct, eq=False):
         if self._over or not self._accepts.stream:
             return None
         if self._mailbox is None:
-            self._mailbox = Mailbox(Account(self._budget, self._client.network))
+            self._mailbox = Mailbox(Account(self._budget, self._owner or self._client.network))
             self._stream = self._keep(self._mailbox) if self._keep is not None else None
             self.writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox

@@ -9,7 +9,8 @@ from typing import Final
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog, Target
+from gateway_core.catalog import Target
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import (
     INVALID_PARAMS,
@@ -39,7 +40,7 @@ WATCH_TIMEOUT: Final = 5.0
 class Watched:
     """The resources that one agent watches. The owner must call `close`."""
 
-    def __init__(self, catalog: Catalog, agent: Agent, call: Ask, tell: Callable[[str], None]) -> None:
+    def __init__(self, catalog: CurrentCatalog, agent: Agent, call: Ask, tell: Callable[[str], None]) -> None:
         """`call` puts each subscription through the pipeline, as a `resources/subscribe`.
 
         `tell` is called with the URI of each updated resource: a watched one, or one below it.

@@ -17,7 +17,7 @@ import msgspec
 from loguru import logger
 from msgspec import Raw
 
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.streams.stream import Keep, Mailbox
 from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import MAX_WATCHED, Watched
@@ -81,7 +81,7 @@ class Subscription:
         params: dict[str, Raw],
         mailbox: Mailbox,
         *,
-        catalog: Catalog,
+        catalog: CurrentCatalog,
         call: Ask,
         everyone: set[Subscription],
         ended: Callable[[], None],
@@ -178,7 +178,7 @@ class Subscription:
 class Subscriptions:
     """All open subscriptions of modern agents."""
 
-    def __init__(self, catalog: Catalog, call: Ask, check_open: Callable[[], None]) -> None:
+    def __init__(self, catalog: CurrentCatalog, call: Ask, check_open: Callable[[], None]) -> None:
         """`call`: see `Calls.call`. `check_open` raises `RpcError` while no subscription may begin."""
         self._catalog = catalog
         self._call = call

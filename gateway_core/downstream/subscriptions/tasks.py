@@ -16,7 +16,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog
+from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -36,7 +36,9 @@ _GET: Final = "tasks/get"
 class Followed:
     """The tasks of one subscription. The owner must call `close`."""
 
-    def __init__(self, catalog: Catalog, agent: Agent, call: Ask, tell: Callable[[dict[str, Raw]], None]) -> None:
+    def __init__(
+        self, catalog: CurrentCatalog, agent: Agent, call: Ask, tell: Callable[[dict[str, Raw]], None]
+    ) -> None:
         """`tell` is called with the members of a task, in the form of an answer to `tasks/get`."""
         self._catalog = catalog
         self._agent = agent

@@ -33,10 +33,13 @@ from gateway_core.upstream.upstream import Upstream
 class InputRequired:
     """Sends the rounds of calls, and owns the parked calls and the request states between rounds."""
 
-    def __init__(self, config: ProxyConfig, seal: Seal) -> None:
+    def __init__(self, config: ProxyConfig, seal: Seal, before: InputRequired | None = None) -> None:
+        """`before`: the object of an earlier configuration, whose parked calls and request states this one shares."""
         limits, wait = config.limits, config.question_timeout
-        self.parking: Final = Parking(limits.parked_calls, limits.parked_per_principal, wait)
-        self._states = States(seal, wait)
+        self.parking: Final[Parking] = (
+            Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
+        )
+        self._states: States = States(seal, wait, None if before is None else before._states)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
         self.of_plugins: Final = PluginQuestions(self._states, self.parking, wait, self._longest_state)
@@ -64,9 +67,9 @@ class InputRequired:
             return await ask_and_repeat(upstream, exchange, request, reply)
         return self._passed_on(upstream, exchange, reply)
 
-    def use(self, state: State) -> None:
+    def use(self, state: State, exchange: Exchange) -> None:
         """Mark a state as used, because its round is sent now. Raises `RpcError(INVALID_PARAMS)` if it is already."""
-        self._states.use(state)
+        self._states.use(state, exchange.agent.principal)
 
     async def resume(self, upstream: Upstream, exchange: Exchange, request: Request, state: State) -> Reply:
         """Send a later round to the upstream that asked.
@@ -90,9 +93,9 @@ class InputRequired:
             params[STATE] = state.inner
         return await self.send(upstream, exchange, with_params(request, params))
 
-    def give_back(self, state: State) -> None:
+    def give_back(self, state: State, exchange: Exchange) -> None:
         """Make a state valid again, because its round was not sent."""
-        self._states.give_back(state)
+        self._states.give_back(state, exchange.agent.principal)
 
     def _parked_or_not(self, upstream: Upstream, exchange: Exchange, outcome: Reply | ParkedCall) -> Reply:
         """The reply of a call, or the questions of a call that is parked now."""

@@ -136,6 +136,10 @@ class Parking:
         self._ending: set[asyncio.Task[Reply]] = set()
         self._emptied: asyncio.Event = asyncio.Event()
 
+    def limit_to(self, limit: int, per_principal: int, wait: float) -> None:
+        """Apply other limits to the calls that are parked from now on. Arguments as for the constructor."""
+        self._limit, self._per_principal, self._wait = limit, per_principal, wait
+
     def __len__(self) -> int:
         return len(self._parked) + len(self._places)
 

@@ -99,7 +99,7 @@ class PluginQuestions:
             finally:
                 self._parking.leave_place(key)
         schema = b"" if ask.schema is None else jsonrpc.encode(ask.schema)
-        pending = Pending(question.plugin, ask.name, call.subject(), schema, key)
+        pending = Pending(question.plugin, ask.name, call.subject(), schema, key, ask.approves)
         try:
             sealed = self._sealed(exchange, pending, round_, seconds)
         except RpcError:
@@ -138,7 +138,8 @@ class PluginQuestions:
                 return _refused(question, error.message, OVERLOADED, **error.data)
             return _refused(question, f"the client did not get an answer: {error.message[:200]}")
         _log(exchange.id, question.plugin, action)
-        given = GivenAnswer(question.plugin, question.ask.name, call.subject(), action, content)
+        ask = question.ask
+        given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves)
         return call.given_answers().with_one(given)
 
     def _sealed(self, exchange: Exchange, pending: Pending, round_: Round | None, seconds: float) -> str:
@@ -154,7 +155,7 @@ class PluginQuestions:
         if len(sealed) > self._longest_state:
             raise RpcError.of_gateway(REJECTED, "the request state would be too long for the next request")
         if round_ is not None and state.pending is None:
-            self._states.use(state)  # the new state takes its place
+            self._states.use(state, exchange.agent.principal)  # the new state takes its place
         return sealed
 
     def resume(self, call: Call, others: Mapping[str, Raw]) -> Round:
@@ -177,7 +178,8 @@ class PluginQuestions:
                 raise refused()
             if read is not None:
                 continues = True
-                answers = answers.with_one(GivenAnswer(pending.plugin, pending.name, pending.subject, *read))
+                given_answer = GivenAnswer(pending.plugin, pending.name, pending.subject, *read, pending.approves)
+                answers = answers.with_one(given_answer)
                 _log(call.exchange_id, pending.plugin, read[0])
         if bytes(responses):
             rest[RESPONSES] = responses

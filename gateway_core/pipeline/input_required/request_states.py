@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import secrets
-import time
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from gateway_core.api import Call, GivenAnswer
+from gateway_core.api import Call, GivenAnswer, Principal
 from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.limits.shares import holder_of
+from gateway_core.pipeline.input_required.used_states import UsedStates
 from gateway_core.sealing import Seal
-
-MAX_USED: Final = 65_536
-"""Maximum number of used states that are remembered; the oldest are forgotten first."""
 
 
 class Pending(msgspec.Struct, array_like=True, frozen=True):
@@ -28,6 +27,8 @@ class Pending(msgspec.Struct, array_like=True, frozen=True):
     """The JSON of the form's schema; empty without a form."""
     key: str
     """The key of its place among the parked calls, which can be taken once."""
+    approves: bool = False
+    """See `Ask`."""
 
 
 Kind: TypeAlias = Literal["first", "relay", "again", "parked"]
@@ -49,6 +50,8 @@ class State(msgspec.Struct, array_like=True, frozen=True):
     """The question of a plugin that the next round answers; None if it answers an upstream."""
     responses: bytes = b""
     """`inputResponses` for the upstream that the agent sent before it was asked `pending`."""
+    issued: float = 0.0
+    """When it was sealed, in seconds on the clock of the shared seal."""
 
 
 class States:
@@ -58,18 +61,22 @@ class States:
     remembers which states were used, and an answer counts once.
     """
 
-    def __init__(self, seal: Seal, life: float) -> None:
-        """`life`: seconds until a state expires, at most."""
+    def __init__(self, seal: Seal, life: float, before: States | None = None) -> None:
+        """`life`: seconds until a state expires, at most. `before`: those of an earlier configuration, to continue."""
+        if before is not None and before._clock is not seal.clock:
+            before = None  # their times cannot be compared
         self._seal = seal
-        self._own = Seal()
+        self._own: Seal = Seal() if before is None else before._own
         """Its key is known to this process only."""
         self._life = life
-        self._used: dict[bytes, float] = {}
+        self._clock: Callable[[], float] = seal.clock
+        self._used: UsedStates = UsedStates(seal.clock, life) if before is None else before._used
+        self._used.remember_for(life)
 
     def seal(self, call: Call, state: State, life: float | None = None) -> str:
         """The token for the agent, with the answers in `call`, which is as the agent sent it, before any plugin."""
         answers = call.given_answers().given
-        content = replace(state, nonce=secrets.token_bytes(12), answers=answers)
+        content = replace(state, nonce=secrets.token_bytes(12), issued=self._clock(), answers=answers)
         seal = self._own if answers or state.pending is not None else self._seal
         seconds = self._life if life is None else min(life, self._life)
         return seal.seal(_binding(call), msgspec.msgpack.encode(content), seconds)
@@ -89,22 +96,21 @@ class States:
         if content is None:
             raise refused()
         state = msgspec.msgpack.decode(content, type=State)
-        if state.nonce in self._used:
-            raise refused()
+        self._check_unused(state, call.principal)
         return state
 
-    def use(self, state: State) -> None:
-        """Mark a state as used. Raises `RpcError(INVALID_PARAMS)` if it is already."""
-        if state.nonce in self._used:
-            raise refused()
-        now = time.monotonic()
-        while self._used and (len(self._used) >= MAX_USED or next(iter(self._used.values())) < now):
-            del self._used[next(iter(self._used))]
-        self._used[state.nonce] = now + self._life
+    def use(self, state: State, principal: Principal) -> None:
+        """Mark a state of `principal` as used. Raises `RpcError(INVALID_PARAMS)` if it is already."""
+        self._check_unused(state, principal)
+        self._used.add(holder_of(principal)[0], state.nonce, state.issued)
 
-    def give_back(self, state: State) -> None:
+    def _check_unused(self, state: State, principal: Principal) -> None:
+        if self._used.has(holder_of(principal)[0], state.nonce, state.issued):
+            raise refused()
+
+    def give_back(self, state: State, principal: Principal) -> None:
         """Make a used state valid again, because the gateway could not send its round."""
-        self._used.pop(state.nonce, None)
+        self._used.remove(holder_of(principal)[0], state.nonce)
 
 
 def refused() -> RpcError:

@@ -60,7 +60,7 @@ def _names_at(claims: dict[str, Any], path: Sequence[str], *, split: bool) -> It
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidToken(f"its claim {' / '.join(path)} is neither a text nor a list of texts")
     for name in names:
-        yield from name.split() if split else [name]
+        yield from filter(None, name.split(" ")) if split else [name]  # no other white space (RFC 6749, 3.3)
 
 
 def _left_out(claims: dict[str, Any]) -> set[str]:

@@ -153,6 +153,12 @@ async def test_scopes_and_groups_come_from_the_configured_claims(authority: Any,
     assert (found.scopes, found.groups) == ({"mcp", "files.read"}, {"staff"})
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\t", ","])
+async def test_only_a_space_separates_scopes(authority: Any, offline: Any, space: str) -> None:
+    refused = await offline(authority.token(scope=f"x{space}mcp"), required_scopes=["mcp"])
+    assert isinstance(refused, Reject)
+
+
 async def test_a_token_needs_the_required_scopes(authority: Any, offline: Any) -> None:
     required = {"required_scopes": ["mcp", "files.read"]}
     assert isinstance(await offline(authority.token(), **required), Principal)

@@ -12,18 +12,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import Field, field_validator
 
-from gateway_core import Ask, Call, PluginConfig, Reject, Tier, hookimpl, tier_of
-from gateway_security_approval.approvals import MAX_SECONDS, Approvals, Key
-from gateway_security_approval.hiding import Hider
-from gateway_security_approval.question import MAX_SHOWN, question
+from gateway_core import Approvals, Ask, Call, PluginConfig, Reject, Remember, Tier, hookimpl, tier_of
 
 Globs: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=256)]
-
-NAME: Final = "approval"
 
 
 class Approval:
@@ -46,15 +41,20 @@ class Approval:
         never: Globs = Field(
             default=(), description="glob patterns of tools that need no person, unless `always` matches them, too"
         )
-        remember: Literal["no", "session"] | Annotated[int, Field(gt=0, le=MAX_SECONDS)] = Field(
+        remember: Remember = Field(
             default="no",
             description="how long an approval counts for other calls of the same tool: no, session, or a number of "
             "seconds",
         )
         lifetime: float | None = Field(
-            default=None, gt=0, le=MAX_SECONDS, description="seconds for the answer; without it, `question_timeout`"
+            default=None,
+            gt=0,
+            le=Approvals.MAX_SECONDS,
+            description="seconds for the answer; without it, `question_timeout`",
         )
-        max_shown: int = Field(default=2000, ge=200, le=MAX_SHOWN, description="characters of the arguments to show")
+        max_shown: int = Field(
+            default=2000, ge=200, le=Approvals.MAX_SHOWN, description="characters of the arguments to show"
+        )
         patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
             default=(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
         )
@@ -62,14 +62,12 @@ class Approval:
         @field_validator("patterns")
         @classmethod
         def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-            Hider(patterns)
+            Approvals(patterns)
             return patterns
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
-        self._hider = Hider(config.patterns)
-        self._clock = clock
-        self._approvals = Approvals()
+        self._approvals = Approvals(config.patterns, clock)
         upstreams, always, never = map(_matcher, (config.upstreams, config.always, config.never))
         tiers = frozenset(config.tiers)
 
@@ -90,47 +88,13 @@ class Approval:
             return None  # no upstream serves it
         # `upstream:tool` may be a tool that its server does not list: nothing is known about it.
         name = call.name if call.tool is None else call.tool.name
-        effect = "destructive" if call.tool is None else tier_of(call.tool.annotations)
-        tier = effect or self._config.unannotated
+        tier = "destructive" if call.tool is None else tier_of(call.tool.annotations) or self._config.unannotated
         if not self._needs_person(name, call.original_name, call.upstreams, tier):
             return None
-        answer = call.answers.get(NAME)
-        if answer is None:
-            if self._approvals.has(self._key(call, name), self._clock()):
-                return None
-            text = question(
-                call,
-                effect,
-                remembered=self._remembered(call),
-                hider=self._hider,
-                max_shown=self._config.max_shown,
-            )
-            return Ask(text, name=NAME, lifetime=self._config.lifetime)
-        if not answer.accepted:
-            why = "the user declined it" if answer.action == "decline" else "the user dismissed the question"
-            return Reject(f"{name} was not called: {why}. Do not try to reach the same end in another way.")
-        seconds = self._seconds(call)
-        if seconds:
-            self._approvals.add(self._key(call, name), self._clock() + seconds)
-        return None
-
-    def _seconds(self, call: Call) -> float:
-        """Seconds for which an approval counts for other calls; 0 for none."""
-        remember = self._config.remember
-        if remember == "no" or (remember == "session" and not call.session):
-            return 0.0
-        return MAX_SECONDS if remember == "session" else remember
-
-    def _remembered(self, call: Call) -> str:
-        """How long an approval will count, for the user; empty if for this call alone."""
-        if not self._seconds(call):
-            return ""
-        remember = self._config.remember
-        return "in this session" if remember == "session" else f"for {remember} seconds"
-
-    def _key(self, call: Call, name: str) -> Key:
-        session = call.session if self._config.remember == "session" else ""
-        return call.principal.id, session, name, call.original_name, *call.upstreams
+        config = self._config
+        return self._approvals.verdict(
+            call, remember=config.remember, lifetime=config.lifetime, max_shown=config.max_shown
+        )
 
 
 def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:

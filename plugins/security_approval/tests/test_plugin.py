@@ -1,14 +1,13 @@
 """`security_approval`: which calls need a person, what is remembered, and what a call without an approval gets."""
 
 import pytest
-from gateway_security_approval import approvals
 from gateway_security_approval.plugin import Approval
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Answer, Ask, CallResult, Principal, Reject
+from gateway_core import Answer, Approvals, Ask, CallResult, Principal, Reject
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call, run_hook
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -131,7 +130,7 @@ async def test_an_agent_that_cannot_be_asked_is_refused(era):
 
 
 async def test_a_plugin_that_fails_refuses(monkeypatch):
-    monkeypatch.setattr("gateway_security_approval.plugin.question", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("gateway_security_approval.plugin.tier_of", lambda _: 1 / 0)
     upstream = FakeUpstream()
     refused = await run_call(make_call("wipe"), upstream, Approval, user=FakeUser(YES))
     assert refused.error.code == -31004
@@ -180,7 +179,7 @@ def test_an_approval_is_remembered_for_a_session():
     assert not person.asks(era="legacy", session="one")
     assert person.asks(era="legacy", session="two")
     assert person.asks()
-    person.now += approvals.MAX_SECONDS
+    person.now += Approvals.MAX_SECONDS
     assert person.asks(era="legacy", session="one"), "no approval lasts longer than a day"
 
 
@@ -201,7 +200,7 @@ def test_a_decline_is_remembered_for_nothing(answer):
 
 
 def test_the_question_says_what_else_an_acceptance_allows():
-    assert "pass for 60 seconds, whatever their arguments" in Person(remember=60).verdict().message
+    assert "whatever their arguments, pass for 60 seconds" in Person(remember=60).verdict().message
     assert "in this session" in Person(remember="session").verdict(era="legacy", session="s").message
     assert "further calls" not in Person().verdict().message
 
@@ -209,19 +208,6 @@ def test_the_question_says_what_else_an_acceptance_allows():
 def test_the_lifetime_of_the_question_is_set():
     assert Person().verdict().lifetime is None
     assert Person(lifetime=5).verdict().lifetime == 5
-
-
-def test_approvals_are_bounded_and_the_oldest_are_forgotten_first(monkeypatch):
-    monkeypatch.setattr(approvals, "MAX_APPROVALS", 10)
-    person = Person(remember=60)
-    for number in range(50):
-        person.verdict(f"tool{number}", answer=YES)
-    assert len(person.plugin._approvals) == 10
-    assert person.asks("tool39")
-    assert not person.asks("tool40")
-    person.verdict("one_more", answer=YES)
-    assert not person.asks("tool40"), "it was used since"
-    assert person.asks("tool41")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway_core import Principal
-from gateway_security_policy.plans import NO_RULE, Verdict
-from gateway_security_policy.policy import strictest
+from gateway_security_policy.plans import NO_RULE, Verdict, strictest
 from gateway_security_policy.rules import Match, Rule, Subject, facts_of
 
 
@@ -37,7 +36,7 @@ class Explanation:
 
     @property
     def decision(self) -> str:
-        """`allow`, `deny`, or `depends`."""
+        """`allow`, `deny`, `ask`, or `depends`."""
         effects = {verdict.effect for verdict in self.outcomes}
         return effects.pop() if len(effects) == 1 else "depends"
 
@@ -47,15 +46,18 @@ def explain(
 ) -> Explanation:
     """What the rules decide. `arguments`: None if they are not known."""
     steps = list[Step]()
-    outcomes = list[Verdict]()
+    outcomes, least = list[Verdict](), list[Verdict]()
     facts = facts_of(principal)
     for rule in rules:
         step = _tried(rule, principal, facts, subject, arguments)
         steps.append(step)
+        outcome = strictest((*least, Verdict(rule.then, rule)))
         if step.match is Match.OPEN:
-            outcomes.append(Verdict(rule.then, rule))
+            outcomes.append(outcome)
         elif step.match is Match.YES or (step.match is Match.FAILED and rule.then == "deny"):
-            return Explanation(subject, tuple(steps), (*outcomes, Verdict(rule.then, rule)))
+            return Explanation(subject, tuple(steps), (*outcomes, outcome))
+        elif step.match is Match.FAILED and rule.then == "ask":
+            least.append(Verdict("ask", rule))
     return Explanation(subject, tuple(steps), (*outcomes, NO_RULE))
 
 
@@ -79,7 +81,7 @@ def decision(explanations: Sequence[Explanation]) -> str:
     found = [one.decision for one in explanations]
     if "deny" in found or not found:
         return "deny"
-    return "depends" if "depends" in found else "allow"
+    return next((effect for effect in ("depends", "ask") if effect in found), "allow")
 
 
 def deciding(explanations: Sequence[Explanation]) -> Verdict | None:

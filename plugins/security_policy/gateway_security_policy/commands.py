@@ -20,6 +20,7 @@ NAME: Final = "security_policy"
 _GROUP: Final = "group:"
 _FREE: Final = Verdict("allow", None)
 """The outcome without rules."""
+_WORDS: Final = {"allow": "allow", "deny": "deny", "ask": "ask a person", "depends": "depends"}
 _MATCHES: Final = {Match.YES: "yes", Match.NO: "no", Match.OPEN: "depends", Match.FAILED: "no value"}
 
 app = CommandGroup("What the rules of security_policy allow a principal, and why.")
@@ -131,7 +132,7 @@ def _rule_of(policy: Policy, explanations: Sequence[Explanation]) -> str:
 
 
 def _decided(policy: Policy, explanations: Sequence[Explanation]) -> tuple[str, str]:
-    return decision(explanations), _rule_of(policy, explanations)
+    return _WORDS[decision(explanations)], _rule_of(policy, explanations)
 
 
 def _shown(tool: Tool, explanations: Sequence[Explanation], *, steps: bool) -> dict[str, Any]:
@@ -166,10 +167,10 @@ def _shown(tool: Tool, explanations: Sequence[Explanation], *, steps: bool) -> d
 
 
 def _explain(context: CommandContext[PolicyConfig], policy: Policy, tool: Tool, found: Sequence[Explanation]) -> None:
-    context.put(f"{_name(tool)}: {decision(found)} ({_rule_of(policy, found)})")
+    context.put(f"{_name(tool)}: {_WORDS[decision(found)]} ({_rule_of(policy, found)})")
     for one in found:
         context.put()
-        context.put(f"at upstream {one.subject.upstream}, tier {one.subject.tier}: {one.decision}")
+        context.put(f"at upstream {one.subject.upstream}, tier {one.subject.tier}: {_WORDS[one.decision]}")
         rows = [
             (step.rule.label, step.rule.then, _MATCHES[step.match], step.why or _who_and_what(step.rule.config))
             for step in one.steps
@@ -179,7 +180,7 @@ def _explain(context: CommandContext[PolicyConfig], policy: Policy, tool: Tool, 
 
 def _who_and_what(rule: RuleConfig) -> str:
     """The keys of a rule that all match."""
-    keys = [key for key in RuleConfig.model_fields if key not in {"name", "then", "reason"}]
+    keys = [key for key in RuleConfig.model_fields if key not in {"name", "then", "reason", "remember"}]
     return ", ".join(key for key in keys if getattr(rule, key) is not None) or "it has no condition"
 
 
@@ -189,6 +190,6 @@ def _warn(context: CommandContext[PolicyConfig], policy: Policy, principal: Prin
     elif not policy.rules:
         context.say("warning: without rules, everything is allowed")
     elif context.settings.mode == "report":
-        context.say('note: mode is "report": nothing is refused')
+        context.say('note: mode is "report": nothing is refused and no person is asked')
     if principal.verified and not principal.issuer and any(rule.config.issuers for rule in policy.rules):
         context.say("note: some rules name issuers; to say who vouches for the principal, add --issuer")

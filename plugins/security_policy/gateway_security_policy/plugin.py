@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Call, CallResult, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Pass, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
+from gateway_security_policy.rules import Rule
 from gateway_security_policy.settings import PolicyConfig
 
 LARGE: Final = 256 * 1024
@@ -48,9 +50,10 @@ class SecurityPolicy:
         self._enforces = config.mode == "enforce"
         self._report = Report() if report is None else report
         self._pages = Pages()
+        self._approvals = Approvals(config.patterns)
 
     @hookimpl
-    def before_call(self, call: Call) -> Reject | CallResult | None:
+    def before_call(self, call: Call) -> Ask | Pass | Reject | CallResult | None:
         view = self.policy.view(call.principal)
         known = view.known.get((call.method, call.name))
         if known is not None and known.allowed and known.tool is call.tool is not None:
@@ -62,10 +65,18 @@ class SecurityPolicy:
             return None
         if not self._enforces:
             if call.upstreams:
-                self._report.refused(call, verdict)
+                self._report.stopped(call, verdict)
             return None
-        reason = None if verdict.rule is None else verdict.rule.config.reason
-        return CallResult.unknown(call) if reason is None else Reject(reason)
+        if verdict.effect == "ask" and verdict.rule is not None:
+            return self._ask(call, verdict.rule)
+        return _refusal(call, verdict.rule)
+
+    def _ask(self, call: Call, rule: Rule) -> Ask | Pass | Reject:
+        remember, reason = rule.config.remember or "no", rule.config.reason or ""
+        verdict = self._approvals.verdict(call, remember=remember, reason=reason, rule=str(rule.number))
+        if isinstance(verdict, Reject):
+            return replace(verdict, rule=rule.label)
+        return Pass(rule.label) if verdict is None else verdict
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
@@ -104,6 +115,12 @@ class SecurityPolicy:
 
     def _without_links(self, method: str, raw: bytes, upstream: str, view: View) -> bytes:
         return without_links(method, raw, partial(self.policy.linked, view, upstream))
+
+
+def _refusal(call: Call, rule: Rule | None) -> Reject | CallResult:
+    if rule is None or rule.config.reason is None:
+        return CallResult.unknown(call)
+    return Reject(rule.config.reason, rule=rule.label)
 
 
 async def _in_thread(result: CallResult, edit: partial[bytes]) -> CallResult | None:

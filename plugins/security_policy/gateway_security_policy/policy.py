@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway_core import Call, Principal, Published, Tier, Tool, tier_of
-from gateway_security_policy.plans import NO_RULE, Plan, Verdict, concerned, plan
+from gateway_security_policy.plans import Plan, Verdict, concerned, plan, strictest
 from gateway_security_policy.rules import Rule, Subject, facts_of
 from gateway_security_policy.settings import PolicyConfig
 
@@ -23,7 +23,6 @@ MAX_NAMES: Final = 512
 """Maximum number of names whose plans one view remembers."""
 MAX_NAME: Final = 256
 """Maximum characters of a name whose plans are remembered."""
-_STRICTNESS: Final = {"deny": 1, "allow": 0}
 
 METHOD_OF_LIST: Final = {
     "tools/list": "tools/call",
@@ -159,11 +158,6 @@ def is_open(call: Call) -> bool:
     Such a call is allowed if its template, prompt or tool is listed.
     """
     return call.method == "completion/complete" or call.method.startswith("tasks/")
-
-
-def strictest(verdicts: Iterable[Verdict]) -> Verdict:
-    """The strictest of some verdicts; a denial if there are none."""
-    return max(verdicts, key=lambda verdict: _STRICTNESS[verdict.effect], default=NO_RULE)
 
 
 def _distinct(plans: Iterable[Plan]) -> tuple[Plan, ...]:

@@ -1,4 +1,7 @@
-"""Lines of the mode `report`: what the rules would have refused, once a minute for each principal, name and rule."""
+"""Lines of the mode `report`: what the rules would have refused or asked about.
+
+One line a minute for each principal, name and rule.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ class Report:
         self._clock = clock
         self._written: OrderedDict[tuple[str, str, str, str], float] = OrderedDict()
 
-    def refused(self, call: Call, verdict: Verdict) -> None:
-        """Write that the call would have been refused, unless the same line is less than a minute old."""
+    def stopped(self, call: Call, verdict: Verdict) -> None:
+        """Write that the call would not have gone on at once, unless the same line is less than a minute old."""
         rule = "no rule matches" if verdict.rule is None else verdict.rule.label
         # A URI may contain secrets; the access log has it without them, under the same exchange.
         name = (call.name if call.tool is None else call.tool.name) if call.kind in {"tool", "prompt"} else ""
@@ -37,4 +40,5 @@ class Report:
         while len(self._written) > MAX_KEYS:
             self._written.popitem(last=False)
         fields = {"exchange": call.exchange_id, "agent": call.principal.id, "rule": rule}
-        note(f"security_policy would refuse {call.method} {name}".rstrip(), fields)
+        what = "ask a person about" if verdict.effect == "ask" else "refuse"
+        note(f"security_policy would {what} {call.method} {name}".rstrip(), fields)

@@ -12,6 +12,7 @@ from gateway_core import Principal, Tier
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.patterns import Globs
 from gateway_security_policy.settings import Effect, RuleConfig
+from gateway_security_policy.uris import UriGlobs
 
 
 class Match(enum.Enum):
@@ -86,11 +87,12 @@ class Rule:
         self.when: Final = None if config.when is None else Expression(config.when)
         self._who: Final = _who(config)
         self._upstreams = _globs(config.upstreams)
-        self._names: Final = {
+        uris = None if config.resources is None else UriGlobs(config.resources)
+        self._names: Final[Mapping[str, Globs | None]] = {
             "tool": _globs(config.tools),
             "prompt": _globs(config.prompts),
-            "resource": _globs(config.resources),
-            "template": _globs(config.resources),
+            "resource": uris,
+            "template": uris,
         }
         self._kinds: Final = _kinds(config)
 
@@ -114,6 +116,8 @@ class Rule:
         try:
             holds = when.holds(principal, {}, None)
         except EvaluationError:
+            if self.then == "ask":
+                return self  # what the other rules decide counts, too
             holds = self.then == "deny"
         return self._free if holds else None
 
@@ -148,7 +152,9 @@ class Rule:
         return "tiers" if subject.kind == "tool" and subject.tier not in (config.tiers or (subject.tier,)) else ""
 
     def _names_match(self, globs: Globs, subject: Subject) -> bool:
-        matches = globs.covers if subject.kind == "template" else globs.matches
+        matches: Callable[[str], bool] = globs.covers if subject.kind == "template" else globs.matches
+        if subject.kind == "resource" and isinstance(globs, UriGlobs):
+            matches = globs.surely_match if self.then == "allow" else globs.perhaps_match
         # A prefix, a mark or `upstream:name` must not get around a rule that restricts.
         return matches(subject.name) or (self.then != "allow" and matches(subject.original_name))
 

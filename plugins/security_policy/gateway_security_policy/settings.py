@@ -6,14 +6,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway_core import PluginConfig, Tier
+from gateway_core import Approvals, PluginConfig, Remember, Tier
 from gateway_security_policy.expressions import Expression
 
 MAX_RULES: Final = 1000
 MAX_WHEN: Final = 2000
 """Maximum characters of an expression."""
 
-Effect = Literal["allow", "deny"]
+Effect = Literal["allow", "deny", "ask"]
 Method = Literal["tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"]
 
 _Text = Annotated[str, Field(min_length=1, max_length=512)]
@@ -47,9 +47,18 @@ class RuleConfig(PluginConfig):
     when: Annotated[str, Field(max_length=MAX_WHEN)] | None = Field(
         default=None, description="a CEL expression over principal, tool and arguments that must be true"
     )
-    then: Effect = Field(description="what happens to a call that the rule matches: allow or deny")
+    then: Effect = Field(
+        description="what happens to a call that the rule matches: allow, deny, or ask the agent's user"
+    )
     reason: Annotated[str, Field(min_length=1, max_length=1000)] | None = Field(
-        default=None, description="what the agent reads; without it, a denied name looks as if it did not exist"
+        default=None,
+        description="what the agent reads of a denial, or the user in the question; without it, a denied name looks as "
+        "if it did not exist",
+    )
+    remember: Remember | None = Field(
+        default=None,
+        description="how long an approval counts for other calls of the same name: no (if left out), session, or a "
+        "number of seconds",
     )
 
     @field_validator("when")
@@ -60,9 +69,11 @@ class RuleConfig(PluginConfig):
         return when
 
     @model_validator(mode="after")
-    def _reason_is_read(self) -> RuleConfig:
+    def _every_key_is_read(self) -> RuleConfig:
         if self.reason is not None and self.then == "allow":
             raise ValueError("a rule that allows has no reason: the agent would never read it")
+        if self.remember is not None and self.then != "ask":
+            raise ValueError('only a rule with then = "ask" remembers approvals; remove remember')
         return self
 
 
@@ -75,6 +86,15 @@ class PolicyConfig(PluginConfig):
     unannotated: Tier = Field(
         default="destructive", description="what tools do whose server does not say: read, write or destructive"
     )
+    patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
+        default=(), description="RE2 patterns, case ignored, of more argument names whose values questions hide"
+    )
     rules: Annotated[tuple[RuleConfig, ...], Field(max_length=MAX_RULES)] = Field(
         default=(), description="the first rule that matches decides; a call that no rule matches is denied"
     )
+
+    @field_validator("patterns")
+    @classmethod
+    def _hide(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        Approvals(patterns)
+        return patterns

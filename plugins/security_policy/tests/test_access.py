@@ -10,8 +10,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway_core import CallResult, Principal, Published
-from gateway_core.testing import FakeUpstream, configured, make_call, run_call
+from gateway_core import Answer, CallResult, Principal, Published
+from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
 
 NAMES = st.sampled_from(["search", "delete_all", "b__search", "job"])
 PEOPLE = st.sampled_from(["alice", "bob", "ci-1", ""])
@@ -50,7 +50,7 @@ RULES = st.lists(
             "prompts": st.sampled_from([None, None, None, ("x",)]),
             "methods": some("tools/call", "prompts/get"),
             "when": st.sampled_from([None, *WHEN]),
-            "then": st.sampled_from(["allow", "allow", "deny"]),
+            "then": st.sampled_from(["allow", "allow", "deny", "ask"]),
         }
     ).flatmap(
         # Most keys are left out, so that rules match often enough.
@@ -108,14 +108,21 @@ def test_access_agrees_with_what_happens(rules, principal, name, upstreams, hint
     page = FakeUpstream(CallResult.of({"tools": [dict(call.tool.definition)]}))
     asked = make_call("", method="tools/list", principal=principal, listed=listed)
 
-    async def happens():
-        first = (await run_call(call, upstream, plugin)).error
-        assert repr(first) == repr((await run_call(call, upstream, plugin)).error), "what is remembered changes nothing"
-        return first, (await run_call(asked, page, plugin)).content["tools"]
+    async def outcome():
+        user = FakeUser(Answer("accept"))
+        return (await run_call(call, upstream, plugin, user=user)).error, len(user.asked)
 
-    error, shown = asyncio.run(happens())
+    async def happens():
+        error, questions = await outcome()
+        again, more = await outcome()
+        assert (repr(error), questions) == (repr(again), more), "what is remembered changes nothing"
+        unasked = (await run_call(call, FakeUpstream(), plugin)).error
+        return error, questions, unasked, (await run_call(asked, page, plugin)).content["tools"]
+
+    error, questions, unasked, shown = asyncio.run(happens())
     event(f"{decision(said)}, known before the call: {decision(before)}")
-    assert decision(said) == ("allow" if error is None else "deny")
+    assert decision(said) == ("deny" if error is not None else "ask" if questions else "allow")
+    assert (unasked is None) == (decision(said) == "allow"), "an agent that cannot be asked is refused"
     assert bool(upstream.calls) == (error is None)
     assert decision(before) in {decision(said), "depends"}
     verdict = deciding(said)
@@ -138,6 +145,7 @@ def test_an_explanation_says_why_each_rule_does_not_match():
             {"methods": ["prompts/get"], "then": "allow"},
             {"when": "arguments.n > 1", "then": "deny"},
             {"when": "principal.absent", "then": "allow"},
+            {"groups": ["ops"], "then": "ask"},
             {"when": "false", "then": "allow"},
             {"then": "allow"},
             {"then": "deny"},
@@ -155,6 +163,7 @@ def test_an_explanation_says_why_each_rule_does_not_match():
         ("NO", "methods"),
         ("OPEN", "when"),
         ("FAILED", "when"),
+        ("NO", "groups"),
         ("NO", "when"),
         ("YES", ""),
     ]

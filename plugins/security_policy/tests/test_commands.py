@@ -37,6 +37,12 @@ scopes = ["read"]
 tiers = ["read"]
 when = 'principal.claims.team == "red"'
 then = "allow"
+
+[[mcp.proxy.plugins.rules]]
+name = "interns"
+groups = ["interns"]
+then = "ask"
+remember = "session"
 """
 
 
@@ -85,6 +91,7 @@ def test_one_tool_with_every_rule_that_was_tried(access):
         (["--as", "x", "--group", "admins"], "allow", 1),
         (["--as", "x", "--arguments", '{"a": 1}'], "allow", 2),
         (["--as", "x", "--arguments", '{"a": 10}'], "deny", None),
+        (["--as", "x", "--group", "interns", "--arguments", "{}"], "ask", 4),
         (["--as", "x@127.0.0.1", "--unverified", "--arguments", '{"a": 10}'], "deny", None),
         (
             [
@@ -100,7 +107,7 @@ def test_who_asks_with_what(access, options, decision, rule):
     found = access(*options, "add", "--json")
     (tool,) = json.loads(found.stdout)["tools"]
     assert (tool["decision"], tool["rule"]) == (decision, rule)
-    assert [step["rule"] for step in tool["at"][0]["rules"]][-1] == (rule or 3)
+    assert [step["rule"] for step in tool["at"][0]["rules"]][-1] == (rule or 4)
 
 
 def test_what_a_person_should_know(access):

@@ -164,6 +164,15 @@ def test_methods():
     assert not allows(rule, make_call())
 
 
+@pytest.mark.parametrize("uri", ["file:///public/../secret/b", "file:///public/%2e%2e/secret/b"])
+@pytest.mark.parametrize("method", ["resources/read", "resources/subscribe"])
+def test_another_way_of_writing_a_uri_is_judged_as_what_it_names(uri, method):
+    call = make_call(uri, method=method)
+    assert not allows({"resources": ["file:///public/*"], "then": "allow"}, call)
+    denied = {"resources": ["file:///secret/*"], "then": "deny", "reason": "secret"}
+    assert decide(policy(denied, {"then": "allow"}), call) == "secret"
+
+
 def test_every_upstream_that_may_get_the_call_must_be_allowed():
     plugin = policy({"upstreams": ["a"], "then": "allow"})
     assert decide(plugin, make_call(upstreams=("a",))) == "allow"

@@ -45,6 +45,16 @@ def test_a_line_says_what_would_have_been_refused_to_whom_and_by_which_rule():
     ]
 
 
+def test_a_call_that_needs_a_person_goes_on_and_is_logged():
+    lines = Reporting({"name": "careful", "then": "ask"}).lines(make_call("x"))
+    assert lines == [
+        (
+            "security_policy would ask a person about tools/call x",
+            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "careful"},
+        )
+    ]
+
+
 def test_one_line_a_minute_for_each_principal_name_and_rule():
     reporting_ = Reporting()
     call, other = make_call("x"), make_call("x", principal=ALICE)

@@ -171,4 +171,5 @@ def _refusal(tool: str, found: list[tuple[Whose, Check, Key]], now: float, *, sh
         f"Rate limit exceeded: {calls} per {check.period}{source} for {what}; try again in {seconds:g} s",
         retry_after=seconds,
         data={"limits": limits},
+        rule=f"{calls} per {check.period}{source}",
     )

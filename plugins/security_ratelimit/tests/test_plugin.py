@@ -80,6 +80,7 @@ def test_the_refusal_names_limit_tool_and_seconds():
         "Rate limit exceeded: 6 calls per minute for tool 'echo'; try again in 7.5 s",
         retry_after=7.5,
         data={"limits": [{"limit": 6, "per": "minute", "of": "agent", "remaining": 0}]},
+        rule="6 calls per minute",
     )
     limiter.now += refusal.retry_after
     assert limiter.call() is None, "coming back when told to is enough"

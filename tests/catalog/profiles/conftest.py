@@ -84,4 +84,4 @@ def world() -> Make:
 
 def view(world: World, profile: str = "p0") -> Snapshot:
     """What agents of the profile see."""
-    return world.catalog.shown(profile)[0]
+    return world.catalog.profiles.of(world.catalog.snapshot, profile)

@@ -60,9 +60,19 @@ def test_agents_are_told_only_of_changes_that_they_can_see(world: Make) -> None:
 def test_an_unknown_profile_is_named(world: Make) -> None:
     catalog = world({"name": "desk"}).catalog
     with pytest.raises(UnknownProfile, match="no profile 'x'; the configuration has desk"):
-        catalog.shown("x")
+        catalog.profiles.check("x")
     with pytest.raises(UnknownProfile, match="the configuration has no profiles"):
-        world().catalog.shown("x")
+        world().catalog.profiles.remarks(catalog.snapshot, "x")
+    catalog.profiles.check("desk")
+    catalog.profiles.check("")
+
+
+def test_agents_of_a_profile_that_is_gone_see_nothing(world: Make) -> None:
+    catalog = world({"name": "desk"}).catalog
+    assert json.loads(catalog.page("tools/list", "modern", None, ALICE, "gone"))["tools"] == []
+    assert catalog.tool("tickets__search", ALICE, "gone") is None
+    assert catalog.resource("wiki:home", ALICE, "gone") is None
+    assert "instructions" not in catalog.identity("modern", "gone")
 
 
 def exchange(who: str, profile: str) -> Exchange:

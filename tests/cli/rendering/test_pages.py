@@ -26,6 +26,7 @@ UPSTREAM = {
     "next_retry_in": 61.0,
     "login": None,
 }
+PLUGIN = {"name": "routing_priority", "version": "0.1.0", "hooks": ["route_tool"], "on_error": "reject", "warnings": []}
 STATUS = {
     "pid": 4711,
     "version": "0.1.0",
@@ -43,7 +44,8 @@ STATUS = {
     "calls": 120,
     "memory": {"used": 60 * 1024 * 1024, "limit": 2048 * 1024 * 1024},
     "upstreams": [UPSTREAM],
-    "plugins": [{"name": "routing_priority", "version": "0.1.0", "hooks": ["route_tool"], "on_error": "reject"}],
+    "log": {"warnings": []},
+    "plugins": [PLUGIN],
 }
 
 
@@ -192,3 +194,12 @@ def test_a_login_is_told_with_what_to_do(capsys, changes, words):
     shown = capsys.readouterr().out
     assert f"time: {words}\n" in shown
     assert ("last error" in shown) == (state == "healthy")
+
+
+def test_status_shows_what_is_wrong_with_the_log_and_with_plugins(capsys):
+    plugin = {**PLUGIN, "warnings": ["the disk is full\x1b[2J"]}
+    pages.show_status({**STATUS, "log": {"warnings": ["the log cannot be written"]}, "plugins": [PLUGIN, plugin]})
+    shown = capsys.readouterr().out
+    assert "warning: the log cannot be written" in shown
+    assert "warning: routing_priority: the disk is full" in shown
+    assert "\x1b[2J" not in shown

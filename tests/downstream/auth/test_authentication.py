@@ -8,8 +8,9 @@ import aiohttp
 import pytest
 from loguru import logger
 
+from gateway_core import AuthenticationEnded, Event, hookimpl
 from gateway_core.config import TrustedProxiesConfig
-from gateway_core.downstream.auth import authentication
+from gateway_core.downstream.auth import authentication, memory
 from tests.downstream.auth.keys import ECHO, Keys, bearer, call
 
 CHALLENGE = 'Bearer resource_metadata="http://gw.example/.well-known/oauth-protected-resource", Key'
@@ -254,14 +255,28 @@ async def test_a_guesser_keeps_no_known_credentials_at_its_address_out(
 async def test_what_is_remembered_is_bounded_and_has_no_credentials(
     start: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "REMEMBERED", 4)
+    monkeypatch.setattr(memory, "REMEMBERED", 4)
     world = await start(authenticators=[Keys()])
     app = world.server.http.application
     for number in range(9):
         assert (await call(world, helpers, "modern", bearer(f"n{number}"))).status == 200
-    remembered = app._callers._authentication._remembered
+    remembered = app._callers._authentication._memory
     assert len(remembered) == 4
-    assert all(len(key) == 16 for key in remembered)
+    assert all(len(key) == 16 for key in remembered._proofs)
+
+
+async def test_refused_credentials_do_not_push_accepted_ones_out(
+    start: Any, helpers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "REMEMBERED", 4)
+    world = await start(authenticators=[Keys()])
+    assert (await call(world, helpers, "modern", bearer("alice"))).status == 200
+    for number in range(9):
+        assert (await call(world, helpers, "modern", {"Authorization": f"Bearer guess-{number}"})).status == 401
+    monkeypatch.setattr(authentication, "MAX_ASKING", 0)
+    assert (await call(world, helpers, "modern", bearer("bob"))).status == 503
+    async with aiohttp.ClientSession() as world.http:
+        assert (await call(world, helpers, "modern", bearer("alice"))).status == 200
 
 
 async def test_too_many_questions_at_a_time_are_refused(
@@ -312,6 +327,26 @@ async def test_the_log_says_why_and_never_the_credentials(start: Any, helpers: A
         "a client at 127.0.0.1 was refused: Keys: the key of wrong is revoked; logged once a minute",
     ]
     assert not any("hunter2" in line or "key-wrong" in line for line in records)
+
+
+async def test_observers_are_told_who_was_proven_and_who_was_refused(start: Any, helpers: Any) -> None:
+    seen: list[AuthenticationEnded] = []
+
+    class Diary:
+        @hookimpl
+        def observe(self, event: Event) -> None:
+            assert isinstance(event, AuthenticationEnded)
+            seen.append(event)
+
+    world = await start(authenticators=[Keys(), Diary])
+    for headers in ({}, bearer("wrong"), bearer("alice"), bearer("alice")):
+        await call(world, helpers, "modern", headers)
+    told = [(event.address, event.principal and event.principal.id, event.plugin, event.reason) for event in seen]
+    assert told == [
+        ("127.0.0.1", None, "", "no plugin recognises its credentials"),
+        ("127.0.0.1", None, "Keys", "Keys: the key of wrong is revoked"),
+        ("127.0.0.1", "alice|keys", "Keys", ""),
+    ]
 
 
 async def test_an_empty_header_is_no_credential(start: Any, helpers: Any) -> None:

@@ -53,6 +53,9 @@ def test_the_client_is_the_last_address_that_is_no_trusted_proxy(lines: tuple[st
         ("for=198.51.100.7, for=203.0.113.9", "203.0.113.9"),
         (f'for=203.0.113.9;host="a, for=198.51.100.7", for={INNER}', "203.0.113.9"),
         ("for=203.0.113.9, proto=https", PROXY),
+        ('host="a;for=198.51.100.7";for=203.0.113.9', "203.0.113.9"),
+        ('host="\\";for=198.51.100.7, for=198.51.100.7";for=203.0.113.9', "203.0.113.9"),
+        ('host="a; for=198.51.100.7"', PROXY),
         ("for=_hidden", PROXY),
         ("for=unknown", PROXY),
         ("xfor=198.51.100.7", PROXY),
@@ -99,6 +102,7 @@ def test_a_name_that_is_not_one_name_is_refused(lines: tuple[str, ...]) -> None:
         ('Forwarded: for=1.2.3.4;host="a:443", for="',),
         ("Forwarded: nonsense, for=203.0.113.9",),
         ("Forwarded: for=203.0.113.9 for=6.6.6.6",),
+        ("Forwarded: for=6.6.6.6;proto=http;For=203.0.113.9",),
         (f'Forwarded: {"for=1.1.1.1;" * 800}"',),
     ],
 )

@@ -1,6 +1,7 @@
 """Requests and streams of callers, over real sockets: what begins with credentials ends with them."""
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -70,3 +71,51 @@ async def test_a_stream_ends_when_its_credentials_prove_other_rights(start: Any,
         async with asyncio.timeout(20):
             with pytest.raises(aiohttp.ClientError):
                 await stream.content.read()
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _raw(headers: dict[str, str], body: dict[str, Any]) -> tuple[bytes, bytes]:
+    payload = json.dumps(body).encode()
+    given = {"Host": "localhost", "Content-Type": "application/json", "Content-Length": len(payload), **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    return f"POST /mcp HTTP/1.1\r\n{lines}\r\n".encode(), payload
+
+
+@pytest.mark.parametrize("who", ["address", "principal", "unknown key"])
+async def test_a_body_behind_a_proxy_counts_for_the_client_and_not_for_the_proxy(
+    start: Any, helpers: Any, who: str
+) -> None:
+    proxies = {"networks": ["127.0.0.1"]}
+    world = await start(trusted_proxies=proxies, authenticators=[] if who == "address" else [Keys()], anonymous=True)
+    given, body = helpers.modern("tools/call", {"name": "echo", "arguments": {"text": "x" * 50_000}})
+    headers = {**given, "X-Forwarded-For": "203.0.113.9", **({} if who == "address" else bearer("alice"))}
+    owner = "203.0.113.9"
+    if who == "principal":
+        assert (await world.post(body, headers)).status == 200
+        owner = "alice|keys"
+    head, payload = _raw(headers, body)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    writer.write(head + payload[:-1])
+    await _until(lambda: world.budget.held_by(owner) > 0)
+    assert world.budget.held_by("127.0.0.1") == 0
+    writer.write(payload[-1:])
+    assert b"200 OK" in await reader.readline()
+    await _until(lambda: world.budget.held_by(owner) == 0)
+    writer.close()
+
+
+async def test_what_a_client_behind_a_proxy_does_not_read_counts_for_it(start: Any, helpers: Any) -> None:
+    world = await start(trusted_proxies={"networks": ["127.0.0.1"]})
+    given, body = helpers.modern("tools/call", {"name": "big", "arguments": {"bytes": 16_000_000}})
+    head, payload = _raw({**given, "X-Forwarded-For": "203.0.113.9"}, body)
+    _, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+    writer.write(head + payload)
+    await _until(lambda: world.budget.held_by("203.0.113.9") > 1_000_000)
+    assert world.budget.held_by("127.0.0.1") == 0
+    writer.transport.abort()
+    await _until(lambda: world.budget.held_by("203.0.113.9") == 0)

@@ -34,8 +34,8 @@ class RemoteSessions:
         self._stored = InMemorySessions(**{"limit": 10, "per_principal": 10, "idle": 60.0, **limits})
         self.clock = self._stored.clock
 
-    def in_the_way(self, owner: str) -> SessionRecord | None:
-        return sent(self._stored.in_the_way(owner))
+    def in_the_way(self, caller: Caller, owner: str) -> SessionRecord | None:
+        return sent(self._stored.in_the_way(caller, owner))
 
     def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
         record = sent(self._stored.create(caller, owner, on_channel=on_channel))

@@ -4,9 +4,11 @@ import time
 
 import pytest
 
-from gateway_core.downstream.auth.caller import caller_at
+from gateway_core.api import Principal
+from gateway_core.downstream.auth.caller import Caller, caller_at
+from gateway_core.downstream.sessions.holders import LOOKED_AT
 from gateway_core.downstream.sessions.record import SessionRecord
-from gateway_core.downstream.sessions.store import LOOKED_AT, MAX_WAIT, InMemorySessions
+from gateway_core.downstream.sessions.store import MAX_WAIT, InMemorySessions
 from gateway_core.errors import TooManySessions
 
 
@@ -90,20 +92,20 @@ async def test_a_saved_record_replaces_the_stored_one_and_a_deleted_one_stays_aw
     store.save(SessionRecord(first.id, caller_at("h"), "a", first.used - 1))
     assert store.get("h", first.id) is first, "a stale record replaces nothing"
     store.save(changed)
-    assert store.get("h", first.id) is store.in_the_way("a") is changed
+    assert store.get("h", first.id) is store.in_the_way(caller_at("h"), "a") is changed
     store.delete(changed)
     store.save(changed)
-    assert (store.get("h", first.id), store.in_the_way("a"), len(store)) == (None, None, 0)
+    assert (store.get("h", first.id), store.in_the_way(caller_at("h"), "a"), len(store)) == (None, None, 0)
 
 
 async def test_at_the_limit_of_a_principal_its_idlest_session_is_in_the_way() -> None:
     store = InMemorySessions(10, 3, 60.0)
     opened(store, "other", idle=99)
     opened(store, "a", idle=1)
-    assert store.in_the_way("a") is None
+    assert store.in_the_way(caller_at("h"), "a") is None
     idlest = opened(store, "a", idle=3)
     opened(store, "a", idle=2)
-    assert store.in_the_way("a") is idlest
+    assert store.in_the_way(caller_at("h"), "a") is idlest
 
 
 async def test_a_session_without_a_stream_gives_way_first() -> None:
@@ -111,10 +113,10 @@ async def test_a_session_without_a_stream_gives_way_first() -> None:
     calling(store, "a", since=9)
     listening = opened(store, "a", idle=5, streams=1)
     quiet = opened(store, "a", idle=1)
-    assert store.in_the_way("a") is quiet
+    assert store.in_the_way(caller_at("h"), "a") is quiet
     store.delete(quiet)
     calling(store, "a")
-    assert store.in_the_way("a") is listening
+    assert store.in_the_way(caller_at("h"), "a") is listening
 
 
 async def test_a_principal_whose_sessions_are_all_in_use_is_refused_for_as_long_as_its_calls_take() -> None:
@@ -124,7 +126,7 @@ async def test_a_principal_whose_sessions_are_all_in_use_is_refused_for_as_long_
     calling(store, "a", since=7)
     on_channel(store, "a")
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("a")
+        store.in_the_way(caller_at("h"), "a")
     assert not refused.value.everybody
     assert 7000 <= refused.value.data["retryAfterMs"] < 30000
 
@@ -133,7 +135,7 @@ async def test_messages_during_a_call_do_not_shorten_the_wait() -> None:
     store = InMemorySessions(10, 1, 60.0)
     calling(store, "a", since=30).touch(store.clock())
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("a")
+        store.in_the_way(caller_at("h"), "a")
     assert 30_000 <= refused.value.data["retryAfterMs"] < 60_000
 
 
@@ -143,7 +145,7 @@ async def test_a_session_that_was_free_in_between_is_busy_since_its_last_call() 
     session.calls_ended(store.clock())
     session.calls_begun(store.clock())
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("a")
+        store.in_the_way(caller_at("h"), "a")
     assert refused.value.data["retryAfterMs"] == 1000
 
 
@@ -152,7 +154,7 @@ async def test_the_wait_is_bounded(since: float, wait: float) -> None:
     store = InMemorySessions(10, 1, 60.0)
     calling(store, "a", since=since)
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("a")
+        store.in_the_way(caller_at("h"), "a")
     assert refused.value.data["retryAfterMs"] == wait * 1000
 
 
@@ -160,7 +162,7 @@ async def test_no_wait_is_promised_where_connections_hold_all_sessions() -> None
     store = InMemorySessions(10, 1, 60.0)
     on_channel(store, "a")
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("a")
+        store.in_the_way(caller_at("h"), "a")
     assert "retryAfterMs" not in refused.value.data
 
 
@@ -169,12 +171,12 @@ async def test_at_the_limit_of_all_the_largest_holder_gives_way() -> None:
     opened(store, "small", idle=99)
     middle = [opened(store, "middle", idle=idle) for idle in (50, 60)]
     large = [opened(store, "large", idle=idle) for idle in (1, 3, 2)]
-    assert store.in_the_way("new") is large[1]
-    assert store.in_the_way("small") is large[1]
-    assert store.in_the_way("large") is large[1]
+    assert store.in_the_way(caller_at("h"), "new") is large[1]
+    assert store.in_the_way(caller_at("h"), "small") is large[1]
+    assert store.in_the_way(caller_at("h"), "large") is large[1]
     for session in large:
         session.calls_begun(store.clock())
-    assert store.in_the_way("new") is middle[1], "the next one, where nothing of the largest can end"
+    assert store.in_the_way(caller_at("h"), "new") is middle[1], "the next one, where nothing of the largest can end"
 
 
 async def test_a_principal_takes_no_place_of_one_that_has_no_more() -> None:
@@ -183,7 +185,7 @@ async def test_a_principal_takes_no_place_of_one_that_has_no_more() -> None:
         opened(store, "victim", idle=50)
         calling(store, "greedy")
     with pytest.raises(TooManySessions) as refused:
-        store.in_the_way("greedy")
+        store.in_the_way(caller_at("h"), "greedy")
     assert refused.value.everybody
 
 
@@ -192,7 +194,7 @@ async def test_among_holders_of_equally_many_the_idlest_session_gives_way() -> N
     sessions = [opened(store, f"a{number}", idle=10 + number % 7) for number in range(50)]
     for session in sessions[:3]:
         session.used = time.monotonic()
-    found = store.in_the_way("new")
+    found = store.in_the_way(caller_at("h"), "new")
     assert found is not None
     assert found.used == min(session.used for session in sessions)
 
@@ -204,8 +206,62 @@ async def test_sessions_in_use_are_kept_among_very_many_holders() -> None:
     for number in range(many - 20):
         opened(store, f"idle{number}", idle=1000)
     for number in range(many - 20):
-        found = store.in_the_way("new")
+        found = store.in_the_way(caller_at("h"), "new")
         assert found is not None
         store.delete(found)
         opened(store, f"new{number}", idle=500)
     assert all(store.get("h", session.id) is session for session in used)
+
+
+def of(store: InMemorySessions, caller: Caller, name: str, *, idle: float = 0.0) -> SessionRecord:
+    """A new session of a caller whose agent claims `name`, unused for `idle` seconds."""
+    owner = f"{name}@{caller.address}" if caller.principal is None else caller.principal.id
+    session = store.create(caller, owner)
+    session.used -= idle
+    return session
+
+
+def proven(name: str) -> Caller:
+    return Caller("10.0.0.1", Principal.proven(name, issuer="keys"))
+
+
+async def test_many_claimed_names_of_one_network_take_no_place_of_a_verified_principal() -> None:
+    store = InMemorySessions(10, 10, 3600.0)
+    alice, stranger = proven("alice"), caller_at("198.51.100.7")
+    own = [of(store, alice, "", idle=1000 + number) for number in range(3)]
+    strange = [of(store, stranger, f"name{number}", idle=7 - number) for number in range(7)]
+    assert store.in_the_way(stranger, "another@198.51.100.7") is strange[0]
+    for session in strange:
+        session.calls_begun(store.clock())
+    with pytest.raises(TooManySessions):
+        store.in_the_way(stranger, "another@198.51.100.7")
+    assert all(store.get(alice.key, session.id) is session for session in own)
+
+
+async def test_agents_that_prove_nothing_give_way_to_verified_principals() -> None:
+    store = InMemorySessions(5, 10, 3600.0)
+    alice, bob, stranger = proven("alice"), proven("bob"), caller_at("198.51.100.7")
+    own = [of(store, alice, "", idle=1000 + number) for number in range(4)]
+    strange = of(store, stranger, "name")
+    assert store.in_the_way(bob, bob.key) is strange
+    assert store.in_the_way(alice, alice.key) is strange, "even if she has more"
+    strange.calls_begun(store.clock())
+    assert store.in_the_way(bob, bob.key) is own[3]
+
+
+async def test_the_names_of_one_network_count_together_against_those_of_others() -> None:
+    store = InMemorySessions(6, 10, 3600.0)
+    home, office = caller_at("203.0.113.9"), caller_at("198.51.100.7")
+    quiet = [of(store, home, "mine", idle=1000 + number) for number in range(2)]
+    many = [of(store, office, f"name{number}", idle=number) for number in range(4)]
+    assert store.in_the_way(home, "mine@203.0.113.9") is many[3]
+    assert store.in_the_way(office, "new@198.51.100.7") is many[3], "not one of a network with fewer"
+    assert store.in_the_way(caller_at("192.0.2.1"), "x@192.0.2.1") is many[3]
+    assert all(store.get(home.key, session.id) is session for session in quiet)
+
+
+async def test_all_addresses_of_one_ipv6_network_count_together() -> None:
+    store = InMemorySessions(4, 10, 3600.0)
+    host = [of(store, caller_at(f"2001:db8::{number}"), "name", idle=number) for number in range(1, 4)]
+    of(store, caller_at("203.0.113.9"), "mine", idle=1000)
+    assert store.in_the_way(caller_at("2001:db8::9"), "name@2001:db8::9") is host[2]

@@ -1,12 +1,13 @@
 """The mailbox: bounded, in order, progress goes first."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gateway_core.downstream.streams.stream import Keep, Mailbox
+from gateway_core.downstream.streams.stream import Accepts, Keep, Mailbox, PostResponse
 from gateway_core.http1.sse import event
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
@@ -151,6 +152,23 @@ async def test_what_was_never_taken_is_given_back(budget: MemoryBudget, end: Any
     end(mailbox)
     del mailbox
     assert budget.held_by("one") == 0
+
+
+async def test_the_messages_of_a_call_count_for_its_caller_and_not_for_the_connection(budget: MemoryBudget) -> None:
+    class Proxy:
+        network = "10.0.0.1"
+
+        async def begin_stream(self, headers: Any) -> Any:
+            await asyncio.Event().wait()
+
+    connection: Any = Proxy()
+    reply = PostResponse(connection, "203.0.113.9", Accepts(), budget)
+    reply.send(b"x" * 1000 * KB)
+    assert (budget.held_by("203.0.113.9"), budget.held_by("10.0.0.1")) == (1000 * KB, 0)
+    assert reply.writer is not None
+    reply.writer.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await reply.writer
 
 
 async def test_without_room_notifications_are_dropped_and_answers_stay(budget: MemoryBudget) -> None:

@@ -11,8 +11,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from gateway_core import Call, Tier
-from gateway_security_approval.hiding import Hider
+from gateway_core.api.approving.hiding import Hider, text
+from gateway_core.api.call import Call
+from gateway_core.api.tier import Tier
+from gateway_core.mcp.literals import Kind
 
 Effect: TypeAlias = Tier | None
 """What a tool does, as its server claims; None if the server claims nothing."""
@@ -23,8 +25,18 @@ MAX_NAMES: Final = 40
 """Arguments that are shown."""
 MAX_NAME: Final = 60
 """Characters of a name that are shown."""
+MAX_URI: Final = 600
+"""Characters of a resource's URI that are shown."""
+MAX_REASON: Final = 1000
+"""Characters of the reason that are shown."""
 MAX_SERVERS: Final = 8
 
+_WORDS: Final[Mapping[Kind, tuple[str, str, str]]] = {
+    "tool": ("Allow this call of a tool?", "Tool", "further calls of this tool, whatever their arguments,"),
+    "prompt": ("Allow the use of this prompt?", "Prompt", "further uses of this prompt, whatever their arguments,"),
+    "template": ("Allow this completion?", "Template", "further completions of this template"),
+    "resource": ("Allow this resource to be read?", "Resource", "further reads of this resource"),
+}
 _EFFECTS: Final[Mapping[Effect, str]] = {
     "read": "only reads, as its server says",
     "write": "changes something but deletes nothing, as its server says",
@@ -38,22 +50,29 @@ _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180
 _SELECTORS: Final = range(0xE0100, 0xE01F0)
 
 
-def question(call: Call, effect: Effect, *, remembered: str, hider: Hider, max_shown: int) -> str:
-    """The text of the question. `remembered`: how long an approval counts for other calls; empty if it does not."""
-    original = "" if call.original_name == call.name else f" ({_name(call.original_name)} on the server)"
+def question(call: Call, effect: Effect, *, reason: str, remembered: str, hider: Hider, max_shown: int) -> str:
+    """The text of the question. `effect`: of a tool. `reason`: why a person is asked, in the operator's words.
+
+    `remembered`: how long an approval counts for other calls; empty if it does not.
+    """
+    kind = call.kind
+    begin, what, others = _WORDS[kind]
+    shown = _uri if kind in {"resource", "template"} else _name
+    original = "" if call.original_name == call.name else f" ({shown(call.original_name)} on the server)"
     servers = [_name(server) for server in call.upstreams[:MAX_SERVERS]]
     if len(call.upstreams) > MAX_SERVERS:
         servers.append("others")
     lines = [
-        "Allow this call of a tool?",
+        begin,
         "",
+        *([f"Reason: {_cut(visible(reason), MAX_REASON)}"] if reason else []),
         f"Server: {' or '.join(servers)}",
-        f"Tool: {_name(call.name)}{original}",
-        f"Effect: {_EFFECTS[effect]}",
-        *_arguments(call.arguments, hider, max_shown),
+        f"{what}: {shown(call.name)}{original}",
+        *([f"Effect: {_EFFECTS[effect]}"] if kind == "tool" else []),
+        *(_arguments(call.arguments, hider, max_shown) if kind in {"tool", "prompt"} else []),
     ]
     if remembered:
-        lines += ["", f"If you accept, further calls of this tool pass {remembered}, whatever their arguments."]
+        lines += ["", f"If you accept, {others} pass {remembered}."]
     return "\n".join(lines)
 
 
@@ -77,15 +96,24 @@ def _arguments(arguments: Mapping[str, Any], hider: Hider, max_shown: int) -> li
 
 
 def _name(name: str) -> str:
-    shown = visible(name)
-    return shown if len(shown) <= MAX_NAME else f"{shown[:MAX_NAME]}…"
+    return _cut(visible(name), MAX_NAME)
 
 
-def visible(text: str) -> str:
+def _cut(shown: str, most: int) -> str:
+    return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def _uri(uri: str) -> str:
+    """Both ends of a URI, without secrets: its host and its last part must be seen."""
+    shown = visible(text(uri))
+    return shown if len(shown) <= MAX_URI else f"{shown[: MAX_URI // 2]} … {shown[-MAX_URI // 2 :]}"
+
+
+def visible(given: str) -> str:
     """The text with everything that its reader would not see as an escape: `\\u202e`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if _is_seen(char) else _escaped(char) for char in text)
+    if given.isascii() and given.isprintable():
+        return given
+    return "".join(char if _is_seen(char) else _escaped(char) for char in given)
 
 
 def _is_seen(char: str) -> bool:

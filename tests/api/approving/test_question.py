@@ -2,27 +2,32 @@
 
 import json
 import unicodedata
+from typing import Any
 
 import pytest
-from gateway_security_approval.hiding import HIDDEN, Hider
-from gateway_security_approval.plugin import Approval
-from gateway_security_approval.question import MAX_SHOWN, question, visible
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway_core import Ask, tier_of
-from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
+from gateway_core import Approvals, Ask, Call, Reject, hookimpl, tier_of
+from gateway_core.api.approving.hiding import HIDDEN, Hider
+from gateway_core.api.approving.question import MAX_REASON, MAX_SHOWN, MAX_URI, question, visible
+from gateway_core.testing import FakeUpstream, FakeUser, make_call, run_call
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def shown(arguments, name="wipe", *, patterns=(), max_shown=2000, **call):
-    made = replace(make_call(name, **call), raw_arguments=json.dumps(arguments or {}).encode())
-    return question(made, tier_of(made.tool.annotations), remembered="", hider=Hider(patterns), max_shown=max_shown)
+def shown(
+    arguments: Any, name: str = "wipe", *, patterns: tuple[str, ...] = (), max_shown: int = 2000, **more: Any
+) -> str:
+    reason, remembered = more.pop("reason", ""), more.pop("remembered", "")
+    made = replace(make_call(name, **more), raw_arguments=json.dumps(arguments or {}).encode())
+    effect = None if made.tool is None else tier_of(made.tool.annotations)
+    hider = Hider(patterns)
+    return question(made, effect, reason=reason, remembered=remembered, hider=hider, max_shown=max_shown)
 
 
-def test_the_question_says_server_tool_effect_and_arguments():
+def test_the_question_says_server_tool_effect_and_arguments() -> None:
     text = shown({"disk": "a", "deep": {"n": [1, None, True]}}, upstreams=("one", "two"))
     assert text.splitlines() == [
         "Allow this call of a tool?",
@@ -45,7 +50,7 @@ UNSEEN = (
 
 
 @pytest.mark.parametrize("char", UNSEEN)
-def test_what_a_reader_would_not_see_is_an_escape(char):
+def test_what_a_reader_would_not_see_is_an_escape(char: str) -> None:
     hidden = visible(f"a{char}b")
     assert char not in hidden
     assert hidden.startswith("a\\")
@@ -54,7 +59,7 @@ def test_what_a_reader_would_not_see_is_an_escape(char):
     assert char == "\n" or char not in text
 
 
-def test_other_scripts_stay_as_they_are():
+def test_other_scripts_stay_as_they_are() -> None:
     assert visible("Größe 数据 🙂 ñ") == "Größe 数据 🙂 ñ"
 
 
@@ -77,7 +82,7 @@ def test_other_scripts_stay_as_they_are():
         {"internal_name": "hunter22"},
     ],
 )
-def test_secrets_are_hidden(arguments):
+def test_secrets_are_hidden(arguments: Any) -> None:
     text = shown(arguments, patterns=("^internal_",))
     assert "hunter22" not in text
     assert HIDDEN in text
@@ -87,11 +92,11 @@ def test_secrets_are_hidden(arguments):
     "arguments",
     [{"path": "/etc/passwd"}, {"note": "a token of thanks"}, {"author": "me"}, {"password": None}, {"shipping": 1}],
 )
-def test_what_is_no_secret_is_shown(arguments):
+def test_what_is_no_secret_is_shown(arguments: Any) -> None:
     assert HIDDEN not in shown(arguments)
 
 
-def test_long_arguments_are_cut_in_the_middle_and_the_question_says_so():
+def test_long_arguments_are_cut_in_the_middle_and_the_question_says_so() -> None:
     text = shown({"sql": "SELECT " + "1, " * 5000 + "x; DROP TABLE everything", "small": 1})
     assert "SELECT" in text
     assert "DROP TABLE everything" in text
@@ -103,7 +108,7 @@ def test_long_arguments_are_cut_in_the_middle_and_the_question_says_so():
     assert "too long to be shown completely" in many
 
 
-def test_deep_arguments_end_somewhere():
+def test_deep_arguments_end_somewhere() -> None:
     deep: object = 1
     for _ in range(200):
         deep = [deep]
@@ -119,9 +124,9 @@ JSON = st.recursive(
 
 @PATIENT
 @given(st.dictionaries(st.text(max_size=80), JSON, max_size=60), st.sampled_from([200, 2000, MAX_SHOWN]))
-def test_every_question_can_be_asked(arguments, max_shown):
+def test_every_question_can_be_asked(arguments: Any, max_shown: int) -> None:
     arguments = json.loads(json.dumps(arguments))
-    text = shown(arguments, max_shown=max_shown)
+    text = shown(arguments, max_shown=max_shown, reason="\u202e" * MAX_REASON)
     assert len(text) <= 16_000
     for char in text:
         assert char == "\n" or char == " " or unicodedata.category(char)[0] != "C"
@@ -130,11 +135,57 @@ def test_every_question_can_be_asked(arguments, max_shown):
     assert verdict.message == text
 
 
-async def test_the_largest_question_is_one_that_the_gateway_asks():
+def test_the_question_about_a_prompt_and_a_resource() -> None:
+    assert shown({"a": 1}, "greet", method="prompts/get", remembered="in this session").splitlines() == [
+        "Allow the use of this prompt?",
+        "",
+        "Server: upstream",
+        "Prompt: greet",
+        "Arguments:",
+        "  a: 1",
+        "",
+        "If you accept, further uses of this prompt, whatever their arguments, pass in this session.",
+    ]
+    assert shown({}, "file:///x", method="resources/read", remembered="for 5 seconds").splitlines() == [
+        "Allow this resource to be read?",
+        "",
+        "Server: upstream",
+        "Resource: file:///x",
+        "",
+        "If you accept, further reads of this resource pass for 5 seconds.",
+    ]
+
+
+def test_a_uri_is_shown_with_both_ends_and_without_secrets() -> None:
+    long = shown({}, f"https://host.example/{'x/' * 5000}?token=hunter22&end", method="resources/read")
+    assert "Resource: https://host.example/x/" in long
+    assert "&end" in long
+    assert "hunter22" not in long
+    assert len(long) < MAX_URI + 200
+
+
+def test_the_reason_of_the_operator_is_shown_on_one_line() -> None:
+    assert shown({}, reason="prices\nare public").splitlines()[2:4] == [
+        "Reason: prices\\u000aare public",
+        "Server: upstream",
+    ]
+
+
+class Asks:
+    """A plugin that shows as much as possible."""
+
+    def __init__(self) -> None:
+        self.approvals = Approvals()
+
+    @hookimpl
+    def before_call(self, call: Call) -> Ask | Reject | None:
+        return self.approvals.verdict(call, reason="\u202e" * 5000, remember=86_400, max_shown=10**6)
+
+
+async def test_the_largest_question_is_one_that_the_gateway_asks() -> None:
     arguments = {f"\u202e{number}" * 30: "\u202e" * 20_000 for number in range(80)}
     call = make_call("\u202e" * 100, arguments, upstreams=tuple(f"\u202e{n}" * 30 for n in range(30)))
     user = FakeUser()
-    plugin = configured(Approval, max_shown=MAX_SHOWN)
     with pytest.raises(AssertionError, match="question 1"):
-        await run_call(call, FakeUpstream(), plugin, user=user)
+        await run_call(call, FakeUpstream(), Asks(), user=user)
     assert len(user.asked) == 1

@@ -11,10 +11,10 @@ MAX_SECONDS: Final = 86_400
 """Seconds for which any approval counts at most, one for a session included."""
 
 Key: TypeAlias = tuple[str, ...]
-"""The principal, its session, and the tool with its upstreams."""
+"""The rule, the principal, its session, and the name of the call with its upstreams."""
 
 
-class Approvals:
+class Memory:
     """The approvals that are valid now."""
 
     def __init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Questions whether a call may be made: their text, and what is remembered of the answers."""

@@ -1,0 +1,89 @@
+"""One configuration in force, and everything that is made from it as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from gateway_core.catalog import Catalog
+from gateway_core.catalog.memory import Memory
+from gateway_core.config import Config
+from gateway_core.hooks import Chain
+from gateway_core.limits.budget import MemoryBudget
+from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.pipeline.router import Router
+from gateway_core.sealing import Seal
+from gateway_core.upstream.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """What judges and serves a request. A request begins in the current generation and ends in the same one."""
+
+    number: int
+    """From 1; the log and the control plane name it."""
+    config: Config
+    chain: Chain
+    upstreams: tuple[Upstream, ...]
+    """In file order. An upstream that a reload did not change belongs to several generations."""
+    seal: Seal
+    catalog: Catalog
+    input_required: InputRequired
+    pipeline: Pipeline
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that it serves."""
+        return self.pipeline.in_flight
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all generations share."""
+
+    budget: MemoryBudget
+    wait_first_lists: Callable[[], Awaitable[bool]]
+    clean: Callable[[bytes], bytes]
+
+
+def generation(
+    config: Config,
+    chain: Chain,
+    upstreams: Sequence[Upstream],
+    common: Common,
+    *,
+    memory: Memory | None = None,
+    before: Generation | None = None,
+) -> Generation:
+    """The generation of `config`, which serves nothing yet.
+
+    `memory`: the names as an earlier process recorded them. `before`: the generation that it is to replace.
+    """
+    proxy, number = config.proxy, 1 if before is None else before.number + 1
+    keys = [key.get_secret_value() for key in proxy.state_keys]
+    known = before is not None and proxy.state_keys == before.config.proxy.state_keys
+    seal = before.seal if before is not None and known else Seal(keys)
+    if before is not None:
+        disabled = [it.name for it in config.disabled]
+        memory = Memory(proxy, disabled=disabled, before=before.catalog.memory)
+    catalog = Catalog(
+        proxy,
+        upstreams,
+        chain.resolve_conflict,
+        seal,
+        memory,
+        budget=common.budget,
+        before=None if before is None else before.catalog,
+    )
+    input_required = InputRequired(proxy, seal, None if before is None else before.input_required)
+    pipeline = Pipeline(
+        proxy,
+        catalog,
+        Router(chain, input_required),
+        chain,
+        common.wait_first_lists,
+        clean=common.clean,
+        generation=number,
+    )
+    return Generation(number, config, chain, tuple(upstreams), seal, catalog, input_required, pipeline)

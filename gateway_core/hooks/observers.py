@@ -1,0 +1,118 @@
+"""The plugins that observe how calls and authentications ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from gateway_core.api import Ask, AuthenticationEnded, Call, CallEnded, CallResult, Decision, Outcome, Pass, Reject
+from gateway_core.hooks.failures import Misuse, Own, log_failure
+from gateway_core.hooks.implementations import Hook
+from gateway_core.hooks.verdicts import bounded, kind
+from gateway_core.inline.driver import in_task
+from gateway_core.log.sparing import Sparing
+
+NO_TASK: Final = Own()
+"""For hooks that do not wait: an exception from one is the plugin's failure."""
+MAX_RULE: Final = 200
+"""Maximum characters of the name of a rule."""
+
+
+class Observers:
+    """The enabled plugins with `observe`, in the order of the TOML. A failure of one changes nothing but the log."""
+
+    def __init__(self, hooks: Sequence[Hook]) -> None:
+        self._hooks = tuple(hooks)
+        self._spoken = Sparing()
+        self.telling = 0
+        """Number of events that the plugins are told right now."""
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    async def call_ended(self, ended: CallEnded) -> None:
+        """Tell all of them, and wait for those that want the agent to wait.
+
+        Raises only `CancelledError`, and only after the last of them was told.
+        """
+        self.telling += 1
+        try:
+            await self._call_ended(ended)
+        finally:
+            self.telling -= 1
+
+    async def _call_ended(self, ended: CallEnded) -> None:
+        cancelled: BaseException | None = None
+        for hook in self._hooks:
+            own = NO_TASK
+            try:
+                waiting = hook.function(ended)
+                if waiting is not None:
+                    cancelled = await promoted() or cancelled
+                    own = Own()
+                    _check(await bounded(waiting))
+            except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+                if own.end(error):
+                    cancelled = error  # the others must also see the end of the call
+                    continue
+                self._failed(hook, error, ended.exchange_id)
+        if cancelled is not None:
+            raise cancelled
+
+    async def authentication_ended(self, ended: AuthenticationEnded) -> None:
+        """Tell all of them, in a task, and wait for those that want the client to wait."""
+        self.telling += 1
+        try:
+            await self._authentication_ended(ended)
+        finally:
+            self.telling -= 1
+
+    async def _authentication_ended(self, ended: AuthenticationEnded) -> None:
+        own = Own()
+        for hook in self._hooks:
+            try:
+                waiting = hook.function(ended)
+                if waiting is not None:
+                    _check(await bounded(waiting))
+            except BaseException as error:
+                if own.end(error):
+                    raise
+                self._failed(hook, error, f"a client at {ended.address or 'an unknown address'}")
+
+    def _failed(self, hook: Hook, error: BaseException, subject: str) -> None:
+        if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
+            log_failure(hook, error, subject, note="; logged once a minute")
+
+
+def _check(verdict: object) -> None:
+    if verdict is not None:
+        raise Misuse(f"returned {kind(verdict)} instead of None")
+
+
+def decision_of(plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> Decision:
+    """The record of a verdict of `before_call`."""
+    match verdict:
+        case Pass():
+            return Decision(plugin, "pass", clean_rule(verdict.rule))
+        case Call():
+            return Decision(plugin, "rewrite")
+        case Ask():
+            return Decision(plugin, "ask", verdict.name)
+        case CallResult() if verdict.outcome is not Outcome.REFUSED:
+            return Decision(plugin, "answer", clean_rule(verdict.rule))
+    return Decision(plugin, "refuse", clean_rule(verdict.rule))
+
+
+def clean_rule(rule: object) -> str:
+    """The name of a rule as a plugin gives it, bounded and as Unicode text."""
+    return rule[:MAX_RULE].encode("utf-8", "backslashreplace").decode() if isinstance(rule, str) else ""
+
+
+async def promoted() -> BaseException | None:
+    """Continue in a task. Returns a cancellation that arrives meanwhile, so that the hooks that are due still run."""
+    try:
+        await in_task()
+    except asyncio.CancelledError as error:
+        return error
+    return None

@@ -1,0 +1,54 @@
+"""What observers are told about a call that has ended."""
+
+from __future__ import annotations
+
+import time
+
+from gateway_core.api import Call, CallEnded, CallResult, Decision
+from gateway_core.errors import PLUGIN_FAILED
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import ChainProgress
+
+
+def call_ended(
+    exchange: Exchange,
+    final: Call | None,
+    progress: ChainProgress | None,
+    result: CallResult,
+    seconds: float,
+    *,
+    generation: int,
+) -> CallEnded:
+    """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
+
+    `seconds`: how long it took. `generation`: the number of the configuration that judged it.
+    """
+    agent, origin, error = exchange.agent, exchange.origin, result.error
+    decided = () if progress is None else tuple(progress.decisions)
+    if error is not None and error.code == PLUGIN_FAILED:
+        decided = _with_failure(decided, error.data)
+    return CallEnded(
+        exchange.id,
+        exchange.method,
+        agent.principal,
+        agent.era,
+        agent.session_key,
+        origin,
+        final if origin is not None else None,
+        result,
+        decided,
+        result.upstream or exchange.upstream,
+        exchange.sent,
+        time.time() - seconds,
+        seconds,
+        exchange.waited,
+        generation,
+    )
+
+
+def _with_failure(decisions: tuple[Decision, ...], data: object) -> tuple[Decision, ...]:
+    """The decisions, and the failure of a plugin that only the error names: one that was late, or one that routes."""
+    plugin = data.get("plugin") if isinstance(data, dict) else None
+    if not isinstance(plugin, str) or any(one.plugin == plugin and one.decided == "fail" for one in decisions):
+        return decisions
+    return (*decisions, Decision(plugin, "fail"))
