@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
+    from gateway_core.api.globs import Globs
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -71,6 +72,7 @@ __all__ = [
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "JsonOption",
     "Outcome",
@@ -98,6 +100,7 @@ _ELSEWHERE = {
     "CommandError": "gateway_core.cli.plugin_commands.context",
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
+    "Globs": "gateway_core.api.globs",
     "JsonOption": "gateway_core.cli.options",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",

@@ -7,7 +7,7 @@ to another upstream or must never be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -175,6 +175,11 @@ class DeliveryError(Exception):
         super().__init__(reason)
         self.reason = reason
 
+    def conceal(self, hide: Callable[[str], str]) -> None:
+        """Replace the reason by what `hide` leaves of it."""
+        self.reason = hide(self.reason)
+        self.args = (self.reason,)
+
 
 class NotSent(DeliveryError):
     """Not a single byte was delivered: a request of any method may be sent to another upstream."""
@@ -191,6 +196,10 @@ class Permanent(NotSent):
 
 class LoginNeeded(Permanent):
     """Not sent because a person has to log in at the upstream's authorization server first."""
+
+
+class NoIdentity(NotSent):
+    """Not sent because this agent cannot be served as the user that the upstream expects; others can."""
 
 
 class Busy(NotSent):

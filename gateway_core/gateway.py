@@ -22,7 +22,7 @@ from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.catalog.profiles.remarks import Remark
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, unprotected
+from gateway_core.config import Config, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -71,7 +71,8 @@ class Gateway:
         held: HeldSecrets | None = None,
         logins: Path | None = None,
     ) -> None:
-        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded.
+        """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
+        upstream would get a credential that plugins read.
 
         `memory`: the upstreams' names as an earlier process recorded them.
 
@@ -84,6 +85,8 @@ class Gateway:
         proxy = config.proxy
         source = str(config.path) if config.path is not None else "configuration"
         chain = Chain(plugins.load(proxy.plugins, source))
+        if reason := passes_credentials_on(proxy, chain.authenticators.headers):
+            raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)

@@ -86,6 +86,7 @@ TESTED_IN = {
         *("config/auth.py", "config/expand.py", "config/fields.py"),
         *("config/report.py", "config/sections.py"),
     ),
+    "config/test_entries.py": ("config/profiles.py",),
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
@@ -139,6 +140,7 @@ TESTED_IN = {
         *("upstream/lists/published_lists.py", "upstream/pool.py"),
         "upstream/connections/coalescer.py",
     ),
+    "upstream/identities/test_identities.py": ("upstream/identities/connections.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (

@@ -32,6 +32,7 @@ EXPORTED = {
     "Decision",
     "Era",
     "Event",
+    "Globs",
     "Health",
     "JsonOption",
     "Outcome",

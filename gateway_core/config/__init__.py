@@ -7,15 +7,14 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 
 from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
-from gateway_core.config.exposure import exposure, unprotected
+from gateway_core.config.exposure import exposure, passes_credentials_on, unprotected
 from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries
 from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.profiles import OverrideConfig, ProfileConfig
 from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
-    OverrideConfig,
-    ProfileConfig,
     SecurityConfig,
     TrustedProxiesConfig,
 )
@@ -40,6 +39,7 @@ __all__ = [
     "exposure",
     "load",
     "loads",
+    "passes_credentials_on",
     "plugin_entries",
     "unprotected",
 ]

@@ -113,7 +113,8 @@ _NOTES: Final = {
     "of its plugin; a key whose plugin is not listed, or whose entry has the setting already, is an error.\n\n"
     + "\n".join(f"- `{key}` is `{setting}` of `{plugin}`" for key, (plugin, setting) in SECURITY_KEYS.items()),
     "[[mcp.proxy.upstreams]]": "One table for each MCP server. `command`, `args`, `env` and `cwd` are for `stdio`; "
-    "`url`, `headers`, `auth`, `proxy` and `tls` for `http` and `sse`. A name must not contain the `separator`.",
+    "`url`, `headers`, `forward`, `auth`, `proxy` and `tls` for `http` and `sse`. A name must not contain the "
+    "`separator`.",
     "[mcp.proxy.upstreams.auth]": "With `client_credentials`, the client is registered at the authorization server "
     "beforehand, and needs `client_id` and one proof: `client_secret`, `private_key`, or "
     '`token_endpoint_auth_method = "none"`. With `authorization_code`, nothing is required; '

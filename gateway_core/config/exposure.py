@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.server_tls import shown_certificate
@@ -25,6 +25,22 @@ def unprotected(proxy: ProxyConfig, *, authenticates: bool) -> str | None:
         "(trusted_proxies.identity_header), or write anonymous = true below [mcp.proxy] if everybody who reaches the "
         "port may call everything"
     )
+
+
+def passes_credentials_on(proxy: ProxyConfig, credentials: Collection[str]) -> str | None:
+    """Why the gateway must not start: an upstream would get what proves to the gateway who an agent is.
+
+    `credentials`: the headers, in lower case, that enabled plugins read. None if no upstream gets any.
+    """
+    for upstream in proxy.upstreams:
+        for name, source in upstream.forward_sources.items():
+            if source.kind == "header" and source.name in credentials:
+                return (
+                    f'upstream "{upstream.name}": forward.{name} names the header {source.name}, which proves to the '
+                    "gateway who an agent is, and which the upstream could use in its place; let agents send the value "
+                    "for the upstream in another header"
+                )
+    return None
 
 
 def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from math import isfinite
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from gateway_core.config.forwarding.sources import FORM, ForwardSource
 from gateway_core.config.keys import algorithms
 from gateway_core.http1.hosts import leads_to_loopback
-from gateway_core.mcp.profile_address import PROFILE_NAME
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # server/tools, Tool Names
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
 _HOST = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
@@ -61,7 +59,7 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+def matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
             raise mistake(message)
@@ -101,6 +99,24 @@ def _header_value(value: str) -> str:
         raise mistake("must not hold line breaks or other control characters")
     if value != value.strip():
         raise mistake("must not begin or end with white space")
+    return value
+
+
+def _forward_name(value: str) -> str:
+    if _header_name(value).lower() in ("proxy-authorization", "proxy-connection", "forwarded", "via"):
+        raise mistake("is a header for proxies on the way, not for the upstream; choose another name")
+    return value
+
+
+def _forward_source(value: str) -> str:
+    source = ForwardSource.parse(value)
+    if source is None:
+        raise mistake(f"must be {FORM}")
+    if source.is_forbidden:
+        raise mistake(
+            "names a header that is for the gateway or for the connection to it, and is never passed on; "
+            "let agents send the value in a header of its own name, such as X-Tracker-Key"
+        )
     return value
 
 
@@ -269,17 +285,6 @@ def _network(value: str) -> str:
         raise mistake("must be an address or a network, such as 10.0.0.0/8, without bits beyond its length") from None
 
 
-def _json_value(value: Any) -> Any:
-    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    if not isinstance(value, dict | list | str | bool | int | float) or (
-        isinstance(value, float) and not isfinite(value)
-    ):
-        raise mistake("must be text, a finite number, a boolean, a list or a table: JSON has nothing else")
-    for part in parts:
-        _json_value(part)
-    return value
-
-
 def _retry(value: Any) -> Any:
     rules = list(value.values()) if isinstance(value, dict) else [value]
     if any(rule not in ("never", "safe") for rule in rules):
@@ -293,18 +298,19 @@ Arguments = Annotated[tuple[Annotated[str, AfterValidator(_no_nul)], ...], Befor
 Name = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             NAME_PATTERN,
             'must be 1 to 64 letters, digits, ".", "_" or "-" (":" is kept for calls to upstream:tool)',
         )
     ),
 ]
-Separator = Annotated[str, AfterValidator(_matching(_SEPARATOR, 'must be 1 to 8 letters, digits, ".", "_" or "-"'))]
+Separator = Annotated[str, AfterValidator(matching(_SEPARATOR, 'must be 1 to 8 letters, digits, ".", "_" or "-"'))]
 Host = Annotated[str, AfterValidator(_host)]
 AllowedHosts = Annotated[tuple[Annotated[str, AfterValidator(_allowed_host)], ...], BeforeValidator(as_tuple)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(as_tuple)]
 Environment = dict[Annotated[str, AfterValidator(_env_name)], Annotated[str, AfterValidator(_no_nul)]]
 Headers = dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+Forward = dict[Annotated[str, AfterValidator(_forward_name)], Annotated[str, AfterValidator(_forward_source)]]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_tuple)]
 IdentityHeader = Annotated[str, AfterValidator(_identity_header)]
 Url = Annotated[str, AfterValidator(_url)]
@@ -318,14 +324,4 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 StateKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_state_key)], ...], BeforeValidator(as_tuple)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
-JsonValues = dict[Annotated[str, AfterValidator(_filled)], Annotated[Any, AfterValidator(_json_value)]]
-ProfileName = Annotated[
-    str,
-    AfterValidator(
-        _matching(PROFILE_NAME, 'must be 1 to 64 letters, digits, "_" or "-", the first a letter or a digit')
-    ),
-]
-ToolName = Annotated[
-    str, AfterValidator(_matching(_TOOL_NAME, 'must be 1 to 128 letters, digits, "_", "-" or ".", as MCP has them'))
-]
 Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

@@ -19,6 +19,7 @@ from gateway_core.config.fields import (
     Arguments,
     Environment,
     Filled,
+    Forward,
     Headers,
     Host,
     Name,
@@ -31,12 +32,13 @@ from gateway_core.config.fields import (
     Url,
     as_tuple,
 )
+from gateway_core.config.forwarding.sources import ForwardSource
+from gateway_core.config.profiles import ProfileConfig
 from gateway_core.config.sections import (
     ControlConfig,
     LimitsConfig,
     LogConfig,
     NamesConfig,
-    ProfileConfig,
     Section,
     SecurityConfig,
     TrustedProxiesConfig,
@@ -95,6 +97,13 @@ class UpstreamConfig(Section):
         examples=[{"Authorization": "Bearer ${TOKEN}"}],
         repr=False,
     )
+    forward: Forward = Field(
+        default_factory=dict,
+        description="Headers with values of the agent that calls: `principal.subject`, `.issuer`, `.id`, `.groups` "
+        "(separated by commas), `.claims.NAME`, or `header:NAME`, a header of its request. Calls without a value are "
+        "refused, unless a `?` follows it. Each identity gets connections for itself (http and sse).",
+        examples=[{"X-User-Id": "principal.subject", "X-Api-Key": "header:X-Tracker-Key"}],
+    )
     priority: int = Field(
         default=1,
         gt=0,
@@ -148,6 +157,12 @@ class UpstreamConfig(Section):
     )
 
     _misconfigured: str = PrivateAttr(default="")
+
+    @property
+    def forward_sources(self) -> dict[str, ForwardSource]:
+        """The headers of `forward` with the sources of their values."""
+        found = ((name, ForwardSource.parse(source)) for name, source in self.forward.items())
+        return {name: source for name, source in found if source is not None}
 
     @property
     def misconfigured(self) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gateway_core.config.entries import check_names, check_profiles, tables_in
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
 from gateway_core.config.fields import SigningAlgorithm
+from gateway_core.config.forwarding.rules import check_forward
 from gateway_core.config.keys import algorithms
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import Problem
@@ -22,7 +23,7 @@ from gateway_core.mcp.profile_address import split_address
 
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
-_HTTP_ONLY = ("url", "headers", "proxy", "tls")
+_HTTP_ONLY = ("url", "headers", "forward", "proxy", "tls")
 _PROOFS = {
     "client_secret_basic": "client_secret",
     "client_secret_post": "client_secret",
@@ -48,6 +49,9 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         yield from _separator(proxy, upstream, path, secret)
         yield from _transport(upstream, path)
         yield from _own_address(proxy, upstream, path)
+        if isinstance(forward := upstream.get("forward"), dict):
+            for name, what in check_forward(proxy, upstream, forward):
+                yield Problem((*path, "forward", name), what)
         if isinstance(auth := upstream.get("auth"), dict):
             yield from _auth(auth, (*path, "auth"))
         if isinstance(tls := upstream.get("tls"), dict):

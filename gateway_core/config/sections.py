@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from gateway_core.config.fields import (
-    Filled,
-    Host,
-    IdentityHeader,
-    JsonValues,
-    Networks,
-    Patterns,
-    ProfileName,
-    Strings,
-    ToolName,
-    as_tuple,
-)
+from gateway_core.config.fields import Filled, Host, IdentityHeader, Networks, Patterns
 
 MIB = 1024 * 1024
 
@@ -146,80 +135,4 @@ class TrustedProxiesConfig(Section):
         description="The header in which they name the person whom they have authenticated. They must remove it from "
         "the requests of their clients.",
         examples=["X-Forwarded-User"],
-    )
-
-
-class OverrideConfig(Section):
-    """What a profile changes about one tool."""
-
-    tool: Filled = Field(
-        description="The tool: its published name or `upstream:tool`.", examples=["tickets__search_issues"]
-    )
-    name: ToolName | None = Field(
-        default=None, description="The name that agents of the profile use.", examples=["search_tickets"]
-    )
-    title: str | None = Field(default=None, description="Its title, for people.", examples=["Search tickets"])
-    description: str | None = Field(
-        default=None, description="Its description, for models.", examples=["Search the tickets of the support team."]
-    )
-    annotations: dict[str, bool | str] = Field(
-        default_factory=dict,
-        description="Hints in place of its own ones with the same names. Plugins believe them as they believe those of "
-        "the server.",
-        examples=[{"readOnlyHint": True}],
-    )
-    fixed: JsonValues = Field(
-        default_factory=dict,
-        description="Arguments that are always sent. Agents do not see them; a call that gives one is refused.",
-        examples=[{"project": "SUPPORT"}],
-        repr=False,
-    )
-    defaults: JsonValues = Field(
-        default_factory=dict,
-        description="Arguments that are sent unless a call gives them. Agents do not see them.",
-        examples=[{"limit": 20}],
-        repr=False,
-    )
-
-
-class ProfileConfig(Section):
-    """A view of the gateway for some agents: fewer tools, under other names, with arguments that are set."""
-
-    name: ProfileName = Field(description="Unique name, also in the address `/mcp/p/NAME`.", examples=["support"])
-    title: str | None = Field(
-        default=None, description="The title of the server that agents are told.", examples=["Support desk"]
-    )
-    instructions: str | None = Field(
-        default=None,
-        description="What agents are told about the use of the tools, in place of what the upstreams say.",
-        examples=["Search before you create a ticket."],
-    )
-    tools: Strings = Field(
-        default=("*",),
-        description="Globs of the tools: published names or `upstream:tool`; `*` and `?` are wild. A glob after `!` "
-        "hides what it matches, whatever the others say.",
-        examples=[["tickets__*", "!*delete*"]],
-    )
-    prompts: Strings = Field(default=(), description="The same for prompts.", examples=[["wiki:*"]])
-    resources: Strings = Field(
-        default=(),
-        description="The same for the URIs of resources and for URI templates. The user interface of a visible tool "
-        "is always included.",
-        examples=[["wiki:*"]],
-    )
-    groups: Strings | None = Field(
-        default=None, description="Principals of any of these groups get the profile.", examples=[["support"]]
-    )
-    claims: dict[str, Filled] | None = Field(
-        default=None,
-        description="Principals with all of these claims get the profile. A claim that is a list must have the value.",
-        examples=[{"team": "support"}],
-    )
-    by_address: bool = Field(
-        default=True,
-        description="Whether agents reach it at `/mcp/p/NAME`: all, or those that `groups` and `claims` admit.",
-    )
-    default: bool = Field(default=False, description="Whether all agents get it that get no other profile.")
-    overrides: Annotated[tuple[OverrideConfig, ...], BeforeValidator(as_tuple)] = Field(
-        default=(), description="What it changes about single tools."
     )

@@ -42,6 +42,7 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "latency_ms": None if latency is None else round(latency * 1000, 1),
         "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
+        "identities": None if of.identities is None else len(of.identities),
         "login": None if of.connections.login is None else of.connections.login.report(),
     }
 
@@ -49,7 +50,11 @@ def upstream(of: Upstream) -> dict[str, Any]:
 def disabled(config: UpstreamConfig) -> dict[str, Any]:
     """The members of `upstream` for one that the file switches off."""
     none = dict.fromkeys(
-        ("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in", "login"), None
+        (
+            *("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in"),
+            *("identities", "login"),
+        ),
+        None,
     )
     counts = dict.fromkeys(("tools", "resources", "prompts", "in_flight", "calls", "errors"), 0)
     return {

@@ -35,7 +35,10 @@ _INFO: Final = msgspec.json.Decoder(_ClientInfo)
 
 
 def principal_of(client_info: bytes, caller: Caller) -> Principal:
-    """The principal of a client: the one that its credentials prove, or what its `Implementation` claims."""
+    """The principal of a client: the one that its credentials prove, or what its `Implementation` claims.
+
+    Clients without proof that present different secrets for upstreams are different principals.
+    """
     try:
         info = _INFO.decode(client_info) if client_info else _ClientInfo()
     except (msgspec.DecodeError, RecursionError):
@@ -44,7 +47,10 @@ def principal_of(client_info: bytes, caller: Caller) -> Principal:
     if caller.principal is not None:
         principal = caller.principal
     else:
-        principal = Principal(id=f"{_identity(info.name, name)}@{address}")
+        claimed, digest = _identity(info.name, name), caller.presented.headers_digest
+        if digest:
+            claimed = f"{claimed}~{digest}"
+        principal = Principal(id=f"{claimed}@{address}")
     return replace(principal, client_name=name, client_version=version, address=address, profile=caller.profile)
 
 

@@ -20,6 +20,7 @@ from gateway_core.downstream.admission import require_supported
 from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
@@ -59,6 +60,7 @@ class App:
         budget: MemoryBudget,
         *,
         authentication: Authentication,
+        presenting: Presenting,
         credential_headers: Sequence[str],
         documents: Mapping[str, bytes],
         modern: ModernHttp,
@@ -67,13 +69,14 @@ class App:
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
 
-        `credential_headers`: headers that authenticators read. `documents`: JSON that anybody may read, by path below
-        `/.well-known/`.
+        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
+        may read, by path below `/.well-known/`.
         """
         self._config = config
         self._ready = ready
         self._budget = budget
-        self._callers = CallerHandlers(authentication, ProfileChoice(config.profiles), config.max_connections)
+        profiles = ProfileChoice(config.profiles)
+        self._callers = CallerHandlers(authentication, presenting, profiles, config.max_connections)
         self._profiles = bool(config.profiles)
         self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}

@@ -10,6 +10,7 @@ from gateway_core.config import ProxyConfig
 from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
@@ -71,12 +72,14 @@ class Downstream:
         authentication = Authentication(
             authenticators, TrustedProxies(config.trusted_proxies), anonymous=config.anonymous
         )
+        presenting = Presenting.of(config)
         app = App(
             config,
             self._ready,
             self._budget,
             authentication=authentication,
-            credential_headers=authenticators.headers,
+            presenting=presenting,
+            credential_headers=tuple(dict.fromkeys((*authenticators.headers, *presenting.headers))),
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),

@@ -60,6 +60,7 @@ class Legacy:
             protocol_version=requested if known else LATEST_HANDSHAKE_VERSION,
             client_info=client_info,
             capabilities=require_object(params.get("capabilities"), "capabilities") or b"{}",
+            presented=caller.presented,
         )
 
     def initialize(self, session: LiveSession, message: Message, introduced: Agent) -> bytes:

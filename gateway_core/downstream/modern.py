@@ -34,6 +34,7 @@ from gateway_core.downstream.streams.stream import Mailbox, PostResponse, write_
 from gateway_core.downstream.subscriptions.subscription import Subscription, Subscriptions
 from gateway_core.errors import INVALID_REQUEST, RpcError
 from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.presented import NOTHING
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
@@ -58,6 +59,8 @@ from gateway_core.mcp.names import (
 
 MAX_REMEMBERED: Final = 4096
 """Maximum size of cached claims, in bytes."""
+MAX_PRESENTING: Final = 8
+"""Maximum number of agents that are remembered with one set of secrets."""
 REMEMBERED: Final = 1024
 """Maximum number of entries in each cache."""
 
@@ -95,6 +98,8 @@ def admit(
         caller,
     )
     small = len(method) + len(name) + len(capabilities) + len(info) <= MAX_REMEMBERED
+    if caller.presented is not NOTHING:
+        small = False  # what is remembered would keep the secrets
     admitted = _remembered(claims) if small else _admitted(claims)
     if method == LISTEN and TASK_IDS in jsonrpc.members(params.get("notifications", Raw()), "notifications"):
         require_tasks(admitted[0])
@@ -125,6 +130,8 @@ def _admitted(claims: _Claims) -> tuple[Agent, str]:
         headers = {key: value for key, value in given if value is not None}
     version = admission.check(claims.method, _value(claims.name), meta, _value(claims.version), headers)
     small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
+    if claims.caller.presented is not NOTHING:
+        return _presenting(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
     described = _known_agents if small else _described
     return described(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
 
@@ -147,8 +154,22 @@ def _described(version: str, capabilities: bytes, info: bytes, log_level: bytes,
         protocol_version=version,
         client_info=client_info,
         capabilities=require_object(capabilities, f"_meta[{CLIENT_CAPABILITIES_KEY!r}]"),
+        presented=caller.presented,
     )
     return agent, level
+
+
+def _presenting(version: str, capabilities: bytes, info: bytes, log_level: bytes, caller: Caller) -> tuple[Agent, str]:
+    """`_described` for a caller with secrets: what is remembered of it goes when the secrets go."""
+    known: dict[object, tuple[Agent, str]] = caller.presented.agents
+    key = (version, capabilities, info, log_level)
+    found = known.get(key)
+    if found is None:
+        found = _described(version, capabilities, info, log_level, caller)
+        if len(known) >= MAX_PRESENTING:
+            known.clear()
+        known[key] = found
+    return found
 
 
 _known_agents = lru_cache(maxsize=REMEMBERED)(_described)

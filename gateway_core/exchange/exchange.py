@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange.presented import NOTHING, Presented
 from gateway_core.exchange.progress import ProgressThrottle
 from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.inline.deadlines import Deadline
@@ -47,6 +48,8 @@ class Agent:
     """Back channel to a legacy agent outside of requests, on its standalone stream; None for modern agents."""
     plans: dict[bytes, Any] = field(default_factory=dict, compare=False, repr=False)
     """Its cached call plans, by the JSON of the name in the call; see `pipeline/plans.py`."""
+    presented: Presented = field(default=NOTHING, compare=False, repr=False)
+    """Secrets that its request presents for single upstreams; plugins do not get them."""
 
 
 class BackChannel(Protocol):

@@ -96,6 +96,10 @@ class Shares(Generic[T]):
         """The number of places that a network holds."""
         return self._counts.get(network, 0)
 
+    def holder(self, item: T) -> Holder:
+        """The holder of an item that holds a place."""
+        return self._holders[item]
+
     def of(self, holder: Holder) -> dict[T, None]:
         """The items of one holder, oldest first."""
         network, name = holder

@@ -134,14 +134,6 @@ def with_names(call: Call, catalog: Catalog) -> Call:
     return call.with_listed(catalog.listed(call.method, call.principal.id, call.principal.profile))
 
 
-def with_target(call: Call, target: Target | None) -> Call:
-    """A rewritten call with what stands behind its name, and with the arguments that a profile sets."""
-    call = call.with_target(target, None if target is None else target.tool)
-    if target is None or target.preset is None:
-        return call
-    return call.with_arguments(target.preset.enforced_in(call.raw_arguments))
-
-
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
     """Compare the agent's `Mcp-Param-*` headers with the arguments that the published tool mirrors in them.
 

@@ -32,16 +32,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import call_ended
-from gateway_core.pipeline.params import (
-    Params,
-    Supplied,
-    check_headers,
-    find,
-    read,
-    request_for,
-    with_names,
-    with_target,
-)
+from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
@@ -289,11 +280,10 @@ class Delivery(msgspec.Struct, eq=False):
     def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
         found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
-        return with_target(call, found)
+        return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        era = self.exchange.agent.era
-        page, who = self.pipeline.catalog.page, call.principal
+        era, page, who = self.exchange.agent.era, self.pipeline.catalog.page, call.principal
         return CallResult(raw=page(call.method, era, params.cursor, who.id, who.profile), era=era)
 
     def _set_deadline(self, target: Target) -> None:

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final
 
 from gateway_core.api import UpstreamState
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, NotSent
-from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
-from gateway_core.upstream.auth import Logins, LoginTokens
+from gateway_core.upstream.auth import LoginTokens
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import EVERYTHING
+from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.sessions import SessionConnections
 from gateway_core.upstream.notifications.announcements import Announcements
+from gateway_core.upstream.notifications.watches import OnUpdate, Release
 from gateway_core.upstream.process.early import EarlyChildren
+from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.status import UpstreamStatus
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.opening import connection_to, open_session
@@ -40,22 +43,20 @@ class ConnectionManager:
         limits: LimitsConfig,
         status: UpstreamStatus,
         announced: Announcements,
-        early: EarlyChildren | None,
+        early: EarlyChildren | None = None,
         *,
-        logins: Logins | None = None,
+        http: HttpClient | None,
     ) -> None:
         """`announced` receives the notifications from all connections. `early` may hold the first child process.
 
-        `logins` has the operator's login at this upstream, if it needs one.
+        `http` sends the requests; None for stdio. It is closed with the connections.
         """
         self._config = config
         self._limits = limits
         self._status = status
-        self._announced = announced
+        self.announced: Final = announced
         self._early = early
-        has_client = config.transport != "stdio" and not config.misconfigured
-        account, held = announced.account, announced.held
-        self.http: Final = HttpClient(config, limits, held, account, logins) if has_client else None
+        self.http: Final = http
         self.isolates: Final = config.isolation in {"agent", "call"}
         """Whether legacy agents or calls do not share the main connection."""
         self.main: Connection | None = None
@@ -92,7 +93,7 @@ class ConnectionManager:
         Raises `DeliveryError` or `RpcError` with the reason, and closes what was opened.
         """
         config = self._config
-        context = self._announced.shared(EVERYTHING)
+        context = self.announced.shared(EVERYTHING)
         connection = connection_to(config, self._limits, context, self.http, self._early, deaths=self._deaths)
         try:
             async with asyncio.timeout(config.start_timeout):
@@ -139,6 +140,51 @@ class ConnectionManager:
         self._status.ended(connection.last_words)
         self.sessions.discard(connection)
 
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def deliver(
+        self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None
+    ) -> Coroutine[Any, Any, Reply]:
+        """Send a request on the connection for its exchange; see `Connection.deliver`."""
+        main = self.main
+        if main is None or main.closed or exchange.log_level or self.isolates or main.stateful:
+            return self._isolated(exchange, request, headers)
+        return main.deliver(request, exchange, headers)
+
+    async def _isolated(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
+        """Send a request on an isolated or reopened connection, after setting the agent's log level."""
+        agent, era = exchange.agent, self._status.facts.era
+        if era == "legacy" and each_call(self._config, era, agent):
+            async with self.sessions.borrow(exchange) as connection:
+                return await self._on(connection, exchange, request, headers)
+        main = await self.usable_main()
+        if not has_own(self._config, self._status.facts.era, agent, main):
+            return await self._on(main, exchange, request, headers)
+        lease = await self.sessions.lease_of(agent)
+        try:
+            return await self._on(lease.connection, exchange, request, headers)
+        finally:
+            self.sessions.left(lease)
+
+    async def _on(
+        self, connection: Connection, exchange: Exchange, request: Request, headers: Mapping[str, str] | None
+    ) -> Reply:
+        if not exchange.log_level:
+            return await connection.deliver(request, exchange, headers)
+        await in_task()
+        async with self.announced.logs.heard(connection, exchange, self.main):
+            return await connection.deliver(request, exchange, headers)
+
+    async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
+        """Call `on_update` when a resource is updated; see `Watches.add`."""
+        own = has_own(self._config, self._status.facts.era, agent, await self.usable_main())
+        return await self.announced.watches.add(agent if own else None, uri, on_update, agent.principal)
+
+    def end_session(self, session_id: str) -> None:
+        """Close the connection of an agent's session that has ended."""
+        self.announced.session_ended(session_id, self.main)
+        self.sessions.retire(session_id)
+
     # -- the other connections ------------------------------------------------------------------------------------
 
     async def of(self, owner: Agent | None) -> Connection:
@@ -151,11 +197,11 @@ class ConnectionManager:
 
     async def _open_session(self, declared: Mapping[str, Any], agent: Agent | None) -> Connection:
         """Open one more connection, for `agent` alone if given. Raises `NotSent` for every failure."""
-        context = self._announced.own(declared, agent)
+        context = self.announced.own(declared, agent)
         connection = connection_to(self._config, self._limits, context, self.http, None)
         await open_session(connection, self._config, self._status.facts.era, self.sessions.discard)
         if agent is not None and agent.session_id is not None:
-            self._announced.logs.opened(agent.session_id, connection)
+            self.announced.logs.opened(agent.session_id, connection)
         return connection
 
     # -- the end --------------------------------------------------------------------------------------------------

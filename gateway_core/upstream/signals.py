@@ -57,6 +57,10 @@ class Signals:
         self._unreachable = not sent
         if self._passive.failed(now) and self._status.facts.state is UpstreamState.HEALTHY:
             self._eject(now)
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Request a check of the server, before the next interval ends."""
         if not self._doubt:
             # Check the server at once instead of at the next interval.
             self._doubt = True

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway_core.api import UpstreamState
@@ -21,6 +22,7 @@ from gateway_core.errors import (
     METHOD_NOT_FOUND,
     Busy,
     DeliveryError,
+    NoIdentity,
     NotSent,
     RpcError,
 )
@@ -32,19 +34,21 @@ from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
-from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.ejection import TIMED_OUT
+from gateway_core.upstream.identities.identities import identities_of
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.lists.private_lists import PrivateLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.liveness import Liveness
 from gateway_core.upstream.notifications.announcements import Announcements
+from gateway_core.upstream.notifications.follows import Follower, Status
 from gateway_core.upstream.notifications.watches import OnUpdate, Release
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.signals import Signals
 from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents, UpstreamStatus
+from gateway_core.upstream.transports.client import HttpClient
 
 
 class Upstream:
@@ -83,18 +87,38 @@ class Upstream:
         self.calls = 0
         self.errors = 0
         self.published = PublishedLists(config, events, clock, account)
-        self.private_lists: Final = PrivateLists(config, self.published, self.request, events, account)
+        self.private_lists: Final = PrivateLists(
+            config, self.published, self.request, events, account, info_for=self._info_for
+        )
+        self.without_own = False
+        """Whether the server refuses the gateway itself and serves only agents' identities."""
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(
             config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
         )
+        has_client = config.transport != "stdio" and not config.misconfigured
+        http = HttpClient(config, proxy.limits, self._announced.held, account, logins) if has_client else None
         self.connections: Final = ConnectionManager(
-            config, proxy.limits, self.status, self._announced, early, logins=logins
+            config, proxy.limits, self.status, self._announced, early, http=http
         )
-        self.liveness: Final = Liveness(self.connections.sharing, lambda: self.published.fatal.skipped)
+        """The connections of the gateway itself, which all agents share unless the upstream has `identities`."""
+        self.identities: Final = (
+            None
+            if http is None
+            else identities_of(
+                config,
+                proxy.limits,
+                self.status,
+                own_tokens=http.tokens,
+                held=self._announced.held,
+                account=account,
+                on_lists_changed=self.private_lists.outdated,
+                on_info=self._learned,
+            )
+        )
+        """Those of the agents' identities, if requests go out in their names."""
+        self.liveness: Final = Liveness(self._sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
-        self.follow: Final = self._announced.follows.add
-        """Subscribe an agent to the status of tasks, by this upstream's ids."""
 
     @property
     def fetched(self) -> FetchedLists | None:
@@ -103,8 +127,8 @@ class Upstream:
 
     @property
     def reachable(self) -> bool:
-        """Whether the main connection is open."""
-        return self.connections.reachable
+        """Whether the main connection is open, or the server serves the agents' identities without it."""
+        return self.connections.reachable or self.without_own
 
     @property
     def capabilities(self) -> Mapping[str, Any]:
@@ -131,6 +155,9 @@ class Upstream:
             self.connections.give_up(connection)
             raise
         self.connections.adopt(connection)
+        self.without_own = False
+        if self.identities is not None:
+            self.identities.restarted()
         self.published.changed()
         self.info = connection.info
         self.status.connected()
@@ -142,12 +169,15 @@ class Upstream:
         self._announced.close()
         await self.published.close()
         await self.private_lists.close()
+        if self.identities is not None:
+            await self.identities.close()
         await self.connections.close()
 
     def end_session(self, session_id: str) -> None:
         """Close the connection of an agent's session that has ended."""
-        self._announced.session_ended(session_id, self.connections.main)
-        self.connections.sessions.retire(session_id)
+        self.connections.end_session(session_id)
+        if self.identities is not None:
+            self.identities.end_session(session_id)
 
     async def refresh(self) -> None:
         """Fetch the lists again. Raises `DeliveryError` or `RpcError`; the last lists then stay."""
@@ -169,8 +199,21 @@ class Upstream:
 
     async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
         """Call `on_update` when a resource is updated. `uri` is this upstream's own; see `Watches.add`."""
-        own = has_own(self.config, self.facts.era, agent, await self.connections.usable_main())
-        return await self._announced.watches.add(agent if own else None, uri, on_update, agent.principal)
+        if self.identities is None:
+            return await self.connections.watch(agent, uri, on_update)
+        return await self.identities.watch(agent, uri, on_update)
+
+    async def follow(self, agent: Agent, task_ids: frozenset[str], on_status: Status) -> Follower:
+        """Subscribe an agent to the status of tasks, by this upstream's ids; see `Follows.add`."""
+        if self.identities is None:
+            return await self._announced.follows.add(agent, task_ids, on_status)
+        return await self.identities.follow(agent, task_ids, on_status)
+
+    def _sharing(self) -> Iterator[Connection]:
+        """The connections whose calls can keep the server busy."""
+        yield from self.connections.sharing()
+        if self.identities is not None:
+            yield from self.identities.sharing()
 
     async def _connection_of(self, owner: Agent | None) -> Connection:
         return await self.connections.of(owner)
@@ -178,10 +221,14 @@ class Upstream:
     def roots_changed(self, session_id: str) -> None:
         """Notify the session's connection, if any, that a legacy agent's roots changed."""
         self.connections.sessions.tell(session_id, ROOTS_CHANGED)
+        if self.identities is not None:
+            self.identities.roots_changed(session_id)
 
     def set_log_level(self, session_id: str, level: str) -> None:
         """Set the least severe level of log messages that a legacy agent wants."""
         self._announced.logs.set_level(session_id, level, self.connections.main)
+        if self.identities is not None:
+            self.identities.set_log_level(session_id, level)
 
     # -- requests -----------------------------------------------------------------------------------------------
 
@@ -206,7 +253,7 @@ class Upstream:
             finally:
                 exchange.let_go(limiter)
         except DeliveryError as problem:
-            if not isinstance(problem, Busy):
+            if not isinstance(problem, Busy | NoIdentity):
                 answered, sent = isinstance(problem, ANSWERED), not isinstance(problem, NotSent)
                 self._failed(problem.reason, transport=not answered, sent=sent)
             raise
@@ -225,6 +272,11 @@ class Upstream:
 
     def _failed(self, reason: str, *, transport: bool, sent: bool) -> None:
         self.errors += 1
+        if self.identities is not None:
+            # What happens to one identity says nothing about the server. The gateway's own check does.
+            if transport:
+                self.signals.doubt()
+            return
         self.status.failed(reason)
         if transport:
             self.signals.failed(reason, sent=sent)
@@ -245,38 +297,37 @@ class Upstream:
 
     def _once(self, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
         """Send the request on the connection for this exchange."""
-        connections = self.connections
-        headers, main = None, connections.main
+        if self.identities is not None:
+            return self.identities.deliver(exchange, request, self._param_headers(exchange, request))
+        return self.connections.deliver(exchange, request, self._param_headers(exchange, request))
+
+    def _param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
+        """The `Mcp-Param-*` headers of a request. No tool with a call plan mirrors arguments."""
         if (
-            connections.http is not None
+            self.connections.http is not None
             and request.method == TOOLS_CALL
             and (request.templates is None or exchange.headers)
         ):
-            headers = self.private_lists.param_headers(exchange, request)  # no tool with a call plan mirrors arguments
-        if main is None or main.closed or exchange.log_level or (connections.isolates or main.stateful):
-            return self._isolated(exchange, request, headers)
-        return main.deliver(request, exchange, headers)
+            return self.private_lists.param_headers(exchange, request)
+        return None
 
-    async def _isolated(self, exchange: Exchange, request: Request, headers: Mapping[str, str] | None) -> Reply:
-        """Send the request on an isolated or reopened connection, after setting the agent's log level."""
-        agent, era, connections = exchange.agent, self.facts.era, self.connections
-        if era == "legacy" and each_call(self.config, era, agent):
-            async with connections.sessions.borrow(exchange) as connection:
-                return await self._on(connection, exchange, request, headers)
-        main = await connections.usable_main()
-        if not has_own(self.config, era, agent, main):
-            return await self._on(main, exchange, request, headers)
-        lease = await connections.sessions.lease_of(agent)
-        try:
-            return await self._on(lease.connection, exchange, request, headers)
-        finally:
-            connections.sessions.left(lease)
+    # -- identities ---------------------------------------------------------------------------------------------
 
-    async def _on(
-        self, connection: Connection, exchange: Exchange, request: Request, headers: Mapping[str, str] | None
-    ) -> Reply:
-        if not exchange.log_level:
-            return await connection.deliver(request, exchange, headers)
-        await in_task()
-        async with self._announced.logs.heard(connection, exchange, self.connections.main):
-            return await connection.deliver(request, exchange, headers)
+    async def _info_for(self, agent: Agent) -> ServerInfo:
+        """What the server says of itself to an agent. Raises `DeliveryError`."""
+        if self.identities is not None:
+            return await self.identities.info_for(agent)
+        assert self.published.info is not None, "only lists that are known can be private"
+        return self.published.info
+
+    def serve_users_alone(self) -> None:
+        """Serve the agents, although the server refuses the gateway itself: all lists are those of principals."""
+        self.published.per_principal()
+        self.without_own = True
+        if self.facts.state is not UpstreamState.HEALTHY:
+            self.status.connected()
+
+    def _learned(self, info: ServerInfo) -> None:
+        """Take from an identity what the gateway must know of the server, if the server refuses the gateway itself."""
+        if self.info is None:
+            self.info = replace(info, instructions=None)

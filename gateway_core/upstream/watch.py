@@ -104,6 +104,9 @@ class Watch:
         if isinstance(problem, LoginNeeded):
             await self._wait_for_login(problem)
             return
+        if upstream.identities is not None and is_refusal(problem):
+            await self._serve_users_alone()
+            return
         if problem is not None:
             await self._go_down(self._loss(problem), started)
             return
@@ -164,6 +167,25 @@ class Watch:
         self._on_change()
         await upstream.connections.disconnect()
         await self._until_login(max(0.0, retry_at - now()))
+
+    async def _serve_users_alone(self) -> None:
+        """Serve the agents of a server that refuses the gateway itself, until it is time to ask it again.
+
+        The refusal shows that the server is alive.
+        """
+        upstream = self._upstream
+        if not upstream.without_own:
+            logger.bind(upstream=upstream.name).info(
+                "upstream {} refuses the gateway itself; each principal gets the lists that it has for its own user",
+                upstream.name,
+            )
+        upstream.connections.abandon()
+        upstream.serve_users_alone()
+        upstream.liveness.checked(self._clock.now())
+        self._recovered()
+        self._on_change()
+        await self._clock.sleep(REFRESH_SPACING)
+        await self._idle(asyncio.get_running_loop().create_future(), self._interval)
 
     async def _wait_for_login(self, problem: LoginNeeded) -> None:
         """Enter the state that asks for a login, and wait for one. Nothing is retried until then."""
@@ -306,10 +328,15 @@ class Watch:
             self._on_change()
 
 
+def is_refusal(problem: DeliveryError | RpcError | None) -> bool:
+    """Whether the server answered that it does not serve the gateway, without or with its own credentials."""
+    return isinstance(problem, RefusedUpstream) and problem.status in {401, 403}
+
+
 def is_lasting(problem: DeliveryError | RpcError) -> bool:
     """Whether a failure to connect is permanent: only an operator can fix it."""
-    if isinstance(problem, RefusedUpstream):
-        return problem.status in {401, 403}
+    if is_refusal(problem):
+        return True
     if isinstance(problem, RpcError):
         return problem.code == UNSUPPORTED_PROTOCOL_VERSION
     return isinstance(problem, Permanent)

@@ -70,6 +70,11 @@ def test_arguments_are_values_of_json(value: str) -> None:
     assert "JSON has nothing else" in found
 
 
+@pytest.mark.parametrize("globs", ['["!"]', '["a", ""]', f'["{"x" * 1025}"]'])
+def test_globs_that_cannot_be_used_are_reported(globs: str) -> None:
+    assert problems(profile("p", f"tools = {globs}"))[0].startswith("x.toml:5: mcp.proxy.profiles[0].tools")
+
+
 def test_values_of_arguments_come_from_the_environment_and_secrets_are_known() -> None:
     text = profile("p") + override(
         'tool = "a"', 'fixed = { token = "${T}", project = "SUPPORT", n = 1, deep = { key = "${K}" } }'

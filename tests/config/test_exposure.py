@@ -10,7 +10,14 @@ import pytest
 import trustme
 from pydantic import ValidationError
 
-from gateway_core.config import ProxyConfig, TrustedProxiesConfig, UpstreamConfig, exposure, unprotected
+from gateway_core.config import (
+    ProxyConfig,
+    TrustedProxiesConfig,
+    UpstreamConfig,
+    exposure,
+    passes_credentials_on,
+    unprotected,
+)
 from gateway_core.config.sections import ControlConfig
 from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
@@ -20,6 +27,16 @@ from gateway_core.config.tls import TlsConfig
 def test_loopback_needs_no_authentication(host: str) -> None:
     assert exposure(ProxyConfig(host=host, control=ControlConfig(host=host)), authenticates=False) == []
     assert unprotected(ProxyConfig(host=host), authenticates=False) is None
+
+
+def test_a_credential_for_the_gateway_reaches_no_upstream() -> None:
+    forward = {"X-Key": "header:X-Api-Key", "X-User": "principal.subject"}
+    upstream = UpstreamConfig(name="t", transport="http", url="http://t/mcp", forward=forward)
+    proxy = ProxyConfig(upstreams=(upstream,))
+    assert passes_credentials_on(proxy, ("authorization",)) is None
+    reason = passes_credentials_on(proxy, ("authorization", "x-api-key"))
+    assert reason is not None
+    assert reason.startswith('upstream "t": forward.X-Key names the header x-api-key, which proves to the gateway')
 
 
 OTHERS = ["0.0.0.0", "::", "192.168.1.5", "2001:db8::1", "gateway.example.com"]

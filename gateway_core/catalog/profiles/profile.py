@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core.api import Kind, Tool
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.profiles.globs import Globs
+from gateway_core.catalog.profiles.globs import Visible
 from gateway_core.catalog.snapshot import Target
 from gateway_core.config import OverrideConfig, ProfileConfig
 from gateway_core.mcp import jsonrpc
@@ -25,11 +25,11 @@ class Profile:
     def __init__(self, config: ProfileConfig) -> None:
         self.config: Final = config
         self.name: Final = config.name
-        self._globs: Final[Mapping[Kind, Globs]] = {
-            "tool": Globs(config.tools),
-            "prompt": Globs(config.prompts),
-            "resource": Globs(config.resources),
-            "template": Globs(config.resources),
+        self._globs: Final[Mapping[Kind, Visible]] = {
+            "tool": Visible(config.tools),
+            "prompt": Visible(config.prompts),
+            "resource": Visible(config.resources),
+            "template": Visible(config.resources),
         }
         self._overrides: Final = {override.tool: override for override in config.overrides}
         self._presets: Final = {override.tool: _preset(override) for override in config.overrides}

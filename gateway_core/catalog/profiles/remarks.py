@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from gateway_core.api import Kind
+from gateway_core.api.globs import Globs
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.naming import shortened
-from gateway_core.catalog.profiles.globs import matching
 from gateway_core.catalog.profiles.profile import Profile, names_of
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.config import OverrideConfig
@@ -33,7 +33,8 @@ def remarks(profile: Profile, base: Snapshot, view: Snapshot) -> Iterator[Remark
     for key, kinds in _KEYS.items():
         texts = [text for kind in kinds for entry in base.held(kind).values() for text in names_of(entry)]
         for number, glob in enumerate(getattr(profile.config, key)):
-            if glob.removeprefix("!") != "*" and not matching(glob, texts):
+            matches = Globs([glob.removeprefix("!")]).matches
+            if glob.removeprefix("!") != "*" and not any(map(matches, texts)):
                 yield Remark((key, number), f"profile {profile.name}: {key}: {shortened(glob)!r} matches nothing")
     tools = {text: entry for entry in base.held("tool").values() for text in names_of(entry)}
     for number, override in enumerate(profile.config.overrides):

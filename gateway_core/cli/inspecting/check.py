@@ -15,7 +15,7 @@ from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
 from gateway_core.cli.report import Failed, put, put_json
 from gateway_core.cli.settings import local_gateway
-from gateway_core.config import Config, exposure, unprotected
+from gateway_core.config import Config, exposure, passes_credentials_on, unprotected
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.log.escaping import escape
@@ -71,7 +71,9 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
 
 def _require_protection(settings: Config, loaded: Sequence[LoadedPlugin]) -> None:
     """Raise `ConfigError` if others could use the gateway unauthenticated, `PluginError` for a bad authenticator."""
-    reason = unprotected(settings.proxy, authenticates=bool(Chain(loaded).authenticators))
+    authenticators = Chain(loaded).authenticators
+    reason = unprotected(settings.proxy, authenticates=bool(authenticators))
+    reason = reason or passes_credentials_on(settings.proxy, authenticators.headers)
     if reason is not None:
         raise ConfigError([reason])
 

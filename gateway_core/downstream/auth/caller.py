@@ -7,6 +7,7 @@ from functools import lru_cache
 import msgspec
 
 from gateway_core.api import Principal
+from gateway_core.exchange.presented import NOTHING, Presented
 from gateway_core.limits.shares import network_of
 
 
@@ -17,6 +18,8 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     """The client's address in its canonical form, as a trusted proxy names it if there is one."""
     principal: Principal | None = None
     """Who was verified; None for a client that proves nothing."""
+    presented: Presented = NOTHING
+    """Secrets that the request presents for single upstreams."""
     profile: str = ""
     """The profile through which the caller sees the gateway; empty without one."""
 
@@ -32,8 +35,13 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
         return network_of(self.address) if self.principal is None else self.principal.id
 
     def proves_same(self, other: Caller) -> bool:
-        """Whether both are the same principal with the same rights and claims, or both prove nothing."""
+        """Whether both are the same principal with the same rights and claims, or both prove nothing.
+
+        What they present for upstreams has to be the same, too.
+        """
         mine, theirs = self.principal, other.principal
+        if self.presented is not other.presented and not self.presented.is_same(other.presented):
+            return False
         if mine is None or theirs is None:
             return mine is theirs
         return mine == theirs and mine.claims == theirs.claims
@@ -42,7 +50,7 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
 @lru_cache(maxsize=4096)
 def in_profile(caller: Caller, profile: str) -> Caller:
     """The same caller with a profile; the same object each time."""
-    return Caller(caller.address, caller.principal, profile)
+    return Caller(caller.address, caller.principal, caller.presented, profile)
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.memory import Verdict
 from gateway_core.downstream.auth.pending import PendingAuthentication
+from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
@@ -26,8 +27,11 @@ CallerHandler: TypeAlias = Callable[[Caller, Client, RequestHead, bytes], Respon
 class CallerHandlers:
     """Makes the handlers of the HTTP server from those that need to know the caller."""
 
-    def __init__(self, authentication: Authentication, profiles: ProfileChoice, max_connections: int) -> None:
+    def __init__(
+        self, authentication: Authentication, presenting: Presenting, profiles: ProfileChoice, max_connections: int
+    ) -> None:
         self._authentication = authentication
+        self._presenting = presenting
         self._profiles = profiles
         self._max_connections = max_connections
 
@@ -48,10 +52,10 @@ class CallerHandlers:
             return partial(self._find_out, serve, profile), -math.inf
         head.route.count_for(verdict.caller_found.network)
         self._admit(client)
-        caller = self._profiles.place(verdict.caller_found, profile)
+        verdict = self._placed(verdict, head, profile)
         if verdict.until == math.inf:
-            return partial(serve, caller), verdict.until
-        return partial(self._serve, partial(serve, caller), verdict), verdict.until
+            return partial(serve, verdict.caller_found), verdict.until
+        return partial(self._serve, serve, verdict, profile=profile), verdict.until
 
     def _find_out(
         self, serve: CallerHandler, profile: str | None, client: Client, head: RequestHead, body: bytes
@@ -59,25 +63,37 @@ class CallerHandlers:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
             head.route.count_for(verdict.caller_found.network)
             self._admit(client)
-            caller = self._profiles.place(verdict.caller_found, profile)
-            return self._serve(partial(serve, caller), verdict, client, head, body)
+            return self._serve(serve, self._placed(verdict, head, profile), client, head, body, profile=profile)
 
         return PendingAuthentication(self._authentication.ask(client, head), serve_known)
 
     def _serve(
-        self, serve: Handler, verdict: Verdict, client: Client, head: RequestHead, body: bytes
+        self,
+        serve: CallerHandler,
+        verdict: Verdict,
+        client: Client,
+        head: RequestHead,
+        body: bytes,
+        *,
+        profile: str | None,
     ) -> Response | PendingResponse:
-        found = serve(client, head, body)
+        found = serve(verdict.caller_found, client, head, body)
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
-                again = await self._authentication.ask(client, head, is_known=True)
+                again = self._placed(await self._authentication.ask(client, head, is_known=True), head, profile)
                 if not again.caller_found.proves_same(verdict.caller_found):
                     raise HttpError(401, "these credentials prove other rights than before")
                 return again.until
 
             found.hold_until(verdict.until, renew)
         return found
+
+    def _placed(self, verdict: Verdict, head: RequestHead, profile: str | None) -> Verdict:
+        """The verdict on a caller, with what the request presents for upstreams and with the caller's profile."""
+        before = verdict.caller_found
+        caller = self._profiles.place(self._presenting.by(before, head), profile)
+        return verdict if caller is before else Verdict(caller, verdict.until)
 
     def _admit(self, client: Client) -> None:
         if not client.admit():

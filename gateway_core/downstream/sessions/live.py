@@ -112,6 +112,7 @@ class LiveSession:
             session_id=record.id,
             session_key=record.key,
             standalone=SessionBack(self, limit=self._question_timeout),
+            presented=record.caller.presented,
         )
 
     def renew(self, caller: Caller) -> None:

@@ -18,6 +18,6 @@ from gateway_core.upstream.auth.challenge import Challenge
 from gateway_core.upstream.auth.client_credentials import ClientCredentials
 from gateway_core.upstream.auth.login_tokens import LoginTokens
 from gateway_core.upstream.auth.logins import Login, Logins
-from gateway_core.upstream.auth.tokens import TokenSource
+from gateway_core.upstream.auth.tokens import PrincipalTokens, TokenSource
 
-__all__ = ["Challenge", "ClientCredentials", "Login", "LoginTokens", "Logins", "TokenSource"]
+__all__ = ["Challenge", "ClientCredentials", "Login", "LoginTokens", "Logins", "PrincipalTokens", "TokenSource"]

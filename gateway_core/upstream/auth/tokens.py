@@ -17,9 +17,11 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.errors import NotSent
+from gateway_core.exchange.exchange import Agent
 from gateway_core.upstream.auth.challenge import Challenge
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.connections.await_shared import await_shared
+from gateway_core.upstream.network.access import Access
 
 AHEAD: Final = 60.0
 """Seconds before expiry at which a token is renewed; at half its lifetime if that is less than two minutes."""
@@ -67,6 +69,25 @@ class Backoff:
     def succeeded(self) -> None:
         """Reset the delay for the next failure."""
         self.failures = 0
+
+
+class PrincipalTokens(ABC):
+    """Gives each principal access tokens for one upstream."""
+
+    @abstractmethod
+    def part(self, agent: Agent) -> str:
+        """What tells this identity from others of the same principal; empty if nothing does. Called for each request.
+
+        Raises `NoIdentity` if no token is possible for the agent, as it is.
+        """
+
+    @abstractmethod
+    def source(self, agent: Agent, access: Access) -> TokenSource:
+        """A new token source for the agent's identity. `access` is that of its connections, which close it."""
+
+    @abstractmethod
+    def used(self, source: TokenSource, agent: Agent) -> None:
+        """Called before each request with a source that `source` returned: `agent` may have newer credentials."""
 
 
 class TokenSource(ABC):

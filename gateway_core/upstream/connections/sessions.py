@@ -143,6 +143,10 @@ class SessionConnections:
         self._sessions[session_id] = task  # again at the end: the order of use, for `MAX_SESSIONS`
         return lease
 
+    def has(self, session_id: str) -> bool:
+        """Whether the session of an agent has a connection, or one is being opened."""
+        return session_id in self._sessions
+
     def connections(self) -> list[Connection]:
         """All connections of sessions and of the pool that have been opened."""
         leases = [lease for task in self._sessions.values() if (lease := _opened(task)) is not None]

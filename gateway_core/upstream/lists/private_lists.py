@@ -11,15 +11,17 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
+from gateway_core.errors import DeliveryError, RpcError, drop_traceback
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists import gathering
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, Outcome
@@ -71,8 +73,14 @@ class PrivateLists:
         ask: Ask,
         events: UpstreamEvents = NO_EVENTS,
         account: Account = UNCOUNTED,
+        *,
+        info_for: Callable[[Agent], Awaitable[ServerInfo]],
     ) -> None:
-        """`account` counts the lists. Where there is no room for one, the least recently used are dropped."""
+        """`account` counts the lists. Where there is no room for one, the least recently used are dropped.
+
+        `info_for`: what the server says of itself to an agent.
+        """
+        self._info_for = info_for
         self._account = account
         self._config = config
         self._published = published
@@ -144,28 +152,40 @@ class PrivateLists:
         async def send(method: str, params: Mapping[str, Any]) -> Reply:
             return await self._ask(Exchange(agent, method), Request(method, params))
 
-        info, shared = self._published.info, self._published.fetched
-        assert info is not None
+        shared = self._published.fetched
         assert shared is not None, "only lists that are known can be private"
         principal = agent.principal.id
-        requests = ListRequests(shared.private - shared.failures.keys())  # a list that fails for the gateway is skipped
+        kinds = shared.private - shared.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
+        outcomes: Mapping[Kind, Outcome]
         async with self._turns:
-            tasks = gathering.start(
-                name, send, info, requests, wanted=wanted, timeout=FETCH_TIMEOUT, account=self._account
-            )
-            outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
-            gathering.cancel(tasks)
+            try:
+                info = await self._info_for(agent)
+            except (DeliveryError, RpcError) as problem:
+                outcomes, hinted = dict.fromkeys(kinds, Failure(drop_traceback(problem))), False
+            else:
+                requests, hinted = ListRequests(kinds & gathering.announced(info)), info.era == "modern"
+                tasks = gathering.start(
+                    name, send, info, requests, wanted=wanted, timeout=FETCH_TIMEOUT, account=self._account
+                )
+                outcomes = await gathering.first_ones(tasks, FETCH_TIMEOUT)
+                gathering.cancel(tasks)
         known = self._parts.pop(principal, None)
         if any(isinstance(outcome, Failure) and outcome.for_memory for outcome in outcomes.values()):
             self.drop_oldest(1 + len(self._parts) // 4)
         if known is None or known.number < number:
-            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal)
+            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal, hinted=hinted)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._parts[principal] = known
         self._events.private_lists_changed(principal)
         self.drop_oldest(len(self._parts) - MAX_PRINCIPALS)
+
+    def outdated(self, principal: str) -> None:
+        """Fetch the lists of a principal again when they are requested: the server announced a change to it alone."""
+        part = self._parts.get(principal)
+        if part is not None:
+            self._parts[principal] = replace(part, changes=-1)
 
     def drop_oldest(self, count: int) -> None:
         """Drop the lists of the principals that have not used theirs for longest."""
@@ -175,9 +195,9 @@ class PrivateLists:
             self._events.private_lists_changed(forgotten)
 
     def _own_lists(
-        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str
+        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str, *, hinted: bool
     ) -> FetchedLists | None:
-        """The private lists of a principal after a fetch; None if every list failed."""
+        """The private lists of a principal after a fetch; None if every list failed. `hinted`: see `with_list`."""
         shared = self._published.fetched
         assert shared is not None
         own = (known or FetchedLists()).only(shared.private)
@@ -193,7 +213,7 @@ class PrivateLists:
                     outcome.reason,
                 )
             else:
-                own = own.with_list(kind, outcome, hinted=True)
+                own = own.with_list(kind, outcome, hinted=hinted)
         if outcomes and all(isinstance(outcome, Failure) for outcome in outcomes.values()):
             return None
         return own.sharing(shared)

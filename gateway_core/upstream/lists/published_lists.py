@@ -22,6 +22,7 @@ from loguru import logger
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
 from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
@@ -29,6 +30,8 @@ from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
 from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents
+
+_ALL_PRIVATE: Final = dict.fromkeys(LIST_METHODS, Hint())
 
 
 class PublishedLists:
@@ -90,6 +93,13 @@ class PublishedLists:
         capabilities = self.info.capabilities if self.info is not None else {}
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
+
+    def per_principal(self) -> None:
+        """Publish that all lists are private: the server does not serve the gateway itself."""
+        if self.fetched is None or self.fetched.hints != _ALL_PRIVATE or any(self.fetched.items.values()):
+            self.changes += 1
+            self._publish(FetchedLists(dict.fromkeys(LIST_METHODS, ()), _ALL_PRIVATE))
+        self.behind = False
 
     def changed(self) -> None:
         """Record an event after which private lists may differ."""

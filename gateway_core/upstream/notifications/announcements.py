@@ -63,6 +63,11 @@ class Announcements:
         self.watches.end(session_id)
         self.logs.forget(session_id, shared)
 
+    @property
+    def active(self) -> bool:
+        """Whether an agent has subscribed to a resource or follows a task."""
+        return self.watches.active or self.follows.active
+
     def close(self) -> None:
         """Stop all subscriptions; called when the upstream is closed."""
         self.watches.close()

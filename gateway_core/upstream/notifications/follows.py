@@ -152,6 +152,11 @@ class Follows:
             logger.error("{} while following tasks of {}\n{}", type(error).__name__, self._upstream, where(error))
         follower.agreed.cancel()
 
+    @property
+    def active(self) -> bool:
+        """Whether an agent follows a task."""
+        return bool(self._followers)
+
     def reconnected(self) -> None:
         """Retry at once; called when the upstream was reached."""
         for follower in self._followers:

@@ -76,6 +76,10 @@ class Logs:
         if own is not None:
             self._ask(own, session_id)
 
+    def level_of(self, session_id: str) -> str:
+        """The level that a legacy agent has set, as far as it is known here; empty if it is not."""
+        return self._sessions.get(session_id, "")
+
     def opened(self, session_id: str, own: Connection) -> None:
         """Called when a legacy agent's own connection was opened."""
         self._own[session_id] = own

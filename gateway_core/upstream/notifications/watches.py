@@ -222,6 +222,11 @@ class Watches:
             if watch is not None:
                 watch.tell(uri)
 
+    @property
+    def active(self) -> bool:
+        """Whether an agent has subscribed to a resource."""
+        return bool(self._conversations)
+
     def reconnected(self) -> None:
         """Make all keepers retry at once; called when the upstream was reached."""
         for conversation in self._conversations.values():

@@ -10,6 +10,7 @@ import asyncio
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import hdrs
@@ -36,6 +37,19 @@ _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+@dataclass(frozen=True, slots=True)
+class OnBehalf:
+    """What the requests in the name of one identity have in place of the gateway's own."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    """Headers beside those of the configuration."""
+    access: Access
+    tokens: TokenSource | None
+    """Its access tokens, or those of the gateway itself."""
+    owns_tokens: bool
+    """Whether `tokens` are closed with the client."""
+
+
 class HttpClient:
     """The connections to the host of one upstream, and the headers common to all requests.
 
@@ -50,30 +64,35 @@ class HttpClient:
         held: HeldSecrets | None = None,
         account: Account = UNCOUNTED,
         logins: Logins | None = None,
+        *,
+        behalf: OnBehalf | None = None,
     ) -> None:
         """`held` learns the access tokens. `account` counts large answers. `logins` has the operator's login at this
-        upstream, if it needs one."""
+        upstream, if it needs one. `behalf`: the identity of all requests, if it is not the gateway's own."""
         assert config.url is not None, "checked by the configuration"
         self.url: Final = URL(config.url)
         self.limits: Final = limits
         self._headers = dict(config.headers)
         self._name = config.name
-        self.access: Final = Access(config)
+        self.access: Final = Access(config) if behalf is None else behalf.access
         self.connections: Final = HostConnections(self.url, self.access, limits.response_body, account)
         self.login: LoginTokens | None = None
         """The tokens of the operator's login, if the upstream needs one."""
-        self._tokens: TokenSource | None = None
-        if config.auth is not None and config.auth.grant == "authorization_code":
-            self._tokens = self.login = LoginTokens(
+        self.tokens: TokenSource | None = None
+        """The access tokens of all requests; None without OAuth."""
+        self._owns_tokens = behalf is None or behalf.owns_tokens
+        if behalf is not None:
+            self._headers |= behalf.headers
+            self.tokens = behalf.tokens
+        elif config.auth is not None and config.auth.grant == "authorization_code":
+            self.tokens = self.login = LoginTokens(
                 config.name, self.url, config.auth, self.access, logins=logins or Logins(held=held)
             )
         elif config.auth is not None:
-            self._tokens = ClientCredentials(
-                config.name, self.url, config.auth, self.access, held=held or HeldSecrets()
-            )
+            self.tokens = ClientCredentials(config.name, self.url, config.auth, self.access, held=held or HeldSecrets())
         self._redirected = False
         """Whether a redirect was followed and logged."""
-        if config.tls is not None and not config.tls.verify:
+        if config.tls is not None and not config.tls.verify and behalf is None:
             logger.bind(upstream=config.name).warning(
                 "the certificate of upstream {} is not verified (tls.verify = false): "
                 "an attacker on the way can read and change what it sends",
@@ -102,16 +121,16 @@ class HttpClient:
         if last:
             headers = {**headers, hdrs.CONNECTION: "close"}
         url = url or self.url
-        if self._tokens is None:
+        if self.tokens is None:
             return await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
         await in_task()
         repeated = False
         while True:
-            authorization = await self._tokens.authorization()
+            authorization = await self.tokens.authorization()
             if authorization is not None:
                 headers = {**headers, hdrs.AUTHORIZATION: authorization}
             response = await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
-            if repeated or not await _worth_another(self._tokens, authorization, response):
+            if repeated or not await _worth_another(self.tokens, authorization, response):
                 return response
             response.close()
             repeated = True
@@ -207,7 +226,7 @@ class HttpClient:
 
         None with access tokens, since the head then differs per request. Raises `NotSent` for an invalid header.
         """
-        if self._tokens is not None:
+        if self.tokens is not None:
             return None
         return self._start("POST", headers, self.url) + b"Content-Length: "
 
@@ -253,8 +272,8 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections; safe to call twice."""
         self.connections.close()
-        if self._tokens is not None:
-            await self._tokens.close()
+        if self.tokens is not None and self._owns_tokens:
+            await self.tokens.close()
 
 
 async def _worth_another(tokens: TokenSource, authorization: str | None, response: ClientResponse) -> bool:

@@ -6,14 +6,21 @@ holds its key. This plugin decides which part of it names the agent, and which a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from gateway_auth_mtls.globs import Glob, Kind
-from gateway_core import ClientCertificate, Credentials, PluginConfig, Principal, Reject, hookimpl
+from gateway_core import ClientCertificate, Credentials, Globs, PluginConfig, Principal, Reject, hookimpl
 
+Kind = Literal["subject", "dns", "uri", "email"]
+
+SEPARATORS: Final[dict[Kind, str]] = {"subject": ",+", "dns": ".", "uri": "/", "email": "@"}
+"""Characters that `*` and `?` do not match, by the kind of subject.
+
+Otherwise `CN=*,O=Example` would also match a certificate whose holder chose an organization such as `Evil,O=Example`,
+written as `O=Evil\\,O=Example`.
+"""
 MAX_SUBJECT: Final = 512
 """Maximum characters of a subject."""
 _PREFIXES: Final[dict[Kind, str]] = {"dns": "DNS:", "uri": "URI:", "email": "email:"}
@@ -24,7 +31,7 @@ _WORDS: Final[dict[Kind, str]] = {
     "email": "an email address",
 }
 
-Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
+Glob = Annotated[str, Field(min_length=1, max_length=1024)]
 Group = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -36,21 +43,21 @@ class MutualTls:
     class Config(PluginConfig):
         """Settings of `auth_mtls`."""
 
-        subject: Literal["subject", "dns", "uri", "email"] = Field(
+        subject: Kind = Field(
             default="subject",
             description="what names the agent: the distinguished name, or an alternative name of that kind",
         )
-        allow: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=1000)] | None = Field(
-            default=None, description="patterns of the subjects that are allowed; without it, all are"
+        allow: Annotated[Globs, Field(min_length=1)] | None = Field(
+            default=None, description="globs of the subjects that are allowed; without it, all are"
         )
-        groups: Annotated[dict[Pattern, tuple[Group, ...]], Field(max_length=1000)] = Field(
-            default_factory=dict, description="pattern of subjects -> groups that these agents are in"
+        groups: Annotated[dict[Glob, tuple[Group, ...]], Field(max_length=1000)] = Field(
+            default_factory=dict, description="glob of subjects -> groups that these agents are in"
         )
 
     def __init__(self, config: Config) -> None:
         self._kind: Kind = config.subject
-        self._allow = None if config.allow is None else tuple(self._glob(pattern) for pattern in config.allow)
-        self._groups = [(self._glob(pattern), groups) for pattern, groups in config.groups.items()]
+        self._allow = None if config.allow is None else self._globs(config.allow)
+        self._groups = [(self._globs([glob]), groups) for glob, groups in config.groups.items()]
 
     @hookimpl
     def authenticate(self, credentials: Credentials) -> Principal | Reject | None:
@@ -66,7 +73,7 @@ class MutualTls:
         return Principal.proven(
             subject,
             issuer="auth_mtls",
-            groups=(group for glob, groups in self._groups if glob.matches(subject) for group in groups),
+            groups=(group for globs, groups in self._groups if globs.matches(subject) for group in groups),
             claims={
                 "subject": certificate.subject,
                 "names": list(certificate.names),
@@ -75,8 +82,9 @@ class MutualTls:
             expires=certificate.expires,
         )
 
-    def _glob(self, pattern: str) -> Glob:
-        return Glob(pattern.lower() if self._kind == "dns" else pattern, self._kind)
+    def _globs(self, globs: Iterable[str]) -> Globs:
+        given = map(str.lower, globs) if self._kind == "dns" else globs
+        return Globs(given, separators=SEPARATORS[self._kind])
 
     def _subjects(self, certificate: ClientCertificate) -> Iterator[str]:
         """What may name the agent, in the order of the certificate."""
@@ -90,4 +98,4 @@ class MutualTls:
                 yield name.lower() if self._kind == "dns" else name
 
     def _allows(self, subject: str) -> bool:
-        return self._allow is None or any(glob.matches(subject) for glob in self._allow)
+        return self._allow is None or self._allow.matches(subject)

@@ -1,24 +1,20 @@
 """Ask the agent's user before calls that need a person.
 
-The glob patterns and the annotations of the tool decide which calls need one. The question shows the server, the tool
+Globs and the annotations of the tool decide which calls need one. The question shows the server, the tool
 and the arguments, with secrets hidden. An approval counts for exactly the call that was shown; `remember` extends it
 to later calls of the same tool. A call whose agent cannot be asked is refused.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from gateway_core import Approvals, Ask, Call, PluginConfig, Reject, Remember, Tier, hookimpl, tier_of
-
-Globs: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=256)]
+from gateway_core import Approvals, Ask, Call, Globs, PluginConfig, Reject, Remember, Tier, hookimpl, tier_of
 
 
 class Approval:
@@ -34,12 +30,12 @@ class Approval:
             default=("destructive",), description="the tiers of tools whose calls need a person"
         )
         unannotated: Tier = Field(default="destructive", description="the tier of a tool without annotations")
-        upstreams: Globs = Field(default=("*",), description="glob patterns of the upstreams to which `tiers` applies")
+        upstreams: Globs = Field(default=Globs(["*"]), description="globs of the upstreams to which `tiers` applies")
         always: Globs = Field(
-            default=(), description="glob patterns of tools that need a person in any case: a name, or upstream:tool"
+            default=Globs(), description="globs of tools that need a person in any case: a name, or upstream:tool"
         )
         never: Globs = Field(
-            default=(), description="glob patterns of tools that need no person, unless `always` matches them, too"
+            default=Globs(), description="globs of tools that need no person, unless `always` matches them, too"
         )
         remember: Remember = Field(
             default="no",
@@ -68,7 +64,7 @@ class Approval:
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._approvals = Approvals(config.patterns, clock)
-        upstreams, always, never = map(_matcher, (config.upstreams, config.always, config.never))
+        upstreams, always, never = (globs.matches for globs in (config.upstreams, config.always, config.never))
         tiers = frozenset(config.tiers)
 
         @lru_cache(maxsize=4096)
@@ -95,9 +91,3 @@ class Approval:
         return self._approvals.verdict(
             call, remember=config.remember, lifetime=config.lifetime, max_shown=config.max_shown
         )
-
-
-def _matcher(globs: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a name matches any of the patterns; case counts."""
-    patterns = [re.compile(fnmatch.translate(glob)) for glob in globs]
-    return lambda name: any(pattern.match(name) for pattern in patterns)

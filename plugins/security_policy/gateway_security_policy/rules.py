@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from gateway_core import Principal, Tier
+from gateway_core import Globs, Principal, Tier
 from gateway_security_policy.expressions import EvaluationError, Expression
-from gateway_security_policy.patterns import Globs
 from gateway_security_policy.settings import Effect, RuleConfig
 from gateway_security_policy.uris import UriGlobs
 
@@ -86,13 +85,12 @@ class Rule:
         self.then: Final[Effect] = config.then
         self.when: Final = None if config.when is None else Expression(config.when)
         self._who: Final = _who(config)
-        self._upstreams = _globs(config.upstreams)
-        uris = None if config.resources is None else UriGlobs(config.resources)
+        self._uris: Final = None if config.resources is None else UriGlobs(config.resources)
         self._names: Final[Mapping[str, Globs | None]] = {
-            "tool": _globs(config.tools),
-            "prompt": _globs(config.prompts),
-            "resource": uris,
-            "template": uris,
+            "tool": config.tools,
+            "prompt": config.prompts,
+            "resource": self._uris,
+            "template": self._uris,
         }
         self._kinds: Final = _kinds(config)
 
@@ -136,8 +134,8 @@ class Rule:
         globs = self._names[subject.kind]
         if other or globs is None or self._names_match(globs, subject):
             return (Match.NO, other) if other else (Match.YES, "")
-        if subject.kind == "template":
-            return Match.OPEN if globs.may_match(subject.original_name) else Match.NO, "resources"
+        if subject.kind == "template" and self._uris is not None:
+            return Match.OPEN if self._uris.may_match(subject.original_name) else Match.NO, "resources"
         return Match.NO, f"{subject.kind}s"
 
     def _differs(self, subject: Subject) -> str:
@@ -147,14 +145,15 @@ class Rule:
             return f"it is not about a {subject.kind}"
         if config.methods is not None and subject.method not in config.methods:
             return "methods"
-        if self._upstreams is not None and not self._upstreams.matches(subject.upstream):
+        if config.upstreams is not None and not config.upstreams.matches(subject.upstream):
             return "upstreams"
         return "tiers" if subject.kind == "tool" and subject.tier not in (config.tiers or (subject.tier,)) else ""
 
     def _names_match(self, globs: Globs, subject: Subject) -> bool:
-        matches: Callable[[str], bool] = globs.covers if subject.kind == "template" else globs.matches
-        if subject.kind == "resource" and isinstance(globs, UriGlobs):
-            matches = globs.surely_match if self.then == "allow" else globs.perhaps_match
+        matches: Callable[[str], bool] = globs.matches
+        if self._uris is not None and globs is self._uris:
+            resource = self._uris.surely_match if self.then == "allow" else self._uris.perhaps_match
+            matches = self._uris.cover if subject.kind == "template" else resource
         # A prefix, a mark or `upstream:name` must not get around a rule that restricts.
         return matches(subject.name) or (self.then != "allow" and matches(subject.original_name))
 
@@ -169,10 +168,6 @@ class Rule:
             return Match.YES if when.holds(principal, subject.facts(), arguments) else Match.NO
         except EvaluationError:
             return Match.FAILED
-
-
-def _globs(given: tuple[str, ...] | None) -> Globs | None:
-    return None if given is None else Globs(given)
 
 
 def _kinds(config: RuleConfig) -> frozenset[str]:
@@ -193,7 +188,7 @@ def _who(config: RuleConfig) -> tuple[tuple[str, Callable[[Principal], bool]], .
     if config.verified is not None:
         tests.append(("verified", lambda principal: principal.verified is config.verified))
     if config.principals is not None:
-        ids, subjects = frozenset(config.principals), Globs(config.principals)
+        ids, subjects = frozenset(config.principals), config.principals
         tests.append(("principals", lambda who: who.id in ids or (who.verified and subjects.matches(who.subject))))
     if config.groups is not None:
         groups = frozenset(config.groups)
@@ -202,7 +197,7 @@ def _who(config: RuleConfig) -> tuple[tuple[str, Callable[[Principal], bool]], .
         scopes = frozenset(config.scopes)
         tests.append(("scopes", lambda principal: not scopes.isdisjoint(principal.scopes)))
     if config.issuers is not None:
-        issuers = Globs(config.issuers)
+        issuers = config.issuers
         tests.append(("issuers", lambda principal: principal.verified and issuers.matches(principal.issuer)))
     if config.profiles is not None:
         profiles = frozenset(config.profiles)

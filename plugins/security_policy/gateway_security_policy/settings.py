@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway_core import Approvals, PluginConfig, Remember, Tier
+from gateway_core import Approvals, Globs, PluginConfig, Remember, Tier
 from gateway_security_policy.expressions import Expression
 
 MAX_RULES: Final = 1000
@@ -18,6 +18,7 @@ Method = Literal["tools/call", "prompts/get", "resources/read", "resources/subsc
 
 _Text = Annotated[str, Field(min_length=1, max_length=512)]
 _Texts = Annotated[tuple[_Text, ...], Field(min_length=1, max_length=256)]
+_Globs = Annotated[Globs, Field(min_length=1)]
 
 
 class RuleConfig(PluginConfig):
@@ -26,21 +27,21 @@ class RuleConfig(PluginConfig):
     name: Annotated[str, Field(pattern=r"^[ -~]{1,64}$")] | None = Field(
         default=None, description="name of the rule in logs and in `access`; without it, its number"
     )
-    principals: _Texts | None = Field(
+    principals: _Globs | None = Field(
         default=None, description="ids of principals, or globs of the subjects of verified principals"
     )
     groups: _Texts | None = Field(default=None, description="the principal is in one of these groups")
     scopes: _Texts | None = Field(default=None, description="the principal has one of these scopes")
-    issuers: _Texts | None = Field(default=None, description="globs of who vouches for the principal")
+    issuers: _Globs | None = Field(default=None, description="globs of who vouches for the principal")
     profiles: _Texts | None = Field(default=None, description="the agent's profile, or else its claim `profile`")
     verified: bool | None = Field(default=None, description="whether the principal was proven by an authenticator")
-    upstreams: _Texts | None = Field(default=None, description="globs of the names of upstreams")
-    tools: _Texts | None = Field(default=None, description="globs of the names of tools")
+    upstreams: _Globs | None = Field(default=None, description="globs of the names of upstreams")
+    tools: _Globs | None = Field(default=None, description="globs of the names of tools")
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)] | None = Field(
         default=None, description="what tools do, by their annotations: read, write, destructive"
     )
-    prompts: _Texts | None = Field(default=None, description="globs of the names of prompts")
-    resources: _Texts | None = Field(default=None, description="globs of the URIs of resources")
+    prompts: _Globs | None = Field(default=None, description="globs of the names of prompts")
+    resources: _Globs | None = Field(default=None, description="globs of the URIs of resources")
     methods: Annotated[tuple[Method, ...], Field(min_length=1)] | None = Field(
         default=None, description="the methods of the protocol that the rule concerns"
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from gateway_security_policy.patterns import Globs
+from gateway_core import Globs
 
 _PARTS: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.*-]*+):)?(//[^/?#]*+)?([^?#]*+)(.*)", re.DOTALL)
 """Scheme, authority, path, and the rest. A glob may have `*` in its scheme."""
@@ -24,18 +24,19 @@ _BLANK: Final = "".join(map(chr, range(0x21)))
 _ENCODED: Final = re.compile(r"(?:%(?!2[35Aa]|3[Ff])[0-9A-Fa-f]{2})+")
 """Encoded characters, except for `%` and those that have a meaning in a glob or end a path."""
 
+_WILD: Final = re.compile(r"[*?]")
+_VARIABLE: Final = re.compile(r"\{[^{}]*\}")
+
 _HERE: Final = frozenset({"", "//", "//localhost", "//127.0.0.1"})
 """The authorities of a file of the server's own machine (RFC 8089, appendix B)."""
 
 
 class UriGlobs(Globs):
-    """A list of globs of URIs."""
+    """A list of globs of URIs and of URI templates (RFC 6570)."""
 
-    __slots__ = ("_resolved",)
-
-    def __init__(self, globs: Sequence[str]) -> None:
-        super().__init__(globs)
-        self._resolved: Final = Globs(tuple({form for glob in globs for form in _forms(glob)}))
+    def __init__(self, globs: Iterable[str] = (), *, separators: str = "") -> None:
+        super().__init__(globs, separators=separators)
+        self._resolved: Final = Globs({form for glob in self for form in _forms(glob)}, separators=separators)
 
     def surely_match(self, uri: str) -> bool:
         """Whether the URI matches however a server reads it."""
@@ -44,6 +45,17 @@ class UriGlobs(Globs):
     def perhaps_match(self, uri: str) -> bool:
         """Whether the URI matches in any way in which a server may read it."""
         return self.matches(uri) or any(map(self._resolved.matches, _forms(uri)))
+
+    def cover(self, template: str) -> bool:
+        """Whether surely every URI of a template matches."""
+        literal = _VARIABLE.split(template, maxsplit=1)[0]
+        stems = (glob.rstrip("*") for glob in self if glob[-1] == "*")
+        return template in self or any(_WILD.search(stem) is None and literal.startswith(stem) for stem in stems)
+
+    def may_match(self, template: str) -> bool:
+        """Whether a URI of a template may match; False only if surely none does."""
+        parts = _VARIABLE.split(template)
+        return any(_agree(parts[0], parts[-1], glob) for glob in self)
 
 
 def resolved(uri: str, *, fold: bool = False) -> str:
@@ -79,3 +91,10 @@ def _walked(path: str) -> str:
 
 def _forms(uri: str) -> set[str]:
     return {resolved(uri), resolved(uri, fold=True)}
+
+
+def _agree(begin: str, end: str, glob: str) -> bool:
+    """Whether the literal begin and end of a template and those of a glob do not contradict each other."""
+    parts = _WILD.split(glob)
+    first, last = parts[0], parts[-1]
+    return (begin.startswith(first) or first.startswith(begin)) and (end.endswith(last) or last.endswith(end))

@@ -11,7 +11,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway_core import PluginConfig
+from gateway_core import Globs, PluginConfig
 from gateway_security_ratelimit.arrivals import MAX_KEYS, ROUNDING, Arrivals, Key
 
 DAY: Final = 86_400
@@ -31,7 +31,7 @@ class Override(Limit):
     """Limits for some agents and tools, in place of the general ones."""
 
     groups: tuple[str, ...] = Field(default=(), description="groups of agents; without it, all agents")
-    tools: tuple[str, ...] = Field(default=(), description="globs of tools; without it, all tools")
+    tools: Globs = Field(default=Globs(), description="globs of tools; without it, all tools")
     shared: bool = Field(default=False, description="one limit for all these tools together")
 
     @model_validator(mode="after")

@@ -9,9 +9,7 @@ Overrides, quotas and limits of addresses are looked at only if the settings hav
 
 from __future__ import annotations
 
-import fnmatch
 import math
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from gateway_core import Call, Reject, hookimpl, network_of
+from gateway_core import Call, Globs, Reject, hookimpl, network_of
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
 
@@ -37,14 +35,13 @@ class Rule:
     number: int
     """The place in the settings; the general limits are the last."""
     groups: frozenset[str]
-    tools: re.Pattern[str] | None
+    tools: Globs
+    """Those of its tools; empty for all."""
     shared: bool
     checks: tuple[Check, ...]
 
     def applies(self, groups: frozenset[str], tool: str) -> bool:
-        return (not self.groups or not self.groups.isdisjoint(groups)) and (
-            self.tools is None or self.tools.match(tool) is not None
-        )
+        return (not self.groups or not self.groups.isdisjoint(groups)) and (not self.tools or self.tools.matches(tool))
 
 
 class RateLimit:
@@ -143,15 +140,9 @@ def _rules(config: RateLimit.Config, general: tuple[Check, ...], arrivals: Arriv
         given = override.model_dump(exclude_none=True, include=set(Limit.model_fields))
         if "rate_limit_per_minute" in given:
             given.setdefault("burst", None)  # the general burst belongs to the general rate
-        tools = re.compile("|".join(map(_pattern, override.tools))) if override.tools else None
         limit = Limit(**{**inherited, **given})
-        yield Rule(number, frozenset(override.groups), tools, override.shared, checks(limit, arrivals, counts))
-    yield Rule(len(config.limits), frozenset(), None, False, general)
-
-
-def _pattern(glob: str) -> str:
-    """The regular expression of a glob in which only `*` and `?` have a meaning."""
-    return fnmatch.translate(glob.replace("[", "[[]"))
+        yield Rule(number, frozenset(override.groups), override.tools, override.shared, checks(limit, arrivals, counts))
+    yield Rule(len(config.limits), frozenset(), Globs(), False, general)
 
 
 def _refusal(tool: str, found: list[tuple[Whose, Check, Key]], now: float, *, shared: bool) -> Reject:

@@ -52,7 +52,7 @@ async def test_a_method_that_no_longer_works_is_not_kept(world: Any) -> None:
     world.authority.methods = {"client_secret_basic"}
     world.resource.tokens.clear()
     assert "invalid_client" in await world.refusal(client)
-    client._tokens._renewals.until = 0.0  # the wait is over
+    client.tokens._renewals.until = 0.0  # the wait is over
     assert await world.status(client) == 200
     assert ["basic" if basic else "post" for basic in world.authority.basic] == ["basic", "post", "post", "basic"]
 

@@ -134,8 +134,8 @@ async def test_a_403_to_a_token_that_was_replaced_meanwhile_is_tried_again(ready
     ready.resource.needs = {"write"}
     assert await ready.status(client) == 200
     late = Challenge(error="insufficient_scope", scopes=("write",))
-    assert await client._tokens.challenged("Bearer token-1", 403, late)
-    assert not await client._tokens.challenged("Bearer token-2", 403, late)
+    assert await client.tokens.challenged("Bearer token-1", 403, late)
+    assert not await client.tokens.challenged("Bearer token-2", 403, late)
     assert len(ready.authority.forms) == 2
 
 

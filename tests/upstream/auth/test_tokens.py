@@ -148,7 +148,7 @@ async def test_a_refused_token_is_renewed_once_and_the_request_sent_again(
     assert all(reply.result for reply in replies)
     assert len(endpoint.forms) == 2
     assert server.seen[-1].headers["authorization"] == "Bearer token-2"
-    assert await link.http._tokens.challenged(
+    assert await link.http.tokens.challenged(
         "Bearer token-1", 401, Challenge()
     )  # a late 401 to the old token changes nothing
     assert len(endpoint.forms) == 2
@@ -264,13 +264,13 @@ async def test_a_failing_endpoint_is_left_alone_for_longer_and_longer(
     for _ in range(7):
         for _ in range(3):
             with pytest.raises(NotSent) as caught:
-                await link.http._tokens.authorization()
+                await link.http.tokens.authorization()
         waits.append(caught.value.retry_after)
         clock(caught.value.retry_after)
     assert waits == [pytest.approx(n, abs=0.2) for n in (1, 2, 4, 8, 16, 30, 30)]
     assert len(endpoint.forms) == 7
     endpoint.override = None
-    assert await link.http._tokens.authorization() == "Bearer token-8"
+    assert await link.http.tokens.authorization() == "Bearer token-8"
 
 
 async def test_a_token_outlives_a_failed_renewal(scripted: Any, connect: Any, endpoint: Endpoint, clock: Any) -> None:
@@ -293,22 +293,22 @@ async def test_a_slow_endpoint_is_bounded(connect: Any, endpoint: Endpoint, monk
     endpoint.delay = 1.0
     link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
     with pytest.raises(NotSent, match=r"no answer within 0.1 s"):
-        await link.http._tokens.authorization()
+        await link.http.tokens.authorization()
 
 
 async def test_an_endpoint_that_is_not_there(connect: Any) -> None:
     config = AuthConfig(token_url="http://127.0.0.1:1/token", client_id="c", client_secret=SecretStr("abcdef"))
     link = await connect("http://127.0.0.1:1/mcp", auth=config, opened=False)
     with pytest.raises(NotSent, match=r"from 127\.0\.0\.1: not reachable"):
-        await link.http._tokens.authorization()
+        await link.http.tokens.authorization()
 
 
 async def test_one_cancelled_request_does_not_end_the_renewal_for_others(connect: Any, endpoint: Endpoint) -> None:
     endpoint.delay = 0.2
     link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
     first, second = (
-        asyncio.create_task(link.http._tokens.authorization()),
-        asyncio.create_task(link.http._tokens.authorization()),
+        asyncio.create_task(link.http.tokens.authorization()),
+        asyncio.create_task(link.http.tokens.authorization()),
     )
     await asyncio.sleep(0.05)
     first.cancel()
@@ -320,7 +320,7 @@ async def test_one_cancelled_request_does_not_end_the_renewal_for_others(connect
 async def test_closing_ends_a_renewal_under_way(connect: Any, endpoint: Endpoint) -> None:
     endpoint.delay = 0.3
     link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
-    waiting = asyncio.create_task(link.http._tokens.authorization())
+    waiting = asyncio.create_task(link.http.tokens.authorization())
     await asyncio.sleep(0.05)
     await link.http.close()
     with pytest.raises(NotSent, match="closing"):
@@ -345,5 +345,5 @@ async def test_the_gateway_learns_each_access_token_as_a_secret(
     link, _ = await protected(scripted, connect, endpoint, lambda value: True)
     for number in (1, 2):
         await link.connection.request(*CALL)
-        assert link.http._tokens._held.clean_line(b"got token-%d" % number) == b"got [REDACTED]"
+        assert link.http.tokens._held.clean_line(b"got token-%d" % number) == b"got [REDACTED]"
         clock(4000)

@@ -45,7 +45,10 @@ class Server:
         self.now = answer("own")
         config = UpstreamConfig(name="a", transport="stdio", command="x")
         self.published = PublishedLists(config, account=account)
-        self.private = PrivateLists(config, self.published, self.ask, account=account)
+        self.private = PrivateLists(config, self.published, self.ask, account=account, info_for=self.info_for)
+
+    async def info_for(self, agent: Agent) -> ServerInfo:
+        return self.info
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Reply:
         return self.gateways

@@ -1,0 +1,1 @@
+"""Upstreams that are called as their users: an identity per principal, each with connections for itself."""
